@@ -1,0 +1,183 @@
+//! Types of the node's admin API, shared with the operator.
+//!
+//! Readers are tolerant (unknown keys are ignored, missing ones are zero) so that nodes and operators of neighbouring
+//! versions work together. Counters are cumulative: the operator computes rates from two reads of one `boot_id`, which
+//! tells a restart from a slow second.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Version of these types.
+pub const VERSION: u32 = 1;
+
+/// Answer of `GET /v1/stats`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Stats {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// Random per process start; counters of different boot ids have nothing to do with each other.
+    pub boot_id: String,
+    /// Milliseconds since the process started, read with the counters.
+    pub monotonic_millis: u64,
+    /// Name of the node (the pod's name in a cluster).
+    pub node: String,
+    /// Version of the binary.
+    pub build: String,
+    /// Where the node is in its life.
+    pub phase: Phase,
+    /// Whether the bus is connected now; none when no bus is configured.
+    pub bus_connected: Option<bool>,
+    /// Cumulative counters.
+    pub counters: Counters,
+    /// Values of this moment.
+    pub gauges: Gauges,
+}
+
+/// Where a node is in its life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// Not ready yet: the bus was never connected.
+    #[default]
+    Starting,
+    /// Ready.
+    Serving,
+    /// Unready, but accepting and serving: endpoints are being told.
+    Unready,
+    /// Refuses new connections and closes the ones it has at a pace.
+    Closing,
+    /// Refuses new connections and has none left.
+    Closed,
+    /// Said by a newer node.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Cumulative counters since the process started.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Counters {
+    /// Broadcast frames queued to members: one per frame and member.
+    pub writes: u64,
+    /// write(2) and writev(2) calls on client sockets.
+    pub socket_writes: u64,
+    /// Messages published by clients of this node.
+    pub publishes: u64,
+    /// Bytes written to client sockets.
+    pub sent_bytes: u64,
+    /// Bytes read from client sockets.
+    pub received_bytes: u64,
+    /// Connections accepted whose handshake succeeded.
+    pub connections_opened: u64,
+    /// Of those, how many are gone.
+    pub connections_closed: u64,
+    /// Handshakes refused.
+    pub handshakes_refused: u64,
+    /// Joins accepted.
+    pub joins: u64,
+    /// Joins refused because the room was full.
+    pub joins_refused_full: u64,
+    /// Connections closed because their send queue was full.
+    pub slow_consumer_closes: u64,
+    /// Messages given to the bus.
+    pub bus_published: u64,
+    /// Messages taken from the bus.
+    pub bus_received: u64,
+    /// Messages of other nodes that never arrived, seen by their sequence numbers.
+    pub bus_gaps: u64,
+    /// Messages dropped because a queue to or from the bus was full.
+    pub bus_dropped: u64,
+}
+
+/// Values of this moment.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gauges {
+    /// Open client connections.
+    pub connections: u64,
+    /// Topics with at least one member here.
+    pub rooms: u64,
+    /// Pairs of connection and joined topic.
+    pub memberships: u64,
+    /// Bytes queued to all clients.
+    pub send_queue_bytes: u64,
+    /// 0 to 1: busy fraction over the last second of the busiest shard (1 - parked/wall).
+    pub utilization: f64,
+    /// CPU seconds of the process so far.
+    pub cpu_seconds: f64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// Limits of open files as the running process has them.
+    pub nofile: Nofile,
+    /// Sysctls as `/proc/sys` shows them inside the pod.
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// Limits of open files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Nofile {
+    /// The soft limit, which counts.
+    pub soft: u64,
+    /// The hard limit, up to which a process may raise its soft limit.
+    pub hard: u64,
+}
+
+/// Body of `POST /v1/drain`. A later request replaces an earlier one; `DELETE /v1/drain` takes the node back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainRequest {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// How far to go.
+    pub stage: DrainStage,
+    /// Pace of closing; the node's configuration decides when it is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections_per_second: Option<u32>,
+}
+
+/// How far a drain goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DrainStage {
+    /// Turn unready, go on accepting and serving.
+    Unready,
+    /// Refuse new connections and close the ones there are at a pace.
+    Close,
+}
+
+/// Answer of `POST` and `DELETE /v1/drain`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrainStatus {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// Where the node is now.
+    pub phase: Phase,
+    /// Connections left.
+    pub connections: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_takes_newer_and_older_stats() {
+        let newer = r#"{"version":2,"bootId":"x","phase":"Hibernating","future":[1],"counters":{"writes":3,"new":1}}"#;
+        let stats: Stats = serde_json::from_str(newer).unwrap();
+        assert_eq!((stats.phase, stats.counters.writes, stats.gauges.connections), (Phase::Unknown, 3, 0));
+    }
+
+    #[test]
+    fn a_drain_request_reads_as_documented() {
+        let text = r#"{"version":1,"stage":"Close","connectionsPerSecond":500}"#;
+        let request: DrainRequest = serde_json::from_str(text).unwrap();
+        let expected =
+            DrainRequest { version: 1, stage: DrainStage::Close, connections_per_second: Some(500) };
+        assert_eq!(request, expected);
+        let unready: DrainRequest = serde_json::from_str(r#"{"version":1,"stage":"Unready"}"#).unwrap();
+        assert_eq!(unready.connections_per_second, None);
+        assert!(serde_json::from_str::<DrainRequest>(r#"{"version":1,"stage":"Now"}"#).is_err());
+    }
+}

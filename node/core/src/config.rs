@@ -1,0 +1,352 @@
+//! The node's configuration file: its keys, defaults and what makes a value wrong.
+//!
+//! The operator renders a [`NodeConfig`] into a ConfigMap and the node reads it back, so both depend on this one type.
+//! Unknown keys are refused: a misspelt limit that silently keeps its default is worse than a node that does not start.
+//!
+//! Keys fall in two groups. *Restart keys* ([`NodeConfig::restart_keys`]) are read once: `cluster`, `path`, `bus`,
+//! `sysctls`, `nofile`. The operator hashes them into the pod template. Everything else is *reloadable*: a running node
+//! picks it up within seconds of the file changing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+mod check;
+#[cfg(test)]
+mod tests;
+
+/// The configuration format that this code writes and reads.
+pub const VERSION: u32 = 1;
+
+/// The reserved topic that carries the fleet's live figures.
+pub const CLUSTER_TOPIC: &str = "$cluster";
+
+/// The whole configuration file of a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct NodeConfig {
+    /// Format version, [`VERSION`].
+    pub version: u32,
+    /// Whose node this is (restart key).
+    pub cluster: ClusterId,
+    /// Mount of the socket: clients connect to `<path>/websocket` (restart key).
+    pub path: String,
+    /// What may be joined and what happens to events.
+    pub rooms: Rooms,
+    /// Bounds per frame, connection and node.
+    pub limits: Limits,
+    /// Who may connect.
+    pub auth: Auth,
+    /// How the node leaves.
+    pub drain: Drain,
+    /// Serve the live chat page at `/` and the reserved topic [`CLUSTER_TOPIC`].
+    pub chat_page: bool,
+    /// The way to the other nodes; none means that this node is alone (restart key).
+    pub bus: Option<Bus>,
+    /// Sysctls that were asked for, to be compared with what `/proc/sys` shows (restart key).
+    pub sysctls: BTreeMap<String, String>,
+    /// The soft limit of open files that was asked for, to be compared with what was got (restart key).
+    pub nofile: Option<u64>,
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        NodeConfig {
+            version: VERSION,
+            cluster: ClusterId::default(),
+            path: "/socket".to_owned(),
+            rooms: Rooms::default(),
+            limits: Limits::default(),
+            auth: Auth::default(),
+            drain: Drain::default(),
+            chat_page: false,
+            bus: None,
+            sysctls: BTreeMap::new(),
+            nofile: None,
+        }
+    }
+}
+
+impl NodeConfig {
+    /// The configuration of `channel-node --dev`: anonymous, alone, `room:*` only, with the chat page. `echo` is answered
+    /// with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is broadcast to all members.
+    pub fn dev() -> Self {
+        NodeConfig {
+            cluster: ClusterId { namespace: "dev".to_owned(), name: "dev".to_owned() },
+            rooms: Rooms {
+                topics: vec![TopicPattern("room:*".to_owned())],
+                max_members: DEV_ROOM_MEMBERS,
+                echo_events: vec!["echo".to_owned()],
+                ack_suffix: Some("_ack".to_owned()),
+                ..Rooms::default()
+            },
+            auth: Auth { anonymous: true, ..Auth::default() },
+            drain: Drain { delay_millis: 0, ..Drain::default() },
+            chat_page: true,
+            ..NodeConfig::default()
+        }
+    }
+
+    /// Everything that is wrong with the values, each as a sentence that names the key and what would be right.
+    pub fn validate(&self) -> Vec<String> {
+        check::all(self)
+    }
+
+    /// The part that a running node cannot change. Two configurations with equal restart keys differ by a reload only.
+    pub fn restart_keys(&self) -> RestartKeys<'_> {
+        RestartKeys {
+            version: self.version,
+            cluster: &self.cluster,
+            path: &self.path,
+            bus: self.bus.as_ref(),
+            sysctls: &self.sysctls,
+            nofile: self.nofile,
+        }
+    }
+}
+
+/// Room cap in dev mode, where nobody wrote one.
+const DEV_ROOM_MEMBERS: u32 = 100_000;
+
+/// See [`NodeConfig::restart_keys`]. Serialize it to hash it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartKeys<'a> {
+    version: u32,
+    cluster: &'a ClusterId,
+    path: &'a str,
+    bus: Option<&'a Bus>,
+    sysctls: &'a BTreeMap<String, String>,
+    nofile: Option<u64>,
+}
+
+/// Names the ChannelCluster; part of every bus subject, so two fleets on one NATS never hear each other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ClusterId {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Name of the ChannelCluster object.
+    pub name: String,
+}
+
+impl Default for ClusterId {
+    fn default() -> Self {
+        ClusterId { namespace: "default".to_owned(), name: "default".to_owned() }
+    }
+}
+
+/// Which topics exist and the policy of their rooms. The first of `policies` that matches overrides, key by key, the
+/// values written here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Rooms {
+    /// Topics that can be joined; any other is answered `unmatched topic`.
+    pub topics: Vec<TopicPattern>,
+    /// Most members of one room on this node.
+    pub max_members: u32,
+    /// What a join of a full room gets.
+    pub on_full: OnFull,
+    /// Events answered `ok` after they were broadcast.
+    pub ack_events: Vec<String>,
+    /// An event with this suffix is broadcast without it and answered `ok`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack_suffix: Option<String>,
+    /// Events answered with their own payload and not broadcast.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub echo_events: Vec<String>,
+    /// Whether the sender is among the receivers of its broadcast.
+    pub echo_to_sender: bool,
+    /// Overrides per topic; the first match wins.
+    pub policies: Vec<Policy>,
+}
+
+impl Default for Rooms {
+    fn default() -> Self {
+        Rooms {
+            topics: vec![TopicPattern("*".to_owned())],
+            max_members: 1_000,
+            on_full: OnFull::Reject,
+            ack_events: Vec::new(),
+            ack_suffix: None,
+            echo_events: Vec::new(),
+            echo_to_sender: true,
+            policies: Vec::new(),
+        }
+    }
+}
+
+impl Rooms {
+    /// The policy of a topic's room, or none when the topic cannot be joined.
+    pub fn resolve(&self, topic: &str) -> Option<RoomPolicy<'_>> {
+        if !self.topics.iter().any(|pattern| pattern.matches(topic)) {
+            return None;
+        }
+        let policy = self.policies.iter().find(|policy| policy.topics.matches(topic));
+        Some(RoomPolicy {
+            max_members: policy.and_then(|p| p.max_members).unwrap_or(self.max_members),
+            on_full: self.on_full,
+            publish: policy.and_then(|p| p.publish).unwrap_or(Publish::Members),
+            ack_events: policy.and_then(|p| p.ack_events.as_deref()).unwrap_or(&self.ack_events),
+            ack_suffix: self.ack_suffix.as_deref(),
+            echo_events: &self.echo_events,
+            echo_to_sender: policy.and_then(|p| p.echo_to_sender).unwrap_or(self.echo_to_sender),
+        })
+    }
+}
+
+/// What holds for one room, after overrides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomPolicy<'a> {
+    /// Most members on this node.
+    pub max_members: u32,
+    /// What a join of the full room gets.
+    pub on_full: OnFull,
+    /// Who may publish.
+    pub publish: Publish,
+    /// Events answered `ok` after they were broadcast.
+    pub ack_events: &'a [String],
+    /// Suffix that asks for an `ok`.
+    pub ack_suffix: Option<&'a str>,
+    /// Events answered with their payload and not broadcast.
+    pub echo_events: &'a [String],
+    /// Whether the sender receives its own broadcast.
+    pub echo_to_sender: bool,
+}
+
+/// Overrides for the topics that match.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Policy {
+    /// Which topics.
+    pub topics: TopicPattern,
+    /// Overrides [`Rooms::max_members`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_members: Option<u32>,
+    /// Who may publish; members unless said otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Publish>,
+    /// Overrides [`Rooms::ack_events`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ack_events: Option<Vec<String>>,
+    /// Overrides [`Rooms::echo_to_sender`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub echo_to_sender: Option<bool>,
+}
+
+/// A topic, or a prefix followed by `*`. `*` alone is every topic but the reserved ones, which no pattern matches:
+/// `phoenix` and everything that starts with `$`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TopicPattern(pub String);
+
+impl TopicPattern {
+    /// Whether a topic is meant.
+    pub fn matches(&self, topic: &str) -> bool {
+        if topic.starts_with('$') || topic == "phoenix" {
+            return false;
+        }
+        match self.0.strip_suffix('*') {
+            Some(prefix) => topic.starts_with(prefix),
+            None => topic == self.0,
+        }
+    }
+}
+
+/// What a join of a full room gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnFull {
+    /// An error reply; the connection goes on.
+    Reject,
+}
+
+/// Who may publish into a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Publish {
+    /// Every member.
+    Members,
+    /// No client.
+    Nobody,
+}
+
+/// Bounds. Reaching one is counted, and answered to the one who reached it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Longest message from a client in bytes; a longer one is closed with 1009.
+    pub max_frame_bytes: u32,
+    /// Most topics joined by one connection.
+    pub max_channels_per_connection: u32,
+    /// A connection without data from the client for so long is closed; milliseconds.
+    pub idle_timeout_millis: u64,
+    /// Time from accept to the end of the handshake; milliseconds.
+    pub handshake_timeout_millis: u64,
+    /// Most bytes queued to one connection; beyond it the connection is closed as a slow consumer.
+    pub send_queue_bytes: u32,
+    /// Most frames queued to one connection; beyond it the connection is closed as a slow consumer.
+    pub send_queue_frames: u32,
+    /// Most connections of the node; beyond it a handshake is answered 503.
+    pub max_connections: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            max_frame_bytes: 65_536,
+            max_channels_per_connection: 100,
+            idle_timeout_millis: 60_000,
+            handshake_timeout_millis: 5_000,
+            send_queue_bytes: 1 << 20,
+            send_queue_frames: 1_024,
+            max_connections: 1_000_000,
+        }
+    }
+}
+
+/// Who may connect.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Auth {
+    /// Everyone may. It has to be said: there is no other way in yet, and none by default.
+    pub anonymous: bool,
+    /// Origins (`https://example.org`, with the port when it is not the scheme's own) that may connect besides the host
+    /// that the client addressed; `*` allows all.
+    pub allowed_origins: Vec<String>,
+}
+
+/// How the node leaves: on SIGTERM, and on a drain command.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Drain {
+    /// Unready but still accepting for so long, until endpoints have caught up; milliseconds.
+    pub delay_millis: u64,
+    /// Pace of closing.
+    pub connections_per_second: u32,
+    /// From the first close on; at its end the rest is closed at once. Milliseconds.
+    pub deadline_millis: u64,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Drain { delay_millis: 5_000, connections_per_second: 500, deadline_millis: 600_000 }
+    }
+}
+
+/// The way to the other nodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Bus {
+    /// A NATS server or cluster.
+    Nats(Nats),
+}
+
+/// How to reach NATS. The password is a secret and comes from a file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Nats {
+    /// `nats://host:port`, at least one.
+    pub urls: Vec<String>,
+    /// User name; none connects without credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+}

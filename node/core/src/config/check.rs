@@ -1,0 +1,182 @@
+//! What makes a configuration wrong. All errors are collected, so that one run tells everything.
+
+use std::ops::RangeInclusive;
+
+use super::{Auth, Bus, Drain, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+
+/// Most members of a room that a 32-bit count and one fan-out turn can be asked to carry.
+const MEMBERS: RangeInclusive<u64> = 1..=10_000_000;
+/// Longest topic or event name in bytes: what fits the one-byte length field of a binary frame.
+const NAME_BYTES: usize = 255;
+
+/// Every error, in the order of the file.
+pub(super) fn all(config: &NodeConfig) -> Vec<String> {
+    let mut errors = Vec::new();
+    if config.version != VERSION {
+        errors.push(format!("version: {} is not known to this node; write {VERSION}", config.version));
+    }
+    name("cluster.namespace", &config.cluster.namespace, &mut errors);
+    name("cluster.name", &config.cluster.name, &mut errors);
+    path(&config.path, &mut errors);
+    rooms(&config.rooms, &mut errors);
+    limits(&config.limits, &mut errors);
+    auth(&config.auth, &mut errors);
+    drain(&config.drain, &mut errors);
+    if let Some(Bus::Nats(nats)) = &config.bus {
+        if nats.urls.is_empty() {
+            errors.push("bus.nats.urls: is empty; list at least one, like nats://chat-nats:4222".to_owned());
+        }
+        for url in &nats.urls {
+            nats_url(url, &mut errors);
+        }
+        if nats.user.as_deref() == Some("") {
+            errors.push("bus.nats.user: is empty; leave it out to connect without credentials".to_owned());
+        }
+    }
+    for key in config.sysctls.keys() {
+        sysctl(key, &mut errors);
+    }
+    if let Some(nofile) = config.nofile {
+        range("nofile", nofile, 64..=u64::from(u32::MAX), "files", &mut errors);
+    }
+    errors
+}
+
+fn range(key: &str, value: u64, allowed: RangeInclusive<u64>, unit: &str, errors: &mut Vec<String>) {
+    if !allowed.contains(&value) {
+        let (low, high) = (allowed.start(), allowed.end());
+        errors.push(format!("{key}: {value} is out of range; use {low} to {high} {unit}"));
+    }
+}
+
+/// Names become tokens of a NATS subject, hence the Kubernetes alphabet and nothing else.
+fn name(key: &str, value: &str, errors: &mut Vec<String>) {
+    let ok = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    if value.is_empty() || value.len() > 63 || !value.chars().all(ok) {
+        errors.push(format!("{key}: {value:?} is not a name; use 1 to 63 of a-z, 0-9 and -"));
+    }
+}
+
+fn path(value: &str, errors: &mut Vec<String>) {
+    let ok = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
+    let shape = value.starts_with('/') && value.len() > 1 && !value.ends_with('/') && !value.contains("//");
+    if !shape || value.len() > NAME_BYTES || !value.chars().all(ok) {
+        errors.push(format!("path: {value:?} is not a mount; use a path like /socket, without a trailing /"));
+    }
+}
+
+fn rooms(rooms: &Rooms, errors: &mut Vec<String>) {
+    if rooms.topics.is_empty() {
+        errors.push("rooms.topics: is empty, nothing could be joined; use [\"*\"] for all topics".to_owned());
+    }
+    for topic in &rooms.topics {
+        pattern("rooms.topics", topic, errors);
+    }
+    range("rooms.maxMembers", rooms.max_members.into(), MEMBERS, "members", errors);
+    events("rooms.ackEvents", &rooms.ack_events, errors);
+    events("rooms.echoEvents", &rooms.echo_events, errors);
+    if let Some(suffix) = &rooms.ack_suffix {
+        events("rooms.ackSuffix", std::slice::from_ref(suffix), errors);
+    }
+    for (index, policy) in rooms.policies.iter().enumerate() {
+        one_policy(&format!("rooms.policies[{index}]"), policy, errors);
+    }
+}
+
+fn one_policy(key: &str, policy: &Policy, errors: &mut Vec<String>) {
+    pattern(&format!("{key}.topics"), &policy.topics, errors);
+    if let Some(members) = policy.max_members {
+        range(&format!("{key}.maxMembers"), members.into(), MEMBERS, "members", errors);
+    }
+    if let Some(names) = &policy.ack_events {
+        events(&format!("{key}.ackEvents"), names, errors);
+    }
+}
+
+fn pattern(key: &str, TopicPattern(text): &TopicPattern, errors: &mut Vec<String>) {
+    let body = text.strip_suffix('*').unwrap_or(text);
+    if text.is_empty() || text.len() > NAME_BYTES || body.contains('*') {
+        errors.push(format!(
+            "{key}: {text:?} is not a topic pattern; write a topic, or a prefix and * at its end"
+        ));
+    } else if text.starts_with('$') || text == "phoenix" {
+        errors.push(format!(
+            "{key}: {text:?} is reserved; choose a topic that is not phoenix and has no $ in front"
+        ));
+    }
+}
+
+fn events(key: &str, names: &[String], errors: &mut Vec<String>) {
+    for name in names {
+        if name.is_empty() || name.len() > NAME_BYTES {
+            errors.push(format!("{key}: {name:?} is not an event name; use 1 to {NAME_BYTES} bytes"));
+        } else if name.starts_with("phx_") {
+            errors
+                .push(format!("{key}: {name:?} is the protocol's own; choose a name without phx_ in front"));
+        }
+    }
+}
+
+fn limits(limits: &Limits, errors: &mut Vec<String>) {
+    let frame = u64::from(limits.max_frame_bytes);
+    range("limits.maxFrameBytes", frame, 1_024..=16 << 20, "bytes", errors);
+    let channels = limits.max_channels_per_connection.into();
+    range("limits.maxChannelsPerConnection", channels, 1..=10_000, "channels", errors);
+    let hour = 3_600_000;
+    range("limits.idleTimeoutMillis", limits.idle_timeout_millis, 1_000..=hour, "ms", errors);
+    range("limits.handshakeTimeoutMillis", limits.handshake_timeout_millis, 100..=60_000, "ms", errors);
+    let queue = u64::from(limits.send_queue_bytes);
+    range("limits.sendQueueBytes", queue, 4_096..=256 << 20, "bytes", errors);
+    if queue < frame {
+        errors.push(format!(
+            "limits.sendQueueBytes: {queue} cannot hold one message of limits.maxFrameBytes ({frame}); use at least {frame}"
+        ));
+    }
+    range("limits.sendQueueFrames", limits.send_queue_frames.into(), 1..=65_536, "frames", errors);
+    range("limits.maxConnections", limits.max_connections.into(), 1..=10_000_000, "connections", errors);
+}
+
+fn auth(auth: &Auth, errors: &mut Vec<String>) {
+    if !auth.anonymous {
+        errors.push(
+            "auth.anonymous: nobody could connect; set it to true, there is no other way in yet".to_owned(),
+        );
+    }
+    for origin in &auth.allowed_origins {
+        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        let ok = origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+        if !ok {
+            errors.push(format!(
+                "auth.allowedOrigins: {origin:?} is not an origin; write https://host[:port] without a path, or *"
+            ));
+        }
+    }
+}
+
+fn drain(drain: &Drain, errors: &mut Vec<String>) {
+    range("drain.delayMillis", drain.delay_millis, 0..=300_000, "ms", errors);
+    let pace = drain.connections_per_second.into();
+    range("drain.connectionsPerSecond", pace, 1..=1_000_000, "connections per second", errors);
+    range("drain.deadlineMillis", drain.deadline_millis, 1_000..=86_400_000, "ms", errors);
+}
+
+fn nats_url(url: &str, errors: &mut Vec<String>) {
+    let host = url.strip_prefix("nats://").or_else(|| url.strip_prefix("tls://"));
+    // Credentials in a URL would end up in logs and in the ConfigMap. The URL is not repeated for the same reason.
+    if url.contains('@') {
+        errors.push(
+            "bus.nats.urls: holds credentials; write nats://host:port and put them in the Secret".to_owned(),
+        );
+    } else if !host.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
+        errors.push(format!("bus.nats.urls: {url:?} is not a NATS address; write nats://host:port"));
+    }
+}
+
+/// Sysctl names become paths under /proc/sys: nothing may lead out of it.
+fn sysctl(key: &str, errors: &mut Vec<String>) {
+    let ok = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let dotted = key.contains('.') && !key.contains("..") && !key.starts_with('.') && !key.ends_with('.');
+    if !dotted || !key.chars().all(ok) {
+        errors.push(format!("sysctls: {key:?} is not a sysctl; write it with dots, like net.core.somaxconn"));
+    }
+}

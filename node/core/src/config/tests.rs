@@ -1,0 +1,101 @@
+use super::*;
+
+#[test]
+fn dev_and_a_minimal_cluster_file_are_valid() {
+    assert_eq!(NodeConfig::dev().validate(), Vec::<String>::new());
+    let minimal: NodeConfig = serde_json::from_str(r#"{"version":1,"auth":{"anonymous":true}}"#).unwrap();
+    assert_eq!(minimal.validate(), Vec::<String>::new());
+    assert_eq!(minimal.limits, Limits::default());
+}
+
+#[test]
+fn an_unknown_key_is_refused_at_every_level() {
+    for text in
+        [r#"{"rooom":{}}"#, r#"{"rooms":{"maxMember":1}}"#, r#"{"bus":{"nats":{"urls":[],"pass":"x"}}}"#]
+    {
+        let error = serde_json::from_str::<NodeConfig>(text).unwrap_err().to_string();
+        assert!(error.contains("unknown field"), "{text}: {error}");
+    }
+}
+
+#[test]
+fn all_errors_are_told_at_once_and_name_their_key() {
+    let text = r#"{"version":7,"path":"socket/","cluster":{"namespace":"a.b","name":""},
+        "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x"}]},
+        "limits":{"maxFrameBytes":65536,"sendQueueBytes":8192},"drain":{"connectionsPerSecond":0},
+        "auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
+        "sysctls":{"../../etc/passwd":"1"},"nofile":3}"#;
+    let errors = serde_json::from_str::<NodeConfig>(text).unwrap().validate();
+    let all = errors.join("\n");
+    for key in [
+        "version",
+        "path",
+        "cluster.namespace",
+        "cluster.name",
+        "rooms.maxMembers",
+        "rooms.topics",
+        "rooms.ackEvents",
+        "rooms.policies[0].topics",
+        "limits.sendQueueBytes",
+        "drain.connectionsPerSecond",
+        "auth.anonymous",
+        "auth.allowedOrigins",
+        "bus.nats.urls: holds",
+        "bus.nats.urls: \"h\"",
+        "sysctls",
+        "nofile",
+    ] {
+        assert!(all.contains(key), "no error about {key} in:\n{all}");
+    }
+    assert!(!all.contains("u:p"), "credentials repeated in:\n{all}");
+    assert_eq!(errors.len(), 16, "{all}");
+}
+
+#[test]
+fn the_first_matching_policy_overrides_key_by_key() {
+    let text = r#"{"rooms":{"maxMembers":150,"ackEvents":["a"],"policies":[
+        {"topics":"live:*","maxMembers":500,"publish":"Nobody"},{"topics":"live:one","maxMembers":1}]}}"#;
+    let rooms = serde_json::from_str::<NodeConfig>(text).unwrap().rooms;
+    let live = rooms.resolve("live:one").unwrap();
+    assert_eq!(
+        (live.max_members, live.publish, live.ack_events),
+        (500, Publish::Nobody, &["a".to_owned()][..])
+    );
+    let other = rooms.resolve("room:1").unwrap();
+    assert_eq!((other.max_members, other.publish, other.echo_to_sender), (150, Publish::Members, true));
+}
+
+#[test]
+fn reserved_topics_match_no_pattern() {
+    let rooms = Rooms::default();
+    for topic in ["phoenix", "$cluster", "$"] {
+        assert_eq!(rooms.resolve(topic), None, "{topic}");
+    }
+    assert_eq!(NodeConfig::dev().rooms.resolve("other:1"), None);
+    assert!(NodeConfig::dev().rooms.resolve("room:1").is_some());
+}
+
+#[test]
+fn only_restart_keys_change_the_restart_part() {
+    let base = NodeConfig::dev();
+    let hash = |config: &NodeConfig| serde_json::to_string(&config.restart_keys()).unwrap();
+    let mut reload = base.clone();
+    reload.rooms.max_members = 7;
+    reload.chat_page = false;
+    reload.limits.max_connections = 5;
+    reload.drain.delay_millis = 9;
+    assert_eq!(hash(&base), hash(&reload));
+    let mut restart = base.clone();
+    restart.path = "/other".to_owned();
+    assert_ne!(hash(&base), hash(&restart));
+}
+
+#[test]
+fn what_is_written_reads_back_the_same() {
+    let mut config = NodeConfig::dev();
+    config.bus = Some(Bus::Nats(Nats { urls: vec!["nats://h:4222".to_owned()], user: Some("u".to_owned()) }));
+    config.sysctls.insert("net.core.somaxconn".to_owned(), "4096".to_owned());
+    config.nofile = Some(1_048_576);
+    let text = serde_json::to_string(&config).unwrap();
+    assert_eq!(serde_json::from_str::<NodeConfig>(&text).unwrap(), config);
+}
