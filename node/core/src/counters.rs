@@ -1,0 +1,260 @@
+//! What a shard counts, as plain integers.
+//!
+//! The shard that owns a [`Counters`] adds to it without any atomic operation; the thread copies it once per turn
+//! into shared memory, where a scrape sums the shards. Reasons are enums with a fixed set of labels, so that no
+//! label value ever comes from a client.
+
+/// Declares an enum of reasons with its label for metrics and logs.
+macro_rules! reasons {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $label:literal,)+ }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum $name { $($(#[$vdoc])* $variant,)+ }
+
+        impl $name {
+            /// Every reason, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+            /// Number of reasons.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The value of the label `reason` in metrics.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why an established WebSocket ended.
+    CloseReason {
+        /// The client sent a close frame.
+        Peer => "peer",
+        /// The connection ended without a close frame (EOF or reset).
+        Lost => "lost",
+        /// A frame broke RFC 6455 (1002).
+        Protocol => "protocol_error",
+        /// A text frame was not UTF-8 (1007).
+        Utf8 => "invalid_utf8",
+        /// A message was longer than the limit (1009).
+        TooBig => "too_big",
+        /// No data for the idle timeout (1002, as Bandit does).
+        Idle => "idle_timeout",
+        /// The client read more slowly than its rooms spoke and the send queue was full.
+        SlowConsumer => "slow_consumer",
+        /// The node drained or shut down (1012).
+        Drain => "drain",
+    }
+}
+
+reasons! {
+    /// Why a connection was refused before it became a WebSocket.
+    RefuseReason {
+        /// The request could not be read as HTTP/1.1 or lacked what RFC 6455 section 4.2.1 wants (400).
+        BadRequest => "bad_request",
+        /// Another method than GET (400 for a WebSocket path as Phoenix does, 405 elsewhere).
+        Method => "method",
+        /// Unknown path (404).
+        NotFound => "not_found",
+        /// `vsn` that no serializer matches (403).
+        Version => "version",
+        /// Origin neither the host's own nor listed (403).
+        Origin => "origin",
+        /// Request head longer than the limit (431).
+        HeaderTooLarge => "header_too_large",
+        /// The request head did not arrive in time (408).
+        Timeout => "timeout",
+        /// The client went away before the handshake was done.
+        Lost => "lost",
+        /// The node holds as many connections as it may (503).
+        Full => "full",
+        /// The node is draining (503).
+        Draining => "draining",
+    }
+}
+
+reasons! {
+    /// Why a join was refused with a reply.
+    JoinRefusal {
+        /// No policy serves this topic.
+        Unmatched => "unmatched_topic",
+        /// The room holds as many members as it may.
+        RoomFull => "room_full",
+        /// The connection joined as many channels as it may.
+        TooManyChannels => "too_many_channels",
+    }
+}
+
+/// Declares the scalar counters and the operations that must not forget one.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)+) => {
+        /// Cumulative counters and current gauges of one shard, or their sum over shards.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)+
+            /// Ended WebSockets, indexed by [`CloseReason`].
+            pub closed: [u64; CloseReason::COUNT],
+            /// Refused connections, indexed by [`RefuseReason`].
+            pub refused: [u64; RefuseReason::COUNT],
+            /// Refused joins, indexed by [`JoinRefusal`].
+            pub joins_refused: [u64; JoinRefusal::COUNT],
+        }
+
+        impl Counters {
+            /// Number of 64-bit words in [`Counters::words`].
+            pub const WORDS: usize = [$(stringify!($name),)+].len()
+                + CloseReason::COUNT + RefuseReason::COUNT + JoinRefusal::COUNT;
+
+            /// All zero.
+            pub const ZERO: Self = Self {
+                $($name: 0,)+
+                closed: [0; CloseReason::COUNT],
+                refused: [0; RefuseReason::COUNT],
+                joins_refused: [0; JoinRefusal::COUNT],
+            };
+
+            /// Every value in a fixed order, to be copied elsewhere and read back by [`Counters::from_words`].
+            #[must_use]
+            pub fn words(&self) -> [u64; Self::WORDS] {
+                let mut words = [0; Self::WORDS];
+                let scalars = [$(self.$name,)+];
+                let all = scalars.iter().chain(&self.closed).chain(&self.refused).chain(&self.joins_refused);
+                for (word, value) in words.iter_mut().zip(all) {
+                    *word = *value;
+                }
+                words
+            }
+
+            /// The inverse of [`Counters::words`].
+            #[must_use]
+            pub fn from_words(words: &[u64; Self::WORDS]) -> Self {
+                let mut from = words.iter().copied();
+                let mut next = || from.next().unwrap_or(0);
+                Self {
+                    $($name: next(),)+
+                    closed: std::array::from_fn(|_| next()),
+                    refused: std::array::from_fn(|_| next()),
+                    joins_refused: std::array::from_fn(|_| next()),
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Gauge: established WebSockets.
+    connections,
+    /// Gauge: sockets whose handshake is not done.
+    handshaking,
+    /// Gauge: rooms with at least one member on this shard. A room on two shards counts in both.
+    rooms,
+    /// Gauge: memberships (connection, room).
+    memberships,
+    /// Gauge: bytes queued for sockets and not yet taken by the kernel.
+    send_queue_bytes,
+    /// Sockets accepted.
+    accepted,
+    /// WebSocket handshakes completed.
+    opened,
+    /// Accept calls that failed for lack of descriptors or memory.
+    accept_errors,
+    /// Successful joins.
+    joins,
+    /// Messages published by clients of this shard.
+    publishes,
+    /// Writes: one broadcast-type frame queued to one member.
+    writes,
+    /// Replies and other frames for one client, heartbeats included.
+    replies,
+    /// Heartbeats answered.
+    heartbeats,
+    /// Send calls on sockets.
+    socket_writes,
+    /// Send calls that took less than offered.
+    short_writes,
+    /// Bytes sent on sockets.
+    sent_bytes,
+    /// Bytes received on sockets.
+    received_bytes,
+    /// WebSocket messages received.
+    received_messages,
+    /// Frames dropped because they were no Phoenix message.
+    malformed_messages,
+    /// Publishes dropped because the policy allows nobody to publish.
+    publish_refused,
+    /// Broadcasts that a member could not take because its serializer cannot carry them (binary to V1).
+    unencodable_writes,
+    /// Messages to other shards dropped because their mailbox was full.
+    mailbox_dropped,
+    /// Messages to the bus dropped because its queue was full.
+    bus_dropped,
+    /// Broadcasts received from other shards or nodes.
+    remote_received,
+    /// Turns of the loop.
+    turns,
+    /// Nanoseconds spent parked, waiting for events.
+    parked_nanos,
+    /// Nanoseconds since the shard started.
+    wall_nanos,
+    /// CPU time of the shard's thread in nanoseconds.
+    cpu_nanos,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self::ZERO
+    }
+}
+
+impl Counters {
+    /// Adds another shard's values.
+    pub fn add(&mut self, other: &Self) {
+        let mut words = self.words();
+        for (word, more) in words.iter_mut().zip(other.words()) {
+            *word = word.wrapping_add(more);
+        }
+        *self = Self::from_words(&words);
+    }
+
+    /// Counts one ended WebSocket.
+    pub const fn count_closed(&mut self, reason: CloseReason) {
+        self.closed[reason as usize] += 1;
+    }
+
+    /// Counts one refused connection.
+    pub const fn count_refused(&mut self, reason: RefuseReason) {
+        self.refused[reason as usize] += 1;
+    }
+
+    /// Counts one refused join.
+    pub const fn count_join_refused(&mut self, reason: JoinRefusal) {
+        self.joins_refused[reason as usize] += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_round_trip() {
+        let words: [u64; Counters::WORDS] = std::array::from_fn(|i| i as u64 + 1);
+        let counters = Counters::from_words(&words);
+        assert_eq!(counters.words(), words);
+        assert_eq!(counters.connections, 1);
+        assert_eq!(counters.joins_refused[JoinRefusal::COUNT - 1], Counters::WORDS as u64);
+    }
+
+    #[test]
+    fn sum_adds_each_word() {
+        let mut sum = Counters::ZERO;
+        let mut one = Counters::ZERO;
+        one.writes = 3;
+        one.count_closed(CloseReason::Idle);
+        sum.add(&one);
+        sum.add(&one);
+        assert_eq!((sum.writes, sum.closed[CloseReason::Idle as usize]), (6, 2));
+    }
+}

@@ -1,0 +1,313 @@
+//! How other threads reach a shard, and how shards reach the bus.
+//!
+//! A shard has one bounded queue and one eventfd in its own epoll. A sender pushes its items and then rings once; the
+//! eventfd is written only when the shard sleeps, because the wake costs microseconds and the item nanoseconds.
+//! The eventfd exists before any shard splits its descriptor table, so its number is the same in all of them.
+
+use std::{
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering, fence},
+    },
+};
+
+use bytes::Bytes;
+use crossbeam_queue::ArrayQueue;
+use node_core::config::NodeConfig;
+use rustix::event::{EventfdFlags, eventfd};
+use tokio::sync::Notify;
+
+use crate::stats::ShardStats;
+
+/// Items a shard's mailbox holds: at 100,000 publishes/s 160 ms of a stalled shard, in 1 MiB. What does not fit waits with
+/// the sender, so this bounds memory and not loss.
+pub const MAILBOX_ITEMS: usize = 16_384;
+/// Items the bus queue holds, in 1 MiB.
+pub const BUS_QUEUE_ITEMS: usize = 16_384;
+
+/// A topic shared between a room, its routes and messages under way.
+pub type Topic = Arc<str>;
+
+/// What a shard can be told.
+#[derive(Debug)]
+pub enum ToShard {
+    /// A broadcast for the local members of a topic, from another shard or another node.
+    Remote {
+        /// The topic of the room.
+        topic: Topic,
+        /// One complete WebSocket frame as sent to a V2 client (`[null,null,topic,event,payload]` or binary kind 2).
+        frame: Bytes,
+    },
+    /// Another shard has members of a topic from now on, or no longer.
+    Interest {
+        /// The topic of the room.
+        topic: Topic,
+        /// Index of the other shard.
+        shard: u8,
+        /// Whether it wants the topic's broadcasts.
+        on: bool,
+    },
+    /// Begin, change or end a drain.
+    Drain(DrainCommand),
+    /// New values of the reloadable configuration keys.
+    Reload(Arc<NodeConfig>),
+    /// A JSON object for the members of the reserved topic `$cluster`, as event `stats`.
+    ClusterStats(Bytes),
+    /// Close what is left, stop accepting, end the thread.
+    Shutdown,
+}
+
+/// Orders about ending connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DrainCommand {
+    /// Close connections of this shard with 1012 at this rate and refuse new ones with HTTP 503.
+    Close {
+        /// Connections per second on this shard, at least 1.
+        connections_per_second: u32,
+    },
+    /// Accept and serve again.
+    Stop,
+}
+
+/// What a shard tells the bus.
+#[derive(Debug, Clone)]
+pub enum BusCommand {
+    /// The shard has members of the topic from now on.
+    Join {
+        /// Index of the shard.
+        shard: u8,
+        /// The topic.
+        topic: Topic,
+    },
+    /// The shard has no members of the topic any more.
+    Leave {
+        /// Index of the shard.
+        shard: u8,
+        /// The topic.
+        topic: Topic,
+    },
+    /// A client of this node published.
+    Publish {
+        /// The topic.
+        topic: Topic,
+        /// The frame as in [`ToShard::Remote`].
+        frame: Bytes,
+    },
+}
+
+#[derive(Debug)]
+struct Shared {
+    queue: ArrayQueue<ToShard>,
+    /// Set by the shard right before it parks, taken by the sender that wakes it.
+    sleeping: AtomicBool,
+    wake: OwnedFd,
+    stats: ShardStats,
+    index: u8,
+}
+
+/// The sending side of a shard, for any thread.
+#[derive(Debug, Clone)]
+pub struct ShardHandle(Arc<Shared>);
+
+/// The shard's own side of its mailbox.
+#[derive(Debug)]
+pub struct Mailbox(Arc<Shared>);
+
+/// Makes the mailbox of shard `index`.
+///
+/// # Errors
+/// When the kernel gives no eventfd (descriptor limit or memory).
+pub fn mailbox(index: u8) -> std::io::Result<(ShardHandle, Mailbox)> {
+    let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+    let shared = Arc::new(Shared {
+        queue: ArrayQueue::new(MAILBOX_ITEMS),
+        sleeping: AtomicBool::new(false),
+        wake,
+        stats: ShardStats::default(),
+        index,
+    });
+    Ok((ShardHandle(Arc::clone(&shared)), Mailbox(shared)))
+}
+
+impl ShardHandle {
+    /// Pushes without waking. Call [`ShardHandle::ring`] after the last item of a batch.
+    ///
+    /// # Errors
+    /// Gives the item back when the mailbox is full.
+    pub fn push(&self, item: ToShard) -> Result<(), ToShard> {
+        self.0.queue.push(item)
+    }
+
+    /// Wakes the shard if it sleeps.
+    pub fn ring(&self) {
+        // Pairs with the fence in `Mailbox::prepare_to_sleep`: either the shard sees the item or we see it asleep.
+        fence(Ordering::SeqCst);
+        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::AcqRel) {
+            // EAGAIN means that the counter is already high, so the shard is already woken.
+            rustix::io::write(&self.0.wake, &1u64.to_ne_bytes()).ok();
+        }
+    }
+
+    /// Pushes one item and wakes the shard.
+    ///
+    /// # Errors
+    /// Gives the item back when the mailbox is full.
+    pub fn send(&self, item: ToShard) -> Result<(), ToShard> {
+        let pushed = self.push(item);
+        self.ring();
+        pushed
+    }
+
+    /// Position of the shard, from 0.
+    #[must_use]
+    pub fn index(&self) -> u8 {
+        self.0.index
+    }
+
+    /// What the shard counted.
+    #[must_use]
+    pub fn stats(&self) -> &ShardStats {
+        &self.0.stats
+    }
+}
+
+impl Mailbox {
+    /// The next item, if any.
+    #[must_use]
+    pub fn pop(&self) -> Option<ToShard> {
+        self.0.queue.pop()
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.queue.is_empty()
+    }
+
+    /// Announces sleep. Returns false, and stays awake, when something arrived meanwhile.
+    #[must_use]
+    pub fn prepare_to_sleep(&self) -> bool {
+        self.0.sleeping.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.0.queue.is_empty() {
+            return true;
+        }
+        self.awake();
+        false
+    }
+
+    /// Ends the announced sleep.
+    pub fn awake(&self) {
+        self.0.sleeping.store(false, Ordering::Relaxed);
+    }
+
+    /// Empties the eventfd after it was reported readable.
+    pub fn acknowledge_wake(&self) {
+        let mut counter = [0u8; 8];
+        // EAGAIN: another turn already took it.
+        rustix::io::read(&self.0.wake, &mut counter[..]).ok();
+    }
+
+    /// What the shard publishes about itself.
+    #[must_use]
+    pub fn stats(&self) -> &ShardStats {
+        &self.0.stats
+    }
+}
+
+impl AsFd for Mailbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.wake.as_fd()
+    }
+}
+
+#[derive(Debug)]
+struct BusQueue {
+    queue: ArrayQueue<BusCommand>,
+    notify: Notify,
+}
+
+/// The sending side of the bus queue. The bus thread's runtime must exist before the shards start (`threads`).
+#[derive(Debug, Clone)]
+pub struct BusSender(Arc<BusQueue>);
+
+/// The bus thread's side of the queue.
+#[derive(Debug)]
+pub struct BusReceiver(Arc<BusQueue>);
+
+/// Makes the queue from the shards to the bus.
+#[must_use]
+pub fn bus_queue() -> (BusSender, BusReceiver) {
+    let queue = Arc::new(BusQueue { queue: ArrayQueue::new(BUS_QUEUE_ITEMS), notify: Notify::new() });
+    (BusSender(Arc::clone(&queue)), BusReceiver(queue))
+}
+
+impl BusSender {
+    /// Pushes without waking. Call [`BusSender::ring`] after the last item of a batch.
+    ///
+    /// # Errors
+    /// Gives the command back when the queue is full.
+    pub fn push(&self, command: BusCommand) -> Result<(), BusCommand> {
+        self.0.queue.push(command)
+    }
+
+    /// Wakes the bus thread.
+    pub fn ring(&self) {
+        self.0.notify.notify_one();
+    }
+}
+
+impl BusReceiver {
+    /// The next command without waiting, if any.
+    #[must_use]
+    pub fn try_recv(&self) -> Option<BusCommand> {
+        self.0.queue.pop()
+    }
+
+    /// Waits for the next command. Safe to cancel.
+    pub async fn recv(&self) -> BusCommand {
+        loop {
+            if let Some(command) = self.0.queue.pop() {
+                return command;
+            }
+            self.0.notify.notified().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_item_pushed_before_sleep_prevents_it() {
+        let (handle, mailbox) = mailbox(0).expect("eventfd");
+        handle.push(ToShard::Shutdown).expect("room");
+        assert!(!mailbox.prepare_to_sleep());
+        assert!(matches!(mailbox.pop(), Some(ToShard::Shutdown)));
+        assert!(mailbox.prepare_to_sleep());
+    }
+
+    #[test]
+    fn a_ring_is_written_only_to_a_sleeper_and_once() {
+        let (handle, mailbox) = mailbox(0).expect("eventfd");
+        let mut counter = [0u8; 8];
+        handle.ring();
+        assert_eq!(rustix::io::read(&mailbox, &mut counter[..]), Err(rustix::io::Errno::AGAIN));
+        assert!(mailbox.prepare_to_sleep());
+        handle.ring();
+        handle.ring();
+        assert_eq!(rustix::io::read(&mailbox, &mut counter[..]), Ok(8));
+        assert_eq!(u64::from_ne_bytes(counter), 1);
+    }
+
+    #[test]
+    fn a_full_mailbox_gives_the_item_back() {
+        let (handle, _mailbox) = mailbox(0).expect("eventfd");
+        for _ in 0..MAILBOX_ITEMS {
+            handle.push(ToShard::Drain(DrainCommand::Stop)).expect("room");
+        }
+        assert!(handle.push(ToShard::Shutdown).is_err());
+    }
+}

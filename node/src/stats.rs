@@ -1,0 +1,54 @@
+//! The counters of a shard as other threads see them.
+//!
+//! The owner stores all values once per turn with relaxed ordering into lines that only it writes; readers may see
+//! values of two neighbouring turns mixed, which a rate over seconds does not notice.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use node_core::counters::Counters;
+
+/// Parts per million in [`ShardStats::utilization`].
+const MILLION: f64 = 1_000_000.0;
+
+/// Published counters of one shard.
+// 128 bytes: two lines of 64, because x86 prefetches lines in pairs.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct ShardStats {
+    words: [AtomicU64; Counters::WORDS],
+    utilization_ppm: AtomicU32,
+}
+
+impl Default for ShardStats {
+    fn default() -> Self {
+        Self { words: std::array::from_fn(|_| AtomicU64::new(0)), utilization_ppm: AtomicU32::new(0) }
+    }
+}
+
+impl ShardStats {
+    /// Publishes the owner's counters.
+    pub fn store(&self, counters: &Counters) {
+        for (word, value) in self.words.iter().zip(counters.words()) {
+            word.store(value, Relaxed);
+        }
+    }
+
+    /// The counters as of a recent turn.
+    #[must_use]
+    pub fn load(&self) -> Counters {
+        Counters::from_words(&std::array::from_fn(|i| self.words[i].load(Relaxed)))
+    }
+
+    /// Publishes the busy fraction of the last whole second, 0 to 1.
+    pub fn store_utilization(&self, ratio: f64) {
+        // Truncation is wanted: the value is clamped to 0..=1 first.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        self.utilization_ppm.store((ratio.clamp(0.0, 1.0) * MILLION) as u32, Relaxed);
+    }
+
+    /// Busy fraction (1 - parked / wall) of the last whole second, 0 to 1.
+    #[must_use]
+    pub fn utilization(&self) -> f64 {
+        f64::from(self.utilization_ppm.load(Relaxed)) / MILLION
+    }
+}
