@@ -1,0 +1,81 @@
+//! The `ChannelCluster` resource.
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::{Auth, Autoscaling, Backplane, Drain, Expose, Limits, Nodes, Rooms, Tuning};
+use crate::status::ChannelClusterStatus;
+
+/// A fleet of WebSocket nodes that speak Phoenix Channels, sized by observed fan-out writes per second.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "channelcluster.io",
+    version = "v1alpha1",
+    kind = "ChannelCluster",
+    plural = "channelclusters",
+    shortname = "cc",
+    category = "all",
+    namespaced,
+    status = "ChannelClusterStatus",
+    derive = "PartialEq",
+    doc = "A fleet of WebSocket nodes that speak Phoenix Channels, sized by observed fan-out writes per second.",
+    scale(
+        spec_replicas_path = ".spec.nodes.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas"),
+    printcolumn(name = "Conns", type_ = "integer", json_path = ".status.totals.connections"),
+    printcolumn(name = "Writes/s", type_ = "integer", json_path = ".status.totals.writesPerSecond"),
+    printcolumn(name = "Util", type_ = "integer", json_path = ".status.totals.utilizationPercent"),
+    printcolumn(name = "Draining", type_ = "integer", json_path = ".status.draining"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelClusterSpec {
+    /// Connections that the fleet must be able to hold.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub target_connections: u64,
+    /// Rooms: caps and policies.
+    pub rooms: Rooms,
+    /// The nodes of the fleet.
+    #[serde(default)]
+    pub nodes: Nodes,
+    /// How the node count is decided.
+    #[serde(default)]
+    pub autoscaling: Autoscaling,
+    /// Kernel parameters and limits of a node.
+    #[serde(default)]
+    pub tuning: Tuning,
+    /// How a node is emptied before it goes.
+    #[serde(default)]
+    pub drain: Drain,
+    /// What carries messages from node to node.
+    #[serde(default)]
+    pub backplane: Backplane,
+    /// How clients reach the fleet.
+    #[serde(default)]
+    pub expose: Expose,
+    /// Who may connect.
+    pub auth: Auth,
+    /// Limits of one connection.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Leave everything as it is: no reconciling, no scaling.
+    #[serde(default)]
+    pub paused: bool,
+}
+
+/// The CustomResourceDefinition as the API server takes it.
+#[must_use]
+pub fn crd() -> CustomResourceDefinition {
+    ChannelCluster::crd()
+}

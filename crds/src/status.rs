@@ -1,0 +1,144 @@
+//! What the operator says: the parts of `ChannelCluster.status`.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Most entries of `status.nodes`; a larger fleet shows its busiest nodes.
+pub const MAX_STATUS_NODES: usize = 200;
+/// Most entries of `status.decisions`, newest first.
+pub const MAX_STATUS_DECISIONS: usize = 10;
+
+/// What the operator observed and did.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelClusterStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, Reconciling, Stalled (kstatus); Available, ScalingActive, ScalingLimited, MetricsFresh, TuningApplied, Draining.
+    #[serde(default)]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Node pods that exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Node pods that are Ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ready_replicas: Option<i32>,
+    /// Node count that the operator works towards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub desired_replicas: Option<i32>,
+    /// Nodes being drained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub draining: Option<i32>,
+    /// Label selector of the node pods, for the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Image that the nodes run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_image: Option<String>,
+    /// Why the fleet is as large as it is, in a few words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Sums over the fleet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub totals: Option<Totals>,
+    /// The nodes, at most 200.
+    #[serde(default)]
+    pub nodes: Vec<NodeStatus>,
+    /// The last scaling decisions, newest first.
+    #[serde(default)]
+    pub decisions: Vec<ScalingDecision>,
+    /// The step that a scale-in has reached; kept here so that another operator can go on with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operation: Option<Operation>,
+}
+
+/// Sums over the nodes whose figures are fresh.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Totals {
+    /// Connections held.
+    pub connections: i64,
+    /// Rooms with members, counted once per node.
+    pub rooms: i64,
+    /// Messages delivered to members per second.
+    pub writes_per_second: i64,
+    /// Messages published per second.
+    pub publishes_per_second: i64,
+    /// Observed writes/s as a percentage of the fleet's capacity.
+    pub utilization_percent: i32,
+}
+
+/// One node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct NodeStatus {
+    /// Pod name.
+    pub name: String,
+    /// Pending, Serving, Draining, Unknown (no fresh figures), Terminating.
+    pub phase: String,
+    /// Connections held.
+    pub connections: i64,
+    /// Rooms with members.
+    pub rooms: i64,
+    /// Messages delivered to members per second.
+    pub writes_per_second: i64,
+    /// Busy fraction of the busiest shard, in percent.
+    pub utilization_percent: i32,
+    /// Soft limit of open files that the process has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nofile: Option<i64>,
+    /// Sysctls whose value is not the one asked for, as `asked X, got Y`.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+}
+
+/// A scaling decision with what it was made from.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ScalingDecision {
+    /// When it was made.
+    pub time: Time,
+    /// Node count before.
+    pub from: i32,
+    /// Node count decided.
+    pub to: i32,
+    /// The rule that won, a CamelCase word.
+    pub rule: String,
+    /// The arithmetic in one sentence.
+    pub message: String,
+}
+
+/// A scale-in under way: one node, one step at a time.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Operation {
+    /// Pod that is to go.
+    pub pod: String,
+    /// Its UID, so that a namesake is never taken for it.
+    pub pod_uid: String,
+    /// The step reached.
+    pub step: OperationStep,
+    /// When the operation began.
+    pub started_at: Time,
+    /// When the step began.
+    pub step_at: Time,
+    /// Connections that the node still held when last seen.
+    pub connections: i64,
+}
+
+/// Steps of a scale-in, in order.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OperationStep {
+    /// The node says that it is not ready; wait until its endpoint is out of the Service.
+    Unready,
+    /// The node closes its connections at the drain rate.
+    Closing,
+    /// The node is empty; replicas go down by one and that pod must be the one that goes.
+    Removing,
+}
