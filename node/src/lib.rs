@@ -1,4 +1,19 @@
-//! Placeholder text replaced by the first real module.
+//! A WebSocket node that speaks Phoenix Channels: the shell around the pure core in `node-core`. `main` reads as the
+//! life of the process.
+
+pub mod admin;
+pub mod app;
+pub mod args;
+pub mod bus;
+pub mod config;
+pub mod dashboard;
+pub mod drain;
+pub mod life;
 pub mod mailbox;
+pub mod metrics;
+pub mod secrets;
 pub mod stats;
+pub mod sysinfo;
+#[cfg(test)]
+mod test_dir;
 pub mod threads;

@@ -1,3 +1,171 @@
-//! Entry point.
+//! `channel-node`: the life of the process, from its arguments to its exit.
 
-fn main() {}
+use std::{net::TcpListener, path::Path, process::ExitCode, sync::Arc, time::Instant};
+
+use anyhow::{Context, anyhow};
+use node::{
+    admin,
+    app::{App, BUILD},
+    args::{Answer, Args, EXIT_USAGE, LogFormat},
+    config, dashboard, life,
+    life::Signals,
+    secrets::SecretFile,
+    sysinfo,
+    threads::{ShardSettings, start_shards},
+};
+use node_core::config::NodeConfig;
+use tokio::runtime::{Builder, Runtime};
+
+mod allocator;
+
+fn main() -> ExitCode {
+    let args = match Args::read(std::env::args_os()) {
+        Ok(args) => args,
+        Err(Answer::Print(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        Err(Answer::Wrong(text)) => return wrong(&text),
+    };
+    if let Some(file) = &args.check_config {
+        return check_config(file);
+    }
+    let config = match configuration(&args) {
+        Ok(config) => config,
+        Err(text) => return wrong(&text),
+    };
+    if let Err(text) = log_to_stderr(&args) {
+        return wrong(&text);
+    }
+    match run(&args, config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn wrong(text: &str) -> ExitCode {
+    eprintln!("channel-node: {text}");
+    ExitCode::from(EXIT_USAGE)
+}
+
+fn check_config(file: &Path) -> ExitCode {
+    match config::load(file) {
+        Ok(_) => {
+            println!("{}: ok", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(error) => wrong(&error.to_string()),
+    }
+}
+
+fn configuration(args: &Args) -> Result<NodeConfig, String> {
+    let mut config = match &args.config {
+        Some(file) => config::load(file).map_err(|error| error.to_string())?,
+        None => NodeConfig::dev(),
+    };
+    if let Some(path) = &args.path {
+        config.path.clone_from(path);
+    }
+    let errors = config.validate();
+    if errors.is_empty() { Ok(config) } else { Err(errors.join(". ")) }
+}
+
+fn log_to_stderr(args: &Args) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
+        .map_err(|error| format!("--log: {error}; write a level or target=level, like info,node=debug"))?;
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format.unwrap_or(if args.dev { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let limits = sysinfo::raise_nofile(config.nofile).context("cannot raise the limit of open files")?;
+    for line in sysinfo::mismatches(&config.sysctls, &sysinfo::sysctls(&config.sysctls)) {
+        tracing::warn!("sysctl {line}");
+    }
+    let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token"));
+    token.as_ref().map(SecretFile::read).transpose()?;
+
+    // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
+    let (control, admin_runtime) = (runtime()?, runtime()?);
+    let config = Arc::new(config);
+    let shards = start_shards(&settings(args)?, &config, None)
+        .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen_addr()))?;
+    let app = Arc::new(App {
+        boot_id: rand::random(),
+        started,
+        node_name: args.node_name.clone(),
+        config: Arc::clone(&config).into(),
+        shards: shards.handles().to_vec(),
+        drain: Default::default(),
+        bus: None,
+        token,
+        reloads: Default::default(),
+        reload_failures: Default::default(),
+    });
+    let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;
+    tracing::info!(listen = %shards.local_addr(), admin = %admin_address, shards = app.shards.len(), ?limits, "serving");
+    if args.dev {
+        welcome(&config.path, shards.local_addr(), admin_address);
+    }
+
+    control.block_on(async {
+        let mut signals = Signals::new().context("cannot take over SIGTERM and SIGINT")?;
+        life::serve(&app, args.config.clone().map(config::Watch::new), &mut signals).await;
+        life::leave(&app, &mut signals).await;
+        life::shut_down(&app).await;
+        anyhow::Ok(())
+    })?;
+    shards.join();
+    tracing::info!("ended");
+    Ok(())
+}
+
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+}
+
+fn settings(args: &Args) -> anyhow::Result<ShardSettings> {
+    let cpus =
+        std::thread::available_parallelism().context("cannot tell how many CPUs there are; use --shards")?;
+    Ok(ShardSettings {
+        listen: args.listen_addr(),
+        shards: args.shards.unwrap_or(u8::try_from(cpus.get()).unwrap_or(64).min(64)),
+        node_name: args.node_name.clone(),
+        version: BUILD,
+        chat_page: dashboard::PAGE,
+    })
+}
+
+fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<std::net::SocketAddr> {
+    let address = args.admin_addr();
+    let listener = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .with_context(|| format!("cannot listen on {address}; choose another --admin"))?;
+    let bound = listener.local_addr()?;
+    std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
+        let served = runtime.block_on(async {
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            admin::serve(admin::Limited::new(listener), app).await
+        });
+        // Without its admin port a node cannot be probed, drained or measured: better to end and be replaced.
+        let error = served.map_or_else(|error| anyhow!(error), |()| anyhow!("it stopped"));
+        tracing::error!("admin port: {error:#}");
+        std::process::abort();
+    })?;
+    Ok(bound)
+}
+
+fn welcome(path: &str, listen: std::net::SocketAddr, admin: std::net::SocketAddr) {
+    println!("chat page   http://{listen}/");
+    println!("socket      ws://{listen}{path}/websocket");
+    println!("metrics     http://{admin}/metrics");
+    println!("Ctrl-C stops; twice at once.");
+}

@@ -103,6 +103,19 @@ impl NodeConfig {
             nofile: self.nofile,
         }
     }
+
+    /// These values with the restart keys of `running`: what a running node may take from a new file.
+    pub fn reload_onto(self, running: &NodeConfig) -> NodeConfig {
+        NodeConfig {
+            version: running.version,
+            cluster: running.cluster.clone(),
+            path: running.path.clone(),
+            bus: running.bus.clone(),
+            sysctls: running.sysctls.clone(),
+            nofile: running.nofile,
+            ..self
+        }
+    }
 }
 
 /// Room cap in dev mode, where nobody wrote one.

@@ -88,6 +88,9 @@ fn only_restart_keys_change_the_restart_part() {
     let mut restart = base.clone();
     restart.path = "/other".to_owned();
     assert_ne!(hash(&base), hash(&restart));
+    restart.rooms.max_members = 9;
+    let taken = restart.reload_onto(&base);
+    assert_eq!((taken.restart_keys(), taken.rooms.max_members), (base.restart_keys(), 9));
 }
 
 #[test]

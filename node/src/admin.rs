@@ -1,0 +1,137 @@
+//! The admin port: metrics and probes for everyone, statistics and drain orders for who holds the token.
+//!
+//! It runs on its own thread and runtime, so that a busy shard cannot delay a probe and a slow scrape cannot delay a
+//! shard.
+
+use std::{fmt::Display, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use node_core::admin::{DrainRequest, Phase, VERSION};
+use serde_json::json;
+
+use crate::{app::App, drain::DrainError, metrics, secrets};
+
+mod listener;
+pub use listener::Limited;
+
+/// Longest request body in bytes.
+const BODY_BYTES: usize = 16 * 1024;
+
+type Shared = State<Arc<App>>;
+
+/// The routes.
+pub fn router(app: Arc<App>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/stats", get(stats))
+        .route("/v1/drain", get(drain_status).post(drain).delete(cancel_drain))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize));
+    Router::new()
+        .route("/metrics", get(scrape))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .merge(guarded)
+        .fallback(|| async {
+            refuse(StatusCode::NOT_FOUND, "no such path; see /metrics, /healthz, /readyz, /v1/stats")
+        })
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .with_state(app)
+}
+
+/// Serves the routes until the task is dropped.
+///
+/// # Errors
+/// Only what the listener reports at the start.
+pub async fn serve(listener: Limited, app: Arc<App>) -> std::io::Result<()> {
+    axum::serve(listener, router(app)).await
+}
+
+fn refuse(status: StatusCode, error: impl Display) -> Response {
+    (status, Json(json!({ "error": error.to_string() }))).into_response()
+}
+
+async fn authorize(State(app): Shared, request: Request, next: Next) -> Response {
+    let Some(token) = &app.token else { return next.run(request).await };
+    let secret = match token.read() {
+        Ok(secret) => secret,
+        Err(error) => {
+            tracing::error!(%error, "the admin API is closed");
+            return refuse(StatusCode::SERVICE_UNAVAILABLE, "the node has no admin token now");
+        }
+    };
+    if bearer(request.headers()).is_some_and(|given| secrets::equal(given, secret.as_bytes())) {
+        return next.run(request).await;
+    }
+    let mut response = refuse(StatusCode::UNAUTHORIZED, "send Authorization: Bearer <admin token>");
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+    response
+}
+
+/// The credential of a Bearer header; the scheme's case does not matter (RFC 9110, section 11.1).
+fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
+}
+
+async fn scrape(State(app): Shared) -> Response {
+    match metrics::render(&app) {
+        Ok(text) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response(),
+        Err(error) => refuse(StatusCode::INTERNAL_SERVER_ERROR, error),
+    }
+}
+
+async fn ready(State(app): Shared) -> (StatusCode, &'static str) {
+    match app.phase() {
+        Phase::Serving => (StatusCode::OK, "ready\n"),
+        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first connection to the bus\n"),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
+    }
+}
+
+async fn stats(State(app): Shared) -> Response {
+    Json(app.stats()).into_response()
+}
+
+async fn drain_status(State(app): Shared) -> Response {
+    Json(app.drain_status()).into_response()
+}
+
+async fn drain(State(app): Shared, body: Result<Json<DrainRequest>, JsonRejection>) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    if request.version != VERSION {
+        let text = format!("version: {} is not known to this node; send {VERSION}", request.version);
+        return refuse(StatusCode::BAD_REQUEST, text);
+    }
+    let pace = app.config.load().drain.connections_per_second;
+    let done = app.drain.request(&request, pace, &app.shards);
+    tracing::info!(stage = ?request.stage, pace = request.connections_per_second, ?done, "drain order");
+    answer(&app, done)
+}
+
+async fn cancel_drain(State(app): Shared) -> Response {
+    let done = app.drain.cancel(&app.shards);
+    tracing::info!(?done, "drain cancelled");
+    answer(&app, done)
+}
+
+fn answer(app: &App, done: Result<(), DrainError>) -> Response {
+    match done {
+        Ok(()) => Json(app.drain_status()).into_response(),
+        Err(error @ DrainError::Ending) => refuse(StatusCode::CONFLICT, error),
+        Err(error @ DrainError::Pace) => refuse(StatusCode::BAD_REQUEST, error),
+        Err(error @ DrainError::Busy) => refuse(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use std::{fs, net::SocketAddr, sync::atomic::Ordering::Relaxed};
+
+use node_core::{
+    admin::{DrainStatus, Stats},
+    config::NodeConfig,
+    counters::{CloseReason, Counters},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+
+use super::*;
+use crate::{
+    bus::BusState,
+    mailbox::{Mailbox, mailbox},
+    secrets::SecretFile,
+    test_dir::TestDir,
+};
+
+struct Node {
+    address: SocketAddr,
+    app: Arc<App>,
+    inboxes: Vec<Mailbox>,
+}
+
+async fn node(change: impl FnOnce(&mut App)) -> Node {
+    let (handles, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|index| mailbox(index).unwrap()).unzip();
+    let mut app = App {
+        boot_id: 7,
+        started: std::time::Instant::now(),
+        node_name: "n1".to_owned(),
+        config: Arc::new(NodeConfig::dev()).into(),
+        shards: handles,
+        drain: Default::default(),
+        bus: None,
+        token: None,
+        reloads: Default::default(),
+        reload_failures: Default::default(),
+    };
+    change(&mut app);
+    let app = Arc::new(app);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(serve(Limited::new(listener), Arc::clone(&app)));
+    Node { address, app, inboxes }
+}
+
+impl Node {
+    /// Status, head and body of one request, without an HTTP client's opinion.
+    async fn ask(&self, head: &str, body: &str) -> (u16, String, String) {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let length = body.len();
+        let request = format!(
+            "{head}\r\nhost: n\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), head.to_owned(), body.to_owned())
+    }
+
+    async fn status(&self, head: &str) -> u16 {
+        self.ask(head, "").await.0
+    }
+}
+
+#[tokio::test]
+async fn the_api_wants_the_token_and_the_probes_do_not() {
+    let dir = TestDir::new("admin");
+    fs::write(dir.path().join("admin-token"), "secret\n").unwrap();
+    let node = node(|app| app.token = Some(SecretFile::new(dir.path(), "admin-token"))).await;
+    for path in ["/metrics", "/healthz", "/readyz"] {
+        assert_eq!(node.status(&format!("GET {path} HTTP/1.1")).await, 200, "{path}");
+    }
+    for request in ["GET /v1/stats", "POST /v1/drain", "DELETE /v1/drain"] {
+        let (status, head, body) = node.ask(&format!("{request} HTTP/1.1"), "").await;
+        assert_eq!(status, 401, "{request}");
+        assert!(head.to_lowercase().contains("www-authenticate: bearer") && !body.contains("secret"));
+    }
+    let with = |token: &str| format!("GET /v1/stats HTTP/1.1\r\nauthorization: {token}");
+    for token in ["Bearer secres", "Bearer ", "secret", "Bearer secretsecret"] {
+        assert_eq!(node.status(&with(token)).await, 401, "{token}");
+    }
+    assert_eq!(node.status(&with("bearer secret")).await, 200);
+    fs::write(dir.path().join("admin-token"), "rotated").unwrap();
+    assert_eq!(node.status(&with("Bearer secret")).await, 401);
+    assert_eq!(node.status(&with("Bearer rotated")).await, 200);
+    fs::remove_file(dir.path().join("admin-token")).unwrap();
+    assert_eq!(node.status(&with("Bearer rotated")).await, 503);
+}
+
+#[tokio::test]
+async fn readiness_waits_for_the_first_bus_connection_only() {
+    let bus = Arc::new(BusState::default());
+    let node = node(|app| app.bus = Some(Arc::clone(&bus))).await;
+    assert_eq!(node.status("GET /readyz HTTP/1.1").await, 503);
+    bus.set_connected(true);
+    assert_eq!(node.status("GET /readyz HTTP/1.1").await, 200);
+    bus.set_connected(false);
+    assert_eq!(
+        node.status("GET /readyz HTTP/1.1").await,
+        200,
+        "a lost bus must not take the node out of service"
+    );
+    assert_eq!(node.status("GET /healthz HTTP/1.1").await, 200);
+}
+
+#[tokio::test]
+async fn the_drain_order_goes_to_the_shards_and_back() {
+    let node = node(|_| ()).await;
+    let post = "POST /v1/drain HTTP/1.1";
+    let (status, _, body) = node.ask(post, r#"{"version":1,"stage":"Unready"}"#).await;
+    assert_eq!((status, serde_json::from_str::<DrainStatus>(&body).unwrap().phase), (200, Phase::Unready));
+    assert_eq!(node.status("GET /readyz HTTP/1.1").await, 503);
+    assert!(node.inboxes.iter().all(Mailbox::is_empty));
+    let (status, ..) = node.ask(post, r#"{"version":1,"stage":"Close","connectionsPerSecond":10}"#).await;
+    assert_eq!(status, 200);
+    assert!(node.inboxes.iter().all(|inbox| inbox.pop().is_some()));
+    assert_eq!(node.status("DELETE /v1/drain HTTP/1.1").await, 200);
+    assert_eq!(node.status("GET /readyz HTTP/1.1").await, 200);
+    for (body, part) in [
+        (r#"{"version":1,"stage":"Close","connectionsPerSecond":0}"#, "at least 1"),
+        (r#"{"version":9,"stage":"Close"}"#, "version: 9"),
+        (r#"{"stage":"Close"}"#, "version"),
+        (r#"{"version":1,"stage":"Now"}"#, "Unready"),
+        ("{", "JSON"),
+    ] {
+        let (status, _, text) = node.ask(post, body).await;
+        assert!(status == 400 && text.contains(part), "{body}: {status} {text}");
+    }
+    node.app.drain.end();
+    assert_eq!(node.status("DELETE /v1/drain HTTP/1.1").await, 409);
+}
+
+#[tokio::test]
+async fn stats_and_metrics_show_the_same_sums() {
+    let node = node(|_| ()).await;
+    for (inbox, writes) in node.inboxes.iter().zip([3, 4]) {
+        let mut counters = Counters { writes, connections: 1, ..Counters::ZERO };
+        counters.count_closed(CloseReason::Idle);
+        inbox.stats().store(&counters);
+        inbox.stats().store_utilization(writes as f64 / 10.0);
+    }
+    let (_, _, body) = node.ask("GET /v1/stats HTTP/1.1", "").await;
+    let stats: Stats = serde_json::from_str(&body).unwrap();
+    assert_eq!((stats.counters.writes, stats.gauges.connections, stats.phase), (7, 2, Phase::Serving));
+    assert!(stats.gauges.nofile.soft > 0 && stats.gauges.sysctls.contains_key("net.core.somaxconn"));
+    assert!((stats.gauges.utilization - 0.4).abs() < 1e-6);
+
+    let (status, head, text) = node.ask("GET /metrics HTTP/1.1", "").await;
+    assert!(status == 200 && head.contains("application/openmetrics-text; version=1.0.0"));
+    for line in [
+        "channelcluster_node_writes_total 7",
+        "channelcluster_node_connections 2",
+        "channelcluster_node_utilization_ratio 0.4",
+        "channelcluster_node_closed_total{reason=\"idle_timeout\"} 2",
+        "channelcluster_node_shard_utilization_ratio{shard=\"1\"} 0.4",
+    ] {
+        assert!(text.lines().any(|got| got == line), "no {line} in\n{text}");
+    }
+    assert!(text.contains("channelcluster_node_nofile{kind=\"soft\"}") && text.ends_with("# EOF\n"));
+}
+
+#[tokio::test]
+async fn a_bad_configuration_keeps_the_old_one_and_is_counted() {
+    let node = node(|_| ()).await;
+    let mut new = NodeConfig::dev();
+    new.rooms.max_members = 5;
+    new.path = "/other".to_owned();
+    node.app.reload(Ok(new));
+    node.app.reload(Err(crate::config::ConfigError::Size { path: "x".into() }));
+    let config = node.app.config.load();
+    assert_eq!((config.rooms.max_members, config.path.as_str()), (5, "/socket"));
+    assert_eq!((node.app.reloads.load(Relaxed), node.app.reload_failures.load(Relaxed)), (1, 1));
+    assert!(node.app.tell_config());
+    assert!(node.inboxes.iter().all(|inbox| inbox.pop().is_some()));
+}
+
+#[tokio::test]
+async fn an_unknown_path_and_a_huge_body_are_refused() {
+    let node = node(|_| ()).await;
+    assert_eq!(node.status("GET /v2 HTTP/1.1").await, 404);
+    let huge = format!("{{\"version\":1,\"stage\":\"{}\"}}", "x".repeat(BODY_BYTES));
+    assert!(node.ask("POST /v1/drain HTTP/1.1", &huge).await.0 >= 400);
+    assert_eq!(node.app.phase(), Phase::Serving);
+}

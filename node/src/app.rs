@@ -1,0 +1,166 @@
+//! What the threads of a node share: its configuration, its shards and where it is in its life.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use node_core::{
+    admin::{self, Counters, DrainStatus, Gauges, Phase, Stats},
+    config::NodeConfig,
+    counters::{self, JoinRefusal},
+};
+
+use crate::{
+    bus::BusState,
+    drain::Drain,
+    mailbox::{ShardHandle, ToShard},
+    secrets::SecretFile,
+    sysinfo,
+};
+
+/// Version of this binary.
+pub const BUILD: &str = env!("CARGO_PKG_VERSION");
+
+/// Random per process start.
+pub type BootId = u128;
+
+/// The shared state of one node.
+#[derive(Debug)]
+pub struct App {
+    /// Random per process start.
+    pub boot_id: BootId,
+    /// When the process started.
+    pub started: Instant,
+    /// Name of the node.
+    pub node_name: String,
+    /// The configuration now in force.
+    pub config: ArcSwap<NodeConfig>,
+    /// The shards.
+    pub shards: Vec<ShardHandle>,
+    /// How far the node has left.
+    pub drain: Drain,
+    /// The bus, when one is configured.
+    pub bus: Option<Arc<BusState>>,
+    /// The admin token; none opens the admin API, which only dev mode does.
+    pub token: Option<SecretFile>,
+    /// Configuration files taken.
+    pub reloads: AtomicU64,
+    /// Configuration files refused.
+    pub reload_failures: AtomicU64,
+}
+
+impl App {
+    /// The counters of all shards.
+    pub fn counters(&self) -> counters::Counters {
+        let mut sum = counters::Counters::ZERO;
+        for shard in &self.shards {
+            sum.add(&shard.stats().load());
+        }
+        sum
+    }
+
+    /// Busy fraction of the busiest shard over the last second, 0 to 1.
+    pub fn utilization(&self) -> f64 {
+        self.shards.iter().map(|shard| shard.stats().utilization()).fold(0.0, f64::max)
+    }
+
+    /// Where the node is in its life. The loss of a bus that was once connected changes nothing here: clients of this
+    /// node are better served than sent away.
+    pub fn phase(&self) -> Phase {
+        let started = self.bus.as_ref().is_none_or(|bus| bus.ever_connected());
+        self.drain.phase(self.counters().connections, started)
+    }
+
+    /// Everything the operator reads.
+    pub fn stats(&self) -> Stats {
+        let sum = self.counters();
+        let config = self.config.load();
+        Stats {
+            version: admin::VERSION,
+            boot_id: format!("{:032x}", self.boot_id),
+            monotonic_millis: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            node: self.node_name.clone(),
+            build: BUILD.to_owned(),
+            phase: self.phase(),
+            bus_connected: self.bus.as_ref().map(|bus| bus.connected()),
+            counters: self.admin_counters(&sum),
+            gauges: Gauges {
+                connections: sum.connections,
+                rooms: sum.rooms,
+                memberships: sum.memberships,
+                send_queue_bytes: sum.send_queue_bytes,
+                utilization: self.utilization(),
+                cpu_seconds: sysinfo::cpu_seconds(),
+                rss_bytes: sysinfo::rss_bytes(),
+                nofile: sysinfo::nofile(),
+                sysctls: sysinfo::sysctls(&config.sysctls),
+            },
+        }
+    }
+
+    fn admin_counters(&self, sum: &counters::Counters) -> Counters {
+        let bus = |pick: fn(&BusState) -> u64| self.bus.as_deref().map_or(0, pick);
+        Counters {
+            writes: sum.writes,
+            socket_writes: sum.socket_writes,
+            publishes: sum.publishes,
+            sent_bytes: sum.sent_bytes,
+            received_bytes: sum.received_bytes,
+            connections_opened: sum.opened,
+            connections_closed: sum.closed.iter().sum(),
+            handshakes_refused: sum.refused.iter().sum(),
+            joins: sum.joins,
+            joins_refused_full: sum.joins_refused[JoinRefusal::RoomFull as usize],
+            slow_consumer_closes: sum.closed[counters::CloseReason::SlowConsumer as usize],
+            bus_published: bus(|bus| bus.published.load(Relaxed)),
+            bus_received: bus(|bus| bus.received.load(Relaxed)),
+            bus_gaps: bus(|bus| bus.gaps.load(Relaxed)),
+            bus_dropped: sum.bus_dropped
+                + bus(|bus| bus.dropped_out.load(Relaxed) + bus.dropped_in.load(Relaxed)),
+        }
+    }
+
+    /// The answer to a drain order.
+    pub fn drain_status(&self) -> DrainStatus {
+        DrainStatus { version: admin::VERSION, phase: self.phase(), connections: self.counters().connections }
+    }
+
+    /// Puts a changed file into force: the reloadable part of a good one. A bad one is counted and told, and the old
+    /// configuration stays. The shards are told by [`App::tell_config`].
+    pub fn reload(&self, changed: Result<NodeConfig, crate::config::ConfigError>) {
+        match changed {
+            Ok(new) => {
+                let old = self.config.load_full();
+                if new.restart_keys() != old.restart_keys() {
+                    tracing::warn!(
+                        "the new configuration changes restart keys, which wait for a new process"
+                    );
+                }
+                self.config.store(Arc::new(new.reload_onto(&old)));
+                self.reloads.fetch_add(1, Relaxed);
+                tracing::info!("configuration reloaded");
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, "the new configuration is not used, the old one stays");
+            }
+        }
+    }
+
+    /// Sends the configuration to every shard; returns whether all took it. Sending it again does no harm.
+    pub fn tell_config(&self) -> bool {
+        let config = self.config.load_full();
+        self.tell_shards(|| ToShard::Reload(Arc::clone(&config)))
+    }
+
+    /// Sends one item to every shard; returns whether all took it.
+    pub fn tell_shards(&self, item: impl Fn() -> ToShard) -> bool {
+        let missed = self.shards.iter().filter(|shard| shard.send(item()).is_err()).count();
+        missed == 0
+    }
+}

@@ -1,0 +1,166 @@
+//! The command line.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Parser, ValueEnum, error::ErrorKind};
+
+/// Exit code for a wrong flag or configuration value (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// A WebSocket node that speaks Phoenix Channels.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "channel-node", version, about)]
+pub struct Args {
+    /// One complete node on this machine: no cluster, no bus, no authentication. For development.
+    #[arg(long, conflicts_with_all = ["config", "secrets"])]
+    pub dev: bool,
+
+    /// The configuration file (YAML). A running node picks up changes of it.
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["dev", "check_config"])]
+    pub config: Option<PathBuf>,
+
+    /// Directory of the node's secrets: admin-token, nats-password.
+    #[arg(long, value_name = "DIR", requires = "config", required_unless_present_any = ["dev", "check_config"])]
+    pub secrets: Option<PathBuf>,
+
+    /// Directory of the credentials of your own NATS (username, password); used when it exists.
+    #[arg(long, value_name = "DIR", default_value = "/etc/channelcluster/nats")]
+    pub nats_credentials: PathBuf,
+
+    /// Check a configuration file, say everything that is wrong with it, and exit.
+    #[arg(long, value_name = "FILE", exclusive = true)]
+    pub check_config: Option<PathBuf>,
+
+    /// Address of the public port [default: 0.0.0.0:4000, with --dev 127.0.0.1:4000].
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub listen: Option<SocketAddr>,
+
+    /// Address of the admin port [default: 0.0.0.0:9400, with --dev 127.0.0.1:9400].
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub admin: Option<SocketAddr>,
+
+    /// Mount of the socket, overriding the configuration: clients connect to PATH/websocket.
+    #[arg(long, value_name = "PATH")]
+    pub path: Option<String>,
+
+    /// Shards, each a thread with its own connections [default: one per CPU that this process may use].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub shards: Option<u8>,
+
+    /// Name of this node.
+    #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "local")]
+    pub node_name: String,
+
+    /// How log lines look [default: json, with --dev text].
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+
+    /// What is logged, as a tracing filter.
+    #[arg(long, value_name = "FILTER", env = "CHANNEL_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What to do instead of running: print and exit.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Help or version, asked for.
+    Print(String),
+    /// One sentence about a wrong flag.
+    Wrong(String),
+}
+
+impl Args {
+    /// Reads the command line, program name first.
+    ///
+    /// # Errors
+    /// An [`Answer`] when the process should not run.
+    pub fn read(words: impl IntoIterator<Item = std::ffi::OsString>) -> Result<Args, Answer> {
+        Args::try_parse_from(words).map_err(|error| match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Answer::Print(error.to_string()),
+            _ => Answer::Wrong(sentence(&error.to_string())),
+        })
+    }
+
+    /// Address of the public port.
+    pub fn listen_addr(&self) -> SocketAddr {
+        self.listen.unwrap_or_else(|| self.default_addr(4000))
+    }
+
+    /// Address of the admin port.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.unwrap_or_else(|| self.default_addr(9400))
+    }
+
+    fn default_addr(&self, port: u16) -> SocketAddr {
+        let host = if self.dev { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
+        SocketAddr::from((host, port))
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| "write an IP address and a port, like 127.0.0.1:4000".to_owned())
+}
+
+/// clap's message (cause, tip, usage, hint) as one line: cause and tip.
+fn sentence(message: &str) -> String {
+    let told = message.lines().map(str::trim).take_while(|line| !line.starts_with("Usage:"));
+    let parts: Vec<&str> = told.filter(|line| !line.is_empty() && !line.starts_with("For more")).collect();
+    let text = parts.join(" ");
+    format!("{}; see channel-node --help", text.strip_prefix("error: ").unwrap_or(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<Args, Answer> {
+        Args::read(line.split(' ').map(Into::into))
+    }
+
+    fn wrong(line: &str) -> String {
+        match read(line) {
+            Err(Answer::Wrong(text)) => text,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn dev_listens_on_loopback_and_a_cluster_node_everywhere() {
+        let dev = read("channel-node --dev").unwrap();
+        assert_eq!(dev.listen_addr().to_string(), "127.0.0.1:4000");
+        assert_eq!(dev.admin_addr().to_string(), "127.0.0.1:9400");
+        let node = read("channel-node --config c.yaml --secrets s --admin [::1]:1").unwrap();
+        assert_eq!(node.listen_addr().to_string(), "0.0.0.0:4000");
+        assert_eq!(node.admin_addr().to_string(), "[::1]:1");
+    }
+
+    #[test]
+    fn a_wrong_flag_is_told_in_one_sentence_with_its_remedy() {
+        for (line, flag, remedy) in [
+            ("channel-node --dev --listen localhost", "--listen", "like 127.0.0.1:4000"),
+            ("channel-node --dev --shards 0", "--shards", "1..=64"),
+            ("channel-node --dev --lisen 127.0.0.1:1", "--lisen", "--listen"),
+            ("channel-node --dev --config c.yaml", "--dev", "cannot be used with"),
+            ("channel-node", "--config", "required"),
+            ("channel-node --config c.yaml", "--secrets", "required"),
+            ("channel-node --dev --log-format xml", "--log-format", "text, json"),
+        ] {
+            let text = wrong(line);
+            assert!(text.contains(flag) && text.contains(remedy) && !text.contains('\n'), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn help_is_not_an_error() {
+        assert!(matches!(read("channel-node --help"), Err(Answer::Print(text)) if text.contains("--dev")));
+    }
+}

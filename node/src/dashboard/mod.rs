@@ -1,0 +1,4 @@
+//! The live chat page.
+
+/// The page.
+pub const PAGE: &[u8] = b"";

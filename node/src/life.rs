@@ -1,0 +1,102 @@
+//! The two long stretches of a node's life: serving, and leaving.
+
+use std::{io, sync::Arc, time::Duration};
+
+use node_core::admin::{DrainRequest, DrainStage, VERSION};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval, sleep, timeout},
+};
+
+use crate::{
+    app::App,
+    config::{POLL, Watch},
+    drain::DrainError,
+    mailbox::ToShard,
+};
+
+/// How often a leaving node looks whether it is empty, or sends an order again that found a mailbox full.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The signals that end a node.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Takes over SIGTERM and SIGINT.
+    ///
+    /// # Errors
+    /// When the system refuses a handler.
+    pub fn new() -> io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => (),
+            _ = self.interrupt.recv() => (),
+        }
+    }
+}
+
+/// Serves until a signal asks for the end; meanwhile picks up changes of the configuration file.
+pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
+    let mut look = interval(POLL);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut untold = false;
+    loop {
+        tokio::select! {
+            () = signals.any() => return,
+            _ = look.tick() => (),
+        }
+        if let Some(changed) = watch.as_mut().and_then(Watch::changed) {
+            app.reload(changed);
+            untold = true;
+        }
+        // A full mailbox gets the configuration at the next look.
+        untold = untold && !app.tell_config();
+    }
+}
+
+/// Leaves: unready but accepting for the drain delay, then closing at the pace until empty or until the deadline. SIGINT
+/// ends the wait at once. What is left then is closed by the shards' shutdown.
+pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
+    app.drain.end();
+    let drain = app.config.load().drain.clone();
+    tracing::info!(?drain, "leaving");
+    tokio::select! {
+        () = depart(app, &drain) => (),
+        _ = signals.interrupt.recv() => tracing::warn!("second interrupt: closing everything at once"),
+    }
+}
+
+async fn depart(app: &App, drain: &node_core::config::Drain) {
+    sleep(Duration::from_millis(drain.delay_millis)).await;
+    let order = DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: None };
+    let close = async {
+        while app.drain.request(&order, drain.connections_per_second, &app.shards) == Err(DrainError::Busy) {
+            sleep(LOOK).await;
+        }
+        while app.counters().connections > 0 {
+            sleep(LOOK).await;
+        }
+    };
+    if timeout(Duration::from_millis(drain.deadline_millis), close).await.is_err() {
+        tracing::warn!(left = app.counters().connections, "drain deadline: closing the rest at once");
+    }
+}
+
+/// Orders every shard to end, however full its mailbox is.
+pub async fn shut_down(app: &App) {
+    for shard in &app.shards {
+        while shard.send(ToShard::Shutdown).is_err() {
+            sleep(LOOK).await;
+        }
+    }
+}

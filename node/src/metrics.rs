@@ -1,0 +1,211 @@
+//! `/metrics`: the node's own figures in the OpenMetrics text format.
+//!
+//! Nothing is kept here. A scrape sums the shards' counters and reads the kernel, so that the hot path pays one store per
+//! counter and turn and nothing per event.
+
+use std::{
+    fmt,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+
+use node_core::counters::{CloseReason, Counters, JoinRefusal, RefuseReason};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric, text},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{app::App, app::BUILD, bus::BusState, sysinfo};
+
+/// Content type of [`render`]'s text.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// One scrape.
+///
+/// # Errors
+/// Writing to a string does not fail; the encoder's type says it could.
+pub fn render(app: &Arc<App>) -> Result<String, fmt::Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(Arc::clone(app))));
+    let mut out = String::with_capacity(8 * 1024);
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Scrape(Arc<App>);
+
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut out = Out(encoder);
+        let sum = self.0.counters();
+        gauges(&mut out, &self.0, &sum)?;
+        traffic(&mut out, &sum)?;
+        reasons(&mut out, &sum)?;
+        shards(&mut out, &self.0)?;
+        kernel(&mut out, &self.0)?;
+        if let Some(bus) = &self.0.bus {
+            bus_metrics(&mut out, bus)?;
+        }
+        Ok(())
+    }
+}
+
+struct Out<'a>(DescriptorEncoder<'a>);
+
+impl Out<'_> {
+    fn one<M: EncodeMetric>(&mut self, name: &str, help: &str, metric: &M) -> fmt::Result {
+        let name = format!("channelcluster_node_{name}");
+        metric.encode(self.0.encode_descriptor(&name, help, None, metric.metric_type())?)
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.one(name, help, &ConstCounter::new(value))
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.one(name, help, &ConstGauge::new(signed(value)))
+    }
+
+    /// A family with one label.
+    fn family<M: EncodeMetric>(
+        &mut self,
+        (name, help, kind): (&str, &str, MetricType),
+        label: &'static str,
+        rows: impl IntoIterator<Item = (String, M)>,
+    ) -> fmt::Result {
+        let name = format!("channelcluster_node_{name}");
+        let mut encoder = self.0.encode_descriptor(&name, help, None, kind)?;
+        for (value, metric) in rows {
+            let labels = [(label, value)];
+            metric.encode(encoder.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Unlimited (`u64::MAX`) becomes the largest value that a gauge can show.
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
+    out.gauge("connections", "Open client connections", sum.connections)?;
+    out.gauge("handshaking", "Accepted sockets whose handshake is not done", sum.handshaking)?;
+    out.gauge("rooms", "Rooms with members here, counted per shard", sum.rooms)?;
+    out.gauge("memberships", "Pairs of connection and joined room", sum.memberships)?;
+    out.gauge("send_queue_bytes", "Bytes queued for clients", sum.send_queue_bytes)?;
+    let utilization = ConstGauge::new(app.utilization());
+    out.one("utilization_ratio", "Busy fraction of the busiest shard over one second", &utilization)?;
+    let phase = app.phase();
+    out.gauge("ready", "1 while the node is in service", (phase == node_core::admin::Phase::Serving).into())?;
+    let limit = app.config.load().limits.max_connections.into();
+    out.gauge("connections_limit", "Connections the node may hold", limit)?;
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    out.counter("config_reloads", "Changed configuration files taken", load(&app.reloads))?;
+    let refused = load(&app.reload_failures);
+    out.counter("config_reload_failures", "Changed configuration files refused", refused)?;
+    out.family(
+        ("build", "The running binary", MetricType::Gauge),
+        "version",
+        [(BUILD.to_owned(), ConstGauge::new(1i64))],
+    )
+}
+
+fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
+    for (name, help, value) in [
+        ("writes", "Broadcast frames queued to members, one per frame and member", sum.writes),
+        ("socket_writes", "Send calls on client sockets", sum.socket_writes),
+        ("short_writes", "Send calls that took less than offered", sum.short_writes),
+        ("publishes", "Messages published by clients", sum.publishes),
+        ("replies", "Frames for one client, heartbeat answers included", sum.replies),
+        ("heartbeats", "Heartbeats answered", sum.heartbeats),
+        ("sent_bytes", "Bytes sent to clients", sum.sent_bytes),
+        ("received_bytes", "Bytes received from clients", sum.received_bytes),
+        ("received_messages", "WebSocket messages received", sum.received_messages),
+        ("accepted", "Sockets accepted", sum.accepted),
+        ("accept_errors", "Accepts failed for lack of descriptors or memory", sum.accept_errors),
+        ("opened", "WebSocket handshakes completed", sum.opened),
+        ("joins", "Joins accepted", sum.joins),
+        ("malformed_messages", "Messages that were no Phoenix message", sum.malformed_messages),
+        ("publish_refused", "Publishes refused by policy", sum.publish_refused),
+        ("unencodable_writes", "Broadcasts that a member's serializer cannot carry", sum.unencodable_writes),
+        ("mailbox_dropped", "Messages between shards lost to a full mailbox", sum.mailbox_dropped),
+        ("bus_queue_dropped", "Messages to the bus lost to a full queue", sum.bus_dropped),
+        ("remote_received", "Broadcasts from other shards and nodes", sum.remote_received),
+        ("turns", "Turns of the shards' loops", sum.turns),
+    ] {
+        out.counter(name, help, value)?;
+    }
+    Ok(())
+}
+
+fn reasons(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
+    let rows = |labels: Vec<&'static str>, values: &[u64]| -> Vec<(String, ConstCounter)> {
+        labels
+            .into_iter()
+            .zip(values)
+            .map(|(label, value)| (label.to_owned(), ConstCounter::new(*value)))
+            .collect()
+    };
+    let labels = CloseReason::ALL.iter().map(|reason| reason.label()).collect();
+    let about = ("closed", "Connections ended", MetricType::Counter);
+    out.family(about, "reason", rows(labels, &sum.closed))?;
+    let labels = RefuseReason::ALL.iter().map(|reason| reason.label()).collect();
+    let about = ("refused", "Connections refused before they were WebSockets", MetricType::Counter);
+    out.family(about, "reason", rows(labels, &sum.refused))?;
+    let labels = JoinRefusal::ALL.iter().map(|reason| reason.label()).collect();
+    let about = ("joins_refused", "Joins refused with a reply", MetricType::Counter);
+    out.family(about, "reason", rows(labels, &sum.joins_refused))
+}
+
+fn shards(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let index = |shard: &crate::mailbox::ShardHandle| shard.index().to_string();
+    let about = ("shard_utilization_ratio", "Busy fraction over one second", MetricType::Gauge);
+    let rows = app.shards.iter().map(|shard| (index(shard), ConstGauge::new(shard.stats().utilization())));
+    out.family(about, "shard", rows)?;
+    let loaded: Vec<(String, Counters)> =
+        app.shards.iter().map(|shard| (index(shard), shard.stats().load())).collect();
+    let about = ("shard_connections", "Open client connections", MetricType::Gauge);
+    let rows = loaded.iter().map(|(shard, c)| (shard.clone(), ConstGauge::new(signed(c.connections))));
+    out.family(about, "shard", rows)?;
+    let about = ("shard_cpu_seconds", "CPU time of the shard's thread", MetricType::Counter);
+    let rows = loaded.iter().map(|(shard, c)| (shard.clone(), ConstCounter::new(c.cpu_nanos as f64 / 1e9)));
+    out.family(about, "shard", rows)
+}
+
+fn kernel(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let limits = sysinfo::nofile();
+    let rows = [("soft", limits.soft), ("hard", limits.hard)];
+    let rows = rows.map(|(kind, value)| (kind.to_owned(), ConstGauge::new(signed(value))));
+    let about = ("nofile", "Limit of open files of the running process", MetricType::Gauge);
+    out.family(about, "kind", rows)?;
+    let asked = &app.config.load().sysctls;
+    let got = sysinfo::sysctls(asked);
+    let about = ("sysctl", "Sysctl as /proc/sys shows it; of several numbers the last", MetricType::Gauge);
+    let rows = got.iter().filter_map(|(key, value)| {
+        let last = value.rsplit(' ').next()?.parse::<i64>().ok()?;
+        Some((key.clone(), ConstGauge::new(last)))
+    });
+    out.family(about, "name", rows)?;
+    let wrong = sysinfo::mismatches(asked, &got).len() as u64;
+    out.gauge("sysctl_mismatches", "Sysctls that are not what was asked for", wrong)?;
+    out.gauge("resident_bytes", "Resident memory", sysinfo::rss_bytes())?;
+    out.one("cpu_seconds", "CPU time of all threads", &ConstCounter::new(sysinfo::cpu_seconds()))
+}
+
+fn bus_metrics(out: &mut Out<'_>, bus: &BusState) -> fmt::Result {
+    let load = |value: &std::sync::atomic::AtomicU64| value.load(Relaxed);
+    out.gauge("bus_connected", "1 while the bus is connected", bus.connected().into())?;
+    out.gauge("bus_topics", "Topics subscribed to on the bus", load(&bus.topics))?;
+    out.counter("bus_connects", "Times the bus connection was made", load(&bus.connects))?;
+    out.counter("bus_published", "Messages given to the bus", load(&bus.published))?;
+    out.counter("bus_received", "Messages of other nodes", load(&bus.received))?;
+    out.counter("bus_gaps", "Messages of other nodes that never arrived", load(&bus.gaps))?;
+    out.counter("bus_malformed", "Messages on the bus that could not be read", load(&bus.malformed))?;
+    let rows = [("out", load(&bus.dropped_out)), ("in", load(&bus.dropped_in))];
+    let rows = rows.map(|(way, value)| (way.to_owned(), ConstCounter::new(value)));
+    let about = ("bus_dropped", "Messages lost between node and bus", MetricType::Counter);
+    out.family(about, "direction", rows)
+}

@@ -1,0 +1,96 @@
+//! Secrets, read from the files of a mounted Kubernetes Secret.
+//!
+//! Each use reads the file anew, so a rotated secret counts at once; the files are small and the uses are rare (an admin
+//! request, a reconnect of the bus). A secret's value never enters a log line or an error.
+
+use std::{
+    fs, hint, io,
+    path::{Path, PathBuf},
+};
+
+/// Longest secret in bytes.
+const MAX_BYTES: u64 = 4_096;
+
+/// Why a secret cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// The file cannot be read.
+    #[error("cannot read the secret {}: {source}; mount the Secret there", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file holds nothing, or more than a secret.
+    #[error("the secret {} must hold 1 to {MAX_BYTES} bytes of text", path.display())]
+    Size {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// One secret in its file.
+#[derive(Debug, Clone)]
+pub struct SecretFile(PathBuf);
+
+impl SecretFile {
+    /// The secret in `dir` under a key of the Kubernetes Secret.
+    pub fn new(dir: &Path, key: &str) -> Self {
+        SecretFile(dir.join(key))
+    }
+
+    /// The value as it is now, without surrounding blanks and line ends.
+    ///
+    /// # Errors
+    /// When the file is missing, empty, too long or no text.
+    pub fn read(&self) -> Result<String, SecretError> {
+        let at = |source| SecretError::Read { path: self.0.clone(), source };
+        if fs::metadata(&self.0).map_err(at)?.len() > MAX_BYTES {
+            return Err(SecretError::Size { path: self.0.clone() });
+        }
+        let text = fs::read_to_string(&self.0).map_err(at)?;
+        match text.trim() {
+            "" => Err(SecretError::Size { path: self.0.clone() }),
+            value => Ok(value.to_owned()),
+        }
+    }
+}
+
+/// Compares in a time that depends on the length of `given` only, so that a token cannot be guessed byte by byte.
+pub fn equal(given: &[u8], secret: &[u8]) -> bool {
+    let mut difference = u8::from(given.len() != secret.len() || secret.is_empty());
+    for (index, byte) in given.iter().enumerate() {
+        let other = secret.get(index % secret.len().max(1)).copied().unwrap_or(0);
+        difference = hint::black_box(difference | (byte ^ other));
+    }
+    difference == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_same_bytes_are_equal() {
+        assert!(equal(b"token", b"token"));
+        for (given, secret) in
+            [("token", "tokem"), ("tok", "token"), ("tokentoken", "token"), ("", ""), ("", "a")]
+        {
+            assert!(!equal(given.as_bytes(), secret.as_bytes()), "{given} {secret}");
+        }
+    }
+
+    #[test]
+    fn a_rotated_secret_is_read_anew_and_a_bad_one_is_named() {
+        let dir = crate::test_dir::TestDir::new("secrets");
+        let secret = SecretFile::new(dir.path(), "admin-token");
+        assert!(secret.read().unwrap_err().to_string().contains("admin-token"));
+        fs::write(dir.path().join("admin-token"), "one\n").unwrap();
+        assert_eq!(secret.read().unwrap(), "one");
+        fs::write(dir.path().join("admin-token"), "two").unwrap();
+        assert_eq!(secret.read().unwrap(), "two");
+        fs::write(dir.path().join("admin-token"), " \n").unwrap();
+        assert!(matches!(secret.read(), Err(SecretError::Size { .. })));
+    }
+}
