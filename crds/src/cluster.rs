@@ -64,8 +64,9 @@ pub struct ChannelClusterSpec {
     /// How clients reach the fleet.
     #[serde(default)]
     pub expose: Expose,
-    /// Who may connect.
-    pub auth: Auth,
+    /// Who may connect. Required; a rule says so in words that a missing key of the schema would not have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
     /// Limits of one connection.
     #[serde(default)]
     pub limits: Limits,

@@ -1,0 +1,108 @@
+//! The Kubernetes objects of a ChannelCluster, one file each. All of them belong to the ChannelCluster by owner reference,
+//! so deleting it deletes them.
+
+mod config_map;
+mod deployment;
+mod nats;
+mod network_policy;
+mod pdb;
+mod pod;
+mod secret;
+mod service;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::names::Component;
+use crate::validate::{Bus, ValidatedCluster};
+
+pub use secret::secret;
+
+/// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts comes
+/// before the pods, NATS before the nodes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bundle {
+    /// Account of the node pods, without any right.
+    pub service_account: ServiceAccount,
+    /// The node's configuration file.
+    pub config_map: ConfigMap,
+    /// Who may reach the nodes.
+    pub network_policy: NetworkPolicy,
+    /// The managed NATS; none with a backplane of another type, and what stands under these names is then to be deleted.
+    pub nats: Option<NatsBundle>,
+    /// Lists every node.
+    pub headless: Service,
+    /// What clients connect to.
+    pub service: Service,
+    /// Holds evictions to one node at a time.
+    pub pdb: PodDisruptionBudget,
+    /// The nodes.
+    pub deployment: Deployment,
+}
+
+/// The managed NATS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsBundle {
+    /// Its configuration file.
+    pub config_map: ConfigMap,
+    /// Who may reach it.
+    pub network_policy: NetworkPolicy,
+    /// Its address.
+    pub service: Service,
+    /// The server.
+    pub deployment: Deployment,
+}
+
+/// All objects of a cluster with `replicas` nodes.
+#[must_use]
+pub fn bundle(cluster: &ValidatedCluster, replicas: i32) -> Bundle {
+    Bundle {
+        service_account: service_account(cluster),
+        config_map: config_map::build(cluster),
+        network_policy: network_policy::nodes(cluster),
+        nats: match &cluster.bus {
+            Bus::Managed { image } => Some(nats::build(cluster, image)),
+            Bus::None | Bus::External { .. } => None,
+        },
+        headless: service::headless(cluster),
+        service: service::clients(cluster),
+        pdb: pdb::build(cluster),
+        deployment: deployment::build(cluster, replicas),
+    }
+}
+
+fn service_account(cluster: &ValidatedCluster) -> ServiceAccount {
+    ServiceAccount {
+        metadata: meta(cluster, cluster.names.service_account(), Component::Node),
+        automount_service_account_token: Some(false),
+        ..Default::default()
+    }
+}
+
+/// Metadata of an object of ours.
+fn meta(cluster: &ValidatedCluster, name: String, component: Component) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(cluster.namespace.clone()),
+        labels: Some(cluster.names.labels(component)),
+        owner_references: Some(vec![owner(cluster)]),
+        ..Default::default()
+    }
+}
+
+/// The reference that makes an object ours: it goes with the ChannelCluster.
+#[must_use]
+pub fn owner(cluster: &ValidatedCluster) -> OwnerReference {
+    OwnerReference {
+        api_version: format!("{}/{}", crds::GROUP, crds::VERSION),
+        kind: "ChannelCluster".to_owned(),
+        name: cluster.name.clone(),
+        uid: cluster.uid.clone(),
+        controller: Some(true),
+        // Deleting in the foreground waits for our objects; that needs no right on finalizers of the owner.
+        block_owner_deletion: Some(true),
+    }
+}

@@ -1,0 +1,148 @@
+//! The Deployment of the nodes.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, HTTPGetAction, PodSpec, PodTemplateSpec, Probe, Sysctl,
+    TopologySpreadConstraint,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::{meta, pod};
+use crate::names::{
+    ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION, WS_PORT,
+    WS_PORT_NAME,
+};
+use crate::validate::{Bus, ValidatedCluster};
+
+const CONFIG_DIR: &str = "/etc/channelcluster/config";
+const SECRETS_DIR: &str = "/etc/channelcluster/secrets";
+const NATS_CREDENTIALS_DIR: &str = "/etc/channelcluster/nats";
+/// Old ReplicaSets kept for a rollback.
+const REVISIONS: i32 = 3;
+
+/// The nodes. A rollout adds a node before it takes one away, so capacity never falls below what was asked for.
+pub(super) fn build(cluster: &ValidatedCluster, replicas: i32) -> Deployment {
+    let rolling = RollingUpdateDeployment {
+        max_surge: Some(IntOrString::Int(1)),
+        max_unavailable: Some(IntOrString::Int(0)),
+    };
+    Deployment {
+        metadata: meta(cluster, cluster.names.deployment(), Component::Node),
+        spec: Some(DeploymentSpec {
+            replicas: Some(replicas),
+            revision_history_limit: Some(REVISIONS),
+            selector: cluster.names.selector(Component::Node),
+            strategy: Some(DeploymentStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(rolling),
+            }),
+            template: template(cluster),
+            ..Default::default()
+        }),
+        status: None,
+    }
+}
+
+fn template(cluster: &ValidatedCluster) -> PodTemplateSpec {
+    let mut labels = cluster.pod.labels.clone();
+    labels.extend(cluster.names.labels(Component::Node));
+    let mut annotations = cluster.pod.annotations.clone();
+    annotations.insert(RESTART_HASH_ANNOTATION.to_owned(), cluster.restart_hash.clone());
+    PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..Default::default()
+        }),
+        spec: Some(pod_spec(cluster)),
+    }
+}
+
+fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
+    let mut security = pod::pod_security();
+    let sysctl = |(name, value): (&String, &String)| Sysctl { name: name.clone(), value: value.clone() };
+    security.sysctls = Some(cluster.pod.sysctls.iter().map(sysctl).collect());
+    let mut volumes = vec![
+        pod::config_volume("config", cluster.names.config()),
+        pod::secret_volume("secrets", cluster.names.secret()),
+    ];
+    let mut mounts = vec![pod::mount("config", CONFIG_DIR), pod::mount("secrets", SECRETS_DIR)];
+    if let Bus::External { credentials_secret: Some(secret) } = &cluster.bus {
+        volumes.push(pod::secret_volume("nats", secret.clone()));
+        mounts.push(pod::mount("nats", NATS_CREDENTIALS_DIR));
+    }
+    let selector = &cluster.pod.node_selector;
+    PodSpec {
+        service_account_name: Some(cluster.names.service_account()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(security),
+        termination_grace_period_seconds: i64::try_from(cluster.drain.grace.as_secs()).ok(),
+        topology_spread_constraints: Some(vec![spread(cluster)]),
+        node_selector: (!selector.is_empty()).then(|| selector.clone()),
+        tolerations: (!cluster.pod.tolerations.is_empty()).then(|| cluster.pod.tolerations.clone()),
+        affinity: cluster.pod.affinity.clone(),
+        volumes: Some(volumes),
+        containers: vec![Container { volume_mounts: Some(mounts), ..container(cluster) }],
+        ..Default::default()
+    }
+}
+
+/// Over the machines as evenly as it goes, but a pod never waits for it.
+fn spread(cluster: &ValidatedCluster) -> TopologySpreadConstraint {
+    TopologySpreadConstraint {
+        max_skew: 1,
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        when_unsatisfiable: "ScheduleAnyway".to_owned(),
+        label_selector: Some(cluster.names.selector(Component::Node)),
+        ..Default::default()
+    }
+}
+
+fn container(cluster: &ValidatedCluster) -> Container {
+    let port = |name: &str, number| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: number,
+        protocol: Some("TCP".to_owned()),
+        ..Default::default()
+    };
+    let args = ["--config", &format!("{CONFIG_DIR}/{CONFIG_KEY}"), "--secrets", SECRETS_DIR];
+    Container {
+        name: NODE_CONTAINER.to_owned(),
+        image: Some(cluster.pod.image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        args: Some(args.map(str::to_owned).to_vec()),
+        env: Some(vec![
+            pod::field_env("POD_NAME", "metadata.name"),
+            pod::field_env("POD_NAMESPACE", "metadata.namespace"),
+            pod::field_env("POD_IP", "status.podIP"),
+            pod::field_env("NODE_NAME", "spec.nodeName"),
+        ]),
+        ports: Some(vec![port(WS_PORT_NAME, WS_PORT), port(ADMIN_PORT_NAME, ADMIN_PORT)]),
+        resources: Some(cluster.pod.resources.clone()),
+        security_context: Some(pod::container_security()),
+        // A minute to start; then unready within 2 s of saying so, restarted only after a minute of silence: a restart
+        // ends every connection of the node, so a slow answer must not cause one.
+        startup_probe: Some(probe("/healthz", 1, 2, 60)),
+        readiness_probe: Some(probe("/readyz", 1, 2, 2)),
+        liveness_probe: Some(probe("/healthz", 10, 5, 6)),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Default::default()
+    }
+}
+
+/// A probe of the admin port, times in seconds.
+fn probe(path: &str, period: i32, timeout: i32, failures: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(ADMIN_PORT_NAME.to_owned()),
+            ..Default::default()
+        }),
+        period_seconds: Some(period),
+        timeout_seconds: Some(timeout),
+        failure_threshold: Some(failures),
+        ..Default::default()
+    }
+}

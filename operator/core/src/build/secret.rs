@@ -1,0 +1,27 @@
+//! The Secret of a cluster. It is made once and then kept: the operator never writes over what is in it.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Secret;
+
+use super::meta;
+use crate::names::{ADMIN_TOKEN_KEY, Component, NATS_PASSWORD_KEY};
+use crate::validate::ValidatedCluster;
+
+/// The Secret with a random admin token and a random NATS password.
+///
+/// NATS reads the password from its environment with the grammar of its configuration file, in which a value that begins
+/// with a digit is a number; a letter in front keeps it a string. Both texts must consist of letters and digits.
+#[must_use]
+pub fn secret(cluster: &ValidatedCluster, admin_token: &str, nats_password: &str) -> Secret {
+    let data = BTreeMap::from([
+        (ADMIN_TOKEN_KEY.to_owned(), admin_token.to_owned()),
+        (NATS_PASSWORD_KEY.to_owned(), format!("p{nats_password}")),
+    ]);
+    Secret {
+        metadata: meta(cluster, cluster.names.secret(), Component::Node),
+        string_data: Some(data),
+        type_: Some("Opaque".to_owned()),
+        ..Default::default()
+    }
+}

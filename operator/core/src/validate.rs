@@ -1,0 +1,321 @@
+//! From a ChannelCluster and what was fetched for it to one checked value, or to everything that is wrong, at once.
+//!
+//! Most mistakes are refused by the CEL rules of the CRD when the manifest is applied. What is checked again here is what
+//! would break the fleet if the CRD on the server is an older one; what is checked only here depends on the server or on
+//! other objects.
+
+mod render;
+mod value;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crds::{AutoscalingMode, BackplaneType, ChannelCluster, ChannelClusterSpec, ScalingRules, TuningProfile};
+use k8s_openapi::api::core::v1::ResourceRequirements;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::names::Names;
+use crate::tuning::{self, Standing};
+
+pub(crate) use render::short_hash;
+pub use value::{
+    Bounds, Bus, Drain, NodeCapacity, Pace, PacePolicy, Pod, Scaling, Service, ValidatedCluster,
+};
+
+/// Part of a node's termination grace period that is left when delay and drain have both taken as long as they may: for
+/// closing the rest and for exiting.
+pub const GRACE_MARGIN: Duration = Duration::from_secs(30);
+/// Longest termination grace period: machines are taken down after an hour whatever a pod says.
+pub const MAX_GRACE: Duration = Duration::from_secs(3_600);
+/// Longest name: `chat-nodes` and the like must stay valid Service names and label values.
+pub const MAX_NAME: usize = 40;
+/// Keys that the Secret of `backplane.credentialsSecretRef` must have.
+pub const CREDENTIAL_KEYS: [&str; 2] = ["username", "password"];
+
+/// What the operator knows by itself.
+#[derive(Clone, Debug)]
+pub struct OperatorEnv {
+    /// Node image for clusters that name none.
+    pub node_image: String,
+    /// Image of the managed NATS.
+    pub nats_image: String,
+    /// Minor version of the Kubernetes 1.x server, which decides the sysctls that are safe.
+    pub server_minor: u32,
+    /// The operator's own namespace.
+    pub namespace: String,
+}
+
+/// What was read from the server beside the ChannelCluster.
+#[derive(Clone, Debug, Default)]
+pub struct Fetched {
+    /// Image in our node Deployment; none when there is no Deployment yet.
+    pub node_image: Option<String>,
+    /// Image in our NATS Deployment; none when there is no Deployment yet.
+    pub nats_image: Option<String>,
+    /// Keys of the Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
+    pub credential_keys: Option<BTreeSet<String>>,
+}
+
+/// Something that keeps a ChannelCluster from working.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Problem {
+    /// A CamelCase word for conditions, Events and metric labels.
+    pub reason: &'static str,
+    /// One sentence: what is wrong and what to change.
+    pub message: String,
+}
+
+impl Problem {
+    fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into() }
+    }
+}
+
+/// Checks a ChannelCluster and resolves every default.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the manifest.
+pub fn validate(
+    cluster: &ChannelCluster,
+    env: &OperatorEnv,
+    fetched: &Fetched,
+) -> Result<ValidatedCluster, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let spec = &cluster.spec;
+    let meta = &cluster.metadata;
+    let name = meta.name.clone().unwrap_or_default();
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    check_name(&name, &mut problems);
+    let bounds = bounds(spec, &mut problems);
+    let scaling = scaling(spec, &mut problems);
+    let drain = drain(spec, &mut problems);
+    let bus = bus(spec, env, fetched, &mut problems);
+    let names = Names::new(&name);
+    let pod = pod(spec, env, fetched, &mut problems);
+    let config = render::config(spec, &namespace, &names, &pod.sysctls);
+    for message in config.validate() {
+        problems.push(Problem::new("InvalidConfiguration", message));
+    }
+    let files = render::files(&config).map_err(|error| problems.push(error));
+    let (Ok(files), true) = (files, problems.is_empty()) else {
+        return Err(problems);
+    };
+    Ok(ValidatedCluster {
+        namespace,
+        name,
+        uid: meta.uid.clone().unwrap_or_default(),
+        generation: meta.generation.unwrap_or_default(),
+        names,
+        operator_namespace: env.namespace.clone(),
+        paused: spec.paused,
+        target_connections: spec.target_connections,
+        bounds,
+        capacity: NodeCapacity {
+            writes_per_second: spec.nodes.capacity.writes_per_second,
+            connections: spec.nodes.capacity.connections,
+        },
+        scaling,
+        drain,
+        pod,
+        bus,
+        service: Service { kind: spec.expose.service.type_, port: spec.expose.service.port },
+        config,
+        config_file: files.yaml,
+        restart_hash: files.restart_hash,
+    })
+}
+
+fn check_name(name: &str, problems: &mut Vec<Problem>) {
+    if name.len() > MAX_NAME || name.contains('.') {
+        problems.push(Problem::new(
+            "InvalidName",
+            format!("metadata.name {name:?} cannot name Services: use at most {MAX_NAME} of a-z, 0-9 and -"),
+        ));
+    }
+}
+
+fn bounds(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Bounds {
+    let nodes = &spec.nodes;
+    if nodes.max < nodes.min {
+        problems.push(Problem::new(
+            "InvalidNodeRange",
+            format!("nodes.max ({}) is below nodes.min ({}): raise max or lower min", nodes.max, nodes.min),
+        ));
+    }
+    if nodes.max > 1 && spec.backplane.type_ == BackplaneType::None {
+        problems.push(Problem::new(
+            "BackplaneRequired",
+            "more than one node needs a backplane: set nodes.min and nodes.max to 1, or backplane.type to Managed or Nats",
+        ));
+    }
+    let replicas = match spec.autoscaling.mode {
+        AutoscalingMode::Auto => None,
+        AutoscalingMode::Observe | AutoscalingMode::Off => nodes.replicas,
+    };
+    let replicas = replicas.map(|wanted| wanted.min(nodes.max).max(nodes.min));
+    Bounds { min: nodes.min, max: nodes.max, replicas }
+}
+
+fn scaling(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Scaling {
+    let auto = &spec.autoscaling;
+    let (stable, burst): (Duration, Duration) = (auto.windows.stable.into(), auto.windows.burst.into());
+    if burst > stable || burst.is_zero() {
+        problems.push(Problem::new(
+            "InvalidWindows",
+            "autoscaling.windows.burst must be above 0s and not longer than autoscaling.windows.stable",
+        ));
+    }
+    Scaling {
+        mode: auto.mode,
+        target_utilization: auto.target_utilization,
+        stable,
+        burst,
+        up: pace(auto.behavior.scale_up.as_ref(), &default_up()),
+        down: pace(auto.behavior.scale_down.as_ref(), &default_down()),
+    }
+}
+
+/// As in HorizontalPodAutoscaler v2: at once, at most doubling or 4 nodes per 15 s, whichever is more.
+fn default_up() -> Pace {
+    let period = Duration::from_secs(15);
+    let policy = |kind, value| PacePolicy { kind, value, period };
+    Pace {
+        stabilization: Duration::ZERO,
+        policies: vec![policy(crds::PolicyType::Percent, 100), policy(crds::PolicyType::Pods, 4)],
+        select: crds::SelectPolicy::Max,
+    }
+}
+
+/// As in HorizontalPodAutoscaler v2: after 300 s. The pace is that of the drains, one node at a time.
+fn default_down() -> Pace {
+    Pace { stabilization: Duration::from_secs(300), policies: Vec::new(), select: crds::SelectPolicy::Max }
+}
+
+fn pace(rules: Option<&ScalingRules>, default: &Pace) -> Pace {
+    let Some(rules) = rules else { return default.clone() };
+    let seconds = |s: i32| Duration::from_secs(s.max(0).unsigned_abs().into());
+    let own = rules.policies.iter().map(|p| PacePolicy {
+        kind: p.type_,
+        value: p.value,
+        period: seconds(p.period_seconds),
+    });
+    Pace {
+        stabilization: rules.stabilization_window_seconds.map_or(default.stabilization, seconds),
+        policies: if rules.policies.is_empty() { default.policies.clone() } else { own.collect() },
+        select: rules.select_policy,
+    }
+}
+
+fn drain(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Drain {
+    let (delay, deadline): (Duration, Duration) = (spec.drain.delay.into(), spec.drain.deadline.into());
+    let grace = delay + deadline + GRACE_MARGIN;
+    if grace > MAX_GRACE || delay >= deadline {
+        problems.push(Problem::new(
+            "InvalidDrain",
+            "drain.delay must be shorter than drain.deadline, and both plus 30s at most 1h: lower them",
+        ));
+    }
+    Drain { connections_per_second: spec.drain.connections_per_second, delay, deadline, grace }
+}
+
+fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems: &mut Vec<Problem>) -> Bus {
+    match spec.backplane.type_ {
+        BackplaneType::None => Bus::None,
+        BackplaneType::Managed => {
+            Bus::Managed { image: fetched.nats_image.clone().unwrap_or_else(|| env.nats_image.clone()) }
+        }
+        BackplaneType::Nats => {
+            let secret = spec.backplane.credentials_secret_ref.as_ref().map(|secret| secret.name.clone());
+            if let Some(name) = &secret {
+                check_credentials(name, fetched.credential_keys.as_ref(), problems);
+            }
+            Bus::External { credentials_secret: secret }
+        }
+    }
+}
+
+fn check_credentials(name: &str, keys: Option<&BTreeSet<String>>, problems: &mut Vec<Problem>) {
+    let Some(keys) = keys else {
+        problems.push(Problem::new(
+            "SecretNotFound",
+            format!("the Secret {name:?} of backplane.credentialsSecretRef does not exist here: create it with the keys username and password"),
+        ));
+        return;
+    };
+    for key in CREDENTIAL_KEYS.iter().filter(|key| !keys.contains(**key)) {
+        problems.push(Problem::new(
+            "SecretIncomplete",
+            format!("the Secret {name:?} of backplane.credentialsSecretRef has no key {key}: add it"),
+        ));
+    }
+}
+
+fn pod(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems: &mut Vec<Problem>) -> Pod {
+    let nodes = &spec.nodes;
+    let kept = fetched.node_image.as_ref();
+    let image = nodes.image.as_ref().or(kept).unwrap_or(&env.node_image).clone();
+    let outdated = nodes.image.is_none() && image != env.node_image;
+    Pod {
+        newer_image: outdated.then(|| env.node_image.clone()),
+        image,
+        sysctls: sysctls(spec, env.server_minor, problems),
+        resources: nodes.resources.clone().unwrap_or_else(default_resources),
+        node_selector: nodes.node_selector.clone(),
+        tolerations: nodes.tolerations.clone(),
+        affinity: nodes.affinity.clone(),
+        labels: not_ours(&nodes.pod_labels, "nodes.podLabels", problems),
+        annotations: not_ours(&nodes.pod_annotations, "nodes.podAnnotations", problems),
+    }
+}
+
+/// Requests that let a small fleet fit on a small machine; no limits, because throttling and OOM kills end connections.
+fn default_resources() -> ResourceRequirements {
+    let amount = |text: &str| Quantity(text.to_owned());
+    let requests = [("cpu".to_owned(), amount("100m")), ("memory".to_owned(), amount("64Mi"))];
+    ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..Default::default() }
+}
+
+/// Keys under our own prefixes would turn selectors or the restart hash into the user's.
+fn not_ours(
+    map: &BTreeMap<String, String>,
+    field: &str,
+    problems: &mut Vec<Problem>,
+) -> BTreeMap<String, String> {
+    for key in map.keys() {
+        if key.starts_with("app.kubernetes.io/") || key.starts_with("channelcluster.io/") {
+            problems.push(Problem::new(
+                "ReservedKey",
+                format!("{field} must not set {key}, which the operator sets itself: choose another prefix"),
+            ));
+        }
+    }
+    map.clone()
+}
+
+fn sysctls(spec: &ChannelClusterSpec, minor: u32, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {
+    let mut all = match spec.tuning.profile {
+        TuningProfile::Safe => tuning::safe_profile(minor),
+        TuningProfile::None => BTreeMap::new(),
+    };
+    for (name, value) in &spec.tuning.sysctls {
+        let name = tuning::dotted(name);
+        match (tuning::standing(&name, minor), spec.tuning.profile) {
+            (Standing::Safe, _) | (Standing::Unsafe | Standing::SafeSince(_), TuningProfile::None) => {}
+            (Standing::SafeSince(since), TuningProfile::Safe) => problems.push(Problem::new(
+                "UnsafeSysctl",
+                format!("tuning.sysctls: {name} is safe from Kubernetes 1.{since} on and this server is 1.{minor}: remove it, or set tuning.profile to None and allow it on your kubelets"),
+            )),
+            (Standing::Unsafe, TuningProfile::Safe) => problems.push(Problem::new(
+                "UnsafeSysctl",
+                format!("tuning.sysctls: {name} is unsafe and refused by kubelets: remove it, or set tuning.profile to None and allow it on your kubelets"),
+            )),
+            (Standing::NotNamespaced, _) => problems.push(Problem::new(
+                "NotNamespacedSysctl",
+                format!("tuning.sysctls: {name} belongs to the machine, not to a pod: remove it and set it on the machine"),
+            )),
+        }
+        all.insert(name, value.clone());
+    }
+    all
+}

@@ -1,0 +1,124 @@
+//! The node's configuration file, from the manifest.
+
+use std::collections::BTreeMap;
+
+use crds::{BackplaneType, ChannelClusterSpec, OnFull, Publish, RoomPolicy};
+use node_core::config::{
+    self, Auth, Bus, ClusterId, Drain, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
+};
+
+use sha2::{Digest, Sha256};
+
+use super::Problem;
+use crate::names::{NATS_PORT, NATS_USER, Names};
+
+/// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to stand
+/// in for a dead one, and still a bound.
+const CONNECTION_HEADROOM: u64 = 2;
+
+/// The configuration of this cluster's nodes.
+pub(super) fn config(
+    spec: &ChannelClusterSpec,
+    namespace: &str,
+    names: &Names,
+    sysctls: &BTreeMap<String, String>,
+) -> NodeConfig {
+    NodeConfig {
+        cluster: ClusterId { namespace: namespace.to_owned(), name: names.cluster().to_owned() },
+        rooms: rooms(spec),
+        limits: limits(spec),
+        auth: auth(spec),
+        drain: Drain {
+            delay_millis: spec.drain.delay.as_millis(),
+            connections_per_second: spec.drain.connections_per_second,
+            deadline_millis: spec.drain.deadline.as_millis(),
+        },
+        chat_page: spec.expose.chat_page,
+        bus: bus(spec, names),
+        sysctls: sysctls.clone(),
+        nofile: spec.tuning.nofile,
+        ..NodeConfig::default()
+    }
+}
+
+fn rooms(spec: &ChannelClusterSpec) -> Rooms {
+    let rooms = &spec.rooms;
+    Rooms {
+        max_members: rooms.max_members,
+        on_full: match rooms.on_full {
+            OnFull::Reject => config::OnFull::Reject,
+        },
+        ack_events: rooms.ack_events.clone(),
+        echo_to_sender: rooms.echo_to_sender,
+        policies: rooms.policies.iter().map(policy).collect(),
+        ..Rooms::default()
+    }
+}
+
+fn policy(policy: &RoomPolicy) -> Policy {
+    Policy {
+        topics: TopicPattern(policy.topics.clone()),
+        max_members: policy.max_members,
+        publish: Some(match policy.publish {
+            Publish::Members => config::Publish::Members,
+            Publish::Nobody => config::Publish::Nobody,
+        }),
+        ack_events: policy.ack_events.clone(),
+        echo_to_sender: policy.echo_to_sender,
+    }
+}
+
+fn limits(spec: &ChannelClusterSpec) -> Limits {
+    let limits = &spec.limits;
+    let most = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM);
+    Limits {
+        max_frame_bytes: limits.max_frame_bytes,
+        max_channels_per_connection: limits.max_channels_per_connection,
+        idle_timeout_millis: limits.idle_timeout.as_millis(),
+        send_queue_bytes: limits.send_queue_bytes,
+        max_connections: u32::try_from(most).unwrap_or(u32::MAX),
+        ..Limits::default()
+    }
+}
+
+fn auth(spec: &ChannelClusterSpec) -> Auth {
+    spec.auth.as_ref().map_or_else(Auth::default, |auth| Auth {
+        anonymous: auth.anonymous,
+        allowed_origins: auth.allowed_origins.clone(),
+    })
+}
+
+fn bus(spec: &ChannelClusterSpec, names: &Names) -> Option<Bus> {
+    let nats = match spec.backplane.type_ {
+        BackplaneType::None => return None,
+        BackplaneType::Managed => Nats {
+            urls: vec![format!("nats://{}:{NATS_PORT}", names.nats())],
+            user: Some(NATS_USER.to_owned()),
+        },
+        BackplaneType::Nats => Nats { urls: spec.backplane.urls.clone(), user: None },
+    };
+    Some(Bus::Nats(nats))
+}
+
+/// The configuration as text.
+pub(super) struct Files {
+    /// The node's file.
+    pub(super) yaml: String,
+    /// Hash of its restart keys.
+    pub(super) restart_hash: String,
+}
+
+/// Writes the configuration; an error means that it holds what its format cannot say.
+pub(super) fn files(config: &NodeConfig) -> Result<Files, Problem> {
+    let problem = |error: &dyn std::fmt::Display| {
+        Problem::new("InvalidConfiguration", format!("the node's configuration cannot be written: {error}"))
+    };
+    let yaml = serde_saphyr::to_string(config).map_err(|error| problem(&error))?;
+    let restart = serde_json::to_vec(&config.restart_keys()).map_err(|error| problem(&error))?;
+    Ok(Files { yaml, restart_hash: short_hash(&restart) })
+}
+
+/// The first 16 hexadecimal digits of the SHA-256: enough to tell the states of one object apart.
+pub(crate) fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
