@@ -1,1 +1,29 @@
-//! Placeholder text replaced by the first real module.
+//! A real local Kubernetes for demonstrations and tests, inside network namespaces of its own.
+//!
+//! Nothing here is simulated: etcd, the API server, two kubelets with containerd, the proxy and
+//! CoreDNS run as on a server, started as daemons that outlive the command. Every process carries
+//! three marks (environment, network namespace, control group), so that [`Instance::stop`] finds
+//! all of them after any crash.
+
+mod api;
+mod cgroup;
+mod components;
+mod config;
+mod dns;
+mod images;
+mod instance;
+mod mounts;
+mod net;
+pub mod packages;
+mod procs;
+pub mod run;
+mod start;
+mod stop;
+mod tools;
+
+pub use cgroup::Layout;
+pub use images::Image;
+pub use instance::{CLIENT_ADDRESSES, Instance, NODES};
+pub use net::Dropped;
+pub use start::Parts;
+pub use tools::{Tool, cache, check_go};

@@ -1,3 +1,88 @@
-//! Entry point.
+//! The one way to run things: `cargo xtask up`, `down`, `test`, `load`, `kubectl`.
 
-fn main() {}
+mod artifacts;
+mod options;
+mod root;
+mod up;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use cluster::{Instance, run::Progress};
+use options::Options;
+
+const HELP: &str = "\
+usage: cargo xtask COMMAND [--instance NAME] [flags]
+
+  up      start a real Kubernetes cluster on this machine, install ChannelCluster and the chat sample
+            --instance NAME   demo (default) or test: each has its own addresses and state
+            --context NAME    install into the cluster of this kubectl context instead of starting one
+            --port N          port of the chat page on 127.0.0.1 (default 8080)
+            --bare            only the cluster: no chart, no sample
+            --no-sample       the chart, but no sample
+  down    end an instance and remove all of it, also after a crash   (--all: every instance)
+  build   build the images into target/images and print their names
+  kubectl run kubectl on an instance: cargo xtask kubectl -- get pods
+";
+
+fn main() -> ExitCode {
+    match dispatch() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch() -> Result<ExitCode> {
+    let mut words = std::env::args().skip(1);
+    let Some(command) = words.next() else {
+        eprint!("{HELP}");
+        return Ok(ExitCode::from(2));
+    };
+    let mut options = Options::parse(words)?;
+    match command.as_str() {
+        "up" => up::up(&mut options),
+        "down" => down(&mut options),
+        "build" => build(&options),
+        "kubectl" => kubectl(&mut options),
+        "help" | "--help" | "-h" => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        other => bail!("no command {other:?}; `cargo xtask help` lists them"),
+    }
+}
+
+fn down(options: &mut Options) -> Result<ExitCode> {
+    let instances = if options.flag("all") { Instance::all() } else { vec![options.instance("demo")?] };
+    options.finish()?;
+    if let Some(code) = root::as_root()? {
+        return Ok(code);
+    }
+    let progress = Progress::new();
+    for instance in instances {
+        instance.stop(&progress)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn build(options: &Options) -> Result<ExitCode> {
+    options.finish()?;
+    let progress = Progress::new();
+    cluster::packages::ensure(&[cluster::packages::BUILD], &progress)?;
+    for image in artifacts::product(&progress)?.all() {
+        println!("{}\t{}", image.reference, image.archive.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kubectl(options: &mut Options) -> Result<ExitCode> {
+    let instance = options.instance("demo")?;
+    if let Some(code) = root::as_root()? {
+        return Ok(code);
+    }
+    let status = instance.kubectl_command()?.args(options.rest()).status()?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}

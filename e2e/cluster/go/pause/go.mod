@@ -1,0 +1,3 @@
+module channelcluster.io/e2e/pause
+
+go 1.25.0

@@ -1,0 +1,119 @@
+//! What tests and the xtask do with a running instance.
+
+use std::{ffi::OsStr, fs, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::{
+    Instance,
+    net::{self, Dropped},
+    run,
+};
+
+impl Instance {
+    /// A kubectl command of the administrator; it works from any namespace.
+    ///
+    /// # Errors
+    /// When the instance was never started.
+    pub fn kubectl_command(&self) -> Result<Command> {
+        let mut command = run::tied(self.kube_binary()?);
+        command.arg("kubectl").arg("--kubeconfig").arg(self.kubeconfig());
+        Ok(command)
+    }
+
+    /// Runs kubectl and returns its standard output.
+    ///
+    /// # Errors
+    /// When it fails; quotes it.
+    pub fn kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        run::output(self.kubectl_command()?.args(args))
+    }
+
+    /// Runs kubectl with `-o json` and parses what it prints.
+    ///
+    /// # Errors
+    /// When it fails or prints something else.
+    pub fn kubectl_json<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<Value> {
+        let text = run::output(self.kubectl_command()?.args(args).args(["-o", "json"]))?;
+        serde_json::from_str(&text).context("kubectl printed no JSON")
+    }
+
+    /// Applies a manifest given as text.
+    ///
+    /// # Errors
+    /// When kubectl refuses it; quotes it.
+    pub fn apply(&self, manifest: &str) -> Result<String> {
+        let number = manifest.len();
+        let file = std::env::temp_dir().join(format!("apply-{}-{number}.yaml", std::process::id()));
+        fs::write(&file, manifest).with_context(|| format!("cannot write {}", file.display()))?;
+        let applied = self.kubectl([OsStr::new("apply"), OsStr::new("-f"), file.as_os_str()]);
+        fs::remove_file(&file)?;
+        applied
+    }
+
+    /// A command that runs in the client namespace, from which Services and pods are reached.
+    #[must_use]
+    pub fn client_command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = net::inside(&self.client_netns());
+        command.arg(program);
+        command
+    }
+
+    /// The file of the client namespace, for a thread that enters it by itself.
+    #[must_use]
+    pub fn client_netns_path(&self) -> std::path::PathBuf {
+        Path::new("/run/netns").join(self.client_netns())
+    }
+
+    /// Drops what a pod (by address) sends to a TCP port, until the value goes.
+    ///
+    /// # Errors
+    /// When the rule cannot be set.
+    pub fn drop_packets(&self, pod_address: &str, port: u16) -> Result<Dropped> {
+        Dropped::new(self, pod_address, port)
+    }
+
+    /// Address of a Service.
+    ///
+    /// # Errors
+    /// When there is no such Service.
+    pub fn service_address(&self, namespace: &str, name: &str) -> Result<String> {
+        self.kubectl(["-n", namespace, "get", "service", name, "-o", "jsonpath={.spec.clusterIP}"])
+    }
+
+    /// Copies the logs of all components and pods, and the state of all objects, below `directory`.
+    ///
+    /// Takes what there is: a dead API server must not hide the components' logs.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn collect_logs(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        for entry in fs::read_dir(self.logs()).into_iter().flatten().flatten() {
+            fs::copy(entry.path(), directory.join(entry.file_name()))?;
+        }
+        let save = |name: &str, args: &[&str]| -> Result<()> {
+            let text = self.kubectl(args).unwrap_or_else(|error| format!("{error:#}\n"));
+            fs::write(directory.join(name), text).map_err(Into::into)
+        };
+        save(
+            "objects.txt",
+            &["get", "all,channelclusters,endpointslices,configmaps,leases", "-A", "-o", "wide"],
+        )?;
+        save("channelclusters.yaml", &["get", "channelclusters", "-A", "-o", "yaml"])?;
+        save("events.txt", &["get", "events", "-A", "--sort-by=.lastTimestamp"])?;
+        save("pods.txt", &["describe", "pods", "-A"])?;
+        let names = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name}{\"\\n\"}{end}";
+        let pods = self.kubectl(["get", "pods", "-A", "-o", names]).unwrap_or_default();
+        for (namespace, pod) in pods.lines().filter_map(|line| line.split_once('/')) {
+            let log = ["-n", namespace, "logs", pod, "--all-containers", "--timestamps"];
+            save(&format!("{namespace}.{pod}.log"), &log)?;
+            let text = self.kubectl(log.iter().copied().chain(["--previous"]));
+            if let Ok(text) = text {
+                fs::write(directory.join(format!("{namespace}.{pod}.previous.log")), text)?;
+            }
+        }
+        Ok(())
+    }
+}

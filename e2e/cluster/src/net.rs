@@ -1,0 +1,142 @@
+//! Network namespaces of an instance: one for the cluster, one for its clients, joined by veth pairs.
+//!
+//! Outside of them there is one interface and one route; all of the proxy's rules and all
+//! connection tracking are inside.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{Instance, instance::NODES, run};
+
+/// Name of the cluster's end of the link to the host.
+const HOST_LINK: &str = "host";
+/// Name of the cluster's end of the link to the clients.
+const CLIENT_LINK: &str = "clients";
+/// Clients pick among few source addresses, so each may use nearly all of its ports.
+const CLIENT_PORTS: &str = "1024 65535";
+
+/// A command that runs inside a namespace.
+///
+/// `nsenter` and not `ip netns exec`: the latter mounts a new /sys, which hides the cgroups.
+#[must_use]
+pub(crate) fn inside(netns: &str) -> Command {
+    let mut command = run::tied("nsenter");
+    command.arg(format!("--net=/run/netns/{netns}")).arg("--");
+    command
+}
+
+fn ip(args: &str) -> Result<String> {
+    run::output(Command::new("ip").args(args.split(' ')))
+}
+
+fn exists(netns: &str) -> bool {
+    Path::new("/run/netns").join(netns).exists()
+}
+
+fn set(netns: &str, key: &str, value: &str) -> Result<()> {
+    let script = format!("echo '{value}' > /proc/sys/net/{key}");
+    run::output(inside(netns).args(["sh", "-c", &script])).map(drop)
+}
+
+/// Makes both namespaces and the links; nothing of them may exist.
+pub(crate) fn create(instance: &Instance) -> Result<()> {
+    let (cluster, clients, veth) = (instance.netns(), instance.client_netns(), instance.veth());
+    ip(&format!("netns add {cluster}"))?;
+    ip(&format!("netns add {clients}"))?;
+    ip(&format!("-n {cluster} link set lo up"))?;
+    ip(&format!("-n {clients} link set lo up"))?;
+
+    ip(&format!("link add {veth} type veth peer name {HOST_LINK} netns {cluster}"))?;
+    ip(&format!("address add {}/30 dev {veth}", instance.host_address()))?;
+    ip(&format!("-n {cluster} address add {}/30 dev {HOST_LINK}", instance.gateway_address()))?;
+    ip(&format!("-n {cluster} link set {HOST_LINK} up"))?;
+    ip(&format!("link set {veth} up"))?;
+    ip(&format!("route add {} via {}", instance.network(), instance.gateway_address())).with_context(
+        || {
+            format!(
+                "another route may use {}; remove it or its interface, then try again",
+                instance.network()
+            )
+        },
+    )?;
+    ip(&format!("-n {cluster} route add default via {}", instance.host_address()))?;
+
+    ip(&format!("-n {cluster} link add {CLIENT_LINK} type veth peer name eth0 netns {clients}"))?;
+    ip(&format!("-n {cluster} address add {}/20 dev {CLIENT_LINK}", instance.client_gateway()))?;
+    ip(&format!("-n {cluster} link set {CLIENT_LINK} up"))?;
+    for address in instance.client_addresses() {
+        ip(&format!("-n {clients} address add {address}/20 dev eth0"))?;
+    }
+    ip(&format!("-n {clients} link set eth0 up"))?;
+    ip(&format!("-n {clients} route add default via {}", instance.client_gateway()))?;
+    set(&clients, "ipv4/ip_local_port_range", CLIENT_PORTS)?;
+
+    // Local addresses that are none of the loopback block: pods must reach them.
+    let nodes = (1..=NODES).map(|node| instance.node_address(node));
+    for address in nodes.chain([instance.api_address()]) {
+        ip(&format!("-n {cluster} address add {address}/32 dev lo"))?;
+    }
+    set(&cluster, "ipv4/ip_forward", "1")
+}
+
+/// Removes the namespaces and the link; what does not exist is no error.
+pub(crate) fn remove(instance: &Instance) -> Result<()> {
+    if Path::new("/sys/class/net").join(instance.veth()).exists() {
+        ip(&format!("link delete {}", instance.veth()))?;
+    }
+    for netns in [instance.client_netns(), instance.netns()] {
+        if exists(&netns) {
+            ip(&format!("netns delete {netns}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is left of the instance's namespaces and link, as names.
+pub(crate) fn remains(instance: &Instance) -> Vec<String> {
+    let mut found: Vec<_> =
+        [instance.netns(), instance.client_netns()].into_iter().filter(|name| exists(name)).collect();
+    if Path::new("/sys/class/net").join(instance.veth()).exists() {
+        found.push(format!("veth {}", instance.veth()));
+    }
+    found
+}
+
+/// Packets from one pod (optionally to one TCP port) that are dropped until this value goes.
+pub struct Dropped {
+    netns: String,
+    rules: Vec<Vec<String>>,
+}
+
+impl Dropped {
+    /// Starts to drop what `pod` sends to the TCP port `port`, also on open connections.
+    ///
+    /// # Errors
+    /// When the rule cannot be set.
+    pub fn new(instance: &Instance, pod: &str, port: u16) -> Result<Self> {
+        let rule = |chain: &str| -> Vec<String> {
+            let port = port.to_string();
+            let words = [chain, "-s", pod, "-p", "tcp", "--dport", &port, "-j", "DROP"];
+            words.iter().map(|word| (*word).to_owned()).collect()
+        };
+        let mut dropped = Self { netns: instance.netns(), rules: Vec::new() };
+        // FORWARD sees packets to other pods (each has a link of its own), INPUT those to a node.
+        for rule in [rule("FORWARD"), rule("INPUT")] {
+            run::output(inside(&dropped.netns).args(["iptables", "--wait", "-I"]).args(&rule))?;
+            dropped.rules.push(rule);
+        }
+        Ok(dropped)
+    }
+}
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        for rule in &self.rules {
+            let gone = run::output(inside(&self.netns).args(["iptables", "--wait", "-D"]).args(rule));
+            if let Err(error) = gone {
+                eprintln!("a rule that drops packets stays until `down`: {error:#}");
+            }
+        }
+    }
+}

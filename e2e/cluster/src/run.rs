@@ -1,0 +1,192 @@
+//! Runs other programs: the one place where a failed program becomes a sentence with its own words.
+
+use std::{
+    fs::{self, File},
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+/// How many bytes of a program's last output an error quotes.
+const QUOTED_BYTES: u64 = 3_000;
+/// How often a long step says that it is still alive.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How often a condition or a child is looked at again.
+pub(crate) const POLL: Duration = Duration::from_millis(100);
+
+/// A program that dies with this process: `down` after a SIGKILL then finds no half-done child.
+///
+/// The kernel sends the signal when the *thread* that started the child ends, so the thread must
+/// wait for it.
+pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL"]).arg(program);
+    command
+}
+
+/// Runs a program to its end and returns its standard output.
+///
+/// # Errors
+/// When it cannot be started or ends with a failure; quotes what it said.
+pub fn output(command: &mut Command) -> Result<String> {
+    let line = describe(command);
+    let out = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot start `{line}`; is the program installed?"))?;
+    if !out.status.success() {
+        let said = String::from_utf8_lossy(&out.stderr);
+        let said = if said.trim().is_empty() { String::from_utf8_lossy(&out.stdout) } else { said };
+        bail!("`{line}` ended with {}: {}", out.status, said.trim());
+    }
+    String::from_utf8(out.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
+}
+
+/// A command as a person would type it.
+#[must_use]
+pub fn describe(command: &Command) -> String {
+    let mut words: Vec<String> = std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    // The tie to this process is plumbing, not part of what went wrong.
+    if words.starts_with(&["setpriv".into(), "--pdeathsig".into(), "KILL".into()]) {
+        words.drain(..3);
+    }
+    words.join(" ")
+}
+
+/// The end of a file as text, for an error message; empty when there is none.
+#[must_use]
+pub fn tail(path: &Path) -> String {
+    let read = || -> Result<String> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(QUOTED_BYTES)))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
+    };
+    read().unwrap_or_default()
+}
+
+/// Prints what is being done, with the seconds since the start.
+#[derive(Clone, Copy)]
+pub struct Progress {
+    started: Instant,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Progress {
+    /// Starts the clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Time since the start.
+    #[must_use]
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Says one thing.
+    pub fn say(&self, what: &str) {
+        eprintln!("[{:>4} s] {what}", self.started.elapsed().as_secs());
+    }
+
+    /// Runs a long program with its output in a file, and says every few seconds how far it is.
+    ///
+    /// # Errors
+    /// When it cannot be started or fails; quotes the end of its output.
+    pub fn long(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
+        let line = describe(command);
+        if let Some(dir) = log.parent() {
+            fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+        }
+        let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        self.say(what);
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(file.try_clone()?)
+            .stderr(file)
+            .spawn()
+            .with_context(|| format!("cannot start `{line}`; is the program installed?"))?;
+        let mut said = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break status;
+            }
+            if said.elapsed() >= HEARTBEAT {
+                said = Instant::now();
+                let text = tail(log);
+                let last = text.lines().last().unwrap_or("").trim();
+                self.say(&format!("  still: {what} {}", last.chars().take(80).collect::<String>()));
+            }
+            thread::sleep(POLL);
+        };
+        if !status.success() {
+            bail!("{what}: `{line}` ended with {status}; whole output in {}\n{}", log.display(), tail(log));
+        }
+        Ok(())
+    }
+}
+
+/// Asks again until the condition holds; the last answer is quoted when time is up.
+///
+/// # Errors
+/// When `limit` passes first, or at once when the condition itself fails.
+pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> Result<Wait>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        match done()? {
+            Wait::Done => return Ok(()),
+            Wait::NotYet(why) if start.elapsed() > limit => {
+                bail!("waited {} s for {what}; last seen: {why}", limit.as_secs())
+            }
+            Wait::NotYet(_) => thread::sleep(POLL),
+        }
+    }
+}
+
+/// One answer to "is it so far?".
+pub enum Wait {
+    /// Yes.
+    Done,
+    /// No, and what was seen instead.
+    NotYet(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_program_is_quoted() {
+        let error =
+            output(Command::new("sh").args(["-c", "echo broken pipe dream >&2; exit 3"])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("broken pipe dream") && text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn an_absent_program_names_itself() {
+        let error = output(&mut Command::new("no-such-program-here")).unwrap_err();
+        assert!(error.to_string().contains("no-such-program-here"), "{error}");
+    }
+
+    #[test]
+    fn waiting_quotes_the_last_answer() {
+        let error = wait_for("rain", Duration::ZERO, || Ok(Wait::NotYet("sun".into()))).unwrap_err();
+        assert!(error.to_string().contains("sun"), "{error}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Ends an instance and leaves nothing behind, whatever state a crash left it in.
+
+use std::{fs, io, path::Path, process::Command};
+
+use anyhow::{Context, Result};
+
+use crate::{Instance, cgroup::Layout, components::recorded, mounts, net, procs, run::Progress, start::lock};
+
+impl Instance {
+    /// Ends every process of the instance and removes its mounts, namespaces, cgroups and files.
+    ///
+    /// # Errors
+    /// When something cannot be removed; names it.
+    pub fn stop(&self, progress: &Progress) -> Result<()> {
+        let _lock = lock(self)?;
+        self.clear(&Layout::detect()?)?;
+        progress.say(&format!("cluster {} is gone", self.name()));
+        Ok(())
+    }
+
+    /// The same without the lock, which the caller holds.
+    pub(crate) fn clear(&self, layout: &Layout) -> Result<()> {
+        // A kubelet or a containerd that lives on would replace what is killed beside it.
+        for first in ["kubelet", "containerd"] {
+            for started in recorded(self).iter().filter(|started| started.name.starts_with(first)) {
+                started.process.signal(rustix::process::Signal::KILL)?;
+            }
+        }
+        procs::kill_all(self, layout)?;
+        mounts::unmount_below(&self.state())?;
+        net::remove(self)?;
+        layout.remove(&self.cgroup())?;
+        // A program that was about to join the group when its starter was killed.
+        procs::kill_all(self, layout)?;
+        match fs::remove_dir_all(self.state()) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("cannot remove {}", self.state().display())),
+        }
+    }
+
+    /// Everything of the instance that exists on this machine, one name each; empty after [`stop`](Self::stop).
+    ///
+    /// # Errors
+    /// When the machine cannot be looked at.
+    pub fn remains(&self) -> Result<Vec<String>> {
+        let layout = Layout::detect()?;
+        let mut found: Vec<String> = procs::of_instance(self, &layout)
+            .iter()
+            .map(|process| {
+                let line = fs::read(format!("/proc/{}/cmdline", process.pid)).unwrap_or_default();
+                format!("process {} {}", process.pid, String::from_utf8_lossy(&line).replace('\0', " "))
+            })
+            .collect();
+        let table = mounts::table()?;
+        let places = [self.state(), Path::new("/run/netns").join(self.netns())];
+        for place in &places {
+            found.extend(
+                mounts::below(&table, place).iter().map(|point| format!("mount {}", point.display())),
+            );
+        }
+        found.extend(net::remains(self));
+        found.extend(layout.existing(&self.cgroup()).iter().map(|dir| format!("cgroup {}", dir.display())));
+        if self.state().exists() {
+            found.push(format!("directory {}", self.state().display()));
+        }
+        let routes = crate::run::output(Command::new("ip").args(["route", "show", &self.network()]))?;
+        found.extend(routes.lines().map(|route| format!("route {route}")));
+        Ok(found)
+    }
+
+    /// Bytes of memory that the whole cluster uses (its processes and pods; page cache not counted).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        Layout::detect()?.memory_bytes(&self.cgroup())
+    }
+}

@@ -1,0 +1,87 @@
+//! What is built from this repository: static binaries, and the images made from them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cluster::{
+    Image, Parts, Tool,
+    run::{self, Progress},
+};
+
+/// Images of the product.
+pub(crate) struct Product {
+    /// The operator.
+    pub(crate) operator: Image,
+    /// A node of a fleet.
+    pub(crate) node: Image,
+    /// The managed message bus.
+    pub(crate) nats: Image,
+}
+
+impl Product {
+    pub(crate) fn all(&self) -> [&Image; 3] {
+        [&self.operator, &self.node, &self.nats]
+    }
+}
+
+/// Root of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or_else(|| Path::new(".")).to_owned()
+}
+
+/// Directory of everything built.
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+/// Directory of the image archives.
+pub(crate) fn images() -> PathBuf {
+    target().join("images")
+}
+
+/// The parts of a bare cluster.
+pub(crate) fn parts(progress: &Progress) -> Result<Parts> {
+    cluster::check_go()?;
+    let directory = images();
+    Ok(Parts {
+        kube: Tool::Kube.ready(progress)?,
+        pause: Image::of_binary(&Tool::Pause.ready(progress)?, &directory)?,
+        coredns: Image::of_binary(&Tool::CoreDns.ready(progress)?, &directory)?,
+    })
+}
+
+/// Builds the product's images. An unchanged source gives unchanged names.
+pub(crate) fn product(progress: &Progress) -> Result<Product> {
+    // A directory of its own: other flags would otherwise throw away the usual build each time.
+    let target = target().join("static");
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut build = run::tied("nice");
+    build
+        .args(["cargo", "build", "--release", "--locked", "--target", &triple, "--target-dir"])
+        .arg(&target)
+        .args([
+            "--package",
+            "node",
+            "--package",
+            "operator",
+            "--bin",
+            "channel-node",
+            "--bin",
+            "channel-operator",
+        ])
+        // With --target the flag leaves build scripts and procedural macros alone. No debug data: the
+        // binary is the image.
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
+        .current_dir(repository());
+    let what = "building channel-node and channel-operator (Rust, release; the first time about 8 minutes)";
+    progress
+        .long(what, &mut build, &target.join("build.log"))
+        .context("the Rust build failed; it needs a C compiler and cmake (build-essential, cmake)")?;
+    let directory = images();
+    let binaries = target.join(triple).join("release");
+    Ok(Product {
+        operator: Image::of_binary(&binaries.join("channel-operator"), &directory)?,
+        node: Image::of_binary(&binaries.join("channel-node"), &directory)?,
+        nats: Image::of_binary(&Tool::Nats.ready(progress)?, &directory)?,
+    })
+}
