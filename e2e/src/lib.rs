@@ -3,7 +3,5 @@
 //! The clients here are written from the protocol's description and share no code with the node: a mistake
 //! in the node's codec cannot hide behind the same mistake in its judge.
 
-pub mod client;
 pub mod load;
 pub mod report;
-pub mod tsung;

@@ -23,7 +23,18 @@ const BANNED: [&str; 14] = [
 
 fn normal_dependencies(package: &str) -> Vec<String> {
     let output = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args([
+            "tree",
+            "--offline",
+            "--package",
+            package,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+            "--format",
+            "{p}",
+        ])
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
         .output()
         .expect("cargo runs");
@@ -57,7 +68,9 @@ fn crds_are_pure() {
 #[test]
 fn the_node_knows_no_kubernetes() {
     let names = normal_dependencies("node");
-    let found: Vec<_> =
-        names.iter().filter(|name| name.starts_with("kube") || ["crds", "k8s-openapi"].contains(&name.as_str())).collect();
+    let found: Vec<_> = names
+        .iter()
+        .filter(|name| name.starts_with("kube") || ["crds", "k8s-openapi"].contains(&name.as_str()))
+        .collect();
     assert!(found.is_empty(), "the node may not depend on {found:?}");
 }

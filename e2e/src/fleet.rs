@@ -1,0 +1,212 @@
+//! A ChannelCluster of a test's own, in a namespace of its own, on the running `test` instance.
+
+use anyhow::{Context, Result, ensure};
+use cluster::Instance;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// A state that has not come after this long will not come: the test fails instead of hanging.
+pub const HANG_GUARD: Duration = Duration::from_secs(120);
+/// Pause between two looks at a state.
+const POLL: Duration = Duration::from_millis(200);
+
+/// A ChannelCluster and the namespace it lives in; both go when the value does.
+pub struct Fleet {
+    /// The Kubernetes instance that runs it.
+    pub instance: Instance,
+    /// Namespace made for this fleet.
+    pub namespace: String,
+    /// Name of the ChannelCluster.
+    pub name: String,
+}
+
+/// A node pod as the API server knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodePod {
+    /// Pod name.
+    pub name: String,
+    /// Pod UID: tells a pod from a later one of the same name.
+    pub uid: String,
+    /// Pod address, empty until it has one.
+    pub address: String,
+    /// Whether the Ready condition holds.
+    pub ready: bool,
+    /// Whether the pod is being deleted.
+    pub terminating: bool,
+}
+
+/// Looks at a state until `look` returns a value, and returns it with the time that it took.
+///
+/// # Errors
+/// When the state has not come within [`HANG_GUARD`], naming `what` and the last error seen.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) -> Result<(T, Duration)> {
+    let start = Instant::now();
+    loop {
+        let seen = look();
+        if let Ok(Some(value)) = seen {
+            return Ok((value, start.elapsed()));
+        }
+        if start.elapsed() > HANG_GUARD {
+            let last = seen.err().map_or_else(String::new, |error| format!("; last error: {error:#}"));
+            anyhow::bail!("waited {} s in vain for: {what}{last}", HANG_GUARD.as_secs());
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+impl Fleet {
+    /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it.
+    ///
+    /// # Errors
+    /// When the `test` instance does not run or refuses the manifest.
+    pub fn create(test: &str, spec: &str) -> Result<Self> {
+        let instance = Instance::attach("test").context("start it with `cargo xtask up --instance test`")?;
+        let fleet = Self { instance, namespace: format!("e2e-{test}"), name: "chat".to_owned() };
+        fleet.remove_namespace()?;
+        fleet.instance.kubectl(["create", "namespace", &fleet.namespace])?;
+        fleet.apply_spec(spec)?;
+        Ok(fleet)
+    }
+
+    /// Applies the ChannelCluster with another spec.
+    ///
+    /// # Errors
+    /// When the API server refuses it.
+    pub fn apply_spec(&self, spec: &str) -> Result<()> {
+        let manifest = format!(
+            "apiVersion: channelcluster.io/v1alpha1\nkind: ChannelCluster\n\
+             metadata: {{name: {}, namespace: {}}}\nspec: {spec}\n",
+            self.name, self.namespace
+        );
+        self.instance.apply(&manifest)?;
+        Ok(())
+    }
+
+    /// Runs kubectl in the fleet's namespace.
+    ///
+    /// # Errors
+    /// When kubectl fails; quotes it.
+    pub fn kubectl(&self, args: &[&str]) -> Result<String> {
+        self.instance.kubectl(["-n", &self.namespace].iter().chain(args))
+    }
+
+    /// The ChannelCluster as it stands.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn object(&self) -> Result<Value> {
+        self.instance.kubectl_json(["-n", &self.namespace, "get", "channelcluster", &self.name])
+    }
+
+    /// The status of a condition (`True`, `False`, `Unknown`), and its message.
+    ///
+    /// # Errors
+    /// When the API server does not answer or the condition is not there.
+    pub fn condition(&self, kind: &str) -> Result<(String, String)> {
+        let object = self.object()?;
+        let conditions = object["status"]["conditions"].as_array().context("no conditions yet")?;
+        let found = conditions.iter().find(|condition| condition["type"] == kind);
+        let found = found.with_context(|| format!("no condition {kind} yet"))?;
+        let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+        Ok((text("status"), text("message")))
+    }
+
+    /// The node pods, oldest first.
+    ///
+    /// # Errors
+    /// When the API server does not answer.
+    pub fn node_pods(&self) -> Result<Vec<NodePod>> {
+        let selector = format!("channelcluster.io/cluster={},app.kubernetes.io/component=node", self.name);
+        let list = self.instance.kubectl_json([
+            "-n",
+            &self.namespace,
+            "get",
+            "pods",
+            "-l",
+            &selector,
+            "--sort-by=.metadata.creationTimestamp",
+        ])?;
+        let pods = list["items"].as_array().context("kubectl printed no list")?;
+        Ok(pods.iter().map(NodePod::from_json).collect())
+    }
+
+    /// Waits until the fleet is Ready with exactly `nodes` Ready nodes and none that is going.
+    ///
+    /// # Errors
+    /// When that does not come within [`HANG_GUARD`].
+    pub fn wait_ready(&self, nodes: usize) -> Result<(Vec<NodePod>, Duration)> {
+        eventually(&format!("{} Ready with {nodes} nodes", self.namespace), || {
+            let pods = self.node_pods()?;
+            let settled = pods.len() == nodes && pods.iter().all(|pod| pod.ready && !pod.terminating);
+            ensure!(settled, "{} node pods: {pods:?}", pods.len());
+            let (status, message) = self.condition("Ready")?;
+            ensure!(status == "True", "Ready is {status}: {message}");
+            Ok(Some(pods))
+        })
+    }
+
+    /// Cluster address of the client-facing Service.
+    ///
+    /// # Errors
+    /// When there is no such Service yet.
+    pub fn service_address(&self) -> Result<String> {
+        self.instance.service_address(&self.namespace, &self.name)
+    }
+
+    fn remove_namespace(&self) -> Result<()> {
+        self.instance.kubectl(["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=true"])?;
+        Ok(())
+    }
+}
+
+impl Drop for Fleet {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let logs = crate::report::directory().join("logs").join(&self.namespace);
+            if let Err(error) = self.instance.collect_logs(&logs) {
+                eprintln!("could not keep the logs: {error:#}");
+            }
+            eprintln!("the logs of this failure are in {}", logs.display());
+        }
+        if let Err(error) = self.remove_namespace() {
+            eprintln!("{} stays behind: {error:#}", self.namespace);
+        }
+    }
+}
+
+impl NodePod {
+    fn from_json(pod: &Value) -> Self {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let ready = pod["status"]["conditions"]
+            .as_array()
+            .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"));
+        Self {
+            name: text(&pod["metadata"]["name"]),
+            uid: text(&pod["metadata"]["uid"]),
+            address: text(&pod["status"]["podIP"]),
+            ready,
+            terminating: pod["metadata"]["deletionTimestamp"].is_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_read_from_what_kubectl_prints() {
+        let pod = serde_json::json!({
+            "metadata": {"name": "a", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]},
+        });
+        let expected = NodePod {
+            name: "a".into(),
+            uid: "u".into(),
+            address: "10.0.0.1".into(),
+            ready: true,
+            terminating: true,
+        };
+        assert_eq!(NodePod::from_json(&pod), expected);
+    }
+}

@@ -1,0 +1,174 @@
+//! RFC 6455 as a client speaks it, on byte slices: the handshake, masked frames out, unmasked frames in.
+//!
+//! Only what a generator needs: messages in one frame, no extensions.
+
+use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
+
+/// Largest frame accepted from a server, bytes.
+pub(super) const MAX_FRAME: u64 = 16 << 20;
+/// Largest response head accepted, bytes.
+pub(super) const MAX_HEAD: usize = 8 << 10;
+
+/// Text frame (RFC 6455 section 11.8).
+pub(super) const TEXT: u8 = 1;
+/// Binary frame.
+pub(super) const BINARY: u8 = 2;
+/// Close frame.
+pub(super) const CLOSE: u8 = 8;
+/// Ping frame.
+pub(super) const PING: u8 = 9;
+/// Pong frame.
+pub(super) const PONG: u8 = 10;
+
+/// One whole frame from a server.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Frame<'a> {
+    /// Kind of the frame: one of the constants of this module.
+    pub(super) opcode: u8,
+    /// The bytes it carries.
+    pub(super) payload: &'a [u8],
+    /// Bytes of the frame with its header.
+    pub(super) length: usize,
+}
+
+/// Reads the first frame of `bytes`; `None` when it is not all there yet.
+///
+/// # Errors
+/// What the server did that a client must not accept, as a short name for the error count.
+pub(super) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
+    let [first, second, rest @ ..] = bytes else { return Ok(None) };
+    let opcode = first & 0x0f;
+    if first & 0x70 != 0 {
+        return Err("frame with reserved bits");
+    }
+    if second & 0x80 != 0 {
+        return Err("masked frame from the server");
+    }
+    if first & 0x80 == 0 || opcode == 0 {
+        return Err("fragmented message");
+    }
+    let (length, head) = match second & 0x7f {
+        126 => match rest.first_chunk::<2>() {
+            Some(length) => (u64::from(u16::from_be_bytes(*length)), 4),
+            None => return Ok(None),
+        },
+        127 => match rest.first_chunk::<8>() {
+            Some(length) => (u64::from_be_bytes(*length), 10),
+            None => return Ok(None),
+        },
+        short => (u64::from(short), 2),
+    };
+    if length > MAX_FRAME {
+        return Err("frame too large");
+    }
+    let end = head + length as usize;
+    Ok(bytes.get(head..end).map(|payload| Frame { opcode, payload, length: end }))
+}
+
+/// Appends one masked frame to `out`.
+pub(super) fn encode(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: u32) {
+    out.push(0x80 | opcode);
+    match payload.len() {
+        short @ 0..=125 => out.push(0x80 | short as u8),
+        medium @ 126..=0xffff => {
+            out.push(0x80 | 126);
+            out.extend_from_slice(&(medium as u16).to_be_bytes());
+        }
+        long => {
+            out.push(0x80 | 127);
+            out.extend_from_slice(&(long as u64).to_be_bytes());
+        }
+    }
+    let key = mask.to_be_bytes();
+    out.extend_from_slice(&key);
+    out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+}
+
+/// The upgrade request of one worker and the answer it must get; the nonce is drawn once per worker, as it
+/// only guards against caches that are no WebSocket servers.
+pub(super) struct Handshake {
+    request: Vec<u8>,
+    accept: String,
+}
+
+impl Handshake {
+    /// The handshake for `path` (with its query) at `host`.
+    pub(super) fn new(host: &str, path: &str) -> Handshake {
+        let key = generate_key();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: channelcluster-loadgen\r\n\r\n"
+        );
+        Handshake { request: request.into_bytes(), accept: derive_accept_key(key.as_bytes()) }
+    }
+
+    /// The bytes to send.
+    pub(super) fn request(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// Length of the response head once it is whole and accepts the upgrade; `None` while it is not whole.
+    ///
+    /// # Errors
+    /// Why the upgrade failed, as a name for the error count.
+    pub(super) fn response(&self, bytes: &[u8]) -> Result<Option<usize>, String> {
+        let mut headers = [httparse::EMPTY_HEADER; 32];
+        let mut response = httparse::Response::new(&mut headers);
+        match response.parse(bytes) {
+            Ok(httparse::Status::Partial) if bytes.len() < MAX_HEAD => Ok(None),
+            Ok(httparse::Status::Partial) => Err("response head too large".into()),
+            Err(error) => Err(format!("response head: {error}")),
+            Ok(httparse::Status::Complete(length)) => {
+                let code = response.code.unwrap_or(0);
+                if code != 101 {
+                    return Err(format!("http {code}"));
+                }
+                let accepted = response.headers.iter().any(|header| {
+                    header.name.eq_ignore_ascii_case("sec-websocket-accept")
+                        && header.value == self.accept.as_bytes()
+                });
+                if accepted { Ok(Some(length)) } else { Err("wrong Sec-WebSocket-Accept".into()) }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decodes_the_examples_of_rfc_6455() {
+        let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
+        assert_eq!(decode(&hello), Ok(Some(Frame { opcode: TEXT, payload: b"Hello", length: 7 })));
+        for cut in 0..hello.len() {
+            assert_eq!(decode(&hello[..cut]), Ok(None));
+        }
+        let mut medium = vec![0x82, 0x7e, 0x01, 0x00];
+        medium.extend([7; 256]);
+        assert_eq!(decode(&medium).map(|f| f.map(|f| f.length)), Ok(Some(260)));
+        assert_eq!(decode(&[0x01, 0x03, 0x48, 0x65, 0x6c]), Err("fragmented message"));
+        assert_eq!(decode(&[0x81, 0x85, 0x37, 0xfa]), Err("masked frame from the server"));
+    }
+
+    #[test]
+    fn encodes_the_masked_example_of_rfc_6455() {
+        let mut out = Vec::new();
+        encode(&mut out, TEXT, b"Hello", 0x37fa_213d);
+        assert_eq!(out, [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
+    }
+
+    #[test]
+    fn the_upgrade_needs_the_right_accept_key() {
+        let handshake = Handshake::new("127.0.0.1:4000", "/socket/websocket?vsn=2.0.0");
+        let good = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            handshake.accept
+        );
+        assert_eq!(handshake.response(good.as_bytes()), Ok(Some(good.len())));
+        assert_eq!(handshake.response(&good.as_bytes()[..30]), Ok(None));
+        let forged = good.replace(&handshake.accept, "AAAA");
+        assert!(handshake.response(forged.as_bytes()).is_err());
+        assert_eq!(handshake.response(b"HTTP/1.1 503 Busy\r\n\r\n"), Err("http 503".into()));
+    }
+}
