@@ -1,0 +1,79 @@
+//! `up` is killed with SIGKILL at random moments; `down` must then leave nothing behind, and a new
+//! `up` must clear the remains by itself.
+#![cfg(feature = "cluster")]
+
+use std::{
+    collections::hash_map::RandomState,
+    hash::BuildHasher,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use cluster::Instance;
+
+/// Times that `up` is killed.
+const ROUNDS: u64 = 6;
+/// A start of a bare cluster takes about this long on two cores; later kills hit a finished one.
+const START_MILLIS: u64 = 15_000;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): the moments follow from the printed seed.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+fn xtask(command: &str) -> Command {
+    let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    xtask.args([command, "--instance", "scratch"]).stdin(Stdio::null()).stdout(Stdio::null());
+    xtask
+}
+
+fn start() -> Child {
+    xtask("up").arg("--bare").spawn().expect("up starts")
+}
+
+fn assert_down_leaves_nothing(instance: &Instance, when: &str) {
+    assert!(xtask("down").status().expect("down runs").success(), "down after {when}");
+    let remains = instance.remains().expect("the machine can be looked at");
+    assert!(remains.is_empty(), "after {when}: {remains:#?}");
+}
+
+#[test]
+fn nothing_is_left_after_a_sigkill() {
+    let mut state = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
+    let state = state.get_or_insert_with(|| RandomState::new().hash_one(0));
+    println!("SEED={state}");
+    let instance = Instance::named("scratch").expect("known");
+    assert_down_leaves_nothing(&instance, "the start of the test");
+    for round in 0..ROUNDS {
+        let moment = next(state) % START_MILLIS;
+        let mut up = start();
+        // Not a wait for anything: the random moment is what is tested.
+        thread::sleep(Duration::from_millis(moment));
+        up.kill().expect("killed");
+        up.wait().expect("reaped");
+        println!(
+            "round {round}: killed after {moment} ms, {} things alive",
+            instance.remains().expect("look").len()
+        );
+        assert_down_leaves_nothing(&instance, &format!("a kill after {moment} ms"));
+    }
+}
+
+#[test]
+fn a_new_start_clears_dead_remains() {
+    let instance = Instance::named("scratch").expect("known");
+    let mut up = start();
+    thread::sleep(Duration::from_millis(START_MILLIS / 3));
+    up.kill().expect("killed");
+    up.wait().expect("reaped");
+    assert!(start().wait().expect("up runs").success(), "a start over dead remains");
+    assert!(instance.is_up());
+    let pods = instance.kubectl(["get", "pods", "-A"]).expect("answers");
+    assert!(pods.contains("coredns"), "{pods}");
+    assert_down_leaves_nothing(&instance, "a finished start");
+}
