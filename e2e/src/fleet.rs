@@ -154,7 +154,13 @@ impl Fleet {
     }
 
     fn remove_namespace(&self) -> Result<()> {
-        self.instance.kubectl(["delete", "namespace", &self.namespace, "--ignore-not-found", "--wait=true"])?;
+        self.instance.kubectl([
+            "delete",
+            "namespace",
+            &self.namespace,
+            "--ignore-not-found",
+            "--wait=true",
+        ])?;
         Ok(())
     }
 }

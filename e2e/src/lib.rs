@@ -3,6 +3,7 @@
 //! The clients here are written from the protocol's description and share no code with the node: a mistake
 //! in the node's codec cannot hide behind the same mistake in its judge.
 
+pub mod client;
 #[cfg(feature = "cluster")]
 pub mod fleet;
 pub mod load;

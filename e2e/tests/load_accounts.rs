@@ -1,4 +1,5 @@
 //! The generator's accounts against a server whose faults are known.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 mod support;
 

@@ -2,6 +2,7 @@
 //!
 //! It shares nothing with the node: whole messages as JSON values, one task per connection.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
@@ -39,6 +40,7 @@ struct State {
     faults: Faults,
     deliveries: AtomicU64,
     joins: AtomicU64,
+    heartbeats: AtomicU64,
     dropped: AtomicU64,
     ids: AtomicU64,
     connections: Mutex<HashMap<u64, mpsc::Sender<Message>>>,
@@ -53,6 +55,7 @@ impl Double {
             faults,
             deliveries: AtomicU64::new(0),
             joins: AtomicU64::new(0),
+            heartbeats: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             ids: AtomicU64::new(0),
             connections: Mutex::default(),
@@ -74,6 +77,11 @@ impl Double {
     /// Deliveries left out so far.
     pub(crate) fn dropped(&self) -> u64 {
         self.state.dropped.load(Ordering::SeqCst)
+    }
+
+    /// Heartbeats received so far.
+    pub(crate) fn heartbeats(&self) -> u64 {
+        self.state.heartbeats.load(Ordering::SeqCst)
     }
 
     /// Connections now open.
@@ -129,7 +137,11 @@ impl State {
             sender.try_send(Message::text(message.to_string())).unwrap();
         };
         match event.as_str() {
-            "heartbeat" | "phx_leave" => {
+            "heartbeat" => {
+                self.heartbeats.fetch_add(1, Ordering::SeqCst);
+                reply("ok", json!({}));
+            }
+            "phx_leave" => {
                 if let Some(members) = self.rooms.lock().unwrap().get_mut(&topic) {
                     members.remove(&id);
                 }
