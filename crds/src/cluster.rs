@@ -3,9 +3,11 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::spec::{Auth, Autoscaling, Backplane, Drain, Expose, Limits, Nodes, Rooms, Tuning};
 use crate::status::ChannelClusterStatus;
+use crate::{rules, schema};
 
 /// A fleet of WebSocket nodes that speak Phoenix Channels, sized by observed fan-out writes per second.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -18,6 +20,8 @@ use crate::status::ChannelClusterStatus;
     category = "all",
     namespaced,
     status = "ChannelClusterStatus",
+    validation = rules::NAME_LENGTH,
+    validation = rules::NAME_FORM,
     derive = "PartialEq",
     doc = "A fleet of WebSocket nodes that speak Phoenix Channels, sized by observed fan-out writes per second.",
     scale(
@@ -39,6 +43,11 @@ use crate::status::ChannelClusterStatus;
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = rules::AUTH_REQUIRED)]
+#[x_kube(validation = rules::BACKPLANE_REQUIRED)]
+#[x_kube(validation = rules::TARGET_REACHABLE)]
+#[x_kube(validation = rules::REPLICAS_MODE)]
+#[x_kube(validation = rules::DRAIN_PACE)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelClusterSpec {
     /// Connections that the fleet must be able to hold.
@@ -76,7 +85,13 @@ pub struct ChannelClusterSpec {
 }
 
 /// The CustomResourceDefinition as the API server takes it.
-#[must_use]
-pub fn crd() -> CustomResourceDefinition {
-    ChannelCluster::crd()
+///
+/// # Errors
+/// When the derived definition is no JSON object of the expected type, which a test rules out.
+pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
+    let mut value = serde_json::to_value(ChannelCluster::crd())?;
+    if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+        versions.iter_mut().for_each(schema::finish);
+    }
+    serde_json::from_value(value)
 }

@@ -8,6 +8,8 @@
 
 mod cluster;
 mod quantity;
+mod rules;
+mod schema;
 mod spec;
 mod status;
 

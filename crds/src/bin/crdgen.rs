@@ -1,6 +1,6 @@
 //! Prints the CustomResourceDefinition as YAML.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    println!("{}", serde_saphyr::to_string(&crds::crd())?);
+    print!("{}", serde_saphyr::to_string(&crds::crd()?)?);
     Ok(())
 }

@@ -1,0 +1,135 @@
+//! The CEL rules of the CRD, each with the sentence that a refused manifest gets.
+//!
+//! A sentence names the field and what to write instead. The API server bounds what rules may cost and computes it from
+//! the bounds of the schema, so every list, map and text that a rule reads has one.
+
+/// A CEL expression and the sentence for when it is false.
+pub(crate) type Rule = (&'static str, &'static str);
+
+pub(crate) const NAME_LENGTH: Rule = (
+    "size(self.metadata.name) <= 40",
+    "metadata.name must be at most 40 characters, because Services and labels are named after it: choose a shorter name",
+);
+pub(crate) const NAME_FORM: Rule = (
+    "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    "metadata.name must be a Service name: begin with a letter and use only a-z, 0-9 and -",
+);
+
+pub(crate) const AUTH_REQUIRED: Rule = (
+    "has(self.auth)",
+    "auth is required, so that nobody opens a fleet to everyone by accident: write `auth: {anonymous: true}` to let clients connect without credentials",
+);
+pub(crate) const AUTH_ANONYMOUS: Rule = (
+    "self.anonymous",
+    "auth.anonymous must be true: this version knows no other way to connect, so nobody could",
+);
+pub(crate) const AUTH_ORIGINS: Rule = (
+    "self.allowedOrigins.all(o, o == '*' || o.matches('^https?://[^/]+$'))",
+    "auth.allowedOrigins takes origins as browsers send them: write https://HOST or https://HOST:PORT without a path, or * for all",
+);
+
+pub(crate) const BACKPLANE_REQUIRED: Rule = (
+    "self.backplane.type != 'None' || self.nodes.max == 1",
+    "more than one node needs a backplane: set nodes.min and nodes.max to 1, or backplane.type to Managed or Nats",
+);
+pub(crate) const BACKPLANE_URLS_MISSING: Rule = (
+    "self.type != 'Nats' || size(self.urls) > 0",
+    "backplane.type Nats needs backplane.urls: list the servers as nats://HOST:PORT, or use type Managed",
+);
+pub(crate) const BACKPLANE_URLS_UNUSED: Rule = (
+    "self.type == 'Nats' || (size(self.urls) == 0 && !has(self.credentialsSecretRef))",
+    "backplane.urls and backplane.credentialsSecretRef count only with backplane.type Nats: remove them or set the type",
+);
+pub(crate) const BACKPLANE_URL_FORM: Rule = (
+    "self.urls.all(u, u.matches('^(nats|tls)://[^/@]+$'))",
+    "backplane.urls takes nats://HOST:PORT or tls://HOST:PORT without credentials: put those in a Secret and name it in credentialsSecretRef",
+);
+
+pub(crate) const TARGET_REACHABLE: Rule = (
+    "self.targetConnections <= self.nodes.max * self.nodes.capacity.connections",
+    "targetConnections is more than nodes.max nodes of nodes.capacity.connections each can hold: raise nodes.max or nodes.capacity.connections",
+);
+pub(crate) const MAX_BELOW_MIN: Rule =
+    ("self.max >= self.min", "nodes.max must not be below nodes.min: raise nodes.max or lower nodes.min");
+pub(crate) const REPLICAS_RANGE: Rule = (
+    "!has(self.replicas) || (self.min <= self.replicas && self.replicas <= self.max)",
+    "nodes.replicas must lie between nodes.min and nodes.max: change it or the bounds",
+);
+pub(crate) const REPLICAS_MODE: Rule = (
+    "!has(self.nodes.replicas) || self.autoscaling.mode != 'Auto'",
+    "nodes.replicas counts only with autoscaling.mode Off or Observe: remove it, or change the mode first",
+);
+pub(crate) const POD_LABELS: Rule = (
+    "self.podLabels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
+    "nodes.podLabels must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
+);
+pub(crate) const POD_ANNOTATIONS: Rule = (
+    "self.podAnnotations.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
+    "nodes.podAnnotations must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
+);
+
+pub(crate) const WINDOWS_ORDER: Rule = (
+    "duration(self.burst) <= duration(self.stable)",
+    "autoscaling.windows.burst must not be longer than autoscaling.windows.stable: shorten burst or lengthen stable",
+);
+pub(crate) const WINDOWS_RANGE: Rule = (
+    "duration(self.burst) >= duration('2s') && duration(self.stable) <= duration('1h')",
+    "autoscaling.windows must lie between 2s, the pace of observation, and 1h",
+);
+
+pub(crate) const DRAIN_ORDER: Rule = (
+    "duration(self.delay) < duration(self.deadline)",
+    "drain.delay must be shorter than drain.deadline: lower drain.delay or raise drain.deadline",
+);
+pub(crate) const DRAIN_DELAY: Rule = (
+    "duration(self.delay) <= duration('5m')",
+    "drain.delay must be at most 5m: load balancers that need longer to take a node out are broken",
+);
+pub(crate) const DRAIN_GRACE: Rule = (
+    "duration(self.delay) + duration(self.deadline) + duration('30s') <= duration('1h')",
+    "drain.delay + drain.deadline + 30s is the pods' termination grace period and must be at most 1h: lower drain.deadline",
+);
+pub(crate) const DRAIN_PACE: Rule = (
+    "self.nodes.capacity.connections / self.drain.connectionsPerSecond <= duration(self.drain.deadline).getSeconds()",
+    "a full node cannot be emptied in time: nodes.capacity.connections / drain.connectionsPerSecond is more than drain.deadline; raise drain.connectionsPerSecond or drain.deadline",
+);
+
+pub(crate) const SYSCTL_SAFE: Rule = (
+    "self.profile != 'Safe' || self.sysctls.all(k, k in ['kernel.shm_rmid_forced', 'net.ipv4.ip_local_port_range', \
+     'net.ipv4.ip_local_reserved_ports', 'net.ipv4.ip_unprivileged_port_start', 'net.ipv4.ping_group_range', \
+     'net.ipv4.tcp_fin_timeout', 'net.ipv4.tcp_keepalive_intvl', 'net.ipv4.tcp_keepalive_probes', \
+     'net.ipv4.tcp_keepalive_time', 'net.ipv4.tcp_notsent_lowat', 'net.ipv4.tcp_rmem', \
+     'net.ipv4.tcp_slow_start_after_idle', 'net.ipv4.tcp_syncookies', 'net.ipv4.tcp_wmem'])",
+    "tuning.sysctls has a sysctl that kubelets refuse as unsafe: remove it, or set tuning.profile to None and list it in allowedUnsafeSysctls of your kubelets",
+);
+pub(crate) const SYSCTL_POD: Rule = (
+    "self.sysctls.all(k, k.startsWith('net.') || k.startsWith('kernel.shm') || k.startsWith('kernel.msg') \
+     || k.startsWith('kernel.sem') || k.startsWith('fs.mqueue.'))",
+    "tuning.sysctls takes sysctls that a pod has of its own, written with dots (net.*, kernel.shm*, kernel.msg*, kernel.sem*, fs.mqueue.*): set others on the machine",
+);
+
+pub(crate) const TOPIC_STAR: Rule = (
+    "self.topics.matches('^[^*]*[*]?$')",
+    "rooms.policies[].topics may have * only at its end: write an exact topic, or a prefix and * as in live:*",
+);
+pub(crate) const TOPIC_RESERVED: Rule = (
+    "!self.topics.startsWith('$') && self.topics != 'phoenix'",
+    "rooms.policies[].topics must not be phoenix or begin with $, which are the fleet's own topics: choose another",
+);
+pub(crate) const TOPIC_DUPLICATE: Rule = (
+    "self.policies.all(p, self.policies.exists_one(q, q.topics == p.topics))",
+    "rooms.policies has the same topics twice, and only the first would count: merge the two",
+);
+pub(crate) const ACK_EVENTS: Rule = (
+    "!has(self.ackEvents) || self.ackEvents.all(e, !e.startsWith('phx_'))",
+    "ackEvents must not begin with phx_, which are the protocol's own events: choose another name",
+);
+
+pub(crate) const IDLE_TIMEOUT: Rule = (
+    "duration(self.idleTimeout) >= duration('35s') && duration(self.idleTimeout) <= duration('1h')",
+    "limits.idleTimeout must lie between 35s and 1h: Phoenix clients send a heartbeat each 30s, and below that healthy ones would be closed",
+);
+pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
+    "self.sendQueueBytes >= self.maxFrameBytes",
+    "limits.sendQueueBytes must hold one message of limits.maxFrameBytes: raise sendQueueBytes or lower maxFrameBytes",
+);

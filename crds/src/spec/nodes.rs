@@ -1,0 +1,114 @@
+//! The nodes of the fleet: how many, what they look like, what one carries.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules;
+
+/// The nodes of the fleet.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::MAX_BELOW_MIN)]
+#[x_kube(validation = rules::REPLICAS_RANGE)]
+#[x_kube(validation = rules::POD_LABELS)]
+#[x_kube(validation = rules::POD_ANNOTATIONS)]
+#[serde(rename_all = "camelCase")]
+pub struct Nodes {
+    /// Fewest nodes.
+    #[serde(default = "two")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub min: i32,
+    /// Most nodes.
+    #[serde(default = "ten")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub max: i32,
+    /// Node count while autoscaling is `Off` or `Observe`; the field of the scale subresource.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000))]
+    pub replicas: Option<i32>,
+    /// Node image; unset: the operator's own, kept from the day the cluster was first seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+    /// Compute resources of the node container; unset: requests of 100m CPU and 64Mi memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Labels of the machines that may run a node.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that a node tolerates.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub tolerations: Vec<Toleration>,
+    /// Scheduling affinity.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// More labels for the node pods.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_labels: BTreeMap<String, String>,
+    /// More annotations for the node pods.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_annotations: BTreeMap<String, String>,
+    /// What one node carries at 100 % utilization.
+    #[serde(default)]
+    pub capacity: Capacity,
+}
+
+/// What one node carries at 100 % utilization.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Capacity {
+    /// Fan-out writes per second: messages delivered to members.
+    #[serde(default = "default_writes")]
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub writes_per_second: u64,
+    /// Connections held.
+    #[serde(default = "default_connections")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub connections: u64,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self {
+            min: two(),
+            max: ten(),
+            replicas: None,
+            image: None,
+            resources: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            pod_labels: BTreeMap::new(),
+            pod_annotations: BTreeMap::new(),
+            capacity: Capacity::default(),
+        }
+    }
+}
+
+impl Default for Capacity {
+    fn default() -> Self {
+        Self { writes_per_second: default_writes(), connections: default_connections() }
+    }
+}
+
+fn two() -> i32 {
+    2
+}
+
+fn ten() -> i32 {
+    10
+}
+
+fn default_writes() -> u64 {
+    40_000
+}
+
+fn default_connections() -> u64 {
+    10_000
+}

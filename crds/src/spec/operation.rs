@@ -1,0 +1,125 @@
+//! Kernel parameters, drains and the limits of one connection.
+
+use std::collections::BTreeMap;
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::{Duration, rules};
+
+/// Kernel parameters and limits of a node.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::SYSCTL_SAFE)]
+#[x_kube(validation = rules::SYSCTL_POD)]
+#[serde(rename_all = "camelCase")]
+pub struct Tuning {
+    /// Which set of sysctls a node asks for.
+    #[serde(default)]
+    pub profile: TuningProfile,
+    /// More sysctls, or other values for those of the profile.
+    #[serde(default)]
+    #[schemars(extend("maxProperties" = 32))]
+    pub sysctls: BTreeMap<String, String>,
+    /// Open files that a node should be able to have; compared with what it got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_024, max = 1_073_741_816))]
+    pub nofile: Option<u64>,
+}
+
+/// Which set of sysctls a node asks for.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum TuningProfile {
+    /// Those that Kubernetes allows on every kubelet.
+    #[default]
+    Safe,
+    /// None.
+    None,
+}
+
+/// How a node is emptied before it goes.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::DRAIN_ORDER)]
+#[x_kube(validation = rules::DRAIN_DELAY)]
+#[x_kube(validation = rules::DRAIN_GRACE)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// Connections closed per second, over the whole cluster.
+    #[serde(default = "five_hundred")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_per_second: u32,
+    /// How long a terminating node goes on accepting, so that load balancers can take it out.
+    #[serde(default = "drain_delay")]
+    pub delay: Duration,
+    /// Longest drain; what is left then is closed at once.
+    #[serde(default = "drain_deadline")]
+    pub deadline: Duration,
+}
+
+/// Limits of one connection.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::IDLE_TIMEOUT)]
+#[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
+#[serde(rename_all = "camelCase")]
+pub struct Limits {
+    /// Longest message from a client, in bytes.
+    #[serde(default = "frame_bytes")]
+    #[schemars(range(min = 1_024, max = 16_777_216))]
+    pub max_frame_bytes: u32,
+    /// Most rooms that one connection is in.
+    #[serde(default = "hundred")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_channels_per_connection: u32,
+    /// A connection without data from the client for so long is closed. Phoenix clients send a heartbeat each 30 s.
+    #[serde(default = "idle_timeout")]
+    pub idle_timeout: Duration,
+    /// Most bytes queued for one connection before it is closed as too slow.
+    #[serde(default = "queue_bytes")]
+    #[schemars(range(min = 16_384, max = 67_108_864))]
+    pub send_queue_bytes: u32,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { connections_per_second: five_hundred(), delay: drain_delay(), deadline: drain_deadline() }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_frame_bytes: frame_bytes(),
+            max_channels_per_connection: hundred(),
+            idle_timeout: idle_timeout(),
+            send_queue_bytes: queue_bytes(),
+        }
+    }
+}
+
+fn hundred() -> u32 {
+    100
+}
+
+fn five_hundred() -> u32 {
+    500
+}
+
+fn frame_bytes() -> u32 {
+    65_536
+}
+
+fn queue_bytes() -> u32 {
+    1_048_576
+}
+
+fn drain_delay() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn drain_deadline() -> Duration {
+    Duration::from_secs(600)
+}
+
+fn idle_timeout() -> Duration {
+    Duration::from_secs(60)
+}

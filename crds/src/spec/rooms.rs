@@ -1,0 +1,80 @@
+//! Rooms: caps and policies by topic.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules;
+
+/// Rooms: who may be in one and what happens to what is said there.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::TOPIC_DUPLICATE)]
+#[x_kube(validation = rules::ACK_EVENTS)]
+#[serde(rename_all = "camelCase")]
+pub struct Rooms {
+    /// Most members of one room on one node.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_members: u32,
+    /// What a join to a full room gets.
+    #[serde(default)]
+    pub on_full: OnFull,
+    /// Events that are broadcast and then replied `ok`. Other events are broadcast without a reply.
+    #[serde(default)]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    pub ack_events: Vec<String>,
+    /// Whether the sender of an event receives it too, as Phoenix's `broadcast!` does.
+    #[serde(default = "yes")]
+    pub echo_to_sender: bool,
+    /// Rules by topic; the first whose pattern matches wins.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub policies: Vec<RoomPolicy>,
+}
+
+/// The rule of the rooms whose topic matches.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::TOPIC_STAR)]
+#[x_kube(validation = rules::TOPIC_RESERVED)]
+#[x_kube(validation = rules::ACK_EVENTS)]
+#[serde(rename_all = "camelCase")]
+pub struct RoomPolicy {
+    /// An exact topic, or a prefix followed by `*`.
+    #[schemars(length(min = 1, max = 255))]
+    pub topics: String,
+    /// Most members of one room on one node; unset: `rooms.maxMembers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub max_members: Option<u32>,
+    /// Who may push events into the room.
+    #[serde(default)]
+    pub publish: Publish,
+    /// Overrides `rooms.ackEvents`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    pub ack_events: Option<Vec<String>>,
+    /// Overrides `rooms.echoToSender`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub echo_to_sender: Option<bool>,
+}
+
+/// What a join to a full room gets.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum OnFull {
+    /// An error reply with the reason `room full`.
+    #[default]
+    Reject,
+}
+
+/// Who may push events into a room.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum Publish {
+    /// Every member.
+    #[default]
+    Members,
+    /// No client.
+    Nobody,
+}
+
+fn yes() -> bool {
+    true
+}
