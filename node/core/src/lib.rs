@@ -5,3 +5,11 @@
 pub mod admin;
 pub mod config;
 pub mod counters;
+pub mod envelope;
+pub mod limits;
+pub mod outbox;
+pub mod protocol;
+pub mod room;
+pub mod route;
+pub mod shard;
+pub mod ws;

@@ -1,0 +1,31 @@
+//! Limits that are not configuration: each a named constant with its unit and reason.
+
+/// Longest HTTP request head in bytes. Browsers with large cookies stay below it; it is what a half-open connection may
+/// cost.
+pub const MAX_REQUEST_HEAD_BYTES: usize = 8 * 1024;
+/// Most headers of a request.
+pub const MAX_HEADERS: usize = 64;
+/// Longest topic in bytes: what fits the one-byte length field of a binary frame.
+pub const MAX_TOPIC_BYTES: usize = 255;
+/// Longest event name in bytes, for the same reason.
+pub const MAX_EVENT_BYTES: usize = 255;
+/// Longest `ref` or `join_ref` in bytes of JSON. phoenix.js counts up from `"1"`; the node remembers one per channel.
+pub const MAX_REF_BYTES: usize = 64;
+/// Most sockets of a shard whose handshake is not done; more are dropped on accept.
+pub const MAX_HANDSHAKING: u64 = 16_384;
+/// Writes queued in one turn after which the shard flushes before it reads on, so that a storm of publishes into large
+/// rooms delays the others by milliseconds.
+pub const WRITES_PER_TURN: u64 = 65_536;
+/// Time a peer has to answer a close frame, or to read a refusal, in milliseconds.
+pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;
+/// Most shards of a node: one bit each in a room's mask.
+pub const MAX_SHARDS: u8 = 64;
+/// Distance of the core's timer calls in milliseconds.
+pub const TICK_MILLIS: u64 = 50;
+/// Unit of the coarse clock kept per connection, in milliseconds.
+pub const STAMP_MILLIS: u64 = 250;
+/// Parts in which the sweep goes over all connections, one part per [`STAMP_MILLIS`]: deadlines are met within a second.
+pub const SWEEP_PARTS: usize = 4;
+
+/// A stamp is 16 bits; the longest configurable timeout, one hour, must fit half of its range to be told from the past.
+const _: () = assert!(3_600_000 / STAMP_MILLIS < (u16::MAX / 2) as u64);

@@ -1,0 +1,293 @@
+//! What is queued for sockets: each frame once, each receiver a reference of eight bytes.
+//!
+//! A publish to a room of a thousand puts one frame into the palette and a thousand links into one pool, so a receiver
+//! costs no allocation and an idle connection owns no queue. (The idea is uWebSockets' TopicTree; theirs drains after 32
+//! messages, this one has no such bound because links are pooled.)
+
+use std::io::IoSlice;
+
+use bytes::Bytes;
+use slab::Slab;
+
+/// End of a list of links.
+const NIL: u32 = u32::MAX;
+/// Links kept after a burst; more are given back when the pool is empty. 256 KiB.
+const KEPT_LINKS: usize = 32_768;
+
+/// A frame in the palette.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameId(u32);
+
+#[derive(Debug)]
+struct Frame {
+    bytes: Bytes,
+    references: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Link {
+    frame: u32,
+    next: u32,
+}
+
+/// The frames and links of one shard.
+#[derive(Debug)]
+pub struct Outbox {
+    frames: Slab<Frame>,
+    links: Vec<Link>,
+    free: u32,
+    used: usize,
+    bytes: u64,
+}
+
+/// The queue of one connection.
+#[derive(Debug)]
+pub struct Queue {
+    head: u32,
+    tail: u32,
+    frames: u32,
+    bytes: u32,
+    /// Bytes of the first frame that are already sent.
+    sent: u32,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { head: NIL, tail: NIL, frames: 0, bytes: 0, sent: 0 }
+    }
+}
+
+impl Queue {
+    /// Whether nothing is queued.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.head == NIL
+    }
+
+    /// Frames queued, a partly sent one included.
+    #[must_use]
+    pub const fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// Bytes queued and not sent.
+    #[must_use]
+    pub const fn bytes(&self) -> u32 {
+        self.bytes
+    }
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self { frames: Slab::new(), links: Vec::new(), free: NIL, used: 0, bytes: 0 }
+    }
+}
+
+impl Outbox {
+    /// Puts a frame into the palette. Follow with [`Outbox::push`] for each receiver, then [`Outbox::seal`].
+    pub fn add(&mut self, bytes: Bytes) -> FrameId {
+        // The adder holds a reference until it seals, so that a receiver cleared meanwhile cannot free the frame.
+        FrameId(self.frames.insert(Frame { bytes, references: 1 }) as u32)
+    }
+
+    /// Ends the adding of receivers.
+    pub fn seal(&mut self, id: FrameId) {
+        self.release(id.0);
+    }
+
+    /// Length of a frame in bytes.
+    #[must_use]
+    pub fn frame_len(&self, id: FrameId) -> usize {
+        self.frames[id.0 as usize].bytes.len()
+    }
+
+    /// Appends a reference to a frame.
+    pub fn push(&mut self, queue: &mut Queue, id: FrameId) {
+        let frame = &mut self.frames[id.0 as usize];
+        frame.references += 1;
+        let length = frame.bytes.len();
+        let link = Link { frame: id.0, next: NIL };
+        let at = if self.free == NIL {
+            self.links.push(link);
+            (self.links.len() - 1) as u32
+        } else {
+            let at = self.free;
+            let slot = &mut self.links[at as usize];
+            self.free = slot.next;
+            *slot = link;
+            at
+        };
+        if queue.head == NIL {
+            queue.head = at;
+        } else {
+            self.links[queue.tail as usize].next = at;
+        }
+        queue.tail = at;
+        queue.frames += 1;
+        // One queue is bounded far below 4 GiB by the configuration (256 MiB) and one message (16 MiB).
+        queue.bytes += length as u32;
+        self.used += 1;
+        self.bytes += length as u64;
+    }
+
+    /// Appends a frame for one receiver.
+    pub fn push_one(&mut self, queue: &mut Queue, bytes: Bytes) {
+        let id = self.add(bytes);
+        self.push(queue, id);
+        self.seal(id);
+    }
+
+    /// The first bytes to send.
+    #[must_use]
+    pub fn first<'a>(&'a self, queue: &Queue) -> &'a [u8] {
+        self.slices(queue).next().unwrap_or_default()
+    }
+
+    /// The bytes to send, in order.
+    pub fn slices<'a>(&'a self, queue: &Queue) -> impl Iterator<Item = &'a [u8]> {
+        let mut at = queue.head;
+        let mut skip = queue.sent as usize;
+        std::iter::from_fn(move || {
+            let link = self.links.get(at as usize)?;
+            at = link.next;
+            Some(&self.frames[link.frame as usize].bytes[std::mem::take(&mut skip)..])
+        })
+    }
+
+    /// Fills `slices` for a vectored write and returns how many were filled.
+    pub fn gather<'a>(&'a self, queue: &Queue, slices: &mut [IoSlice<'a>]) -> usize {
+        slices.iter_mut().zip(self.slices(queue)).map(|(slot, bytes)| *slot = IoSlice::new(bytes)).count()
+    }
+
+    /// Removes the first `count` bytes, which were sent.
+    pub fn advance(&mut self, queue: &mut Queue, count: usize) {
+        let mut left = count;
+        while queue.head != NIL {
+            let link = self.links[queue.head as usize];
+            let unsent = self.frames[link.frame as usize].bytes.len() - queue.sent as usize;
+            if left < unsent {
+                queue.sent += left as u32;
+                self.account(queue, left);
+                return;
+            }
+            left -= unsent;
+            self.account(queue, unsent);
+            self.pop(queue);
+        }
+    }
+
+    /// Empties a queue, except for the rest of a frame that is partly sent when `keep_partial` asks for it: a frame cut
+    /// off would make the next one unreadable.
+    pub fn clear(&mut self, queue: &mut Queue, keep_partial: bool) {
+        let kept = if keep_partial && queue.sent > 0 { Some(self.first_remainder(queue)) } else { None };
+        while queue.head != NIL {
+            self.pop(queue);
+        }
+        self.account(queue, queue.bytes as usize);
+        if let Some(rest) = kept {
+            self.push_one(queue, rest);
+        }
+    }
+
+    fn first_remainder(&self, queue: &Queue) -> Bytes {
+        let frame = self.links[queue.head as usize].frame;
+        self.frames[frame as usize].bytes.slice(queue.sent as usize..)
+    }
+
+    fn account(&mut self, queue: &mut Queue, bytes: usize) {
+        queue.bytes -= bytes as u32;
+        self.bytes -= bytes as u64;
+    }
+
+    fn pop(&mut self, queue: &mut Queue) {
+        let at = queue.head;
+        let link = self.links[at as usize];
+        self.links[at as usize].next = self.free;
+        self.free = at;
+        queue.head = link.next;
+        queue.frames -= 1;
+        queue.sent = 0;
+        self.used -= 1;
+        self.release(link.frame);
+    }
+
+    fn release(&mut self, frame: u32) {
+        let references = &mut self.frames[frame as usize].references;
+        *references -= 1;
+        if *references == 0 {
+            self.frames.remove(frame as usize);
+        }
+    }
+
+    /// Bytes queued for all receivers.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Gives the memory of a past burst back. Cheap when there is nothing to give.
+    pub fn trim(&mut self) {
+        if self.used == 0 && self.links.capacity() > KEPT_LINKS {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use super::*;
+
+    fn content(outbox: &Outbox, queue: &Queue) -> Vec<u8> {
+        outbox.slices(queue).flatten().copied().collect()
+    }
+
+    /// Random pushes, partial sends and clears of several queues against plain byte queues.
+    #[test]
+    fn behaves_like_byte_queues() {
+        arbtest::arbtest(|u| {
+            let mut outbox = Outbox::default();
+            let mut queues: Vec<(Queue, VecDeque<u8>)> = (0..4).map(|_| Default::default()).collect();
+            while !u.is_empty() {
+                match u.int_in_range(0..=3)? {
+                    0 | 1 => {
+                        let bytes = Bytes::from(vec![u.arbitrary()?; u.int_in_range(1..=9)?]);
+                        let id = outbox.add(bytes.clone());
+                        for (queue, model) in &mut queues {
+                            if u.arbitrary()? {
+                                outbox.push(queue, id);
+                                model.extend(&bytes);
+                            }
+                        }
+                        outbox.seal(id);
+                    }
+                    2 => {
+                        let (queue, model) = &mut queues[u.int_in_range(0..=3)?];
+                        let count = u.int_in_range(0..=model.len())?;
+                        outbox.advance(queue, count);
+                        model.drain(..count);
+                    }
+                    _ => {
+                        let (queue, model) = &mut queues[u.int_in_range(0..=3)?];
+                        let partial = if queue.sent > 0 { outbox.first(queue).len() } else { 0 };
+                        outbox.clear(queue, true);
+                        model.truncate(partial);
+                    }
+                }
+                for (queue, model) in &queues {
+                    assert_eq!(content(&outbox, queue), *model);
+                    assert_eq!(queue.bytes() as usize, model.len());
+                    assert_eq!(queue.is_empty(), model.is_empty());
+                }
+                let total: usize = queues.iter().map(|(_, model)| model.len()).sum();
+                assert_eq!(outbox.bytes(), total as u64);
+            }
+            for (queue, _) in &mut queues {
+                outbox.clear(queue, false);
+            }
+            assert!(outbox.frames.is_empty() && outbox.used == 0);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,183 @@
+//! The rooms of one shard: topics with their local members.
+//!
+//! Members are dense lists of connection ids, so that a broadcast is a walk over an array, and a member knows its
+//! position, so that leaving moves one other at most.
+
+use std::sync::Arc;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::route::{Registry, SharedRoom};
+
+/// Index of a room in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RoomId(u32);
+
+/// Index of a connection in its shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnId(pub u32);
+
+impl ConnId {
+    /// As an index.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Capacity that a member list or table keeps although it is not needed at the moment.
+const KEPT: usize = 64;
+
+/// A room with at least one local member.
+#[derive(Debug)]
+pub struct Room {
+    shared: Arc<SharedRoom>,
+    members: Vec<ConnId>,
+}
+
+impl Room {
+    /// What all shards know of it.
+    #[must_use]
+    pub const fn shared(&self) -> &Arc<SharedRoom> {
+        &self.shared
+    }
+
+    /// The local members, in no particular order.
+    #[must_use]
+    pub fn members(&self) -> &[ConnId] {
+        &self.members
+    }
+}
+
+/// A successful join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Joined {
+    /// The room.
+    pub room: RoomId,
+    /// Position of the new member.
+    pub position: u32,
+    /// Whether it is the first one on this shard.
+    pub opened: bool,
+}
+
+/// What a leave changed.
+#[derive(Debug)]
+pub struct Left {
+    /// The member that took the position of the one that left, if it was not the last.
+    pub moved: Option<ConnId>,
+    /// The room, when it lost its last local member.
+    pub closed: Option<Arc<SharedRoom>>,
+}
+
+/// All rooms of a shard.
+#[derive(Debug)]
+pub struct Rooms {
+    by_topic: HashTable<u32>,
+    rooms: Slab<Room>,
+    registry: Arc<Registry>,
+    shard: u8,
+    memberships: u64,
+}
+
+impl Rooms {
+    /// No rooms on shard `shard`.
+    #[must_use]
+    pub fn new(registry: Arc<Registry>, shard: u8) -> Self {
+        Self { by_topic: HashTable::new(), rooms: Slab::new(), registry, shard, memberships: 0 }
+    }
+
+    /// The room of a topic.
+    #[must_use]
+    pub fn find(&self, topic: &str) -> Option<RoomId> {
+        let hash = self.registry.hash(topic);
+        let is_it = |id: &u32| &**self.rooms[*id as usize].shared.topic() == topic;
+        self.by_topic.find(hash, is_it).map(|id| RoomId(*id))
+    }
+
+    /// A room by its id, which must come from this table and still be open.
+    #[must_use]
+    pub fn get(&self, id: RoomId) -> &Room {
+        &self.rooms[id.0 as usize]
+    }
+
+    /// Adds a member, unless the room has `max_members` on this node already.
+    pub fn join(&mut self, topic: &str, member: ConnId, max_members: u32) -> Option<Joined> {
+        if let Some(room) = self.find(topic) {
+            let Room { shared, members } = &mut self.rooms[room.0 as usize];
+            if !shared.claim(max_members) {
+                return None;
+            }
+            members.push(member);
+            self.memberships += 1;
+            return Some(Joined { room, position: (members.len() - 1) as u32, opened: false });
+        }
+        let shared = self.registry.open(topic, self.shard);
+        if !shared.claim(max_members) {
+            self.registry.close(&shared, self.shard);
+            return None;
+        }
+        // Rooms are fewer than memberships, which memory bounds far below 2^32.
+        let id = self.rooms.insert(Room { shared, members: vec![member] }) as u32;
+        let Self { by_topic, rooms, registry, .. } = self;
+        let rehash = |id: &u32| registry.hash(rooms[*id as usize].shared.topic());
+        by_topic.insert_unique(registry.hash(topic), id, rehash);
+        self.memberships += 1;
+        Some(Joined { room: RoomId(id), position: 0, opened: true })
+    }
+
+    /// Removes the member at `position`.
+    pub fn leave(&mut self, id: RoomId, position: u32) -> Left {
+        let index = id.0 as usize;
+        let Room { shared, members } = &mut self.rooms[index];
+        members.swap_remove(position as usize);
+        shared.release();
+        self.memberships -= 1;
+        if !members.is_empty() {
+            let moved = members.get(position as usize).copied();
+            if members.capacity() > KEPT && members.len() < members.capacity() / 4 {
+                let target = members.capacity() / 2;
+                members.shrink_to(target);
+            }
+            return Left { moved, closed: None };
+        }
+        let Room { shared, .. } = self.rooms.remove(index);
+        self.registry.close(&shared, self.shard);
+        if let Ok(entry) =
+            self.by_topic.find_entry(self.registry.hash(shared.topic()), |other| *other == id.0)
+        {
+            entry.remove();
+        }
+        Left { moved: None, closed: Some(shared) }
+    }
+
+    /// Open rooms.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether no room is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
+    /// Memberships over all rooms.
+    #[must_use]
+    pub const fn memberships(&self) -> u64 {
+        self.memberships
+    }
+
+    /// Gives memory of closed rooms back. Rehashes when it does, so call it from a slow timer.
+    pub fn trim(&mut self) {
+        let Self { by_topic, rooms, registry, .. } = self;
+        if by_topic.capacity() > KEPT && by_topic.len() < by_topic.capacity() / 8 {
+            let target = by_topic.len() * 2;
+            by_topic.shrink_to(target, |id| registry.hash(rooms[*id as usize].shared.topic()));
+        }
+        if rooms.is_empty() && rooms.capacity() > KEPT {
+            rooms.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What the shards of a node know together about a topic: which of them have members, and how many there are.
+//!
+//! A room on a shard holds a reference to one [`SharedRoom`]; a publish reads its mask with one load and a join claims
+//! a place with one atomic operation, so the cap of a room is exact per node. The registry behind a striped lock is
+//! touched only when a shard gets its first member of a topic or loses its last. Messages announcing interest from
+//! shard to shard would do without a lock, but leave a moment in which a publish misses a shard, and cannot count.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use hashbrown::{HashTable, hash_table::Entry};
+
+use crate::limits::MAX_SHARDS;
+
+/// A topic shared between rooms and messages under way.
+pub type Topic = Arc<str>;
+
+/// Locks of the registry. More than shards, so that two of them seldom meet.
+const STRIPES: usize = 64;
+
+/// A set of shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShardMask(u64);
+
+/// One bit per shard.
+const _: () = assert!(MAX_SHARDS as u32 <= u64::BITS);
+
+impl ShardMask {
+    /// Only this shard.
+    #[must_use]
+    pub const fn only(shard: u8) -> Self {
+        Self(1 << shard)
+    }
+
+    /// Without this shard.
+    #[must_use]
+    pub const fn without(self, shard: u8) -> Self {
+        Self(self.0 & !(1 << shard))
+    }
+
+    /// Whether no shard is in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The shards in it, ascending.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let next = (left != 0).then(|| left.trailing_zeros() as u8);
+            left &= left.wrapping_sub(1);
+            next
+        })
+    }
+}
+
+/// A topic with members on at least one shard.
+#[derive(Debug)]
+pub struct SharedRoom {
+    topic: Topic,
+    shards: AtomicU64,
+    members: AtomicU32,
+}
+
+impl SharedRoom {
+    /// The topic.
+    #[must_use]
+    pub const fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
+    /// Shards with members.
+    #[must_use]
+    pub fn shards(&self) -> ShardMask {
+        ShardMask(self.shards.load(Ordering::Acquire))
+    }
+
+    /// Members on all shards.
+    #[must_use]
+    pub fn members(&self) -> u32 {
+        self.members.load(Ordering::Relaxed)
+    }
+
+    /// Takes one of `max` places. False when there is none.
+    #[must_use]
+    pub fn claim(&self, max: u32) -> bool {
+        let more = |members| (members < max).then(|| members + 1);
+        self.members.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    /// Gives a claimed place back.
+    pub fn release(&self) {
+        self.members.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All topics of a node.
+#[derive(Debug)]
+pub struct Registry {
+    stripes: [Mutex<HashTable<Arc<SharedRoom>>>; STRIPES],
+    hasher: RandomState,
+}
+
+impl Registry {
+    /// No topics. `hasher` must be keyed with something that clients cannot know, as they choose topics.
+    #[must_use]
+    pub fn new(hasher: RandomState) -> Self {
+        Self { stripes: std::array::from_fn(|_| Mutex::default()), hasher }
+    }
+
+    /// The keyed hash of a topic.
+    #[must_use]
+    pub fn hash(&self, topic: &str) -> u64 {
+        self.hasher.hash_one(topic)
+    }
+
+    fn stripe(&self, hash: u64) -> MutexGuard<'_, HashTable<Arc<SharedRoom>>> {
+        // The table inside uses the low bits for the bucket and the top seven for the tag.
+        let stripe = (hash >> 32) as usize % STRIPES;
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that `shard` is about to have members of a topic.
+    #[must_use]
+    pub fn open(&self, topic: &str, shard: u8) -> Arc<SharedRoom> {
+        let hash = self.hash(topic);
+        let mut stripe = self.stripe(hash);
+        let entry = stripe.entry(hash, |room| &*room.topic == topic, |room| self.hash(&room.topic));
+        let room = match entry {
+            Entry::Occupied(entry) => Arc::clone(entry.get()),
+            Entry::Vacant(entry) => {
+                let room = SharedRoom { topic: topic.into(), shards: 0.into(), members: 0.into() };
+                Arc::clone(entry.insert(Arc::new(room)).get())
+            }
+        };
+        room.shards.fetch_or(ShardMask::only(shard).0, Ordering::AcqRel);
+        room
+    }
+
+    /// Notes that `shard` has no members of the topic any more.
+    pub fn close(&self, room: &Arc<SharedRoom>, shard: u8) {
+        let hash = self.hash(&room.topic);
+        let mut stripe = self.stripe(hash);
+        let mask = ShardMask::only(shard).0;
+        let left = room.shards.fetch_and(!mask, Ordering::AcqRel) & !mask;
+        if left == 0
+            && let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, room))
+        {
+            entry.remove();
+            let capacity = stripe.capacity();
+            if capacity > STRIPES && stripe.len() < capacity / 8 {
+                let target = stripe.len() * 2;
+                stripe.shrink_to(target, |room| self.hash(&room.topic));
+            }
+        }
+    }
+
+    /// Topics with members on any shard. Locks each stripe once.
+    #[must_use]
+    pub fn topics(&self) -> usize {
+        self.stripes.iter().map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_hold_shards() {
+        let mask = ShardMask(0b1101);
+        assert_eq!(mask.iter().collect::<Vec<_>>(), [0, 2, 3]);
+        assert_eq!(mask.without(2).iter().collect::<Vec<_>>(), [0, 3]);
+        assert!(ShardMask::only(63).without(63).is_empty());
+    }
+
+    #[test]
+    fn a_topic_lives_while_a_shard_has_it() {
+        let registry = Registry::new(RandomState::new());
+        let a = registry.open("t", 0);
+        let b = registry.open("t", 5);
+        assert!(Arc::ptr_eq(&a, &b));
+        assert_eq!(a.shards().iter().collect::<Vec<_>>(), [0, 5]);
+        registry.close(&a, 0);
+        assert_eq!((registry.topics(), b.shards()), (1, ShardMask::only(5)));
+        registry.close(&b, 5);
+        assert_eq!(registry.topics(), 0);
+        assert!(!Arc::ptr_eq(&a, &registry.open("t", 0)));
+    }
+
+    #[test]
+    fn places_are_exact_across_threads() {
+        let registry = Registry::new(RandomState::new());
+        let room = registry.open("t", 0);
+        let claimed: usize = std::thread::scope(|scope| {
+            let claim = || scope.spawn(|| (0..1_000).filter(|_| room.claim(150)).count());
+            let threads = [claim(), claim(), claim()];
+            threads.map(|thread| thread.join().expect("no panic")).iter().sum()
+        });
+        assert_eq!((claimed, room.members()), (150, 150));
+        room.release();
+        assert!(room.claim(150) && !room.claim(150));
+    }
+}

@@ -1,0 +1,211 @@
+//! The rules of Phoenix.Socket: what a message on a topic does (phoenix/lib/phoenix/socket.ex).
+
+use super::{Shard, conn::Channel};
+use crate::{
+    config::{CLUSTER_TOPIC, Publish},
+    counters::JoinRefusal,
+    limits::{MAX_EVENT_BYTES, MAX_TOPIC_BYTES},
+    protocol::{Message, NULL, Payload, RawRef, Vsn, binary, encode},
+    room::{ConnId, Joined, RoomId},
+};
+
+/// Events of the protocol itself. A client that could broadcast them could close the channels of others.
+fn is_reserved(event: &str) -> bool {
+    event.starts_with("phx_") || event == "presence_state" || event == "presence_diff"
+}
+
+impl Shard {
+    pub(super) fn dispatch(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+        match (&*message.topic, &*message.event) {
+            ("phoenix", "heartbeat") => {
+                self.counters.heartbeats += 1;
+                let refs = (NULL, &*message.reference);
+                self.reply(id, encode::reply(vsn, refs, "phoenix", "ok", encode::EMPTY));
+            }
+            (_, "phx_join") => self.on_join(id, vsn, message),
+            (_, "phx_leave") => self.on_leave(id, vsn, message),
+            _ => self.on_push(id, vsn, message),
+        }
+    }
+
+    /// Position of the topic among the connection's channels.
+    fn channel(&self, id: ConnId, topic: &str) -> Option<usize> {
+        let room = self.rooms.find(topic)?;
+        self.conns[id.index()].channels.iter().position(|channel| channel.room == room)
+    }
+
+    fn on_join(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+        let topic = &*message.topic;
+        let refs = (&*message.join_ref, &*message.reference);
+        let Some(max_members) = self.room_cap(topic) else {
+            self.counters.count_join_refused(JoinRefusal::Unmatched);
+            return self.reply_error(id, vsn, (NULL, refs.1), topic, "unmatched topic");
+        };
+        if let Some(position) = self.channel(id, topic) {
+            // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
+            let channel = &mut self.conns[id.index()].channels[position];
+            let old = std::mem::replace(&mut channel.join_ref, RawRef::new(refs.0));
+            self.reply_joined(id, vsn, refs, topic);
+            return self.reply(id, encode::phx_close(vsn, old.as_str(), topic));
+        }
+        let max_channels = self.config.limits.max_channels_per_connection as usize;
+        if self.conns[id.index()].channels.len() >= max_channels {
+            self.counters.count_join_refused(JoinRefusal::TooManyChannels);
+            return self.reply_error(id, vsn, refs, topic, "too many channels joined");
+        }
+        let Some(Joined { room, position, opened }) = self.rooms.join(topic, id, max_members) else {
+            self.counters.count_join_refused(JoinRefusal::RoomFull);
+            return self.reply_error(id, vsn, refs, topic, "room full");
+        };
+        self.conns[id.index()].channels.push(Channel { room, position, join_ref: RawRef::new(refs.0) });
+        self.counters.joins += 1;
+        if opened {
+            let shared = std::sync::Arc::clone(self.rooms.get(room).shared());
+            self.note_opened(&shared);
+        }
+        self.reply_joined(id, vsn, refs, topic);
+    }
+
+    /// Most members of a topic's room; `None` when it cannot be joined.
+    fn room_cap(&self, topic: &str) -> Option<u32> {
+        if topic == CLUSTER_TOPIC {
+            return self.config.chat_page.then_some(u32::MAX);
+        }
+        let policy = self.config.rooms.resolve(topic)?;
+        (topic.len() <= MAX_TOPIC_BYTES).then_some(policy.max_members)
+    }
+
+    fn reply_joined(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str) {
+        let about_node;
+        let response = if topic == CLUSTER_TOPIC {
+            let (node, version) = (&self.options.node_name, self.options.version);
+            about_node = serde_json::json!({ "node": node, "version": version }).to_string();
+            &about_node
+        } else {
+            encode::EMPTY
+        };
+        self.reply(id, encode::reply(vsn, refs, topic, "ok", response));
+    }
+
+    fn on_leave(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+        let topic = &*message.topic;
+        let Some(position) = self.channel(id, topic) else {
+            let refs = (&*message.join_ref, &*message.reference);
+            return self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
+        };
+        let channels = &mut self.conns[id.index()].channels;
+        if !is_current(&message.join_ref, &channels[position].join_ref) {
+            return;
+        }
+        let channel = channels.swap_remove(position);
+        self.leave_room(id, channel.room, channel.position);
+        let join_ref = channel.join_ref.as_str();
+        self.reply(id, encode::reply(vsn, (join_ref, &message.reference), topic, "ok", encode::EMPTY));
+        self.reply(id, encode::phx_close(vsn, join_ref, topic));
+    }
+
+    /// Removes `id` from a room after its channel was taken out.
+    pub(super) fn leave_room(&mut self, id: ConnId, room: RoomId, position: u32) {
+        let left = self.rooms.leave(room, position);
+        if let Some(moved) = left.moved
+            && moved != id
+        {
+            let channels = &mut self.conns[moved.index()].channels;
+            if let Some(channel) = channels.iter_mut().find(|channel| channel.room == room) {
+                channel.position = position;
+            }
+        }
+        if let Some(shared) = left.closed {
+            self.note_closed(&shared);
+        }
+    }
+
+    fn on_push(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+        let (topic, event) = (&*message.topic, &*message.event);
+        let Some(position) = self.channel(id, topic) else {
+            return self.reply_error(id, vsn, (NULL, &message.reference), topic, "unmatched topic");
+        };
+        let channel = &self.conns[id.index()].channels[position];
+        if !is_current(&message.join_ref, &channel.join_ref) {
+            return;
+        }
+        let (room, join_ref) = (channel.room, channel.join_ref.clone());
+        let refs = (join_ref.as_str(), &*message.reference);
+        match self.resolve_push(topic, event, message.payload) {
+            Push::Refuse(reason) => {
+                self.counters.publish_refused += 1;
+                self.reply_error(id, vsn, refs, topic, reason);
+            }
+            Push::Echo => self.reply_payload(id, vsn, refs, topic, message.payload),
+            Push::Broadcast { event_len, acknowledge, to_sender } => {
+                let except = if to_sender { None } else { Some(id) };
+                self.publish(room, topic, &event[..event_len], message.payload, except);
+                if acknowledge {
+                    self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
+                }
+            }
+        }
+    }
+
+    /// What the policy of the topic says about an event.
+    fn resolve_push(&self, topic: &str, event: &str, payload: Payload<'_>) -> Push {
+        if is_reserved(event) {
+            return Push::Refuse("reserved event");
+        }
+        if event.len() > MAX_EVENT_BYTES {
+            return Push::Refuse("event name too long");
+        }
+        let Some(policy) = self.config.rooms.resolve(topic) else {
+            return Push::Refuse("publish not allowed");
+        };
+        let is_in = |events: &[String]| events.iter().any(|listed| listed == event);
+        if is_in(policy.echo_events) {
+            return Push::Echo;
+        }
+        if policy.publish == Publish::Nobody {
+            return Push::Refuse("publish not allowed");
+        }
+        if matches!(payload, Payload::Json(json) if !json.starts_with('{')) {
+            return Push::Refuse("payload must be an object");
+        }
+        let stripped = policy.ack_suffix.and_then(|suffix| event.strip_suffix(suffix));
+        let stripped = stripped.filter(|rest| !rest.is_empty() && !is_reserved(rest));
+        let to_sender = policy.echo_to_sender;
+        match stripped {
+            Some(rest) => Push::Broadcast { event_len: rest.len(), acknowledge: true, to_sender },
+            None => {
+                let acknowledge = is_in(policy.ack_events);
+                Push::Broadcast { event_len: event.len(), acknowledge, to_sender }
+            }
+        }
+    }
+
+    fn reply_payload(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, payload: Payload<'_>) {
+        match payload {
+            Payload::Json(json) => self.reply(id, encode::reply(vsn, refs, topic, "ok", json)),
+            Payload::Binary(data) => match binary::reply_ok(refs.0, refs.1, topic, data) {
+                Some(frame) => self.reply(id, frame),
+                None => self.reply_error(id, vsn, refs, topic, "name too long"),
+            },
+        }
+    }
+
+    fn reply_error(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) {
+        self.reply(id, encode::error(vsn, refs, topic, reason));
+    }
+}
+
+/// What becomes of a pushed event.
+enum Push {
+    /// Answered with an error.
+    Refuse(&'static str),
+    /// Answered with its own payload.
+    Echo,
+    /// Sent to the members as the first `event_len` bytes of its name.
+    Broadcast { event_len: usize, acknowledge: bool, to_sender: bool },
+}
+
+/// A message without a join_ref is always current; otherwise it must be the channel's, compared as typed JSON.
+fn is_current(join_ref: &str, current: &RawRef) -> bool {
+    join_ref == NULL || join_ref == current.as_str()
+}

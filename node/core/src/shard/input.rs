@@ -1,0 +1,211 @@
+//! Bytes from a socket: the handshake, then WebSocket messages.
+
+use super::{Conn, Flags, Phase, Shard};
+use crate::{
+    config::CLUSTER_TOPIC,
+    counters::{CloseReason, RefuseReason},
+    protocol::{self, Vsn, encode},
+    room::ConnId,
+    ws::{
+        Event, Flow, Opcode, WsError, frame,
+        handshake::{self, Request, Rules},
+    },
+};
+
+/// Whether a connection's input is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All input is used or kept until more arrives.
+    Done,
+    /// The turn's budget ended first: call [`Shard::on_data`] again with no new data, in a later turn.
+    Paused,
+}
+
+impl Shard {
+    /// Data arrived, in place in the thread's read buffer (it is unmasked there). With empty `data` goes on with what
+    /// was kept after [`Progress::Paused`].
+    pub fn on_data(&mut self, id: ConnId, data: &mut [u8]) -> Progress {
+        self.counters.received_bytes += data.len() as u64;
+        let stamp = self.stamp();
+        let conn = &mut self.conns[id.index()];
+        match conn.phase {
+            Phase::Handshake => self.on_head(id, data),
+            Phase::Open => {
+                conn.stamp = stamp;
+                self.on_frames(id, data)
+            }
+            Phase::Closing => self.on_frames(id, data),
+            Phase::Linger | Phase::Final | Phase::Gone => Progress::Done,
+        }
+    }
+
+    fn on_head(&mut self, id: ConnId, data: &[u8]) -> Progress {
+        let conn = &mut self.conns[id.index()];
+        let mut kept = conn.reader.take();
+        let head = if kept.is_empty() {
+            data
+        } else {
+            kept.extend_from_slice(data);
+            &kept
+        };
+        let rules = Rules {
+            path: &self.config.path,
+            allowed_origins: &self.config.auth.allowed_origins,
+            page: self.config.chat_page.then_some(self.options.page),
+        };
+        match handshake::read(head, &rules) {
+            Request::Incomplete => {
+                conn.reader.keep(head);
+                Progress::Done
+            }
+            Request::Page(response) => {
+                self.answer(id, response.into());
+                Progress::Done
+            }
+            Request::Refused(reason) => {
+                self.refuse(id, reason);
+                Progress::Done
+            }
+            Request::Upgrade { vsn, head_len, response } => {
+                if self.is_leaving() {
+                    self.refuse(id, RefuseReason::Draining);
+                } else if self.options.places.claim(self.config.limits.max_connections) {
+                    self.establish(id, vsn, response.into());
+                    let mut rest = head[head_len..].to_vec();
+                    return self.on_frames(id, &mut rest);
+                } else {
+                    self.refuse(id, RefuseReason::Full);
+                }
+                Progress::Done
+            }
+        }
+    }
+
+    fn establish(&mut self, id: ConnId, vsn: Vsn, response: bytes::Bytes) {
+        self.counters.handshaking -= 1;
+        self.counters.connections += 1;
+        self.counters.opened += 1;
+        let stamp = self.stamp();
+        let conn = &mut self.conns[id.index()];
+        conn.phase = Phase::Open;
+        conn.stamp = stamp;
+        conn.flags.set(Flags::ESTABLISHED);
+        if vsn == Vsn::V1 {
+            conn.flags.set(Flags::V1);
+        }
+        self.outbox.push_one(&mut conn.queue, response);
+        self.mark_urgent(id);
+    }
+
+    fn refuse(&mut self, id: ConnId, reason: RefuseReason) {
+        self.counters.count_refused(reason);
+        self.answer(id, bytes::Bytes::from_static(handshake::refusal(reason)));
+    }
+
+    /// Sends a whole HTTP response and ends the connection.
+    fn answer(&mut self, id: ConnId, response: bytes::Bytes) {
+        let stamp = self.stamp();
+        let conn = &mut self.conns[id.index()];
+        conn.phase = Phase::Linger;
+        conn.stamp = stamp;
+        self.outbox.push_one(&mut conn.queue, response);
+        self.mark_urgent(id);
+    }
+
+    fn on_frames(&mut self, id: ConnId, data: &mut [u8]) -> Progress {
+        let max = self.config.limits.max_frame_bytes as usize;
+        let mut reader = std::mem::take(&mut self.conns[id.index()].reader);
+        let result = reader.feed(data, max, &mut |event| self.on_event(id, event));
+        let Conn { phase, reader: place, .. } = &mut self.conns[id.index()];
+        if matches!(phase, Phase::Open | Phase::Closing) {
+            *place = reader;
+        }
+        match result {
+            Ok(Flow::Pause) => Progress::Paused,
+            Ok(Flow::Continue | Flow::Stop) => Progress::Done,
+            Err(error) => {
+                self.on_broken(id, error);
+                Progress::Done
+            }
+        }
+    }
+
+    fn on_broken(&mut self, id: ConnId, error: WsError) {
+        let reason = match error {
+            WsError::Protocol => CloseReason::Protocol,
+            WsError::Utf8 => CloseReason::Utf8,
+            WsError::TooBig => CloseReason::TooBig,
+        };
+        if self.conns[id.index()].phase == Phase::Closing {
+            self.end(id);
+        } else {
+            self.close(id, reason, error.code());
+        }
+    }
+
+    fn on_event(&mut self, id: ConnId, event: Event<'_>) -> Flow {
+        if let Event::Close(payload) = event {
+            self.on_close_frame(id, payload);
+            return Flow::Stop;
+        }
+        let conn = &self.conns[id.index()];
+        match conn.phase {
+            Phase::Open => {}
+            Phase::Closing => return Flow::Continue,
+            _ => return Flow::Stop,
+        }
+        let vsn = conn.vsn();
+        match event {
+            Event::Text(text) => self.on_message(id, vsn, protocol::decode_text(vsn, text)),
+            Event::Binary(bytes) => self.on_message(id, vsn, protocol::decode_binary(vsn, bytes)),
+            Event::Ping(payload) => self.reply(id, frame::control(Opcode::Pong, payload).into()),
+            Event::Pong | Event::Close(_) => {}
+        }
+        if self.is_over_budget() { Flow::Pause } else { Flow::Continue }
+    }
+
+    fn on_close_frame(&mut self, id: ConnId, payload: &[u8]) {
+        match self.conns[id.index()].phase {
+            Phase::Open => {
+                self.counters.count_closed(CloseReason::Peer);
+                self.leave_all(id);
+                let stamp = self.stamp();
+                let conn = &mut self.conns[id.index()];
+                conn.phase = Phase::Final;
+                conn.stamp = stamp;
+                self.outbox.push_one(&mut conn.queue, frame::control(Opcode::Close, payload).into());
+                self.mark_urgent(id);
+            }
+            Phase::Closing if self.conns[id.index()].queue.is_empty() => self.end(id),
+            // Our own close frame is still queued: send it, then close.
+            Phase::Closing => self.conns[id.index()].phase = Phase::Final,
+            _ => {}
+        }
+    }
+
+    fn on_message(
+        &mut self,
+        id: ConnId,
+        vsn: Vsn,
+        message: Result<protocol::Message<'_>, protocol::Malformed>,
+    ) {
+        self.counters.received_messages += 1;
+        match message {
+            Ok(message) => self.dispatch(id, vsn, &message),
+            Err(protocol::Malformed) => {
+                // Phoenix closes with 1011 here, which makes phoenix.js reconnect and, most likely, say the same again.
+                // A reply that belongs to no channel is ignored by clients and seen by whoever debugs one.
+                self.counters.malformed_messages += 1;
+                let refs = (protocol::NULL, protocol::NULL);
+                self.reply(id, encode::error(vsn, refs, "phoenix", "malformed message"));
+            }
+        }
+    }
+
+    /// Figures of the fleet, a JSON object, for the members of the reserved topic.
+    pub fn on_cluster_stats(&mut self, json: &str) {
+        if let Some(room) = self.rooms.find(CLUSTER_TOPIC) {
+            self.fan_out(room, encode::broadcast(Vsn::V2, CLUSTER_TOPIC, "stats", json), None);
+        }
+    }
+}

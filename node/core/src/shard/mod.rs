@@ -1,0 +1,289 @@
+//! One shard as a state machine: connections, rooms and queues, without a socket or a clock.
+//!
+//! The thread around it reports what happened ([`Shard::on_accept`], [`Shard::on_data`], [`Shard::on_remote`],
+//! [`Shard::on_tick`], ...) and then carries out what came of it: it writes each connection that
+//! [`Shard::next_flush`] names, once per turn, sends what [`Shard::take_outgoing`] holds to other shards and the bus,
+//! and ends the connections of [`Shard::take_gone`]. Nothing is removed in the middle of a turn, so an id stays valid
+//! until the thread calls [`Shard::remove`].
+
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use slab::Slab;
+
+use crate::{
+    config::NodeConfig,
+    counters::{CloseReason, Counters, RefuseReason},
+    limits::{MAX_HANDSHAKING, STAMP_MILLIS, WRITES_PER_TURN},
+    outbox::Outbox,
+    room::{ConnId, Rooms},
+    route::{Registry, ShardMask, SharedRoom, Topic},
+    ws::{CloseCode, frame},
+};
+
+mod conn;
+mod dispatch;
+mod fanout;
+mod flush;
+mod input;
+mod timer;
+
+#[cfg(test)]
+mod tests;
+
+use conn::{Conn, Flags, Phase};
+pub use flush::AfterFlush;
+pub use input::Progress;
+
+/// What a shard is told once.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// Position among the shards of the node.
+    pub index: u8,
+    /// Whether there is a bus to other nodes.
+    pub has_bus: bool,
+    /// Told to members of the reserved topic.
+    pub node_name: String,
+    /// Told to members of the reserved topic.
+    pub version: &'static str,
+    /// Served at `/` when the configuration asks for it.
+    pub page: &'static [u8],
+    /// Topics of all shards.
+    pub registry: Arc<Registry>,
+    /// Established connections of all shards.
+    pub places: Arc<Places>,
+}
+
+/// The places for connections that the shards of a node share.
+#[derive(Debug, Default)]
+pub struct Places(AtomicU64);
+
+impl Places {
+    fn claim(&self, max: u32) -> bool {
+        let more = |taken| (taken < u64::from(max)).then(|| taken + 1);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    fn release(&self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What leaves the shard at the end of a turn, in order.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A client published; `shards` are the others that have members.
+    Publish {
+        /// The topic.
+        topic: Topic,
+        /// The V2 frame.
+        frame: Bytes,
+        /// Other shards with members.
+        shards: ShardMask,
+    },
+    /// The shard has members of this topic from now on. Only with a bus.
+    Opened(Topic),
+    /// The shard has no members of this topic any more. Only with a bus.
+    Closed(Topic),
+}
+
+/// The state machine of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    options: ShardOptions,
+    config: Arc<NodeConfig>,
+    conns: Slab<Conn>,
+    rooms: Rooms,
+    outbox: Outbox,
+    /// What the shard counts; the thread adds what only it sees.
+    pub counters: Counters,
+    urgent: VecDeque<ConnId>,
+    dirty: VecDeque<ConnId>,
+    outgoing: Vec<Outgoing>,
+    gone: Vec<ConnId>,
+    now_millis: u64,
+    writes_this_turn: u64,
+    /// A queue grew although its socket was not tried: flush before reading on.
+    pressure: bool,
+    timers: timer::Timers,
+}
+
+impl Shard {
+    /// A shard without connections.
+    #[must_use]
+    pub fn new(options: ShardOptions, config: Arc<NodeConfig>) -> Self {
+        let rooms = Rooms::new(Arc::clone(&options.registry), options.index);
+        Self {
+            options,
+            config,
+            conns: Slab::new(),
+            rooms,
+            outbox: Outbox::default(),
+            counters: Counters::ZERO,
+            urgent: VecDeque::new(),
+            dirty: VecDeque::new(),
+            outgoing: Vec::new(),
+            gone: Vec::new(),
+            now_millis: 0,
+            writes_this_turn: 0,
+            pressure: false,
+            timers: timer::Timers::default(),
+        }
+    }
+
+    /// Begins a turn at a time in milliseconds since any fixed moment, which must not go back.
+    pub fn begin_turn(&mut self, now_millis: u64) {
+        self.now_millis = now_millis;
+        self.writes_this_turn = 0;
+        self.pressure = false;
+        self.counters.turns += 1;
+    }
+
+    /// Whether the shard should be flushed before it is given more input.
+    #[must_use]
+    pub const fn is_over_budget(&self) -> bool {
+        self.pressure || self.writes_this_turn >= WRITES_PER_TURN
+    }
+
+    /// Brings the gauges up to date.
+    pub fn update_gauges(&mut self) {
+        self.counters.rooms = self.rooms.len() as u64;
+        self.counters.memberships = self.rooms.memberships();
+        self.counters.send_queue_bytes = self.outbox.bytes();
+    }
+
+    /// A socket was accepted. `None` when it is to be dropped at once.
+    pub fn on_accept(&mut self) -> Option<ConnId> {
+        self.counters.accepted += 1;
+        if self.counters.handshaking >= MAX_HANDSHAKING {
+            self.counters.count_refused(RefuseReason::Full);
+            return None;
+        }
+        self.counters.handshaking += 1;
+        let stamp = self.stamp();
+        // A process has far fewer than 2^32 descriptors.
+        Some(ConnId(self.conns.insert(Conn::new(stamp)) as u32))
+    }
+
+    /// The peer is gone: end of input or an error of the socket.
+    pub fn on_lost(&mut self, id: ConnId) {
+        match self.conns[id.index()].phase {
+            Phase::Handshake => self.counters.count_refused(RefuseReason::Lost),
+            Phase::Open => self.counters.count_closed(CloseReason::Lost),
+            Phase::Closing | Phase::Linger | Phase::Final | Phase::Gone => {}
+        }
+        self.end(id);
+    }
+
+    /// A broadcast from another shard or node.
+    pub fn on_remote(&mut self, topic: &str, frame: Bytes) {
+        self.counters.remote_received += 1;
+        if let Some(room) = self.rooms.find(topic) {
+            self.fan_out(room, frame, None);
+        }
+    }
+
+    /// New configuration. What is open stays open; new limits hold from now on.
+    pub fn on_reload(&mut self, config: Arc<NodeConfig>) {
+        self.config = config;
+    }
+
+    /// Takes what is to be sent to other shards and the bus, swapping in an empty buffer to reuse.
+    pub fn take_outgoing(&mut self, buffer: &mut Vec<Outgoing>) {
+        std::mem::swap(&mut self.outgoing, buffer);
+    }
+
+    /// The connections that ended: close their sockets and [`Shard::remove`] them.
+    pub fn take_gone(&mut self, buffer: &mut Vec<ConnId>) {
+        std::mem::swap(&mut self.gone, buffer);
+    }
+
+    /// Forgets an ended connection; its id may be given out again.
+    pub fn remove(&mut self, id: ConnId) {
+        let mut conn = self.conns.remove(id.index());
+        self.outbox.clear(&mut conn.queue, false);
+        if conn.flags.has(Flags::ESTABLISHED) {
+            self.counters.connections -= 1;
+            self.options.places.release();
+        } else {
+            self.counters.handshaking -= 1;
+        }
+    }
+
+    /// Sockets held, established or not.
+    #[must_use]
+    pub fn sockets(&self) -> usize {
+        self.conns.len()
+    }
+
+    /// The coarse clock, for [`Conn::stamp`].
+    const fn stamp(&self) -> u16 {
+        // Truncation is wanted: stamps are compared by wrapping subtraction.
+        (self.now_millis / STAMP_MILLIS) as u16
+    }
+
+    /// Ends a connection now: no more frames, and the thread closes its socket at the end of the turn.
+    fn end(&mut self, id: ConnId) {
+        if self.conns[id.index()].phase == Phase::Gone {
+            return;
+        }
+        self.leave_all(id);
+        let conn = &mut self.conns[id.index()];
+        conn.phase = Phase::Gone;
+        conn.reader = crate::ws::Reader::default();
+        self.outbox.clear(&mut conn.queue, false);
+        self.gone.push(id);
+    }
+
+    /// Starts the closing handshake from this side. What is queued is sent first, except to a slow consumer.
+    fn close(&mut self, id: ConnId, reason: CloseReason, code: CloseCode) {
+        if self.conns[id.index()].phase != Phase::Open {
+            return;
+        }
+        self.counters.count_closed(reason);
+        self.leave_all(id);
+        let stamp = self.stamp();
+        let conn = &mut self.conns[id.index()];
+        if reason == CloseReason::SlowConsumer {
+            self.outbox.clear(&mut conn.queue, true);
+        }
+        // After a broken frame nothing that follows can be read, so there is no point in waiting for a close frame.
+        conn.phase = match reason {
+            CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig => Phase::Linger,
+            _ => Phase::Closing,
+        };
+        conn.stamp = stamp;
+        self.outbox.push_one(&mut conn.queue, frame::close(code).into());
+        self.mark_urgent(id);
+    }
+
+    fn leave_all(&mut self, id: ConnId) {
+        let channels = std::mem::take(&mut self.conns[id.index()].channels);
+        for channel in &channels {
+            self.leave_room(id, channel.room, channel.position);
+        }
+    }
+
+    fn note_opened(&mut self, shared: &SharedRoom) {
+        if self.options.has_bus && is_public(shared.topic()) {
+            self.outgoing.push(Outgoing::Opened(Arc::clone(shared.topic())));
+        }
+    }
+
+    fn note_closed(&mut self, shared: &SharedRoom) {
+        if self.options.has_bus && is_public(shared.topic()) {
+            self.outgoing.push(Outgoing::Closed(Arc::clone(shared.topic())));
+        }
+    }
+}
+
+/// Whether a topic is shared with other nodes; reserved ones are served by each node itself.
+fn is_public(topic: &str) -> bool {
+    !topic.starts_with('$')
+}

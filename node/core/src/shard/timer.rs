@@ -1,0 +1,143 @@
+//! What time does: deadlines by a coarse sweep, and the pace of a drain.
+//!
+//! A connection has no timer. It carries two bytes of coarse time, and a sweep looks at a quarter of all connections
+//! every [`STAMP_MILLIS`]: a sequential walk, 0.3 ms per second and 100,000 connections.
+
+use super::{Phase, Shard};
+use crate::{
+    counters::{CloseReason, RefuseReason},
+    limits::{CLOSE_TIMEOUT_MILLIS, STAMP_MILLIS, SWEEP_PARTS},
+    room::ConnId,
+    ws::CloseCode,
+};
+
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    last_sweep_millis: u64,
+    sweep_part: usize,
+    leaving: Option<Leaving>,
+}
+
+/// A drain or shutdown under way.
+#[derive(Debug, Clone, Copy)]
+struct Leaving {
+    connections_per_second: u64,
+    /// Thousandths of connections that may be closed.
+    credit: u64,
+    last_millis: u64,
+    /// Where the walk over the connections is.
+    cursor: usize,
+}
+
+impl Shard {
+    /// Closes connections at a pace, or all at once with [`u32::MAX`], and refuses new ones.
+    pub fn on_drain(&mut self, connections_per_second: u32) {
+        let rate = u64::from(connections_per_second);
+        let cursor = self.timers.leaving.map_or(0, |leaving| leaving.cursor);
+        let last_millis = self.now_millis;
+        // The first connection goes at once, so that the slowest pace still begins.
+        self.timers.leaving =
+            Some(Leaving { connections_per_second: rate, credit: 1_000, last_millis, cursor });
+        self.pace_drain();
+    }
+
+    /// Ends a drain: new connections are welcome again.
+    pub fn on_drain_stopped(&mut self) {
+        self.timers.leaving = None;
+    }
+
+    /// Whether new connections are refused.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.timers.leaving.is_some()
+    }
+
+    /// To be called about every [`crate::limits::TICK_MILLIS`] with time of the turn.
+    pub fn on_tick(&mut self) {
+        self.pace_drain();
+        if self.now_millis < self.timers.last_sweep_millis + STAMP_MILLIS {
+            return;
+        }
+        self.timers.last_sweep_millis = self.now_millis;
+        self.sweep();
+        self.outbox.trim();
+        self.rooms.trim();
+        self.trim();
+    }
+
+    fn pace_drain(&mut self) {
+        let now = self.now_millis;
+        let Some(leaving) = &mut self.timers.leaving else { return };
+        let elapsed = now - leaving.last_millis;
+        leaving.last_millis = now;
+        // One second of credit at most: a stalled shard does not make up for it in one burst.
+        let most = leaving.connections_per_second * 1_000;
+        leaving.credit = (leaving.credit + leaving.connections_per_second * elapsed).min(most.max(1_000));
+        let mut budget = leaving.credit / 1_000;
+        let mut cursor = leaving.cursor;
+        let end = self.conns.capacity();
+        let mut closed = 0;
+        for _ in 0..end {
+            if budget == 0 {
+                break;
+            }
+            if cursor >= end {
+                cursor = 0;
+            }
+            if self.conns.get(cursor).is_some_and(|conn| conn.phase == Phase::Open) {
+                self.close(ConnId(cursor as u32), CloseReason::Drain, CloseCode::Restart);
+                budget -= 1;
+                closed += 1;
+            }
+            cursor += 1;
+        }
+        if let Some(leaving) = &mut self.timers.leaving {
+            leaving.credit -= closed * 1_000;
+            leaving.cursor = cursor;
+        }
+    }
+
+    fn sweep(&mut self) {
+        let end = self.conns.capacity();
+        let part = self.timers.sweep_part;
+        self.timers.sweep_part = (part + 1) % SWEEP_PARTS;
+        let now = self.stamp();
+        let limits = &self.config.limits;
+        let idle = limits.idle_timeout_millis;
+        let handshake = limits.handshake_timeout_millis;
+        for index in (part * end / SWEEP_PARTS)..((part + 1) * end / SWEEP_PARTS) {
+            let Some(conn) = self.conns.get(index) else { continue };
+            let age_millis = u64::from(now.wrapping_sub(conn.stamp)) * STAMP_MILLIS;
+            let id = ConnId(index as u32);
+            match conn.phase {
+                Phase::Open if age_millis > idle => {
+                    self.close(id, CloseReason::Idle, CloseCode::ProtocolError);
+                }
+                Phase::Handshake if age_millis > handshake => {
+                    self.counters.count_refused(RefuseReason::Timeout);
+                    self.end(id);
+                }
+                Phase::Closing | Phase::Linger | Phase::Final if age_millis > CLOSE_TIMEOUT_MILLIS => {
+                    self.end(id);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives memory of a past peak back.
+    fn trim(&mut self) {
+        const KEPT: usize = 1_024;
+        if self.conns.is_empty() && self.conns.capacity() > KEPT {
+            self.conns.shrink_to_fit();
+        }
+        for list in [&mut self.urgent, &mut self.dirty] {
+            if list.is_empty() && list.capacity() > KEPT {
+                list.shrink_to_fit();
+            }
+        }
+        if self.outgoing.is_empty() && self.outgoing.capacity() > KEPT {
+            self.outgoing.shrink_to_fit();
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! One frame: its header, masking and encoding (RFC 6455 section 5).
+
+use super::close::CloseCode;
+
+/// First byte of an unfragmented text frame.
+pub const FIN_TEXT: u8 = 0x81;
+/// First byte of an unfragmented binary frame.
+pub const FIN_BINARY: u8 = 0x82;
+/// Longest payload of a control frame in bytes (RFC 6455 section 5.5).
+pub const MAX_CONTROL_BYTES: usize = 125;
+
+const FIN: u8 = 0x80;
+const RESERVED_BITS: u8 = 0x70;
+const MASKED: u8 = 0x80;
+const LENGTH_16: u8 = 126;
+const LENGTH_64: u8 = 127;
+const MASK_BYTES: usize = 4;
+
+/// What a frame is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    /// A further part of a fragmented message.
+    Continuation = 0x0,
+    /// UTF-8 text.
+    Text = 0x1,
+    /// Bytes.
+    Binary = 0x2,
+    /// The closing handshake.
+    Close = 0x8,
+    /// Asks for a pong.
+    Ping = 0x9,
+    /// Answers a ping.
+    Pong = 0xa,
+}
+
+impl Opcode {
+    const fn from_bits(bits: u8) -> Option<Self> {
+        Some(match bits {
+            0x0 => Self::Continuation,
+            0x1 => Self::Text,
+            0x2 => Self::Binary,
+            0x8 => Self::Close,
+            0x9 => Self::Ping,
+            0xa => Self::Pong,
+            _ => return None,
+        })
+    }
+
+    /// Whether this is a control frame, which may stand between the fragments of a message.
+    #[must_use]
+    pub const fn is_control(self) -> bool {
+        self as u8 & 0x8 != 0
+    }
+}
+
+/// Why the peer's bytes cannot be accepted; the connection is closed with [`WsError::code`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WsError {
+    /// The bytes break the protocol.
+    #[error("frame breaks RFC 6455")]
+    Protocol,
+    /// A text message or close reason is not UTF-8.
+    #[error("text is not UTF-8")]
+    Utf8,
+    /// A message is longer than allowed.
+    #[error("message is longer than the limit")]
+    TooBig,
+}
+
+impl WsError {
+    /// The close code to answer with.
+    #[must_use]
+    pub const fn code(self) -> CloseCode {
+        match self {
+            Self::Protocol => CloseCode::ProtocolError,
+            Self::Utf8 => CloseCode::InvalidPayload,
+            Self::TooBig => CloseCode::TooBig,
+        }
+    }
+}
+
+/// The header of a client's frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Last (or only) fragment of a message.
+    pub fin: bool,
+    /// Kind of frame.
+    pub opcode: Opcode,
+    /// Bytes of the header itself.
+    pub header_len: usize,
+    /// Bytes of the payload.
+    pub payload_len: usize,
+    mask: [u8; MASK_BYTES],
+}
+
+impl Header {
+    /// Reads the header at the start of `bytes`; `None` when it is not complete yet.
+    ///
+    /// # Errors
+    /// When the frame may not come from a client, or its payload is longer than `max_payload_bytes`.
+    pub fn parse(bytes: &[u8], max_payload_bytes: usize) -> Result<Option<Self>, WsError> {
+        let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
+        let opcode = Opcode::from_bits(first & 0xf).ok_or(WsError::Protocol)?;
+        let fin = first & FIN != 0;
+        let short_length = second & !MASKED;
+        if first & RESERVED_BITS != 0 || second & MASKED == 0 {
+            return Err(WsError::Protocol);
+        }
+        if opcode.is_control() && (!fin || usize::from(short_length) > MAX_CONTROL_BYTES) {
+            return Err(WsError::Protocol);
+        }
+        let (payload_len, length_bytes) = match short_length {
+            LENGTH_16 => match rest.first_chunk::<2>() {
+                Some(length) => (u64::from(u16::from_be_bytes(*length)), 2),
+                None => return Ok(None),
+            },
+            LENGTH_64 => match rest.first_chunk::<8>() {
+                Some(length) => (u64::from_be_bytes(*length), 8),
+                None => return Ok(None),
+            },
+            length => (u64::from(length), 0),
+        };
+        if payload_len >> 63 != 0 {
+            return Err(WsError::Protocol);
+        }
+        let payload_len = usize::try_from(payload_len).map_err(|_| WsError::TooBig)?;
+        if payload_len > max_payload_bytes && !opcode.is_control() {
+            return Err(WsError::TooBig);
+        }
+        let Some(&mask) = rest[length_bytes..].first_chunk::<MASK_BYTES>() else { return Ok(None) };
+        Ok(Some(Self { fin, opcode, header_len: 2 + length_bytes + MASK_BYTES, payload_len, mask }))
+    }
+
+    /// Removes the mask from the payload, in place.
+    pub fn unmask(&self, payload: &mut [u8]) {
+        let [a, b, c, d] = self.mask;
+        let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+        let mut chunks = payload.chunks_exact_mut(8);
+        for chunk in &mut chunks {
+            if let Ok(word) = <[u8; 8]>::try_from(&*chunk) {
+                chunk.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
+            }
+        }
+        for (byte, mask) in chunks.into_remainder().iter_mut().zip(self.mask.iter().cycle()) {
+            *byte ^= mask;
+        }
+    }
+}
+
+/// Length of the header that [`write_header`] writes.
+#[must_use]
+pub const fn header_bytes(payload_len: usize) -> usize {
+    match payload_len {
+        0..126 => 2,
+        126..0x1_0000 => 4,
+        _ => 10,
+    }
+}
+
+/// Appends the header of an unmasked, unfragmented frame.
+pub fn write_header(out: &mut Vec<u8>, first_byte: u8, payload_len: usize) {
+    out.push(first_byte);
+    if let Ok(length) = u8::try_from(payload_len)
+        && length < LENGTH_16
+    {
+        out.push(length);
+    } else if let Ok(length) = u16::try_from(payload_len) {
+        out.push(LENGTH_16);
+        out.extend_from_slice(&length.to_be_bytes());
+    } else {
+        out.push(LENGTH_64);
+        out.extend_from_slice(&(payload_len as u64).to_be_bytes());
+    }
+}
+
+/// Splits one complete unmasked frame, as a server sends it, into its first byte and payload. `None` when `frame` is
+/// anything else.
+#[must_use]
+pub fn split_server_frame(frame: &[u8]) -> Option<(u8, &[u8])> {
+    let &[first, second, ref rest @ ..] = frame else { return None };
+    let (length, payload) = match second {
+        LENGTH_16 => {
+            let (length, payload) = rest.split_first_chunk::<2>()?;
+            (u64::from(u16::from_be_bytes(*length)), payload)
+        }
+        LENGTH_64 => {
+            let (length, payload) = rest.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*length), payload)
+        }
+        length => (u64::from(length), rest),
+    };
+    (length == payload.len() as u64).then_some((first, payload))
+}
+
+/// A control frame; `payload` is cut to what fits.
+#[must_use]
+pub fn control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let payload = &payload[..payload.len().min(MAX_CONTROL_BYTES)];
+    let mut out = Vec::with_capacity(2 + payload.len());
+    write_header(&mut out, FIN | opcode as u8, payload.len());
+    out.extend_from_slice(payload);
+    out
+}
+
+/// A close frame with one of the node's own codes.
+#[must_use]
+pub fn close(code: CloseCode) -> Vec<u8> {
+    let mut payload = (code as u16).to_be_bytes().to_vec();
+    payload.extend_from_slice(code.reason().as_bytes());
+    control(Opcode::Close, &payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masking_is_its_own_inverse_at_every_length() {
+        for length in 0..40 {
+            let header = Header {
+                fin: true,
+                opcode: Opcode::Text,
+                header_len: 6,
+                payload_len: length,
+                mask: [1, 2, 3, 4],
+            };
+            let plain: Vec<u8> = (0..length).map(|i| i as u8).collect();
+            let mut bytes = plain.clone();
+            header.unmask(&mut bytes);
+            let expected: Vec<u8> = plain.iter().enumerate().map(|(i, b)| b ^ [1, 2, 3, 4][i % 4]).collect();
+            assert_eq!(bytes, expected);
+            header.unmask(&mut bytes);
+            assert_eq!(bytes, plain);
+        }
+    }
+
+    #[test]
+    fn server_frames_split_at_each_length_form() {
+        for length in [0, 1, 125, 126, 65_535, 65_536] {
+            let mut frame = Vec::new();
+            write_header(&mut frame, FIN_TEXT, length);
+            assert_eq!(frame.len(), header_bytes(length));
+            frame.resize(frame.len() + length, b'x');
+            let (first, payload) = split_server_frame(&frame).expect("complete");
+            assert_eq!((first, payload.len()), (FIN_TEXT, length));
+            frame.push(0);
+            assert_eq!(split_server_frame(&frame), None);
+        }
+    }
+
+    #[test]
+    fn an_unmasked_client_frame_is_refused() {
+        assert_eq!(Header::parse(&[0x81, 0x00], 10), Err(WsError::Protocol));
+    }
+}
