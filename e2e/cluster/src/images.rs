@@ -184,13 +184,13 @@ mod tests {
     #[test]
     fn every_blob_is_named_by_its_digest_and_reachable_from_the_index() {
         let (_, bytes) = archive("a", b"binary").expect("made");
-        let entries = entries(&bytes);
-        let json = |path: &str| -> Value { serde_json::from_slice(&entries[path]).expect("JSON") };
+        let blobs = entries(&bytes);
+        let json = |path: &str| -> Value { serde_json::from_slice(&blobs[path]).expect("JSON") };
         let blob = |descriptor: &Value| {
             let digest = descriptor["digest"].as_str().expect("digest").replace(':', "/");
             let path = format!("blobs/{digest}");
-            assert_eq!(digest, format!("sha256/{}", hex(&Sha256::digest(&entries[&path]))));
-            assert_eq!(descriptor["size"], entries[&path].len());
+            assert_eq!(digest, format!("sha256/{}", hex(&Sha256::digest(&blobs[&path]))));
+            assert_eq!(descriptor["size"], blobs[&path].len());
             path
         };
         let manifest = json(&blob(&json("index.json")["manifests"][0]));
@@ -198,7 +198,7 @@ mod tests {
         let layer = blob(&manifest["layers"][0]);
         assert_eq!(config["config"]["User"], "65532:65532");
         assert_eq!(config["rootfs"]["diff_ids"][0], layer.replace("blobs/sha256/", "sha256:"));
-        let layer = super::tests::entries(&entries[&layer]);
+        let layer = entries(&blobs[&layer]);
         assert_eq!(layer["a"], b"binary");
         assert!(layer.contains_key("tmp") || layer.contains_key("tmp/"));
     }

@@ -113,6 +113,10 @@ impl Progress {
         if let Some(dir) = log.parent() {
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
         }
+        // Another user's log of an earlier run can be replaced, but not written.
+        if log.exists() {
+            fs::remove_file(log).with_context(|| format!("cannot remove {}", log.display()))?;
+        }
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         self.say(what);
         let mut child = command

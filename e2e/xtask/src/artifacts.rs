@@ -22,6 +22,18 @@ impl Product {
     pub(crate) fn all(&self) -> [&Image; 3] {
         [&self.operator, &self.node, &self.nats]
     }
+
+    /// The same images under the names that they have in a registry of the user's.
+    pub(crate) fn in_registry(self, registry: &str) -> Self {
+        let renamed = |image: Image| Image { reference: in_registry(&image.reference, registry), ..image };
+        Self { operator: renamed(self.operator), node: renamed(self.node), nats: renamed(self.nats) }
+    }
+}
+
+/// An image's name in another registry.
+pub(crate) fn in_registry(reference: &str, registry: &str) -> String {
+    let name = reference.rsplit('/').next().unwrap_or(reference);
+    format!("{}/{name}", registry.trim_end_matches('/'))
 }
 
 /// Root of the repository.
@@ -57,7 +69,7 @@ pub(crate) fn product(progress: &Progress) -> Result<Product> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut build = run::tied("nice");
     build
-        .args(["cargo", "build", "--release", "--locked", "--target", &triple, "--target-dir"])
+        .args(["cargo", "build", "--release", "--target", &triple, "--target-dir"])
         .arg(&target)
         .args([
             "--package",

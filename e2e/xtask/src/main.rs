@@ -1,8 +1,13 @@
 //! The one way to run things: `cargo xtask up`, `down`, `test`, `load`, `kubectl`.
 
 mod artifacts;
+mod install;
+mod load;
 mod options;
 mod root;
+mod schemas;
+mod steps;
+mod test;
 mod up;
 
 use std::process::ExitCode;
@@ -17,10 +22,18 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   up      start a real Kubernetes cluster on this machine, install ChannelCluster and the chat sample
             --instance NAME   demo (default) or test: each has its own addresses and state
             --context NAME    install into the cluster of this kubectl context instead of starting one
+            --registry HOST/PATH   with --context: the images' place in a registry
             --port N          port of the chat page on 127.0.0.1 (default 8080)
             --bare            only the cluster: no chart, no sample
             --no-sample       the chart, but no sample
   down    end an instance and remove all of it, also after a crash   (--all: every instance)
+  load    drive a fleet: --connections N --rooms R --rate PUBLISHES_PER_S --duration S
+            --namespace NS --name CC   which ChannelCluster (default: chat in default)
+  test    run every check and test; the last line counts them
+            --only TEXT       only the steps whose name holds TEXT
+            --keep            leave the cluster running
+  logs    copy all logs of an instance to target/e2e/logs
+  crdgen  write the CRD of the chart anew from the types
   build   build the images into target/images and print their names
   kubectl run kubectl on an instance: cargo xtask kubectl -- get pods
 ";
@@ -45,6 +58,10 @@ fn dispatch() -> Result<ExitCode> {
     match command.as_str() {
         "up" => up::up(&mut options),
         "down" => down(&mut options),
+        "test" => test::test(&mut options),
+        "logs" => test::logs(&mut options),
+        "crdgen" => crdgen(&options),
+        "load" => load::load(options),
         "build" => build(&options),
         "kubectl" => kubectl(&mut options),
         "help" | "--help" | "-h" => {
@@ -75,6 +92,15 @@ fn build(options: &Options) -> Result<ExitCode> {
     for image in artifacts::product(&progress)?.all() {
         println!("{}\t{}", image.reference, image.archive.display());
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn crdgen(options: &Options) -> Result<ExitCode> {
+    options.finish()?;
+    let mut command = std::process::Command::new("cargo");
+    command.args(["run", "--quiet", "--package", "crds", "--bin", "crdgen"]);
+    let yaml = cluster::run::output(command.current_dir(artifacts::repository()))?;
+    print!("{yaml}");
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cluster::Instance;
 
 /// Flags that take no value.
-const SWITCHES: [&str; 4] = ["all", "bare", "no-sample", "keep"];
+const SWITCHES: [&str; 5] = ["all", "bare", "no-sample", "keep", "reconnect"];
 
 /// What stands behind a command.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,6 +49,11 @@ impl Options {
         self.flags.remove(name).is_some()
     }
 
+    /// Whether a flag is there.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.flags.contains_key(name)
+    }
+
     /// Takes `--instance`.
     pub(crate) fn instance(&mut self, default: &str) -> Result<Instance> {
         Instance::named(&self.value("instance").unwrap_or_else(|| default.to_owned()))
@@ -61,7 +66,10 @@ impl Options {
 
     /// Takes all flags as they were given, for a program behind this one.
     pub(crate) fn into_words(self) -> Vec<String> {
-        let flags = self.flags.into_iter().flat_map(|(name, value)| [format!("--{name}"), value]);
+        let flags = self.flags.into_iter().flat_map(|(name, value)| {
+            let value = if SWITCHES.contains(&name.as_str()) { None } else { Some(value) };
+            std::iter::once(format!("--{name}")).chain(value)
+        });
         flags.chain(self.rest).collect()
     }
 
@@ -91,6 +99,13 @@ mod tests {
         assert_eq!(options.value("port").as_deref(), Some("9"));
         assert!(options.flag("bare") && !options.flag("all"));
         assert_eq!(options.rest(), ["get", "--all"]);
+    }
+
+    #[test]
+    fn flags_of_others_are_passed_on_as_they_were() {
+        let mut options = parse("--instance test --rate 5 --reconnect");
+        options.value("instance");
+        assert_eq!(options.into_words(), ["--rate", "5", "--reconnect"]);
     }
 
     #[test]

@@ -2,32 +2,54 @@
 
 use std::{
     env,
+    ffi::OsString,
     os::unix::fs::MetadataExt,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result};
+use cluster::run::describe;
 
 /// Variables that decide where tools and builds are found; sudo would drop them.
 const KEPT: [&str; 6] = ["PATH", "HOME", "XDG_CACHE_HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR"];
+
+/// Whether this process is root: the owner of /proc/self is the effective user.
+fn is_root() -> bool {
+    std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
+}
+
+/// `sudo env NAME=VALUE...` with the variables that matter.
+fn sudo() -> Command {
+    let mut command = Command::new("sudo");
+    command.arg("env");
+    for name in KEPT {
+        if let Some(value) = env::var_os(name) {
+            let mut pair = OsString::from(format!("{name}="));
+            pair.push(value);
+            command.arg(pair);
+        }
+    }
+    command
+}
+
+/// Lets the test programs of a cargo command run as root, while cargo builds as the user.
+pub(crate) fn test_runner(mut cargo: Command) -> Command {
+    if !is_root() {
+        let triple = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+        let name = format!("CARGO_TARGET_{}_RUNNER", triple.replace('-', "_").to_uppercase());
+        cargo.env(name, describe(&sudo()));
+    }
+    cargo
+}
 
 /// Runs this very command again under sudo when the user is not root.
 ///
 /// Gives the exit code of that run, or nothing when this process is root already.
 pub(crate) fn as_root() -> Result<Option<ExitCode>> {
-    // The owner of /proc/self is the effective user.
-    if std::fs::metadata("/proc/self")?.uid() == 0 {
+    if is_root() {
         return Ok(None);
     }
-    let mut command = Command::new("sudo");
-    command.arg("env");
-    for name in KEPT {
-        if let Some(value) = env::var_os(name) {
-            let mut pair = std::ffi::OsString::from(format!("{name}="));
-            pair.push(value);
-            command.arg(pair);
-        }
-    }
+    let mut command = sudo();
     let status = command
         .arg(env::current_exe()?)
         .args(env::args_os().skip(1))

@@ -1,27 +1,163 @@
 //! `up`: from a bare machine to a live chat page.
 
-use std::process::ExitCode;
+use std::{fs, os::unix::fs::chown, process::ExitCode};
 
-use anyhow::Result;
-use cluster::{packages, run::Progress};
+use anyhow::{Context, Result};
+use cluster::{Instance, Tool, packages, run::Progress};
 
-use crate::{artifacts, options::Options, root};
+use crate::{
+    artifacts::{self, Product},
+    install::{self, Place},
+    options::Options,
+    root,
+};
+
+/// Port of the chat page on the host's loopback.
+const PORT: u16 = 8080;
+
+/// What was asked for.
+struct Wanted {
+    instance: Instance,
+    context: Option<String>,
+    registry: Option<String>,
+    port: u16,
+    bare: bool,
+    sample: bool,
+}
 
 /// Runs the command.
 pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
-    let instance = options.instance("demo")?;
-    let bare = options.flag("bare");
+    let wanted = Wanted {
+        instance: options.instance("demo")?,
+        context: options.value("context"),
+        registry: options.value("registry"),
+        port: match options.value("port") {
+            Some(port) => port.parse().with_context(|| format!("--port {port} is no port number"))?,
+            None => PORT,
+        },
+        bare: options.flag("bare"),
+        sample: !options.flag("no-sample"),
+    };
     options.finish()?;
     let progress = Progress::new();
+    if let Some(context) = &wanted.context {
+        return onto_context(context, &wanted, &progress).map(|()| ExitCode::SUCCESS);
+    }
     packages::ensure(&[packages::BUILD, packages::RUN], &progress)?;
+    // As the user: what is built must not belong to root.
     let parts = artifacts::parts(&progress)?;
+    let product = if wanted.bare { None } else { Some(artifacts::product(&progress)?) };
+    install::helm(&progress)?;
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }
-    instance.start(&parts, &progress)?;
-    if bare {
-        println!("{}", instance.kubectl(["get", "nodes,pods", "-A", "-o", "wide"])?);
-        return Ok(ExitCode::SUCCESS);
+    wanted.instance.start(&parts, &progress)?;
+    write_kubeconfig(&wanted.instance)?;
+    let result = match &product {
+        None => Ok(()),
+        Some(product) => onto_instance(&wanted, product, &progress),
+    };
+    if result.is_err() {
+        let directory = logs(&wanted.instance);
+        wanted.instance.collect_logs(&directory)?;
+        eprintln!("all logs are in {}", directory.display());
     }
+    result?;
+    summary(&wanted, &progress)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the logs of an instance go when something fails.
+pub(crate) fn logs(instance: &Instance) -> std::path::PathBuf {
+    artifacts::target().join("e2e/logs").join(instance.name())
+}
+
+fn onto_instance(wanted: &Wanted, product: &Product, progress: &Progress) -> Result<()> {
+    let instance = &wanted.instance;
+    for image in product.all() {
+        instance.import(image)?;
+    }
+    let place = Place::Local(instance);
+    install::chart_onto(&place, product, progress)?;
+    if !wanted.sample {
+        return Ok(());
+    }
+    install::sample_onto(&place, progress)?;
+    let address = instance.service_address("default", "chat")?;
+    instance.relay(wanted.port, &format!("{address}:80"))
+}
+
+/// The user's own cluster: nothing is started, and the images are the user's to bring there.
+fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<()> {
+    packages::ensure(&[packages::BUILD], progress)?;
+    cluster::check_go()?;
+    Tool::Kube.ready(progress)?;
+    let product = artifacts::product(progress)?;
+    println!("\nThe images must be where the nodes of {context} find them:");
+    for image in product.all() {
+        println!("{}", bring(image, context, wanted.registry.as_deref()));
+    }
+    let product = match &wanted.registry {
+        Some(registry) => product.in_registry(registry),
+        None => product,
+    };
+    println!();
+    let place = Place::Context(context.to_owned());
+    install::chart_onto(&place, &product, progress)
+        .context("are the images there? see the commands above")?;
+    if wanted.sample {
+        install::sample_onto(&place, progress)?;
+    }
+    println!("\n{}", place.kubectl(["get", "channelclusters,pods"])?);
+    println!(
+        "chat page:  {} port-forward service/chat 8080:80, then http://127.0.0.1:8080/",
+        place.kubectl_words()
+    );
+    Ok(())
+}
+
+/// Commands that bring one image to a cluster's nodes.
+fn bring(image: &cluster::Image, context: &str, registry: Option<&str>) -> String {
+    let archive = image.archive.display();
+    if let Some(registry) = registry {
+        let name = artifacts::in_registry(&image.reference, registry);
+        return format!("  skopeo copy oci-archive:{archive} docker://{name}");
+    }
+    match context.strip_prefix("kind-") {
+        Some(name) => format!("  kind load image-archive --name {name} {archive}"),
+        None => {
+            format!("  ctr -n k8s.io images import {archive}    (on every node; or use --registry HOST/PATH)")
+        }
+    }
+}
+
+/// A kubeconfig that the user may read: the API server is reached from the host as well.
+fn write_kubeconfig(instance: &Instance) -> Result<()> {
+    let path = artifacts::target().join(format!("kubeconfig-{}", instance.name()));
+    fs::copy(instance.kubeconfig(), &path).with_context(|| format!("cannot write {}", path.display()))?;
+    let owner = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
+    if let Some(user) = owner("SUDO_UID") {
+        chown(&path, Some(user), owner("SUDO_GID"))?;
+    }
+    Ok(())
+}
+
+fn summary(wanted: &Wanted, progress: &Progress) -> Result<()> {
+    let instance = &wanted.instance;
+    let place = Place::Local(instance);
+    let words = place.kubectl_words();
+    let what = if wanted.bare { "nodes" } else { "channelclusters,pods" };
+    println!("\n{}", place.kubectl(["get", what, "-o", "wide"])?);
+    let name = instance.name();
+    let flag = if name == "demo" { String::new() } else { format!(" --instance {name}") };
+    if wanted.sample && !wanted.bare {
+        println!("chat page   http://127.0.0.1:{}/   (open it in two windows)", wanted.port);
+        println!("load        cargo xtask load{flag} --connections 1000 --rooms 10 --rate 60 --duration 60");
+    }
+    let kubeconfig = artifacts::target().join(format!("kubeconfig-{name}"));
+    println!("kubectl     {words} get channelclusters   (or KUBECONFIG={})", kubeconfig.display());
+    println!("stop        cargo xtask down{flag}");
+    let mebibytes = instance.memory_bytes()? / (1 << 20);
+    progress.say(&format!("up; the whole cluster uses {mebibytes} MiB of memory"));
+    Ok(())
 }

@@ -1,0 +1,125 @@
+//! Chart and sample onto a cluster: an instance of ours, or the one of a kubectl context.
+
+use std::{ffi::OsStr, path::PathBuf, process::Command};
+
+use anyhow::{Context, Result};
+use cluster::{
+    Instance, Tool,
+    run::{self, Progress},
+};
+
+use crate::artifacts::{self, Product};
+
+/// Namespace of the operator.
+pub(crate) const NAMESPACE: &str = "channelcluster-system";
+/// Name of the chart and of its release.
+const CHART: &str = "channelcluster";
+/// How long the operator, and then the sample, may take to be ready.
+const READY_LIMIT: &str = "180s";
+/// Lines of the operator's log that an error quotes.
+const QUOTED_LINES: &str = "--tail=30";
+
+/// The cluster to install into.
+pub(crate) enum Place<'a> {
+    /// One of ours.
+    Local(&'a Instance),
+    /// The user's own.
+    Context(String),
+}
+
+impl Place<'_> {
+    pub(crate) fn kubectl_command(&self) -> Result<Command> {
+        match self {
+            Self::Local(instance) => instance.kubectl_command(),
+            Self::Context(name) => {
+                let mut command = run::tied(Tool::Kube.path()?);
+                command.args(["kubectl", "--context", name]);
+                Ok(command)
+            }
+        }
+    }
+
+    pub(crate) fn kubectl<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Result<String> {
+        run::output(self.kubectl_command()?.args(args))
+    }
+
+    fn helm_command(&self, progress: &Progress) -> Result<Command> {
+        let mut command = helm(progress)?;
+        match self {
+            Self::Local(instance) => command.arg("--kubeconfig").arg(instance.kubeconfig()),
+            Self::Context(name) => command.args(["--kube-context", name]),
+        };
+        Ok(command)
+    }
+
+    /// How a person types kubectl for this cluster.
+    pub(crate) fn kubectl_words(&self) -> String {
+        match self {
+            Self::Local(instance) if instance.name() == "demo" => "cargo xtask kubectl --".into(),
+            Self::Local(instance) => format!("cargo xtask kubectl --instance {} --", instance.name()),
+            Self::Context(name) => format!("kubectl --context {name}"),
+        }
+    }
+}
+
+/// Helm with its files in our cache, not in the user's configuration.
+pub(crate) fn helm(progress: &Progress) -> Result<Command> {
+    let mut command = run::tied(Tool::Helm.ready(progress)?);
+    let home = cluster::cache()?.join("helm-home");
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(name, home.join(name));
+    }
+    Ok(command)
+}
+
+/// Directory of the chart.
+pub(crate) fn chart() -> PathBuf {
+    artifacts::repository().join("charts").join(CHART)
+}
+
+/// Installs or upgrades the chart and waits for the operator.
+pub(crate) fn chart_onto(place: &Place<'_>, product: &Product, progress: &Progress) -> Result<()> {
+    progress.say(&format!("installing the chart into namespace {NAMESPACE}"));
+    let mut helm = place.helm_command(progress)?;
+    helm.args(["upgrade", "--install", CHART]).arg(chart());
+    helm.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", READY_LIMIT]);
+    let images = [("image", &product.operator), ("nodeImage", &product.node), ("natsImage", &product.nats)];
+    for (value, image) in images {
+        helm.args(["--set-string", &format!("operator.{value}={}", image.reference)]);
+    }
+    run::output(&mut helm).map(drop).with_context(|| {
+        let words = place.kubectl_words();
+        format!(
+            "{}\nmore: {words} -n {NAMESPACE} describe pods\nthe chart was not installed",
+            operator_log(place)
+        )
+    })
+}
+
+/// Applies the sample and waits until it is Ready.
+pub(crate) fn sample_onto(place: &Place<'_>, progress: &Progress) -> Result<()> {
+    let sample = artifacts::repository().join("docs/samples/chat.yaml");
+    progress.say("applying docs/samples/chat.yaml");
+    place.kubectl([OsStr::new("apply"), OsStr::new("-f"), sample.as_os_str()])?;
+    progress.say("waiting until the ChannelCluster is Ready");
+    let condition = ["wait", "--for=condition=Ready", "channelcluster/chat", "--timeout", READY_LIMIT];
+    place.kubectl(condition).map(drop).with_context(|| {
+        let words = place.kubectl_words();
+        let state = place.kubectl(["get", "channelclusters,pods"]).unwrap_or_default();
+        format!(
+            "{state}\n{}\nmore: {words} describe channelcluster chat; {words} describe pods\nthe sample did not become \
+             Ready",
+            operator_log(place)
+        )
+    })
+}
+
+fn operator_log(place: &Place<'_>) -> String {
+    let pods = place.kubectl(["-n", NAMESPACE, "get", "pods", "-o", "name"]).unwrap_or_default();
+    let mut text = String::new();
+    for pod in pods.lines() {
+        let log = place.kubectl(["-n", NAMESPACE, "logs", pod, QUOTED_LINES]);
+        text.push_str(&format!("--- {pod}\n{}\n", log.unwrap_or_else(|error| format!("{error:#}"))));
+    }
+    text
+}

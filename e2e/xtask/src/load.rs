@@ -1,0 +1,40 @@
+//! `load`: the load generator, run in the client namespace of an instance.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use cluster::run::Progress;
+
+use crate::{artifacts, options::Options, root};
+
+/// Runs the command; flags that are not its own go to the generator.
+pub(crate) fn load(mut options: Options) -> Result<ExitCode> {
+    let instance = options.instance("demo")?;
+    let namespace = options.value("namespace").unwrap_or_else(|| "default".into());
+    let name = options.value("name").unwrap_or_else(|| "chat".into());
+    let progress = Progress::new();
+    let target = artifacts::target();
+    let mut build = Command::new("cargo");
+    build.args(["build", "--release", "--package", "e2e", "--bin", "loadgen", "--target-dir"]).arg(&target);
+    build.current_dir(artifacts::repository());
+    progress.long(
+        "building the load generator (Rust, release)",
+        &mut build,
+        &target.join("loadgen-build.log"),
+    )?;
+    if let Some(code) = root::as_root()? {
+        return Ok(code);
+    }
+    let mut load = instance.client_command(target.join("release/loadgen"));
+    if !options.has("url") {
+        let address = instance.service_address(&namespace, &name).with_context(|| {
+            format!("no ChannelCluster {name} in namespace {namespace} of instance {}", instance.name())
+        })?;
+        load.args(["--url", &format!("ws://{address}/socket/websocket")]);
+    }
+    if !options.has("source-addresses") {
+        load.args(["--source-addresses", &instance.client_addresses().join(",")]);
+    }
+    let status = load.args(options.into_words()).status().context("cannot start the load generator")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}

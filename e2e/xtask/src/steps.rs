@@ -1,0 +1,98 @@
+//! The table of `cargo xtask test`: a new kind of check is a new row.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use cluster::{packages, run};
+
+use crate::{
+    install, root,
+    test::{Action, Count, Needs, Step, Tools},
+};
+
+/// Name of the step that starts the cluster.
+pub(crate) const UP: &str = "cluster up";
+/// Name of the step that ends it.
+pub(crate) const DOWN: &str = "cluster down";
+/// Version of cargo-deny that is installed where none is.
+const CARGO_DENY: &str = "0.20.2";
+
+/// All steps, in order: quick ones first.
+pub(crate) fn all() -> Vec<Step> {
+    let step = |name, needs, count, action| Step { name, needs, count, action };
+    let simple = |name, action| step(name, Needs::Nothing, Count::One, Action::Program(action));
+    let on_cluster = |name, count, action| step(name, Needs::Cluster, count, Action::Program(action));
+    vec![
+        simple("format", |t| Ok(t.program("cargo", &["fmt", "--all", "--check"]))),
+        simple("lints", |t| {
+            let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
+            Ok(t.program("cargo", &args))
+        }),
+        step(
+            "unit tests",
+            Needs::Nothing,
+            Count::Cargo,
+            Action::Program(|t| Ok(t.program("cargo", &["test", "--workspace", "--no-fail-fast"]))),
+        ),
+        simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
+        step("dependency rules", Needs::Nothing, Count::One, Action::Code(dependency_rules)),
+        step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
+        step(
+            "down after sigkill",
+            Needs::Nothing,
+            Count::Cargo,
+            Action::Program(|t| {
+                let mut command = root::test_runner(
+                    t.program("cargo", &["test", "--package", "xtask", "--features", "cluster"]),
+                );
+                command.args(["--test", "down_after_sigkill", "--", "--test-threads=1", "--nocapture"]);
+                Ok(command)
+            }),
+        ),
+        step(UP, Needs::Nothing, Count::One, Action::Program(|t| t.xtask(&["up", "--no-sample"]))),
+        step("chart schemas", Needs::Cluster, Count::One, Action::Code(Tools::check_schemas)),
+        on_cluster("end to end", Count::Cargo, |t| {
+            let mut command =
+                root::test_runner(t.program("cargo", &["test", "--package", "e2e", "--features", "cluster"]));
+            command.args(["--no-fail-fast", "--", "--test-threads=1"]);
+            Ok(command)
+        }),
+        on_cluster("stock clients and browser", Count::Node, |t| Ok(in_js(t, &["test"]))),
+        step(DOWN, Needs::Nothing, Count::One, Action::Program(|t| t.xtask(&["down"]))),
+    ]
+}
+
+/// Licences, sources and banned crates. The advisory database is a git clone and checked elsewhere.
+fn dependency_rules(tools: &Tools) -> Result<()> {
+    let root = cluster::cache()?.join(format!("cargo-deny-{CARGO_DENY}"));
+    let binary = root.join("bin/cargo-deny");
+    let program = if binary.exists() {
+        binary.display().to_string()
+    } else if packages::has("cargo-deny") {
+        "cargo-deny".to_owned()
+    } else {
+        let args = ["install", "--locked", "--version", CARGO_DENY, "cargo-deny", "--root"];
+        let mut install = tools.program("cargo", &args);
+        install.arg(&root);
+        let log = tools.reports().join("steps/cargo-deny.log");
+        tools.progress.long("installing cargo-deny (once, about 3 minutes)", &mut install, &log)?;
+        binary.display().to_string()
+    };
+    let args = ["--all-features", "check", "--config", ".deny.toml", "bans", "licenses", "sources"];
+    run::output(&mut tools.program(&program, &args))
+        .map(drop)
+        .context("see .deny.toml for the rules and their reasons")
+}
+
+/// npm in the directory of the tests that run on Node.
+fn in_js(tools: &Tools, args: &[&str]) -> Command {
+    let mut command = tools.program("npm", args);
+    command.current_dir(tools.repository.join("e2e/js"));
+    command
+}
+
+fn chart_lint(tools: &Tools) -> Result<()> {
+    let mut helm = install::helm(&tools.progress)?;
+    run::output(helm.args(["lint", "--strict"]).arg(install::chart()))?;
+    tools.rendered_chart().map(drop)
+}

@@ -1,0 +1,275 @@
+//! `test`: everything, in one order, with one line at the end.
+//!
+//! A failed step does not stop the others, but those that need the cluster are failed without being
+//! run when it did not start.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result};
+use cluster::{
+    Instance, Tool, packages,
+    run::{self, Progress},
+};
+
+use crate::{artifacts, install, options::Options, root, schemas, steps};
+
+/// Instance that the tests run on.
+pub(crate) const INSTANCE: &str = "test";
+
+/// How many tests a step stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// Itself.
+    One,
+    /// What cargo's test programs print.
+    Cargo,
+    /// What Node's test runner prints.
+    Node,
+}
+
+/// When a step can run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Always.
+    Nothing,
+    /// Only on the running instance.
+    Cluster,
+}
+
+/// What a step does.
+pub(crate) enum Action {
+    /// Runs a program.
+    Program(fn(&Tools) -> Result<Command>),
+    /// Runs code of this crate.
+    Code(fn(&Tools) -> Result<()>),
+}
+
+/// One row of the table in `steps.rs`.
+pub(crate) struct Step {
+    /// What is said while it runs, and the name of its log.
+    pub(crate) name: &'static str,
+    pub(crate) needs: Needs,
+    pub(crate) count: Count,
+    pub(crate) action: Action,
+}
+
+/// What steps use.
+pub(crate) struct Tools {
+    pub(crate) repository: PathBuf,
+    pub(crate) instance: Instance,
+    pub(crate) progress: Progress,
+}
+
+impl Tools {
+    /// Directory of reports and logs.
+    pub(crate) fn reports(&self) -> PathBuf {
+        artifacts::target().join("e2e")
+    }
+
+    /// A program that runs in the repository.
+    pub(crate) fn program(&self, name: &str, args: &[&str]) -> Command {
+        let mut command = run::tied(name);
+        command.args(args).current_dir(&self.repository);
+        command
+    }
+
+    /// This very program with other words, so that each may become root by itself.
+    pub(crate) fn xtask(&self, args: &[&str]) -> Result<Command> {
+        let mut command = run::tied(std::env::current_exe()?);
+        command.args(args).args(["--instance", self.instance.name()]).current_dir(&self.repository);
+        Ok(command)
+    }
+
+    /// The chart as Kubernetes objects, written to a file.
+    pub(crate) fn rendered_chart(&self) -> Result<PathBuf> {
+        let mut helm = install::helm(&self.progress)?;
+        helm.args(["template", "channelcluster"])
+            .arg(install::chart())
+            .args(["--namespace", install::NAMESPACE]);
+        for image in ["image", "nodeImage", "natsImage"] {
+            helm.args([
+                "--set-string",
+                &format!("operator.{image}=channelcluster.io/{}:0", image.to_lowercase()),
+            ]);
+        }
+        let path = self.reports().join("chart.yaml");
+        fs::create_dir_all(self.reports())?;
+        fs::write(&path, run::output(&mut helm)?)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Checks the rendered chart and the sample against the schemas that the API server publishes.
+    pub(crate) fn check_schemas(&self) -> Result<()> {
+        let chart = self.rendered_chart()?;
+        let directory = self.reports().join("schemas");
+        schemas::write(|path| self.instance.kubectl(["get", "--raw", path]), &directory)?;
+        let location = format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", directory.display());
+        let mut check = run::tied(Tool::Kubeconform.ready(&self.progress)?);
+        check.args([
+            "-strict",
+            "-summary",
+            "-skip",
+            "CustomResourceDefinition",
+            "-schema-location",
+            &location,
+        ]);
+        check.arg(&chart).arg(self.repository.join("docs/samples"));
+        run::output(&mut check)?;
+        // The API server's own judgement knows the CEL rules too. Its namespace exists: the chart is installed.
+        let dry =
+            ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f"];
+        for path in [chart, self.repository.join("docs/samples")] {
+            let path = path.display().to_string();
+            self.instance.kubectl(dry.iter().copied().chain([path.as_str()]))?;
+        }
+        Ok(())
+    }
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+/// Runs the command.
+pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
+    let only = options.value("only");
+    let keep = options.flag("keep");
+    options.finish()?;
+    let tools = Tools {
+        repository: artifacts::repository(),
+        instance: Instance::named(INSTANCE)?,
+        progress: Progress::new(),
+    };
+    packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST], &tools.progress)?;
+    let mut total = Tally::default();
+    let mut failures = Vec::new();
+    for step in steps::all() {
+        if only.as_ref().is_some_and(|only| !step.name.contains(only.as_str()))
+            || (keep && step.name == steps::DOWN)
+        {
+            continue;
+        }
+        let (tally, error) = run_step(&step, &tools);
+        total.passed += tally.passed;
+        total.failed += tally.failed;
+        if let Some(error) = error {
+            tools.progress.say(&format!("FAILED {}: {error:#}", step.name));
+            failures.push(step.name);
+            if step.needs == Needs::Cluster {
+                tools.xtask(&["logs"])?.status()?;
+            }
+        }
+    }
+    if !failures.is_empty() {
+        println!("failed steps: {}; their logs are in {}", failures.join(", "), tools.reports().display());
+    }
+    println!("{} passed, {} failed", total.passed, total.failed);
+    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn run_step(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) {
+    let log = tools.reports().join("steps").join(format!("{}.log", step.name.replace(' ', "-")));
+    let result = if step.needs == Needs::Cluster && !tools.instance.is_up() {
+        Err(anyhow::anyhow!("the cluster did not start, see the step {:?}", steps::UP))
+    } else {
+        match &step.action {
+            Action::Code(code) => {
+                tools.progress.say(step.name);
+                code(tools)
+            }
+            Action::Program(make) => {
+                make(tools).and_then(|mut command| tools.progress.long(step.name, &mut command, &log))
+            }
+        }
+    };
+    let said = fs::read_to_string(&log).unwrap_or_default();
+    let mut tally = count(step.count, &said);
+    match &result {
+        // A step that proves nothing must not look like a success.
+        Ok(()) if tally.passed == 0 && step.count != Count::One => {
+            tally.failed += 1;
+            return (tally, Some(anyhow::anyhow!("it ran no test; see {}", log.display())));
+        }
+        Ok(()) => {}
+        Err(_) => {
+            tally = Tally {
+                passed: if step.count == Count::One { 0 } else { tally.passed },
+                failed: tally.failed.max(1),
+            }
+        }
+    }
+    (tally, result.err())
+}
+
+/// Reads the counts out of a test runner's output.
+fn count(count: Count, said: &str) -> Tally {
+    let number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
+    match count {
+        Count::One => Tally { passed: 1, failed: 0 },
+        Count::Cargo => said
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix("test result: "))
+            .filter_map(|line| line.split_once(". "))
+            .fold(Tally::default(), |sum, (_, figures)| {
+                let mut parts = figures.split("; ");
+                Tally {
+                    passed: sum.passed + parts.next().map_or(0, number),
+                    failed: sum.failed + parts.next().map_or(0, number),
+                }
+            }),
+        Count::Node => {
+            // The TAP reporter says "# pass 3", the one for terminals "ℹ pass 3".
+            let figure = |name: &str| -> u64 {
+                said.lines()
+                    .filter_map(|line| line.strip_prefix("# ").or_else(|| line.strip_prefix("ℹ ")))
+                    .filter_map(|line| line.strip_prefix(name))
+                    .map(number)
+                    .sum()
+            };
+            Tally { passed: figure("pass "), failed: figure("fail ") }
+        }
+    }
+}
+
+/// Collects the logs of an instance (`logs`); a command of its own because it needs root.
+pub(crate) fn logs(options: &mut Options) -> Result<ExitCode> {
+    let instance = options.instance("demo")?;
+    options.finish()?;
+    if let Some(code) = root::as_root()? {
+        return Ok(code);
+    }
+    let directory = crate::up::logs(&instance);
+    instance.collect_logs(&directory)?;
+    println!("{}", directory.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_results_are_summed() {
+        let said = "test result: ok. 3 passed; 0 failed; 0 ignored\n x\ntest result: FAILED. 1 passed; 2 failed; 0 ignored\n";
+        assert_eq!(count(Count::Cargo, said), Tally { passed: 4, failed: 2 });
+    }
+
+    #[test]
+    fn both_reporters_of_node_are_read() {
+        assert_eq!(count(Count::Node, "# tests 4\n# pass 3\n# fail 1\n"), Tally { passed: 3, failed: 1 });
+        assert_eq!(count(Count::Node, "ℹ tests 2\nℹ pass 2\nℹ fail 0\n"), Tally { passed: 2, failed: 0 });
+    }
+
+    #[test]
+    fn a_runner_that_says_nothing_counts_nothing() {
+        assert_eq!(count(Count::Cargo, "error: could not compile\n"), Tally::default());
+    }
+}
