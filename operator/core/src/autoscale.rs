@@ -1,0 +1,357 @@
+//! How many nodes: a pure function of the load, the spec and the time.
+//!
+//! One [`State`] per cluster is fed at each tick and answers with a [`Decision`] and the rule that won:
+//!
+//! 1. The need for nodes is the largest of writes/s over a stable and a burst window, and connections, each over
+//!    (capacity x target utilization). What is unknown counts as nothing when growing and as a full node when shrinking.
+//! 2. Inside the tolerance nothing changes. Shrinking asks for more: the survivors must stay below the target by the
+//!    tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same load.
+//! 3. Never in: without fresh figures from two thirds of the ready nodes, during a burst and a stable window after it,
+//!    and before the first stable window of this process is over (a new leader knows no history).
+//! 4. The floor from `targetConnections`, `nodes.min` and `nodes.max`.
+//! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]).
+
+use std::collections::VecDeque;
+
+use crds::AutoscalingMode;
+
+use crate::capacity::{self, Sizing};
+use crate::samples::{FleetPoint, FleetSeries, NodeLoad};
+use crate::validate::{Pace, ValidatedCluster};
+
+pub mod behavior;
+mod rule;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+
+pub use rule::Rule;
+
+/// How far from the target nothing is done, as a fraction (HorizontalPodAutoscaler's default).
+pub const TOLERANCE: f64 = 0.1;
+/// Most recommendations kept: an hour (the longest stabilization window) at one each 2 s.
+const MAX_RECOMMENDATIONS: usize = 1_800;
+/// Most changes kept for the policies.
+const MAX_CHANGES: usize = 1_800;
+
+/// What a cluster's spec says about its size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// Who decides.
+    pub mode: AutoscalingMode,
+    /// Node count given by the user for the modes `Off` and `Observe`.
+    pub manual: Option<i32>,
+    /// Fewest nodes.
+    pub min: i32,
+    /// Most nodes.
+    pub max: i32,
+    /// Nodes that `targetConnections` needs.
+    pub floor: i32,
+    /// The connections that `floor` is for.
+    pub target_connections: u64,
+    /// What a node carries.
+    pub sizing: Sizing,
+    /// Stable window in milliseconds.
+    pub stable: u64,
+    /// Burst window in milliseconds.
+    pub burst: u64,
+    /// Pace of growth.
+    pub up: Pace,
+    /// Pace of shrinking.
+    pub down: Pace,
+}
+
+impl Settings {
+    /// Reads it from a checked cluster.
+    #[must_use]
+    pub fn of(cluster: &ValidatedCluster) -> Self {
+        let scaling = &cluster.scaling;
+        Self {
+            mode: scaling.mode,
+            manual: cluster.bounds.replicas,
+            min: cluster.bounds.min,
+            max: cluster.bounds.max,
+            floor: capacity::floor(cluster.target_connections, cluster.capacity.connections),
+            target_connections: cluster.target_connections,
+            sizing: Sizing::of(cluster),
+            stable: behavior::millis(scaling.stable),
+            burst: behavior::millis(scaling.burst),
+            up: scaling.up.clone(),
+            down: scaling.down.clone(),
+        }
+    }
+
+    /// Node count of a fleet that does not exist yet.
+    #[must_use]
+    pub fn initial(&self) -> i32 {
+        match (self.mode, self.manual) {
+            (AutoscalingMode::Off | AutoscalingMode::Observe, Some(replicas)) => replicas,
+            _ => self.floor.clamp(self.min, self.max),
+        }
+    }
+}
+
+/// What was observed at one tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Milliseconds.
+    pub now: u64,
+    /// Nodes that are there to stay: the Deployment's replicas without one that is being drained.
+    pub current: i32,
+    /// The nodes that run, draining ones included.
+    pub nodes: &'a [NodeLoad],
+}
+
+/// What to do, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Nodes that there should be.
+    pub desired: i32,
+    /// The rule that won.
+    pub rule: Rule,
+    /// The arithmetic in a sentence.
+    pub message: String,
+    /// The bound that held the count back, if one did.
+    pub limited: Option<Rule>,
+    /// Whether enough nodes are known to shrink.
+    pub quorum: bool,
+}
+
+/// What one cluster's autoscaler remembers.
+#[derive(Clone, Debug)]
+pub struct State {
+    fleet: FleetSeries,
+    started: u64,
+    burst_until: u64,
+    recommendations: VecDeque<(u64, i32)>,
+    changes: VecDeque<(u64, i32)>,
+    last_current: i32,
+}
+
+/// A need for nodes, with its reason.
+struct Need {
+    nodes: f64,
+    rule: Rule,
+    message: String,
+}
+
+impl State {
+    /// Begins without history at `now` with `current` nodes; the first recommendation is to leave it so.
+    #[must_use]
+    pub fn new(now: u64, current: i32) -> Self {
+        Self {
+            fleet: FleetSeries::default(),
+            started: now,
+            burst_until: 0,
+            recommendations: VecDeque::from([(now, current)]),
+            changes: VecDeque::new(),
+            last_current: current,
+        }
+    }
+
+    /// The fleet's recent load.
+    #[must_use]
+    pub fn fleet(&self) -> &FleetSeries {
+        &self.fleet
+    }
+
+    /// Decides.
+    pub fn step(&mut self, settings: &Settings, inputs: Inputs<'_>) -> Decision {
+        let Inputs { now, current, nodes } = inputs;
+        let point = FleetPoint::of(nodes, now);
+        self.fleet.push(point);
+        if current != self.last_current {
+            behavior::remember(&mut self.changes, MAX_CHANGES, (now, current - self.last_current));
+            self.last_current = current;
+        }
+        let wanted = self.decide(settings, point, now, current);
+        if settings.mode == AutoscalingMode::Auto {
+            return wanted;
+        }
+        manual(settings, current, &wanted)
+    }
+
+    fn decide(&mut self, settings: &Settings, point: FleetPoint, now: u64, current: i32) -> Decision {
+        let needs = self.needs(settings, point, now);
+        let (desired, rule, message) = self.recommend(settings.stable, &needs, point, now, current);
+        let (desired, rule, message, limited) = bound(settings, desired, rule, message);
+        // Only the user's own bounds may shrink a fleet that is not known well enough.
+        let (desired, rule, message) = self.hold(settings, point, now, current, (desired, rule, message));
+        behavior::remember(&mut self.recommendations, MAX_RECOMMENDATIONS, (now, desired));
+        let pace = (&settings.up, &settings.down);
+        let stable = behavior::stabilize(current, desired, self.recommendations.make_contiguous(), pace, now);
+        let mut decision = Decision { desired, rule, message, limited, quorum: point.quorum() };
+        if stable != desired {
+            decision.message = format!(
+                "{} wanted {desired}, held at {stable} by the stabilization window: {}",
+                decision.rule, decision.message
+            );
+            (decision.desired, decision.rule) = (stable, Rule::StabilizationWindow);
+        }
+        let paced = behavior::pace(current, decision.desired, self.changes.make_contiguous(), pace, now);
+        if paced != decision.desired {
+            let rule = if paced < decision.desired { Rule::ScaleUpPolicy } else { Rule::ScaleDownPolicy };
+            decision.message =
+                format!("{} nodes wanted, {paced} allowed now: {}", decision.desired, decision.message);
+            (decision.desired, decision.rule) = (paced, rule);
+        }
+        decision
+    }
+
+    fn needs(&self, settings: &Settings, point: FleetPoint, now: u64) -> Needs {
+        let Sizing { writes_per_second, connections, target_percent } = settings.sizing;
+        let per_node = settings.sizing.target_writes();
+        let mut writes = Vec::with_capacity(2);
+        let mut shrink = 0.0f64;
+        let windows =
+            [(Rule::WritesPerSecond, settings.stable), (Rule::WritesPerSecondBurst, settings.burst)];
+        for (rule, window) in windows {
+            let Some(average) = self.fleet.average(window, per_node, now) else { continue };
+            let nodes = average.known / per_node;
+            shrink = shrink.max(average.presumed / per_node);
+            let message = format!(
+                "{:.0} writes/s over {} s need {nodes:.2} nodes of {writes_per_second:.0} writes/s at {target_percent} %",
+                average.known,
+                window.div_ceil(1_000),
+            );
+            writes.push(Need { nodes, rule, message });
+        }
+        let per_node = settings.sizing.target_connections();
+        let nodes = point.connections / per_node;
+        shrink = shrink.max((point.connections + f64::from(point.missing()) * per_node) / per_node);
+        let message = format!(
+            "{:.0} connections need {nodes:.2} nodes of {connections:.0} connections at {target_percent} %",
+            point.connections
+        );
+        Needs { writes, connections: Need { nodes, rule: Rule::Connections, message }, shrink }
+    }
+
+    /// What the load asks for, without bounds.
+    fn recommend(
+        &mut self,
+        stable: u64,
+        needs: &Needs,
+        point: FleetPoint,
+        now: u64,
+        current: i32,
+    ) -> (i32, Rule, String) {
+        let enough = f64::from(current) * (1.0 + TOLERANCE);
+        let burst = needs.writes.iter().any(|n| n.rule == Rule::WritesPerSecondBurst && n.nodes > enough);
+        if burst {
+            self.burst_until = now + stable;
+        }
+        let top = needs.top();
+        if top.nodes > enough {
+            let nodes = capacity::whole(top.nodes);
+            return (nodes, top.rule, format!("{}: {nodes}", top.message));
+        }
+        if point.fresh == 0 {
+            let message = format!("no fresh figures from any of {} ready nodes", point.ready);
+            return (current, Rule::MetricsMissing, message);
+        }
+        // Enough that the survivors stay below the target by the tolerance.
+        let fewer = capacity::whole(needs.shrink / (1.0 - TOLERANCE)).max(1);
+        if fewer < current {
+            return (fewer, top.rule, format!("{}; {fewer} keep below the target", top.message));
+        }
+        (current, Rule::WithinTolerance, format!("{}; {current} are right", top.message))
+    }
+
+    /// Refuses to shrink on what is not known well enough.
+    fn hold(
+        &self,
+        settings: &Settings,
+        point: FleetPoint,
+        now: u64,
+        current: i32,
+        (desired, rule, message): (i32, Rule, String),
+    ) -> (i32, Rule, String) {
+        if desired >= current {
+            return (desired, rule, message);
+        }
+        if !point.quorum() {
+            let message = format!(
+                "fresh figures from {} of {} ready nodes, fewer than two thirds: not shrinking",
+                point.fresh, point.ready
+            );
+            return (current, Rule::MetricsMissing, message);
+        }
+        if now < self.burst_until {
+            let left = (self.burst_until - now).div_ceil(1_000);
+            return (
+                current,
+                Rule::BurstCooldown,
+                format!("a burst ended lately, not shrinking for {left} s: {message}"),
+            );
+        }
+        let known_since = now.saturating_sub(self.started);
+        if known_since < settings.stable {
+            let left = (settings.stable - known_since).div_ceil(1_000);
+            return (
+                current,
+                Rule::Warmup,
+                format!("history is too short to shrink for {left} s: {message}"),
+            );
+        }
+        (desired, rule, message)
+    }
+}
+
+struct Needs {
+    /// From what is known, for growing.
+    writes: Vec<Need>,
+    /// The same from the connections.
+    connections: Need,
+    /// The largest, with what is unknown presumed, for shrinking.
+    shrink: f64,
+}
+
+impl Needs {
+    fn top(&self) -> &Need {
+        let mut needs = self.writes.iter().chain([&self.connections]);
+        let first = needs.next().unwrap_or(&self.connections);
+        // The first of equals: the stable window explains better than the burst.
+        needs.fold(first, |best, need| if need.nodes > best.nodes * 1.001 { need } else { best })
+    }
+}
+
+/// Applies floor, min and max.
+fn bound(
+    settings: &Settings,
+    desired: i32,
+    rule: Rule,
+    message: String,
+) -> (i32, Rule, String, Option<Rule>) {
+    let Settings { min, max, floor, target_connections, .. } = *settings;
+    let least = floor.max(min).min(max);
+    if desired < least {
+        let (rule, why) = if floor > min {
+            let why = format!(
+                "targetConnections {target_connections} needs {floor} nodes of {:.0} connections",
+                settings.sizing.connections
+            );
+            (Rule::TargetConnectionsFloor, why)
+        } else {
+            (Rule::MinNodes, format!("nodes.min is {min}"))
+        };
+        return (least, rule, format!("{why}: {message}"), Some(rule));
+    }
+    if desired > max {
+        return (max, Rule::MaxNodes, format!("nodes.max is {max}: {message}"), Some(Rule::MaxNodes));
+    }
+    (desired, rule, message, None)
+}
+
+/// The decision in the modes in which the user's number counts.
+fn manual(settings: &Settings, current: i32, wanted: &Decision) -> Decision {
+    let desired = settings.manual.unwrap_or(current.max(1));
+    let (rule, message) = match settings.mode {
+        AutoscalingMode::Observe => (
+            Rule::Observe,
+            format!("observing only; would be {} ({}): {}", wanted.desired, wanted.rule, wanted.message),
+        ),
+        _ => (Rule::Manual, format!("autoscaling is off, nodes.replicas decides: {desired}")),
+    };
+    Decision { desired, rule, message, limited: None, quorum: wanted.quorum }
+}

@@ -1,0 +1,192 @@
+//! One rule at a time; the closed loop is in `simulation`.
+
+use std::time::Duration;
+
+use crds::{AutoscalingMode, PolicyType, SelectPolicy};
+
+use super::{Decision, Inputs, Rule, Settings, State};
+use crate::capacity::Sizing;
+use crate::samples::NodeLoad;
+use crate::validate::{Pace, PacePolicy};
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        mode: AutoscalingMode::Auto,
+        manual: None,
+        min: 2,
+        max: 10,
+        floor: 1,
+        target_connections: 2_000,
+        sizing: Sizing { writes_per_second: 5_000.0, connections: 2_000.0, target_percent: 60 },
+        stable: 60_000,
+        burst: 6_000,
+        up: Pace {
+            stabilization: Duration::ZERO,
+            policies: vec![PacePolicy { kind: PolicyType::Pods, value: 4, period: Duration::from_secs(15) }],
+            select: SelectPolicy::Max,
+        },
+        down: calm(0),
+    }
+}
+
+fn calm(seconds: u64) -> Pace {
+    Pace { stabilization: Duration::from_secs(seconds), policies: Vec::new(), select: SelectPolicy::Max }
+}
+
+pub(super) fn known(writes: f64, connections: u64) -> NodeLoad {
+    NodeLoad { ready: true, writes_per_second: Some(writes), connections: Some(connections) }
+}
+
+const UNKNOWN: NodeLoad = NodeLoad { ready: true, writes_per_second: None, connections: None };
+
+/// Feeds the same observation each 2 s from `from` to `to` seconds and gives the last decision.
+fn feed(
+    state: &mut State,
+    settings: &Settings,
+    nodes: &[NodeLoad],
+    current: i32,
+    from: u64,
+    to: u64,
+) -> Decision {
+    let mut last = None;
+    for second in (from..=to).step_by(2) {
+        last = Some(state.step(settings, Inputs { now: second * 1_000, current, nodes }));
+    }
+    last.unwrap()
+}
+
+#[test]
+fn a_burst_is_answered_within_seconds_and_says_why() {
+    let (mut state, settings) = (State::new(0, 2), settings());
+    feed(&mut state, &settings, &[known(100.0, 10); 2], 2, 2, 100);
+    let first = feed(&mut state, &settings, &[known(6_000.0, 10); 2], 2, 102, 106);
+    assert_eq!((first.desired, first.rule), (4, Rule::WritesPerSecondBurst), "{}", first.message);
+    assert!(first.message.contains("5000 writes/s at 60 %"), "{}", first.message);
+}
+
+#[test]
+fn connections_count_beside_writes() {
+    let (mut state, settings) = (State::new(0, 2), settings());
+    let decision = feed(&mut state, &settings, &[known(10.0, 2_000); 2], 2, 2, 4);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::Connections), "{}", decision.message);
+}
+
+#[test]
+fn floor_min_and_max_bound_the_count() {
+    let quiet = [known(1.0, 1); 2];
+    let floor = Settings { floor: 5, ..settings() };
+    let decision = feed(&mut State::new(0, 2), &floor, &quiet, 2, 2, 4);
+    assert_eq!(
+        (decision.desired, decision.limited),
+        (5, Some(Rule::TargetConnectionsFloor)),
+        "{}",
+        decision.message
+    );
+    let decision = feed(&mut State::new(0, 1), &settings(), &quiet, 1, 2, 4);
+    assert_eq!((decision.desired, decision.limited), (2, Some(Rule::MinNodes)), "{}", decision.message);
+    let decision = feed(&mut State::new(0, 9), &settings(), &[known(9_000.0, 1); 9], 9, 2, 4);
+    assert_eq!((decision.desired, decision.limited), (10, Some(Rule::MaxNodes)), "{}", decision.message);
+}
+
+#[test]
+fn a_new_leader_does_not_shrink_before_it_has_watched_for_a_stable_window() {
+    let (mut state, settings) = (State::new(0, 6), settings());
+    let quiet = [known(1.0, 1); 6];
+    let decision = feed(&mut state, &settings, &quiet, 6, 2, 58);
+    assert_eq!((decision.desired, decision.rule), (6, Rule::Warmup), "{}", decision.message);
+    let decision = feed(&mut state, &settings, &quiet, 6, 60, 64);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
+}
+
+#[test]
+fn fewer_than_two_thirds_known_never_shrinks() {
+    let (mut state, settings) = (State::new(0, 6), settings());
+    feed(&mut state, &settings, &[known(1.0, 1); 6], 6, 2, 40);
+    let mut some = [UNKNOWN; 6];
+    some[..3].fill(known(1.0, 1));
+    let decision = feed(&mut state, &settings, &some, 6, 42, 600);
+    assert_eq!((decision.desired, decision.rule), (6, Rule::MetricsMissing), "{}", decision.message);
+    let decision = feed(&mut state, &settings, &[UNKNOWN; 6], 6, 602, 1_200);
+    assert_eq!((decision.desired, decision.rule, decision.quorum), (6, Rule::MetricsMissing, false));
+}
+
+#[test]
+fn what_is_known_still_grows_the_fleet() {
+    let (mut state, settings) = (State::new(0, 3), settings());
+    let decision = feed(&mut state, &settings, &[known(15_000.0, 1), UNKNOWN, UNKNOWN], 3, 2, 10);
+    assert_eq!(decision.desired, 5, "{}", decision.message);
+}
+
+#[test]
+fn a_burst_forbids_shrinking_for_a_stable_window() {
+    let (mut state, settings) = (State::new(0, 2), settings());
+    feed(&mut state, &settings, &[known(10.0, 1); 2], 2, 2, 100);
+    feed(&mut state, &settings, &[known(6_000.0, 1); 2], 2, 102, 106);
+    let decision = feed(&mut state, &settings, &[known(10.0, 1); 4], 4, 108, 150);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::BurstCooldown), "{}", decision.message);
+    let decision = feed(&mut state, &settings, &[known(10.0, 1); 4], 4, 152, 180);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
+}
+
+#[test]
+fn shrinking_waits_for_the_calm_that_was_asked_for() {
+    let settings = Settings { down: calm(300), ..settings() };
+    let mut state = State::new(0, 4);
+    feed(&mut state, &settings, &[known(2_700.0, 1); 4], 4, 2, 100);
+    let decision = feed(&mut state, &settings, &[known(10.0, 1); 4], 4, 102, 360);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::StabilizationWindow), "{}", decision.message);
+    let decision = feed(&mut state, &settings, &[known(10.0, 1); 4], 4, 362, 480);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
+}
+
+#[test]
+fn observe_says_what_it_would_do_and_off_follows_the_user() {
+    let observe = Settings { mode: AutoscalingMode::Observe, manual: Some(3), ..settings() };
+    let decision = feed(&mut State::new(0, 3), &observe, &[known(8_000.0, 1); 3], 3, 2, 10);
+    assert_eq!((decision.desired, decision.rule), (3, Rule::Observe));
+    assert!(decision.message.contains("would be 7"), "{}", decision.message);
+    let off = Settings { mode: AutoscalingMode::Off, manual: Some(7), ..settings() };
+    let decision = feed(&mut State::new(0, 3), &off, &[known(1.0, 1); 3], 3, 2, 4);
+    assert_eq!((decision.desired, decision.rule), (7, Rule::Manual));
+}
+
+#[test]
+fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
+    arbtest::arbtest(|u| {
+        let floor = u.int_in_range(0..=12)?;
+        let (min, max) = (u.int_in_range(1..=4)?, u.int_in_range(4..=12)?);
+        let settings = Settings { floor, min, max, ..settings() };
+        let mut current = u.int_in_range(1..=12)?;
+        let mut state = State::new(0, current);
+        let mut now = 0;
+        for _ in 0..u.int_in_range(1..=60)? {
+            now += u.int_in_range(0..=9_000u64)?;
+            let count = u.int_in_range(0..=14usize)?;
+            let mut nodes = Vec::with_capacity(count);
+            for _ in 0..count {
+                let load = u.int_in_range(0..=20_000u32)?;
+                nodes.push(NodeLoad {
+                    ready: u.ratio(4u8, 5u8)?,
+                    writes_per_second: u.ratio(3u8, 4u8)?.then_some(f64::from(load)),
+                    connections: u.ratio(3u8, 4u8)?.then_some(u64::from(load) / 10),
+                });
+            }
+            let decision = state.step(&settings, Inputs { now, current, nodes: &nodes });
+            let ready = nodes.iter().filter(|n| n.ready).count();
+            let fresh = nodes.iter().filter(|n| n.ready && n.writes_per_second.is_some()).count();
+            if fresh * 3 < ready * 2 || fresh == 0 {
+                assert!(
+                    decision.desired >= current,
+                    "{decision:?} with {fresh} of {ready} known, {current} now"
+                );
+            }
+            assert!(decision.desired <= max.max(current), "{decision:?}, max {max}, {current} now");
+            assert!(decision.desired >= min.min(current), "{decision:?}, min {min}, {current} now");
+            assert!(!decision.message.is_empty());
+            if u.ratio(1u8, 2u8)? {
+                current = decision.desired;
+            }
+        }
+        Ok(())
+    });
+}

@@ -1,0 +1,82 @@
+//! How many nodes a load needs.
+//!
+//! Everything follows from `writes/s = publishes/s x room size x active fraction`: the need for nodes is the largest of
+//! load over (capacity x target utilization), over writes/s and connections. `targetConnections` is a floor beneath it,
+//! at full capacity: the fleet can hold them, whether they are there or not.
+
+use crate::validate::ValidatedCluster;
+
+/// What the nodes of a cluster carry and how full they may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sizing {
+    /// Writes/s of one node at 100 %.
+    pub writes_per_second: f64,
+    /// Connections of one node at 100 %.
+    pub connections: f64,
+    /// Percent of both that the fleet is sized for.
+    pub target_percent: u32,
+}
+
+impl Sizing {
+    /// Reads it from a checked cluster.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "bounded by the schema far below 2^52")]
+    pub fn of(cluster: &ValidatedCluster) -> Self {
+        Self {
+            writes_per_second: cluster.capacity.writes_per_second as f64,
+            connections: cluster.capacity.connections as f64,
+            target_percent: cluster.scaling.target_utilization,
+        }
+    }
+
+    /// Writes/s that one node is to carry.
+    #[must_use]
+    pub fn target_writes(&self) -> f64 {
+        self.writes_per_second * f64::from(self.target_percent) / 100.0
+    }
+
+    /// Connections that one node is to hold.
+    #[must_use]
+    pub fn target_connections(&self) -> f64 {
+        self.connections * f64::from(self.target_percent) / 100.0
+    }
+
+    /// Percent of the capacity of `nodes` nodes that a load of `writes` is; at most 9,999.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "clamped")]
+    pub fn utilization_percent(&self, writes: f64, nodes: u32) -> i32 {
+        if nodes == 0 {
+            return 0;
+        }
+        (writes * 100.0 / (self.writes_per_second * f64::from(nodes))).round().clamp(0.0, 9_999.0) as i32
+    }
+}
+
+/// Nodes that hold `target_connections` at full capacity: the floor of the node count.
+#[must_use]
+pub fn floor(target_connections: u64, connections_per_node: u64) -> i32 {
+    i32::try_from(target_connections.div_ceil(connections_per_node.max(1))).unwrap_or(i32::MAX)
+}
+
+/// Whole nodes for a fractional need; at least 0.
+#[must_use]
+#[allow(clippy::cast_possible_truncation, reason = "clamped")]
+pub fn whole(need: f64) -> i32 {
+    // A need of 3.0000000001 is 3: it comes from a division, not from one write more.
+    (need - 1e-6).ceil().clamp(0.0, f64::from(i32::MAX)) as i32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Sizing, floor, whole};
+
+    #[test]
+    fn the_arithmetic_of_the_model() {
+        let sizing = Sizing { writes_per_second: 40_000.0, connections: 10_000.0, target_percent: 100 };
+        assert_eq!(whole(120_000.0 / sizing.target_writes()), 3, "2,000 publishes/s x 150 x 40 %");
+        assert_eq!(sizing.utilization_percent(60_000.0, 3), 50);
+        assert_eq!(floor(100_000, 10_000), 10);
+        assert_eq!(floor(100_001, 10_000), 11);
+        assert_eq!((whole(0.0), whole(2.000_000_000_1), whole(2.1)), (0, 2, 3));
+    }
+}

@@ -1,0 +1,229 @@
+//! The conditions of a ChannelCluster: the three of kstatus (Ready, Reconciling, Stalled) and one per thing that a person
+//! asks about. Messages carry no figures that change by the second, so that a condition changes only when it means
+//! something else.
+
+use crds::{AutoscalingMode, Operation, OperationStep};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::drain;
+use crate::status::{NodeSeen, Outcome, View};
+use crate::tuning;
+
+/// One condition before its times are known.
+struct Draft {
+    kind: &'static str,
+    status: &'static str,
+    reason: String,
+    message: String,
+}
+
+impl Draft {
+    fn new(
+        kind: &'static str,
+        status: &'static str,
+        reason: impl Into<String>,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { kind, status, reason: reason.into(), message: message.into() }
+    }
+}
+
+/// All conditions, in a fixed order. A transition time is kept while the status value stays.
+#[must_use]
+pub fn conditions(view: &View<'_>) -> Vec<Condition> {
+    let drafts = [
+        ready(view),
+        reconciling(view),
+        stalled(view),
+        available(view),
+        scaling_active(view),
+        scaling_limited(view),
+        metrics_fresh(view),
+        tuning_applied(view),
+        draining(view.operation),
+    ];
+    drafts.into_iter().map(|draft| dated(draft, view)).collect()
+}
+
+/// The condition of an object at first sight: without it kstatus takes an object without status for a finished one.
+#[must_use]
+pub fn first_sight(generation: i64, now: u64) -> Vec<Condition> {
+    vec![Condition {
+        type_: "Ready".to_owned(),
+        status: "Unknown".to_owned(),
+        reason: "FirstSight".to_owned(),
+        message: "seen, not looked at yet".to_owned(),
+        observed_generation: Some(generation),
+        last_transition_time: drain::time(now),
+    }]
+}
+
+fn dated(draft: Draft, view: &View<'_>) -> Condition {
+    let before = view.previous.conditions.iter().find(|c| c.type_ == draft.kind && c.status == draft.status);
+    Condition {
+        type_: draft.kind.to_owned(),
+        status: draft.status.to_owned(),
+        reason: draft.reason,
+        message: draft.message,
+        observed_generation: Some(view.generation),
+        last_transition_time: before
+            .map_or_else(|| drain::time(view.now), |c| c.last_transition_time.clone()),
+    }
+}
+
+fn blocked(view: &View<'_>) -> Option<(&'static str, String)> {
+    match view.outcome {
+        Outcome::Invalid(problems) => {
+            let reason = problems.first().map_or("InvalidSpec", |p| p.reason);
+            let all: Vec<_> = problems.iter().map(|p| p.message.as_str()).collect();
+            Some((reason, all.join("; ")))
+        }
+        Outcome::Conflict(message) => Some(("NameConflict", message.clone())),
+        Outcome::Applied | Outcome::Failed(_) => None,
+    }
+}
+
+fn ready(view: &View<'_>) -> Draft {
+    let ready = view.ready_nodes();
+    if let Some((reason, message)) = blocked(view) {
+        return Draft::new("Ready", "False", reason, message);
+    }
+    if let Outcome::Failed(message) = view.outcome
+        && view.previous.observed_generation != Some(view.generation)
+    {
+        return Draft::new("Ready", "False", "ApplyFailed", message.clone());
+    }
+    if ready < view.min {
+        let message = format!("{ready} of at least {} nodes are ready", view.min);
+        return Draft::new("Ready", "False", "NodesNotReady", message);
+    }
+    let cut_off = |node: &&NodeSeen| node.stats.as_ref().is_some_and(|s| s.bus_connected == Some(false));
+    if let Some(node) = view.nodes.iter().filter(|n| n.pod.ready).find(cut_off) {
+        let message = format!("{} has no connection to the backplane", node.pod.name);
+        return Draft::new("Ready", "False", "BackplaneDisconnected", message);
+    }
+    Draft::new("Ready", "True", "Serving", "the nodes serve and hear each other")
+}
+
+fn reconciling(view: &View<'_>) -> Draft {
+    if blocked(view).is_some() {
+        return Draft::new("Reconciling", "False", "Stalled", "the Stalled condition says why");
+    }
+    if let Outcome::Failed(message) = view.outcome {
+        return Draft::new("Reconciling", "True", "Retrying", message.clone());
+    }
+    if !view.settled {
+        return Draft::new("Reconciling", "True", "RollingOut", "the node Deployment is rolling out");
+    }
+    if view.ready_nodes() < view.min {
+        return Draft::new("Reconciling", "True", "NodesStarting", "nodes are starting");
+    }
+    Draft::new("Reconciling", "False", "Settled", "everything is as the spec says")
+}
+
+fn stalled(view: &View<'_>) -> Draft {
+    match blocked(view) {
+        Some((reason, message)) => Draft::new("Stalled", "True", reason, message),
+        None => Draft::new("Stalled", "False", "NoProblem", ""),
+    }
+}
+
+fn available(view: &View<'_>) -> Draft {
+    if view.ready_nodes() > 0 {
+        Draft::new("Available", "True", "NodesServing", "clients can connect")
+    } else {
+        Draft::new("Available", "False", "NoNodes", "no node is ready")
+    }
+}
+
+fn scaling_active(view: &View<'_>) -> Draft {
+    if view.paused {
+        return Draft::new("ScalingActive", "False", "Paused", "spec.paused is set");
+    }
+    match view.mode {
+        AutoscalingMode::Off => {
+            Draft::new("ScalingActive", "False", "Off", "nodes.replicas decides the node count")
+        }
+        AutoscalingMode::Observe => {
+            Draft::new("ScalingActive", "False", "Observing", "decisions are shown and not acted on")
+        }
+        AutoscalingMode::Auto if blocked(view).is_some() => {
+            Draft::new("ScalingActive", "False", "Stalled", "the Stalled condition says why")
+        }
+        AutoscalingMode::Auto => match view.decision {
+            Some(decision) if !decision.quorum => {
+                Draft::new("ScalingActive", "False", "MetricsMissing", "not shrinking on what is not known")
+            }
+            _ => Draft::new("ScalingActive", "True", "Deciding", "the node count follows the load"),
+        },
+    }
+}
+
+fn scaling_limited(view: &View<'_>) -> Draft {
+    match view.decision.and_then(|d| d.limited) {
+        Some(rule) => {
+            let message = match rule {
+                crate::autoscale::Rule::MaxNodes => "the load wants more nodes than nodes.max",
+                crate::autoscale::Rule::MinNodes => "the load wants fewer nodes than nodes.min",
+                _ => "the load wants fewer nodes than targetConnections needs",
+            };
+            Draft::new("ScalingLimited", "True", rule.as_str(), message)
+        }
+        None => Draft::new("ScalingLimited", "False", "WithinBounds", ""),
+    }
+}
+
+fn metrics_fresh(view: &View<'_>) -> Draft {
+    let ready = view.ready_nodes();
+    let fresh = view.nodes.iter().filter(|n| n.pod.ready && n.stats.is_some()).count();
+    if ready == 0 {
+        return Draft::new("MetricsFresh", "Unknown", "NoNodes", "no node is ready");
+    }
+    let missing = usize::try_from(ready).unwrap_or_default().saturating_sub(fresh);
+    if missing == 0 {
+        return Draft::new("MetricsFresh", "True", "AllNodes", "every ready node answers");
+    }
+    let message = format!("{missing} of {ready} ready nodes do not answer the operator");
+    Draft::new("MetricsFresh", "False", "MetricsMissing", message)
+}
+
+fn tuning_applied(view: &View<'_>) -> Draft {
+    let mut known = false;
+    for node in view.nodes {
+        let Some(stats) = &node.stats else { continue };
+        known = true;
+        let soft = stats.gauges.nofile.soft;
+        if let Some(asked) = view.nofile
+            && soft < asked
+        {
+            let message = format!(
+                "{}: asked {asked} open files, got {soft}; the container runtime's limit on that machine decides",
+                node.pod.name
+            );
+            return Draft::new("TuningApplied", "False", "NofileTooLow", message);
+        }
+        if let Some((name, difference)) =
+            tuning::differences(view.sysctls, &stats.gauges.sysctls).first_key_value()
+        {
+            let message = format!("{}: {name}: {difference}", node.pod.name);
+            return Draft::new("TuningApplied", "False", "SysctlDiffers", message);
+        }
+    }
+    if known {
+        Draft::new("TuningApplied", "True", "AsAsked", "every node reads back what was asked for")
+    } else {
+        Draft::new("TuningApplied", "Unknown", "NoFigures", "no node has answered yet")
+    }
+}
+
+fn draining(operation: Option<&Operation>) -> Draft {
+    let Some(operation) = operation else {
+        return Draft::new("Draining", "False", "NoDrain", "");
+    };
+    let (reason, doing) = match operation.step {
+        OperationStep::Unready => ("Unready", "is being taken out of the Service"),
+        OperationStep::Closing => ("Closing", "closes its connections"),
+        OperationStep::Removing => ("Removing", "is drained and being removed"),
+    };
+    Draft::new("Draining", "True", reason, format!("{} {doing}", operation.pod))
+}

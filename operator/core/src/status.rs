@@ -1,0 +1,244 @@
+//! The status of a ChannelCluster from what was observed and decided, and whether it is worth writing.
+
+use std::collections::BTreeMap;
+
+use crds::{
+    AutoscalingMode, ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, Operation,
+    ScalingDecision, Totals,
+};
+use node_core::admin::{Phase, Stats};
+
+use crate::autoscale::Decision;
+use crate::capacity::Sizing;
+use crate::conditions::conditions;
+use crate::drain::{self, PodView};
+use crate::samples::Rates;
+use crate::tuning;
+use crate::validate::Problem;
+
+/// Figures alone are written at most so often, in milliseconds.
+pub const FIGURES_MILLIS: u64 = 15_000;
+
+/// How the last reconcile ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Everything is applied.
+    Applied,
+    /// The spec cannot work.
+    Invalid(Vec<Problem>),
+    /// An object of the name that we need belongs to somebody else.
+    Conflict(String),
+    /// The API server refused or did not answer; it is tried again.
+    Failed(String),
+}
+
+/// A node as it is seen.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSeen {
+    /// Its pod.
+    pub pod: PodView,
+    /// What it last said, if that is fresh.
+    pub stats: Option<Stats>,
+    /// Its rates, if known.
+    pub rates: Option<Rates>,
+}
+
+/// Everything that the status is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// Milliseconds since 1970.
+    pub now: u64,
+    /// The status written last.
+    pub previous: &'a ChannelClusterStatus,
+    /// Generation of the spec.
+    pub generation: i64,
+    /// How the last reconcile of that generation ended.
+    pub outcome: &'a Outcome,
+    /// `spec.paused`.
+    pub paused: bool,
+    /// `spec.autoscaling.mode`.
+    pub mode: AutoscalingMode,
+    /// `spec.nodes.min`, or what the user asked for where that counts.
+    pub min: i32,
+    /// What a node carries.
+    pub sizing: Sizing,
+    /// Sysctls asked for.
+    pub sysctls: &'a BTreeMap<String, String>,
+    /// Open files asked for.
+    pub nofile: Option<u64>,
+    /// The nodes, terminating ones included.
+    pub nodes: &'a [NodeSeen],
+    /// Whether the Deployment is not rolling out.
+    pub settled: bool,
+    /// Label selector of the node pods.
+    pub selector: &'a str,
+    /// Image of the node Deployment.
+    pub node_image: Option<&'a str>,
+    /// Nodes that are there to stay.
+    pub current: i32,
+    /// The decision of this tick.
+    pub decision: Option<&'a Decision>,
+    /// The scale-in under way.
+    pub operation: Option<&'a Operation>,
+}
+
+impl View<'_> {
+    /// Ready nodes.
+    #[must_use]
+    pub fn ready_nodes(&self) -> i32 {
+        count(self.nodes.iter().filter(|n| n.pod.ready && !n.pod.terminating).count())
+    }
+}
+
+/// The whole status.
+#[must_use]
+pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
+    let conditions = conditions(view);
+    let observed = match view.outcome {
+        Outcome::Failed(_) => view.previous.observed_generation,
+        Outcome::Applied | Outcome::Invalid(_) | Outcome::Conflict(_) => Some(view.generation),
+    };
+    let reason = reason(view, &conditions);
+    ChannelClusterStatus {
+        observed_generation: observed,
+        reason: Some(reason),
+        conditions,
+        replicas: Some(count(view.nodes.iter().filter(|n| !n.pod.terminating).count())),
+        ready_replicas: Some(view.ready_nodes()),
+        desired_replicas: view.decision.map(|d| d.desired).or(view.previous.desired_replicas),
+        draining: Some(i32::from(view.operation.is_some())),
+        selector: Some(view.selector.to_owned()),
+        node_image: view.node_image.map(str::to_owned),
+        totals: Some(totals(view)),
+        nodes: nodes(view),
+        decisions: decisions(view),
+        operation: view.operation.cloned(),
+    }
+}
+
+/// Whether `next` says something that `last` does not, besides figures.
+#[must_use]
+pub fn differs_materially(last: &ChannelClusterStatus, next: &ChannelClusterStatus) -> bool {
+    let strip = |status: &ChannelClusterStatus| {
+        let mut status = status.clone();
+        status.totals = None;
+        for node in &mut status.nodes {
+            let NodeStatus {
+                name: _,
+                phase: _,
+                connections,
+                rooms,
+                writes_per_second,
+                utilization_percent,
+                nofile: _,
+                sysctls: _,
+            } = node;
+            (*connections, *rooms, *writes_per_second, *utilization_percent) = (0, 0, 0, 0);
+        }
+        status.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(operation) = &mut status.operation {
+            operation.connections = 0;
+        }
+        status
+    };
+    strip(last) != strip(next)
+}
+
+fn reason(
+    view: &View<'_>,
+    conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+) -> String {
+    if let Some(ready) = conditions.iter().find(|c| c.type_ == "Ready" && c.status != "True") {
+        return ready.reason.clone();
+    }
+    if view.paused {
+        return "Paused".to_owned();
+    }
+    if let Some(operation) = view.operation {
+        return format!("Draining {}", operation.pod);
+    }
+    view.decision.map_or_else(|| "Starting".to_owned(), |d| d.rule.as_str().to_owned())
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "rounded figures for people")]
+fn totals(view: &View<'_>) -> Totals {
+    let stats = || view.nodes.iter().filter_map(|n| n.stats.as_ref());
+    let rates = || view.nodes.iter().filter_map(|n| n.rates);
+    let writes: f64 = rates().map(|r| r.writes).sum();
+    let serving = u32::try_from(view.ready_nodes()).unwrap_or_default();
+    Totals {
+        connections: signed(stats().map(|s| s.gauges.connections).sum()),
+        rooms: signed(stats().map(|s| s.gauges.rooms).sum()),
+        writes_per_second: writes.round() as i64,
+        publishes_per_second: rates().map(|r| r.publishes).sum::<f64>().round() as i64,
+        utilization_percent: view.sizing.utilization_percent(writes, serving),
+    }
+}
+
+fn nodes(view: &View<'_>) -> Vec<NodeStatus> {
+    let mut nodes: Vec<_> = view.nodes.iter().map(|node| node_status(node, view)).collect();
+    if nodes.len() > MAX_STATUS_NODES {
+        nodes.sort_by_key(|n| std::cmp::Reverse((n.writes_per_second, n.connections)));
+        nodes.truncate(MAX_STATUS_NODES);
+    }
+    nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    nodes
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "rounded figures for people")]
+fn node_status(node: &NodeSeen, view: &View<'_>) -> NodeStatus {
+    let draining = view.operation.is_some_and(|op| op.pod_uid == node.pod.uid);
+    let phase = match &node.stats {
+        _ if node.pod.terminating => "Terminating",
+        _ if draining => "Draining",
+        _ if node.pod.pending => "Pending",
+        None => "Unknown",
+        Some(stats) if matches!(stats.phase, Phase::Unready | Phase::Closing | Phase::Closed) => "Draining",
+        Some(_) if node.pod.ready => "Serving",
+        Some(_) => "Pending",
+    };
+    let stats = node.stats.as_ref();
+    let gauges = stats.map(|s| &s.gauges);
+    NodeStatus {
+        name: node.pod.name.clone(),
+        phase: phase.to_owned(),
+        connections: gauges.map_or(0, |g| signed(g.connections)),
+        rooms: gauges.map_or(0, |g| signed(g.rooms)),
+        writes_per_second: node.rates.map_or(0, |r| r.writes.round() as i64),
+        utilization_percent: gauges.map_or(0, |g| (g.utilization * 100.0).round() as i32),
+        nofile: gauges.map(|g| signed(g.nofile.soft)),
+        sysctls: gauges.map(|g| tuning::differences(view.sysctls, &g.sysctls)).unwrap_or_default(),
+    }
+}
+
+/// The decisions with this tick's in front, if it says another count than the last one.
+fn decisions(view: &View<'_>) -> Vec<ScalingDecision> {
+    let mut decisions = view.previous.decisions.clone();
+    let Some(decision) = view.decision else { return decisions };
+    let before = decisions.first().map_or(view.current, |d| d.to);
+    if decision.desired != before || (decisions.is_empty() && decision.desired != view.current) {
+        decisions.insert(
+            0,
+            ScalingDecision {
+                time: drain::time(view.now),
+                from: view.current,
+                to: decision.desired,
+                rule: decision.rule.as_str().to_owned(),
+                message: decision.message.clone(),
+            },
+        );
+        decisions.truncate(MAX_STATUS_DECISIONS);
+    }
+    decisions
+}
+
+fn count(number: usize) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;
