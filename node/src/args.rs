@@ -56,7 +56,7 @@ pub struct Args {
     pub log_format: Option<LogFormat>,
 
     /// What is logged, as a tracing filter.
-    #[arg(long, value_name = "FILTER", env = "CHANNEL_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "CHANNEL_LOG", default_value = "info,async_nats=off")]
     pub log: String,
 }
 

@@ -11,6 +11,7 @@ pub mod drain;
 pub mod life;
 pub mod mailbox;
 pub mod metrics;
+pub mod pulse;
 pub mod secrets;
 pub mod stats;
 pub mod sysinfo;

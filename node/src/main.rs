@@ -1,14 +1,24 @@
 //! `channel-node`: the life of the process, from its arguments to its exit.
 
-use std::{net::TcpListener, path::Path, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    io::IsTerminal,
+    net::TcpListener,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use anyhow::{Context, anyhow};
 use node::{
     admin,
     app::{App, BUILD},
     args::{Answer, Args, EXIT_USAGE, LogFormat},
+    bus::{Bus, Credentials, Identity, fleet::Fleet},
     config, dashboard, life,
     life::Signals,
+    mailbox::{BusReceiver, bus_queue},
+    pulse,
     secrets::SecretFile,
     sysinfo,
     threads::{ShardSettings, start_shards},
@@ -76,7 +86,10 @@ fn configuration(args: &Args) -> Result<NodeConfig, String> {
 fn log_to_stderr(args: &Args) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .map_err(|error| format!("--log: {error}; write a level or target=level, like info,node=debug"))?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     match args.log_format.unwrap_or(if args.dev { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
@@ -94,9 +107,10 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
     token.as_ref().map(SecretFile::read).transpose()?;
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
-    let (control, admin_runtime) = (runtime()?, runtime()?);
+    let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
     let config = Arc::new(config);
-    let shards = start_shards(&settings(args)?, &config, None)
+    let (to_bus, from_shards) = bus_queue();
+    let shards = start_shards(&settings(args)?, &config, config.bus.as_ref().map(|_| &to_bus))
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen_addr()))?;
     let app = Arc::new(App {
         boot_id: rand::random(),
@@ -105,11 +119,13 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
         config: Arc::clone(&config).into(),
         shards: shards.handles().to_vec(),
         drain: Default::default(),
-        bus: None,
+        bus: config.bus.as_ref().map(|_| Arc::default()),
         token,
         reloads: Default::default(),
         reload_failures: Default::default(),
     });
+    let fleet = Arc::default();
+    let bus = start_bus(args, bus_runtime, &config, &app, from_shards, &fleet)?;
     let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;
     tracing::info!(listen = %shards.local_addr(), admin = %admin_address, shards = app.shards.len(), ?limits, "serving");
     if args.dev {
@@ -117,6 +133,7 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
     }
 
     control.block_on(async {
+        tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
         let mut signals = Signals::new().context("cannot take over SIGTERM and SIGINT")?;
         life::serve(&app, args.config.clone().map(config::Watch::new), &mut signals).await;
         life::leave(&app, &mut signals).await;
@@ -124,6 +141,8 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
         anyhow::Ok(())
     })?;
     shards.join();
+    // After the shards, so that what they published last still goes out.
+    bus.into_iter().for_each(Bus::stop);
     tracing::info!("ended");
     Ok(())
 }
@@ -142,6 +161,22 @@ fn settings(args: &Args) -> anyhow::Result<ShardSettings> {
         version: BUILD,
         chat_page: dashboard::PAGE,
     })
+}
+
+fn start_bus(
+    args: &Args,
+    runtime: Runtime,
+    config: &NodeConfig,
+    app: &App,
+    commands: BusReceiver,
+    fleet: &Arc<Mutex<Fleet>>,
+) -> anyhow::Result<Option<Bus>> {
+    let (Some(asked), Some(state)) = (&config.bus, &app.bus) else { return Ok(None) };
+    let credentials = Credentials::new(asked, args.secrets.as_deref(), &args.nats_credentials);
+    let identity = Identity { node_name: args.node_name.clone(), boot_id: app.boot_id };
+    let shared = (Arc::clone(state), Arc::clone(fleet));
+    Bus::start(runtime, config, credentials, identity, commands, app.shards.clone(), shared)
+        .context("cannot start the bus thread")
 }
 
 fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<std::net::SocketAddr> {

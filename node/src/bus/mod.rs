@@ -4,7 +4,33 @@
 //! runtime; shards reach it through one bounded queue and are reached through their mailboxes. Without a configured bus
 //! none of this runs: the node is complete alone.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+};
+
+use node_core::config::{Bus as BusConfig, NodeConfig};
+use tokio::{
+    runtime::Runtime,
+    sync::{mpsc, oneshot},
+};
+
+use crate::{
+    mailbox::{BusReceiver, ShardHandle},
+    secrets::{SecretError, SecretFile},
+};
+
+pub mod fleet;
+mod nats;
+pub mod topics;
+
+/// Figures that wait for the bus; one arrives each second.
+const FIGURES_QUEUE: usize = 2;
 
 /// What the bus does, for metrics, readiness and the operator.
 #[derive(Debug, Default)]
@@ -47,5 +73,116 @@ impl BusState {
             self.connects.fetch_add(1, Relaxed);
         }
         self.connected.store(connected, Relaxed);
+    }
+}
+
+/// How the node logs in to NATS.
+#[derive(Debug, Clone)]
+pub enum Credentials {
+    /// It does not.
+    None,
+    /// A user of the configuration, with the password in a file.
+    Password {
+        /// The user.
+        user: String,
+        /// The password.
+        password: SecretFile,
+    },
+    /// Both in files: the credentials of a NATS that is not ours.
+    Files {
+        /// The user.
+        user: SecretFile,
+        /// The password.
+        password: SecretFile,
+    },
+}
+
+impl Credentials {
+    /// The user's own credentials when that directory is mounted, else the configured user with the node's secret.
+    pub fn new(config: &BusConfig, secrets: Option<&Path>, own: &Path) -> Self {
+        let BusConfig::Nats(nats) = config;
+        match (&nats.user, secrets) {
+            _ if own.join("username").exists() => Credentials::Files {
+                user: SecretFile::new(own, "username"),
+                password: SecretFile::new(own, "password"),
+            },
+            (Some(user), Some(dir)) => {
+                Credentials::Password { user: user.clone(), password: SecretFile::new(dir, "nats-password") }
+            }
+            _ => Credentials::None,
+        }
+    }
+
+    fn read(&self) -> Result<(String, String), SecretError> {
+        match self {
+            Credentials::None => Ok(Default::default()),
+            Credentials::Password { user, password } => Ok((user.clone(), password.read()?)),
+            Credentials::Files { user, password } => Ok((user.read()?, password.read()?)),
+        }
+    }
+}
+
+/// Who this node is, for the bus.
+#[derive(Debug)]
+pub struct Identity {
+    /// Name of the node.
+    pub node_name: String,
+    /// Random per process start.
+    pub boot_id: u128,
+}
+
+/// The running bus.
+#[derive(Debug)]
+pub struct Bus {
+    figures: mpsc::Sender<fleet::Figures>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Bus {
+    /// Starts the bus that `config` asks for on its own thread. It connects in the background, for ever.
+    ///
+    /// # Errors
+    /// When the thread cannot be made.
+    pub fn start(
+        runtime: Runtime,
+        config: &NodeConfig,
+        credentials: Credentials,
+        identity: Identity,
+        commands: BusReceiver,
+        shards: Vec<ShardHandle>,
+        shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>),
+    ) -> io::Result<Option<Self>> {
+        let Some(BusConfig::Nats(nats)) = config.bus.clone() else { return Ok(None) };
+        let link = nats::Link {
+            cluster: config.cluster.clone(),
+            nats,
+            credentials,
+            node_name: identity.node_name,
+            boot_id: identity.boot_id,
+            shards,
+            state: shared.0,
+            fleet: shared.1,
+        };
+        let (figures, figures_out) = mpsc::channel(FIGURES_QUEUE);
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::Builder::new()
+            .name("bus".to_owned())
+            .spawn(move || runtime.block_on(nats::run(link, commands, figures_out, stopped)))?;
+        Ok(Some(Bus { figures, stop, thread }))
+    }
+
+    /// Where this node's figures for the others go.
+    pub fn figures(&self) -> mpsc::Sender<fleet::Figures> {
+        self.figures.clone()
+    }
+
+    /// Hands over what is queued and ends. Blocks for a second at most when NATS does not answer.
+    pub fn stop(self) {
+        // Already ended is as good.
+        self.stop.send(()).ok();
+        if self.thread.join().is_err() {
+            tracing::error!("the bus thread panicked");
+        }
     }
 }

@@ -1,0 +1,206 @@
+//! Which topics this node wants from the bus, for which shards, and how far it has counted in each.
+//!
+//! Pure: the client around it subscribes and unsubscribes. A topic whose last member leaves is kept for a while, because
+//! a reconnecting client is back in seconds and the server's interest graph is spared the flapping.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::mailbox::Topic;
+
+/// How long a topic without members stays subscribed.
+pub const LINGER: Duration = Duration::from_secs(5);
+
+/// The shards that want a topic, one bit each; shared with the task that receives it.
+pub type Wanted = Arc<AtomicU64>;
+
+#[derive(Debug)]
+struct Entry<S> {
+    wanted: Wanted,
+    sequence: u64,
+    /// When the last member left; none while there are members.
+    idle_since: Option<Instant>,
+    subscription: Option<S>,
+}
+
+/// The table. `S` is a subscription: dropping it ends it.
+#[derive(Debug)]
+pub struct Topics<S> {
+    entries: HashMap<Topic, Entry<S>>,
+    /// Topics by the time their last member left; an entry counts only if the topic says the same time.
+    leaving: VecDeque<(Instant, Topic)>,
+}
+
+impl<S> Default for Topics<S> {
+    fn default() -> Self {
+        Topics { entries: HashMap::new(), leaving: VecDeque::new() }
+    }
+}
+
+impl<S> Topics<S> {
+    /// A shard has members of a topic.
+    pub fn join(&mut self, topic: &Topic, shard: u8) {
+        let entry = self.entry(topic);
+        entry.wanted.fetch_or(bit(shard), Relaxed);
+        entry.idle_since = None;
+    }
+
+    /// A shard has no members of a topic any more.
+    pub fn leave(&mut self, topic: &Topic, shard: u8, now: Instant) {
+        let Some(entry) = self.entries.get_mut(topic) else { return };
+        let before = entry.wanted.fetch_and(!bit(shard), Relaxed);
+        if before == bit(shard) {
+            entry.idle_since = Some(now);
+            self.leaving.push_back((now, Arc::clone(topic)));
+        }
+    }
+
+    /// The sequence of the next message about a topic. A topic that nobody here has joined (a publish queued before the
+    /// leave) counts and expires like one that was just left.
+    pub fn next_sequence(&mut self, topic: &Topic, now: Instant) -> u64 {
+        if !self.entries.contains_key(topic) {
+            self.entry(topic).idle_since = Some(now);
+            self.leaving.push_back((now, Arc::clone(topic)));
+        }
+        let entry = self.entry(topic);
+        entry.sequence += 1;
+        entry.sequence
+    }
+
+    /// Topics with members but without a subscription.
+    pub fn missing(&self) -> Vec<(Topic, Wanted)> {
+        let missing = self.entries.iter().filter(|(_, e)| e.subscription.is_none() && e.idle_since.is_none());
+        missing.map(|(topic, entry)| (Arc::clone(topic), Arc::clone(&entry.wanted))).collect()
+    }
+
+    /// The shards that want a topic, when it has no subscription yet.
+    pub fn unsubscribed(&self, topic: &Topic) -> Option<Wanted> {
+        let entry = self.entries.get(topic)?;
+        entry.subscription.is_none().then(|| Arc::clone(&entry.wanted))
+    }
+
+    /// Keeps a subscription until the topic expires.
+    pub fn subscribed(&mut self, topic: &Topic, subscription: S) {
+        self.entry(topic).subscription = Some(subscription);
+    }
+
+    /// Drops the topics that were left long enough ago.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some((since, topic)) = self.leaving.front() {
+            if now.saturating_duration_since(*since) < LINGER {
+                return;
+            }
+            if self.entries.get(topic).is_some_and(|entry| entry.idle_since == Some(*since)) {
+                self.entries.remove(topic);
+            }
+            self.leaving.pop_front();
+        }
+    }
+
+    /// Topics known.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether no topic is known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    fn entry(&mut self, topic: &Topic) -> &mut Entry<S> {
+        self.entries.entry(Arc::clone(topic)).or_insert_with(|| Entry {
+            wanted: Wanted::default(),
+            sequence: 0,
+            idle_since: None,
+            subscription: None,
+        })
+    }
+}
+
+fn bit(shard: u8) -> u64 {
+    1u64.checked_shl(shard.into()).unwrap_or(0)
+}
+
+/// The indices of the shards in a set.
+pub fn shards(mut set: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let index = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (index < u64::BITS).then_some(index as usize)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic() -> Topic {
+        Arc::from("room:1")
+    }
+
+    #[test]
+    fn a_topic_is_wanted_until_the_last_shard_left_and_a_while_longer() {
+        let mut topics = Topics::default();
+        let start = Instant::now();
+        topics.join(&topic(), 0);
+        topics.join(&topic(), 63);
+        assert_eq!(shards(topics.unsubscribed(&topic()).unwrap().load(Relaxed)).collect::<Vec<_>>(), [0, 63]);
+        topics.subscribed(&topic(), ());
+        assert!(topics.unsubscribed(&topic()).is_none() && topics.missing().is_empty());
+        topics.leave(&topic(), 0, start);
+        topics.expire(start + 2 * LINGER);
+        assert_eq!(topics.len(), 1);
+        topics.leave(&topic(), 63, start + LINGER);
+        topics.expire(start + LINGER);
+        assert_eq!(topics.len(), 1);
+        topics.expire(start + 2 * LINGER);
+        assert!(topics.is_empty());
+    }
+
+    #[test]
+    fn coming_back_in_time_keeps_the_subscription_and_the_count() {
+        let mut topics = Topics::default();
+        let start = Instant::now();
+        topics.join(&topic(), 1);
+        topics.subscribed(&topic(), ());
+        assert_eq!([1, 2], [(); 2].map(|()| topics.next_sequence(&topic(), start)));
+        topics.leave(&topic(), 1, start);
+        topics.join(&topic(), 1);
+        topics.leave(&topic(), 1, start + LINGER / 2);
+        topics.expire(start + LINGER);
+        assert_eq!(topics.len(), 1, "the later leave counts");
+        topics.join(&topic(), 1);
+        topics.expire(start + 3 * LINGER);
+        assert!(topics.unsubscribed(&topic()).is_none());
+        assert_eq!(topics.next_sequence(&topic(), start), 3);
+    }
+
+    #[test]
+    fn what_was_never_joined_expires_too_and_is_never_subscribed() {
+        let mut topics = Topics::<()>::default();
+        let start = Instant::now();
+        topics.leave(&topic(), 3, start);
+        assert!(topics.is_empty());
+        assert_eq!(topics.next_sequence(&topic(), start), 1);
+        assert!(topics.missing().is_empty());
+        topics.expire(start + LINGER);
+        assert!(topics.is_empty());
+    }
+
+    #[test]
+    fn a_second_leave_of_a_shard_changes_nothing() {
+        let mut topics = Topics::<()>::default();
+        let start = Instant::now();
+        topics.join(&topic(), 0);
+        topics.leave(&topic(), 0, start);
+        topics.leave(&topic(), 0, start + LINGER);
+        topics.expire(start + LINGER);
+        assert!(topics.is_empty());
+    }
+}

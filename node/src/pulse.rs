@@ -1,0 +1,65 @@
+//! Once a second: this node's figures to the others, and the fleet's sums to the members of `$cluster`.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    app::App,
+    bus::fleet::{Figures, Fleet, Rate},
+    mailbox::ToShard,
+};
+
+/// Version of [`Figures`].
+const VERSION: u32 = 1;
+/// The rhythm.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Beats until the task is dropped. `bus` is where the figures for other nodes go.
+pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sender<Figures>>) {
+    let mut tick = interval(SECOND);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.tick().await;
+    let mut rate = Rate::new(Instant::now(), app.counters().writes);
+    loop {
+        tick.tick().await;
+        let now = Instant::now();
+        let own = figures(&app, &mut rate, now);
+        if let Some(bus) = &bus {
+            // A full queue means that the bus is stuck; the next second brings new figures.
+            bus.try_send(own.clone()).ok();
+        }
+        let sum = {
+            let mut fleet = fleet.lock().unwrap_or_else(PoisonError::into_inner);
+            fleet.observe(own, now);
+            fleet.sum(now)
+        };
+        if app.config.load().chat_page
+            && let Ok(json) = serde_json::to_vec(&sum)
+        {
+            let json = Bytes::from(json);
+            app.tell_shards(|| ToShard::ClusterStats(json.clone()));
+        }
+    }
+}
+
+fn figures(app: &App, rate: &mut Rate, now: Instant) -> Figures {
+    let sum = app.counters();
+    Figures {
+        version: VERSION,
+        boot_id: format!("{:032x}", app.boot_id),
+        node: app.node_name.clone(),
+        phase: app.phase(),
+        connections: sum.connections,
+        rooms: sum.rooms,
+        writes_per_second: rate.per_second(now, sum.writes),
+        utilization: app.utilization(),
+    }
+}
