@@ -47,7 +47,6 @@ use crate::{rules, schema};
 #[x_kube(validation = rules::BACKPLANE_REQUIRED)]
 #[x_kube(validation = rules::TARGET_REACHABLE)]
 #[x_kube(validation = rules::REPLICAS_MODE)]
-#[x_kube(validation = rules::DRAIN_PACE)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelClusterSpec {
     /// Connections that the fleet must be able to hold.
@@ -94,4 +93,21 @@ pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
         versions.iter_mut().for_each(schema::finish);
     }
     serde_json::from_value(value)
+}
+
+/// Helm's word for an object that uninstalling the chart leaves: deleting the CRD would delete every fleet.
+const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
+
+/// [`crd`] as the YAML file that the chart ships.
+///
+/// # Errors
+/// As [`crd`], or when it cannot be written as YAML.
+pub fn crd_yaml() -> Result<String, Box<dyn std::error::Error>> {
+    let mut crd = crd()?;
+    let (key, value) = KEEP;
+    crd.metadata.annotations.get_or_insert_default().insert(key.to_owned(), value.to_owned());
+    Ok(format!(
+        "# Made from the types in crds/ by `cargo run -p crds --bin crdgen`.\n{}",
+        serde_saphyr::to_string(&crd)?
+    ))
 }

@@ -13,7 +13,7 @@ mod schema;
 mod spec;
 mod status;
 
-pub use cluster::{ChannelCluster, ChannelClusterSpec, crd};
+pub use cluster::{ChannelCluster, ChannelClusterSpec, crd, crd_yaml};
 pub use quantity::{Duration, DurationError};
 pub use spec::*;
 pub use status::*;

@@ -89,10 +89,6 @@ pub(crate) const DRAIN_GRACE: Rule = (
     "duration(self.delay) + duration(self.deadline) + duration('30s') <= duration('1h')",
     "drain.delay + drain.deadline + 30s is the pods' termination grace period and must be at most 1h: lower drain.deadline",
 );
-pub(crate) const DRAIN_PACE: Rule = (
-    "self.nodes.capacity.connections / self.drain.connectionsPerSecond <= duration(self.drain.deadline).getSeconds()",
-    "a full node cannot be emptied in time: nodes.capacity.connections / drain.connectionsPerSecond is more than drain.deadline; raise drain.connectionsPerSecond or drain.deadline",
-);
 
 pub(crate) const SYSCTL_SAFE: Rule = (
     "self.profile != 'Safe' || self.sysctls.all(k, k in ['kernel.shm_rmid_forced', 'net.ipv4.ip_local_port_range', \

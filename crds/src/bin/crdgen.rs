@@ -1,6 +1,6 @@
-//! Prints the CustomResourceDefinition as YAML.
+//! Prints the CustomResourceDefinition as YAML, as it stands in the chart.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    print!("{}", serde_saphyr::to_string(&crds::crd()?)?);
+    print!("{}", crds::crd_yaml()?);
     Ok(())
 }
