@@ -1,5 +1,7 @@
 //! The CRD that the chart ships is the one that the types say, and small enough for every way to apply it.
 
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
 use serde_json::Value;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/channelcluster/files/crd.yaml");

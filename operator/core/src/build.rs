@@ -106,3 +106,6 @@ pub fn owner(cluster: &ValidatedCluster) -> OwnerReference {
         block_owner_deletion: Some(true),
     }
 }
+
+#[cfg(test)]
+mod tests;

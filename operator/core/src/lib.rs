@@ -2,6 +2,15 @@
 //! No runtime, socket, clock or Kubernetes client: observations and time come in as arguments.
 
 pub mod build;
+#[cfg(test)]
+pub(crate) mod fixtures;
 pub mod names;
 pub mod tuning;
 pub mod validate;
+
+pub mod autoscale;
+pub mod capacity;
+pub mod conditions;
+pub mod drain;
+pub mod samples;
+pub mod status;

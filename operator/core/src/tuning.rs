@@ -85,12 +85,6 @@ pub fn safe_profile(minor: u32) -> BTreeMap<String, String> {
         .collect()
 }
 
-/// A sysctl's name with dots, as `/proc/sys` files and pods both understand it; manifests may use slashes.
-#[must_use]
-pub fn dotted(name: &str) -> String {
-    name.replace('/', ".")
-}
-
 /// What differs between the sysctls that were asked for and those a node reads from `/proc/sys`, as
 /// `asked X, got Y` by name. A sysctl that the node could not read is reported as `got nothing`.
 #[must_use]

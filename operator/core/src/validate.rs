@@ -5,6 +5,8 @@
 //! other objects.
 
 mod render;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -127,10 +129,12 @@ pub fn validate(
 }
 
 fn check_name(name: &str, problems: &mut Vec<Problem>) {
-    if name.len() > MAX_NAME || name.contains('.') {
+    let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_lowercase());
+    if name.len() > MAX_NAME || !letters || !first {
         problems.push(Problem::new(
             "InvalidName",
-            format!("metadata.name {name:?} cannot name Services: use at most {MAX_NAME} of a-z, 0-9 and -"),
+            format!("metadata.name {name:?} cannot name Services: use at most {MAX_NAME} of a-z, 0-9 and -, beginning with a letter"),
         ));
     }
 }
@@ -299,8 +303,7 @@ fn sysctls(spec: &ChannelClusterSpec, minor: u32, problems: &mut Vec<Problem>) -
         TuningProfile::None => BTreeMap::new(),
     };
     for (name, value) in &spec.tuning.sysctls {
-        let name = tuning::dotted(name);
-        match (tuning::standing(&name, minor), spec.tuning.profile) {
+        match (tuning::standing(name, minor), spec.tuning.profile) {
             (Standing::Safe, _) | (Standing::Unsafe | Standing::SafeSince(_), TuningProfile::None) => {}
             (Standing::SafeSince(since), TuningProfile::Safe) => problems.push(Problem::new(
                 "UnsafeSysctl",
@@ -312,10 +315,10 @@ fn sysctls(spec: &ChannelClusterSpec, minor: u32, problems: &mut Vec<Problem>) -
             )),
             (Standing::NotNamespaced, _) => problems.push(Problem::new(
                 "NotNamespacedSysctl",
-                format!("tuning.sysctls: {name} belongs to the machine, not to a pod: remove it and set it on the machine"),
+                format!("tuning.sysctls: {name} belongs to the machine, not to a pod: remove it and set it on the machine (names are written with dots)"),
             )),
         }
-        all.insert(name, value.clone());
+        all.insert(name.clone(), value.clone());
     }
     all
 }

@@ -1,0 +1,155 @@
+use std::collections::BTreeSet;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+
+use super::{Bundle, NatsBundle, bundle, secret};
+use crate::fixtures::{cluster, env};
+use crate::validate::{Fetched, ValidatedCluster, validate};
+
+const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
+const REPLICAS: i32 = 3;
+
+fn valid(spec: &str) -> ValidatedCluster {
+    let keys = ["username", "password"].map(str::to_owned);
+    let fetched = Fetched { credential_keys: Some(BTreeSet::from(keys)), ..Fetched::default() };
+    validate(&cluster(spec), &env(), &fetched).unwrap()
+}
+
+fn json(object: &impl serde::Serialize) -> Value {
+    serde_json::to_value(object).unwrap()
+}
+
+/// Metadata of every object, with its kind.
+fn metas(bundle: Bundle) -> Vec<(&'static str, ObjectMeta)> {
+    let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
+        bundle;
+    let mut all = vec![
+        ("ServiceAccount", service_account.metadata),
+        ("ConfigMap", config_map.metadata),
+        ("NetworkPolicy", network_policy.metadata),
+        ("Service", headless.metadata),
+        ("Service", service.metadata),
+        ("PodDisruptionBudget", pdb.metadata),
+        ("Deployment", deployment.metadata),
+    ];
+    if let Some(NatsBundle { config_map, network_policy, service, deployment }) = nats {
+        all.push(("ConfigMap", config_map.metadata));
+        all.push(("NetworkPolicy", network_policy.metadata));
+        all.push(("Service", service.metadata));
+        all.push(("Deployment", deployment.metadata));
+    }
+    all
+}
+
+#[test]
+fn every_object_is_owned_labelled_and_named_once() {
+    let cluster = valid(PLAIN);
+    let mut all = metas(bundle(&cluster, REPLICAS));
+    all.push(("Secret", secret(&cluster, "token", "word").metadata));
+    let mut seen = BTreeSet::new();
+    for (kind, meta) in all {
+        let name = meta.name.unwrap();
+        assert!(seen.insert(format!("{kind}/{name}")), "{kind}/{name} twice");
+        let owners = meta.owner_references.unwrap();
+        assert_eq!((owners.len(), owners[0].controller), (1, Some(true)), "{kind}/{name}");
+        assert_eq!(owners[0].uid, cluster.uid);
+        assert_eq!(meta.namespace.as_deref(), Some("default"));
+        assert_eq!(meta.labels.unwrap()["channelcluster.io/cluster"], "chat", "{kind}/{name}");
+    }
+    let expected = [
+        "ConfigMap/chat-config",
+        "ConfigMap/chat-nats",
+        "Deployment/chat-nats",
+        "Deployment/chat-node",
+        "NetworkPolicy/chat-nats",
+        "NetworkPolicy/chat-node",
+        "PodDisruptionBudget/chat-node",
+        "Secret/chat-node",
+        "Service/chat",
+        "Service/chat-nats",
+        "Service/chat-nodes",
+        "ServiceAccount/chat-node",
+    ];
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+}
+
+/// The checks of the `restricted` Pod Security Standard, on the pod templates.
+#[test]
+fn pods_are_restricted() {
+    let built = bundle(&valid(PLAIN), REPLICAS);
+    for deployment in [json(&built.deployment), json(&built.nats.unwrap().deployment)] {
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(pod["automountServiceAccountToken"], false);
+        for key in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(pod.get(key).is_none(), "{key}");
+        }
+        for container in pod["containers"].as_array().unwrap() {
+            let security = &container["securityContext"];
+            assert_eq!(security["allowPrivilegeEscalation"], false);
+            assert_eq!(security["readOnlyRootFilesystem"], true);
+            assert_eq!(security["capabilities"]["drop"], serde_json::json!(["ALL"]));
+        }
+        for volume in pod["volumes"].as_array().unwrap() {
+            assert!(volume.get("hostPath").is_none());
+        }
+    }
+}
+
+#[test]
+fn the_node_deployment_says_what_was_asked() {
+    let spec = PLAIN.replace(
+        "auth:",
+        "nodes: {podLabels: {team: a}, nodeSelector: {pool: ws}}, drain: {delay: 7s, deadline: 2m}, auth:",
+    );
+    insta::assert_yaml_snapshot!(bundle(&valid(&spec), REPLICAS).deployment);
+}
+
+#[test]
+fn the_services_say_what_was_asked() {
+    let spec = PLAIN.replace("auth:", "expose: {service: {type: LoadBalancer, port: 8080}}, auth:");
+    let built = bundle(&valid(&spec), REPLICAS);
+    insta::assert_yaml_snapshot!([built.service, built.headless]);
+}
+
+#[test]
+fn the_managed_nats_wants_a_password_and_never_holds_it_in_its_file() {
+    let cluster = valid(PLAIN);
+    let nats = bundle(&cluster, REPLICAS).nats.unwrap();
+    insta::assert_yaml_snapshot!((nats.config_map, nats.service, nats.deployment));
+    let made = json(&secret(&cluster, "token", "0123"));
+    // A digit in front would make it a number in NATS's grammar.
+    assert_eq!(made["stringData"]["nats-password"], "p0123");
+    assert_eq!(made["stringData"]["admin-token"], "token");
+}
+
+#[test]
+fn a_bus_of_the_users_gets_its_credentials_and_no_nats_of_ours() {
+    let spec = PLAIN.replace(
+        "auth:",
+        "backplane: {type: Nats, urls: ['nats://nats:4222'], credentialsSecretRef: {name: mine}}, auth:",
+    );
+    let built = bundle(&valid(&spec), REPLICAS);
+    assert!(built.nats.is_none());
+    let pod = &json(&built.deployment)["spec"]["template"]["spec"];
+    assert_eq!(pod["volumes"][2]["secret"]["secretName"], "mine");
+    assert_eq!(pod["containers"][0]["volumeMounts"][2]["mountPath"], "/etc/channelcluster/nats");
+}
+
+#[test]
+fn a_reloadable_change_leaves_the_pod_template_alone() {
+    let template =
+        |spec: &str, replicas| json(&bundle(&valid(spec), replicas).deployment)["spec"]["template"].clone();
+    let base = template(PLAIN, 2);
+    assert_eq!(template(&PLAIN.replace("150", "151"), 2), base);
+    assert_eq!(template(PLAIN, 5), base);
+    assert_ne!(template(&PLAIN.replace("auth:", "tuning: {profile: None}, auth:"), 2), base);
+}
+
+#[test]
+fn only_the_operators_namespace_and_scrapers_reach_the_admin_port() {
+    let built = bundle(&valid(PLAIN), REPLICAS);
+    insta::assert_yaml_snapshot!([built.network_policy, built.nats.unwrap().network_policy]);
+}

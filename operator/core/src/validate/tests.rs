@@ -1,0 +1,139 @@
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use node_core::config::{self, NodeConfig};
+
+use super::{Bus, Fetched, OperatorEnv, Problem, ValidatedCluster, validate};
+use crate::fixtures::{cluster, env};
+
+fn valid(spec: &str) -> ValidatedCluster {
+    validate(&cluster(spec), &env(), &Fetched::default()).unwrap_or_else(|problems| panic!("{problems:?}"))
+}
+
+fn problems(spec: &str, env: &OperatorEnv, fetched: &Fetched) -> Vec<Problem> {
+    validate(&cluster(spec), env, fetched).unwrap_err()
+}
+
+fn reasons(spec: &str) -> Vec<&'static str> {
+    problems(spec, &env(), &Fetched::default()).iter().map(|problem| problem.reason).collect()
+}
+
+const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
+
+#[test]
+fn defaults_are_resolved() {
+    let plain = valid(PLAIN);
+    assert_eq!((plain.bounds.min, plain.bounds.max, plain.bounds.replicas), (2, 10, None));
+    assert_eq!(plain.drain.grace, Duration::from_secs(5 + 600 + 30));
+    assert_eq!(plain.scaling.stable, Duration::from_secs(60));
+    assert_eq!(plain.scaling.down.stabilization, Duration::from_secs(300));
+    assert_eq!(plain.scaling.up.policies.len(), 2);
+    assert_eq!(plain.bus, Bus::Managed { image: env().nats_image });
+    assert_eq!(plain.config.limits.max_connections, 20_000);
+}
+
+#[test]
+fn everything_wrong_is_told_at_once() {
+    let spec = "{targetConnections: 1000, rooms: {maxMembers: 150, policies: [{topics: '$x'}]}, \
+        nodes: {min: 5, max: 3, podLabels: {channelcluster.io/x: y}}, backplane: {type: None}, \
+        autoscaling: {windows: {stable: 10s, burst: 1m}}, drain: {delay: 2m, deadline: 1m}, \
+        tuning: {sysctls: {net.core.somaxconn: '9', vm.swappiness: '1'}}}";
+    let expected = [
+        "InvalidNodeRange",
+        "BackplaneRequired",
+        "InvalidWindows",
+        "InvalidDrain",
+        "UnsafeSysctl",
+        "NotNamespacedSysctl",
+        "ReservedKey",
+        // The node's own check: no way to connect, and a reserved topic.
+        "InvalidConfiguration",
+        "InvalidConfiguration",
+    ];
+    assert_eq!(reasons(spec), expected);
+}
+
+#[test]
+fn the_image_of_a_running_fleet_is_kept_and_a_newer_one_is_told() {
+    let fetched = Fetched { node_image: Some("node:old".to_owned()), ..Fetched::default() };
+    let kept = validate(&cluster(PLAIN), &env(), &fetched).unwrap();
+    assert_eq!(kept.pod.image, "node:old");
+    assert_eq!(kept.pod.newer_image, Some(env().node_image));
+    let pinned = PLAIN.replace("auth:", "nodes: {image: 'node:mine'}, auth:");
+    let pinned = validate(&cluster(&pinned), &env(), &fetched).unwrap();
+    assert_eq!((pinned.pod.image.as_str(), pinned.pod.newer_image), ("node:mine", None));
+}
+
+#[test]
+fn replicas_count_only_while_nobody_scales() {
+    let spec = |mode: &str| {
+        PLAIN.replace(
+            "auth:",
+            &format!("nodes: {{min: 2, max: 4, replicas: 3}}, autoscaling: {{mode: {mode}}}, auth:"),
+        )
+    };
+    assert_eq!(valid(&spec("Auto")).bounds.replicas, None);
+    assert_eq!(valid(&spec("'Off'")).bounds.replicas, Some(3));
+    assert_eq!(valid(&spec("Observe")).bounds.replicas, Some(3));
+}
+
+#[test]
+fn a_sysctl_is_judged_by_the_servers_version() {
+    let spec = PLAIN.replace("auth:", "tuning: {sysctls: {net.ipv4.tcp_rmem: 4096 8192 16384}}, auth:");
+    assert_eq!(valid(&spec).pod.sysctls["net.ipv4.tcp_rmem"], "4096 8192 16384");
+    let old = OperatorEnv { server_minor: 30, ..env() };
+    let found = problems(&spec, &old, &Fetched::default());
+    assert!(found[0].message.contains("from Kubernetes 1.32 on and this server is 1.30"), "{found:?}");
+    let none = spec.replace("sysctls:", "profile: None, sysctls:");
+    let none = validate(&cluster(&none), &old, &Fetched::default()).unwrap();
+    assert_eq!(none.pod.sysctls.len(), 1);
+}
+
+#[test]
+fn credentials_must_be_there_and_whole() {
+    let spec = PLAIN.replace(
+        "auth:",
+        "backplane: {type: Nats, urls: ['nats://nats:4222'], credentialsSecretRef: {name: nats}}, auth:",
+    );
+    assert_eq!(reasons(&spec), ["SecretNotFound"]);
+    let keys = |keys: &[&str]| Fetched {
+        credential_keys: Some(keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>()),
+        ..Fetched::default()
+    };
+    let half = problems(&spec, &env(), &keys(&["username"]));
+    assert_eq!(half[0].reason, "SecretIncomplete");
+    assert!(half[0].message.contains("no key password"), "{half:?}");
+    let whole = validate(&cluster(&spec), &env(), &keys(&["username", "password"])).unwrap();
+    assert_eq!(whole.bus, Bus::External { credentials_secret: Some("nats".to_owned()) });
+}
+
+#[test]
+fn the_rendered_file_reads_back_and_the_node_accepts_it() {
+    let spec = "{targetConnections: 1000, rooms: {maxMembers: 150, ackEvents: [send], policies: [{topics: 'live:*', \
+        maxMembers: 500, publish: Nobody}]}, auth: {anonymous: true, allowedOrigins: ['https://example.org']}, \
+        expose: {chatPage: true}, tuning: {nofile: 1048576}}";
+    let cluster = valid(spec);
+    let read: NodeConfig = serde_saphyr::from_str(&cluster.config_file).unwrap();
+    assert_eq!(read, cluster.config);
+    assert_eq!(read.validate(), Vec::<String>::new());
+    let live = read.rooms.resolve("live:1").unwrap();
+    assert_eq!((live.max_members, live.publish), (500, config::Publish::Nobody));
+    assert!(read.sysctls.contains_key("net.ipv4.tcp_keepalive_time"));
+}
+
+#[test]
+fn only_what_a_node_cannot_reload_changes_the_restart_hash() {
+    let base = valid(PLAIN).restart_hash;
+    assert_eq!(valid(&PLAIN.replace("150", "151")).restart_hash, base);
+    assert_ne!(valid(&PLAIN.replace("auth:", "tuning: {nofile: 4096}, auth:")).restart_hash, base);
+}
+
+#[test]
+fn names_that_cannot_name_services_are_refused() {
+    for name in ["chat.example", "7chat", "Chat", "", &"c".repeat(41)] {
+        let mut cluster = cluster(PLAIN);
+        cluster.metadata.name = Some(name.to_owned());
+        let problems = validate(&cluster, &env(), &Fetched::default()).unwrap_err();
+        assert_eq!(problems[0].reason, "InvalidName", "{name}");
+    }
+}
