@@ -110,7 +110,7 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
     let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let shards = start_shards(&settings(args)?, &config, config.bus.as_ref().map(|_| &to_bus))
+    let shards = start_shards(&settings(args, &config)?, &config, config.bus.as_ref().map(|_| &to_bus))
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen_addr()))?;
     let app = Arc::new(App {
         boot_id: rand::random(),
@@ -151,7 +151,7 @@ fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
 }
 
-fn settings(args: &Args) -> anyhow::Result<ShardSettings> {
+fn settings(args: &Args, config: &NodeConfig) -> anyhow::Result<ShardSettings> {
     let cpus =
         std::thread::available_parallelism().context("cannot tell how many CPUs there are; use --shards")?;
     Ok(ShardSettings {
@@ -159,7 +159,8 @@ fn settings(args: &Args) -> anyhow::Result<ShardSettings> {
         shards: args.shards.unwrap_or(u8::try_from(cpus.get()).unwrap_or(64).min(64)),
         node_name: args.node_name.clone(),
         version: BUILD,
-        chat_page: dashboard::PAGE,
+        // Made once and needed until the end.
+        chat_page: dashboard::page(&config.path).leak(),
     })
 }
 

@@ -1,4 +1,5 @@
 //! The bus between nodes over a real NATS server: shards are mailboxes held by the test.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
     fs,
