@@ -18,3 +18,10 @@ pub mod sysinfo;
 #[cfg(test)]
 mod test_dir;
 pub mod threads;
+
+mod accept;
+mod flush;
+mod outgoing;
+mod poller;
+mod shard_loop;
+mod usage;

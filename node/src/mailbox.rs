@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 use node_core::config::NodeConfig;
+pub use node_core::route::Topic;
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
@@ -26,9 +27,6 @@ pub const MAILBOX_ITEMS: usize = 16_384;
 /// Items the bus queue holds, in 1 MiB.
 pub const BUS_QUEUE_ITEMS: usize = 16_384;
 
-/// A topic shared between a room, its routes and messages under way.
-pub type Topic = Arc<str>;
-
 /// What a shard can be told.
 #[derive(Debug)]
 pub enum ToShard {
@@ -38,15 +36,6 @@ pub enum ToShard {
         topic: Topic,
         /// One complete WebSocket frame as sent to a V2 client (`[null,null,topic,event,payload]` or binary kind 2).
         frame: Bytes,
-    },
-    /// Another shard has members of a topic from now on, or no longer.
-    Interest {
-        /// The topic of the room.
-        topic: Topic,
-        /// Index of the other shard.
-        shard: u8,
-        /// Whether it wants the topic's broadcasts.
-        on: bool,
     },
     /// Begin, change or end a drain.
     Drain(DrainCommand),

@@ -33,12 +33,23 @@ impl Shard {
     /// Closes connections at a pace, or all at once with [`u32::MAX`], and refuses new ones.
     pub fn on_drain(&mut self, connections_per_second: u32) {
         let rate = u64::from(connections_per_second);
-        let cursor = self.timers.leaving.map_or(0, |leaving| leaving.cursor);
-        let last_millis = self.now_millis;
         // The first connection goes at once, so that the slowest pace still begins.
-        self.timers.leaving =
-            Some(Leaving { connections_per_second: rate, credit: 1_000, last_millis, cursor });
+        let first =
+            Leaving { connections_per_second: rate, credit: 1_000, last_millis: self.now_millis, cursor: 0 };
+        let leaving = self.timers.leaving.unwrap_or(first);
+        self.timers.leaving = Some(Leaving { connections_per_second: rate, ..leaving });
         self.pace_drain();
+    }
+
+    /// Closes all connections with 1012 on the next tick, and forgets those that have not said what they want.
+    pub fn on_shutdown(&mut self) {
+        self.on_drain(u32::MAX);
+        for index in 0..self.conns.capacity() {
+            if self.conns.get(index).is_some_and(|conn| conn.phase == Phase::Handshake) {
+                self.counters.count_refused(RefuseReason::Draining);
+                self.end(ConnId(index as u32));
+            }
+        }
     }
 
     /// Ends a drain: new connections are welcome again.

@@ -1,0 +1,139 @@
+//! What a shard sends to other shards and to the bus at the end of a turn: one item per publish and interested shard,
+//! one wake per shard.
+//!
+//! A full mailbox loses nothing: items wait here, and while too many wait the shard reads no more from its sockets, so
+//! that the pressure reaches the publishers. It goes on taking its own mail meanwhile, hence two shards never wait for
+//! each other. The bus has no such hold on clients: publishes that it cannot take are dropped and counted, changes of
+//! interest wait.
+
+use std::collections::VecDeque;
+
+use node_core::shard::{Outgoing, Shard};
+
+use crate::mailbox::{BusCommand, BusSender, ShardHandle, ToShard};
+
+/// Items waiting for one shard from which on the sockets are no longer read.
+const PRESSED_ITEMS: usize = 4_096;
+
+/// The outgoing side of one shard.
+#[derive(Debug)]
+pub(crate) struct Outgoings {
+    index: u8,
+    shards: Vec<Peer>,
+    bus: Option<BusSender>,
+    bus_waiting: VecDeque<BusCommand>,
+    buffer: Vec<Outgoing>,
+}
+
+#[derive(Debug)]
+struct Peer {
+    handle: ShardHandle,
+    waiting: VecDeque<ToShard>,
+    pushed: bool,
+}
+
+impl Peer {
+    fn push(&mut self, item: ToShard) {
+        if self.waiting.is_empty() {
+            match self.handle.push(item) {
+                Ok(()) => self.pushed = true,
+                Err(item) => self.waiting.push_back(item),
+            }
+        } else {
+            self.waiting.push_back(item);
+        }
+    }
+
+    fn retry(&mut self) {
+        while let Some(item) = self.waiting.pop_front() {
+            match self.handle.push(item) {
+                Ok(()) => self.pushed = true,
+                Err(item) => {
+                    self.waiting.push_front(item);
+                    return;
+                }
+            }
+        }
+    }
+}
+
+impl Outgoings {
+    pub(crate) fn new(index: u8, shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
+        let peer = |handle| Peer { handle, waiting: VecDeque::new(), pushed: false };
+        let shards = shards.into_iter().map(peer).collect();
+        Self { index, shards, bus, bus_waiting: VecDeque::new(), buffer: Vec::new() }
+    }
+
+    /// Whether so much waits that the sockets should not be read.
+    pub(crate) fn is_pressed(&self) -> bool {
+        self.bus_waiting.len() >= PRESSED_ITEMS
+            || self.shards.iter().any(|peer| peer.waiting.len() >= PRESSED_ITEMS)
+    }
+
+    /// Whether anything waits for another turn.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.bus_waiting.is_empty() || self.shards.iter().any(|peer| !peer.waiting.is_empty())
+    }
+
+    /// Sends what the turn produced.
+    pub(crate) fn send(&mut self, core: &mut Shard) {
+        core.take_outgoing(&mut self.buffer);
+        if self.buffer.is_empty() && !self.is_waiting() {
+            return;
+        }
+        self.shards.iter_mut().for_each(Peer::retry);
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut bus_dropped = 0;
+        let mut bus_used = self.retry_bus();
+        for outgoing in buffer.drain(..) {
+            let command = match outgoing {
+                Outgoing::Publish { topic, frame, shards } => {
+                    for shard in shards.iter() {
+                        if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
+                            peer.push(ToShard::Remote { topic: topic.clone(), frame: frame.clone() });
+                        }
+                    }
+                    BusCommand::Publish { topic, frame }
+                }
+                Outgoing::Opened(topic) => BusCommand::Join { shard: self.index, topic },
+                Outgoing::Closed(topic) => BusCommand::Leave { shard: self.index, topic },
+            };
+            let Some(bus) = &self.bus else { continue };
+            bus_used = true;
+            // Order is kept: nothing overtakes what waits.
+            let rejected = if self.bus_waiting.is_empty() { bus.push(command).err() } else { Some(command) };
+            match rejected {
+                None => {}
+                Some(BusCommand::Publish { .. }) => bus_dropped += 1,
+                Some(interest) => self.bus_waiting.push_back(interest),
+            }
+        }
+        self.buffer = buffer;
+        core.counters.bus_dropped += bus_dropped;
+        self.ring(bus_used);
+    }
+
+    fn retry_bus(&mut self) -> bool {
+        let Some(bus) = &self.bus else { return false };
+        let mut used = false;
+        while let Some(command) = self.bus_waiting.pop_front() {
+            if let Err(command) = bus.push(command) {
+                self.bus_waiting.push_front(command);
+                break;
+            }
+            used = true;
+        }
+        used
+    }
+
+    fn ring(&mut self, bus_used: bool) {
+        for peer in &mut self.shards {
+            if std::mem::take(&mut peer.pushed) {
+                peer.handle.ring();
+            }
+        }
+        if bus_used && let Some(bus) = &self.bus {
+            bus.ring();
+        }
+    }
+}

@@ -1,0 +1,313 @@
+//! The thread of a shard: turns of its state machine on sockets.
+//!
+//! A turn takes what is ready, feeds it to the state machine, then writes each connection that has something once.
+//! The busier the shard, the more happens per turn and the fuller the writes: batching needs no timer. Budgets bound
+//! a turn, so that neither a storm of publishes nor one huge room keeps others waiting for more than milliseconds.
+
+use std::{
+    collections::VecDeque,
+    os::fd::{AsFd, OwnedFd},
+    time::{Duration, Instant},
+};
+
+use node_core::{
+    limits::{STAMP_MILLIS, TICK_MILLIS},
+    room::ConnId,
+    shard::{AfterFlush, Progress, Shard},
+};
+use rustix::{
+    io::Errno,
+    net::{RecvFlags, Shutdown, recv, shutdown},
+};
+
+use crate::{
+    accept::Listener,
+    flush::{self, Written},
+    mailbox::{DrainCommand, Mailbox, ToShard},
+    outgoing::Outgoings,
+    poller::{Poller, Ready},
+    usage::{self, Usage},
+};
+
+/// The shard's one read buffer. Larger reads take more turns.
+const READ_BYTES: usize = 64 * 1024;
+/// Mailbox items per turn.
+const ITEMS_PER_TURN: usize = 4_096;
+/// Connections that are read in every turn, whatever the budget says: reading always makes progress.
+const READS_AT_LEAST: usize = 64;
+/// Connections written per turn, unless queues press: about 5 ms of system calls.
+const FLUSHES_PER_TURN: usize = 1_024;
+
+/// A connection with input to read.
+#[derive(Debug, Clone, Copy)]
+struct Readable {
+    id: ConnId,
+    /// The state machine keeps input that it has not used.
+    paused: bool,
+    /// Read until the end of input shows: no further edge will come.
+    ended: bool,
+}
+
+/// Everything one shard thread owns.
+pub(crate) struct ShardLoop {
+    core: Shard,
+    mailbox: Mailbox,
+    poller: Poller,
+    listener: Option<Listener>,
+    sockets: Vec<Option<OwnedFd>>,
+    readable: VecDeque<Readable>,
+    outgoing: Outgoings,
+    read_buffer: Box<[u8]>,
+    write_buffer: Vec<u8>,
+    gone: Vec<ConnId>,
+    usage: Usage,
+    started: Instant,
+    next_tick: Instant,
+    /// Events may be left in epoll.
+    more_events: bool,
+    stopping: bool,
+}
+
+impl ShardLoop {
+    pub(crate) fn new(
+        core: Shard,
+        mailbox: Mailbox,
+        poller: Poller,
+        listener: Listener,
+        outgoing: Outgoings,
+    ) -> rustix::io::Result<Self> {
+        poller.add_wake(&mailbox)?;
+        poller.add_listener(listener.fd())?;
+        let now = Instant::now();
+        Ok(Self {
+            core,
+            mailbox,
+            poller,
+            listener: Some(listener),
+            sockets: Vec::new(),
+            readable: VecDeque::new(),
+            outgoing,
+            read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            write_buffer: Vec::new(),
+            gone: Vec::new(),
+            usage: Usage::new(now),
+            started: now,
+            next_tick: now,
+            more_events: false,
+            stopping: false,
+        })
+    }
+
+    /// Runs until the shard was told to shut down and its last connection is gone.
+    pub(crate) async fn run(mut self) -> std::io::Result<()> {
+        let timer = tokio::time::sleep_until(self.next_tick.into());
+        tokio::pin!(timer);
+        while !(self.stopping && self.core.sockets() == 0) {
+            let now = Instant::now();
+            self.turn(now)?;
+            if timer.deadline() != self.next_tick.into() {
+                timer.as_mut().reset(self.next_tick.into());
+            }
+            if self.has_more(now) || !self.mailbox.prepare_to_sleep() {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                ready = self.poller.ready() => ready?,
+                () = &mut timer => {}
+            }
+            self.mailbox.awake();
+        }
+        self.mailbox.stats().store(&self.core.counters);
+        Ok(())
+    }
+
+    fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {
+        let millis = now.duration_since(self.started).as_millis();
+        self.core.begin_turn(u64::try_from(millis).unwrap_or(u64::MAX));
+        self.take_events()?;
+        self.take_mail();
+        self.accept(now);
+        if now >= self.next_tick {
+            self.tick(now);
+        }
+        self.read();
+        self.flush();
+        self.remove_gone();
+        self.outgoing.send(&mut self.core);
+        self.core.update_gauges();
+        self.usage.update(now, &mut self.core.counters);
+        self.mailbox.stats().store(&self.core.counters);
+        Ok(())
+    }
+
+    /// Whether there is work that no event will announce.
+    fn has_more(&self, now: Instant) -> bool {
+        self.more_events
+            || (!self.readable.is_empty() && !self.outgoing.is_pressed())
+            || self.core.has_flushes()
+            || !self.mailbox.is_empty()
+            || self.listener.as_ref().is_some_and(|listener| listener.is_due(now))
+    }
+
+    fn take_events(&mut self) -> rustix::io::Result<()> {
+        let Self { core, mailbox, poller, listener, sockets, readable, .. } = self;
+        let all = poller.take(|ready| match ready {
+            Ready::Listener => {
+                if let Some(listener) = listener {
+                    listener.on_ready();
+                }
+            }
+            Ready::Wake => mailbox.acknowledge_wake(),
+            Ready::Conn { id, input, ended, output } => {
+                if !matches!(sockets.get(id.index()), Some(Some(_))) {
+                    return;
+                }
+                if output {
+                    core.on_writable(id);
+                }
+                if input {
+                    readable.push_back(Readable { id, paused: false, ended });
+                }
+            }
+        })?;
+        self.more_events = !all;
+        Ok(())
+    }
+
+    fn take_mail(&mut self) {
+        for _ in 0..ITEMS_PER_TURN {
+            let Some(item) = self.mailbox.pop() else { return };
+            match item {
+                ToShard::Remote { topic, frame } => self.core.on_remote(&topic, frame),
+                ToShard::ClusterStats(json) => {
+                    if let Ok(json) = std::str::from_utf8(&json) {
+                        self.core.on_cluster_stats(json);
+                    }
+                }
+                ToShard::Drain(DrainCommand::Close { connections_per_second }) => {
+                    self.core.on_drain(connections_per_second);
+                    self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
+                }
+                ToShard::Drain(DrainCommand::Stop) => self.core.on_drain_stopped(),
+                ToShard::Reload(config) => self.core.on_reload(config),
+                ToShard::Shutdown => {
+                    self.stopping = true;
+                    self.core.on_shutdown();
+                    self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
+                }
+            }
+            if self.core.is_over_budget() {
+                return;
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        let Some(listener) = self.listener.as_mut().filter(|listener| listener.is_due(now)) else { return };
+        let Self { core, poller, sockets, .. } = self;
+        let round = listener.accept(now, |fd| {
+            let Some(id) = core.on_accept() else { return };
+            let index = id.index();
+            if sockets.len() <= index {
+                sockets.resize_with(index + 1, || None);
+            }
+            let registered = poller.add_conn(&fd, id);
+            sockets[index] = Some(fd);
+            if registered.is_err() {
+                core.on_lost(id);
+            }
+        });
+        self.core.counters.accept_errors += round.exhausted;
+        // What was in the accept queue is answered with 503; closing it would reset those connections.
+        if self.stopping && !listener.is_due(now) {
+            self.listener = None;
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        self.core.on_tick();
+        self.core.counters.cpu_nanos = usage::thread_cpu_nanos();
+        let stats = self.mailbox.stats();
+        self.usage.tick(now, |ratio| stats.store_utilization(ratio));
+        let hurried = self.stopping
+            || self.core.is_leaving()
+            || self.listener.as_ref().is_some_and(Listener::is_paused)
+            || self.outgoing.is_waiting();
+        let millis = if hurried { TICK_MILLIS } else { STAMP_MILLIS };
+        self.next_tick = now + Duration::from_millis(millis);
+        if self.sockets.len() > 1_024 && self.core.sockets() == 0 {
+            self.sockets = Vec::new();
+        }
+    }
+
+    fn read(&mut self) {
+        if self.outgoing.is_pressed() {
+            return;
+        }
+        for done in 0..self.readable.len() {
+            if done >= READS_AT_LEAST && self.core.is_over_budget() {
+                return;
+            }
+            let Some(next) = self.readable.pop_front() else { return };
+            self.read_one(next);
+        }
+    }
+
+    fn read_one(&mut self, readable: Readable) {
+        let Readable { id, paused, ended } = readable;
+        let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
+        if paused && self.core.on_data(id, &mut []) == Progress::Paused {
+            return self.readable.push_back(readable);
+        }
+        let count = match recv(socket, &mut self.read_buffer[..], RecvFlags::DONTWAIT) {
+            Ok((0, _)) => return self.core.on_lost(id),
+            Ok((count, _)) => count,
+            Err(Errno::AGAIN) => return,
+            Err(Errno::INTR) => return self.readable.push_back(Readable { paused: false, ..readable }),
+            Err(_) => return self.core.on_lost(id),
+        };
+        let paused = self.core.on_data(id, &mut self.read_buffer[..count]) == Progress::Paused;
+        // Less than asked for means that the socket is empty, and that more will be a new edge.
+        if paused || ended || count == READ_BYTES {
+            self.readable.push_back(Readable { id, paused, ended });
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut left = if self.core.is_over_budget() { usize::MAX } else { FLUSHES_PER_TURN };
+        while left > 0 {
+            let Some(id) = self.core.next_flush() else { return };
+            left -= 1;
+            self.flush_one(id);
+        }
+    }
+
+    fn flush_one(&mut self, id: ConnId) {
+        let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
+        let (outbox, queue) = self.core.output(id);
+        match flush::write(socket.as_fd(), outbox, queue, &mut self.write_buffer) {
+            Written::Failed => self.core.on_lost(id),
+            Written::Sent { taken, offered } => {
+                let short = taken < offered;
+                let counters = &mut self.core.counters;
+                counters.socket_writes += 1;
+                counters.short_writes += u64::from(short);
+                counters.sent_bytes += taken as u64;
+                if self.core.on_sent(id, taken, short) == AfterFlush::EndOutput {
+                    // Fails only when the peer reset the connection, which reading will show.
+                    shutdown(socket, Shutdown::Write).ok();
+                }
+            }
+        }
+    }
+
+    fn remove_gone(&mut self) {
+        self.core.take_gone(&mut self.gone);
+        for id in self.gone.drain(..) {
+            self.sockets[id.index()] = None;
+            self.core.remove(id);
+        }
+    }
+}
