@@ -20,6 +20,8 @@ use crate::{
 const NEEDED: [&str; 3] = ["cpu", "memory", "pids"];
 /// v1 controllers besides those that runc writes to.
 const NEEDED_V1: [&str; 4] = ["cpuacct", "cpuset", "devices", "freezer"];
+/// v2 controllers that a kubelet's group has when the root has them.
+const WANTED_V2: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 /// Group of the components, beside those of the nodes' pods; v2 allows processes in leaves only.
 const COMPONENTS: &str = "components";
 /// How long an emptied group may stay busy while the kernel reaps its processes.
@@ -191,12 +193,27 @@ fn inherit_cpuset(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Hands every controller of a v2 group on to its children.
+/// Hands the controllers of a v2 group on to its children: those that the kubelet wants to see in its
+/// own group when the root has them.
 fn enable_controllers(dir: &Path) -> Result<()> {
-    let have = fs::read_to_string(dir.join("cgroup.controllers"))?;
-    let on: Vec<_> = have.split_whitespace().map(|name| format!("+{name}")).collect();
-    fs::write(dir.join("cgroup.subtree_control"), on.join(" "))
-        .with_context(|| format!("cannot hand controllers on below {}", dir.display()))
+    let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
+    let (have, on) = (read("cgroup.controllers"), read("cgroup.subtree_control"));
+    let wanted = have.split_whitespace().filter(|name| WANTED_V2.contains(name));
+    let missing: Vec<_> = wanted
+        .filter(|name| !on.split_whitespace().any(|c| c == *name))
+        .map(|name| format!("+{name}"))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    fs::write(dir.join("cgroup.subtree_control"), missing.join(" ")).with_context(|| {
+        format!(
+            "cannot write {} to {}/cgroup.subtree_control; inside a container, start it with a cgroup namespace of its own \
+             whose root group holds no process",
+            missing.join(" "),
+            dir.display()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -266,12 +283,13 @@ mod tests {
         let root = std::env::temp_dir().join(format!("cgroup-test-{}", std::process::id()));
         fs::create_dir_all(root.join("cc-x")).expect("directory");
         for dir in [root.clone(), root.join("cc-x")] {
-            fs::write(dir.join("cgroup.controllers"), "cpu memory pids\n").expect("file");
+            fs::write(dir.join("cgroup.controllers"), "cpu memory misc pids\n").expect("file");
+            fs::write(dir.join("cgroup.subtree_control"), "pids\n").expect("file");
         }
         let layout = Layout::V2 { root: root.clone() };
         layout.create("cc-x", &["node-1".into()]).expect("made");
         let handed = fs::read_to_string(root.join("cc-x/cgroup.subtree_control")).expect("written");
-        assert_eq!(handed, "+cpu +memory +pids");
+        assert_eq!(handed, "+cpu +memory", "what is on already and what nobody wants is left alone");
         let found: Vec<_> = layout.existing("cc-x");
         assert_eq!(found.last(), Some(&root.join("cc-x")), "parents come last: {found:?}");
         assert_eq!(found.len(), 3);

@@ -33,10 +33,15 @@ impl Instance {
         // A program that was about to join the group when its starter was killed.
         procs::kill_all(self, layout)?;
         match fs::remove_dir_all(self.state()) {
-            Ok(()) => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error).with_context(|| format!("cannot remove {}", self.state().display())),
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => Err(error).with_context(|| format!("cannot remove {}", self.state().display()))?,
         }
+        if let Some(parent) = self.state().parent() {
+            // Other instances may still be in there.
+            fs::remove_dir(parent).ok();
+        }
+        Ok(())
     }
 
     /// Everything of the instance that exists on this machine, one name each; empty after [`stop`](Self::stop).

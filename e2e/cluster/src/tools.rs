@@ -102,8 +102,10 @@ impl Tool {
     /// # Errors
     /// When the module cannot be read or there is no cache directory.
     pub fn path(self) -> Result<PathBuf> {
-        let hash = hash_of(&self.module_dir())?;
-        let directory = format!("{}-{}-{}", self.name(), self.version()?, &hash[..12]);
+        let version = self.version()?;
+        let made_from = format!("{} {}", hash_of(&self.module_dir())?, self.linker_flags(&version)?);
+        let hash = hex(&Sha256::digest(made_from));
+        let directory = format!("{}-{version}-{}", self.name(), &hash[..12]);
         Ok(cache()?.join(directory).join(self.name()))
     }
 
@@ -141,16 +143,26 @@ impl Tool {
         }
     }
 
-    /// Without its version Kubernetes calls itself v0.0.0, and clients then misjudge it.
+    /// What the linker writes into the binary. Without it Kubernetes calls itself v0.0.0, and Helm
+    /// takes every cluster that it cannot ask for a 1.20.
     fn linker_flags(self, version: &str) -> Result<String> {
-        if self != Self::Kube {
-            return Ok("-s -w".into());
-        }
-        let mut parts = version.trim_start_matches('v').split('.');
+        let flags: &[&str] = match self {
+            Self::Kube => &["k8s.io/component-base/version.git"],
+            Self::Helm => {
+                &["helm.sh/helm/v3/pkg/chartutil.k8sVersion", "helm.sh/helm/v3/pkg/lint/rules.k8sVersion"]
+            }
+            _ => return Ok("-s -w".into()),
+        };
+        let kubernetes = if self == Self::Kube { version.to_owned() } else { Self::Kube.version()? };
+        let mut parts = kubernetes.trim_start_matches('v').split('.');
         let major = parts.next().context("a version has a major number")?;
         let minor = parts.next().context("a version has a minor number")?;
-        let at = "k8s.io/component-base/version";
-        Ok(format!("-s -w -X {at}.gitVersion={version} -X {at}.gitMajor={major} -X {at}.gitMinor={minor}"))
+        let own = match self {
+            Self::Kube => "k8s.io/component-base/version.gitVersion",
+            _ => "helm.sh/helm/v3/internal/version.version",
+        };
+        let numbers = flags.iter().map(|at| format!(" -X {at}Major={major} -X {at}Minor={minor}"));
+        Ok(format!("-s -w -X {own}={version}{}", numbers.collect::<String>()))
     }
 }
 
@@ -215,6 +227,11 @@ mod tests {
     fn kubernetes_knows_its_version() {
         let flags = Tool::Kube.linker_flags("v1.34.4").expect("a version");
         assert!(flags.contains("gitVersion=v1.34.4") && flags.contains("gitMinor=34"), "{flags}");
+        let helm = Tool::Helm.linker_flags("v3.1.2").expect("a version");
+        assert!(
+            helm.contains("version.version=v3.1.2") && helm.contains("chartutil.k8sVersionMinor=3"),
+            "{helm}"
+        );
     }
 
     #[test]

@@ -26,6 +26,7 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
             --port N          port of the chat page on 127.0.0.1 (default 8080)
             --bare            only the cluster: no chart, no sample
             --no-sample       the chart, but no sample
+            --quick           compile faster, run slower: for trying a change
   down    end an instance and remove all of it, also after a crash   (--all: every instance)
   load    drive a fleet: --connections N --rooms R --rate PUBLISHES_PER_S --duration S
             --namespace NS --name CC   which ChannelCluster (default: chat in default)
@@ -62,7 +63,7 @@ fn dispatch() -> Result<ExitCode> {
         "logs" => test::logs(&mut options),
         "crdgen" => crdgen(&options),
         "load" => load::load(options),
-        "build" => build(&options),
+        "build" => build(&mut options),
         "kubectl" => kubectl(&mut options),
         "help" | "--help" | "-h" => {
             print!("{HELP}");
@@ -85,11 +86,12 @@ fn down(options: &mut Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn build(options: &Options) -> Result<ExitCode> {
+fn build(options: &mut Options) -> Result<ExitCode> {
+    let profile = if options.flag("quick") { artifacts::Profile::Quick } else { artifacts::Profile::Release };
     options.finish()?;
     let progress = Progress::new();
     cluster::packages::ensure(&[cluster::packages::BUILD], &progress)?;
-    for image in artifacts::product(&progress)?.all() {
+    for image in artifacts::product(profile, &progress)?.all() {
         println!("{}\t{}", image.reference, image.archive.display());
     }
     Ok(ExitCode::SUCCESS)

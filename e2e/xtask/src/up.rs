@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cluster::{Instance, Tool, packages, run::Progress};
 
 use crate::{
-    artifacts::{self, Product},
+    artifacts::{self, Product, Profile},
     install::{self, Place},
     options::Options,
     root,
@@ -22,6 +22,7 @@ struct Wanted {
     registry: Option<String>,
     port: u16,
     bare: bool,
+    profile: Profile,
     sample: bool,
 }
 
@@ -36,6 +37,7 @@ pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
             None => PORT,
         },
         bare: options.flag("bare"),
+        profile: if options.flag("quick") { Profile::Quick } else { Profile::Release },
         sample: !options.flag("no-sample"),
     };
     options.finish()?;
@@ -46,7 +48,7 @@ pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
     packages::ensure(&[packages::BUILD, packages::RUN], &progress)?;
     // As the user: what is built must not belong to root.
     let parts = artifacts::parts(&progress)?;
-    let product = if wanted.bare { None } else { Some(artifacts::product(&progress)?) };
+    let product = if wanted.bare { None } else { Some(artifacts::product(wanted.profile, &progress)?) };
     install::helm(&progress)?;
     if let Some(code) = root::as_root()? {
         return Ok(code);
@@ -92,7 +94,7 @@ fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<(
     packages::ensure(&[packages::BUILD], progress)?;
     cluster::check_go()?;
     Tool::Kube.ready(progress)?;
-    let product = artifacts::product(progress)?;
+    let product = artifacts::product(wanted.profile, progress)?;
     println!("\nThe images must be where the nodes of {context} find them:");
     for image in product.all() {
         println!("{}", bring(image, context, wanted.registry.as_deref()));
