@@ -13,6 +13,7 @@ use node_core::{
     admin::{self, Counters, DrainStatus, Gauges, Phase, Stats},
     config::NodeConfig,
     counters::{self, JoinRefusal},
+    route::Registry,
 };
 
 use crate::{
@@ -42,6 +43,8 @@ pub struct App {
     pub config: ArcSwap<NodeConfig>,
     /// The shards.
     pub shards: Vec<ShardHandle>,
+    /// The topics with members on any shard.
+    pub topics: Arc<Registry>,
     /// How far the node has left.
     pub drain: Drain,
     /// The bus, when one is configured.
@@ -61,6 +64,8 @@ impl App {
         for shard in &self.shards {
             sum.add(&shard.stats().load());
         }
+        // A room on two shards is one room.
+        sum.rooms = self.topics.topics() as u64;
         sum
     }
 

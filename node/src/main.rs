@@ -118,6 +118,7 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
         node_name: args.node_name.clone(),
         config: Arc::clone(&config).into(),
         shards: shards.handles().to_vec(),
+        topics: Arc::clone(shards.topics()),
         drain: Default::default(),
         bus: config.bus.as_ref().map(|_| Arc::default()),
         token,

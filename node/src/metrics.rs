@@ -93,7 +93,7 @@ fn signed(value: u64) -> i64 {
 fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.gauge("connections", "Open client connections", sum.connections)?;
     out.gauge("handshaking", "Accepted sockets whose handshake is not done", sum.handshaking)?;
-    out.gauge("rooms", "Rooms with members here, counted per shard", sum.rooms)?;
+    out.gauge("rooms", "Rooms with members here", sum.rooms)?;
     out.gauge("memberships", "Pairs of connection and joined room", sum.memberships)?;
     out.gauge("send_queue_bytes", "Bytes queued for clients", sum.send_queue_bytes)?;
     let utilization = ConstGauge::new(app.utilization());

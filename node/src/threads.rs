@@ -53,9 +53,16 @@ pub struct Shards {
     handles: Vec<ShardHandle>,
     threads: Vec<JoinHandle<()>>,
     local_addr: SocketAddr,
+    topics: Arc<Registry>,
 }
 
 impl Shards {
+    /// The topics with members on any shard.
+    #[must_use]
+    pub const fn topics(&self) -> &Arc<Registry> {
+        &self.topics
+    }
+
     /// One handle per shard, in the order of their index.
     #[must_use]
     pub fn handles(&self) -> &[ShardHandle] {
@@ -117,7 +124,7 @@ pub fn start_shards(
     gates.iter().try_for_each(|gate| gate.open(local_addr))?;
     gates.iter().try_for_each(Gate::wait)?;
     drop(reservation);
-    Ok(Shards { handles, threads, local_addr })
+    Ok(Shards { handles, threads, local_addr, topics: registry })
 }
 
 /// What a starting shard and the one that starts it tell each other.

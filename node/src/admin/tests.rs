@@ -4,6 +4,7 @@ use node_core::{
     admin::{DrainStatus, Stats},
     config::NodeConfig,
     counters::{CloseReason, Counters},
+    route::Registry,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -32,6 +33,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         node_name: "n1".to_owned(),
         config: Arc::new(NodeConfig::dev()).into(),
         shards: handles,
+        topics: Arc::new(Registry::new(Default::default())),
         drain: Default::default(),
         bus: None,
         token: None,

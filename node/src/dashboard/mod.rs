@@ -4,29 +4,34 @@
 //! The policy that goes with it names the style and the script by their hashes: whatever else might get into the page
 //! does not run.
 
-/// Value of the `Content-Security-Policy` header that the page is served with. The hashes are those of the inline style
-/// and script (a test says the right ones after a change). `connect-src 'self'` covers the WebSocket of the same host.
-pub const CSP: &str = "default-src 'none'; style-src 'sha256-pfD2PEA77GvTh1lXeUdW6jaaW9eFoxPn6XzT35rJcm0='; \
+/// What the page may do, said in its head. The hashes are those of the inline style and script (a test says the right ones
+/// after a change). `connect-src 'self'` covers the WebSocket of the same host. Who may frame the page can only be said
+/// in a header, which the public port sends.
+const CSP: &str = "default-src 'none'; style-src 'sha256-ttxeFAtDoaJUSLXlRmfEsn7I5nI7+KH/Lmekal+r1V8='; \
     script-src 'sha256-hbLGNWW337NBE+xbWGfMHEBrJKrwb7F5FLbmHlJegrI='; img-src data:; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
+    base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'";
 
 const STYLE: &str = include_str!("chat.css");
 /// A module runs in strict mode, after the document is there, and keeps its names to itself.
 const SCRIPT: &str = concat!(include_str!("phoenix.js"), include_str!("chat.js"));
 const BODY: &str = include_str!("body.html");
-const HEAD: &str = r#"<!doctype html>
+const START: &str = r#"<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
+"#;
+const HEAD: &str = r#"<meta name="viewport" content="width=device-width, initial-scale=1">
 <title>ChannelCluster</title>
 <link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Ccircle cx='8' cy='8' r='7' fill='%230b6bcb'/%3E%3C/svg%3E">
 "#;
 
 /// The page for a socket mounted at `path`, which the configuration's check has found harmless in HTML.
 pub fn page(path: &str) -> Vec<u8> {
+    let policy = format!("<meta http-equiv=\"content-security-policy\" content=\"{CSP}\">\n");
     let socket = format!("<meta name=\"socket-path\" content=\"{path}\">\n");
     let parts = [
+        START,
+        &policy,
         HEAD,
         &socket,
         "<style>",

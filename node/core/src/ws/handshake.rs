@@ -189,7 +189,8 @@ fn percent_decode(text: &str) -> String {
 fn page_response(page: &[u8]) -> Vec<u8> {
     let mut response = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-cache\r\n\
-         x-content-type-options: nosniff\r\nconnection: close\r\n\r\n",
+         x-content-type-options: nosniff\r\ncontent-security-policy: frame-ancestors 'none'\r\n\
+         referrer-policy: no-referrer\r\nconnection: close\r\n\r\n",
         page.len()
     )
     .into_bytes();
