@@ -137,3 +137,22 @@ fn names_that_cannot_name_services_are_refused() {
         assert_eq!(problems[0].reason, "InvalidName", "{name}");
     }
 }
+
+#[test]
+fn every_sample_is_valid_on_each_supported_server() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
+    let keys = ["username", "password"].map(str::to_owned);
+    let fetched = Fetched { credential_keys: Some(BTreeSet::from(keys)), ..Fetched::default() };
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut cluster: crds::ChannelCluster =
+            serde_saphyr::from_str(text.rsplit("\n---\n").next().unwrap()).unwrap();
+        cluster.metadata.namespace = Some("default".to_owned());
+        for server_minor in 29..=37 {
+            let env = OperatorEnv { server_minor, ..env() };
+            let found = validate(&cluster, &env, &fetched).err();
+            assert_eq!(found, None, "{} on 1.{server_minor}", path.display());
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The CEL rules, evaluated here without a server on the same manifests that the end-to-end test applies.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code outside of test functions")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crds::ChannelCluster;
+use kube::core::cel::Validator;
+
+const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/manifests/bad");
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
+/// What the schema refuses before any rule is asked.
+const SCHEMA_ONLY: [&str; 3] = ["duration-without-unit", "rooms-missing", "unknown-field"];
+
+fn manifests(directory: &str) -> Vec<PathBuf> {
+    let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    assert!(!paths.is_empty(), "nothing in {directory}");
+    paths
+}
+
+/// What the rules say of a manifest after its defaults are filled in.
+fn verdict(path: &Path) -> Vec<String> {
+    let text = fs::read_to_string(path).unwrap();
+    // A sample may hold what the cluster needs beside it; the cluster comes last.
+    let text = text.rsplit("\n---\n").next().unwrap();
+    let cluster: ChannelCluster =
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+    let object = serde_json::to_value(&cluster).unwrap();
+    match Validator::new().validate(schema, &object, None) {
+        Ok(()) => Vec::new(),
+        Err(errors) => vec![errors.to_string()],
+    }
+}
+
+#[test]
+fn each_bad_manifest_is_refused_with_its_sentence() {
+    let mut asked = 0;
+    for path in manifests(BAD) {
+        let stem = path.file_stem().unwrap().to_str().unwrap();
+        if SCHEMA_ONLY.contains(&stem) {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let phrase = text.lines().next().unwrap().strip_prefix("# expect: ").unwrap();
+        let said = verdict(&path).join("\n");
+        assert!(said.contains(phrase), "{stem}: wanted {phrase:?} in {said:?}");
+        asked += 1;
+    }
+    assert!(asked >= 20, "only {asked} manifests reached a rule");
+}
+
+#[test]
+fn the_samples_break_no_rule() {
+    for path in manifests(SAMPLES) {
+        assert_eq!(verdict(&path), Vec::<String>::new(), "{}", path.display());
+    }
+}
