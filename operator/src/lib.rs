@@ -1,1 +1,23 @@
-//! Placeholder text replaced by the first real module.
+//! channel-operator: keeps a fleet of channel nodes for each ChannelCluster.
+//!
+//! Everything that decides is in `operator-core` and pure; here is what watches, asks and writes. One process leads, by
+//! [`lease`]; it runs the [`controller`], whose [`reconcile`] keeps the objects as the spec says and starts one
+//! [`fleet`] loop per ChannelCluster, which scrapes the nodes, decides the node count, drains and writes the status.
+
+pub mod act;
+pub mod admin;
+pub mod apply;
+pub mod args;
+pub mod clock;
+pub mod context;
+pub mod controller;
+pub mod events;
+pub mod fetch;
+pub mod fleet;
+pub mod lease;
+pub mod metrics;
+pub mod observe;
+pub mod publish;
+pub mod reconcile;
+pub mod scrape;
+pub mod watches;

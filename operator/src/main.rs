@@ -1,3 +1,142 @@
-//! Entry point.
+//! Entry point of channel-operator: the life of the process.
 
-fn main() {}
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use kube::Client;
+use operator::admin::{self, Admin};
+use operator::args::Args;
+use operator::controller::{self, Term};
+use operator::lease::{Elector, Fence};
+use operator::metrics::Metrics;
+use operator::watches::Synced;
+use operator_core::validate::OperatorEnv;
+use rand::distr::{Alphanumeric, SampleString};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code for a command line that makes no sense (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+/// Environment variable with what is logged, as `tracing_subscriber::EnvFilter` reads it.
+const LOG_ENV: &str = "CHANNEL_LOG";
+/// Length of a random identity.
+const IDENTITY_LENGTH: usize = 8;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let asked = !error.use_stderr(); // --help, --version
+            if error.print().is_err() || !asked {
+                return ExitCode::from(USAGE);
+            }
+            return ExitCode::SUCCESS;
+        }
+    };
+    let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            error!(%error, "cannot start the runtime");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let Args { node_image, nats_image, namespace, identity, metrics_addr } = args;
+    let identity = identity.unwrap_or_else(|| Alphanumeric.sample_string(&mut rand::rng(), IDENTITY_LENGTH));
+    let stop = stop_on_signal()?;
+    let client = Client::try_default().await.context("cannot configure the client of the API server")?;
+    let (fence, metrics, synced) =
+        (Arc::new(Fence::default()), Arc::new(Metrics::default()), Synced::default());
+    let admin = Admin { metrics: metrics.clone(), fence: fence.clone(), synced: synced.clone() };
+    let admin = tokio::spawn(admin::serve(admin, metrics_addr, stop.clone()));
+
+    let Some(server_minor) = server_minor(&client, &stop).await else { return Ok(()) };
+    info!(identity, namespace, server_minor, "standing by");
+    let env = Arc::new(OperatorEnv { node_image, nats_image, server_minor, namespace: namespace.clone() });
+    let elector = Elector::new(client.clone(), &namespace, identity.clone(), fence.clone());
+    let elector = tokio::spawn(elector.run(stop.clone()));
+    let term = Term { client, fence: fence.clone(), env, metrics, synced, identity };
+    lead(&term, &stop, admin).await?;
+    stop.cancel();
+    elector.await.context("the election failed")?;
+    info!("stopped");
+    Ok(())
+}
+
+/// Leads whenever the lease is held, until `stop` or until the admin port fails.
+async fn lead(
+    term: &Term,
+    stop: &CancellationToken,
+    mut admin: tokio::task::JoinHandle<std::io::Result<()>>,
+) -> anyhow::Result<()> {
+    let terms = async {
+        loop {
+            term.fence.acquired().await;
+            info!("leading");
+            tokio::select! {
+                () = controller::run(term.clone()) => {}
+                () = term.fence.lost() => warn!("lost the lease: stopped acting"),
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = terms => Ok(()),
+        () = stop.cancelled() => Ok(()),
+        ended = &mut admin => match ended.context("the admin port failed")? {
+            Ok(()) => Ok(()),
+            Err(error) => Err(error).context("cannot serve --metrics-addr"),
+        },
+    }
+}
+
+/// The minor version of the API server; waits for it, since an operator may start before its API server answers.
+async fn server_minor(client: &Client, stop: &CancellationToken) -> Option<u32> {
+    let mut pause = std::time::Duration::from_secs(1);
+    loop {
+        match client.apiserver_version().await {
+            Ok(version) => {
+                // Some providers write `34+`.
+                let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+                return Some(digits.parse().unwrap_or_default());
+            }
+            Err(error) => warn!(%error, "the API server does not answer, trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))) => {}
+            () = stop.cancelled() => return None,
+        }
+        pause = (pause * 2).min(std::time::Duration::from_secs(30));
+    }
+}
+
+fn stop_on_signal() -> anyhow::Result<CancellationToken> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let token = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping");
+        token.cancel();
+    });
+    Ok(stop)
+}

@@ -1,0 +1,208 @@
+//! Writes a bundle: server-side apply in the bundle's order, and the removal of what a spec no longer asks for. An object
+//! of that name that is not ours is never touched.
+//!
+//! The node count has a field manager of its own. The bundle's is applied once, by that manager, when the Deployment is
+//! made; from then on this file leaves the field out and only scaling writes it.
+
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::{Resource, ResourceExt};
+use operator_core::build::{self, Bundle, NatsBundle};
+use operator_core::names::FIELD_MANAGER;
+use operator_core::validate::ValidatedCluster;
+use rand::distr::{Alphanumeric, SampleString};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::context::{Fenced, Shared};
+use crate::fetch::is_owned;
+
+/// Field manager of the node count.
+pub const SCALING_MANAGER: &str = "channel-operator-scaling";
+/// Length of generated secrets, in letters and digits: 190 bits.
+const SECRET_LENGTH: usize = 32;
+
+/// Why a bundle could not be applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// An object of that name belongs to somebody else.
+    #[error(
+        "{kind} {name} exists and is not ours: delete or rename it, or choose another name for the ChannelCluster"
+    )]
+    NotOurs {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server refused or did not answer.
+    #[error("cannot write {what}: {source}")]
+    Api {
+        /// Kind and name.
+        what: String,
+        /// Why.
+        source: kube::Error,
+    },
+    /// This process no longer leads.
+    #[error(transparent)]
+    Fenced(#[from] Fenced),
+}
+
+/// Applies everything of a cluster; `replicas` counts only when the Deployment does not exist yet.
+///
+/// # Errors
+/// The first object that could not be written.
+pub async fn apply(shared: &Shared, cluster: &ValidatedCluster, replicas: i32) -> Result<(), ApplyError> {
+    let applier = Applier { shared, cluster };
+    applier.secret().await?;
+    // No `..`: an object that nobody applies does not compile.
+    let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
+        build::bundle(cluster, replicas);
+    applier.one(&service_account).await?;
+    applier.one(&config_map).await?;
+    applier.one(&network_policy).await?;
+    match nats {
+        Some(NatsBundle { config_map, network_policy, service, deployment }) => {
+            applier.one(&config_map).await?;
+            applier.one(&network_policy).await?;
+            applier.one(&service).await?;
+            applier.one(&deployment).await?;
+        }
+        None => {
+            let name = cluster.names.nats();
+            applier.remove::<Deployment>(&name).await?;
+            applier.remove::<Service>(&name).await?;
+            applier.remove::<NetworkPolicy>(&name).await?;
+            applier.remove::<ConfigMap>(&name).await?;
+        }
+    }
+    applier.one(&headless).await?;
+    applier.one(&service).await?;
+    applier.one(&pdb).await?;
+    applier.nodes(deployment).await
+}
+
+struct Applier<'a> {
+    shared: &'a Shared,
+    cluster: &'a ValidatedCluster,
+}
+
+impl Applier<'_> {
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
+        Api::namespaced(self.shared.client.clone(), &self.cluster.namespace)
+    }
+
+    /// Whether the object exists; refuses one that is not ours.
+    async fn exists<K>(&self, api: &Api<K>, name: &str) -> Result<bool, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let live = api.get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
+        match live {
+            None => Ok(false),
+            Some(live) if is_owned(&live, &self.cluster.uid) => Ok(true),
+            Some(_) => Err(ApplyError::NotOurs { kind: K::kind(&()).into_owned(), name: name.to_owned() }),
+        }
+    }
+
+    async fn one<K>(&self, desired: &K) -> Result<(), ApplyError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + Serialize
+            + DeserializeOwned,
+    {
+        let api = self.api::<K>();
+        self.exists(&api, &desired.name_any()).await?;
+        self.patch(&api, desired, FIELD_MANAGER).await
+    }
+
+    async fn patch<K>(&self, api: &Api<K>, desired: &K, manager: &str) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        self.shared.check()?;
+        let name = desired.name_any();
+        let params = PatchParams::apply(manager).force();
+        api.patch(&name, &params, &Patch::Apply(desired)).await.map_err(|e| failed::<K>(&name, e))?;
+        Ok(())
+    }
+
+    async fn nodes(&self, mut desired: Deployment) -> Result<(), ApplyError> {
+        let api = self.api::<Deployment>();
+        let name = desired.name_any();
+        let new = !self.exists(&api, &name).await?;
+        let replicas = desired.spec.as_ref().and_then(|s| s.replicas);
+        if new {
+            self.patch(&api, &desired, SCALING_MANAGER).await?;
+        }
+        if let Some(spec) = &mut desired.spec {
+            spec.replicas = None;
+        }
+        self.patch(&api, &desired, FIELD_MANAGER).await?;
+        if new {
+            // The scaling manager lets go of everything but the count.
+            self.shared.check()?;
+            let only = json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": name}, "spec": {"replicas": replicas},
+            });
+            let params = PatchParams::apply(SCALING_MANAGER).force();
+            api.patch(&name, &params, &Patch::Apply(only))
+                .await
+                .map_err(|e| failed::<Deployment>(&name, e))?;
+        }
+        Ok(())
+    }
+
+    async fn remove<K>(&self, name: &str) -> Result<(), ApplyError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
+    {
+        let api = self.api::<K>();
+        let live = api.get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
+        let Some(live) = live.filter(|live| is_owned(live, &self.cluster.uid)) else { return Ok(()) };
+        self.shared.check()?;
+        let exactly = Preconditions { uid: live.uid(), resource_version: None };
+        let params = DeleteParams::background().preconditions(exactly);
+        match api.delete(name, &params).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(failed::<K>(name, error)),
+        }
+    }
+
+    /// Makes the Secret if there is none. It is then never written again.
+    async fn secret(&self) -> Result<(), ApplyError> {
+        let api = self.api::<Secret>();
+        let name = self.cluster.names.secret();
+        if self.exists(&api, &name).await? {
+            return Ok(());
+        }
+        self.shared.check()?;
+        let secret = build::secret(self.cluster, &random_text(), &random_text());
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+        match api.create(&params, &secret).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(failed::<Secret>(&name, error)),
+        }
+    }
+}
+
+fn random_text() -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), SECRET_LENGTH)
+}
+
+fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> ApplyError {
+    ApplyError::Api { what: format!("{} {name}", K::kind(&())), source }
+}

@@ -1,0 +1,54 @@
+//! Reads what validation needs besides the ChannelCluster itself.
+
+use std::collections::BTreeSet;
+
+use crds::{BackplaneType, ChannelCluster};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, ResourceExt};
+use operator_core::names::Names;
+use operator_core::validate::Fetched;
+
+/// Fetches.
+///
+/// # Errors
+/// When the API server does not answer or refuses.
+pub async fn fetch(client: &Client, cluster: &ChannelCluster) -> Result<Fetched, kube::Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let uid = cluster.uid().unwrap_or_default();
+    let names = Names::new(&cluster.name_any());
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
+    let (node, nats) = (names.deployment(), names.nats());
+    let (node, nats) = tokio::try_join!(deployments.get_opt(&node), deployments.get_opt(&nats))?;
+    Ok(Fetched {
+        node_image: node.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
+        nats_image: nats.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
+        credential_keys: credential_keys(client, &namespace, cluster).await?,
+    })
+}
+
+/// Whether the ChannelCluster with this UID owns the object.
+pub(crate) fn is_owned(object: &impl ResourceExt, uid: &str) -> bool {
+    object.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// Image of a Deployment's first container; ours have one.
+#[must_use]
+pub fn image(deployment: &Deployment) -> Option<String> {
+    deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
+}
+
+async fn credential_keys(
+    client: &Client,
+    namespace: &str,
+    cluster: &ChannelCluster,
+) -> Result<Option<BTreeSet<String>>, kube::Error> {
+    let backplane = &cluster.spec.backplane;
+    let Some(reference) =
+        backplane.credentials_secret_ref.as_ref().filter(|_| backplane.type_ == BackplaneType::Nats)
+    else {
+        return Ok(None);
+    };
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&reference.name).await?;
+    Ok(secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect()))
+}

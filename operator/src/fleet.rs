@@ -1,0 +1,370 @@
+//! The loop of one ChannelCluster: scrape -> decide -> record in the status -> act. It is the only writer of the status,
+//! and ends when the ChannelCluster is gone.
+//!
+//! It looks each 2 s, and each 5 s when a large fleet is calm: at 15 s a burst could go unseen for longer than the time
+//! in which it is to be answered, and a scrape of 5,000 nodes costs a fifth of a core at most.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Api;
+use node_core::admin::Stats;
+use operator_core::autoscale::{Decision, Inputs, Settings, State};
+use operator_core::capacity::Sizing;
+use operator_core::conditions::first_sight;
+use operator_core::drain::{self, NodeView, Note, Observed, PodView, Step};
+use operator_core::names::{ADMIN_TOKEN_KEY, Component, Names};
+use operator_core::samples::{NodeLoad, NodeSeries};
+use operator_core::status::{NodeSeen, Outcome, View, compute};
+use operator_core::validate::ValidatedCluster;
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use crate::act::Target;
+use crate::clock;
+use crate::context::{Reconciled, Shared};
+use crate::metrics::{ClusterLabels, RuleLabels};
+use crate::observe::{self, SeenDeployment, SeenPod};
+use crate::publish::{PublishError, Publisher};
+use crate::scrape::NodeError;
+
+/// Pace while there is something to see, and of small fleets always.
+const FAST: Duration = Duration::from_secs(2);
+/// Pace of large and calm fleets.
+const SLOW: Duration = Duration::from_secs(5);
+/// Fleets up to so many nodes are always looked at in the fast pace.
+const SMALL_FLEET: usize = 32;
+/// Part of the target utilization from which on a fleet is not calm, in percent of it.
+const CALM_PERCENT: i32 = 50;
+
+/// Whether the loop goes on.
+enum Flow {
+    /// After this pause.
+    Again(Duration),
+    /// The ChannelCluster is gone.
+    End,
+}
+
+/// One ChannelCluster's loop.
+pub struct Fleet {
+    shared: Arc<Shared>,
+    labels: ClusterLabels,
+    names: Names,
+    told: watch::Receiver<Reconciled>,
+    publisher: Option<Publisher>,
+    state: Option<State>,
+    series: HashMap<String, NodeSeries>,
+    token: Option<String>,
+}
+
+/// What one tick saw.
+struct Seen {
+    deployment: Option<SeenDeployment>,
+    pods: Vec<SeenPod>,
+    nodes: Vec<NodeSeen>,
+}
+
+impl Fleet {
+    /// A loop for the ChannelCluster that `told` speaks of.
+    #[must_use]
+    pub fn new(shared: Arc<Shared>, labels: ClusterLabels, told: watch::Receiver<Reconciled>) -> Self {
+        let names = Names::new(&labels.name);
+        Self {
+            shared,
+            labels,
+            names,
+            told,
+            publisher: None,
+            state: None,
+            series: HashMap::new(),
+            token: None,
+        }
+    }
+
+    /// Runs until the ChannelCluster is gone.
+    pub async fn run(mut self) {
+        self.shared.stores.ready().await;
+        loop {
+            let pause = match self.tick().await {
+                Ok(Flow::Again(pause)) => pause,
+                Ok(Flow::End) | Err(PublishError::Gone) => break,
+                Err(error) => {
+                    warn!(namespace = self.labels.namespace, name = self.labels.name, %error, "trying again");
+                    FAST.mul_f64(rand::random_range(1.0..2.0))
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = self.told.changed() => if changed.is_err() { break },
+            }
+        }
+        debug!(namespace = self.labels.namespace, name = self.labels.name, "loop ended");
+        self.shared.metrics.forget(&self.labels);
+    }
+
+    async fn tick(&mut self) -> Result<Flow, PublishError> {
+        let told = self.told.borrow_and_update().clone();
+        let guarded = self.shared.stores.cluster(&self.labels.namespace, &self.labels.name);
+        let Some(cluster) = guarded.as_ref().and_then(|g| g.0.as_ref().ok()) else { return Ok(Flow::End) };
+        if cluster.metadata.uid.as_deref() != Some(&told.uid) || cluster.metadata.deletion_timestamp.is_some()
+        {
+            return Ok(Flow::End);
+        }
+        self.greet(&told).await?;
+        let seen = self.look().await;
+        let now = clock::now();
+        let decided = self.decide(cluster, &told, &seen, now);
+        let status = self.status(cluster, &told, &seen, decided.as_ref(), now);
+        self.count(&status);
+        let pace = pace(&status, cluster, seen.pods.len());
+        let news = self.publish(status, now).await?;
+        let (Some((decision, step)), Some(deployment)) = (decided, &seen.deployment) else {
+            return Ok(Flow::Again(pace));
+        };
+        let target = Target {
+            shared: &self.shared,
+            namespace: &self.labels.namespace,
+            deployment_name: &self.names.deployment(),
+            deployment,
+            pods: &seen.pods,
+            token: self.token.as_deref().unwrap_or_default(),
+        };
+        if let Some(waiting) = &step.waiting {
+            debug!(name = self.labels.name, waiting, "the drain waits");
+        }
+        target.act(step.actions).await;
+        self.say(cluster, &decision, &step.notes, news).await;
+        Ok(Flow::Again(pace))
+    }
+
+    /// Reads the status once, and says that the object was seen if nobody has yet.
+    async fn greet(&mut self, told: &Reconciled) -> Result<(), PublishError> {
+        if self.publisher.is_some() {
+            return Ok(());
+        }
+        let mut publisher = Publisher::load(self.shared.client.clone(), &self.labels, &told.uid).await?;
+        if publisher.last().conditions.is_empty() {
+            let now = clock::now();
+            let status = ChannelClusterStatus {
+                conditions: first_sight(told.generation, now),
+                ..publisher.last().clone()
+            };
+            publisher.publish(&self.shared, status, now).await?;
+        }
+        self.publisher = Some(publisher);
+        Ok(())
+    }
+
+    /// Looks at the objects and asks the nodes.
+    async fn look(&mut self) -> Seen {
+        let namespace = &self.labels.namespace;
+        let deployment = observe::deployment(&self.shared.stores, namespace, &self.names);
+        let mut pods = observe::pods(&self.shared.stores, namespace, &self.names);
+        self.scrape(&pods).await;
+        let now = clock::now();
+        let uids: HashSet<_> = pods.iter().map(|p| p.view.uid.as_str()).collect();
+        self.series.retain(|uid, _| uids.contains(uid.as_str()));
+        let mut nodes = Vec::with_capacity(pods.len());
+        for pod in &mut pods {
+            let series = self.series.get(&pod.view.uid);
+            let stats: Option<Stats> = series.and_then(|s| s.fresh(now)).cloned();
+            let rates = series.and_then(|s| s.rates(now));
+            pod.view.node = stats.as_ref().map(|stats| NodeView {
+                phase: stats.phase,
+                connections: stats.gauges.connections,
+                writes_per_second: rates.map_or(0.0, |r| r.writes),
+            });
+            nodes.push(NodeSeen { pod: pod.view.clone(), stats, rates });
+        }
+        Seen { deployment, pods, nodes }
+    }
+
+    async fn scrape(&mut self, pods: &[SeenPod]) {
+        let asked: Vec<_> = pods
+            .iter()
+            .filter(|p| !p.view.pending)
+            .filter_map(|p| p.ip.clone().map(|ip| (p.view.uid.clone(), ip)))
+            .collect();
+        if asked.is_empty() {
+            return;
+        }
+        let Some(token) = self.token().await else { return };
+        self.shared.metrics.scrapes.inc_by(asked.len() as u64);
+        let answers = self.shared.nodes.stats(asked, &token).await;
+        let now = clock::now();
+        for (uid, answer) in answers {
+            match answer {
+                Ok(stats) => self.series.entry(uid).or_default().push(stats, now),
+                Err(error) => {
+                    self.shared.metrics.scrape_failures.inc();
+                    debug!(name = self.labels.name, uid, %error, "no statistics");
+                    if matches!(error, NodeError::Unauthorized) {
+                        self.token = None; // read it again: somebody replaced the Secret
+                    }
+                }
+            }
+        }
+    }
+
+    async fn token(&mut self) -> Option<String> {
+        if self.token.is_none() {
+            let api: Api<Secret> = Api::namespaced(self.shared.client.clone(), &self.labels.namespace);
+            match api.get_opt(&self.names.secret()).await {
+                Ok(secret) => {
+                    let bytes = secret.and_then(|s| s.data?.remove(ADMIN_TOKEN_KEY));
+                    self.token = bytes.and_then(|b| String::from_utf8(b.0).ok()).map(|t| t.trim().to_owned());
+                }
+                Err(error) => warn!(name = self.labels.name, %error, "cannot read the admin token"),
+            }
+        }
+        self.token.clone()
+    }
+
+    /// The node count and the next step of a drain; none while there is nothing to decide on.
+    fn decide(
+        &mut self,
+        cluster: &ChannelCluster,
+        told: &Reconciled,
+        seen: &Seen,
+        now: u64,
+    ) -> Option<(Decision, Step)> {
+        let (valid, deployment) = (told.cluster.as_ref()?, seen.deployment.as_ref()?);
+        if cluster.spec.paused {
+            return None;
+        }
+        let operation = self.publisher.as_ref()?.last().operation.clone();
+        let pods: Vec<PodView> = seen.pods.iter().map(|p| p.view.clone()).collect();
+        let current = drain::staying(operation.as_ref(), &pods, deployment.replicas);
+        let loads: Vec<NodeLoad> = seen.pods.iter().map(|pod| self.load(pod, now)).collect();
+        let state = self.state.get_or_insert_with(|| State::new(now, current));
+        let decision = state.step(&Settings::of(valid), Inputs { now, current, nodes: &loads });
+        let step = drain::step(
+            operation.as_ref(),
+            &Observed {
+                now,
+                pods: &pods,
+                replicas: deployment.replicas,
+                settled: deployment.observed && !deployment.rolling,
+                desired: decision.desired,
+                quorum: decision.quorum,
+                connections_per_second: valid.drain.connections_per_second,
+                deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
+            },
+        );
+        Some((decision, step))
+    }
+
+    fn load(&self, pod: &SeenPod, now: u64) -> NodeLoad {
+        let series = self.series.get(&pod.view.uid);
+        NodeLoad {
+            ready: pod.view.ready && !pod.view.terminating,
+            writes_per_second: series.and_then(|s| s.rates_now(now)).map(|r| r.writes),
+            connections: series.and_then(|s| s.fresh(now)).map(|s| s.gauges.connections),
+        }
+    }
+
+    fn status(
+        &self,
+        cluster: &ChannelCluster,
+        told: &Reconciled,
+        seen: &Seen,
+        decided: Option<&(Decision, Step)>,
+        now: u64,
+    ) -> ChannelClusterStatus {
+        let nothing = ChannelClusterStatus::default();
+        let previous = self.publisher.as_ref().map_or(&nothing, Publisher::last);
+        // While paused an operation stays where it is.
+        let operation = match decided {
+            Some((_, step)) => step.operation.as_ref(),
+            None => previous.operation.as_ref(),
+        };
+        let waiting = Outcome::Failed("the new spec is being applied".to_owned());
+        let current_generation = cluster.metadata.generation.unwrap_or_default();
+        let outcome = if told.generation == current_generation { &told.outcome } else { &waiting };
+        let valid = told.cluster.as_deref();
+        let pods: Vec<_> = seen.pods.iter().map(|p| p.view.clone()).collect();
+        let replicas = seen.deployment.as_ref().map_or(0, |d| d.replicas);
+        let empty = std::collections::BTreeMap::new();
+        compute(&View {
+            now,
+            previous,
+            generation: current_generation,
+            outcome,
+            paused: cluster.spec.paused,
+            mode: cluster.spec.autoscaling.mode,
+            min: least(cluster, valid),
+            sizing: valid.map_or_else(|| sizing(cluster), Sizing::of),
+            sysctls: valid.map_or(&empty, |v| &v.pod.sysctls),
+            nofile: cluster.spec.tuning.nofile,
+            nodes: &seen.nodes,
+            settled: seen.deployment.as_ref().is_none_or(|d| !d.rolling),
+            selector: &self.names.selector_string(Component::Node),
+            node_image: seen.deployment.as_ref().and_then(|d| d.image.as_deref()),
+            current: drain::staying(operation, &pods, replicas),
+            decision: decided.map(|(decision, _)| decision),
+            operation,
+        })
+    }
+
+    fn count(&self, status: &ChannelClusterStatus) {
+        let metrics = &self.shared.metrics;
+        let set = |gauge: Option<i32>| i64::from(gauge.unwrap_or_default());
+        metrics.desired.get_or_create(&self.labels).set(set(status.desired_replicas));
+        metrics.ready.get_or_create(&self.labels).set(set(status.ready_replicas));
+        let writes = status.totals.as_ref().map_or(0, |t| t.writes_per_second);
+        #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+        metrics.writes.get_or_create(&self.labels).set(writes as f64);
+    }
+
+    /// Writes the status; gives the decision that is new in it.
+    async fn publish(&mut self, status: ChannelClusterStatus, now: u64) -> Result<bool, PublishError> {
+        let Some(publisher) = &mut self.publisher else { return Ok(false) };
+        let decided = publisher.last().decisions.first() != status.decisions.first();
+        let step = |s: &ChannelClusterStatus| s.operation.as_ref().map(|o| (o.pod_uid.clone(), o.step));
+        let stepped = step(publisher.last()) != step(&status);
+        publisher.publish(&self.shared, status, now).await?;
+        self.shared.metrics.drain_steps.inc_by(u64::from(stepped));
+        Ok(decided)
+    }
+
+    async fn say(&self, cluster: &ChannelCluster, decision: &Decision, notes: &[Note], decided: bool) {
+        if decided {
+            self.shared.metrics.decisions.get_or_create(&RuleLabels { rule: decision.rule.as_str() }).inc();
+            let note = format!("{} nodes, {}: {}", decision.desired, decision.rule, decision.message);
+            let action = format!("ScaleTo{}", decision.desired);
+            self.shared.events.say(cluster, false, "Scaling", &action, &note).await;
+        }
+        for note in notes {
+            self.shared.events.say(cluster, note.warning, note.reason, "Drain", &note.message).await;
+        }
+    }
+}
+
+/// Fewest nodes of a cluster that is as asked for.
+fn least(cluster: &ChannelCluster, valid: Option<&ValidatedCluster>) -> i32 {
+    let manual = valid.and_then(|v| v.bounds.replicas);
+    match cluster.spec.autoscaling.mode {
+        AutoscalingMode::Off | AutoscalingMode::Observe => manual.unwrap_or(cluster.spec.nodes.min),
+        AutoscalingMode::Auto => cluster.spec.nodes.min,
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "bounded by the schema far below 2^52")]
+fn sizing(cluster: &ChannelCluster) -> Sizing {
+    let capacity = &cluster.spec.nodes.capacity;
+    Sizing {
+        writes_per_second: capacity.writes_per_second as f64,
+        connections: capacity.connections as f64,
+        target_percent: cluster.spec.autoscaling.target_utilization,
+    }
+}
+
+fn pace(status: &ChannelClusterStatus, cluster: &ChannelCluster, nodes: usize) -> Duration {
+    let target = i32::try_from(cluster.spec.autoscaling.target_utilization).unwrap_or(100);
+    let utilization = status.totals.as_ref().map_or(0, |t| t.utilization_percent);
+    let calm = utilization * 100 < target * CALM_PERCENT && status.operation.is_none();
+    if calm && nodes > SMALL_FLEET { SLOW } else { FAST }
+}

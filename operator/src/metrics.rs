@@ -1,0 +1,130 @@
+//! Metrics of the operator, all named `channelcluster_operator_*`. Labels come from closed sets and from the names of
+//! ChannelClusters, never from error texts.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// One ChannelCluster.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ClusterLabels {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ResultLabels {
+    /// `applied`, `paused`, `invalid`, `conflict`, `fenced` or `error`.
+    pub result: &'static str,
+}
+
+/// The rule of a decision.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct RuleLabels {
+    /// The rule's CamelCase word.
+    pub rule: &'static str,
+}
+
+/// All metrics.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Reconciles by how they ended.
+    pub reconciles: Family<ResultLabels, Counter>,
+    /// Node statistics asked for.
+    pub scrapes: Counter,
+    /// Node statistics that did not come.
+    pub scrape_failures: Counter,
+    /// Nodes wanted.
+    pub desired: Family<ClusterLabels, Gauge>,
+    /// Nodes ready.
+    pub ready: Family<ClusterLabels, Gauge>,
+    /// Writes/s seen.
+    pub writes: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
+    /// Changes of the node count by rule.
+    pub decisions: Family<RuleLabels, Counter>,
+    /// Scale-in steps entered.
+    pub drain_steps: Counter,
+    /// Status writes.
+    pub status_writes: Counter,
+    /// 1 while this process leads.
+    pub leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("channelcluster_operator"),
+            reconciles: Family::default(),
+            scrapes: Counter::default(),
+            scrape_failures: Counter::default(),
+            desired: Family::default(),
+            ready: Family::default(),
+            writes: Family::default(),
+            decisions: Family::default(),
+            drain_steps: Counter::default(),
+            status_writes: Counter::default(),
+            leader: Gauge::default(),
+        };
+        let r = &mut metrics.registry;
+        r.register("reconciles", "Reconciles by how they ended", metrics.reconciles.clone());
+        r.register("scrapes", "Node statistics asked for", metrics.scrapes.clone());
+        r.register("scrape_failures", "Node statistics that did not come", metrics.scrape_failures.clone());
+        r.register("desired_nodes", "Nodes wanted", metrics.desired.clone());
+        r.register("ready_nodes", "Nodes ready", metrics.ready.clone());
+        r.register("writes_per_second", "Messages delivered to members per second", metrics.writes.clone());
+        r.register("decisions", "Changes of the node count by rule", metrics.decisions.clone());
+        r.register("drain_steps", "Steps of scale-ins entered", metrics.drain_steps.clone());
+        r.register("status_writes", "Writes of a status", metrics.status_writes.clone());
+        r.register("leader", "1 while this process leads", metrics.leader.clone());
+        metrics
+    }
+}
+
+impl Metrics {
+    /// The text of `/metrics` (OpenMetrics).
+    ///
+    /// # Errors
+    /// When a value cannot be formatted.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+
+    /// Forgets a ChannelCluster that is gone.
+    pub fn forget(&self, labels: &ClusterLabels) {
+        self.desired.remove(labels);
+        self.ready.remove(labels);
+        self.writes.remove(labels);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ClusterLabels, Metrics, RuleLabels};
+
+    #[test]
+    fn names_carry_the_prefix_and_a_cluster_that_is_gone_leaves() {
+        let metrics = Metrics::default();
+        let labels = ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() };
+        metrics.desired.get_or_create(&labels).set(3);
+        metrics.decisions.get_or_create(&RuleLabels { rule: "MaxNodes" }).inc();
+        let text = metrics.encode().unwrap();
+        assert!(
+            text.contains(r#"channelcluster_operator_desired_nodes{namespace="default",name="chat"} 3"#),
+            "{text}"
+        );
+        assert!(text.contains(r#"channelcluster_operator_decisions_total{rule="MaxNodes"} 1"#), "{text}");
+        metrics.forget(&labels);
+        assert!(!metrics.encode().unwrap().contains("chat"));
+    }
+}

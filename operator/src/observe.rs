@@ -1,0 +1,119 @@
+//! From watched objects to what the core decides on.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+use operator_core::drain::PodView;
+use operator_core::names::{Component, Names};
+
+use crate::watches::Stores;
+
+/// Annotation that the ReplicaSet controller reads when it chooses which pod goes.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+/// Label of an EndpointSlice with the name of its Service.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
+
+/// A node pod with its address.
+#[derive(Clone, Debug)]
+pub struct SeenPod {
+    /// What the core reads.
+    pub view: PodView,
+    /// Its IP, once it has one.
+    pub ip: Option<String>,
+}
+
+/// The node Deployment.
+#[derive(Clone, Debug)]
+pub struct SeenDeployment {
+    /// Its replicas.
+    pub replicas: i32,
+    /// Version of the object, so that nothing is written over a newer one.
+    pub resource_version: String,
+    /// Whether it is replacing its pods.
+    pub rolling: bool,
+    /// Whether its controller has seen the last change.
+    pub observed: bool,
+    /// Image of its pods.
+    pub image: Option<String>,
+}
+
+/// The Deployment of a cluster's nodes.
+#[must_use]
+pub fn deployment(stores: &Stores, namespace: &str, names: &Names) -> Option<SeenDeployment> {
+    let key = ObjectRef::<Deployment>::new(&names.deployment()).within(namespace);
+    let live = stores.deployments.get(&key)?;
+    let status = live.status.clone().unwrap_or_default();
+    let pods = status.replicas.unwrap_or_default();
+    Some(SeenDeployment {
+        replicas: live.spec.as_ref()?.replicas.unwrap_or(1),
+        resource_version: live.resource_version()?,
+        rolling: status.updated_replicas.unwrap_or_default() < pods,
+        observed: status.observed_generation >= live.metadata.generation,
+        image: crate::fetch::image(&live),
+    })
+}
+
+/// The node pods of a cluster that have not ended.
+#[must_use]
+pub fn pods(stores: &Stores, namespace: &str, names: &Names) -> Vec<SeenPod> {
+    let labels = names.selector_labels(Component::Node);
+    let ready = ready_endpoints(stores, namespace, &names.service());
+    let mut pods: Vec<_> = stores
+        .pods
+        .state_filter(|pod| {
+            pod.namespace().as_deref() == Some(namespace)
+                && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+                && !matches!(phase(pod), "Succeeded" | "Failed")
+        })
+        .iter()
+        .map(|pod| seen(pod, &ready))
+        .collect();
+    pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+    pods
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
+    let uid = pod.uid().unwrap_or_default();
+    let status = pod.status.as_ref();
+    let conditions = status.and_then(|s| s.conditions.as_ref());
+    let ready = conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    let created = pod.creation_timestamp().map_or(0, |t| t.0.as_millisecond());
+    SeenPod {
+        ip: status.and_then(|s| s.pod_ip.clone()).filter(|ip| !ip.is_empty()),
+        view: PodView {
+            name: pod.name_any(),
+            ready,
+            pending: phase(pod) == "Pending",
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            created: u64::try_from(created).unwrap_or_default(),
+            deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
+            endpoint_ready: endpoints.iter().find(|(pod, _)| *pod == uid).map(|(_, ready)| *ready),
+            uid,
+            node: None,
+        },
+    }
+}
+
+/// UID of each pod in a Service's EndpointSlices, and whether its endpoint is ready.
+fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> Vec<(String, bool)> {
+    let slices = stores.endpoints.state_filter(|slice| {
+        slice.namespace().as_deref() == Some(namespace)
+            && slice.labels().get(SERVICE_LABEL).is_some_and(|name| name == service)
+    });
+    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
+    endpoints
+        .filter_map(|endpoint| {
+            let uid = endpoint.target_ref.as_ref()?.uid.clone()?;
+            // Unset means ready (EndpointConditions).
+            let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
+            Some((uid, ready))
+        })
+        .collect()
+}

@@ -1,0 +1,221 @@
+//! Keeps the objects of one ChannelCluster as its spec says: fetch -> validate -> build -> apply -> tell its loop, which
+//! writes the status.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::ChannelCluster;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt};
+use operator_core::autoscale::Settings;
+use operator_core::status::Outcome;
+use operator_core::validate::{Problem, ValidatedCluster, validate};
+use serde_json::json;
+use tracing::warn;
+
+use crate::apply::{ApplyError, apply};
+use crate::clock;
+use crate::context::{Context, Reconciled};
+use crate::fetch::fetch;
+use crate::metrics::{ClusterLabels, ResultLabels};
+use crate::publish::STATUS_MANAGER;
+use crate::watches::Guarded;
+
+/// How often everything is looked at without a reason.
+const RESYNC: Duration = Duration::from_secs(300);
+/// First and longest pause after a failure.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Why a reconcile is to be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Reading failed.
+    #[error("cannot read what belongs to the ChannelCluster: {0}")]
+    Fetch(#[source] kube::Error),
+    /// Writing failed.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+}
+
+impl Error {
+    fn result(&self) -> &'static str {
+        match self {
+            Self::Apply(ApplyError::NotOurs { .. }) => "conflict",
+            Self::Apply(ApplyError::Fenced(_)) => "fenced",
+            Self::Fetch(_) | Self::Apply(ApplyError::Api { .. }) => "error",
+        }
+    }
+}
+
+fn labels(object: &impl Resource) -> ClusterLabels {
+    let meta = object.meta();
+    ClusterLabels {
+        namespace: meta.namespace.clone().unwrap_or_default(),
+        name: meta.name.clone().unwrap_or_default(),
+    }
+}
+
+fn count(context: &Context, result: &'static str) {
+    context.shared.metrics.reconciles.get_or_create(&ResultLabels { result }).inc();
+}
+
+/// Reconciles one ChannelCluster.
+///
+/// # Errors
+/// When it is to be tried again.
+pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
+    let labels = labels(object.as_ref());
+    let cluster = match &object.0 {
+        Ok(cluster) => cluster,
+        Err(invalid) => {
+            count(&context, "invalid");
+            unreadable(&context, &labels, invalid).await;
+            return Ok(Action::await_change());
+        }
+    };
+    if cluster.metadata.deletion_timestamp.is_some()
+        || context.shared.stores.cluster(&labels.namespace, &labels.name).is_none()
+    {
+        context.stop(&labels);
+        return Ok(Action::await_change());
+    }
+    let result = Box::pin(look(cluster, &labels, &context)).await;
+    match &result {
+        Ok(result) => {
+            count(&context, result);
+            context.succeeded(&labels);
+        }
+        Err(error) => count(&context, error.result()),
+    }
+    result?;
+    Ok(Action::requeue(RESYNC.mul_f64(rand::random_range(0.9..1.1))))
+}
+
+/// Reconciles a spec that can be read, tells its loop, and says how it ended.
+async fn look(
+    cluster: &ChannelCluster,
+    labels: &ClusterLabels,
+    context: &Context,
+) -> Result<&'static str, Error> {
+    let uid = cluster.uid().unwrap_or_default();
+    let tell = |outcome: Outcome, valid: Option<Arc<ValidatedCluster>>| {
+        let cluster_ = valid.or_else(|| context.last_valid(labels, &uid));
+        let generation = cluster.metadata.generation.unwrap_or_default();
+        context.tell(labels, Reconciled { uid: uid.clone(), generation, outcome, cluster: cluster_ });
+    };
+    let fetched = match fetch(&context.shared.client, cluster).await {
+        Ok(fetched) => fetched,
+        Err(error) => {
+            let error = Error::Fetch(error);
+            tell(Outcome::Failed(error.to_string()), None);
+            return Err(error);
+        }
+    };
+    let valid = match validate(cluster, &context.shared.env, &fetched) {
+        Ok(valid) => Arc::new(valid),
+        Err(problems) => {
+            say_problems(context, cluster, &problems).await;
+            tell(Outcome::Invalid(problems), None);
+            return Ok("invalid");
+        }
+    };
+    if valid.paused {
+        tell(Outcome::Applied, Some(valid));
+        return Ok("paused");
+    }
+    if let Some(newer) = &valid.pod.newer_image {
+        let note = format!(
+            "the nodes run {}; {newer} exists: set nodes.image to it to roll it out",
+            valid.pod.image
+        );
+        context.shared.events.say(cluster, false, "NewerNodeImage", "Keep", &note).await;
+    }
+    let replicas = Settings::of(&valid).initial();
+    match Box::pin(apply(&context.shared, &valid, replicas)).await {
+        Ok(()) => {
+            tell(Outcome::Applied, Some(valid));
+            Ok("applied")
+        }
+        Err(error) => {
+            if let ApplyError::NotOurs { .. } = &error {
+                context.shared.events.say(cluster, true, "NameConflict", "Apply", &error.to_string()).await;
+                tell(Outcome::Conflict(error.to_string()), Some(valid));
+            } else {
+                tell(Outcome::Failed(error.to_string()), Some(valid));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+async fn say_problems(context: &Context, cluster: &ChannelCluster, problems: &[Problem]) {
+    for problem in problems {
+        context.shared.events.say(cluster, true, problem.reason, "Validate", &problem.message).await;
+    }
+}
+
+/// An object that was stored under another version of the CRD and cannot be read: said in its status, and nothing of it is
+/// touched.
+async fn unreadable(context: &Context, labels: &ClusterLabels, invalid: &InvalidObject) {
+    warn!(
+        namespace = labels.namespace,
+        name = labels.name,
+        error = invalid.error,
+        "cannot read this ChannelCluster"
+    );
+    if context.shared.check().is_err() {
+        return;
+    }
+    let api: Api<ChannelCluster> = Api::namespaced(context.shared.client.clone(), &labels.namespace);
+    let now = operator_core::drain::time(clock::now());
+    let condition = |kind: &str, status: &str| {
+        json!({
+            "type": kind, "status": status, "reason": "Unreadable", "lastTransitionTime": now,
+            "message": format!("the spec cannot be read: {}", invalid.error),
+        })
+    };
+    let patch = json!({
+        "apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster",
+        "metadata": {"name": labels.name},
+        "status": {"conditions": [condition("Ready", "False"), condition("Stalled", "True")], "reason": "Unreadable"},
+    });
+    let params = PatchParams::apply(STATUS_MANAGER).force();
+    // The answer would be read as a ChannelCluster, which it cannot be; only a refusal matters.
+    if let Err(kube::Error::Api(status)) = api.patch_status(&labels.name, &params, &Patch::Apply(patch)).await
+    {
+        warn!(name = labels.name, %status, "cannot write the status of an unreadable ChannelCluster");
+    }
+}
+
+/// When to try again.
+#[must_use]
+#[allow(clippy::needless_pass_by_value, reason = "the controller's signature")]
+pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) -> Action {
+    let labels = labels(object.as_ref());
+    let failures = context.failed(&labels);
+    warn!(namespace = labels.namespace, name = labels.name, %error, failures, "reconcile failed, trying again");
+    Action::requeue(backoff(failures, rand::random_range(0.5..1.0)))
+}
+
+/// Doubles from 1 s to 60 s, times a jitter in 0.5 to 1.
+fn backoff(failures: u32, jitter: f64) -> Duration {
+    let (first, longest) = BACKOFF;
+    first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest).mul_f64(jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::backoff;
+
+    #[test]
+    fn failures_are_tried_again_ever_more_slowly_up_to_a_minute() {
+        assert_eq!(backoff(1, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff(4, 1.0), Duration::from_secs(8));
+        assert_eq!(backoff(u32::MAX, 1.0), Duration::from_secs(60));
+        assert_eq!(backoff(2, 0.5), Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,140 @@
+//! The operator's side of the nodes' admin API: statistics and drain commands. Each request has a time-out, and the
+//! number of requests at a time is bounded.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use http::{Method, Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use node_core::admin::{DrainRequest, DrainStatus, Stats};
+use operator_core::names::ADMIN_PORT;
+use serde::de::DeserializeOwned;
+
+/// Longest wait for an answer.
+const TIMEOUT: Duration = Duration::from_millis(1_500);
+/// Longest wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1_000);
+/// Requests at a time per ChannelCluster.
+const CONCURRENCY: usize = 64;
+/// Longest answer that is read, in bytes.
+const MAX_ANSWER: usize = 256 * 1_024;
+
+/// Why a node did not answer as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum NodeError {
+    /// It did not answer in time.
+    #[error("no answer within {} ms", TIMEOUT.as_millis())]
+    Timeout,
+    /// The connection failed.
+    #[error("cannot be reached: {0}")]
+    Unreachable(String),
+    /// The token was not taken.
+    #[error("refused the admin token")]
+    Unauthorized,
+    /// It answered with an error.
+    #[error("answered {0}")]
+    Status(u16),
+    /// The answer makes no sense.
+    #[error("sent an answer that cannot be read: {0}")]
+    Unreadable(String),
+}
+
+/// Client of the nodes' admin ports.
+#[derive(Clone, Debug)]
+pub struct Nodes {
+    client: Client<HttpConnector, Full<Bytes>>,
+    port: u16,
+}
+
+impl Default for Nodes {
+    fn default() -> Self {
+        Self::on_port(u16::try_from(ADMIN_PORT).unwrap_or_default())
+    }
+}
+
+impl Nodes {
+    /// For nodes whose admin port is another one.
+    #[must_use]
+    pub fn on_port(port: u16) -> Self {
+        let mut connector = HttpConnector::new();
+        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_nodelay(true);
+        let client = Client::builder(TokioExecutor::new())
+            .pool_idle_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(1)
+            .build(connector);
+        Self { client, port }
+    }
+
+    /// The statistics of many nodes, given as (key, IP), in any order.
+    pub async fn stats<K>(&self, nodes: Vec<(K, String)>, token: &str) -> Vec<(K, Result<Stats, NodeError>)> {
+        stream::iter(nodes)
+            .map(|(key, ip)| async move {
+                (key, self.request(Method::GET, &ip, "/v1/stats", token, Bytes::new()).await)
+            })
+            .buffer_unordered(CONCURRENCY)
+            .collect()
+            .await
+    }
+
+    /// Drains a node as far as `request` says.
+    ///
+    /// # Errors
+    /// When the node did not answer as it should.
+    pub async fn drain(
+        &self,
+        ip: &str,
+        token: &str,
+        request: &DrainRequest,
+    ) -> Result<DrainStatus, NodeError> {
+        let body = serde_json::to_vec(request).map_err(|e| NodeError::Unreadable(e.to_string()))?;
+        self.request(Method::POST, ip, "/v1/drain", token, body.into()).await
+    }
+
+    /// Takes a node back.
+    ///
+    /// # Errors
+    /// When the node did not answer as it should.
+    pub async fn take_back(&self, ip: &str, token: &str) -> Result<DrainStatus, NodeError> {
+        self.request(Method::DELETE, ip, "/v1/drain", token, Bytes::new()).await
+    }
+
+    async fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        ip: &str,
+        path: &str,
+        token: &str,
+        body: Bytes,
+    ) -> Result<T, NodeError> {
+        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("http://{host}:{}{path}", self.port))
+            .header(header::AUTHORIZATION, format!("Bearer {token}"))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|e| NodeError::Unreachable(e.to_string()))?;
+        tokio::time::timeout(TIMEOUT, self.answer(request)).await.map_err(|_| NodeError::Timeout)?
+    }
+
+    async fn answer<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, NodeError> {
+        let response =
+            self.client.request(request).await.map_err(|e| NodeError::Unreachable(e.to_string()))?;
+        match response.status().as_u16() {
+            200..=299 => {}
+            401 | 403 => return Err(NodeError::Unauthorized),
+            other => return Err(NodeError::Status(other)),
+        }
+        let body = Limited::new(response.into_body(), MAX_ANSWER)
+            .collect()
+            .await
+            .map_err(|e| NodeError::Unreadable(e.to_string()))?
+            .to_bytes();
+        serde_json::from_slice(&body).map_err(|e| NodeError::Unreadable(e.to_string()))
+    }
+}
