@@ -54,6 +54,16 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) ->
     }
 }
 
+/// Sends a signal to one process.
+///
+/// # Errors
+/// When there is no such process.
+pub fn signal(pid: i32, signal: libc::c_int) -> Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid).with_context(|| format!("{pid} is no process id"))?;
+    let signal = rustix::process::Signal::from_named_raw(signal).context("not a signal")?;
+    rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
+}
+
 impl Fleet {
     /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it.
     ///
@@ -143,6 +153,25 @@ impl Fleet {
             ensure!(status == "True", "Ready is {status}: {message}");
             Ok(Some(pods))
         })
+    }
+
+    /// Process id of the program `comm` in a pod, found by the pod's UID in the control group of the process.
+    ///
+    /// # Errors
+    /// When no such process runs.
+    pub fn process_of(pod_uid: &str, comm: &str) -> Result<i32> {
+        for entry in std::fs::read_dir("/proc")? {
+            let path = entry?.path();
+            let Some(pid) = path.file_name().and_then(|name| name.to_str()?.parse().ok()) else { continue };
+            // Processes come and go while the directory is read.
+            let name = std::fs::read_to_string(path.join("comm")).unwrap_or_default();
+            let groups = std::fs::read_to_string(path.join("cgroup")).unwrap_or_default();
+            let in_pod = groups.contains(pod_uid) || groups.contains(&pod_uid.replace('-', "_"));
+            if name.trim_end() == comm && in_pod {
+                return Ok(pid);
+            }
+        }
+        anyhow::bail!("no process {comm} in the pod {pod_uid}")
     }
 
     /// Cluster address of the client-facing Service.

@@ -8,3 +8,5 @@ pub mod client;
 pub mod fleet;
 pub mod load;
 pub mod report;
+#[cfg(feature = "cluster")]
+pub mod stock;

@@ -1,0 +1,165 @@
+//! Stock phoenix.js clients that stay in their rooms while a test does things to the fleet.
+//!
+//! They run under Node.js in the client namespace (`js/fleet.mjs`), and tell one JSON line per thing that happens.
+
+use anyhow::{Context, Result, ensure};
+use cluster::Instance;
+use serde_json::Value;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+
+use crate::fleet::HANG_GUARD;
+
+/// Lines that may wait to be read; the clients wait beyond that.
+const LINES: usize = 65_536;
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
+
+/// Running stock clients; they end with the value.
+pub struct StockClients {
+    child: Child,
+    lines: Receiver<Value>,
+    events: Vec<Value>,
+}
+
+/// How the clients fared.
+#[derive(Clone, Debug)]
+pub struct StockSummary {
+    /// Clients asked for.
+    pub clients: u64,
+    /// Clients in their room now.
+    pub joined: u64,
+    /// Clients that heard themselves in their room since their last join.
+    pub heard: u64,
+    /// Rejoins after an end, over all clients.
+    pub reconnects: u64,
+    /// Milliseconds from the end of a connection to being back in the room: 99th percentile.
+    pub p99_millis: Option<f64>,
+    /// The longest of them.
+    pub max_millis: Option<f64>,
+    /// Ends of connections by close code.
+    pub closes: Value,
+}
+
+impl StockClients {
+    /// Starts `count` clients in rooms of `room_size` against a socket mount (`ws://ADDRESS:PORT/socket`).
+    ///
+    /// # Errors
+    /// When Node.js cannot be started.
+    pub fn start(instance: &Instance, url: &str, count: usize, room_size: usize) -> Result<Self> {
+        let mut child = instance
+            .client_command("node")
+            .current_dir(SCRIPTS)
+            .args(["fleet.mjs", url, &count.to_string(), &room_size.to_string()])
+            .arg(instance.client_addresses().join(","))
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start node; install Debian's nodejs and run `npm ci` in e2e/js")?;
+        let stdout = child.stdout.take().context("the clients' output is piped")?;
+        let (sender, lines) = sync_channel(LINES);
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let Ok(event) = serde_json::from_str(&line) else { continue };
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Self { child, lines, events: Vec::new() })
+    }
+
+    /// Waits until all clients are in their room for the first time.
+    ///
+    /// # Errors
+    /// When that does not come within [`HANG_GUARD`].
+    pub fn wait_ready(&mut self) -> Result<()> {
+        self.wait_for("ready").map(drop)
+    }
+
+    /// Asks how the clients fare now.
+    ///
+    /// # Errors
+    /// When they do not answer.
+    pub fn summary(&mut self) -> Result<StockSummary> {
+        self.signal(libc::SIGUSR1)?;
+        StockSummary::from_json(&self.wait_for("summary")?)
+    }
+
+    /// What the clients told so far.
+    pub fn events(&mut self) -> &[Value] {
+        self.events.extend(self.lines.try_iter());
+        &self.events
+    }
+
+    /// Ends the clients.
+    ///
+    /// # Errors
+    /// When they do not answer, or end while not all are in their room.
+    pub fn stop(mut self) -> Result<StockSummary> {
+        self.signal(libc::SIGTERM)?;
+        let summary = StockSummary::from_json(&self.wait_for("summary")?)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the clients ended with {status}: {summary:?}");
+        Ok(summary)
+    }
+
+    fn wait_for(&mut self, event: &str) -> Result<Value> {
+        let deadline = std::time::Instant::now() + HANG_GUARD;
+        loop {
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    let found = line["event"] == event;
+                    self.events.push(line.clone());
+                    if found {
+                        return Ok(line);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    let last = self.events.iter().rev().take(5).collect::<Vec<_>>();
+                    anyhow::bail!(
+                        "the clients did not say {event:?} in {} s; last: {last:?}",
+                        HANG_GUARD.as_secs()
+                    );
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    anyhow::bail!("the clients ended with {:?} and without {event:?}", self.child.wait()?);
+                }
+            }
+        }
+    }
+
+    fn signal(&self, signal: libc::c_int) -> Result<()> {
+        let pid = libc::pid_t::try_from(self.child.id())?;
+        crate::fleet::signal(pid, signal)
+    }
+}
+
+impl Drop for StockClients {
+    fn drop(&mut self) {
+        // Already ended after `stop`; otherwise the test failed and nobody waits for a summary.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl StockSummary {
+    fn from_json(line: &Value) -> Result<Self> {
+        let number = |key: &str| line[key].as_u64().with_context(|| format!("no {key} in {line}"));
+        Ok(Self {
+            clients: number("clients")?,
+            joined: number("joined")?,
+            heard: number("heard")?,
+            reconnects: number("reconnects")?,
+            p99_millis: line["p99"].as_f64(),
+            max_millis: line["max"].as_f64(),
+            closes: line["closes"].clone(),
+        })
+    }
+
+    /// Whether every client is in its room and hears what is said there.
+    #[must_use]
+    pub fn all_back(&self) -> bool {
+        self.joined == self.clients && self.heard == self.clients
+    }
+}
