@@ -1,0 +1,64 @@
+//! The file that the operator renders is one that the node's own binary accepts.
+
+use std::process::{Command, Output};
+use std::{env, fs};
+
+use crds::ChannelCluster;
+use operator_core::validate::{Fetched, OperatorEnv, validate};
+
+const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
+
+/// What the operator would write into the ConfigMap of a sample's fleet.
+fn rendered(manifest: &str) -> anyhow::Result<String> {
+    let mut cluster: ChannelCluster = serde_saphyr::from_str(manifest)?;
+    cluster.metadata.namespace = Some("default".to_owned());
+    let operator = OperatorEnv {
+        node_image: "channel-node".to_owned(),
+        nats_image: "nats-server".to_owned(),
+        server_minor: 34,
+        namespace: "channelcluster-system".to_owned(),
+    };
+    let keys = ["username", "password"].map(str::to_owned);
+    let fetched = Fetched { credential_keys: Some(keys.into()), ..Fetched::default() };
+    let valid = validate(&cluster, &operator, &fetched).map_err(|all| anyhow::anyhow!("{all:?}"))?;
+    Ok(valid.config_file)
+}
+
+/// Feeds a file to `channel-node --check-config`.
+fn check(name: &str, text: &str) -> anyhow::Result<Output> {
+    let file = env::temp_dir().join(format!("check-config-{}-{name}.yaml", std::process::id()));
+    fs::write(&file, text)?;
+    let output = Command::new(env!("CARGO"))
+        .args(["run", "--quiet", "--package", "node", "--bin", "channel-node", "--", "--check-config"])
+        .arg(&file)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .output()?;
+    fs::remove_file(&file)?;
+    Ok(output)
+}
+
+#[test]
+fn the_node_accepts_what_the_operator_renders() {
+    let mut checked = 0;
+    for entry in fs::read_dir(SAMPLES).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        // A sample may hold what the cluster needs beside it; the cluster comes last.
+        let file = rendered(text.rsplit("\n---\n").next().unwrap()).unwrap();
+        let output = check("good", &file).unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {said}\n{file}", path.display());
+        checked += 1;
+    }
+    assert!(checked >= 4, "only {checked} samples");
+}
+
+#[test]
+fn the_node_refuses_a_file_with_a_key_it_does_not_know() {
+    let text = fs::read_to_string(format!("{SAMPLES}/chat.yaml")).unwrap();
+    let file = rendered(&text).unwrap() + "maxMembrs: 7\n";
+    let output = check("bad", &file).unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("maxMembrs"), "{said}");
+}
