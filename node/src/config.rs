@@ -85,10 +85,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts with the file as it is now.
-    pub fn new(path: PathBuf) -> Self {
-        let seen = read(&path).ok();
-        Watch { path, seen }
+    /// Reads and checks the file, and watches for changes from what was read on.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn start(path: &Path) -> Result<(NodeConfig, Self), ConfigError> {
+        let text = read(path)?;
+        let config = parse(path, &text)?;
+        Ok((config, Watch { path: path.to_owned(), seen: Some(text) }))
     }
 
     /// The new configuration if the file changed since the last call. The same bad content is told once.
@@ -148,7 +152,8 @@ mod tests {
         };
         version("v1", "auth: {anonymous: true}");
         std::os::unix::fs::symlink("..data/node.yaml", dir.path().join("node.yaml")).unwrap();
-        let mut watch = Watch::new(dir.path().join("node.yaml"));
+        let (first, mut watch) = Watch::start(&dir.path().join("node.yaml")).unwrap();
+        assert!(!first.chat_page);
         assert!(watch.changed().is_none());
         version("v2", "auth: {anonymous: true}\nchatPage: true");
         assert!(watch.changed().unwrap().unwrap().chat_page);

@@ -15,7 +15,8 @@ use node::{
     app::{App, BUILD},
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, Credentials, Identity, fleet::Fleet},
-    config, dashboard, life,
+    config::{self, Watch},
+    dashboard, life,
     life::Signals,
     mailbox::{BusReceiver, bus_queue},
     pulse,
@@ -40,14 +41,14 @@ fn main() -> ExitCode {
     if let Some(file) = &args.check_config {
         return check_config(file);
     }
-    let config = match configuration(&args) {
-        Ok(config) => config,
+    let (config, watch) = match configuration(&args) {
+        Ok(read) => read,
         Err(text) => return wrong(&text),
     };
     if let Err(text) = log_to_stderr(&args) {
         return wrong(&text);
     }
-    match run(&args, config) {
+    match run(&args, config, watch) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -71,16 +72,14 @@ fn check_config(file: &Path) -> ExitCode {
     }
 }
 
-fn configuration(args: &Args) -> Result<NodeConfig, String> {
-    let mut config = match &args.config {
-        Some(file) => config::load(file).map_err(|error| error.to_string())?,
-        None => NodeConfig::dev(),
-    };
+fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
+    let read = args.config.as_deref().map(Watch::start).transpose().map_err(|error| error.to_string())?;
+    let (mut config, watch) = read.map_or((NodeConfig::dev(), None), |(config, watch)| (config, Some(watch)));
     if let Some(path) = &args.path {
         config.path.clone_from(path);
     }
     let errors = config.validate();
-    if errors.is_empty() { Ok(config) } else { Err(errors.join(". ")) }
+    if errors.is_empty() { Ok((config, watch)) } else { Err(errors.join(". ")) }
 }
 
 fn log_to_stderr(args: &Args) -> Result<(), String> {
@@ -97,7 +96,7 @@ fn log_to_stderr(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
+fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<()> {
     let started = Instant::now();
     let limits = sysinfo::raise_nofile(config.nofile).context("cannot raise the limit of open files")?;
     for line in sysinfo::mismatches(&config.sysctls, &sysinfo::sysctls(&config.sysctls)) {
@@ -136,7 +135,7 @@ fn run(args: &Args, config: NodeConfig) -> anyhow::Result<()> {
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
         let mut signals = Signals::new().context("cannot take over SIGTERM and SIGINT")?;
-        life::serve(&app, args.config.clone().map(config::Watch::new), &mut signals).await;
+        life::serve(&app, watch, &mut signals).await;
         life::leave(&app, &mut signals).await;
         life::shut_down(&app).await;
         anyhow::Ok(())
