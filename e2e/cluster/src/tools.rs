@@ -126,7 +126,15 @@ impl Tool {
         let what = format!("building {} {version} with Go ({})", recipe.name, recipe.patience);
         let mut build = run::tied("nice");
         build
-            .args(["go", "build", "-trimpath", "-ldflags", &self.linker_flags(&version)?, "-o"])
+            .args([
+                "go",
+                "build",
+                "-trimpath",
+                "-buildvcs=false",
+                "-ldflags",
+                &self.linker_flags(&version)?,
+                "-o",
+            ])
             .arg(part.join(recipe.name))
             .arg(recipe.package)
             .current_dir(self.module_dir())

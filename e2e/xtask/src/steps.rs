@@ -35,6 +35,13 @@ pub(crate) fn all() -> Vec<Step> {
             Action::Program(|t| Ok(t.program("cargo", &["test", "--workspace", "--no-fail-fast"]))),
         ),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
+        simple("node binary", |t| Ok(t.program("cargo", &["build", "--bin", "channel-node"]))),
+        step(
+            "stock clients and browser",
+            Needs::Nothing,
+            Count::Node,
+            Action::Program(|t| Ok(in_js(t, &["test"]))),
+        ),
         step("dependency rules", Needs::Nothing, Count::One, Action::Code(dependency_rules)),
         step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
         step(
@@ -57,7 +64,6 @@ pub(crate) fn all() -> Vec<Step> {
             command.args(["--no-fail-fast", "--", "--test-threads=1"]);
             Ok(command)
         }),
-        on_cluster("stock clients and browser", Count::Node, |t| Ok(in_js(t, &["test"]))),
         step(DOWN, Needs::Nothing, Count::One, Action::Program(|t| t.xtask(&["down"]))),
     ]
 }
