@@ -107,6 +107,9 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
     let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
+    // As PID 1 of a container a process without a handler would never see SIGTERM.
+    let mut signals =
+        control.block_on(async { Signals::new() }).context("cannot take over SIGTERM and SIGINT")?;
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
     let shards = start_shards(&settings(args, &config)?, &config, config.bus.as_ref().map(|_| &to_bus))
@@ -134,12 +137,10 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
-        let mut signals = Signals::new().context("cannot take over SIGTERM and SIGINT")?;
         life::serve(&app, watch, &mut signals).await;
         life::leave(&app, &mut signals).await;
         life::shut_down(&app).await;
-        anyhow::Ok(())
-    })?;
+    });
     shards.join();
     // After the shards, so that what they published last still goes out.
     bus.into_iter().for_each(Bus::stop);

@@ -107,7 +107,7 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     let refused = load(&app.reload_failures);
     out.counter("config_reload_failures", "Changed configuration files refused", refused)?;
     out.family(
-        ("build", "The running binary", MetricType::Gauge),
+        ("build_info", "The running binary", MetricType::Gauge),
         "version",
         [(BUILD.to_owned(), ConstGauge::new(1i64))],
     )

@@ -19,7 +19,10 @@ use node_core::config::{Bus as BusConfig, ClusterId, Nats, NodeConfig};
 
 #[path = "support/nats.rs"]
 mod nats;
-use nats::{NatsServer, free_port, wait};
+#[path = "support/wait.rs"]
+mod wait;
+use nats::{NatsServer, free_port};
+use wait::wait;
 
 struct Node {
     bus: Option<Bus>,

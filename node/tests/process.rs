@@ -14,8 +14,11 @@ use serde_json::json;
 mod client;
 #[path = "support/process.rs"]
 mod process;
+#[path = "support/wait.rs"]
+mod wait;
 use client::Client;
-use process::{Process, command, wait};
+use process::{Process, command};
+use wait::wait;
 
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/node.yaml");
 

@@ -162,6 +162,14 @@ async fn stats_and_metrics_show_the_same_sums() {
     ] {
         assert!(text.lines().any(|got| got == line), "no {line} in\n{text}");
     }
+    for sample in text.lines().filter(|line| !line.starts_with('#')) {
+        let (series, value) = sample.rsplit_once(' ').unwrap();
+        let name = series.split('{').next().unwrap();
+        let family = name.strip_suffix("_total").unwrap_or(name);
+        let kind = if family == name { "gauge" } else { "counter" };
+        assert!(text.contains(&format!("# TYPE {family} {kind}\n")), "{sample}");
+        assert!(value.parse::<f64>().is_ok(), "{sample}");
+    }
     assert!(text.contains("channelcluster_node_nofile{kind=\"soft\"}") && text.ends_with("# EOF\n"));
 }
 

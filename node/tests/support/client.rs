@@ -1,11 +1,12 @@
 //! A blocking WebSocket client that speaks V2 JSON.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
-use super::process::HANG;
+use super::wait::HANG;
 
 pub(crate) struct Client(WebSocket<TcpStream>);
 

@@ -1,23 +1,13 @@
 //! A real NATS server as a child process.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
     ffi::OsString,
     net::{TcpListener, TcpStream},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
-/// A test that has not seen what it waits for by then has failed.
-pub(crate) const HANG: Duration = Duration::from_secs(120);
-
-/// Waits for a state.
-pub(crate) fn wait(what: &str, mut reached: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !reached() {
-        assert!(start.elapsed() < HANG, "waited {HANG:?} for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use super::wait::wait;
 
 /// Runs until dropped.
 pub(crate) struct NatsServer {

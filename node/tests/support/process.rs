@@ -1,24 +1,14 @@
 //! A `channel-node` as a child process.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
-    time::{Duration, Instant},
 };
 
-/// A test that has not seen what it waits for by then has failed.
-pub(crate) const HANG: Duration = Duration::from_secs(120);
-
-/// Waits for a state.
-pub(crate) fn wait(what: &str, mut reached: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !reached() {
-        assert!(start.elapsed() < HANG, "waited {HANG:?} for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
+use super::wait::{HANG, wait};
 
 /// The command, with both ports chosen by the kernel and log lines in JSON.
 pub(crate) fn command() -> Command {

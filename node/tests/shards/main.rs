@@ -1,0 +1,189 @@
+//! Real sockets on loopback against the shards of a node: what needs a kernel to be true. The rules of the protocol
+//! are tested on the state machine itself, in node-core.
+
+mod support;
+
+use std::{
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+};
+
+use node::mailbox::{DrainCommand, ToShard};
+use node_core::counters::{CloseReason, RefuseReason};
+use support::{Node, wait};
+
+#[test]
+fn members_on_different_shards_hear_each_other_and_those_who_left_do_not() {
+    let node = Node::start(2, |_| {});
+    let mut clients = node.clients_on_both_shards();
+    for client in &mut clients {
+        client.join("room:1");
+    }
+    let mut left = clients.pop().expect("a client");
+    left.send(r#"["1","2","room:1","phx_leave",{}]"#);
+    left.expect(r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#);
+    left.expect(r#"["1","1","room:1","phx_close",{}]"#);
+    clients[0].send(r#"["1","3","room:1","said_ack",{"n":1}]"#);
+    for client in &mut clients {
+        client.expect(r#"[null,null,"room:1","said",{"n":1}]"#);
+    }
+    clients[0].expect(r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#);
+    left.send(r#"[null,"4","phoenix","heartbeat",{}]"#);
+    left.expect(r#"[null,"4","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+    let counters = node.counters();
+    assert_eq!((counters.publishes, counters.writes), (1, clients.len() as u64));
+    assert_eq!(counters.remote_received, 1);
+}
+
+#[test]
+fn order_is_kept_across_shards_and_large_messages_pass() {
+    let node = Node::start(2, |_| {});
+    let mut clients = node.clients_on_both_shards();
+    for client in &mut clients {
+        client.join("room:1");
+    }
+    let filler = "x".repeat(60_000);
+    for number in 0..50 {
+        let filler = if number % 10 == 0 { &*filler } else { "" };
+        clients[0].send(&format!(r#"["1",null,"room:1","m",{{"n":{number},"x":"{filler}"}}]"#));
+    }
+    for client in &mut clients {
+        for number in 0..50 {
+            let text = client.read();
+            let head = format!(r#"[null,null,"room:1","m",{{"n":{number},"#);
+            assert!(text.starts_with(&head), "{text:.80}");
+        }
+    }
+}
+
+#[test]
+fn the_cap_of_a_room_holds_over_all_shards() {
+    let node = Node::start(2, |config| config.rooms.max_members = 3);
+    let mut clients = node.clients_on_both_shards();
+    let joined = clients.iter_mut().filter_map(|client| client.try_join("room:1").ok()).count();
+    assert!(clients.len() > 3 && joined == 3, "{joined} of {} joined", clients.len());
+}
+
+#[test]
+fn a_client_that_does_not_read_is_closed_and_the_others_go_on() {
+    let node = Node::start(1, |config| config.limits.send_queue_bytes = 65_536);
+    let (mut talker, mut listener, mut deaf) = (node.client(), node.client(), node.client());
+    for client in [&mut talker, &mut listener, &mut deaf] {
+        client.join("room:1");
+    }
+    let message = format!(r#"["1",null,"room:1","m",{{"x":"{}"}}]"#, "x".repeat(60_000));
+    let mut sent = 0;
+    while node.counters().closed[CloseReason::SlowConsumer as usize] == 0 {
+        talker.send(&message);
+        talker.read();
+        listener.read();
+        sent += 1;
+        assert!(sent < 10_000, "600 MB went to somebody who does not read");
+    }
+    let code = loop {
+        match deaf.read_or_close() {
+            Ok(_) => {}
+            Err(code) => break code,
+        }
+    };
+    assert_eq!(code, Some(4008));
+    talker.send(r#"["1","9","room:1","echo",{}]"#);
+    talker.read();
+    wait("the queue is empty", || node.counters().send_queue_bytes == 0);
+}
+
+#[test]
+fn a_drain_closes_all_with_1012_refuses_new_ones_and_can_be_taken_back() {
+    let node = Node::start(2, |_| {});
+    let mut clients = node.clients_on_both_shards();
+    node.tell(|| ToShard::Drain(DrainCommand::Close { connections_per_second: 1_000 }));
+    for client in &mut clients {
+        assert_eq!(client.read_or_close(), Err(Some(1012)));
+    }
+    wait("all gone", || node.counters().connections == 0);
+    assert_eq!(node.counters().closed[CloseReason::Drain as usize], clients.len() as u64);
+    assert_eq!(node.try_client().err(), Some(503));
+    node.tell(|| ToShard::Drain(DrainCommand::Stop));
+    wait("taken back", || node.try_client().is_ok());
+}
+
+#[test]
+fn shutdown_ends_the_threads_and_frees_the_port() {
+    let mut node = Node::start(2, |_| {});
+    let mut client = node.client();
+    node.shut_down();
+    assert_eq!(client.read_or_close(), Err(Some(1012)));
+    node.join();
+    assert!(TcpStream::connect(node.addr()).is_err());
+}
+
+#[test]
+fn connections_above_the_limit_get_503_until_one_ends() {
+    let node = Node::start(2, |config| config.limits.max_connections = 2);
+    let (first, _second) = (node.client(), node.client());
+    assert_eq!(node.try_client().err(), Some(503));
+    drop(first);
+    wait("a place", || node.try_client().is_ok());
+}
+
+#[test]
+fn half_open_and_idle_connections_are_ended() {
+    let node = Node::start(1, |config| {
+        config.limits.handshake_timeout_millis = 300;
+        config.limits.idle_timeout_millis = 1_000;
+    });
+    let mut half_open = TcpStream::connect(node.addr()).expect("connects");
+    half_open.write_all(b"GET /socket").expect("sends");
+    let mut idle = node.client();
+    assert_eq!(half_open.read(&mut [0; 16]).expect("the end"), 0);
+    assert_eq!(node.counters().refused[RefuseReason::Timeout as usize], 1);
+    assert_eq!(idle.read_or_close(), Err(Some(1002)));
+}
+
+#[test]
+fn a_half_closed_or_reset_connection_is_forgotten() {
+    let node = Node::start(1, |_| {});
+    for how in [Shutdown::Write, Shutdown::Both] {
+        let mut client = node.client();
+        client.join("room:1");
+        client.stream().shutdown(how).expect("shuts down");
+        wait("it is gone", || node.counters().connections == 0);
+        assert_eq!(node.counters().memberships, 0);
+    }
+    assert_eq!(node.counters().closed[CloseReason::Lost as usize], 2);
+}
+
+#[test]
+fn a_storm_of_publishes_does_not_starve_heartbeats_nor_lose_messages() {
+    const MEMBERS: usize = 50;
+    const MESSAGES: usize = 2_000;
+    let node = Node::start(2, |_| {});
+    let mut members: Vec<_> = (0..MEMBERS).map(|_| node.client()).collect();
+    for member in &mut members {
+        member.join("room:1");
+    }
+    let mut talker = node.client();
+    talker.join("room:1");
+    let mut quiet = node.client();
+    std::thread::scope(|scope| {
+        for member in &mut members {
+            scope.spawn(|| {
+                (0..MESSAGES).for_each(|n| member.expect(&format!(r#"[null,null,"room:1","m",{{"n":{n}}}]"#)))
+            });
+        }
+        let mut reading = talker.split();
+        scope.spawn(move || (0..MESSAGES).for_each(|_| drop(reading.read())));
+        let storm = scope.spawn(|| {
+            for n in 0..MESSAGES {
+                talker.send(&format!(r#"["1",null,"room:1","m",{{"n":{n}}}]"#));
+            }
+        });
+        while !storm.is_finished() {
+            quiet.send(r#"[null,"4","phoenix","heartbeat",{}]"#);
+            quiet.expect(r#"[null,"4","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+        }
+    });
+    let counters = node.counters();
+    assert_eq!(counters.writes, ((MEMBERS + 1) * MESSAGES) as u64);
+    assert_eq!(counters.closed[CloseReason::SlowConsumer as usize], 0);
+}
