@@ -40,6 +40,10 @@ pub(crate) const BACKPLANE_URLS_UNUSED: Rule = (
     "self.type == 'Nats' || (size(self.urls) == 0 && !has(self.credentialsSecretRef))",
     "backplane.urls and backplane.credentialsSecretRef count only with backplane.type Nats: remove them or set the type",
 );
+pub(crate) const BACKPLANE_IMAGE_UNUSED: Rule = (
+    "!has(self.image) || self.type == 'Managed'",
+    "backplane.image counts only with backplane.type Managed: remove it or set the type",
+);
 pub(crate) const BACKPLANE_URL_FORM: Rule = (
     "self.urls.all(u, u.matches('^(nats|tls)://[^/@]+$'))",
     "backplane.urls takes nats://HOST:PORT or tls://HOST:PORT without credentials: put those in a Secret and name it in credentialsSecretRef",

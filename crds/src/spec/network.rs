@@ -11,11 +11,17 @@ use crate::rules;
 #[x_kube(validation = rules::BACKPLANE_URLS_MISSING)]
 #[x_kube(validation = rules::BACKPLANE_URLS_UNUSED)]
 #[x_kube(validation = rules::BACKPLANE_URL_FORM)]
+#[x_kube(validation = rules::BACKPLANE_IMAGE_UNUSED)]
 #[serde(rename_all = "camelCase")]
 pub struct Backplane {
     /// Who runs it.
     #[serde(rename = "type", default)]
     pub type_: BackplaneType,
+    /// Image of the managed NATS; unset: the operator's own, kept from the day the cluster was first seen. Changing it
+    /// restarts NATS: messages between nodes are lost until they have reconnected. Only with type `Managed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
     /// NATS servers, `nats://HOST:PORT`; only with type `Nats`.
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]

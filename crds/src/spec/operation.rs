@@ -48,10 +48,11 @@ pub struct Drain {
     #[serde(default = "five_hundred")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub connections_per_second: u32,
-    /// How long a terminating node goes on accepting, so that load balancers can take it out.
+    /// How long a terminating node goes on accepting, so that load balancers can take it out. Changing it replaces the
+    /// nodes, one at a time: it is part of their termination grace period.
     #[serde(default = "drain_delay")]
     pub delay: Duration,
-    /// Longest drain; what is left then is closed at once.
+    /// Longest drain; what is left then is closed at once. Changing it replaces the nodes, one at a time.
     #[serde(default = "drain_deadline")]
     pub deadline: Duration,
 }

@@ -117,6 +117,19 @@ mod tests {
         assert_eq!(safe_profile(37).len(), SAFE_PROFILE.len());
     }
 
+    /// The API server refuses what is never safe by a list of its own, in a rule of the CRD.
+    #[test]
+    fn the_rule_of_the_crd_has_the_same_list() {
+        let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+        let tuning = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/tuning/x-kubernetes-validations";
+        let rules = crd.pointer(tuning).unwrap().as_array().unwrap();
+        let rule =
+            rules.iter().find_map(|rule| rule["rule"].as_str().filter(|text| text.contains("Safe"))).unwrap();
+        let listed: Vec<_> =
+            rule.split('\'').filter(|part| part.contains('.')).filter(|part| !part.contains(' ')).collect();
+        assert_eq!(listed, SAFE_SINCE.map(|(name, _)| name));
+    }
+
     #[test]
     fn each_sysctl_has_a_standing() {
         assert_eq!(standing("net.ipv4.tcp_syncookies", 1), Standing::Safe);

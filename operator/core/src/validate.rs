@@ -227,7 +227,8 @@ fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
     match spec.backplane.type_ {
         BackplaneType::None => Bus::None,
         BackplaneType::Managed => {
-            Bus::Managed { image: fetched.nats_image.clone().unwrap_or_else(|| env.nats_image.clone()) }
+            let kept = fetched.nats_image.as_ref();
+            Bus::Managed { image: spec.backplane.image.as_ref().or(kept).unwrap_or(&env.nats_image).clone() }
         }
         BackplaneType::Nats => {
             let secret = spec.backplane.credentials_secret_ref.as_ref().map(|secret| secret.name.clone());
