@@ -180,7 +180,7 @@ impl ShardLoop {
         for _ in 0..ITEMS_PER_TURN {
             let Some(item) = self.mailbox.pop() else { return };
             match item {
-                ToShard::Remote { topic, frame } => self.core.on_remote(&topic, frame),
+                ToShard::Remote { topic, frame } => self.core.on_remote(&topic, &frame),
                 ToShard::ClusterStats(json) => {
                     if let Ok(json) = std::str::from_utf8(&json) {
                         self.core.on_cluster_stats(json);

@@ -276,7 +276,7 @@ mod tests {
                     }
                 }
                 for (queue, model) in &queues {
-                    assert_eq!(content(&outbox, queue), *model);
+                    assert!(content(&outbox, queue).iter().eq(model));
                     assert_eq!(queue.bytes() as usize, model.len());
                     assert_eq!(queue.is_empty(), model.is_empty());
                 }

@@ -62,11 +62,11 @@ impl Shard {
             let topic = Arc::clone(shared.topic());
             self.outgoing.push(Outgoing::Publish { topic, frame: frame.clone(), shards });
         }
-        self.fan_out(room, frame, except);
+        self.fan_out(room, &frame, except);
     }
 
     /// Queues a V2 broadcast frame to the local members of a room.
-    pub(super) fn fan_out(&mut self, room: RoomId, frame: Bytes, except: Option<ConnId>) {
+    pub(super) fn fan_out(&mut self, room: RoomId, frame: &Bytes, except: Option<ConnId>) {
         let Self { rooms, conns, outbox, dirty, config, counters, pressure, .. } = self;
         let limits = &config.limits;
         let v2 = outbox.add(frame.clone());
@@ -80,9 +80,7 @@ impl Shard {
             let conn = &mut conns[member.index()];
             let frame_id = match conn.vsn() {
                 Vsn::V2 => Some(v2),
-                Vsn::V1 => {
-                    *v1.get_or_insert_with(|| encode::broadcast_to_v1(&frame).map(|v1| outbox.add(v1)))
-                }
+                Vsn::V1 => *v1.get_or_insert_with(|| encode::broadcast_to_v1(frame).map(|v1| outbox.add(v1))),
             };
             let Some(frame_id) = frame_id else {
                 counters.unencodable_writes += 1;

@@ -182,7 +182,7 @@ impl Shard {
     }
 
     /// A broadcast from another shard or node.
-    pub fn on_remote(&mut self, topic: &str, frame: Bytes) {
+    pub fn on_remote(&mut self, topic: &str, frame: &Bytes) {
         self.counters.remote_received += 1;
         if let Some(room) = self.rooms.find(topic) {
             self.fan_out(room, frame, None);
@@ -194,14 +194,14 @@ impl Shard {
         self.config = config;
     }
 
-    /// Takes what is to be sent to other shards and the bus, swapping in an empty buffer to reuse.
+    /// Appends what is to be sent to other shards and the bus.
     pub fn take_outgoing(&mut self, buffer: &mut Vec<Outgoing>) {
-        std::mem::swap(&mut self.outgoing, buffer);
+        buffer.append(&mut self.outgoing);
     }
 
-    /// The connections that ended: close their sockets and [`Shard::remove`] them.
+    /// Appends the connections that ended: close their sockets and [`Shard::remove`] them.
     pub fn take_gone(&mut self, buffer: &mut Vec<ConnId>) {
-        std::mem::swap(&mut self.gone, buffer);
+        buffer.append(&mut self.gone);
     }
 
     /// Forgets an ended connection; its id may be given out again.

@@ -1,0 +1,291 @@
+//! Shards of one node with fake sockets: bytes in, bytes out, time by hand.
+
+use std::{collections::HashMap, hash::RandomState, sync::Arc};
+
+use crate::{
+    config::NodeConfig,
+    counters::Counters,
+    room::ConnId,
+    route::Registry,
+    shard::{AfterFlush, Outgoing, Places, Progress, Shard, ShardOptions},
+};
+
+pub(super) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+/// A connection, by shard and id.
+pub(super) type Client = (usize, ConnId);
+
+/// What the node sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Sent {
+    Text(String),
+    Binary(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(u16),
+}
+
+#[derive(Debug, Default)]
+struct Socket {
+    output: Vec<u8>,
+    /// Bytes the fake kernel still takes; none is without bound.
+    room: Option<usize>,
+    output_ended: bool,
+}
+
+pub(super) struct Sim {
+    pub(super) shards: Vec<Shard>,
+    sockets: HashMap<Client, Socket>,
+    pub(super) closed: Vec<Client>,
+    pub(super) bus: Vec<String>,
+    now_millis: u64,
+}
+
+impl Sim {
+    pub(super) fn new(shards: u8, has_bus: bool, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let mut config = NodeConfig::dev();
+        change(&mut config);
+        let config = Arc::new(config);
+        let registry = Arc::new(Registry::new(RandomState::new()));
+        let places = Arc::new(Places::default());
+        let shard = |index| {
+            let options = ShardOptions {
+                index,
+                has_bus,
+                node_name: "n1".to_owned(),
+                version: "0.1.0",
+                page: b"<p>",
+                registry: Arc::clone(&registry),
+                places: Arc::clone(&places),
+            };
+            Shard::new(options, Arc::clone(&config))
+        };
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            sockets: HashMap::new(),
+            closed: Vec::new(),
+            bus: Vec::new(),
+            now_millis: 0,
+        }
+    }
+
+    pub(super) fn dev() -> Self {
+        Self::new(1, false, |_| {})
+    }
+
+    /// A socket that said nothing yet.
+    pub(super) fn accept(&mut self, shard: usize) -> Client {
+        let id = self.shards[shard].on_accept().expect("accepted");
+        self.sockets.insert((shard, id), Socket::default());
+        (shard, id)
+    }
+
+    /// An established WebSocket.
+    pub(super) fn connect_to(&mut self, shard: usize, vsn: &str) -> Client {
+        let client = self.accept(shard);
+        let response = self.http(client, &REQUEST.replace("2.0.0", vsn));
+        assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+        client
+    }
+
+    pub(super) fn connect(&mut self) -> Client {
+        self.connect_to(0, "2.0.0")
+    }
+
+    /// Sends raw text and returns the raw answer.
+    pub(super) fn http(&mut self, client: Client, request: &str) -> String {
+        self.bytes(client, request.as_bytes());
+        let output = std::mem::take(&mut self.sockets.get_mut(&client).expect("known").output);
+        String::from_utf8(output).expect("text")
+    }
+
+    /// Data arrives; turns run until nothing is left to do.
+    pub(super) fn bytes(&mut self, (shard, id): Client, data: &[u8]) {
+        self.begin();
+        let mut data = data.to_vec();
+        let mut progress = self.shards[shard].on_data(id, &mut data);
+        self.settle();
+        while progress == Progress::Paused {
+            self.begin();
+            progress = self.shards[shard].on_data(id, &mut []);
+            self.settle();
+        }
+    }
+
+    pub(super) fn text(&mut self, client: Client, text: &str) {
+        self.bytes(client, &masked(0x81, text.as_bytes()));
+    }
+
+    pub(super) fn lose(&mut self, (shard, id): Client) {
+        self.begin();
+        self.shards[shard].on_lost(id);
+        self.settle();
+    }
+
+    /// Time passes in steps of a tick.
+    pub(super) fn pass(&mut self, millis: u64) {
+        for _ in 0..millis.div_ceil(50) {
+            self.now_millis += 50;
+            self.begin();
+            self.shards.iter_mut().for_each(Shard::on_tick);
+            self.settle();
+        }
+    }
+
+    /// The fake kernel takes only so many bytes more, or, with `None`, all again.
+    pub(super) fn limit(&mut self, client: Client, room: Option<usize>) {
+        self.sockets.get_mut(&client).expect("known").room = room;
+        if room != Some(0) {
+            self.begin();
+            self.shards[client.0].on_writable(client.1);
+            self.settle();
+        }
+    }
+
+    fn begin(&mut self) {
+        let now = self.now_millis;
+        self.shards.iter_mut().for_each(|shard| shard.begin_turn(now));
+    }
+
+    /// Flushes, removes and delivers between shards until all is quiet.
+    pub(super) fn settle(&mut self) {
+        let mut outgoing = Vec::new();
+        loop {
+            for index in 0..self.shards.len() {
+                self.flush(index);
+                let mut gone = Vec::new();
+                self.shards[index].take_gone(&mut gone);
+                for id in gone {
+                    self.shards[index].remove(id);
+                    self.closed.push((index, id));
+                }
+                self.shards[index].take_outgoing(&mut outgoing);
+            }
+            if outgoing.is_empty() {
+                return;
+            }
+            for item in outgoing.drain(..) {
+                match item {
+                    Outgoing::Publish { topic, frame, shards } => {
+                        self.bus.push(format!("publish {topic}"));
+                        for shard in shards.iter() {
+                            self.shards[usize::from(shard)].on_remote(&topic, &frame);
+                        }
+                    }
+                    Outgoing::Opened(topic) => self.bus.push(format!("join {topic}")),
+                    Outgoing::Closed(topic) => self.bus.push(format!("leave {topic}")),
+                }
+            }
+        }
+    }
+
+    fn flush(&mut self, index: usize) {
+        let shard = &mut self.shards[index];
+        while let Some(id) = shard.next_flush() {
+            let socket = self.sockets.get_mut(&(index, id)).expect("known");
+            let (outbox, queue) = shard.output(id);
+            let bytes: Vec<u8> = outbox.slices(queue).flatten().copied().collect();
+            assert_eq!(bytes.len(), queue.bytes() as usize);
+            let taken = socket.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+            socket.output.extend_from_slice(&bytes[..taken]);
+            socket.room = socket.room.map(|room| room - taken);
+            if shard.on_sent(id, taken, taken < bytes.len()) == AfterFlush::EndOutput {
+                socket.output_ended = true;
+            }
+        }
+    }
+
+    pub(super) fn output_ended(&self, client: Client) -> bool {
+        self.sockets[&client].output_ended
+    }
+
+    /// Takes what was sent to a client, as messages. A message cut off in the middle stays.
+    pub(super) fn sent(&mut self, client: Client) -> Vec<Sent> {
+        let output = &mut self.sockets.get_mut(&client).expect("known").output;
+        let mut sent = Vec::new();
+        while let Some((first, payload, rest)) = split(output) {
+            sent.push(match first {
+                0x81 => Sent::Text(String::from_utf8(payload).expect("UTF-8")),
+                0x82 => Sent::Binary(payload),
+                0x88 => Sent::Close(u16::from_be_bytes([payload[0], payload[1]])),
+                0x8a => Sent::Pong(payload),
+                other => panic!("frame type {other:#x}"),
+            });
+            *output = rest;
+        }
+        sent
+    }
+
+    /// Takes what was sent after the response head, and leaves the head.
+    pub(super) fn sent_after_head(&mut self, client: Client) -> Vec<Sent> {
+        let output = &mut self.sockets.get_mut(&client).expect("known").output;
+        let end = output.windows(4).position(|window| window == b"\r\n\r\n").expect("a head") + 4;
+        let frames = output.split_off(end);
+        let head = std::mem::replace(output, frames);
+        let sent = self.sent(client);
+        self.sockets.get_mut(&client).expect("known").output = head;
+        sent
+    }
+
+    /// Takes what was sent, all of it text.
+    pub(super) fn texts(&mut self, client: Client) -> Vec<String> {
+        let text = |sent| match sent {
+            Sent::Text(text) => text,
+            other => panic!("not text: {other:?}"),
+        };
+        self.sent(client).into_iter().map(text).collect()
+    }
+
+    pub(super) fn join(&mut self, client: Client, topic: &str, join_ref: &str) {
+        self.text(client, &format!(r#"["{join_ref}","{join_ref}","{topic}","phx_join",{{}}]"#));
+        let ok =
+            format!(r#"["{join_ref}","{join_ref}","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#);
+        assert_eq!(self.texts(client), [ok]);
+    }
+
+    pub(super) fn counters(&mut self) -> Counters {
+        let mut sum = Counters::ZERO;
+        for shard in &mut self.shards {
+            shard.update_gauges();
+            sum.add(&shard.counters);
+        }
+        sum
+    }
+}
+
+fn split(output: &[u8]) -> Option<(u8, Vec<u8>, Vec<u8>)> {
+    let (&[first, short], rest) = output.split_first_chunk::<2>()?;
+    let (length, rest) = match short {
+        126 => {
+            let (bytes, rest) = rest.split_first_chunk::<2>()?;
+            (u16::from_be_bytes(*bytes).into(), rest)
+        }
+        127 => {
+            let (bytes, rest) = rest.split_first_chunk::<8>()?;
+            (u64::from_be_bytes(*bytes) as usize, rest)
+        }
+        short => (usize::from(short), rest),
+    };
+    let (payload, rest) = rest.split_at_checked(length)?;
+    Some((first, payload.to_vec(), rest.to_vec()))
+}
+
+/// A frame as a client sends it.
+pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    const MASK: [u8; 4] = [7, 11, 13, 17];
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ 0..126 => frame.push(0x80 | length as u8),
+        length @ 126..0x1_0000 => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&MASK);
+    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}

@@ -1,0 +1,205 @@
+use super::harness::{REQUEST, Sent, Sim, masked};
+use crate::{
+    counters::{CloseReason, RefuseReason},
+    limits::{MAX_HANDSHAKING, WRITES_PER_TURN},
+    ws::CloseCode,
+};
+
+const SLOW: u16 = CloseCode::SlowConsumer as u16;
+const RESTART: u16 = CloseCode::Restart as u16;
+
+#[test]
+fn a_slow_consumer_is_closed_with_its_own_code_after_the_frame_under_way() {
+    let mut sim = Sim::new(1, false, |config| config.limits.send_queue_frames = 8);
+    let (fast, slow) = (sim.connect(), sim.connect());
+    sim.join(fast, "room:1", "1");
+    sim.join(slow, "room:1", "1");
+    sim.limit(slow, Some(10));
+    for number in 0..9 {
+        assert!(sim.counters().closed[CloseReason::SlowConsumer as usize] == 0, "closed at {number}");
+        sim.text(fast, &format!(r#"["1","2","room:1","m",{{"n":{number}}}]"#));
+    }
+    let counters = sim.counters();
+    assert_eq!(counters.closed[CloseReason::SlowConsumer as usize], 1);
+    assert_eq!(counters.memberships, 1, "it left its rooms at once");
+    assert_eq!(sim.texts(fast).len(), 9);
+    sim.limit(slow, None);
+    let sent = sim.sent(slow);
+    let first = Sent::Text(r#"[null,null,"room:1","m",{"n":0}]"#.to_owned());
+    assert_eq!(sent, [first, Sent::Close(SLOW)]);
+    sim.bytes(slow, &masked(0x88, &SLOW.to_be_bytes()));
+    assert_eq!(sim.closed, [slow]);
+    assert_eq!(sim.counters().send_queue_bytes, 0);
+}
+
+#[test]
+fn a_slow_consumer_that_never_reads_is_dropped() {
+    let mut sim = Sim::new(1, false, |config| config.limits.send_queue_bytes = 65_536);
+    let (fast, slow) = (sim.connect(), sim.connect());
+    sim.join(fast, "room:1", "1");
+    sim.join(slow, "room:1", "1");
+    sim.limit(slow, Some(0));
+    let big = "x".repeat(30_000);
+    for _ in 0..3 {
+        sim.text(fast, &format!(r#"["1","2","room:1","m",{{"x":"{big}"}}]"#));
+    }
+    assert_eq!(sim.counters().closed[CloseReason::SlowConsumer as usize], 1);
+    assert!(sim.closed.is_empty());
+    sim.pass(4_000);
+    assert_eq!(sim.closed, [slow]);
+    assert_eq!(sim.counters().send_queue_bytes, 0);
+}
+
+#[test]
+fn a_burst_in_one_read_closes_nobody_who_reads() {
+    let mut sim = Sim::new(1, false, |config| config.limits.send_queue_frames = 8);
+    let (from, to) = (sim.connect(), sim.connect());
+    sim.join(from, "room:1", "1");
+    sim.join(to, "room:1", "1");
+    let burst: Vec<u8> = (0..100).flat_map(|_| masked(0x81, br#"["1",null,"room:1","m",{}]"#)).collect();
+    sim.bytes(from, &burst);
+    assert_eq!((sim.texts(from).len(), sim.texts(to).len()), (100, 100));
+}
+
+#[test]
+fn a_turn_pauses_when_its_budget_is_used() {
+    let mut sim = Sim::dev();
+    let from = sim.connect();
+    sim.join(from, "room:1", "1");
+    let writes = 1_000;
+    for _ in 1..writes {
+        let client = sim.connect();
+        sim.join(client, "room:1", "1");
+    }
+    let messages = 2 * WRITES_PER_TURN as usize / writes;
+    let burst: Vec<u8> = (0..messages).flat_map(|_| masked(0x81, br#"["1",null,"room:1","m",{}]"#)).collect();
+    let turns = sim.counters().turns;
+    sim.bytes(from, &burst);
+    let counters = sim.counters();
+    assert_eq!(counters.writes, (messages * writes) as u64);
+    assert!(counters.turns - turns >= 2, "all in one turn");
+}
+
+#[test]
+fn idle_connections_are_closed_and_heartbeats_keep_them() {
+    let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 60_000);
+    let (idle, alive) = (sim.connect(), sim.connect());
+    for _ in 0..3 {
+        sim.pass(29_000);
+        sim.text(alive, r#"[null,"1","phoenix","heartbeat",{}]"#);
+    }
+    assert_eq!(sim.sent(idle), [Sent::Close(1002)]);
+    assert_eq!(sim.sent(alive).len(), 3);
+    assert_eq!(sim.counters().closed[CloseReason::Idle as usize], 1);
+    assert_eq!(sim.closed, [idle], "dropped although it never answered");
+}
+
+#[test]
+fn half_open_connections_are_dropped_at_the_deadline() {
+    let mut sim = Sim::dev();
+    let client = sim.accept(0);
+    for byte in REQUEST.bytes().take(40) {
+        sim.pass(100);
+        sim.bytes(client, &[byte]);
+    }
+    assert!(sim.closed.is_empty());
+    sim.pass(3_000);
+    assert_eq!(sim.closed, [client]);
+    let counters = sim.counters();
+    assert_eq!((counters.refused[RefuseReason::Timeout as usize], counters.handshaking), (1, 0));
+}
+
+#[test]
+fn too_many_half_open_connections_are_dropped_on_accept() {
+    let mut sim = Sim::dev();
+    for _ in 0..MAX_HANDSHAKING {
+        sim.accept(0);
+    }
+    assert_eq!(sim.shards[0].on_accept(), None);
+}
+
+#[test]
+fn the_node_holds_max_connections_over_all_shards() {
+    let mut sim = Sim::new(2, false, |config| config.limits.max_connections = 2);
+    let first = sim.connect_to(0, "2.0.0");
+    sim.connect_to(1, "2.0.0");
+    let third = sim.accept(1);
+    assert!(sim.http(third, REQUEST).starts_with("HTTP/1.1 503 "));
+    assert!(sim.output_ended(third));
+    sim.lose(third);
+    sim.lose(first);
+    sim.connect_to(1, "2.0.0");
+    assert_eq!(sim.counters().refused[RefuseReason::Full as usize], 1);
+}
+
+#[test]
+fn a_drain_closes_at_its_pace_and_can_be_taken_back() {
+    let mut sim = Sim::dev();
+    let clients: Vec<_> = (0..100).map(|_| sim.connect()).collect();
+    sim.shards[0].on_drain(20);
+    sim.settle();
+    sim.pass(2_000);
+    let closed = sim.counters().closed[CloseReason::Drain as usize];
+    assert!((40..=42).contains(&closed), "{closed} of 100 after 2 s at 20 per second");
+    let codes: Vec<_> = clients.iter().flat_map(|client| sim.sent(*client)).collect();
+    assert_eq!(codes, vec![Sent::Close(RESTART); codes.len()]);
+    assert_eq!(codes.len() as u64, closed);
+    let late = sim.accept(0);
+    assert!(sim.http(late, REQUEST).starts_with("HTTP/1.1 503 "));
+    sim.shards[0].on_drain_stopped();
+    sim.pass(2_000);
+    assert_eq!(sim.counters().closed[CloseReason::Drain as usize], closed);
+    sim.connect();
+}
+
+#[test]
+fn shutdown_ends_everything() {
+    let mut sim = Sim::dev();
+    let polite = sim.connect();
+    let silent = sim.connect();
+    sim.accept(0);
+    sim.shards[0].on_shutdown();
+    sim.settle();
+    sim.pass(100);
+    assert_eq!(
+        (sim.sent(polite), sim.sent(silent)),
+        (vec![Sent::Close(RESTART)], vec![Sent::Close(RESTART)])
+    );
+    sim.bytes(polite, &masked(0x88, &RESTART.to_be_bytes()));
+    assert_eq!(sim.shards[0].sockets(), 1);
+    sim.pass(4_000);
+    assert_eq!(sim.shards[0].sockets(), 0);
+    assert_eq!(sim.counters().connections, 0);
+}
+
+#[test]
+fn refused_requests_get_their_status() {
+    let mut sim = Sim::dev();
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), "200 OK"),
+        ("GET /x HTTP/1.1\r\nHost: h\r\n\r\n".to_owned(), "404 Not Found"),
+        (REQUEST.replace("2.0.0", "9"), "403 Forbidden"),
+        (REQUEST.replace("\r\n\r\n", "\r\nOrigin: http://evil\r\n\r\n"), "403 Forbidden"),
+        (REQUEST.replace("GET", "POST"), "400 Bad Request"),
+    ] {
+        let client = sim.accept(0);
+        let response = sim.http(client, &request);
+        assert!(response.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{request}: {response}");
+        assert!(sim.output_ended(client));
+        sim.pass(4_000);
+    }
+    assert_eq!((sim.closed.len(), sim.counters().handshaking), (5, 0));
+}
+
+#[test]
+fn frames_sent_with_the_request_are_not_lost() {
+    let mut sim = Sim::dev();
+    let client = sim.accept(0);
+    let mut bytes = REQUEST.as_bytes().to_vec();
+    bytes.extend(masked(0x89, b"early"));
+    sim.bytes(client, &bytes);
+    let early = sim.sent_after_head(client);
+    let response = sim.http(client, "");
+    assert!(response.ends_with("\r\n\r\n"), "{response}");
+    assert_eq!(early, [Sent::Pong(b"early".to_vec())]);
+}

@@ -1,0 +1,6 @@
+//! The state machine driven without sockets: protocol rules, limits and time.
+
+mod harness;
+mod limits;
+mod model;
+mod protocol;

@@ -1,0 +1,320 @@
+use super::harness::{Sent, Sim, masked};
+use crate::{
+    config::{Policy, Publish, TopicPattern},
+    counters::{CloseReason, JoinRefusal},
+};
+
+#[test]
+fn heartbeat_is_answered_whatever_is_joined() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    sim.text(client, r#"[null,"4","phoenix","heartbeat",{}]"#);
+    assert_eq!(sim.texts(client), [r#"[null,"4","phoenix","phx_reply",{"status":"ok","response":{}}]"#]);
+}
+
+#[test]
+fn a_publish_reaches_every_member_on_every_shard_once() {
+    let mut sim = Sim::new(3, false, |_| {});
+    let clients: Vec<_> = (0..9).map(|i| sim.connect_to(i % 3, "2.0.0")).collect();
+    for client in &clients[..8] {
+        sim.join(*client, "room:1", "1");
+    }
+    sim.text(clients[0], r#"["1","2","room:1","said",{"n": 1}]"#);
+    for client in &clients[..8] {
+        assert_eq!(sim.texts(*client), [r#"[null,null,"room:1","said",{"n": 1}]"#]);
+    }
+    assert_eq!(sim.texts(clients[8]), [""; 0]);
+    let counters = sim.counters();
+    assert_eq!((counters.publishes, counters.writes, counters.remote_received), (1, 8, 2));
+    assert_eq!((counters.connections, counters.rooms, counters.memberships), (9, 3, 8));
+}
+
+#[test]
+fn ack_suffix_and_echo_of_dev_mode() {
+    let mut sim = Sim::dev();
+    let (a, b) = (sim.connect(), sim.connect());
+    sim.join(a, "room:1", "1");
+    sim.join(b, "room:1", "9");
+    sim.text(a, r#"["1","2","room:1","said_ack",{}]"#);
+    assert_eq!(
+        sim.texts(a),
+        [
+            r#"[null,null,"room:1","said",{}]"#,
+            r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#
+        ]
+    );
+    assert_eq!(sim.texts(b), [r#"[null,null,"room:1","said",{}]"#]);
+    sim.text(b, r#"[null,"3","room:1","echo",{"x":[1]}]"#);
+    // A null join_ref is always current, and the reply carries the channel's own.
+    assert_eq!(sim.texts(b), [r#"["9","3","room:1","phx_reply",{"status":"ok","response":{"x":[1]}}]"#]);
+    assert_eq!(sim.texts(a), [""; 0]);
+}
+
+#[test]
+fn policies_acknowledge_silence_and_refuse() {
+    let mut sim = Sim::new(1, false, |config| {
+        config.rooms.ack_events = vec!["order".to_owned()];
+        let policy = |topics: &str| Policy {
+            topics: TopicPattern(topics.to_owned()),
+            max_members: None,
+            publish: None,
+            ack_events: None,
+            echo_to_sender: None,
+        };
+        config.rooms.policies = vec![
+            Policy { publish: Some(Publish::Nobody), ..policy("room:news") },
+            Policy { echo_to_sender: Some(false), ..policy("room:quiet") },
+        ];
+    });
+    let (a, b) = (sim.connect(), sim.connect());
+    for topic in ["room:news", "room:quiet", "room:x"] {
+        sim.join(a, topic, "1");
+        sim.join(b, topic, "1");
+    }
+    sim.text(a, r#"["1","2","room:x","order",{}]"#);
+    assert_eq!(sim.texts(a).len(), 2);
+    assert_eq!(sim.texts(b).len(), 1);
+    sim.text(a, r#"["1","3","room:quiet","m",{}]"#);
+    assert_eq!((sim.texts(a).len(), sim.texts(b).len()), (0, 1));
+    sim.text(a, r#"["1","4","room:news","m",{}]"#);
+    let refused = sim.texts(a);
+    assert!(refused[0].contains("publish not allowed"), "{refused:?}");
+    assert_eq!(sim.texts(b).len(), 0);
+}
+
+#[test]
+fn reserved_events_and_odd_payloads_are_refused() {
+    let mut sim = Sim::dev();
+    let (a, b) = (sim.connect(), sim.connect());
+    sim.join(a, "room:1", "1");
+    sim.join(b, "room:1", "1");
+    for (event, payload) in [
+        ("phx_close", "{}"),
+        ("phx_error", "{}"),
+        ("phx_reply_ack", "{}"),
+        ("presence_diff", "{}"),
+        ("m", "[]"),
+    ] {
+        sim.text(a, &format!(r#"["1","2","room:1","{event}",{payload}]"#));
+        let replies = sim.texts(a);
+        assert!(replies.len() == 1 && replies[0].contains(r#""status":"error""#), "{event}: {replies:?}");
+        assert_eq!(sim.texts(b), [""; 0], "{event}");
+    }
+}
+
+#[test]
+fn unknown_topics_are_unmatched_with_null_join_ref() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    let error = r#"{"status":"error","response":{"reason":"unmatched topic"}}"#;
+    sim.text(client, r#"["1","2","other","phx_join",{}]"#);
+    sim.text(client, r#"["1","3","room:1","m",{}]"#);
+    sim.text(client, r#"["1","4","phoenix","other",{}]"#);
+    assert_eq!(
+        sim.texts(client),
+        [
+            format!(r#"[null,"2","other","phx_reply",{error}]"#),
+            format!(r#"[null,"3","room:1","phx_reply",{error}]"#),
+            format!(r#"[null,"4","phoenix","phx_reply",{error}]"#),
+        ]
+    );
+}
+
+#[test]
+fn a_rejoin_is_answered_before_the_old_channel_closes() {
+    let mut sim = Sim::new(1, false, |config| config.rooms.max_members = 1);
+    let client = sim.connect();
+    sim.join(client, "room:1", "1");
+    sim.text(client, r#"["5","6","room:1","phx_join",{}]"#);
+    assert_eq!(
+        sim.texts(client),
+        [
+            r#"["5","6","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+            r#"["1","1","room:1","phx_close",{}]"#
+        ]
+    );
+    sim.text(client, r#"["1","7","room:1","echo",{}]"#);
+    assert_eq!(sim.texts(client), [""; 0], "a stale join_ref is dropped silently");
+    sim.text(client, r#"["5","8","room:1","echo",{}]"#);
+    assert_eq!(sim.texts(client).len(), 1);
+    assert_eq!(sim.counters().memberships, 1);
+}
+
+#[test]
+fn leave_is_answered_and_closes_the_channel() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    sim.join(client, "room:1", "1");
+    sim.text(client, r#"["0","2","room:1","phx_leave",{}]"#);
+    assert_eq!(sim.texts(client), [""; 0], "stale");
+    sim.text(client, r#"["1","3","room:1","phx_leave",{}]"#);
+    assert_eq!(
+        sim.texts(client),
+        [
+            r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#,
+            r#"["1","1","room:1","phx_close",{}]"#
+        ]
+    );
+    sim.text(client, r#"["1","4","room:1","phx_leave",{}]"#);
+    assert_eq!(sim.texts(client), [r#"["1","4","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
+    let counters = sim.counters();
+    assert_eq!((counters.rooms, counters.memberships), (0, 0));
+}
+
+#[test]
+fn v1_and_v2_share_a_room() {
+    let mut sim = Sim::dev();
+    let (old, new) = (sim.connect_to(0, "1.0.0"), sim.connect());
+    sim.text(old, r#"{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}"#);
+    assert_eq!(
+        sim.texts(old),
+        [r#"{"topic":"room:1","event":"phx_reply","payload":{"status":"ok","response":{}},"ref":"1"}"#]
+    );
+    sim.join(new, "room:1", "1");
+    sim.text(old, r#"{"topic":"room:1","event":"m","payload":{"a":1},"ref":"2"}"#);
+    assert_eq!(sim.texts(new), [r#"[null,null,"room:1","m",{"a":1}]"#]);
+    assert_eq!(sim.texts(old), [r#"{"topic":"room:1","event":"m","payload":{"a":1},"ref":null}"#]);
+}
+
+#[test]
+fn binary_reaches_v2_and_is_counted_for_v1() {
+    let mut sim = Sim::dev();
+    let (old, new) = (sim.connect_to(0, "1.0.0"), sim.connect());
+    sim.text(old, r#"{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}"#);
+    assert_eq!(sim.texts(old).len(), 1);
+    sim.join(new, "room:1", "7");
+    sim.bytes(new, &masked(0x82, b"\0\x01\x01\x06\x0179room:1m\x01\x02"));
+    assert_eq!(sim.sent(new), [Sent::Binary(b"\x02\x06\x01room:1m\x01\x02".to_vec())]);
+    assert_eq!((sim.texts(old).len(), sim.counters().unencodable_writes), (0, 1));
+    // An empty join_ref is "" and not null, hence stale.
+    sim.bytes(new, &masked(0x82, b"\0\0\x01\x06\x019room:1m\x01"));
+    assert_eq!(sim.sent(new), []);
+    sim.bytes(new, &masked(0x82, b"\0\x01\x01\x06\x0479room:1echo\x05"));
+    assert_eq!(sim.sent(new), [Sent::Binary(b"\x01\x01\x01\x06\x0279room:1ok\x05".to_vec())]);
+}
+
+#[test]
+fn malformed_messages_are_answered_and_the_connection_goes_on() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    for bad in ["", "{}", "[1]", "nonsense", r#"["1","2","room:1","m","#] {
+        sim.text(client, bad);
+        let replies = sim.texts(client);
+        assert!(replies.len() == 1 && replies[0].contains("malformed message"), "{bad}: {replies:?}");
+    }
+    sim.join(client, "room:1", "1");
+    assert_eq!(sim.counters().malformed_messages, 5);
+}
+
+#[test]
+fn the_reserved_topic_tells_the_node_and_takes_nothing() {
+    let mut sim = Sim::new(2, true, |_| {});
+    let client = sim.connect();
+    sim.text(client, r#"["1","2","$cluster","phx_join",{}]"#);
+    assert_eq!(
+        sim.texts(client),
+        [r#"["1","2","$cluster","phx_reply",{"status":"ok","response":{"node":"n1","version":"0.1.0"}}]"#]
+    );
+    sim.text(client, r#"["1","3","$cluster","stats",{"fake":1}]"#);
+    assert!(sim.texts(client)[0].contains("publish not allowed"));
+    sim.shards[0].on_cluster_stats(r#"{"nodes":1}"#);
+    sim.settle();
+    assert_eq!(sim.texts(client), [r#"[null,null,"$cluster","stats",{"nodes":1}]"#]);
+    assert!(sim.bus.is_empty(), "{:?}", sim.bus);
+    let mut sim = Sim::new(1, false, |config| config.chat_page = false);
+    let client = sim.connect();
+    sim.text(client, r#"["1","2","$cluster","phx_join",{}]"#);
+    assert!(sim.texts(client)[0].contains("unmatched topic"));
+}
+
+#[test]
+fn the_bus_hears_first_joins_last_leaves_and_publishes() {
+    let mut sim = Sim::new(1, true, |_| {});
+    let (a, b) = (sim.connect(), sim.connect());
+    sim.join(a, "room:1", "1");
+    sim.join(b, "room:1", "1");
+    sim.text(a, r#"["1","2","room:1","m",{}]"#);
+    sim.lose(a);
+    sim.lose(b);
+    assert_eq!(sim.bus, ["join room:1", "publish room:1", "leave room:1"]);
+}
+
+#[test]
+fn pings_and_the_closing_handshake() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    sim.join(client, "room:1", "1");
+    sim.bytes(client, &masked(0x89, b"hi"));
+    assert_eq!(sim.sent(client), [Sent::Pong(b"hi".to_vec())]);
+    sim.bytes(client, &masked(0x88, &4000u16.to_be_bytes()));
+    assert_eq!(sim.sent(client), [Sent::Close(4000)]);
+    assert_eq!(sim.closed, [client]);
+    let counters = sim.counters();
+    assert_eq!((counters.connections, counters.memberships), (0, 0));
+    assert_eq!(counters.closed[CloseReason::Peer as usize], 1);
+}
+
+#[test]
+fn frames_that_break_the_protocol_close_with_its_code() {
+    for (frame, code, reason) in [
+        (vec![0xc1, 0x80, 0, 0, 0, 0], 1002, CloseReason::Protocol),
+        (masked(0x81, &[0xff]), 1007, CloseReason::Utf8),
+        (vec![0x81, 0xff, 0, 0, 0, 0, 0, 2, 0, 0], 1009, CloseReason::TooBig),
+    ] {
+        let mut sim = Sim::dev();
+        let client = sim.connect();
+        sim.bytes(client, &frame);
+        if sim.sent(client).is_empty() {
+            sim.bytes(client, &[0, 0, 0, 0]);
+        } else {
+            sim = Sim::dev();
+            let client = sim.connect();
+            sim.bytes(client, &frame);
+            assert_eq!(sim.sent(client), [Sent::Close(code)]);
+            assert!(sim.output_ended(client) && sim.closed.is_empty(), "waits for the peer to end");
+            sim.lose(client);
+        }
+        assert_eq!(sim.counters().closed[reason as usize], 1);
+    }
+}
+
+#[test]
+fn messages_cut_anywhere_and_sent_byte_by_byte_are_the_same() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    let mut bytes = masked(0x81, br#"["1","1","room:1","phx_join",{}]"#);
+    bytes.extend(masked(0x01, br#"["1","2","room:1","#));
+    bytes.extend(masked(0x89, b""));
+    bytes.extend(masked(0x80, br#""echo",{}]"#));
+    for byte in bytes {
+        sim.bytes(client, &[byte]);
+    }
+    let sent = sim.sent(client);
+    assert!(matches!(&sent[..], [Sent::Text(_), Sent::Pong(_), Sent::Text(_)]), "{sent:?}");
+}
+
+#[test]
+fn too_many_channels_and_full_rooms_are_refused_with_a_reply() {
+    let mut sim = Sim::new(2, false, |config| {
+        config.limits.max_channels_per_connection = 2;
+        config.rooms.max_members = 2;
+    });
+    let client = sim.connect();
+    sim.join(client, "room:1", "1");
+    sim.join(client, "room:2", "2");
+    sim.text(client, r#"["3","3","room:3","phx_join",{}]"#);
+    assert!(sim.texts(client)[0].contains("too many channels joined"));
+    let other = sim.connect_to(1, "2.0.0");
+    sim.join(other, "room:1", "1");
+    let third = sim.connect_to(1, "2.0.0");
+    sim.text(third, r#"["1","2","room:1","phx_join",{}]"#);
+    assert_eq!(
+        sim.texts(third),
+        [r#"["1","2","room:1","phx_reply",{"status":"error","response":{"reason":"room full"}}]"#]
+    );
+    sim.lose(client);
+    sim.join(third, "room:1", "1");
+    let refused = sim.counters().joins_refused;
+    assert_eq!(refused[JoinRefusal::TooManyChannels as usize], 1);
+    assert_eq!(refused[JoinRefusal::RoomFull as usize], 1);
+}
