@@ -35,6 +35,8 @@ const READ_BYTES: usize = 64 * 1024;
 const ITEMS_PER_TURN: usize = 4_096;
 /// Connections that are read in every turn, whatever the budget says: reading always makes progress.
 const READS_AT_LEAST: usize = 64;
+/// Bytes after which a turn reads no further connections: about 2 ms of parsing.
+const READ_BYTES_PER_TURN: u64 = 2 * 1024 * 1024;
 /// Connections written per turn, unless queues press: about 5 ms of system calls.
 const FLUSHES_PER_TURN: usize = 1_024;
 
@@ -246,8 +248,10 @@ impl ShardLoop {
         if self.outgoing.is_pressed() {
             return;
         }
+        let enough = self.core.counters.received_bytes + READ_BYTES_PER_TURN;
         for done in 0..self.readable.len() {
-            if done >= READS_AT_LEAST && self.core.is_over_budget() {
+            let over = self.core.is_over_budget() || self.core.counters.received_bytes >= enough;
+            if done >= READS_AT_LEAST && over {
                 return;
             }
             let Some(next) = self.readable.pop_front() else { return };

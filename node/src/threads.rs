@@ -202,3 +202,44 @@ fn runtime() -> std::io::Result<LocalRuntime> {
         .on_thread_unpark(usage::on_unpark)
         .build_local(LocalOptions::default())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt, process::Command};
+
+    use super::*;
+
+    const SIGABRT: i32 = 6;
+
+    /// Run by the next test in a process of its own.
+    #[test]
+    #[ignore = "ends the process"]
+    fn child_with_a_panicking_shard() {
+        let shard = std::thread::spawn(|| guarded(|| panic!("deliberate")));
+        shard.join().ok();
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn a_panic_of_a_shard_ends_the_process() {
+        let status = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--ignored", "--exact", "threads::tests::child_with_a_panicking_shard"])
+            .status()
+            .expect("runs");
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+    }
+
+    #[test]
+    fn a_port_that_another_listens_on_is_refused() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let settings = ShardSettings {
+            listen: taken.local_addr().expect("bound"),
+            shards: 2,
+            node_name: String::new(),
+            version: "",
+            chat_page: b"",
+        };
+        let error = start_shards(&settings, &Arc::new(NodeConfig::dev()), None).expect_err("in use");
+        assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
+    }
+}

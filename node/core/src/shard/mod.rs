@@ -22,6 +22,7 @@ use crate::{
     counters::{CloseReason, Counters, RefuseReason},
     limits::{MAX_HANDSHAKING, STAMP_MILLIS, WRITES_PER_TURN},
     outbox::Outbox,
+    protocol::encode,
     room::{ConnId, Rooms},
     route::{Registry, ShardMask, SharedRoom, Topic},
     ws::{CloseCode, frame},
@@ -181,10 +182,13 @@ impl Shard {
         self.end(id);
     }
 
-    /// A broadcast from another shard or node.
+    /// A broadcast from another shard or node. Bytes that are not one frame are dropped: members could read nothing
+    /// after them.
     pub fn on_remote(&mut self, topic: &str, frame: &Bytes) {
         self.counters.remote_received += 1;
-        if let Some(room) = self.rooms.find(topic) {
+        if !encode::is_broadcast_frame(frame) {
+            self.counters.malformed_messages += 1;
+        } else if let Some(room) = self.rooms.find(topic) {
             self.fan_out(room, frame, None);
         }
     }

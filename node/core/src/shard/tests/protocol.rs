@@ -318,3 +318,15 @@ fn too_many_channels_and_full_rooms_are_refused_with_a_reply() {
     assert_eq!(refused[JoinRefusal::TooManyChannels as usize], 1);
     assert_eq!(refused[JoinRefusal::RoomFull as usize], 1);
 }
+
+#[test]
+fn bytes_from_elsewhere_that_are_no_frame_reach_nobody() {
+    let mut sim = Sim::dev();
+    let client = sim.connect();
+    sim.join(client, "room:1", "1");
+    for bad in [&b""[..], b"\x81", b"\x81\x05abc", b"\x81\x01ab", b"\x88\x00", b"{}"] {
+        sim.shards[0].on_remote("room:1", &bytes::Bytes::copy_from_slice(bad));
+    }
+    sim.settle();
+    assert_eq!((sim.sent(client).len(), sim.counters().malformed_messages), (0, 6));
+}

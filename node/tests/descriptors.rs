@@ -1,0 +1,54 @@
+//! A node that runs out of descriptors: it says so, keeps serving, does not spin, and accepts again when some are free.
+
+use std::{
+    net::{SocketAddr, TcpStream},
+    process::Command,
+};
+
+#[path = "support/process.rs"]
+mod process;
+#[path = "support/wait.rs"]
+mod wait;
+
+use process::Process;
+use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+use wait::{HANG, wait};
+
+/// Hard limit of the child. A node opens about 30 itself.
+const NOFILE: usize = 64;
+
+fn metric(node: &Process, name: &str) -> f64 {
+    let (_, text) = node.ask("GET", "/metrics", None, "");
+    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}"));
+    line.rsplit(' ').next().expect("a value").parse().expect("a number")
+}
+
+fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
+    let stream = TcpStream::connect(address).expect("the accept queue takes it");
+    stream.set_read_timeout(Some(HANG)).expect("a timeout");
+    client(format!("ws://{address}/socket/websocket?vsn=2.0.0"), stream).expect("the handshake").0
+}
+
+fn heartbeat(socket: &mut WebSocket<TcpStream>) {
+    socket.send(Message::text(r#"[null,"1","phoenix","heartbeat",{}]"#)).expect("sends");
+    assert!(socket.read().expect("an answer").into_text().expect("text").contains("phx_reply"));
+}
+
+#[test]
+fn without_descriptors_the_node_serves_on_and_accepts_again_later() {
+    let original = process::command();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit -n {NOFILE}; exec \"$0\" \"$@\"")]);
+    command.arg(original.get_program()).args(original.get_args()).arg("--dev");
+    let node = Process::start(command);
+    let mut first = connect(node.listen);
+    let waiting: Vec<_> = (0..NOFILE).map(|_| TcpStream::connect(node.listen).expect("queued")).collect();
+    // The admin port needs a descriptor for each question, so it may have to wait for the half-open ones to time out.
+    heartbeat(&mut first);
+    drop(waiting);
+    wait("the shortage is counted", || metric(&node, "channelcluster_node_accept_errors_total") >= 1.0);
+    heartbeat(&mut first);
+    heartbeat(&mut connect(node.listen));
+    // Trying ten times a second is not spinning.
+    assert!(metric(&node, "channelcluster_node_accept_errors_total") < 2_000.0);
+}
