@@ -182,7 +182,7 @@ impl ShardLoop {
         for _ in 0..ITEMS_PER_TURN {
             let Some(item) = self.mailbox.pop() else { return };
             match item {
-                ToShard::Remote { topic, frame } => self.core.on_remote(&topic, &frame),
+                ToShard::Remote { topic, frame } => self.core.on_remote(&topic, frame),
                 ToShard::ClusterStats(json) => {
                     if let Ok(json) = std::str::from_utf8(&json) {
                         self.core.on_cluster_stats(json);
@@ -197,6 +197,8 @@ impl ShardLoop {
                 ToShard::Shutdown => {
                     self.stopping = true;
                     self.core.on_shutdown();
+                    // One last round of accept, after which the listener is closed.
+                    self.listener.iter_mut().for_each(Listener::on_ready);
                     self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
                 }
             }

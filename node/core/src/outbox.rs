@@ -95,10 +95,10 @@ impl Outbox {
         self.release(id.0);
     }
 
-    /// Length of a frame in bytes.
+    /// The bytes of a frame that is not sealed yet.
     #[must_use]
-    pub fn frame_len(&self, id: FrameId) -> usize {
-        self.frames[id.0 as usize].bytes.len()
+    pub fn frame(&self, id: FrameId) -> &[u8] {
+        &self.frames[id.0 as usize].bytes
     }
 
     /// Appends a reference to a frame.

@@ -27,7 +27,7 @@ enum Offer {
 /// Reserves before it pushes. A queue whose socket was not tried may exceed its bound by what one turn adds; the shard
 /// then flushes before it reads on, so a fast client is never closed for the node's own batching.
 fn offer(outbox: &mut Outbox, conn: &mut Conn, frame: FrameId, limits: &Limits) -> Offer {
-    let bytes = conn.queue.bytes() as usize + outbox.frame_len(frame);
+    let bytes = conn.queue.bytes() as usize + outbox.frame(frame).len();
     let frames = conn.queue.frames() + 1;
     let (max_bytes, max_frames) = (limits.send_queue_bytes as usize, limits.send_queue_frames);
     let blocked = conn.flags.has(Flags::BLOCKED);
@@ -62,14 +62,14 @@ impl Shard {
             let topic = Arc::clone(shared.topic());
             self.outgoing.push(Outgoing::Publish { topic, frame: frame.clone(), shards });
         }
-        self.fan_out(room, &frame, except);
+        self.fan_out(room, frame, except);
     }
 
     /// Queues a V2 broadcast frame to the local members of a room.
-    pub(super) fn fan_out(&mut self, room: RoomId, frame: &Bytes, except: Option<ConnId>) {
+    pub(super) fn fan_out(&mut self, room: RoomId, frame: Bytes, except: Option<ConnId>) {
         let Self { rooms, conns, outbox, dirty, config, counters, pressure, .. } = self;
         let limits = &config.limits;
-        let v2 = outbox.add(frame.clone());
+        let v2 = outbox.add(frame);
         let mut v1 = None;
         let mut full = Vec::new();
         let mut writes = 0;
@@ -80,7 +80,10 @@ impl Shard {
             let conn = &mut conns[member.index()];
             let frame_id = match conn.vsn() {
                 Vsn::V2 => Some(v2),
-                Vsn::V1 => *v1.get_or_insert_with(|| encode::broadcast_to_v1(frame).map(|v1| outbox.add(v1))),
+                Vsn::V1 => *v1.get_or_insert_with(|| {
+                    let frame = encode::broadcast_to_v1(outbox.frame(v2));
+                    frame.map(|frame| outbox.add(frame))
+                }),
             };
             let Some(frame_id) = frame_id else {
                 counters.unencodable_writes += 1;

@@ -184,9 +184,9 @@ impl Shard {
 
     /// A broadcast from another shard or node. Bytes that are not one frame are dropped: members could read nothing
     /// after them.
-    pub fn on_remote(&mut self, topic: &str, frame: &Bytes) {
+    pub fn on_remote(&mut self, topic: &str, frame: Bytes) {
         self.counters.remote_received += 1;
-        if !encode::is_broadcast_frame(frame) {
+        if !encode::is_broadcast_frame(&frame) {
             self.counters.malformed_messages += 1;
         } else if let Some(room) = self.rooms.find(topic) {
             self.fan_out(room, frame, None);

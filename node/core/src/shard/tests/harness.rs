@@ -169,7 +169,7 @@ impl Sim {
                     Outgoing::Publish { topic, frame, shards } => {
                         self.bus.push(format!("publish {topic}"));
                         for shard in shards.iter() {
-                            self.shards[usize::from(shard)].on_remote(&topic, &frame);
+                            self.shards[usize::from(shard)].on_remote(&topic, frame.clone());
                         }
                     }
                     Outgoing::Opened(topic) => self.bus.push(format!("join {topic}")),

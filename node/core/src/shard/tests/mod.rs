@@ -1,5 +1,6 @@
 //! The state machine driven without sockets: protocol rules, limits and time.
 
+mod chaos;
 mod harness;
 mod limits;
 mod model;

@@ -1,0 +1,108 @@
+//! Random bytes, short writes, losses, time and drains: whatever comes, nothing panics and nothing is left behind.
+
+use arbtest::arbitrary::{Result, Unstructured};
+
+use super::harness::{Client, REQUEST, Sim, masked};
+use crate::shard::Shard;
+
+const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
+const EVENTS: [&str; 8] = ["m", "m", "m_ack", "echo", "phx_join", "phx_join", "phx_leave", "phx_close"];
+
+/// A message that is good more often than not.
+fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
+    let topic = u.choose(&TOPICS)?;
+    let event = if *topic == "phoenix" { "heartbeat" } else { u.choose(&EVENTS)? };
+    let join_ref = u.choose(&["null", "null", "null", "\"1\"", "7"])?;
+    let filler = "x".repeat(u.int_in_range(0..=300)?);
+    let text = format!(r#"[{join_ref},"9","{topic}","{event}",{{"x":"{filler}"}}]"#);
+    Ok(match u.int_in_range(0..=40)? {
+        0 => masked(0x82, b"\0\x01\x01\x06\x0119room:1m\x01\x02"),
+        1 => masked(0x88, &1000u16.to_be_bytes()),
+        2 => masked(0x89, b"ping"),
+        3 => masked(0x01, text.as_bytes()),
+        4 => (0..u.int_in_range(1..=20)?).map(|_| u.arbitrary()).collect::<Result<_>>()?,
+        5 => REQUEST.as_bytes().to_vec(),
+        _ => masked(0x81, text.as_bytes()),
+    })
+}
+
+fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Result<()> {
+    let shards = sim.shards.len();
+    let pick = u.int_in_range(0..=15usize)?;
+    let Some(client) = open.get(pick).copied() else {
+        let shard = u.int_in_range(0..=shards - 1)?;
+        let client = sim.accept(shard);
+        open.push(client);
+        if u.ratio(9, 10)? {
+            let vsn = u.choose(&["1.0.0", "2.0.0", "2.0.0", "2.0.0"])?;
+            sim.bytes(client, REQUEST.replace("2.0.0", vsn).as_bytes());
+        }
+        return Ok(());
+    };
+    match u.int_in_range(0..=39)? {
+        0 => sim.lose(client),
+        1 => sim.limit(client, Some(u.int_in_range(0..=200)?)),
+        2 => sim.limit(client, None),
+        3 => sim.pass(u.int_in_range(1..=5_000)?),
+        4 => {
+            let shard = &mut sim.shards[u.int_in_range(0..=shards - 1)?];
+            if u.arbitrary()? {
+                shard.on_drain(u.int_in_range(1..=50)?);
+            } else {
+                shard.on_drain_stopped();
+            }
+            sim.settle();
+        }
+        _ => {
+            let mut bytes = message(u)?;
+            if u.ratio(1, 20)? {
+                bytes.pop();
+            }
+            if u.ratio(1, 3)? {
+                bytes.extend(message(u)?);
+            }
+            sim.bytes(client, &bytes);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_panics_and_nothing_is_left() {
+    arbtest::arbtest(|u| {
+        let mut sim = Sim::new(u.int_in_range(1..=3)?, u.arbitrary()?, |config| {
+            config.limits.send_queue_frames = 6;
+            config.limits.send_queue_bytes = 1_500;
+            config.limits.max_frame_bytes = 1_200;
+            config.limits.idle_timeout_millis = 20_000;
+            config.limits.max_connections = 10;
+            config.rooms.max_members = 4;
+        });
+        let mut open = Vec::new();
+        for _ in 0..u.int_in_range(1..=200)? {
+            step(u, &mut sim, &mut open)?;
+            let closed = std::mem::take(&mut sim.closed);
+            open.retain(|client| !closed.contains(client));
+            let sockets: usize = sim.shards.iter().map(Shard::sockets).sum();
+            assert_eq!(sockets, open.len());
+            let counters = sim.counters();
+            assert_eq!(counters.connections + counters.handshaking, open.len() as u64);
+            assert!(counters.connections <= 10);
+        }
+        for shard in &mut sim.shards {
+            shard.on_shutdown();
+        }
+        sim.settle();
+        sim.pass(10_000);
+        let counters = sim.counters();
+        let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
+        assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
+        let opened = counters.opened;
+        assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
+        assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);
+        assert_eq!(sim.shards[0].options.registry.topics(), 0);
+        Ok(())
+    })
+    .size_min(1_024)
+    .budget_ms(500);
+}
