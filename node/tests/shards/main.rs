@@ -169,7 +169,9 @@ fn a_storm_of_publishes_does_not_starve_heartbeats_nor_lose_messages() {
     std::thread::scope(|scope| {
         for member in &mut members {
             scope.spawn(|| {
-                (0..MESSAGES).for_each(|n| member.expect(&format!(r#"[null,null,"room:1","m",{{"n":{n}}}]"#)))
+                for n in 0..MESSAGES {
+                    member.expect(&format!(r#"[null,null,"room:1","m",{{"n":{n}}}]"#));
+                }
             });
         }
         let mut reading = talker.split();
