@@ -69,7 +69,8 @@ pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
 pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
     app.drain.end();
     let drain = app.config.load().drain.clone();
-    tracing::info!(?drain, "leaving");
+    let (delay, pace) = (drain.delay_millis, drain.connections_per_second);
+    tracing::info!(delay_millis = delay, connections_per_second = pace, "leaving");
     tokio::select! {
         () = depart(app, &drain) => (),
         _ = signals.interrupt.recv() => tracing::warn!("second interrupt: closing everything at once"),

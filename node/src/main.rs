@@ -130,7 +130,8 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     let fleet = Arc::default();
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, &fleet)?;
     let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;
-    tracing::info!(listen = %shards.local_addr(), admin = %admin_address, shards = app.shards.len(), ?limits, "serving");
+    let (listen, shard_count) = (shards.local_addr(), app.shards.len());
+    tracing::info!(%listen, admin = %admin_address, shards = shard_count, nofile = limits.soft, "serving");
     if args.dev {
         welcome(&config.path, shards.local_addr(), admin_address);
     }

@@ -41,6 +41,8 @@ const STALL: Duration = Duration::from_secs(1);
 const PING: Duration = Duration::from_secs(10);
 /// Longest pause between attempts to connect; each is random up to its bound, so that a fleet does not come back at once.
 const MAX_PAUSE: Duration = Duration::from_secs(2);
+/// Least time between two log lines about the same outage.
+const COMPLAINT: Duration = Duration::from_secs(10);
 /// Commands of shards, and messages of a topic, handled before others get their turn.
 const BATCH: usize = 256;
 /// How often left topics are looked at and missed subscriptions tried again.
@@ -117,7 +119,7 @@ pub(super) async fn run(
     while let Some(command) = commands.try_recv() {
         run.handle(command).await;
     }
-    if timeout(STALL, run.client.flush()).await.is_err() {
+    if run.connected() && timeout(STALL, run.client.flush()).await.is_err() {
         tracing::warn!("the bus did not take the last messages in time");
     }
 }
@@ -125,6 +127,7 @@ pub(super) async fn run(
 async fn connect(link: &Link) -> Result<Client, async_nats::ConnectError> {
     let credentials = link.credentials.clone();
     let state = Arc::clone(&link.state);
+    let told = Mutex::default();
     let options = match &link.credentials {
         Credentials::None => ConnectOptions::new(),
         _ => ConnectOptions::with_auth_callback(move |_| std::future::ready(auth(&credentials))),
@@ -138,7 +141,7 @@ async fn connect(link: &Link) -> Result<Client, async_nats::ConnectError> {
         .subscription_capacity(TOPIC_QUEUE)
         .reconnect_delay_callback(pause)
         .event_callback(move |event| {
-            note(&state, &event);
+            note(&state, &told, &event);
             std::future::ready(())
         })
         .connect(link.nats.urls.clone())
@@ -164,13 +167,26 @@ fn pause(attempt: usize) -> Duration {
     if attempt <= 1 { Duration::ZERO } else { bound.mul_f64(rand::random::<f64>()) }
 }
 
-fn note(state: &BusState, event: &Event) {
+/// Keeps the state and tells changes. What goes wrong while there is no connection repeats with each attempt and is told
+/// once per [`COMPLAINT`].
+fn note(state: &BusState, told: &Mutex<Option<Instant>>, event: &Event) {
     match event {
-        Event::Connected => state.set_connected(true),
-        Event::Disconnected | Event::Closed => state.set_connected(false),
-        _ => {}
+        Event::Connected => {
+            state.set_connected(true);
+            tracing::info!("the bus is connected");
+        }
+        Event::Disconnected | Event::Closed => {
+            state.set_connected(false);
+            tracing::warn!("the bus is lost; local members are served on, and it is tried again for ever");
+        }
+        event => {
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.is_none_or(|at| at.elapsed() >= COMPLAINT) {
+                *told = Some(Instant::now());
+                tracing::warn!(%event, "the bus has trouble");
+            }
+        }
     }
-    tracing::info!(%event, "bus");
 }
 
 struct Run {
