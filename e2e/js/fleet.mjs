@@ -1,0 +1,111 @@
+// Stock phoenix.js clients that stay: `fleet.mjs WS_URL COUNT [ROOM_SIZE] [SOURCE_ADDRESS,...]`, where the URL is
+// the socket mount (ws://ADDRESS:4000/socket). Prints a JSON line for each thing that happens:
+//   {"at": milliseconds, "event": "ready", "clients": COUNT}          all are in their room for the first time
+//   {"at", "client", "event": "join", "topic", "node", "after"}       joined; "after" only when it came back:
+//                                                                     milliseconds since its connection ended
+//   {"at", "client", "event": "close", "code"}                        its connection ended
+//   {"at", "client", "event": "error"}                                an attempt to connect failed
+//   {"at", "event": "summary", ...}                                   answer to SIGUSR1, and last of all
+// "at" is wall-clock time, to set it beside what happens elsewhere. Each client also checks that it hears itself
+// after a rejoin. Ends with SIGTERM or SIGINT: exit code 0 when all are in their room, else 1.
+
+import { Socket } from "phoenix"
+import { WebSocket } from "ws"
+
+const [url, countText, sizeText = "50", sources = ""] = process.argv.slice(2)
+const count = Number(countText)
+if (!url || !(count > 0)) {
+  console.error("usage: fleet.mjs WS_URL COUNT [ROOM_SIZE] [SOURCE_ADDRESS,...]")
+  process.exit(2)
+}
+const addresses = sources.split(",").filter(address => address)
+const rooms = Math.max(1, Math.ceil(count / Number(sizeText)))
+/** New connections are begun this far apart, milliseconds. */
+const PACE = 2
+
+const state = { joined: new Set(), heard: new Set(), reconnects: [], closes: {}, errors: 0, ready: false }
+
+function log(line) {
+  process.stdout.write(JSON.stringify({ at: Date.now(), ...line }) + "\n")
+}
+
+/** The stock transport, from a source address of the client's own where addresses are given. */
+function transport(client) {
+  if (addresses.length === 0) return WebSocket
+  const localAddress = addresses[client % addresses.length]
+  return class extends WebSocket {
+    constructor(address, protocols) {
+      super(address, protocols, { localAddress })
+    }
+  }
+}
+
+function start(client) {
+  const topic = `room:fleet-${client % rooms}`
+  const socket = new Socket(url, { transport: transport(client) })
+  let closedAt = null
+  socket.onError(() => {
+    state.errors += 1
+    log({ client, event: "error" })
+  })
+  socket.onClose(({ code }) => {
+    // A failed attempt to connect is a close as well; only that of a joined client is an end.
+    if (state.joined.delete(client)) {
+      closedAt = performance.now()
+      state.heard.delete(client)
+      state.closes[code] = (state.closes[code] ?? 0) + 1
+      log({ client, event: "close", code })
+    }
+  })
+  const channel = socket.channel(topic, {})
+  channel.on("hear", ({ client: from }) => {
+    if (from === client) state.heard.add(client)
+  })
+  channel
+    .join()
+    .receive("ok", response => {
+      const after = closedAt === null ? undefined : performance.now() - closedAt
+      if (after !== undefined) state.reconnects.push(after)
+      state.joined.add(client)
+      log({ client, event: "join", topic, node: response?.node, after })
+      channel.push("hear", { client })
+      if (!state.ready && state.joined.size === count) {
+        state.ready = true
+        log({ event: "ready", clients: count })
+      }
+    })
+    .receive("error", reason => log({ client, event: "refused", reason }))
+  socket.connect()
+  return socket
+}
+
+function summary() {
+  const sorted = [...state.reconnects].sort((a, b) => a - b)
+  const at = quantile => sorted[Math.min(sorted.length - 1, Math.floor(quantile * sorted.length))] ?? null
+  log({
+    event: "summary",
+    clients: count,
+    joined: state.joined.size,
+    heard: state.heard.size,
+    reconnects: sorted.length,
+    closes: state.closes,
+    errors: state.errors,
+    p50: at(0.5),
+    p99: at(0.99),
+    max: sorted.at(-1) ?? null,
+  })
+}
+
+const sockets = []
+for (let client = 0; client < count; client++) {
+  sockets.push(start(client))
+  await new Promise(resolve => setTimeout(resolve, PACE))
+}
+
+process.on("SIGUSR1", summary)
+for (const signal of ["SIGTERM", "SIGINT"]) {
+  process.on(signal, () => {
+    summary()
+    process.exit(state.joined.size === count ? 0 : 1)
+  })
+}

@@ -1,0 +1,83 @@
+// A `channel-node --dev` of the test's own.
+
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { existsSync } from "node:fs"
+import { createServer } from "node:net"
+import { fileURLToPath } from "node:url"
+import { until } from "./wait.mjs"
+
+const DEFAULT_BINARY = fileURLToPath(new URL("../../../target/debug/channel-node", import.meta.url))
+
+/** Two ports that were free a moment ago. */
+async function freePorts() {
+  const servers = [createServer(), createServer()]
+  const ports = []
+  for (const server of servers) {
+    server.listen(0, "127.0.0.1")
+    await once(server, "listening")
+    ports.push(server.address().port)
+  }
+  for (const server of servers) {
+    server.close()
+    await once(server, "close")
+  }
+  return ports
+}
+
+export class ChannelNode {
+  /** Starts a node on loopback and waits until it serves; `args` are added to its command line. */
+  static async start(args = []) {
+    const binary = process.env.CHANNEL_NODE ?? DEFAULT_BINARY
+    if (!existsSync(binary)) {
+      throw new Error(`${binary} is missing: cargo build --bin channel-node, or name one in CHANNEL_NODE`)
+    }
+    const node = new ChannelNode(binary, await freePorts(), args)
+    await node.spawn()
+    return node
+  }
+
+  constructor(binary, [port, admin], args) {
+    this.binary = binary
+    this.port = port
+    this.admin = admin
+    this.args = args
+    this.log = ""
+    this.process = null
+  }
+
+  get http() {
+    return `http://127.0.0.1:${this.port}/`
+  }
+
+  get socket() {
+    return `ws://127.0.0.1:${this.port}/socket`
+  }
+
+  /** Starts the process, at first or again on the same ports. */
+  async spawn() {
+    const listen = ["--dev", "--listen", `127.0.0.1:${this.port}`, "--admin", `127.0.0.1:${this.admin}`]
+    const child = spawn(this.binary, [...listen, ...this.args], { stdio: ["ignore", "pipe", "pipe"] })
+    this.process = child
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on("data", data => (this.log += data))
+    }
+    await until("the node is ready", async () => {
+      if (child.exitCode !== null || child.signalCode !== null) {
+        throw new Error(`channel-node ended with ${child.exitCode ?? child.signalCode}:\n${this.log}`)
+      }
+      const answer = await fetch(`http://127.0.0.1:${this.admin}/readyz`).catch(() => null)
+      return answer?.ok === true
+    })
+  }
+
+  /** Ends the process with a signal and waits for its end; returns its exit code (null after SIGKILL). */
+  async end(signal) {
+    const child = this.process
+    if (child === null || child.exitCode !== null || child.signalCode !== null) return child?.exitCode
+    const exit = once(child, "exit")
+    child.kill(signal)
+    const [code] = await exit
+    return code
+  }
+}
