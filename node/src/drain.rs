@@ -91,11 +91,12 @@ impl Drain {
         Ok(())
     }
 
-    /// The process was told to end: unready from now on, and nothing takes it back. A close under way goes on.
-    pub fn end(&self) {
+    /// The process was told to end: unready from now on, and nothing takes it back. A close under way goes on. Returns
+    /// whether there is one, that is whether endpoints have long been told.
+    pub fn end(&self) -> bool {
         let mut state = self.state();
         state.ending = true;
-        state.stage.get_or_insert(DrainStage::Unready);
+        *state.stage.get_or_insert(DrainStage::Unready) == DrainStage::Close
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,11 +179,11 @@ mod tests {
         let (shard, inbox) = mailbox(0).unwrap();
         let shards = [shard];
         let drain = Drain::default();
-        drain.end();
+        assert!(!drain.end());
         assert_eq!(drain.phase(1, true), Phase::Unready);
         assert_eq!(drain.cancel(&shards), Err(DrainError::Ending));
         drain.request(&request(DrainStage::Close, None), 500, &shards).unwrap();
-        drain.end();
+        assert!(drain.end());
         assert_eq!(drain.phase(1, true), Phase::Closing);
         let back = drain.request(&request(DrainStage::Unready, None), 500, &shards);
         assert_eq!((back, orders(&inbox).len()), (Err(DrainError::Ending), 1));

@@ -64,11 +64,14 @@ pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
     }
 }
 
-/// Leaves: unready but accepting for the drain delay, then closing at the pace until empty or until the deadline. SIGINT
-/// ends the wait at once. What is left then is closed by the shards' shutdown.
+/// Leaves: unready but accepting for the drain delay (unless the operator has drained the node already), then closing at
+/// the pace until empty or until the deadline. SIGINT ends the wait at once. What is left then is closed by the shards'
+/// shutdown.
 pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
-    app.drain.end();
-    let drain = app.config.load().drain.clone();
+    let mut drain = app.config.load().drain.clone();
+    if app.drain.end() {
+        drain.delay_millis = 0;
+    }
     let (delay, pace) = (drain.delay_millis, drain.connections_per_second);
     tracing::info!(delay_millis = delay, connections_per_second = pace, "leaving");
     tokio::select! {

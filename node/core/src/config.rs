@@ -2,6 +2,7 @@
 //!
 //! The operator renders a [`NodeConfig`] into a ConfigMap and the node reads it back, so both depend on this one type.
 //! Unknown keys are refused: a misspelt limit that silently keeps its default is worse than a node that does not start.
+//! An operator may be newer than the node it writes for, so a key added later is left out while it has its default.
 //!
 //! Keys fall in two groups. *Restart keys* ([`NodeConfig::restart_keys`]) are read once: `cluster`, `path`, `bus`,
 //! `sysctls`, `nofile`. The operator hashes them into the pod template. Everything else is *reloadable*: a running node
