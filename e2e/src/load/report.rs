@@ -246,7 +246,7 @@ impl fmt::Display for Report {
         for (name, count) in &self.errors {
             writeln!(f, "error        {count} x {name}")?;
         }
-        for (name, growth) in &self.node_metrics {
+        for (name, growth) in self.node_metrics.iter().filter(|(_, growth)| **growth != 0.0) {
             writeln!(f, "nodes        {name} +{growth}")?;
         }
         match self.failures.as_slice() {
