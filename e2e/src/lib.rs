@@ -9,4 +9,6 @@ pub mod fleet;
 pub mod load;
 pub mod report;
 #[cfg(feature = "cluster")]
+pub mod scaling;
+#[cfg(feature = "cluster")]
 pub mod stock;

@@ -1,0 +1,161 @@
+//! What the scaling tests have in common: a load that makes a fleet grow, and the operators of the instance.
+
+use anyhow::{Context, Result};
+use cluster::Instance;
+use serde_json::Value;
+use std::process::{Child, Stdio};
+
+use crate::fleet::{Fleet, eventually};
+
+/// Namespace that the chart is installed in.
+pub const OPERATOR_NAMESPACE: &str = "channelcluster-system";
+/// Spec of a fleet that 600 writes/s per node fill to the target, and that shrinks after seconds. Numeric
+/// capacity, short windows: the tests are of the decisions, not of what this machine can carry.
+pub const SMALL_STEPS: &str = "targetConnections: 400, rooms: {maxMembers: 150}, \
+    nodes: {min: 2, max: 4, capacity: {connections: 2000, writesPerSecond: 1000}}, \
+    autoscaling: {mode: Auto, targetUtilization: 60, windows: {stable: 12s, burst: 6s}, \
+    behavior: {scaleDown: {stabilizationWindowSeconds: 5}}}, auth: {anonymous: true}";
+
+/// Publishes into rooms until it is dropped or stopped.
+pub struct Load {
+    child: Child,
+}
+
+impl Load {
+    /// Starts `loadgen` (its path) in the client namespace: 100 connections in 2 rooms, `rate` publishes per second, so
+    /// 50 writes each.
+    ///
+    /// # Errors
+    /// When it cannot be started, or the fleet has no Service yet.
+    pub fn start(fleet: &Fleet, loadgen: &str, rate: u32) -> Result<Self> {
+        let url = format!("ws://{}/socket/websocket", fleet.service_address()?);
+        let child = fleet
+            .instance
+            .client_command(loadgen)
+            .args(["--url", &url, "--connections", "100", "--rooms", "2", "--rate", &rate.to_string()])
+            .args(["--duration", "600", "--connect-rate", "500", "--reconnect", "--settle", "1"])
+            .args(["--source-addresses", &fleet.instance.client_addresses().join(",")])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start the load generator")?;
+        Ok(Self { child })
+    }
+
+    /// Ends the load.
+    ///
+    /// # Errors
+    /// When the generator ended by itself.
+    pub fn stop(mut self) -> Result<()> {
+        let early = self.child.try_wait()?;
+        anyhow::ensure!(early.is_none(), "the load ended early: {early:?}");
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // Already ended after `stop`.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The status of a fleet.
+///
+/// # Errors
+/// When the API server does not answer.
+pub fn status(fleet: &Fleet) -> Result<Value> {
+    Ok(fleet.object()?["status"].clone())
+}
+
+/// Replicas that the node Deployment asks for.
+///
+/// # Errors
+/// When the API server does not answer.
+pub fn replicas(fleet: &Fleet) -> Result<i64> {
+    let name = format!("{}-node", fleet.name);
+    let deployment = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "deployment", &name])?;
+    deployment["spec"]["replicas"].as_i64().context("no replicas")
+}
+
+/// Notes of the Events about the ChannelCluster with that reason.
+///
+/// # Errors
+/// When the API server does not answer.
+pub fn events(fleet: &Fleet, reason: &str) -> Result<Vec<String>> {
+    let selector = format!("regarding.kind=ChannelCluster,reason={reason}");
+    let list = fleet.instance.kubectl_json([
+        "-n",
+        &fleet.namespace,
+        "get",
+        "events.events.k8s.io",
+        "--field-selector",
+        &selector,
+    ])?;
+    let notes = list["items"].as_array().context("kubectl printed no list")?;
+    Ok(notes.iter().filter_map(|event| event["note"].as_str().map(str::to_owned)).collect())
+}
+
+/// An operator pod: its name and UID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorPod {
+    /// Pod name.
+    pub name: String,
+    /// Pod UID.
+    pub uid: String,
+}
+
+/// The operator pods that run.
+///
+/// # Errors
+/// When the API server does not answer.
+pub fn operators(instance: &Instance) -> Result<Vec<OperatorPod>> {
+    let list = instance.kubectl_json([
+        "-n",
+        OPERATOR_NAMESPACE,
+        "get",
+        "pods",
+        "--field-selector",
+        "status.phase=Running",
+    ])?;
+    let pods = list["items"].as_array().context("kubectl printed no list")?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(pods
+        .iter()
+        .map(|pod| OperatorPod { name: text(&pod["metadata"]["name"]), uid: text(&pod["metadata"]["uid"]) })
+        .filter(|pod| pod.name.contains("operator"))
+        .collect())
+}
+
+/// Name of the pod that holds the operators' lease; empty while nobody does.
+///
+/// # Errors
+/// When there is no lease yet.
+pub fn leader(instance: &Instance) -> Result<String> {
+    let lease = instance.kubectl_json(["-n", OPERATOR_NAMESPACE, "get", "lease", "channel-operator"])?;
+    Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Process id of an operator. The kernel keeps 15 letters of a program's name.
+///
+/// # Errors
+/// When it does not run.
+pub fn operator_process(pod: &OperatorPod) -> Result<i32> {
+    Fleet::process_of(&pod.uid, "channel-operato")
+}
+
+/// Waits until the Deployment asks for `count` nodes.
+///
+/// # Errors
+/// When it does not within the hang guard.
+pub fn wait_replicas(fleet: &Fleet, count: i64) -> Result<std::time::Duration> {
+    let (_, elapsed) = eventually(&format!("{count} replicas in {}", fleet.namespace), || {
+        let now = replicas(fleet)?;
+        anyhow::ensure!(now == count, "{now} replicas; {}", status(fleet)?["decisions"]);
+        Ok(Some(()))
+    })?;
+    Ok(elapsed)
+}

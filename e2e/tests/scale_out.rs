@@ -1,0 +1,45 @@
+//! (c) Writes/s rise: the node count follows, and the status says why.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use e2e::fleet::{Fleet, eventually};
+use e2e::report::record;
+use e2e::scaling::{Load, SMALL_STEPS, events, replicas, status, wait_replicas};
+
+/// 2,000 writes/s: 3.3 nodes of 1,000 at 60 %.
+const RATE: u32 = 40;
+
+#[test]
+fn the_node_count_follows_the_writes_and_the_status_says_why() {
+    let fleet = Fleet::create("scale-out", &format!("{{{SMALL_STEPS}}}")).unwrap();
+    fleet.wait_ready(2).unwrap();
+
+    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
+    // From the start of the generator, which connects first: an upper bound of the time from the threshold.
+    let (_, first) = eventually("more replicas", || Ok((replicas(&fleet)? > 2).then_some(()))).unwrap();
+    record("scale_out", "load_to_more_replicas", first.as_secs_f64()).unwrap();
+    let rest = wait_replicas(&fleet, 4).unwrap();
+    let (_, ready) = fleet.wait_ready(4).unwrap();
+    record("scale_out", "load_to_all_replicas", (first + rest).as_secs_f64()).unwrap();
+    record("scale_out", "load_to_all_ready", (first + rest + ready).as_secs_f64()).unwrap();
+
+    let ((), _) = eventually("the status says why", || {
+        let status = status(&fleet)?;
+        let decisions = status["decisions"].as_array().cloned().unwrap_or_default();
+        let last = decisions.first().cloned().unwrap_or_default();
+        let rule = last["rule"].as_str().unwrap_or_default();
+        let message = last["message"].as_str().unwrap_or_default();
+        let said = last["to"] == 4
+            && rule.starts_with("WritesPerSecond")
+            && message.contains("writes/s over")
+            && message.contains("1000 writes/s at 60 %");
+        anyhow::ensure!(said && status["desiredReplicas"] == 4, "{status}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    let ((), _) = eventually("an Event says so too", || {
+        let notes = events(&fleet, "Scaling")?;
+        Ok(notes.iter().any(|note| note.contains("WritesPerSecond")).then_some(()))
+    })
+    .unwrap();
+    load.stop().unwrap();
+}
