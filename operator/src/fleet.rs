@@ -67,6 +67,16 @@ struct Seen {
     nodes: Vec<NodeSeen>,
 }
 
+/// What one tick decided.
+struct Decided {
+    /// Nodes that were there to stay before.
+    current: i32,
+    /// The node count.
+    decision: Decision,
+    /// The next step of a scale-in.
+    step: Step,
+}
+
 impl Fleet {
     /// A loop for the ChannelCluster that `told` speaks of.
     #[must_use]
@@ -121,7 +131,7 @@ impl Fleet {
         self.count(&status);
         let pace = pace(&status, cluster, seen.pods.len());
         let news = self.publish(status, now).await?;
-        let (Some((decision, step)), Some(deployment)) = (decided, &seen.deployment) else {
+        let (Some(Decided { decision, step, .. }), Some(deployment)) = (decided, &seen.deployment) else {
             return Ok(Flow::Again(pace));
         };
         let target = Target {
@@ -230,7 +240,7 @@ impl Fleet {
         told: &Reconciled,
         seen: &Seen,
         now: u64,
-    ) -> Option<(Decision, Step)> {
+    ) -> Option<Decided> {
         let (valid, deployment) = (told.cluster.as_ref()?, seen.deployment.as_ref()?);
         if cluster.spec.paused {
             return None;
@@ -254,7 +264,7 @@ impl Fleet {
                 deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
             },
         );
-        Some((decision, step))
+        Some(Decided { current, decision, step })
     }
 
     fn load(&self, pod: &SeenPod, now: u64) -> NodeLoad {
@@ -271,21 +281,20 @@ impl Fleet {
         cluster: &ChannelCluster,
         told: &Reconciled,
         seen: &Seen,
-        decided: Option<&(Decision, Step)>,
+        decided: Option<&Decided>,
         now: u64,
     ) -> ChannelClusterStatus {
         let nothing = ChannelClusterStatus::default();
         let previous = self.publisher.as_ref().map_or(&nothing, Publisher::last);
         // While paused an operation stays where it is.
         let operation = match decided {
-            Some((_, step)) => step.operation.as_ref(),
+            Some(decided) => decided.step.operation.as_ref(),
             None => previous.operation.as_ref(),
         };
         let waiting = Outcome::Failed("the new spec is being applied".to_owned());
         let current_generation = cluster.metadata.generation.unwrap_or_default();
         let outcome = if told.generation == current_generation { &told.outcome } else { &waiting };
         let valid = told.cluster.as_deref();
-        let pods: Vec<_> = seen.pods.iter().map(|p| p.view.clone()).collect();
         let replicas = seen.deployment.as_ref().map_or(0, |d| d.replicas);
         let empty = std::collections::BTreeMap::new();
         compute(&View {
@@ -303,8 +312,8 @@ impl Fleet {
             settled: seen.deployment.as_ref().is_none_or(|d| !d.rolling),
             selector: &self.names.selector_string(Component::Node),
             node_image: seen.deployment.as_ref().and_then(|d| d.image.as_deref()),
-            current: drain::staying(operation, &pods, replicas),
-            decision: decided.map(|(decision, _)| decision),
+            current: decided.map_or(replicas, |d| d.current),
+            decision: decided.map(|d| &d.decision),
             operation,
         })
     }
