@@ -24,4 +24,5 @@ mod flush;
 mod outgoing;
 mod poller;
 mod shard_loop;
+mod sys;
 mod usage;

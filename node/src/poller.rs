@@ -15,7 +15,9 @@ use rustix::{
     },
     io,
 };
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
+
+use crate::sys::watch_input;
 
 /// Events taken per call. A turn that fills it calls again before it sleeps.
 const EVENTS: usize = 1_024;
@@ -52,9 +54,7 @@ impl Poller {
     /// Must be called inside the shard's runtime.
     pub(crate) fn new() -> std::io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        // SAFETY: an OwnedFd is open and stays the same descriptor until it is dropped, and only the AsyncFd, which
-        // deregisters first, can drop it.
-        let epoll = unsafe { AsyncFd::register_with_interest(epoll, Interest::READABLE) }?;
+        let epoll = watch_input(epoll)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS) })
     }
 
