@@ -139,9 +139,13 @@ impl Shard {
             Push::Echo => self.reply_payload(id, vsn, refs, topic, message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
                 let except = if to_sender { None } else { Some(id) };
-                self.publish(room, topic, &event[..event_len], message.payload, except);
-                if acknowledge {
+                let unable = self.publish(room, topic, &event[..event_len], message.payload, except);
+                if acknowledge && unable == 0 {
                     self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
+                } else if acknowledge {
+                    // Phoenix lets the sender's channel crash when a V1 member is in the room.
+                    let response = format!("{{\"undelivered\":{unable}}}");
+                    self.reply(id, encode::reply(vsn, refs, topic, "ok", &response));
                 }
             }
         }

@@ -40,7 +40,8 @@ fn offer(outbox: &mut Outbox, conn: &mut Conn, frame: FrameId, limits: &Limits) 
 }
 
 impl Shard {
-    /// Broadcasts a client's event to the members on this shard, on other shards and on other nodes.
+    /// Broadcasts a client's event to the members on this shard, on other shards and on other nodes. Returns how many
+    /// on this shard speak a serializer that cannot carry it.
     pub(super) fn publish(
         &mut self,
         room: RoomId,
@@ -48,13 +49,13 @@ impl Shard {
         event: &str,
         payload: Payload<'_>,
         except: Option<ConnId>,
-    ) {
+    ) -> u64 {
         let frame = match payload {
             Payload::Json(json) => Some(encode::broadcast(Vsn::V2, topic, event, json)),
             Payload::Binary(data) => binary::broadcast(topic, event, data),
         };
         // Names were bounded to what binary frames can carry, on join and on push.
-        let Some(frame) = frame else { return };
+        let Some(frame) = frame else { return 0 };
         self.counters.publishes += 1;
         let shared = self.rooms.get(room).shared();
         let shards = shared.shards().without(self.options.index);
@@ -62,7 +63,9 @@ impl Shard {
             let topic = Arc::clone(shared.topic());
             self.outgoing.push(Outgoing::Publish { topic, frame: frame.clone(), shards });
         }
+        let before = self.counters.unencodable_writes;
         self.fan_out(room, frame, except);
+        self.counters.unencodable_writes - before
     }
 
     /// Queues a V2 broadcast frame to the local members of a room.

@@ -186,6 +186,9 @@ fn binary_reaches_v2_and_is_counted_for_v1() {
     sim.bytes(new, &masked(0x82, b"\0\x01\x01\x06\x0179room:1m\x01\x02"));
     assert_eq!(sim.sent(new), [Sent::Binary(b"\x02\x06\x01room:1m\x01\x02".to_vec())]);
     assert_eq!((sim.texts(old).len(), sim.counters().unencodable_writes), (0, 1));
+    sim.bytes(new, &masked(0x82, b"\0\x01\x01\x06\x0579room:1m_ack\x01"));
+    let told = r#"["7","9","room:1","phx_reply",{"status":"ok","response":{"undelivered":1}}]"#;
+    assert_eq!(sim.sent(new)[1], Sent::Text(told.to_owned()));
     // An empty join_ref is "" and not null, hence stale.
     sim.bytes(new, &masked(0x82, b"\0\0\x01\x06\x019room:1m\x01"));
     assert_eq!(sim.sent(new), []);
