@@ -42,6 +42,23 @@ fn assert_down_leaves_nothing(instance: &Instance, when: &str) {
     assert!(remains.is_empty(), "after {when}: {remains:#?}");
 }
 
+/// From the client namespace to a pod, with and without the rule that tests of lost metrics use.
+fn assert_packets_can_be_dropped(instance: &Instance) {
+    const HEALTH_PORT: u16 = 8080;
+    let query = ["-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[0].status.podIP}"];
+    let pod = instance.kubectl(query).expect("an address");
+    let reaches = || {
+        let connect = format!("exec 3<>/dev/tcp/{pod}/{HEALTH_PORT}");
+        let mut client = instance.client_command("timeout");
+        client.args(["2", "bash", "-c", &connect]).stderr(Stdio::null()).status().expect("runs").success()
+    };
+    assert!(reaches(), "a client reaches the pod {pod}");
+    let dropped = instance.drop_packets(&instance.client_addresses()[0], HEALTH_PORT).expect("a rule");
+    assert!(!reaches(), "what the client sends is dropped");
+    drop(dropped);
+    assert!(reaches(), "the rule is gone with its value");
+}
+
 #[test]
 fn nothing_is_left_after_a_sigkill() {
     let mut state = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
@@ -75,5 +92,6 @@ fn a_new_start_clears_dead_remains() {
     assert!(instance.is_up());
     let pods = instance.kubectl(["get", "pods", "-A"]).expect("answers");
     assert!(pods.contains("coredns"), "{pods}");
+    assert_packets_can_be_dropped(&instance);
     assert_down_leaves_nothing(&instance, "a finished start");
 }
