@@ -12,3 +12,4 @@ pub mod report;
 pub mod scaling;
 #[cfg(feature = "cluster")]
 pub mod stock;
+pub mod tsung;

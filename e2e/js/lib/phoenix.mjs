@@ -91,7 +91,8 @@ export class Room {
 
   /** Pushes an event that gets no answer. */
   cast(event, payload) {
-    this.channel.push(event, payload)
+    // phoenix.js would wait for a reply all the same, and keep the process alive meanwhile.
+    this.channel.push(event, payload).cancelTimeout()
   }
 
   leave() {
