@@ -115,6 +115,7 @@ impl Context {
     /// Stops the loop of a ChannelCluster that is gone.
     pub fn stop(&self, labels: &ClusterLabels) {
         self.loops.lock().unwrap_or_else(PoisonError::into_inner).0.remove(labels);
+        self.succeeded(labels);
         self.shared.metrics.forget(labels);
     }
 

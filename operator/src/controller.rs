@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::context::{Context, Shared};
 use crate::events::Events;
 use crate::lease::Fence;
-use crate::metrics::Metrics;
+use crate::metrics::{ClusterLabels, Metrics};
 use crate::reconcile::{error_policy, reconcile};
 use crate::scrape::Nodes;
 use crate::watches::{self, Synced, Watches};
@@ -68,13 +68,15 @@ pub async fn run(term: Term) {
         .owns(Api::<ServiceAccount>::all(client.clone()), labelled())
         .owns(Api::<PodDisruptionBudget>::all(client.clone()), labelled())
         .owns(Api::<NetworkPolicy>::all(client), labelled())
-        .run(reconcile, error_policy, context)
-        .for_each(|result| async {
+        .run(reconcile, error_policy, context.clone())
+        .for_each(|result| {
             match result {
-                // A ChannelCluster that is gone while something of it still is not.
-                Err(controller::Error::ObjectNotFound(_)) | Ok(_) => {}
-                Err(error) => warn!(%error, "reconcile failed"),
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {} // said by the error policy
+                Err(controller::Error::ObjectNotFound(gone)) => context
+                    .stop(&ClusterLabels { namespace: gone.namespace.unwrap_or_default(), name: gone.name }),
+                Err(error) => warn!(%error, "the controller's queue failed, trying again"),
             }
+            std::future::ready(())
         });
     let sync = async {
         stores.ready().await;

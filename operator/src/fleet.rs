@@ -291,9 +291,8 @@ impl Fleet {
             Some(decided) => decided.step.operation.as_ref(),
             None => previous.operation.as_ref(),
         };
-        let waiting = Outcome::Failed("the new spec is being applied".to_owned());
         let current_generation = cluster.metadata.generation.unwrap_or_default();
-        let outcome = if told.generation == current_generation { &told.outcome } else { &waiting };
+        let outcome = if told.generation == current_generation { &told.outcome } else { &Outcome::Pending };
         let valid = told.cluster.as_deref();
         let replicas = seen.deployment.as_ref().map_or(0, |d| d.replicas);
         let empty = std::collections::BTreeMap::new();

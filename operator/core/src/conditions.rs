@@ -65,7 +65,7 @@ fn dated(draft: Draft, view: &View<'_>) -> Condition {
         status: draft.status.to_owned(),
         reason: draft.reason,
         message: draft.message,
-        observed_generation: Some(view.generation),
+        observed_generation: view.observed_generation(),
         last_transition_time: before
             .map_or_else(|| drain::time(view.now), |c| c.last_transition_time.clone()),
     }
@@ -79,7 +79,7 @@ fn blocked(view: &View<'_>) -> Option<(&'static str, String)> {
             Some((reason, all.join("; ")))
         }
         Outcome::Conflict(message) => Some(("NameConflict", message.clone())),
-        Outcome::Applied | Outcome::Failed(_) => None,
+        Outcome::Pending | Outcome::Applied | Outcome::Failed(_) => None,
     }
 }
 
@@ -109,8 +109,14 @@ fn reconciling(view: &View<'_>) -> Draft {
     if blocked(view).is_some() {
         return Draft::new("Reconciling", "False", "Stalled", "the Stalled condition says why");
     }
-    if let Outcome::Failed(message) = view.outcome {
-        return Draft::new("Reconciling", "True", "Retrying", message.clone());
+    match view.outcome {
+        Outcome::Failed(message) => {
+            return Draft::new("Reconciling", "True", "Retrying", message.clone());
+        }
+        Outcome::Pending => {
+            return Draft::new("Reconciling", "True", "Applying", "the new spec is being applied");
+        }
+        _ => {}
     }
     if !view.settled {
         return Draft::new("Reconciling", "True", "RollingOut", "the node Deployment is rolling out");

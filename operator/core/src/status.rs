@@ -22,6 +22,8 @@ pub const FIGURES_MILLIS: u64 = 15_000;
 /// How the last reconcile ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
+    /// A new spec is being applied; what is known is about the one before.
+    Pending,
     /// Everything is applied.
     Applied,
     /// The spec cannot work.
@@ -83,6 +85,15 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
+    /// Generation of the spec that is in force.
+    #[must_use]
+    pub fn observed_generation(&self) -> Option<i64> {
+        match self.outcome {
+            Outcome::Pending | Outcome::Failed(_) => self.previous.observed_generation,
+            Outcome::Applied | Outcome::Invalid(_) | Outcome::Conflict(_) => Some(self.generation),
+        }
+    }
+
     /// Ready nodes.
     #[must_use]
     pub fn ready_nodes(&self) -> i32 {
@@ -94,10 +105,7 @@ impl View<'_> {
 #[must_use]
 pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
     let conditions = conditions(view);
-    let observed = match view.outcome {
-        Outcome::Failed(_) => view.previous.observed_generation,
-        Outcome::Applied | Outcome::Invalid(_) | Outcome::Conflict(_) => Some(view.generation),
-    };
+    let observed = view.observed_generation();
     let reason = reason(view, &conditions);
     ChannelClusterStatus {
         observed_generation: observed,

@@ -117,6 +117,18 @@ fn few_nodes_or_a_lost_backplane_are_not_ready() {
 }
 
 #[test]
+fn a_new_spec_does_not_unset_ready_while_it_is_applied() {
+    let mut scene = Scene::new();
+    scene.previous.observed_generation = Some(2);
+    scene.outcome = Outcome::Pending;
+    let status = scene.status();
+    assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
+    assert_eq!(condition(&status, "Reconciling"), pair("True", "Applying"));
+    assert_eq!(status.observed_generation, Some(2), "not in force yet");
+    assert_eq!(status.conditions[0].observed_generation, Some(2));
+}
+
+#[test]
 fn open_files_below_what_was_asked_are_said_but_do_not_unset_ready() {
     let mut scene = Scene::new();
     scene.nofile = Some(1_048_576);
