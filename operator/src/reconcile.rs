@@ -133,7 +133,7 @@ async fn look(
         context.shared.events.say(cluster, false, "NewerNodeImage", "Keep", &note).await;
     }
     let replicas = Settings::of(&valid).initial();
-    match Box::pin(apply(&context.shared, &valid, replicas)).await {
+    match apply(&context.shared, &valid, replicas).await {
         Ok(()) => {
             tell(Outcome::Applied, Some(valid));
             Ok("applied")

@@ -1,0 +1,177 @@
+//! An API server in memory: keeps what is written, says what was asked, and can refuse.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crds::ChannelCluster;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use kube::Client;
+use kube::client::Body;
+use kube::runtime::reflector;
+use operator::context::Shared;
+use operator::events::Events;
+use operator::lease::Fence;
+use operator::metrics::Metrics;
+use operator::scrape::Nodes;
+use operator::watches::Stores;
+use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
+use serde_json::{Value, json};
+
+/// UID of the ChannelCluster of [`cluster`].
+pub(crate) const UID: &str = "00000000-0000-0000-0000-000000000001";
+
+/// One request that was not a read.
+#[derive(Clone, Debug)]
+pub(crate) struct Write {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) body: Value,
+}
+
+#[derive(Default)]
+struct Contents {
+    objects: BTreeMap<String, Value>,
+    writes: Vec<Write>,
+    conflicts: u32,
+    version: u64,
+}
+
+/// The server's memory.
+#[derive(Clone, Default)]
+pub(crate) struct Server(Arc<Mutex<Contents>>);
+
+impl Server {
+    /// Puts an object there, as somebody else would.
+    pub(crate) fn put(&self, path: &str, object: Value) {
+        self.0.lock().unwrap().objects.insert(path.to_owned(), object);
+    }
+
+    /// Answers the next `count` writes with 409.
+    pub(crate) fn refuse(&self, count: u32) {
+        self.0.lock().unwrap().conflicts = count;
+    }
+
+    /// What was written, in order.
+    pub(crate) fn writes(&self) -> Vec<Write> {
+        self.0.lock().unwrap().writes.clone()
+    }
+
+    fn answer(&self, method: &Method, path: &str, query: &str, body: Value) -> (u16, Value) {
+        let mut contents = self.0.lock().unwrap();
+        let status = |code: u16, reason: &str| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code});
+        if method == Method::GET {
+            return match contents.objects.get(path) {
+                Some(object) => (200, object.clone()),
+                None => (404, status(404, "NotFound")),
+            };
+        }
+        if contents.conflicts > 0 {
+            contents.conflicts -= 1;
+            return (409, status(409, "Conflict"));
+        }
+        contents.version += 1;
+        let version = contents.version.to_string();
+        contents.writes.push(Write {
+            method: method.clone(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            body: body.clone(),
+        });
+        let mut stored = body;
+        if *method == Method::POST {
+            let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+            contents.objects.insert(format!("{path}/{name}"), stored.clone());
+            return (201, stored);
+        }
+        if *method == Method::DELETE {
+            contents.objects.remove(path);
+            return (200, json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}));
+        }
+        let path = path.trim_end_matches("/status");
+        if let Some(before) = contents.objects.get(path) {
+            let mut merged = before.clone();
+            merge(&mut merged, &stored);
+            stored = merged;
+        }
+        stored["metadata"]["resourceVersion"] = json!(version);
+        contents.objects.insert(path.to_owned(), stored.clone());
+        (200, stored)
+    }
+
+    /// A client of this server.
+    pub(crate) fn client(&self) -> Client {
+        let (service, mut handle) = tower_test::mock::pair::<Request<Body>, Response<Body>>();
+        let server = self.clone();
+        tokio::spawn(async move {
+            while let Some((request, respond)) = handle.next_request().await {
+                let (parts, body) = request.into_parts();
+                let bytes = body.collect().await.unwrap().to_bytes();
+                let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
+                let query = parts.uri.query().unwrap_or_default();
+                let (code, answer) = server.answer(&parts.method, parts.uri.path(), query, body);
+                let answer = Body::from(serde_json::to_vec(&answer).unwrap());
+                respond.send_response(Response::builder().status(code).body(answer).unwrap());
+            }
+        });
+        Client::new(service, "default")
+    }
+
+    /// What a reconcile gets, with a lease that is held.
+    pub(crate) fn shared(&self) -> Shared {
+        let client = self.client();
+        let fence = Fence::default();
+        fence.extend(operator::clock::now());
+        Shared {
+            events: Events::new(client.clone(), "test".to_owned()),
+            client,
+            fence: Arc::new(fence),
+            env: Arc::new(env()),
+            stores: Stores {
+                clusters: reflector::store().0,
+                deployments: reflector::store().0,
+                pods: reflector::store().0,
+                endpoints: reflector::store().0,
+            },
+            nodes: Nodes::default(),
+            metrics: Arc::new(Metrics::default()),
+        }
+    }
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}
+
+fn env() -> OperatorEnv {
+    OperatorEnv {
+        node_image: "node:1".to_owned(),
+        nats_image: "nats:1".to_owned(),
+        server_minor: 34,
+        namespace: "channelcluster-system".to_owned(),
+    }
+}
+
+/// The ChannelCluster `default/chat`, with `more` of a spec.
+pub(crate) fn cluster(more: &Value) -> ChannelCluster {
+    let mut object = json!({
+        "apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster",
+        "metadata": {"name": "chat", "namespace": "default", "uid": UID, "generation": 1, "resourceVersion": "1"},
+        "spec": {"targetConnections": 100, "rooms": {"maxMembers": 10}, "auth": {"anonymous": true}},
+    });
+    merge(&mut object["spec"], more);
+    serde_json::from_value(object).unwrap()
+}
+
+/// The same, checked.
+pub(crate) fn valid(more: &Value) -> ValidatedCluster {
+    validate(&cluster(more), &env(), &Fetched::default()).unwrap()
+}

@@ -1,0 +1,138 @@
+//! What the operator writes, and above all what it does not, against an API server in memory.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+mod support;
+
+use http::Method;
+use operator::apply::{ApplyError, apply};
+use operator::metrics::ClusterLabels;
+use operator::publish::{PublishError, Publisher};
+use operator_core::conditions::first_sight;
+use serde_json::{Value, json};
+use support::{Server, UID, cluster, valid};
+
+const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+
+fn none() -> Value {
+    json!({})
+}
+
+#[tokio::test]
+async fn a_new_cluster_is_written_in_order_and_the_count_has_its_own_manager() {
+    let server = Server::default();
+    apply(&server.shared(), &valid(&none()), 3).await.unwrap();
+    let writes = server.writes();
+    assert!(writes[0].path.ends_with("/secrets") && writes[0].method == Method::POST, "{:?}", writes[0]);
+    let nodes: Vec<_> = writes.iter().filter(|w| w.path == format!("{DEPLOYMENTS}/chat-node")).collect();
+    let seen: Vec<_> = nodes
+        .iter()
+        .map(|w| (w.query.contains("channel-operator-scaling"), w.body["spec"]["replicas"].clone()))
+        .collect();
+    assert_eq!(seen, [(true, json!(3)), (false, Value::Null), (true, json!(3))]);
+    assert!(
+        nodes[2].body["spec"].as_object().unwrap().len() == 1,
+        "the scaling manager keeps the count only"
+    );
+    let position = |name: &str| writes.iter().position(|w| w.path.ends_with(name)).unwrap();
+    assert!(
+        position("/chat-config") < position("/deployments/chat-nats")
+            && position("/deployments/chat-nats") < position("/deployments/chat-node")
+    );
+    for write in &writes {
+        let owner = &write.body["metadata"]["ownerReferences"][0]["uid"];
+        let count_only = write.query.contains("scaling") && owner.is_null();
+        assert!(count_only || owner == UID, "{write:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_pass_writes_no_count_and_no_secret() {
+    let server = Server::default();
+    let shared = server.shared();
+    apply(&shared, &valid(&none()), 3).await.unwrap();
+    let before = server.writes().len();
+    apply(&shared, &valid(&none()), 7).await.unwrap();
+    for write in &server.writes()[before..] {
+        assert_eq!(write.method, Method::PATCH, "{write:?}");
+        let nodes = write.path.ends_with("/deployments/chat-node");
+        assert!(!nodes || write.body["spec"]["replicas"].is_null(), "{write:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_of_somebody_elses_is_never_touched() {
+    let server = Server::default();
+    let path = "/api/v1/namespaces/default/services/chat";
+    server.put(
+        path,
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "chat", "namespace": "default"}}),
+    );
+    let error = apply(&server.shared(), &valid(&none()), 2).await.unwrap_err();
+    assert!(
+        matches!(&error, ApplyError::NotOurs { kind, name } if kind == "Service" && name == "chat"),
+        "{error}"
+    );
+    assert!(error.to_string().contains("choose another name"), "{error}");
+    assert!(server.writes().iter().all(|w| w.path != path), "{:?}", server.writes());
+}
+
+#[tokio::test]
+async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
+    let server = Server::default();
+    let shared = server.shared();
+    apply(&shared, &valid(&none()), 1).await.unwrap();
+    let before = server.writes().len();
+    let users = "/api/v1/namespaces/default/configmaps/chat-nats";
+    server.put(users, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-nats"}}));
+    let alone = json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}});
+    apply(&shared, &valid(&alone), 1).await.unwrap();
+    let deleted: Vec<_> = server.writes()[before..]
+        .iter()
+        .filter(|w| w.method == Method::DELETE)
+        .map(|w| w.path.clone())
+        .collect();
+    assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
+    assert!(!deleted.contains(&users.to_owned()), "it is the user's: {deleted:?}");
+}
+
+#[tokio::test]
+async fn nothing_is_written_without_the_lease() {
+    let server = Server::default();
+    let mut shared = server.shared();
+    shared.fence = std::sync::Arc::default();
+    let error = apply(&shared, &valid(&none()), 2).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Fenced(_)), "{error}");
+    assert_eq!(server.writes().len(), 0);
+}
+
+const CLUSTER: &str = "/apis/channelcluster.io/v1alpha1/namespaces/default/channelclusters/chat";
+
+fn labels() -> ClusterLabels {
+    ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() }
+}
+
+#[tokio::test]
+async fn a_status_goes_with_the_version_that_was_seen_and_is_tried_again_with_a_newer_one() {
+    let server = Server::default();
+    server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
+    let shared = server.shared();
+    let mut publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    let mut status = publisher.last().clone();
+    status.conditions = first_sight(1, 0);
+    assert!(publisher.publish(&shared, status.clone(), 1_000_000).await.unwrap());
+    assert_eq!(server.writes()[0].body["metadata"]["resourceVersion"], "1");
+    assert!(!publisher.publish(&shared, status.clone(), 1_000_001).await.unwrap(), "it says nothing new");
+
+    server.refuse(1);
+    status.reason = Some("New".to_owned());
+    assert!(publisher.publish(&shared, status, 1_000_002).await.unwrap());
+    assert_eq!(server.writes().len(), 2);
+}
+
+#[tokio::test]
+async fn a_namesake_is_not_taken_for_the_cluster() {
+    let server = Server::default();
+    server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
+    let loaded = Publisher::load(server.client(), &labels(), "another-uid").await;
+    assert!(matches!(loaded, Err(PublishError::Gone)));
+}
