@@ -2,13 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    os::fd::OwnedFd,
+    os::fd::{AsRawFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use rustix::{
     io::{self, Errno},
     net::{AddressFamily, SocketFlags, SocketType, sockopt},
+    process::{Resource, getrlimit},
 };
 
 /// Length of the accept queue asked for; the kernel cuts it to net.core.somaxconn.
@@ -17,6 +18,9 @@ pub(crate) const BACKLOG: i32 = 4_096;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Most accepts per turn, so that a connect storm leaves the established ones their share.
 const ACCEPTS_PER_TURN: usize = 128;
+/// Descriptors that clients never get: probes, the operator, the bus and files need theirs however full the node is, or
+/// the kubelet would kill it for being full. The admin port takes up to 128. Of a small limit it is a quarter.
+const RESERVED_DESCRIPTORS: u64 = 192;
 
 /// One shard's listener.
 #[derive(Debug)]
@@ -24,6 +28,8 @@ pub(crate) struct Listener {
     fd: OwnedFd,
     /// Whether connections may wait: set by an edge, cleared when accept finds none.
     waiting: bool,
+    /// The kernel gives the lowest free number, so a client's number tells how many are in use in this table.
+    ceiling: i32,
     paused_until: Option<Instant>,
 }
 
@@ -39,7 +45,12 @@ impl Listener {
     pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
         let fd = bound(addr, true)?;
         rustix::net::listen(&fd, BACKLOG)?;
-        Ok(Self { fd, waiting: true, paused_until: None })
+        Ok(Self {
+            fd,
+            waiting: true,
+            ceiling: ceiling(getrlimit(Resource::Nofile).current),
+            paused_until: None,
+        })
     }
 
     pub(crate) const fn fd(&self) -> &OwnedFd {
@@ -65,12 +76,12 @@ impl Listener {
         self.paused_until = None;
         for _ in 0..ACCEPTS_PER_TURN {
             match rustix::net::accept_with(&self.fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(fd) => sink(fd),
+                Ok(fd) if fd.as_raw_fd() < self.ceiling => sink(fd),
                 Err(Errno::AGAIN) => {
                     self.waiting = false;
                     break;
                 }
-                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                Ok(_) | Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     self.paused_until = Some(now + EXHAUSTED_PAUSE);
                     return Round { exhausted: 1 };
                 }
@@ -80,6 +91,12 @@ impl Listener {
         }
         Round::default()
     }
+}
+
+/// The first descriptor number that clients do not get under a soft limit; none is unlimited.
+fn ceiling(soft: Option<u64>) -> i32 {
+    let clients = soft.map_or(u64::MAX, |soft| soft - RESERVED_DESCRIPTORS.min(soft / 4));
+    i32::try_from(clients).unwrap_or(i32::MAX)
 }
 
 fn bound(addr: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -101,4 +118,16 @@ pub(crate) fn reserve(addr: SocketAddr) -> std::io::Result<(OwnedFd, SocketAddr)
     let fd = bound(addr, true)?;
     let addr = SocketAddr::try_from(rustix::net::getsockname(&fd)?)?;
     Ok((fd, addr))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_descriptors_are_never_given_to_clients() {
+        assert_eq!(ceiling(Some(64)), 48);
+        assert_eq!(ceiling(Some(20_000)), 19_808);
+        assert_eq!(ceiling(None), i32::MAX);
+    }
 }

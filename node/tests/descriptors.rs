@@ -1,6 +1,8 @@
-//! A node that runs out of descriptors: it says so, keeps serving, does not spin, and accepts again when some are free.
+//! A node that runs out of descriptors: it says so, keeps serving and answering probes, does not spin, and accepts again
+//! when some are free.
 
 use std::{
+    io::Write,
     net::{SocketAddr, TcpStream},
     process::Command,
 };
@@ -29,6 +31,15 @@ fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
     client(format!("ws://{address}/socket/websocket?vsn=2.0.0"), stream).expect("the handshake").0
 }
 
+/// A connection that will be established as soon as it is accepted, and then stays.
+fn ask_for_socket(address: SocketAddr) -> TcpStream {
+    let mut stream = TcpStream::connect(address).expect("the accept queue takes it");
+    let request = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+    stream.write_all(request.as_bytes()).expect("sends");
+    stream
+}
+
 fn heartbeat(socket: &mut WebSocket<TcpStream>) {
     socket.send(Message::text(r#"[null,"1","phoenix","heartbeat",{}]"#)).expect("sends");
     assert!(socket.read().expect("an answer").into_text().expect("text").contains("phx_reply"));
@@ -42,12 +53,13 @@ fn without_descriptors_the_node_serves_on_and_accepts_again_later() {
     command.arg(original.get_program()).args(original.get_args()).arg("--dev");
     let node = Process::start(command);
     let mut first = connect(node.listen);
-    let waiting: Vec<_> = (0..NOFILE).map(|_| TcpStream::connect(node.listen).expect("queued")).collect();
-    // The admin port needs a descriptor for each question, so it may have to wait for the half-open ones to time out.
-    heartbeat(&mut first);
-    drop(waiting);
+    let flood: Vec<_> = (0..NOFILE).map(|_| ask_for_socket(node.listen)).collect();
     wait("the shortage is counted", || metric(&node, "channelcluster_node_accept_errors_total") >= 1.0);
+    assert_eq!((node.ask("GET", "/healthz", None, "").0, node.ready()), (200, 200), "probes of a full node");
+    // Nobody had to leave for that.
+    assert!(metric(&node, "channelcluster_node_closed_total{reason=\"idle_timeout\"}") == 0.0);
     heartbeat(&mut first);
+    drop(flood);
     heartbeat(&mut connect(node.listen));
     // Trying ten times a second is not spinning.
     assert!(metric(&node, "channelcluster_node_accept_errors_total") < 2_000.0);
