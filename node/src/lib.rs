@@ -23,6 +23,7 @@ mod accept;
 mod flush;
 mod outgoing;
 mod poller;
+mod readable;
 mod shard_loop;
 mod sys;
 mod usage;

@@ -5,7 +5,6 @@
 //! a turn, so that neither a storm of publishes nor one huge room keeps others waiting for more than milliseconds.
 
 use std::{
-    collections::VecDeque,
     os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
@@ -26,6 +25,7 @@ use crate::{
     mailbox::{DrainCommand, Mailbox, ToShard},
     outgoing::Outgoings,
     poller::{Poller, Ready},
+    readable::{Input, Readables},
     usage::{self, Usage},
 };
 
@@ -40,16 +40,6 @@ const READ_BYTES_PER_TURN: u64 = 2 * 1024 * 1024;
 /// Connections written per turn, unless queues press: about 5 ms of system calls.
 const FLUSHES_PER_TURN: usize = 1_024;
 
-/// A connection with input to read.
-#[derive(Debug, Clone, Copy)]
-struct Readable {
-    id: ConnId,
-    /// The state machine keeps input that it has not used.
-    paused: bool,
-    /// Read until the end of input shows: no further edge will come.
-    ended: bool,
-}
-
 /// Everything one shard thread owns.
 pub(crate) struct ShardLoop {
     core: Shard,
@@ -57,7 +47,7 @@ pub(crate) struct ShardLoop {
     poller: Poller,
     listener: Option<Listener>,
     sockets: Vec<Option<OwnedFd>>,
-    readable: VecDeque<Readable>,
+    readable: Readables,
     outgoing: Outgoings,
     read_buffer: Box<[u8]>,
     write_buffer: Vec<u8>,
@@ -87,7 +77,7 @@ impl ShardLoop {
             poller,
             listener: Some(listener),
             sockets: Vec::new(),
-            readable: VecDeque::new(),
+            readable: Readables::default(),
             outgoing,
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             write_buffer: Vec::new(),
@@ -170,7 +160,7 @@ impl ShardLoop {
                     core.on_writable(id);
                 }
                 if input {
-                    readable.push_back(Readable { id, paused: false, ended });
+                    readable.push(id, Input { paused: false, ended });
                 }
             }
         })?;
@@ -243,6 +233,7 @@ impl ShardLoop {
         self.next_tick = now + Duration::from_millis(millis);
         if self.sockets.len() > 1_024 && self.core.sockets() == 0 {
             self.sockets = Vec::new();
+            self.readable.trim();
         }
     }
 
@@ -256,28 +247,28 @@ impl ShardLoop {
             if done >= READS_AT_LEAST && over {
                 return;
             }
-            let Some(next) = self.readable.pop_front() else { return };
-            self.read_one(next);
+            let Some((id, input)) = self.readable.pop() else { return };
+            self.read_one(id, input);
         }
     }
 
-    fn read_one(&mut self, readable: Readable) {
-        let Readable { id, paused, ended } = readable;
+    fn read_one(&mut self, id: ConnId, input: Input) {
+        let Input { paused, ended } = input;
         let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
         if paused && self.core.on_data(id, &mut []) == Progress::Paused {
-            return self.readable.push_back(readable);
+            return self.readable.push(id, input);
         }
         let count = match recv(socket, &mut self.read_buffer[..], RecvFlags::DONTWAIT) {
             Ok((0, _)) => return self.core.on_lost(id),
             Ok((count, _)) => count,
             Err(Errno::AGAIN) => return,
-            Err(Errno::INTR) => return self.readable.push_back(Readable { paused: false, ..readable }),
+            Err(Errno::INTR) => return self.readable.push(id, Input { paused: false, ended }),
             Err(_) => return self.core.on_lost(id),
         };
         let paused = self.core.on_data(id, &mut self.read_buffer[..count]) == Progress::Paused;
         // Less than asked for means that the socket is empty, and that more will be a new edge.
         if paused || ended || count == READ_BYTES {
-            self.readable.push_back(Readable { id, paused, ended });
+            self.readable.push(id, Input { paused, ended });
         }
     }
 
@@ -313,6 +304,7 @@ impl ShardLoop {
         self.core.take_gone(&mut self.gone);
         for id in self.gone.drain(..) {
             self.sockets[id.index()] = None;
+            self.readable.forget(id);
             self.core.remove(id);
         }
     }

@@ -1,0 +1,110 @@
+//! The connections with input to read: each once, in the order in which their input arrived.
+//!
+//! A socket reports every packet as a new edge, also while what came before is unread. Without a mark per connection a
+//! client that sends many small packets would stand in the queue many times: ahead of the others, and without bound.
+
+use std::collections::VecDeque;
+
+use node_core::room::ConnId;
+
+/// What is known of a connection's input, beside its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Input {
+    /// The state machine keeps input that it has not used.
+    pub(crate) paused: bool,
+    /// Read until the end of input shows: no further edge will come.
+    pub(crate) ended: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Mark {
+    queued: bool,
+    input: Input,
+}
+
+/// The queue, with one mark per connection id.
+#[derive(Debug, Default)]
+pub(crate) struct Readables {
+    queue: VecDeque<ConnId>,
+    marks: Vec<Mark>,
+}
+
+impl Readables {
+    pub(crate) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Puts a connection at the end, or adds to what is known of one that waits.
+    pub(crate) fn push(&mut self, id: ConnId, input: Input) {
+        if self.marks.len() <= id.index() {
+            self.marks.resize(id.index() + 1, Mark::default());
+        }
+        let mark = &mut self.marks[id.index()];
+        mark.input.paused |= input.paused;
+        mark.input.ended |= input.ended;
+        if !mark.queued {
+            mark.queued = true;
+            self.queue.push_back(id);
+        }
+    }
+
+    /// The connection that waits for longest.
+    pub(crate) fn pop(&mut self) -> Option<(ConnId, Input)> {
+        let id = self.queue.pop_front()?;
+        let mark = std::mem::take(&mut self.marks[id.index()]);
+        Some((id, mark.input))
+    }
+
+    /// Forgets what is known of a connection that ended. Its place in the queue stays, and is the next owner's: one read
+    /// that finds nothing.
+    pub(crate) fn forget(&mut self, id: ConnId) {
+        if let Some(mark) = self.marks.get_mut(id.index()) {
+            mark.input = Input::default();
+        }
+    }
+
+    /// Gives the memory of a past peak back, when nothing waits.
+    pub(crate) fn trim(&mut self) {
+        if self.queue.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDED: Input = Input { paused: false, ended: true };
+    const PAUSED: Input = Input { paused: true, ended: false };
+
+    #[test]
+    fn many_edges_are_one_place_and_nothing_of_them_is_lost() {
+        let mut readables = Readables::default();
+        readables.push(ConnId(7), PAUSED);
+        for _ in 0..1_000 {
+            readables.push(ConnId(3), Input::default());
+            readables.push(ConnId(7), Input::default());
+        }
+        readables.push(ConnId(7), ENDED);
+        assert_eq!(readables.len(), 2);
+        assert_eq!(readables.pop(), Some((ConnId(7), Input { paused: true, ended: true })));
+        assert_eq!(readables.pop(), Some((ConnId(3), Input::default())));
+        assert_eq!(readables.pop(), None);
+        readables.push(ConnId(7), Input::default());
+        assert_eq!(readables.pop(), Some((ConnId(7), Input::default())));
+    }
+
+    #[test]
+    fn the_next_owner_of_an_id_inherits_a_place_and_nothing_else() {
+        let mut readables = Readables::default();
+        readables.push(ConnId(1), ENDED);
+        readables.forget(ConnId(1));
+        readables.push(ConnId(1), PAUSED);
+        assert_eq!((readables.pop(), readables.pop()), (Some((ConnId(1), PAUSED)), None));
+    }
+}
