@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering, fence},
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
     },
 };
 
@@ -26,6 +26,12 @@ use crate::stats::ShardStats;
 pub const MAILBOX_ITEMS: usize = 16_384;
 /// Items the bus queue holds, in 1 MiB.
 pub const BUS_QUEUE_ITEMS: usize = 16_384;
+
+/// Bytes of frames in a mailbox or the bus queue from which on it counts as full: with the largest frames the items alone
+/// would be a gigabyte.
+pub const QUEUE_BYTES: usize = 16 << 20;
+/// Orders a shard's mailbox holds beside the items: a flood of messages delays none and refuses none.
+const ORDERS: usize = 64;
 
 /// What a shard can be told.
 #[derive(Debug)]
@@ -45,6 +51,17 @@ pub enum ToShard {
     ClusterStats(Bytes),
     /// Close what is left, stop accepting, end the thread.
     Shutdown,
+}
+
+impl ToShard {
+    /// Bytes of the frame in a message; none for an order.
+    pub(crate) fn message_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Remote { frame, .. } => Some(frame.len()),
+            Self::ClusterStats(json) => Some(json.len()),
+            Self::Drain(_) | Self::Reload(_) | Self::Shutdown => None,
+        }
+    }
 }
 
 /// Orders about ending connections.
@@ -85,9 +102,47 @@ pub enum BusCommand {
     },
 }
 
+impl BusCommand {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Publish { frame, .. } => frame.len(),
+            Self::Join { .. } | Self::Leave { .. } => 0,
+        }
+    }
+}
+
+/// A queue bounded in items and in bytes. One item passes whatever its size.
+#[derive(Debug)]
+struct Bounded<T> {
+    items: ArrayQueue<T>,
+    bytes: AtomicUsize,
+}
+
+impl<T> Bounded<T> {
+    fn new(items: usize) -> Self {
+        Self { items: ArrayQueue::new(items), bytes: AtomicUsize::new(0) }
+    }
+
+    fn push(&self, item: T, bytes: usize) -> Result<(), T> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        let pushed = if bytes > 0 && before >= QUEUE_BYTES { Err(item) } else { self.items.push(item) };
+        if pushed.is_err() {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        pushed
+    }
+
+    fn pop(&self, bytes: impl FnOnce(&T) -> usize) -> Option<T> {
+        let item = self.items.pop()?;
+        self.bytes.fetch_sub(bytes(&item), Ordering::Relaxed);
+        Some(item)
+    }
+}
+
 #[derive(Debug)]
 struct Shared {
-    queue: ArrayQueue<ToShard>,
+    orders: ArrayQueue<ToShard>,
+    messages: Bounded<ToShard>,
     /// Set by the shard right before it parks, taken by the sender that wakes it.
     sleeping: AtomicBool,
     wake: OwnedFd,
@@ -110,7 +165,8 @@ pub struct Mailbox(Arc<Shared>);
 pub fn mailbox(index: u8) -> std::io::Result<(ShardHandle, Mailbox)> {
     let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
     let shared = Arc::new(Shared {
-        queue: ArrayQueue::new(MAILBOX_ITEMS),
+        orders: ArrayQueue::new(ORDERS),
+        messages: Bounded::new(MAILBOX_ITEMS),
         sleeping: AtomicBool::new(false),
         wake,
         stats: ShardStats::default(),
@@ -125,7 +181,10 @@ impl ShardHandle {
     /// # Errors
     /// Gives the item back when the mailbox is full.
     pub fn push(&self, item: ToShard) -> Result<(), ToShard> {
-        self.0.queue.push(item)
+        match item.message_bytes() {
+            Some(bytes) => self.0.messages.push(item, bytes),
+            None => self.0.orders.push(item),
+        }
     }
 
     /// Wakes the shard if it sleeps.
@@ -162,16 +221,17 @@ impl ShardHandle {
 }
 
 impl Mailbox {
-    /// The next item, if any.
+    /// The next item, if any; orders overtake messages.
     #[must_use]
     pub fn pop(&self) -> Option<ToShard> {
-        self.0.queue.pop()
+        let message = || self.0.messages.pop(|item| item.message_bytes().unwrap_or(0));
+        self.0.orders.pop().or_else(message)
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.queue.is_empty()
+        self.0.messages.items.is_empty() && self.0.orders.is_empty()
     }
 
     /// Announces sleep. Returns false, and stays awake, when something arrived meanwhile.
@@ -179,7 +239,7 @@ impl Mailbox {
     pub fn prepare_to_sleep(&self) -> bool {
         self.0.sleeping.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if self.0.queue.is_empty() {
+        if self.is_empty() {
             return true;
         }
         self.awake();
@@ -213,7 +273,7 @@ impl AsFd for Mailbox {
 
 #[derive(Debug)]
 struct BusQueue {
-    queue: ArrayQueue<BusCommand>,
+    queue: Bounded<BusCommand>,
     notify: Notify,
 }
 
@@ -228,7 +288,7 @@ pub struct BusReceiver(Arc<BusQueue>);
 /// Makes the queue from the shards to the bus.
 #[must_use]
 pub fn bus_queue() -> (BusSender, BusReceiver) {
-    let queue = Arc::new(BusQueue { queue: ArrayQueue::new(BUS_QUEUE_ITEMS), notify: Notify::new() });
+    let queue = Arc::new(BusQueue { queue: Bounded::new(BUS_QUEUE_ITEMS), notify: Notify::new() });
     (BusSender(Arc::clone(&queue)), BusReceiver(queue))
 }
 
@@ -238,7 +298,8 @@ impl BusSender {
     /// # Errors
     /// Gives the command back when the queue is full.
     pub fn push(&self, command: BusCommand) -> Result<(), BusCommand> {
-        self.0.queue.push(command)
+        let bytes = command.bytes();
+        self.0.queue.push(command, bytes)
     }
 
     /// Wakes the bus thread.
@@ -251,13 +312,13 @@ impl BusReceiver {
     /// The next command without waiting, if any.
     #[must_use]
     pub fn try_recv(&self) -> Option<BusCommand> {
-        self.0.queue.pop()
+        self.0.queue.pop(BusCommand::bytes)
     }
 
     /// Waits for the next command. Safe to cancel.
     pub async fn recv(&self) -> BusCommand {
         loop {
-            if let Some(command) = self.0.queue.pop() {
+            if let Some(command) = self.try_recv() {
                 return command;
             }
             self.0.notify.notified().await;
@@ -291,12 +352,35 @@ mod tests {
         assert_eq!(u64::from_ne_bytes(counter), 1);
     }
 
+    fn remote(bytes: usize) -> ToShard {
+        ToShard::Remote { topic: "room:1".into(), frame: vec![0; bytes].into() }
+    }
+
     #[test]
-    fn a_full_mailbox_gives_the_item_back() {
-        let (handle, _mailbox) = mailbox(0).expect("eventfd");
+    fn a_full_mailbox_gives_the_item_back_and_still_takes_orders() {
+        let (handle, mailbox) = mailbox(0).expect("eventfd");
         for _ in 0..MAILBOX_ITEMS {
-            handle.push(ToShard::Drain(DrainCommand::Stop)).expect("room");
+            handle.push(remote(1)).expect("room");
         }
-        assert!(handle.push(ToShard::Shutdown).is_err());
+        assert!(handle.push(remote(1)).is_err());
+        handle.push(ToShard::Shutdown).expect("room");
+        assert!(matches!(mailbox.pop(), Some(ToShard::Shutdown)), "it waited behind the messages");
+        assert!(matches!(mailbox.pop(), Some(ToShard::Remote { .. })));
+        handle.push(remote(1)).expect("room");
+    }
+
+    #[test]
+    fn large_frames_fill_a_queue_before_its_items_do() {
+        const FRAME: usize = 64 * 1024;
+        let (handle, mailbox) = mailbox(0).expect("eventfd");
+        let (bus, receiver) = bus_queue();
+        let publish = || BusCommand::Publish { topic: "room:1".into(), frame: vec![0; FRAME].into() };
+        for _ in 0..2 {
+            let taken = (0..MAILBOX_ITEMS).take_while(|_| handle.push(remote(FRAME)).is_ok()).count();
+            let sent = (0..BUS_QUEUE_ITEMS).take_while(|_| bus.push(publish()).is_ok()).count();
+            assert_eq!((taken, sent), (QUEUE_BYTES / FRAME, QUEUE_BYTES / FRAME));
+            bus.push(BusCommand::Leave { shard: 0, topic: "room:1".into() }).expect("interest has no bytes");
+            while mailbox.pop().is_some() || receiver.try_recv().is_some() {}
+        }
     }
 }

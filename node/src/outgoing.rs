@@ -14,6 +14,8 @@ use crate::mailbox::{BusCommand, BusSender, ShardHandle, ToShard};
 
 /// Items waiting for one shard from which on the sockets are no longer read.
 const PRESSED_ITEMS: usize = 4_096;
+/// Bytes of their frames from which on the sockets are no longer read.
+const PRESSED_BYTES: usize = 4 << 20;
 
 /// The outgoing side of one shard.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(crate) struct Outgoings {
 struct Peer {
     handle: ShardHandle,
     waiting: VecDeque<ToShard>,
+    waiting_bytes: usize,
     pushed: bool,
 }
 
@@ -37,17 +40,30 @@ impl Peer {
         if self.waiting.is_empty() {
             match self.handle.push(item) {
                 Ok(()) => self.pushed = true,
-                Err(item) => self.waiting.push_back(item),
+                Err(item) => self.wait(item),
             }
         } else {
-            self.waiting.push_back(item);
+            self.wait(item);
         }
+    }
+
+    fn wait(&mut self, item: ToShard) {
+        self.waiting_bytes += item.message_bytes().unwrap_or(0);
+        self.waiting.push_back(item);
+    }
+
+    fn is_pressed(&self) -> bool {
+        self.waiting.len() >= PRESSED_ITEMS || self.waiting_bytes >= PRESSED_BYTES
     }
 
     fn retry(&mut self) {
         while let Some(item) = self.waiting.pop_front() {
+            let bytes = item.message_bytes().unwrap_or(0);
             match self.handle.push(item) {
-                Ok(()) => self.pushed = true,
+                Ok(()) => {
+                    self.pushed = true;
+                    self.waiting_bytes -= bytes;
+                }
                 Err(item) => {
                     self.waiting.push_front(item);
                     return;
@@ -59,15 +75,14 @@ impl Peer {
 
 impl Outgoings {
     pub(crate) fn new(index: u8, shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
-        let peer = |handle| Peer { handle, waiting: VecDeque::new(), pushed: false };
+        let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
         let shards = shards.into_iter().map(peer).collect();
         Self { index, shards, bus, bus_waiting: VecDeque::new(), buffer: Vec::new() }
     }
 
     /// Whether so much waits that the sockets should not be read.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.bus_waiting.len() >= PRESSED_ITEMS
-            || self.shards.iter().any(|peer| peer.waiting.len() >= PRESSED_ITEMS)
+        self.bus_waiting.len() >= PRESSED_ITEMS || self.shards.iter().any(Peer::is_pressed)
     }
 
     /// Whether anything waits for another turn.

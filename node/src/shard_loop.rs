@@ -128,6 +128,10 @@ impl ShardLoop {
         self.flush();
         self.remove_gone();
         self.outgoing.send(&mut self.core);
+        if self.outgoing.is_waiting() {
+            // Nothing announces that another mailbox has room again.
+            self.next_tick = self.next_tick.min(now + Duration::from_millis(TICK_MILLIS));
+        }
         self.core.update_gauges();
         self.usage.update(now, &mut self.core.counters);
         self.mailbox.stats().store(&self.core.counters);
@@ -227,8 +231,7 @@ impl ShardLoop {
         self.usage.tick(now, |ratio| stats.store_utilization(ratio));
         let hurried = self.stopping
             || self.core.is_leaving()
-            || self.listener.as_ref().is_some_and(Listener::is_paused)
-            || self.outgoing.is_waiting();
+            || self.listener.as_ref().is_some_and(Listener::is_paused);
         let millis = if hurried { TICK_MILLIS } else { STAMP_MILLIS };
         self.next_tick = now + Duration::from_millis(millis);
         if self.sockets.len() > 1_024 && self.core.sockets() == 0 {

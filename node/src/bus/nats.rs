@@ -31,8 +31,9 @@ use super::{
 };
 use crate::mailbox::{BusCommand, BusReceiver, ShardHandle, ToShard, Topic};
 
-/// Commands that wait in the client for its connection, each a message or a subscription.
-const CLIENT_QUEUE: usize = 8_192;
+/// Commands that wait in the client for its connection, each a message or a subscription. The client counts no bytes: with
+/// the default limit of a frame this is 64 MiB.
+const CLIENT_QUEUE: usize = 1_024;
 /// Messages of one topic that wait for this node. More are dropped by the client, which the sequence numbers show.
 const TOPIC_QUEUE: usize = 8_192;
 /// How long a full client queue is waited for. Longer means that NATS does not take our bytes.
