@@ -1,0 +1,262 @@
+//! The pages for people stay true: commands, links, manifests, keys, defaults and the words of the status are held to the
+//! code. Metrics and flags of the two programs are held to it in `node/tests/docs.rs` and `operator/tests/docs.rs`.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use clap::CommandFactory;
+use crds::ChannelCluster;
+use node_core::config::NodeConfig;
+use operator_core::validate::{Fetched, OperatorEnv, validate};
+use serde_json::Value;
+use std::collections::BTreeSet;
+
+#[path = "support/pages.rs"]
+mod pages;
+use pages::{Page, flags, invocations, page, section};
+
+const XTASK: &str = include_str!("../xtask/src/main.rs");
+const STEPS: &str = include_str!("../xtask/src/steps.rs");
+
+/// The help text of the xtask, as it stands in its source.
+fn xtask_help() -> &'static str {
+    XTASK.split("const HELP: &str = \"").nth(1).unwrap().split("\";").next().unwrap()
+}
+
+#[test]
+fn every_command_of_the_xtask_exists_with_its_flags() {
+    let words: BTreeSet<_> = xtask_help()
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|word| !word.is_empty()))
+        .chain(["help"])
+        .collect();
+    let own = flags(xtask_help());
+    let load: BTreeSet<_> = own.union(&flags(&loadgen_help())).cloned().collect();
+    let mut seen = 0;
+    for Page { path, text } in pages::all() {
+        for command in invocations(&text, "cargo xtask") {
+            let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
+            assert!(words.contains(word), "{}: no command `cargo xtask {word}`", path.display());
+            // What stands behind `--` is for the program behind the xtask.
+            let used = flags(rest.split(" -- ").next().unwrap());
+            let known = if word == "load" { &load } else { &own };
+            let unknown: Vec<_> = used.difference(known).collect();
+            assert!(unknown.is_empty(), "{}: cargo xtask {word} has no {unknown:?}", path.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} commands: is the search broken?");
+}
+
+fn loadgen_help() -> String {
+    e2e::load::Options::command().render_long_help().to_string()
+}
+
+#[test]
+fn every_flag_of_the_load_generator_is_described() {
+    pages::check_flags("loadgen", &loadgen_help());
+}
+
+#[test]
+fn every_step_of_the_test_command_is_in_its_table() {
+    let table = section(&page("docs/TESTING.md"), "## The steps of `cargo xtask test`").to_owned();
+    let rows: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
+    let named = STEPS.split("vec![").nth(1).unwrap().split("/// Licences").next().unwrap();
+    let steps: Vec<_> = named
+        .split(['(', '\n'])
+        .map(str::trim_start)
+        .filter_map(|text| text.strip_prefix('"')?.split("\",").next())
+        .filter(|name| name.contains(|c: char| c.is_ascii_lowercase()) && !name.contains('"'))
+        .filter(|name| ["cargo", "node", "Cargo"].iter().all(|word| name != word))
+        .collect();
+    assert!(steps.len() > 5, "{steps:?}");
+    for step in steps.iter().chain(&["cluster up", "cluster down"]) {
+        assert!(rows.contains(step), "docs/TESTING.md has no row for the step {step:?}: {rows:?}");
+    }
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut seen = 0;
+    for Page { path, text } in pages::all() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http://") || link.starts_with("https://") {
+                continue;
+            }
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            assert!(target.exists(), "{}: {link} leads nowhere", path.display());
+            if !heading.is_empty() {
+                let text = std::fs::read_to_string(&target).unwrap();
+                let found =
+                    text.lines().filter(|line| line.starts_with('#')).any(|line| anchor(line) == heading);
+                assert!(found, "{}: {link}: no such heading", path.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} links: is the search broken?");
+}
+
+/// The anchor that GitHub gives a heading.
+fn anchor(line: &str) -> String {
+    let text = line.trim_start_matches('#').trim().to_lowercase();
+    let kept = text.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+/// The fenced blocks of a page in one language.
+fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
+    let fence = format!("```{language}\n");
+    text.split(&fence).skip(1).map(|rest| rest.split("\n```").next().unwrap()).collect()
+}
+
+#[test]
+fn every_manifest_can_be_applied() {
+    let env = OperatorEnv {
+        node_image: "channel-node".to_owned(),
+        nats_image: "nats-server".to_owned(),
+        server_minor: 34,
+        namespace: "channelcluster-system".to_owned(),
+    };
+    let mut seen = 0;
+    for Page { path, text } in pages::all() {
+        let documents = blocks(&text, "yaml").into_iter().flat_map(|block| block.split("\n---\n"));
+        for manifest in documents.filter(|text| text.contains("kind: ChannelCluster")) {
+            let at = path.display();
+            let mut cluster: ChannelCluster =
+                serde_saphyr::from_str(manifest).unwrap_or_else(|error| panic!("{at}: {error}\n{manifest}"));
+            let written: Value = serde_saphyr::from_str(manifest).unwrap();
+            let read = serde_json::to_value(&cluster).unwrap();
+            assert_eq!(unknown("", &written, &read), Vec::<String>::new(), "{at}: unknown fields");
+            cluster.metadata.namespace = Some("default".to_owned());
+            let keys = ["username", "password"].map(str::to_owned);
+            let fetched = Fetched { credential_keys: Some(keys.into()), ..Fetched::default() };
+            validate(&cluster, &env, &fetched).unwrap_or_else(|all| panic!("{at}: {all:?}\n{manifest}"));
+            seen += 1;
+        }
+    }
+    assert!(seen >= 2, "only {seen} manifests: is the search broken?");
+}
+
+/// Paths of `written` that `read` does not have: fields that were ignored.
+fn unknown(at: &str, written: &Value, read: &Value) -> Vec<String> {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => written
+            .iter()
+            .flat_map(|(key, value)| match read.get(key) {
+                Some(known) => unknown(&format!("{at}.{key}"), value, known),
+                None => vec![format!("{at}.{key}")],
+            })
+            .collect(),
+        (Value::Array(written), Value::Array(read)) => {
+            written.iter().zip(read).flat_map(|(written, read)| unknown(at, written, read)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn the_nodes_file_is_shown_with_every_key_and_default() {
+    let text = page("docs/CONFIGURATION.md");
+    let shown = blocks(section(&text, "## node.yaml"), "yaml")[0];
+    let config: NodeConfig = serde_saphyr::from_str(shown).unwrap();
+    assert_eq!(config.validate(), Vec::<String>::new());
+    let written: Value = serde_saphyr::from_str(shown).unwrap();
+    let mut defaults = serde_json::to_value(NodeConfig::default()).unwrap();
+    assert_eq!(unknown("", &defaults, &written), Vec::<String>::new(), "keys that the page lacks");
+    // Shown with another value than the default: what has none that is useful to see.
+    for key in ["version", "cluster", "bus", "sysctls", "nofile", "auth"] {
+        defaults[key] = written[key].clone();
+    }
+    for key in ["policies", "topics", "ackEvents"] {
+        defaults["rooms"][key] = written["rooms"][key].clone();
+    }
+    assert_eq!(unequal("", &defaults, &written), Vec::<String>::new(), "values that are not the default");
+}
+
+fn unequal(at: &str, left: &Value, right: &Value) -> Vec<String> {
+    match (left, right) {
+        (Value::Object(left), Value::Object(right)) => {
+            left.iter().flat_map(|(key, value)| unequal(&format!("{at}.{key}"), value, &right[key])).collect()
+        }
+        _ if left == right => Vec::new(),
+        _ => vec![format!("{at}: {left} is shown as {right}")],
+    }
+}
+
+#[test]
+fn every_limit_of_the_node_has_its_row_with_its_default() {
+    let text = page("docs/LIMITS.md");
+    let rows: Vec<_> =
+        text.lines().filter(|line| line.starts_with("| ")).map(|l| l.replace(',', "")).collect();
+    let limits = serde_json::to_value(node_core::config::Limits::default()).unwrap();
+    for (key, value) in limits.as_object().unwrap() {
+        let name = format!("`limits.{key}`");
+        let row = rows.iter().find(|row| row.contains(&name));
+        let row = row.unwrap_or_else(|| panic!("docs/LIMITS.md has no row for {name}"));
+        assert!(row.contains(&format!("| {value} ")), "{name} is {value} by default: {row}");
+    }
+}
+
+#[test]
+fn every_value_of_the_chart_is_described() {
+    let values: Value = serde_saphyr::from_str(&page("charts/channelcluster/values.yaml")).unwrap();
+    let text = page("docs/CONFIGURATION.md");
+    let described: BTreeSet<_> = section(&text, "## Chart values")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    for name in &described {
+        let pointer = format!("/{}", name.replace('.', "/"));
+        assert!(values.pointer(&pointer).is_some(), "the chart has no value {name}");
+    }
+    for name in leaves("", &values) {
+        let known = name.match_indices('.').map(|(at, _)| &name[..at]).chain([name.as_str()]);
+        let is_described = known.clone().any(|name| described.contains(name));
+        assert!(is_described, "docs/CONFIGURATION.md does not describe the chart's value {name}");
+    }
+}
+
+fn leaves(at: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(map) if !map.is_empty() => map
+            .iter()
+            .flat_map(|(key, value)| {
+                leaves(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, value)
+            })
+            .collect(),
+        _ => vec![at.to_owned()],
+    }
+}
+
+/// CamelCase words in quotes: conditions, reasons, rules and reasons of Events are written so in the code.
+fn spoken(source: &str) -> BTreeSet<&str> {
+    let word = |text: &&str| {
+        text.len() > 2
+            && text.starts_with(|c: char| c.is_ascii_uppercase())
+            && text.chars().all(|c| c.is_ascii_alphanumeric())
+    };
+    source
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|l| l.split('"'))
+        .filter(word)
+        .collect()
+}
+
+#[test]
+fn every_word_of_the_status_and_of_events_is_explained() {
+    let text = page("docs/OPERATIONS.md");
+    let explained: BTreeSet<_> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    for (file, least) in [
+        ("operator/core/src/conditions.rs", 25),
+        ("operator/core/src/autoscale/rule.rs", 15),
+        ("operator/core/src/drain.rs", 7),
+        ("operator/core/src/validate.rs", 8),
+    ] {
+        let source = page(file);
+        let words = spoken(&source);
+        assert!(words.len() >= least, "{file}: only {words:?}");
+        let missing: Vec<_> = words.iter().filter(|word| !explained.contains(**word)).collect();
+        assert!(missing.is_empty(), "docs/OPERATIONS.md does not explain {missing:?} of {file}");
+    }
+}
