@@ -197,6 +197,77 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
     }
 }
 
+/// Every Rust source of the programs.
+fn sources() -> Vec<String> {
+    let mut directories: Vec<_> =
+        ["node/src", "node/core/src", "operator/src", "operator/core/src", "crds/src"]
+            .map(|d| pages::root().join(d))
+            .into();
+    let mut texts = Vec::new();
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                texts.push(std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    texts
+}
+
+/// What a row of LIMITS.md may say for a constant's value: as it is, and in larger units.
+fn readings(expression: &str) -> Vec<String> {
+    let text = expression.replace('_', "");
+    let inside =
+        |name: &str| text.strip_prefix(name).and_then(|rest| rest.strip_suffix(')')).map(str::to_owned);
+    let seconds = inside("Duration::fromsecs(");
+    let number = seconds.clone().or_else(|| inside("Duration::frommillis(")).unwrap_or(text);
+    let Some(value) = number
+        .split(" * ")
+        .map(|factor| match factor.split_once(" << ") {
+            Some((base, shift)) => Some(base.parse::<u64>().ok()? << shift.parse::<u32>().ok()?),
+            None => factor.parse().ok(),
+        })
+        .product::<Option<u64>>()
+    else {
+        return Vec::new();
+    };
+    if seconds.is_some() {
+        return vec![format!("{value} s")];
+    }
+    let plain = [format!("{value} "), format!("{value},"), format!("{value};")];
+    let larger = [(1 << 10, "KiB"), (1 << 20, "MiB"), (1_000, "s")];
+    let larger = larger.iter().filter(|(unit, _)| value % unit == 0 && value > 0);
+    plain.into_iter().chain(larger.map(|(unit, name)| format!("{} {name}", value / unit))).collect()
+}
+
+#[test]
+fn every_constant_of_the_limits_is_as_the_page_says() {
+    let sources = sources();
+    let text = page("docs/LIMITS.md");
+    let mut seen = 0;
+    for row in text.lines().filter(|line| line.starts_with("| ")) {
+        let Some(name) = row.split("[`").nth(1).and_then(|rest| rest.split("`]").next()) else { continue };
+        let said = row.split(" | ").nth(1).unwrap().replace(',', "") + " ";
+        let definition = format!("const {name}: ");
+        let values: Vec<_> = sources
+            .iter()
+            .flat_map(|text| text.split(&definition).skip(1))
+            .filter_map(|rest| rest.split(" = ").nth(1)?.split(';').next())
+            .flat_map(readings)
+            .collect();
+        assert!(!values.is_empty(), "{name} is no constant with a value that this test can read");
+        assert!(
+            values.iter().any(|value| said.contains(value.as_str())),
+            "{name} is {values:?}, the page says {said:?}"
+        );
+        seen += 1;
+    }
+    assert!(seen > 30, "only {seen} constants: is the search broken?");
+}
+
 #[test]
 fn every_value_of_the_chart_is_described() {
     let values: Value = serde_saphyr::from_str(&page("charts/channelcluster/values.yaml")).unwrap();
