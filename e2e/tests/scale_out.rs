@@ -10,7 +10,9 @@ const RATE: u32 = 40;
 
 #[test]
 fn the_node_count_follows_the_writes_and_the_status_says_why() {
-    let fleet = Fleet::create("scale-out", &format!("{{{SMALL_STEPS}}}")).unwrap();
+    // The namespace controller looks again after half the longest grace period, so that is kept short.
+    let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 20s}}}}");
+    let fleet = Fleet::create("scale-out", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
 
     let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
