@@ -156,9 +156,9 @@ impl Gate {
     }
 }
 
-/// Runs a shard's life and ends the process when it fails or panics after it began to serve.
-fn guarded(life: impl FnOnce() -> std::io::Result<()>) {
-    let name = std::thread::current().name().unwrap_or("shard").to_owned();
+/// Runs a thread's life and ends the process when it fails or panics.
+pub(crate) fn guarded(life: impl FnOnce() -> std::io::Result<()>) {
+    let name = std::thread::current().name().unwrap_or("a thread").to_owned();
     match catch_unwind(AssertUnwindSafe(life)) {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::error!("{name} failed, the node ends: {error}"),

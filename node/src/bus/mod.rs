@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     mailbox::{BusReceiver, ShardHandle},
     secrets::{SecretError, SecretFile},
+    threads::guarded,
 };
 
 pub mod fleet;
@@ -140,7 +141,8 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Starts the bus that `config` asks for on its own thread. It connects in the background, for ever.
+    /// Starts the bus that `config` asks for on its own thread. It connects in the background, for ever. When it fails or
+    /// panics the process ends.
     ///
     /// # Errors
     /// When the thread cannot be made.
@@ -166,9 +168,12 @@ impl Bus {
         };
         let (figures, figures_out) = mpsc::channel(FIGURES_QUEUE);
         let (stop, stopped) = oneshot::channel();
-        let thread = std::thread::Builder::new()
-            .name("bus".to_owned())
-            .spawn(move || runtime.block_on(nats::run(link, commands, figures_out, stopped)))?;
+        let thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
+            // Shards would queue for a bus that nobody reads.
+            guarded(|| runtime.block_on(nats::run(link, commands, figures_out, stopped)));
+            // Not dropped: that would wait for a name resolution under way, which may take a minute.
+            runtime.shutdown_background();
+        })?;
         Ok(Some(Bus { figures, stop, thread }))
     }
 
@@ -184,5 +189,63 @@ impl Bus {
         if self.thread.join().is_err() {
             tracing::error!("the bus thread panicked");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::process::ExitStatusExt, process::Command};
+
+    use node_core::config::Nats;
+
+    use super::*;
+    use crate::mailbox::bus_queue;
+
+    const SIGABRT: i32 = 6;
+
+    fn start(url: &str, runtime: Runtime) -> Bus {
+        let nats = Nats { urls: vec![url.to_owned()], user: None };
+        let config = NodeConfig { bus: Some(BusConfig::Nats(nats)), ..NodeConfig::dev() };
+        let identity = Identity { node_name: "n".to_owned(), boot_id: 1 };
+        let shared = (Arc::default(), Arc::default());
+        let bus = Bus::start(runtime, &config, Credentials::None, identity, bus_queue().1, vec![], shared);
+        bus.expect("a thread").expect("a bus")
+    }
+
+    fn runtime() -> Runtime {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
+    }
+
+    /// Run by the next test in a process of its own.
+    #[test]
+    #[ignore = "ends the process"]
+    fn child_whose_bus_fails() {
+        let bus = start("nats://[", runtime());
+        bus.thread.join().ok();
+        std::process::exit(0);
+    }
+
+    #[test]
+    fn a_bus_that_fails_ends_the_process() {
+        let status = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--ignored", "--exact", "bus::tests::child_whose_bus_fails"])
+            .status()
+            .expect("runs");
+        assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+    }
+
+    #[test]
+    fn a_name_resolution_that_hangs_does_not_hold_up_the_end() {
+        let runtime = runtime();
+        let (answer, resolver) = std::sync::mpsc::channel::<()>();
+        runtime.spawn_blocking(move || resolver.recv());
+        let (ended, end) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            start("nats://127.0.0.1:1", runtime).stop();
+            ended.send(()).ok();
+        });
+        let result = end.recv_timeout(std::time::Duration::from_secs(120));
+        drop(answer);
+        result.expect("the bus ended while the resolver hung");
     }
 }

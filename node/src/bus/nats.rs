@@ -6,7 +6,8 @@
 
 use std::{
     fmt::Write,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -44,6 +45,9 @@ const PING: Duration = Duration::from_secs(10);
 const MAX_PAUSE: Duration = Duration::from_secs(2);
 /// Least time between two log lines about the same outage.
 const COMPLAINT: Duration = Duration::from_secs(10);
+/// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is not
+/// asked without pause.
+const SHORT_LIVED: Duration = Duration::from_secs(10);
 /// Commands of shards, and messages of a topic, handled before others get their turn.
 const BATCH: usize = 256;
 /// How often left topics are looked at and missed subscriptions tried again.
@@ -84,20 +88,16 @@ fn figures_subject(cluster: &ClusterId) -> String {
 }
 
 /// Runs until `stop`, then hands over what is queued and returns.
+///
+/// # Errors
+/// When an address cannot be read.
 pub(super) async fn run(
     link: Link,
     commands: BusReceiver,
     mut figures: mpsc::Receiver<Figures>,
     mut stop: oneshot::Receiver<()>,
-) {
-    let client = match connect(&link).await {
-        Ok(client) => client,
-        Err(error) => {
-            // Only an address that cannot be read comes here, and the configuration's check admits none.
-            tracing::error!(%error, "the bus cannot start");
-            return;
-        }
-    };
+) -> io::Result<()> {
+    let client = connect(&link).await.map_err(io::Error::other)?;
     let mut run = Run {
         topics: Topics::default(),
         behind: false,
@@ -123,12 +123,14 @@ pub(super) async fn run(
     if run.connected() && timeout(STALL, run.client.flush()).await.is_err() {
         tracing::warn!("the bus did not take the last messages in time");
     }
+    Ok(())
 }
 
 async fn connect(link: &Link) -> Result<Client, async_nats::ConnectError> {
     let credentials = link.credentials.clone();
     let state = Arc::clone(&link.state);
-    let told = Mutex::default();
+    let trouble = Arc::new(Mutex::new(Trouble::default()));
+    let history = Arc::clone(&trouble);
     let options = match &link.credentials {
         Credentials::None => ConnectOptions::new(),
         _ => ConnectOptions::with_auth_callback(move |_| std::future::ready(auth(&credentials))),
@@ -140,9 +142,9 @@ async fn connect(link: &Link) -> Result<Client, async_nats::ConnectError> {
         .ping_interval(PING)
         .client_capacity(CLIENT_QUEUE)
         .subscription_capacity(TOPIC_QUEUE)
-        .reconnect_delay_callback(pause)
+        .reconnect_delay_callback(move |attempt| pause(attempt + lock(&history).short_lived))
         .event_callback(move |event| {
-            note(&state, &told, &event);
+            note(&state, &mut lock(&trouble), &event, Instant::now());
             std::future::ready(())
         })
         .connect(link.nats.urls.clone())
@@ -168,25 +170,60 @@ fn pause(attempt: usize) -> Duration {
     if attempt <= 1 { Duration::ZERO } else { bound.mul_f64(rand::random::<f64>()) }
 }
 
-/// Keeps the state and tells changes. What goes wrong while there is no connection repeats with each attempt and is told
-/// once per [`COMPLAINT`].
-fn note(state: &BusState, told: &Mutex<Option<Instant>>, event: &Event) {
+/// What went wrong lately.
+#[derive(Debug, Default)]
+struct Trouble {
+    connected: Option<Instant>,
+    /// Connections in a row that did not last.
+    short_lived: usize,
+    told: Option<Instant>,
+}
+
+impl Trouble {
+    fn lost(&mut self, now: Instant) {
+        let lasted = self.connected.take().map(|at| now.saturating_duration_since(at));
+        match lasted {
+            Some(lasted) if lasted < SHORT_LIVED => self.short_lived += 1,
+            Some(_) => self.short_lived = 0,
+            None => {}
+        }
+    }
+
+    /// What repeats is told once per [`COMPLAINT`].
+    fn is_worth_telling(&mut self, now: Instant) -> bool {
+        let worth = self.told.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAINT);
+        if worth {
+            self.told = Some(now);
+        }
+        worth
+    }
+}
+
+fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the state and tells changes.
+fn note(state: &BusState, trouble: &mut Trouble, event: &Event, now: Instant) {
     match event {
         Event::Connected => {
             state.set_connected(true);
-            tracing::info!("the bus is connected");
+            trouble.connected = Some(now);
+            if trouble.short_lived == 0 {
+                tracing::info!("the bus is connected");
+            }
         }
         Event::Disconnected | Event::Closed => {
             state.set_connected(false);
-            tracing::warn!("the bus is lost; local members are served on, and it is tried again for ever");
-        }
-        event => {
-            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.is_none_or(|at| at.elapsed() >= COMPLAINT) {
-                *told = Some(Instant::now());
-                tracing::warn!(%event, "the bus has trouble");
+            trouble.lost(now);
+            if trouble.short_lived <= 1 || trouble.is_worth_telling(now) {
+                tracing::warn!(
+                    "the bus is lost; local members are served on, and it is tried again for ever"
+                );
             }
         }
+        event if trouble.is_worth_telling(now) => tracing::warn!(%event, "the bus has trouble"),
+        _ => {}
     }
 }
 
@@ -389,5 +426,24 @@ mod tests {
             assert!(pause(attempt) <= MAX_PAUSE);
         }
         assert!(pause(usize::MAX) <= MAX_PAUSE);
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_after_the_login_is_asked_ever_less_often_and_told_rarely() {
+        let state = BusState::default();
+        let mut trouble = Trouble::default();
+        let start = Instant::now();
+        for _ in 0..5 {
+            note(&state, &mut trouble, &Event::Connected, start);
+            note(&state, &mut trouble, &Event::Disconnected, start);
+        }
+        assert_eq!((trouble.short_lived, state.connects.load(Relaxed)), (5, 5));
+        let told = trouble.told;
+        note(&state, &mut trouble, &Event::Connected, start);
+        note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED / 2);
+        assert_eq!((trouble.short_lived, trouble.told), (6, told));
+        note(&state, &mut trouble, &Event::Connected, start);
+        note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED);
+        assert_eq!(trouble.short_lived, 0, "one that lasts is forgiven");
     }
 }

@@ -17,6 +17,9 @@ use crate::mailbox::Topic;
 
 /// How long a topic without members stays subscribed.
 pub const LINGER: Duration = Duration::from_secs(5);
+/// Topics without members that stay subscribed, about 23 MB of them. A client that joins and leaves ever new topics would
+/// otherwise fill the memory with what lingers.
+pub const LINGERING: usize = 4_096;
 
 /// The shards that want a topic, one bit each; shared with the task that receives it.
 pub type Wanted = Arc<AtomicU64>;
@@ -58,7 +61,7 @@ impl<S> Topics<S> {
         let before = entry.wanted.fetch_and(!bit(shard), Relaxed);
         if before == bit(shard) {
             entry.idle_since = Some(now);
-            self.leaving.push_back((now, Arc::clone(topic)));
+            self.linger(topic, now);
         }
     }
 
@@ -67,7 +70,7 @@ impl<S> Topics<S> {
     pub fn next_sequence(&mut self, topic: &Topic, now: Instant) -> u64 {
         if !self.entries.contains_key(topic) {
             self.entry(topic).idle_since = Some(now);
-            self.leaving.push_back((now, Arc::clone(topic)));
+            self.linger(topic, now);
         }
         let entry = self.entry(topic);
         entry.sequence += 1;
@@ -93,14 +96,26 @@ impl<S> Topics<S> {
 
     /// Drops the topics that were left long enough ago.
     pub fn expire(&mut self, now: Instant) {
-        while let Some((since, topic)) = self.leaving.front() {
+        while let Some((since, _)) = self.leaving.front() {
             if now.saturating_duration_since(*since) < LINGER {
                 return;
             }
-            if self.entries.get(topic).is_some_and(|entry| entry.idle_since == Some(*since)) {
-                self.entries.remove(topic);
-            }
-            self.leaving.pop_front();
+            self.drop_oldest();
+        }
+    }
+
+    fn linger(&mut self, topic: &Topic, now: Instant) {
+        self.leaving.push_back((now, Arc::clone(topic)));
+        // The new one is last and stays: a caller may count on it.
+        while self.leaving.len() > LINGERING {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let Some((since, topic)) = self.leaving.pop_front() else { return };
+        if self.entries.get(&topic).is_some_and(|entry| entry.idle_since == Some(since)) {
+            self.entries.remove(&topic);
         }
     }
 
@@ -203,5 +218,22 @@ mod tests {
         topics.leave(&topic(), 0, start + LINGER);
         topics.expire(start + LINGER);
         assert!(topics.is_empty());
+    }
+
+    #[test]
+    fn what_lingers_is_bounded_and_the_oldest_goes_first() {
+        let mut topics = Topics::<()>::default();
+        let start = Instant::now();
+        let name = |n: usize| Topic::from(format!("room:{n}"));
+        topics.join(&name(0), 0);
+        for n in 1..=2 * LINGERING {
+            let now = start + Duration::from_micros(n as u64);
+            topics.join(&name(n), 0);
+            topics.leave(&name(n), 0, now);
+        }
+        assert_eq!((topics.len(), topics.leaving.len()), (LINGERING + 1, LINGERING));
+        assert!(topics.unsubscribed(&name(0)).is_some(), "it has members");
+        assert!(topics.unsubscribed(&name(2 * LINGERING)).is_some(), "the last to leave lingers");
+        assert!(topics.unsubscribed(&name(LINGERING)).is_none());
     }
 }

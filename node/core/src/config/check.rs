@@ -167,9 +167,23 @@ fn nats_url(url: &str, errors: &mut Vec<String>) {
         errors.push(
             "bus.nats.urls: holds credentials; write nats://host:port and put them in the Secret".to_owned(),
         );
-    } else if !host.is_some_and(|host| !host.is_empty() && !host.contains('/')) {
+    } else if !host.is_some_and(is_authority) {
         errors.push(format!("bus.nats.urls: {url:?} is not a NATS address; write nats://host:port"));
     }
+}
+
+/// `host[:port]`, the host a name or an address. What passes here the NATS client can read: it ends the node otherwise.
+fn is_authority(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let named = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(v6) => v6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.chars().all(named),
+    };
+    is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
 /// Sysctl names become paths under /proc/sys: nothing may lead out of it.

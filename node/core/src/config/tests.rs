@@ -102,3 +102,31 @@ fn what_is_written_reads_back_the_same() {
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<NodeConfig>(&text).unwrap(), config);
 }
+
+#[test]
+fn addresses_that_the_bus_could_not_read_are_refused() {
+    let errors = |url: &str| {
+        let bus = Some(Bus::Nats(Nats { urls: vec![url.to_owned()], user: None }));
+        NodeConfig { bus, ..NodeConfig::dev() }.validate().len()
+    };
+    for good in [
+        "nats://chat-nats:4222",
+        "tls://nats.example.org",
+        "nats://10.0.0.1:1",
+        "nats://[::1]:4222",
+        "nats://[::1]",
+    ] {
+        assert_eq!(errors(good), 0, "{good}");
+    }
+    for bad in [
+        "nats://[",
+        "nats://h:",
+        "nats://h:0",
+        "nats://h:65536",
+        "nats://a b",
+        "nats://::1:4222",
+        "nats://h:1/x",
+    ] {
+        assert_eq!(errors(bad), 1, "{bad}");
+    }
+}
