@@ -182,7 +182,11 @@ impl Fleet {
         self.instance.service_address(&self.namespace, &self.name)
     }
 
+    /// The fleet goes first, and with it its pods: Kubernetes, finding pods in a namespace that it deletes, waits
+    /// for half of their grace period (minutes, for nodes that drain) before it looks again.
     fn remove_namespace(&self) -> Result<()> {
+        let all = ["channelcluster", "--all", "--cascade=foreground", "--wait=true", "--timeout=120s"];
+        self.kubectl(&[&["delete"], all.as_slice()].concat())?;
         self.instance.kubectl([
             "delete",
             "namespace",
