@@ -22,7 +22,8 @@ use tokio::{
 
 /// Connections at a time; more wait in the backlog.
 const CONNECTIONS: usize = 128;
-/// A connection that sends nothing for so long is closed, which frees its place. Longer than a usual scrape interval.
+/// A connection that neither sends nor takes anything for so long is closed, which frees its place. Longer than a usual
+/// scrape interval.
 const IDLE: Duration = Duration::from_secs(35);
 
 /// A listener with bounds.
@@ -30,12 +31,13 @@ const IDLE: Duration = Duration::from_secs(35);
 pub struct Limited {
     inner: TcpListener,
     places: Arc<Semaphore>,
+    idle: Duration,
 }
 
 impl Limited {
     /// Puts the bounds around a listener.
     pub fn new(inner: TcpListener) -> Self {
-        Limited { inner, places: Arc::new(Semaphore::new(CONNECTIONS)) }
+        Limited { inner, places: Arc::new(Semaphore::new(CONNECTIONS)), idle: IDLE }
     }
 }
 
@@ -46,7 +48,8 @@ impl Listener for Limited {
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, address) = Listener::accept(&mut self.inner).await;
-        (Connection { stream, idle: Box::pin(sleep(IDLE)), _place: place }, address)
+        let idle = (self.idle, Box::pin(sleep(self.idle)));
+        (Connection { stream, idle, _place: place }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -58,8 +61,22 @@ impl Listener for Limited {
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
+    idle: (Duration, Pin<Box<Sleep>>),
     _place: Option<OwnedSemaphorePermit>,
+}
+
+impl Connection {
+    /// Passes on what the stream did, or the end when it did nothing for too long. A reader that never takes its answers
+    /// keeps the server from reading, hence both directions look at the clock.
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let (limit, timer) = &mut self.idle;
+        if done.is_ready() {
+            timer.as_mut().reset(Instant::now() + *limit);
+            return done;
+        }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
 }
 
 impl AsyncRead for Connection {
@@ -68,18 +85,15 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Poll::Ready(done) = Pin::new(&mut self.stream).poll_read(cx, buf) {
-            self.idle.as_mut().reset(Instant::now() + IDLE);
-            return Poll::Ready(done);
-        }
-        ready!(self.idle.as_mut().poll(cx));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        let done = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.in_time(cx, done)
     }
 }
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        let done = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.in_time(cx, done)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -95,10 +109,38 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        let done = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.in_time(cx, done)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_neither_asks_nor_reads_loses_the_place() {
+        let inner = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = inner.local_addr().unwrap();
+        let mut listener = Limited { idle: Duration::from_millis(20), ..Limited::new(inner) };
+        let _client = TcpStream::connect(address).await.unwrap();
+        let (mut connection, _) = listener.accept().await;
+        assert_eq!(listener.places.available_permits(), CONNECTIONS - 1);
+        let silent = connection.read_u8().await.unwrap_err();
+        assert_eq!(silent.kind(), io::ErrorKind::TimedOut);
+        let deaf = loop {
+            if let Err(error) = connection.write_all(&[0; 65_536]).await {
+                break error;
+            }
+        };
+        assert_eq!(deaf.kind(), io::ErrorKind::TimedOut);
+        drop(connection);
+        assert_eq!(listener.places.available_permits(), CONNECTIONS);
     }
 }
