@@ -8,8 +8,9 @@ use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use operator_core::build::{self, Bundle, NatsBundle};
@@ -70,33 +71,54 @@ struct Applier<'a> {
 
 impl Applier<'_> {
     async fn all(&self, replicas: i32) -> Result<(), ApplyError> {
-        let cluster = self.cluster;
-        self.secret().await?;
         // No `..`: an object that nobody applies does not compile.
         let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
-            build::bundle(cluster, replicas);
+            build::bundle(self.cluster, replicas);
+        // Nothing is written before every name is known to be free or ours.
+        let has_secret = self.exists::<Secret>(&self.cluster.names.secret()).await?;
+        let has_nodes = self.exists::<Deployment>(&deployment.name_any()).await?;
+        self.exists::<ServiceAccount>(&service_account.name_any()).await?;
+        self.exists::<ConfigMap>(&config_map.name_any()).await?;
+        self.exists::<NetworkPolicy>(&network_policy.name_any()).await?;
+        self.exists::<Service>(&headless.name_any()).await?;
+        self.exists::<Service>(&service.name_any()).await?;
+        self.exists::<PodDisruptionBudget>(&pdb.name_any()).await?;
+        if let Some(nats) = &nats {
+            self.exists::<ConfigMap>(&nats.config_map.name_any()).await?;
+            self.exists::<NetworkPolicy>(&nats.network_policy.name_any()).await?;
+            self.exists::<Service>(&nats.service.name_any()).await?;
+            self.exists::<Deployment>(&nats.deployment.name_any()).await?;
+        }
+
+        if !has_secret {
+            self.secret().await?;
+        }
         self.one(&service_account).await?;
         self.one(&config_map).await?;
         self.one(&network_policy).await?;
+        self.nats(nats).await?;
+        self.one(&headless).await?;
+        self.one(&service).await?;
+        self.one(&pdb).await?;
+        self.nodes(deployment, !has_nodes).await
+    }
+
+    async fn nats(&self, nats: Option<NatsBundle>) -> Result<(), ApplyError> {
         match nats {
             Some(NatsBundle { config_map, network_policy, service, deployment }) => {
                 self.one(&config_map).await?;
                 self.one(&network_policy).await?;
                 self.one(&service).await?;
-                self.one(&deployment).await?;
+                self.one(&deployment).await
             }
             None => {
-                let name = cluster.names.nats();
+                let name = self.cluster.names.nats();
                 self.remove::<Deployment>(&name).await?;
                 self.remove::<Service>(&name).await?;
                 self.remove::<NetworkPolicy>(&name).await?;
-                self.remove::<ConfigMap>(&name).await?;
+                self.remove::<ConfigMap>(&name).await
             }
         }
-        self.one(&headless).await?;
-        self.one(&service).await?;
-        self.one(&pdb).await?;
-        self.nodes(deployment).await
     }
 
     fn api<K>(&self) -> Api<K>
@@ -107,11 +129,11 @@ impl Applier<'_> {
     }
 
     /// Whether the object exists; refuses one that is not ours.
-    async fn exists<K>(&self, api: &Api<K>, name: &str) -> Result<bool, ApplyError>
+    async fn exists<K>(&self, name: &str) -> Result<bool, ApplyError>
     where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned,
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let live = api.get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
+        let live = self.api::<K>().get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
         match live {
             None => Ok(false),
             Some(live) if is_owned(&live, &self.cluster.uid) => Ok(true),
@@ -127,9 +149,7 @@ impl Applier<'_> {
             + Serialize
             + DeserializeOwned,
     {
-        let api = self.api::<K>();
-        self.exists(&api, &desired.name_any()).await?;
-        self.patch(&api, desired, FIELD_MANAGER).await
+        self.patch(&self.api::<K>(), desired, FIELD_MANAGER).await
     }
 
     async fn patch<K>(&self, api: &Api<K>, desired: &K, manager: &str) -> Result<(), ApplyError>
@@ -143,10 +163,9 @@ impl Applier<'_> {
         Ok(())
     }
 
-    async fn nodes(&self, mut desired: Deployment) -> Result<(), ApplyError> {
+    async fn nodes(&self, mut desired: Deployment, new: bool) -> Result<(), ApplyError> {
         let api = self.api::<Deployment>();
         let name = desired.name_any();
-        let new = !self.exists(&api, &name).await?;
         let replicas = desired.spec.as_ref().and_then(|s| s.replicas);
         if new {
             self.patch(&api, &desired, SCALING_MANAGER).await?;
@@ -187,13 +206,10 @@ impl Applier<'_> {
         }
     }
 
-    /// Makes the Secret if there is none. It is then never written again.
+    /// Makes the Secret. It is never written again.
     async fn secret(&self) -> Result<(), ApplyError> {
         let api = self.api::<Secret>();
         let name = self.cluster.names.secret();
-        if self.exists(&api, &name).await? {
-            return Ok(());
-        }
         self.shared.check()?;
         let secret = build::secret(self.cluster, &random_text(), &random_text());
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
