@@ -331,3 +331,14 @@ fn every_word_of_the_status_and_of_events_is_explained() {
         assert!(missing.is_empty(), "docs/OPERATIONS.md does not explain {missing:?} of {file}");
     }
 }
+
+#[test]
+fn decisions_are_numbered_once_each() {
+    for (number, Page { path, text }) in
+        (1..).zip(pages::all().into_iter().filter(|page| page.path.parent().unwrap().ends_with("decisions")))
+    {
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        assert!(name.starts_with(&format!("{number:03}-")), "{name} should have the number {number:03}");
+        assert!(text.starts_with(&format!("# {number}. ")), "{name}: its title should begin with {number}.");
+    }
+}
