@@ -17,11 +17,18 @@ pub enum AfterFlush {
     EndOutput,
 }
 
+/// One in so many writes goes to who has broadcasts only, also while replies wait: a flood of requests that fills every
+/// turn does not hold back what rooms say.
+const DIRTY_SHARE: u64 = 4;
+
 impl Shard {
-    /// The next connection to write, those with replies first; each once until it has something new.
+    /// The next connection to write, mostly those with replies first; each once until it has something new.
     pub fn next_flush(&mut self) -> Option<ConnId> {
         loop {
-            let (id, flag) = match self.urgent.pop_front() {
+            self.flushes = self.flushes.wrapping_add(1);
+            let reply_first = !self.flushes.is_multiple_of(DIRTY_SHARE) || self.dirty.is_empty();
+            let reply = if reply_first { self.urgent.pop_front() } else { None };
+            let (id, flag) = match reply {
                 Some(id) => (id, Flags::URGENT),
                 None => (self.dirty.pop_front()?, Flags::DIRTY),
             };

@@ -106,6 +106,8 @@ pub struct Shard {
     pub counters: Counters,
     urgent: VecDeque<ConnId>,
     dirty: VecDeque<ConnId>,
+    /// Looks for a connection to write, to share them out.
+    flushes: u64,
     outgoing: Vec<Outgoing>,
     gone: Vec<ConnId>,
     now_millis: u64,
@@ -129,6 +131,7 @@ impl Shard {
             counters: Counters::ZERO,
             urgent: VecDeque::new(),
             dirty: VecDeque::new(),
+            flushes: 0,
             outgoing: Vec::new(),
             gone: Vec::new(),
             now_millis: 0,

@@ -81,6 +81,35 @@ fn a_turn_pauses_when_its_budget_is_used() {
 }
 
 #[test]
+fn a_flood_of_requests_does_not_hold_back_broadcasts() {
+    const FLUSHES_PER_TURN: usize = 16;
+    let mut sim = Sim::dev();
+    let (from, to) = (sim.connect(), sim.connect());
+    sim.join(from, "room:1", "1");
+    sim.join(to, "room:1", "1");
+    let askers: Vec<_> = (0..2 * FLUSHES_PER_TURN).map(|_| sim.connect()).collect();
+    let shard = &mut sim.shards[0];
+    shard.on_data(from.1, &mut masked(0x81, br#"["1",null,"room:1","m",{}]"#));
+    for turn in 0.. {
+        for (_, asker) in &askers {
+            shard.on_data(*asker, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
+        }
+        let mut written = Vec::new();
+        while written.len() < FLUSHES_PER_TURN
+            && let Some(id) = shard.next_flush()
+        {
+            let bytes = shard.output(id).1.bytes() as usize;
+            shard.on_sent(id, bytes, false);
+            written.push(id);
+        }
+        if written.contains(&to.1) {
+            break;
+        }
+        assert!(turn < 10, "the broadcast waits for as long as others ask");
+    }
+}
+
+#[test]
 fn idle_connections_are_closed_and_heartbeats_keep_them() {
     let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 60_000);
     let (idle, alive) = (sim.connect(), sim.connect());
