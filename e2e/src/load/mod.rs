@@ -167,7 +167,7 @@ impl Run<'_> {
 
     fn settle(&mut self) {
         let end = Instant::now() + Duration::from_secs_f64(self.shared.options.settle);
-        while Instant::now() < end && self.alive() && self.outstanding() != Some(0) {
+        while Instant::now() < end && self.alive() && (self.outstanding() != Some(0) || self.away() > 0) {
             self.tick("settle");
         }
     }
@@ -187,6 +187,15 @@ impl Run<'_> {
 
     fn outstanding(&self) -> Option<u64> {
         self.shared.boards.iter().map(|board| lock(board).outstanding).sum()
+    }
+
+    /// Connections that are on their way back into their room.
+    fn away(&self) -> u64 {
+        if !self.shared.options.reconnect {
+            return 0;
+        }
+        let of = |board: &stats::Board| board.counters.joined.saturating_sub(board.joined_now.into());
+        self.shared.boards.iter().map(|board| of(&lock(board))).sum()
     }
 
     fn tick(&mut self, phase: &'static str) {
