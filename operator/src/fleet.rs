@@ -124,7 +124,7 @@ impl Fleet {
             return Ok(Flow::End);
         }
         self.greet(&told).await?;
-        let seen = self.look().await;
+        let seen = self.look(&told.uid).await;
         let now = clock::now();
         let decided = self.decide(cluster, &told, &seen, now);
         let status = self.status(cluster, &told, &seen, decided.as_ref(), now);
@@ -169,9 +169,9 @@ impl Fleet {
     }
 
     /// Looks at the objects and asks the nodes.
-    async fn look(&mut self) -> Seen {
+    async fn look(&mut self, uid: &str) -> Seen {
         let namespace = &self.labels.namespace;
-        let deployment = observe::deployment(&self.shared.stores, namespace, &self.names);
+        let deployment = observe::deployment(&self.shared.stores, namespace, &self.names, uid);
         let mut pods = observe::pods(&self.shared.stores, namespace, &self.names);
         self.scrape(&pods).await;
         let now = clock::now();

@@ -40,11 +40,11 @@ pub struct SeenDeployment {
     pub image: Option<String>,
 }
 
-/// The Deployment of a cluster's nodes.
+/// The Deployment of a cluster's nodes; one of that name which the ChannelCluster with `uid` does not own is not seen.
 #[must_use]
-pub fn deployment(stores: &Stores, namespace: &str, names: &Names) -> Option<SeenDeployment> {
+pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Option<SeenDeployment> {
     let key = ObjectRef::<Deployment>::new(&names.deployment()).within(namespace);
-    let live = stores.deployments.get(&key)?;
+    let live = stores.deployments.get(&key).filter(|live| crate::fetch::is_owned(live.as_ref(), uid))?;
     let status = live.status.clone().unwrap_or_default();
     let pods = status.replicas.unwrap_or_default();
     Some(SeenDeployment {

@@ -9,6 +9,9 @@ use crate::drain;
 use crate::status::{NodeSeen, Outcome, View};
 use crate::tuning;
 
+/// Most bytes of a message; a node's words may be in it.
+const MAX_MESSAGE: usize = 1_024;
+
 /// One condition before its times are known.
 struct Draft {
     kind: &'static str,
@@ -60,11 +63,17 @@ pub fn first_sight(generation: i64, now: u64) -> Vec<Condition> {
 
 fn dated(draft: Draft, view: &View<'_>) -> Condition {
     let before = view.previous.conditions.iter().find(|c| c.type_ == draft.kind && c.status == draft.status);
+    let mut message = draft.message;
+    if let Some(end) = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at))
+        && message.len() > end
+    {
+        message.truncate(end);
+    }
     Condition {
         type_: draft.kind.to_owned(),
         status: draft.status.to_owned(),
         reason: draft.reason,
-        message: draft.message,
+        message,
         observed_generation: view.observed_generation(),
         last_transition_time: before
             .map_or_else(|| drain::time(view.now), |c| c.last_transition_time.clone()),

@@ -19,6 +19,9 @@ use crate::validate::Problem;
 /// Figures alone are written at most so often, in milliseconds.
 pub const FIGURES_MILLIS: u64 = 15_000;
 
+/// Most bytes of a text that comes from a node.
+const MAX_TEXT: usize = 160;
+
 /// How the last reconcile ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -175,8 +178,8 @@ fn totals(view: &View<'_>) -> Totals {
     let writes: f64 = rates().map(|r| r.writes).sum();
     let serving = u32::try_from(view.ready_nodes()).unwrap_or_default();
     Totals {
-        connections: signed(stats().map(|s| s.gauges.connections).sum()),
-        rooms: signed(stats().map(|s| s.gauges.rooms).sum()),
+        connections: signed(stats().fold(0, |sum, s| sum.saturating_add(s.gauges.connections))),
+        rooms: signed(stats().fold(0, |sum, s| sum.saturating_add(s.gauges.rooms))),
         writes_per_second: writes.round() as i64,
         publishes_per_second: rates().map(|r| r.publishes).sum::<f64>().round() as i64,
         utilization_percent: view.sizing.utilization_percent(writes, serving),
@@ -215,8 +218,17 @@ fn node_status(node: &NodeSeen, view: &View<'_>) -> NodeStatus {
         writes_per_second: node.rates.map_or(0, |r| r.writes.round() as i64),
         utilization_percent: gauges.map_or(0, |g| (g.utilization * 100.0).round() as i32),
         nofile: gauges.map(|g| signed(g.nofile.soft)),
-        sysctls: gauges.map(|g| tuning::differences(view.sysctls, &g.sysctls)).unwrap_or_default(),
+        sysctls: gauges.map(|g| short(tuning::differences(view.sysctls, &g.sysctls))).unwrap_or_default(),
     }
+}
+
+/// Bounds what a node can put into the status: an object that is too large could no longer be written.
+fn short(mut texts: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    for text in texts.values_mut() {
+        let end = (0..=MAX_TEXT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or_default());
+    }
+    texts
 }
 
 /// The decisions with this tick's in front, if it says another count than the last one.

@@ -30,6 +30,7 @@ struct Scene {
     nodes: Vec<NodeSeen>,
     decision: Decision,
     nofile: Option<u64>,
+    asked: BTreeMap<String, String>,
     now: u64,
 }
 
@@ -41,6 +42,7 @@ impl Scene {
             nodes: vec![node("a", true), node("b", true)],
             decision: decision(2, Rule::WithinTolerance),
             nofile: None,
+            asked: BTreeMap::new(),
             now: 1_000_000,
         }
     }
@@ -55,7 +57,7 @@ impl Scene {
             mode: AutoscalingMode::Auto,
             min: 2,
             sizing: Sizing { writes_per_second: 5_000.0, connections: 100.0, target_percent: 60 },
-            sysctls: &BTreeMap::new(),
+            sysctls: &self.asked,
             nofile: self.nofile,
             nodes: &self.nodes,
             settled: true,
@@ -135,6 +137,22 @@ fn open_files_below_what_was_asked_are_said_but_do_not_unset_ready() {
     let status = scene.status();
     assert_eq!(condition(&status, "TuningApplied"), pair("False", "NofileTooLow"));
     assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
+}
+
+#[test]
+fn nonsense_from_a_node_stays_small() {
+    let mut scene = Scene::new();
+    scene.asked = BTreeMap::from([("net.ipv4.tcp_rmem".to_owned(), "1".to_owned())]);
+    for node in &mut scene.nodes {
+        let gauges = &mut node.stats.as_mut().unwrap().gauges;
+        (gauges.connections, gauges.rooms, gauges.utilization) = (u64::MAX, u64::MAX, f64::NAN);
+        gauges.sysctls.insert("net.ipv4.tcp_rmem".to_owned(), "ä".repeat(100_000));
+        node.rates = Some(Rates { writes: 1e300, publishes: f64::INFINITY });
+    }
+    let status = scene.status();
+    assert_eq!(status.totals.as_ref().unwrap().connections, i64::MAX);
+    let size = serde_json::to_string(&status).unwrap().len();
+    assert!(size < 8_000, "{size} bytes");
 }
 
 #[test]
