@@ -13,6 +13,9 @@ pub const MAX_EVENT_BYTES: usize = 255;
 pub const MAX_REF_BYTES: usize = 64;
 /// Most sockets of a shard whose handshake is not done; more are dropped on accept.
 pub const MAX_HANDSHAKING: u64 = 16_384;
+/// Bytes of incomplete request heads that a shard keeps; whoever adds more is refused. An honest head comes whole in one
+/// read and is never kept, so this bounds what half-open connections cost together, and shuts out nobody else.
+pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
 /// Writes queued in one turn after which the shard flushes before it reads on, so that a storm of publishes into large
 /// rooms delays the others by milliseconds.
 pub const WRITES_PER_TURN: u64 = 65_536;

@@ -4,6 +4,7 @@ use super::{Conn, Flags, Phase, Shard};
 use crate::{
     config::CLUSTER_TOPIC,
     counters::{CloseReason, RefuseReason},
+    limits::MAX_HEADS_BYTES,
     protocol::{self, Vsn, encode},
     room::ConnId,
     ws::{
@@ -42,6 +43,7 @@ impl Shard {
     fn on_head(&mut self, id: ConnId, data: &[u8]) -> Progress {
         let conn = &mut self.conns[id.index()];
         let mut kept = conn.reader.take();
+        self.heads_bytes -= kept.len();
         let head = if kept.is_empty() {
             data
         } else {
@@ -54,7 +56,12 @@ impl Shard {
             page: self.config.chat_page.then_some(self.options.page),
         };
         match handshake::read(head, &rules) {
+            Request::Incomplete if self.heads_bytes + head.len() > MAX_HEADS_BYTES => {
+                self.refuse(id, RefuseReason::Full);
+                Progress::Done
+            }
             Request::Incomplete => {
+                self.heads_bytes += head.len();
                 conn.reader.keep(head);
                 Progress::Done
             }

@@ -110,6 +110,8 @@ pub struct Shard {
     flushes: u64,
     outgoing: Vec<Outgoing>,
     gone: Vec<ConnId>,
+    /// Bytes of incomplete request heads.
+    heads_bytes: usize,
     now_millis: u64,
     writes_this_turn: u64,
     /// A queue grew although its socket was not tried: flush before reading on.
@@ -134,6 +136,7 @@ impl Shard {
             flushes: 0,
             outgoing: Vec::new(),
             gone: Vec::new(),
+            heads_bytes: 0,
             now_millis: 0,
             writes_this_turn: 0,
             pressure: false,
@@ -242,6 +245,9 @@ impl Shard {
         }
         self.leave_all(id);
         let conn = &mut self.conns[id.index()];
+        if conn.phase == Phase::Handshake {
+            self.heads_bytes -= conn.reader.buffered().len();
+        }
         conn.phase = Phase::Gone;
         conn.reader = crate::ws::Reader::default();
         self.outbox.clear(&mut conn.queue, false);

@@ -115,7 +115,9 @@ impl Shard {
         let now = self.stamp();
         let limits = &self.config.limits;
         let idle = limits.idle_timeout_millis;
-        let handshake = limits.handshake_timeout_millis;
+        // Who connects to a node that leaves is refused anyway, and must not hold up its end.
+        let patience = if self.timers.leaving.is_some() { CLOSE_TIMEOUT_MILLIS } else { u64::MAX };
+        let handshake = limits.handshake_timeout_millis.min(patience);
         for index in (part * end / SWEEP_PARTS)..((part + 1) * end / SWEEP_PARTS) {
             let Some(conn) = self.conns.get(index) else { continue };
             let age_millis = u64::from(now.wrapping_sub(conn.stamp)) * STAMP_MILLIS;

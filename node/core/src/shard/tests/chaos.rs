@@ -97,6 +97,7 @@ fn nothing_panics_and_nothing_is_left() {
         let counters = sim.counters();
         let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
         assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
+        assert!(sim.shards.iter().all(|shard| shard.heads_bytes == 0));
         let opened = counters.opened;
         assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
         assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);

@@ -1,7 +1,7 @@
 use super::harness::{REQUEST, Sent, Sim, masked};
 use crate::{
     counters::{CloseReason, RefuseReason},
-    limits::{MAX_HANDSHAKING, WRITES_PER_TURN},
+    limits::{MAX_HANDSHAKING, MAX_HEADS_BYTES, WRITES_PER_TURN},
     ws::CloseCode,
 };
 
@@ -139,6 +139,30 @@ fn half_open_connections_are_dropped_at_the_deadline() {
 }
 
 #[test]
+fn half_open_connections_share_a_budget_of_bytes_that_whole_requests_do_not_need() {
+    const HEAD: usize = 8_000;
+    let mut sim = Sim::dev();
+    let (start, end) = REQUEST.split_at(REQUEST.len() - 2);
+    let long = format!("{start}X: {}", "x".repeat(HEAD - start.len() - 3));
+    let fit = MAX_HEADS_BYTES / HEAD;
+    let clients: Vec<_> = (0..fit).map(|_| sim.accept(0)).collect();
+    for client in &clients {
+        assert_eq!(sim.http(*client, &long), "");
+    }
+    let refused = sim.accept(0);
+    assert!(sim.http(refused, &long).starts_with("HTTP/1.1 503 "));
+    sim.connect();
+    assert!(sim.http(clients[0], &format!("\r\n{end}")).starts_with("HTTP/1.1 101 "));
+    sim.lose(clients[1]);
+    for _ in 0..2 {
+        let client = sim.accept(0);
+        assert_eq!(sim.http(client, &long), "", "what went is free again");
+    }
+    sim.pass(10_000);
+    assert_eq!(sim.shards[0].heads_bytes, 0);
+}
+
+#[test]
 fn too_many_half_open_connections_are_dropped_on_accept() {
     let mut sim = Sim::dev();
     for _ in 0..MAX_HANDSHAKING {
@@ -199,6 +223,16 @@ fn shutdown_ends_everything() {
     sim.pass(4_000);
     assert_eq!(sim.shards[0].sockets(), 0);
     assert_eq!(sim.counters().connections, 0);
+}
+
+#[test]
+fn who_connects_during_the_shutdown_and_says_nothing_does_not_hold_it_up() {
+    let mut sim = Sim::new(1, false, |config| config.limits.handshake_timeout_millis = 60_000);
+    sim.shards[0].on_shutdown();
+    sim.settle();
+    let late = sim.accept(0);
+    sim.pass(4_000);
+    assert_eq!((sim.closed, sim.shards[0].sockets()), (vec![late], 0));
 }
 
 #[test]
