@@ -110,7 +110,12 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
         tokio::select! {
             Some(message) = queue.recv() => {
                 let closing = message.is_close();
-                if sink.send(message).await.is_err() || closing {
+                if sink.send(message).await.is_err() {
+                    break;
+                }
+                if closing {
+                    // Unread bytes at the end would make the kernel reset the connection, close frame and all.
+                    while let Some(Ok(_)) = source.next().await {}
                     break;
                 }
             }
