@@ -69,7 +69,7 @@ pub(crate) fn all() -> Vec<Step> {
     ]
 }
 
-/// Licences, sources and banned crates. The advisory database is a git clone and checked elsewhere.
+/// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone and checked elsewhere.
 fn dependency_rules(tools: &Tools) -> Result<()> {
     let root = cluster::cache()?.join(format!("cargo-deny-{CARGO_DENY}"));
     let binary = root.join("bin/cargo-deny");
@@ -85,7 +85,7 @@ fn dependency_rules(tools: &Tools) -> Result<()> {
         tools.progress.long("installing cargo-deny (once, about 3 minutes)", &mut install, &log)?;
         binary.display().to_string()
     };
-    let args = ["--all-features", "check", "--config", ".deny.toml", "bans", "licenses", "sources"];
+    let args = ["--all-features", "check", "bans", "licenses", "sources"];
     run::output(&mut tools.program(&program, &args))
         .map(drop)
         .context("see .deny.toml for the rules and their reasons")
