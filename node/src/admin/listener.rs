@@ -1,13 +1,14 @@
-//! The admin port's listener: at most so many connections, none of them idle for ever.
+//! The admin port's listener: at most so many connections, in all and per address, none of them idle for ever.
 //!
 //! Anyone who reaches the port may open connections without a token; without these bounds a few thousand silent ones
-//! would take the descriptors that clients need.
+//! would take the descriptors that clients need, and one peer could keep the kubelet's probes waiting.
 
 use std::{
+    collections::HashMap,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -22,6 +23,8 @@ use tokio::{
 
 /// Connections at a time; more wait in the backlog.
 const CONNECTIONS: usize = 128;
+/// Of these, connections of one address; more are closed at once.
+const PER_ADDRESS: usize = 32;
 /// A connection that neither sends nor takes anything for so long is closed, which frees its place. Longer than a usual
 /// scrape interval.
 const IDLE: Duration = Duration::from_secs(35);
@@ -31,13 +34,58 @@ const IDLE: Duration = Duration::from_secs(35);
 pub struct Limited {
     inner: TcpListener,
     places: Arc<Semaphore>,
+    addresses: Arc<Addresses>,
     idle: Duration,
+}
+
+/// Connections per address. Never more entries than connections.
+#[derive(Debug, Default)]
+struct Addresses(Mutex<HashMap<IpAddr, usize>>);
+
+impl Addresses {
+    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn claim(self: &Arc<Self>, ip: IpAddr) -> Option<Claim> {
+        let mut addresses = self.lock();
+        let count = addresses.entry(ip).or_default();
+        if *count == PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Claim { addresses: Arc::clone(self), ip })
+    }
+}
+
+/// One connection of an address, counted until it is dropped.
+#[derive(Debug)]
+struct Claim {
+    addresses: Arc<Addresses>,
+    ip: IpAddr,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let mut addresses = self.addresses.lock();
+        if let Some(count) = addresses.get_mut(&self.ip) {
+            *count -= 1;
+            if *count == 0 {
+                addresses.remove(&self.ip);
+            }
+        }
+    }
 }
 
 impl Limited {
     /// Puts the bounds around a listener.
     pub fn new(inner: TcpListener) -> Self {
-        Limited { inner, places: Arc::new(Semaphore::new(CONNECTIONS)), idle: IDLE }
+        Limited {
+            inner,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            addresses: Arc::default(),
+            idle: IDLE,
+        }
     }
 }
 
@@ -47,9 +95,13 @@ impl Listener for Limited {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = Listener::accept(&mut self.inner).await;
-        let idle = (self.idle, Box::pin(sleep(self.idle)));
-        (Connection { stream, idle, _place: place }, address)
+        loop {
+            let (stream, address) = Listener::accept(&mut self.inner).await;
+            if let Some(claim) = self.addresses.claim(address.ip()) {
+                let idle = (self.idle, Box::pin(sleep(self.idle)));
+                return (Connection { stream, idle, _place: (place, claim) }, address);
+            }
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -62,7 +114,7 @@ impl Listener for Limited {
 pub struct Connection {
     stream: TcpStream,
     idle: (Duration, Pin<Box<Sleep>>),
-    _place: Option<OwnedSemaphorePermit>,
+    _place: (Option<OwnedSemaphorePermit>, Claim),
 }
 
 impl Connection {
@@ -142,5 +194,27 @@ mod tests {
         assert_eq!(deaf.kind(), io::ErrorKind::TimedOut);
         drop(connection);
         assert_eq!(listener.places.available_permits(), CONNECTIONS);
+    }
+
+    #[tokio::test]
+    async fn one_address_cannot_take_every_place() {
+        let inner = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = inner.local_addr().unwrap().port();
+        let mut listener = Limited::new(inner);
+        let mut flood = Vec::new();
+        for _ in 0..CONNECTIONS {
+            flood.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+        let mut held = Vec::new();
+        for _ in 0..PER_ADDRESS {
+            held.push(listener.accept().await.0);
+        }
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let _probe = socket.connect(SocketAddr::from(([127, 0, 0, 1], port))).await.unwrap();
+        let (connection, address) = listener.accept().await;
+        assert_eq!(address.ip(), IpAddr::from([127, 0, 0, 2]), "the probe waited behind the flood");
+        drop((connection, held));
+        assert!(listener.addresses.lock().is_empty());
     }
 }
