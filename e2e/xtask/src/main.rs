@@ -12,7 +12,7 @@ mod up;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use cluster::{Instance, run::Progress};
 use options::Options;
 
@@ -102,7 +102,9 @@ fn crdgen(options: &Options) -> Result<ExitCode> {
     let mut command = std::process::Command::new("cargo");
     command.args(["run", "--quiet", "--package", "crds", "--bin", "crdgen"]);
     let yaml = cluster::run::output(command.current_dir(artifacts::repository()))?;
-    print!("{yaml}");
+    let path = artifacts::repository().join("charts/channelcluster/files/crd.yaml");
+    std::fs::write(&path, yaml).with_context(|| format!("cannot write {}", path.display()))?;
+    println!("wrote {}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use cluster::{packages, run};
+use cluster::{Tool, packages, run};
 
 use crate::{
     install, root,
@@ -29,12 +29,7 @@ pub(crate) fn all() -> Vec<Step> {
             let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
             Ok(t.program("cargo", &args))
         }),
-        step(
-            "unit tests",
-            Needs::Nothing,
-            Count::Cargo,
-            Action::Program(|t| Ok(t.program("cargo", &["test", "--workspace", "--no-fail-fast"]))),
-        ),
+        step("unit tests", Needs::Nothing, Count::Cargo, Action::Program(unit_tests)),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         simple("node binary", |t| Ok(t.program("cargo", &["build", "--bin", "channel-node"]))),
         step(
@@ -67,6 +62,14 @@ pub(crate) fn all() -> Vec<Step> {
         }),
         step(DOWN, Needs::Nothing, Count::One, Action::Program(|t| t.xtask(&["down"]))),
     ]
+}
+
+/// The node's tests of its bus run against the NATS server that the images are made of.
+fn unit_tests(tools: &Tools) -> Result<Command> {
+    let features = ["--features", "node/nats-server"];
+    let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
+    command.args(features).env("NATS_SERVER", Tool::Nats.ready(&tools.progress)?);
+    Ok(command)
 }
 
 /// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone and checked elsewhere.

@@ -15,6 +15,8 @@ use crate::names::{NATS_PORT, NATS_USER, Names};
 /// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to stand
 /// in for a dead one, and still a bound.
 const CONNECTION_HEADROOM: u64 = 2;
+/// Most that a node takes for `limits.maxConnections`.
+const MOST_CONNECTIONS: u64 = 10_000_000;
 
 /// The configuration of this cluster's nodes.
 pub(super) fn config(
@@ -70,7 +72,7 @@ fn policy(policy: &RoomPolicy) -> Policy {
 
 fn limits(spec: &ChannelClusterSpec) -> Limits {
     let limits = &spec.limits;
-    let most = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM);
+    let most = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM).min(MOST_CONNECTIONS);
     Limits {
         max_frame_bytes: limits.max_frame_bytes,
         max_channels_per_connection: limits.max_channels_per_connection,

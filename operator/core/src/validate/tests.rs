@@ -33,6 +33,13 @@ fn defaults_are_resolved() {
 }
 
 #[test]
+fn the_largest_capacity_still_makes_a_configuration_that_a_node_takes() {
+    let spec = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}, \
+        nodes: {capacity: {connections: 10000000}}}";
+    assert_eq!(valid(spec).config.limits.max_connections, 10_000_000);
+}
+
+#[test]
 fn everything_wrong_is_told_at_once() {
     let spec = "{targetConnections: 1000, rooms: {maxMembers: 150, policies: [{topics: '$x'}]}, \
         nodes: {min: 5, max: 3, podLabels: {channelcluster.io/x: y}}, backplane: {type: None}, \
