@@ -26,4 +26,5 @@ mod poller;
 mod readable;
 mod shard_loop;
 mod sys;
+mod to_bus;
 mod usage;

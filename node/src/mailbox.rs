@@ -100,13 +100,20 @@ pub enum BusCommand {
         /// The frame as in [`ToShard::Remote`].
         frame: Bytes,
     },
+    /// Publishes of this node that the queue could not take: they use up sequence numbers, so that receivers see a gap.
+    Skipped {
+        /// The topic.
+        topic: Topic,
+        /// How many, at least 1.
+        count: u64,
+    },
 }
 
 impl BusCommand {
     fn bytes(&self) -> usize {
         match self {
             Self::Publish { frame, .. } => frame.len(),
-            Self::Join { .. } | Self::Leave { .. } => 0,
+            Self::Join { .. } | Self::Leave { .. } | Self::Skipped { .. } => 0,
         }
     }
 }

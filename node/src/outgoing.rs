@@ -3,14 +3,16 @@
 //!
 //! A full mailbox loses nothing: items wait here, and while too many wait the shard reads no more from its sockets, so
 //! that the pressure reaches the publishers. It goes on taking its own mail meanwhile, hence two shards never wait for
-//! each other. The bus has no such hold on clients: publishes that it cannot take are dropped and counted, changes of
-//! interest wait.
+//! each other. The bus has no such hold on clients, see `to_bus`.
 
 use std::collections::VecDeque;
 
 use node_core::shard::{Outgoing, Shard};
 
-use crate::mailbox::{BusCommand, BusSender, ShardHandle, ToShard};
+use crate::{
+    mailbox::{BusCommand, BusSender, ShardHandle, ToShard},
+    to_bus::ToBus,
+};
 
 /// Items waiting for one shard from which on the sockets are no longer read.
 const PRESSED_ITEMS: usize = 4_096;
@@ -22,8 +24,7 @@ const PRESSED_BYTES: usize = 4 << 20;
 pub(crate) struct Outgoings {
     index: u8,
     shards: Vec<Peer>,
-    bus: Option<BusSender>,
-    bus_waiting: VecDeque<BusCommand>,
+    bus: Option<ToBus>,
     buffer: Vec<Outgoing>,
 }
 
@@ -77,17 +78,19 @@ impl Outgoings {
     pub(crate) fn new(index: u8, shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
         let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
         let shards = shards.into_iter().map(peer).collect();
-        Self { index, shards, bus, bus_waiting: VecDeque::new(), buffer: Vec::new() }
+        Self { index, shards, bus: bus.map(ToBus::new), buffer: Vec::new() }
     }
 
     /// Whether so much waits that the sockets should not be read.
     pub(crate) fn is_pressed(&self) -> bool {
-        self.bus_waiting.len() >= PRESSED_ITEMS || self.shards.iter().any(Peer::is_pressed)
+        self.bus.as_ref().is_some_and(|bus| bus.interest_waiting() >= PRESSED_ITEMS)
+            || self.shards.iter().any(Peer::is_pressed)
     }
 
     /// Whether anything waits for another turn.
     pub(crate) fn is_waiting(&self) -> bool {
-        !self.bus_waiting.is_empty() || self.shards.iter().any(|peer| !peer.waiting.is_empty())
+        self.bus.as_ref().is_some_and(ToBus::is_waiting)
+            || self.shards.iter().any(|peer| !peer.waiting.is_empty())
     }
 
     /// Sends what the turn produced.
@@ -97,9 +100,8 @@ impl Outgoings {
             return;
         }
         self.shards.iter_mut().for_each(Peer::retry);
+        self.bus.iter_mut().for_each(ToBus::retry);
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut bus_dropped = 0;
-        let mut bus_used = self.retry_bus();
         for outgoing in buffer.drain(..) {
             let command = match outgoing {
                 Outgoing::Publish { topic, frame, shards } => {
@@ -113,42 +115,22 @@ impl Outgoings {
                 Outgoing::Opened(topic) => BusCommand::Join { shard: self.index, topic },
                 Outgoing::Closed(topic) => BusCommand::Leave { shard: self.index, topic },
             };
-            let Some(bus) = &self.bus else { continue };
-            bus_used = true;
-            // Order is kept: nothing overtakes what waits.
-            let rejected = if self.bus_waiting.is_empty() { bus.push(command).err() } else { Some(command) };
-            match rejected {
-                None => {}
-                Some(BusCommand::Publish { .. }) => bus_dropped += 1,
-                Some(interest) => self.bus_waiting.push_back(interest),
+            if let Some(bus) = &mut self.bus
+                && !bus.push(command)
+            {
+                core.counters.bus_dropped += 1;
             }
         }
         self.buffer = buffer;
-        core.counters.bus_dropped += bus_dropped;
-        self.ring(bus_used);
+        self.ring();
     }
 
-    fn retry_bus(&mut self) -> bool {
-        let Some(bus) = &self.bus else { return false };
-        let mut used = false;
-        while let Some(command) = self.bus_waiting.pop_front() {
-            if let Err(command) = bus.push(command) {
-                self.bus_waiting.push_front(command);
-                break;
-            }
-            used = true;
-        }
-        used
-    }
-
-    fn ring(&mut self, bus_used: bool) {
+    fn ring(&mut self) {
         for peer in &mut self.shards {
             if std::mem::take(&mut peer.pushed) {
                 peer.handle.ring();
             }
         }
-        if bus_used && let Some(bus) = &self.bus {
-            bus.ring();
-        }
+        self.bus.iter_mut().for_each(ToBus::ring);
     }
 }

@@ -163,6 +163,19 @@ fn a_server_that_comes_back_is_found_again_and_what_was_lost_meanwhile_is_counte
 }
 
 #[test]
+fn what_the_queue_of_the_sender_could_not_take_is_a_gap_for_the_receiver() {
+    let server = NatsServer::start(free_port(), &[]);
+    let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
+    let topic: Topic = Arc::from("room:1");
+    b.join(0, &topic);
+    a.meet(&b, &topic);
+    assert_eq!(b.state.gaps.load(Relaxed), 0);
+    a.tell(BusCommand::Skipped { topic: Arc::clone(&topic), count: 5 });
+    a.meet(&b, &topic);
+    assert_eq!(b.state.gaps.load(Relaxed), 5);
+}
+
+#[test]
 fn a_password_that_is_corrected_lets_the_node_in() {
     let server = NatsServer::start(free_port(), &["--user", "channel-node", "--pass", "right"]);
     let dir = std::env::temp_dir().join(format!("channel-node-bus-{:x}", rand::random::<u64>()));

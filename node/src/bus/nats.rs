@@ -265,8 +265,11 @@ impl Run {
             BusCommand::Publish { topic, frame } if !topic.starts_with('$') => {
                 self.publish(&topic, &frame).await;
             }
+            BusCommand::Skipped { topic, count } if !topic.starts_with('$') => {
+                self.topics.skip(&topic, count, Instant::now());
+            }
             // Reserved topics are this node's own.
-            BusCommand::Join { .. } | BusCommand::Publish { .. } => {}
+            BusCommand::Join { .. } | BusCommand::Publish { .. } | BusCommand::Skipped { .. } => {}
         }
     }
 

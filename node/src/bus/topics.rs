@@ -68,12 +68,17 @@ impl<S> Topics<S> {
     /// The sequence of the next message about a topic. A topic that nobody here has joined (a publish queued before the
     /// leave) counts and expires like one that was just left.
     pub fn next_sequence(&mut self, topic: &Topic, now: Instant) -> u64 {
+        self.skip(topic, 1, now)
+    }
+
+    /// Uses up the sequences of so many messages that are not sent; returns the last of them.
+    pub fn skip(&mut self, topic: &Topic, count: u64, now: Instant) -> u64 {
         if !self.entries.contains_key(topic) {
             self.entry(topic).idle_since = Some(now);
             self.linger(topic, now);
         }
         let entry = self.entry(topic);
-        entry.sequence += 1;
+        entry.sequence += count;
         entry.sequence
     }
 
@@ -195,6 +200,7 @@ mod tests {
         topics.expire(start + 3 * LINGER);
         assert!(topics.unsubscribed(&topic()).is_none());
         assert_eq!(topics.next_sequence(&topic(), start), 3);
+        assert_eq!([topics.skip(&topic(), 5, start), topics.next_sequence(&topic(), start)], [8, 9]);
     }
 
     #[test]
