@@ -27,6 +27,7 @@ use crate::{
 };
 
 pub mod fleet;
+mod inbound;
 mod nats;
 pub mod topics;
 
@@ -44,11 +45,12 @@ pub struct BusState {
     pub published: AtomicU64,
     /// Messages of other nodes taken from NATS.
     pub received: AtomicU64,
-    /// Messages of other nodes that never arrived, by their sequence numbers.
+    /// Messages of other nodes that some members here missed: never arrived, by their sequence numbers, or not taken by
+    /// a shard.
     pub gaps: AtomicU64,
     /// Messages that could not be sent: no connection, or NATS too slow.
     pub dropped_out: AtomicU64,
-    /// Messages received that a shard could not take, its mailbox being full.
+    /// Messages received that a shard could not take, its mailbox being full for too long; one per shard.
     pub dropped_in: AtomicU64,
     /// Messages received that could not be read.
     pub malformed: AtomicU64,
@@ -162,7 +164,7 @@ impl Bus {
             credentials,
             node_name: identity.node_name,
             boot_id: identity.boot_id,
-            shards,
+            shards: inbound::Inbound::new(shards),
             state: shared.0,
             fleet: shared.1,
         };

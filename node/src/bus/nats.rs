@@ -28,9 +28,10 @@ use tokio::{
 use super::{
     BusState, Credentials,
     fleet::{Figures, Fleet},
-    topics::{Topics, Wanted, shards},
+    inbound::Inbound,
+    topics::{Topics, Wanted},
 };
-use crate::mailbox::{BusCommand, BusReceiver, ShardHandle, ToShard, Topic};
+use crate::mailbox::{BusCommand, BusReceiver, Topic};
 
 /// Commands that wait in the client for its connection, each a message or a subscription. The client counts no bytes: with
 /// the default limit of a frame this is 64 MiB.
@@ -60,7 +61,7 @@ pub(super) struct Link {
     pub(super) credentials: Credentials,
     pub(super) node_name: String,
     pub(super) boot_id: u128,
-    pub(super) shards: Vec<ShardHandle>,
+    pub(super) shards: Inbound,
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
 }
@@ -350,12 +351,10 @@ async fn read(subscriber: Subscriber, topic: Topic, wanted: Wanted, link: Arc<Li
         let wanted = wanted.load(Relaxed);
         for message in &batch {
             if let Some(frame) = open(message, &mut gaps, &link) {
-                deliver(&topic, &frame, wanted, &link);
+                link.shards.deliver(&topic, &frame, wanted, &link.state).await;
             }
         }
-        for handle in shards(wanted).filter_map(|index| link.shards.get(index)) {
-            handle.ring();
-        }
+        link.shards.ring(wanted);
         tokio::task::yield_now().await;
     }
 }
@@ -374,15 +373,6 @@ fn open(message: &Message, gaps: &mut Gaps, link: &Link) -> Option<Bytes> {
             link.state.malformed.fetch_add(1, Relaxed);
             tracing::debug!(%error, "a message on the bus cannot be read");
             None
-        }
-    }
-}
-
-fn deliver(topic: &Topic, frame: &Bytes, wanted: u64, link: &Link) {
-    for handle in shards(wanted).filter_map(|index| link.shards.get(index)) {
-        let item = ToShard::Remote { topic: Arc::clone(topic), frame: frame.clone() };
-        if handle.push(item).is_err() {
-            link.state.dropped_in.fetch_add(1, Relaxed);
         }
     }
 }

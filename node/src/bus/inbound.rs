@@ -1,0 +1,152 @@
+//! The way from the bus to the shards.
+//!
+//! A full mailbox is waited for, because a shard that is busy for a moment should cost no message. Meanwhile messages
+//! pile up in the client, so the wait is bounded for the shard and not for the message: a shard whose mailbox has not
+//! drained to the half for [`PATIENCE`] gets what fits and loses the rest, which is counted as a gap. Hence at most that
+//! time of traffic waits in the client, however many topics there are.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+
+use super::{BusState, topics::shards};
+use crate::mailbox::{ShardHandle, ToShard, Topic};
+
+/// How long the mailbox of a shard may be full before messages for it are dropped.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// Between two looks at a full mailbox: nothing announces that it has room again.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// One shard, and since when its mailbox is too full.
+#[derive(Debug)]
+struct Inlet {
+    shard: ShardHandle,
+    full: AtomicBool,
+    since: Mutex<Option<Instant>>,
+}
+
+impl Inlet {
+    /// Forgets that the mailbox was full when it drained.
+    fn refresh(&self) {
+        if self.full.load(Relaxed) && self.shard.is_half_empty() {
+            self.full.store(false, Relaxed);
+            *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+
+    /// Whether a full mailbox may still be waited for.
+    fn may_wait(&self, now: Instant) -> bool {
+        self.full.store(true, Relaxed);
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        now.saturating_duration_since(*since.get_or_insert(now)) < PATIENCE
+    }
+
+    /// Hands over an item; says false when the shard does not get it.
+    async fn push(&self, mut item: ToShard) -> bool {
+        while let Err(rejected) = self.shard.push(item) {
+            if !self.may_wait(Instant::now()) {
+                return false;
+            }
+            item = rejected;
+            self.shard.ring();
+            tokio::time::sleep(LOOK).await;
+            self.refresh();
+        }
+        true
+    }
+}
+
+/// All shards.
+#[derive(Debug)]
+pub(super) struct Inbound(Vec<Inlet>);
+
+impl Inbound {
+    pub(super) fn new(shards: Vec<ShardHandle>) -> Self {
+        let inlet = |shard| Inlet { shard, full: AtomicBool::new(false), since: Mutex::new(None) };
+        Self(shards.into_iter().map(inlet).collect())
+    }
+
+    fn wanted(&self, wanted: u64) -> impl Iterator<Item = &Inlet> {
+        shards(wanted).filter_map(|index| self.0.get(index))
+    }
+
+    /// Gives a message to the shards that want its topic. Call [`Inbound::ring`] after the last one of a batch.
+    pub(super) async fn deliver(&self, topic: &Topic, frame: &Bytes, wanted: u64, state: &BusState) {
+        let mut missed = 0;
+        for inlet in self.wanted(wanted) {
+            let item = ToShard::Remote { topic: Topic::clone(topic), frame: frame.clone() };
+            missed += u64::from(!inlet.push(item).await);
+        }
+        if missed > 0 {
+            state.dropped_in.fetch_add(missed, Relaxed);
+            state.gaps.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Wakes the shards after a batch.
+    pub(super) fn ring(&self, wanted: u64) {
+        for inlet in self.wanted(wanted) {
+            inlet.shard.ring();
+            inlet.refresh();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mailbox::{MAILBOX_ITEMS, Mailbox, mailbox};
+
+    fn full() -> (Inbound, Mailbox) {
+        let (handle, mailbox) = mailbox(0).expect("eventfd");
+        for _ in 0..MAILBOX_ITEMS {
+            handle.push(ToShard::Remote { topic: "room:1".into(), frame: Bytes::new() }).expect("room");
+        }
+        (Inbound::new(vec![handle]), mailbox)
+    }
+
+    fn lost(state: &BusState) -> (u64, u64) {
+        (state.dropped_in.load(Relaxed), state.gaps.load(Relaxed))
+    }
+
+    #[tokio::test]
+    async fn a_full_mailbox_is_waited_for() {
+        let (inbound, mailbox) = full();
+        let (state, topic, frame) = (BusState::default(), Topic::from("room:1"), Bytes::from_static(b"late"));
+        let drain = async {
+            assert!(!inbound.0[0].shard.is_half_empty());
+            assert!(inbound.0[0].full.load(Relaxed), "it does not wait");
+            while mailbox.pop().is_some() {}
+        };
+        // Polled in this order.
+        tokio::join!(inbound.deliver(&topic, &frame, 1, &state), drain);
+        assert_eq!(lost(&state), (0, 0));
+        assert!(matches!(mailbox.pop(), Some(ToShard::Remote { frame, .. }) if frame == "late"));
+        inbound.ring(1);
+        assert!(!inbound.0[0].full.load(Relaxed) && inbound.0[0].may_wait(Instant::now()));
+    }
+
+    #[tokio::test]
+    async fn a_shard_that_stays_full_loses_messages_as_counted_gaps_and_is_waited_for_again_once_drained() {
+        let (inbound, mailbox) = full();
+        let (state, topic) = (BusState::default(), Topic::from("room:1"));
+        for _ in 0..3 {
+            inbound.deliver(&topic, &Bytes::new(), 0b11, &state).await;
+        }
+        assert_eq!(lost(&state), (3, 3));
+        drop(mailbox.pop());
+        inbound.ring(1);
+        inbound.deliver(&topic, &Bytes::new(), 1, &state).await;
+        assert_eq!(lost(&state), (3, 3), "what fits is taken");
+        assert!(!inbound.0[0].may_wait(Instant::now()), "one place is no recovery");
+        while mailbox.pop().is_some() {}
+        inbound.ring(1);
+        assert!(inbound.0[0].may_wait(Instant::now()));
+    }
+}
