@@ -131,7 +131,6 @@ fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
         ("malformed_messages", "Messages that were no Phoenix message", sum.malformed_messages),
         ("publish_refused", "Publishes refused by policy", sum.publish_refused),
         ("unencodable_writes", "Broadcasts that a member's serializer cannot carry", sum.unencodable_writes),
-        ("mailbox_dropped", "Messages between shards lost to a full mailbox", sum.mailbox_dropped),
         ("bus_queue_dropped", "Messages to the bus lost to a full queue", sum.bus_dropped),
         ("remote_received", "Broadcasts from other shards and nodes", sum.remote_received),
         ("turns", "Turns of the shards' loops", sum.turns),

@@ -186,8 +186,6 @@ counters! {
     publish_refused,
     /// Broadcasts that a member could not take because its serializer cannot carry them (binary to V1).
     unencodable_writes,
-    /// Messages to other shards dropped because their mailbox was full.
-    mailbox_dropped,
     /// Messages to the bus dropped because its queue was full.
     bus_dropped,
     /// Broadcasts received from other shards or nodes.
