@@ -25,14 +25,15 @@ fn cost(a: &PodView, b: &PodView) -> Ordering {
 
 /// Whether the ReplicaSet controller removes `victim`, which has the lowest deletion cost, before `other`. It looks at
 /// Pending before Running, then at NotReady before Ready, then at the cost (`ActivePodsWithRanks` of Kubernetes 1.34).
-/// Whether a Pending pod already has a machine is not known here, so between two of those it is not certain.
+/// Whether a Pending pod already has a machine is not known here, so between two of those it is not certain; it does not
+/// matter either, since neither holds a connection, and they may stay Pending for ever.
 pub(super) fn goes_before(victim: &PodView, other: &PodView) -> bool {
     if other.terminating {
         return true; // it no longer counts
     }
     match (victim.pending, other.pending) {
-        (true, false) => true,
-        (false, true) | (true, true) => false,
+        (true, _) => true,
+        (false, true) => false,
         (false, false) => !victim.ready || other.ready,
     }
 }

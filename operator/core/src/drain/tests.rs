@@ -168,3 +168,22 @@ fn pods_that_were_never_made_need_no_drain() {
     let rollout = Observed { settled: false, ..seen(&pods, 2, 1) };
     assert!(step(None, &rollout).operation.is_none(), "no drain during a rollout");
 }
+
+#[test]
+fn pods_that_cannot_be_placed_do_not_keep_each_other_from_going() {
+    let waits = |name: &str, cost| PodView {
+        name: name.to_owned(),
+        uid: format!("uid-{name}"),
+        pending: true,
+        deletion_cost: cost,
+        ..PodView::default()
+    };
+    let pods = [pod("a", 9), waits("b", Some(LOWEST_COST)), waits("c", None)];
+    let op = operation("b", OperationStep::Removing, 5_000);
+    let out = step(Some(&op), &seen(&pods, 3, 2));
+    assert_eq!(out.actions, [Action::Replicas { from: 3, to: 2 }], "neither holds a connection: {out:?}");
+    // The ReplicaSet took the other one.
+    let out = step(Some(&op), &seen(&pods[..2], 2, 2));
+    assert_eq!(out.operation, None);
+    assert_eq!(out.actions, [Action::DeletionCost { pod: "b".to_owned(), cost: None }]);
+}
