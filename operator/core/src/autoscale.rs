@@ -7,16 +7,18 @@
 //! 2. Inside the tolerance nothing changes. Shrinking asks for more: the survivors must stay below the target by the
 //!    tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same load.
 //! 3. Never in: without fresh figures from two thirds of the ready nodes, during a burst and a stable window after it,
-//!    and before the first stable window of this process is over (a new leader knows no history).
+//!    and before the first stable window of this process is over (a new leader knows no history), or the first after a
+//!    gap (a pause).
 //! 4. The floor from `targetConnections`, `nodes.min` and `nodes.max`.
-//! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]).
+//! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]); as there, they do not hold a
+//!    fleet below its least count.
 
 use std::collections::VecDeque;
 
 use crds::AutoscalingMode;
 
 use crate::capacity::{self, Sizing};
-use crate::samples::{FleetPoint, FleetSeries, NodeLoad};
+use crate::samples::{FleetPoint, FleetSeries, MAX_POINT_MILLIS, NodeLoad};
 use crate::validate::{Pace, ValidatedCluster};
 
 pub mod behavior;
@@ -160,6 +162,11 @@ impl State {
     pub fn step(&mut self, settings: &Settings, inputs: Inputs<'_>) -> Decision {
         let Inputs { now, current, nodes } = inputs;
         let point = FleetPoint::of(nodes, now);
+        if self.fleet.last().is_some_and(|last| now.saturating_sub(last.at) > MAX_POINT_MILLIS) {
+            // Begin as a new leader does: what was known before the gap says nothing of the time since.
+            self.started = now;
+            behavior::remember(&mut self.recommendations, MAX_RECOMMENDATIONS, (now, current));
+        }
         self.fleet.push(point);
         if current != self.last_current {
             behavior::remember(&mut self.changes, MAX_CHANGES, (now, current - self.last_current));
@@ -176,7 +183,6 @@ impl State {
         let needs = self.needs(settings, point, now);
         let (desired, rule, message) = self.recommend(settings.stable, &needs, point, now, current);
         let (desired, rule, message, limited) = bound(settings, desired, rule, message);
-        // Only the user's own bounds may shrink a fleet that is not known well enough.
         let (desired, rule, message) = self.hold(settings, point, now, current, (desired, rule, message));
         behavior::remember(&mut self.recommendations, MAX_RECOMMENDATIONS, (now, desired));
         let pace = (&settings.up, &settings.down);
@@ -195,6 +201,10 @@ impl State {
             decision.message =
                 format!("{} nodes wanted, {paced} allowed now: {}", decision.desired, decision.message);
             (decision.desired, decision.rule) = (paced, rule);
+        }
+        let (least, rule) = least(settings);
+        if decision.desired < least {
+            (decision.desired, decision.rule) = (least, rule);
         }
         decision
     }
@@ -316,6 +326,13 @@ impl Needs {
     }
 }
 
+/// The least count, and where it comes from.
+fn least(settings: &Settings) -> (i32, Rule) {
+    let Settings { min, max, floor, .. } = *settings;
+    let rule = if floor > min { Rule::TargetConnectionsFloor } else { Rule::MinNodes };
+    (floor.max(min).min(max), rule)
+}
+
 /// Applies floor, min and max.
 fn bound(
     settings: &Settings,
@@ -324,18 +341,16 @@ fn bound(
     message: String,
 ) -> (i32, Rule, String, Option<Rule>) {
     let Settings { min, max, floor, target_connections, .. } = *settings;
-    let least = floor.max(min).min(max);
+    let (least, least_rule) = least(settings);
     if desired < least {
-        let (rule, why) = if floor > min {
-            let why = format!(
+        let why = match least_rule {
+            Rule::TargetConnectionsFloor => format!(
                 "targetConnections {target_connections} needs {floor} nodes of {:.0} connections",
                 settings.sizing.connections
-            );
-            (Rule::TargetConnectionsFloor, why)
-        } else {
-            (Rule::MinNodes, format!("nodes.min is {min}"))
+            ),
+            _ => format!("nodes.min is {min}"),
         };
-        return (least, rule, format!("{why}: {message}"), Some(rule));
+        return (least, least_rule, format!("{why}: {message}"), Some(least_rule));
     }
     if desired > max {
         return (max, Rule::MaxNodes, format!("nodes.max is {max}: {message}"), Some(Rule::MaxNodes));

@@ -20,7 +20,7 @@ const MAX_READINGS: usize = 16;
 /// Most points kept of the fleet: an hour at a scrape each 2 s.
 const MAX_POINTS: usize = 1_800;
 /// One point stands for at most so long, in milliseconds; a longer gap is a gap.
-const MAX_POINT_MILLIS: u64 = 15_000;
+pub(crate) const MAX_POINT_MILLIS: u64 = 15_000;
 /// Over how long a node's own rates are averaged, in milliseconds (status, choice of a victim).
 const NODE_WINDOW_MILLIS: u64 = 10_000;
 

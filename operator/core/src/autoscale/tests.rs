@@ -118,6 +118,29 @@ fn what_is_known_still_grows_the_fleet() {
 }
 
 #[test]
+fn after_a_gap_nothing_shrinks_before_a_stable_window_was_watched_again() {
+    let settings = Settings { down: calm(300), ..settings() };
+    let mut state = State::new(0, 6);
+    feed(&mut state, &settings, &[known(2_900.0, 1); 6], 6, 2, 400);
+    let decision = feed(&mut state, &settings, &[known(1.0, 1); 6], 6, 4_000, 4_058);
+    assert_eq!((decision.desired, decision.rule), (6, Rule::Warmup), "{}", decision.message);
+    let decision = feed(&mut state, &settings, &[known(1.0, 1); 6], 6, 4_060, 4_350);
+    assert_eq!((decision.desired, decision.rule), (6, Rule::StabilizationWindow), "{}", decision.message);
+    let decision = feed(&mut state, &settings, &[known(1.0, 1); 6], 6, 4_352, 4_400);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
+}
+
+#[test]
+fn the_least_count_is_reached_whatever_the_policies_of_growth() {
+    let up = Pace { select: SelectPolicy::Disabled, ..settings().up };
+    let settings = Settings { min: 4, up, ..settings() };
+    let decision = feed(&mut State::new(0, 2), &settings, &[known(1.0, 1); 2], 2, 2, 4);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::MinNodes), "{}", decision.message);
+    let decision = feed(&mut State::new(0, 4), &settings, &[known(9_000.0, 1); 4], 4, 2, 4);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::ScaleUpPolicy), "{}", decision.message);
+}
+
+#[test]
 fn a_burst_forbids_shrinking_for_a_stable_window() {
     let (mut state, settings) = (State::new(0, 2), settings());
     feed(&mut state, &settings, &[known(10.0, 1); 2], 2, 2, 100);
