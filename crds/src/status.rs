@@ -56,6 +56,29 @@ pub struct ChannelClusterStatus {
     /// The step that a scale-in has reached; kept here so that another operator can go on with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// Sysctls that a kubelet refused; kept here so that another operator does not ask for them again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_sysctls: Option<RefusedSysctls>,
+}
+
+/// Sysctls that a kubelet refused under one `spec.tuning`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedSysctls {
+    /// Hash of the `spec.tuning` that asked for them; they are asked for again when it changes.
+    pub tuning: String,
+    /// Their names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// Those of them that pods are made without: no serving node had them.
+    #[serde(default)]
+    pub left_out: Vec<String>,
+    /// What the kubelet said last.
+    #[serde(default)]
+    pub message: String,
+    /// Pods made until then are from before the change of `spec.tuning`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after: Option<Time>,
 }
 
 /// Sums over the nodes whose figures are fresh.

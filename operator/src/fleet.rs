@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus};
+use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus, RefusedSysctls};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use node_core::admin::Stats;
@@ -17,6 +17,7 @@ use operator_core::capacity::Sizing;
 use operator_core::conditions::first_sight;
 use operator_core::drain::{self, NodeView, Note, Observed, PodView, Step};
 use operator_core::names::{ADMIN_TOKEN_KEY, Component, Names};
+use operator_core::refused::{self, Rejected};
 use operator_core::samples::{NodeLoad, NodeSeries};
 use operator_core::status::{NodeSeen, Outcome, View, compute};
 use operator_core::validate::ValidatedCluster;
@@ -65,6 +66,7 @@ struct Seen {
     deployment: Option<SeenDeployment>,
     pods: Vec<SeenPod>,
     nodes: Vec<NodeSeen>,
+    rejected: Vec<Rejected>,
 }
 
 /// What one tick decided.
@@ -130,6 +132,7 @@ impl Fleet {
         let status = self.status(cluster, &told, &seen, decided.as_ref(), now);
         self.count(&status);
         let pace = pace(&status, cluster, seen.pods.len());
+        self.refusal(cluster, &status).await;
         let news = self.publish(status, now).await?;
         let (Some(Decided { decision, step, .. }), Some(deployment)) = (decided, &seen.deployment) else {
             return Ok(Flow::Again(pace));
@@ -189,7 +192,8 @@ impl Fleet {
             });
             nodes.push(NodeSeen { pod: pod.view.clone(), stats, rates });
         }
-        Seen { deployment, pods, nodes }
+        let rejected = observe::rejected(&self.shared.stores, &self.labels.namespace, &self.names);
+        Seen { deployment, pods, nodes, rejected }
     }
 
     async fn scrape(&mut self, pods: &[SeenPod]) {
@@ -296,6 +300,10 @@ impl Fleet {
         let valid = told.cluster.as_deref();
         let replicas = seen.deployment.as_ref().map_or(0, |d| d.replicas);
         let empty = std::collections::BTreeMap::new();
+        let refused = match valid.filter(|_| *outcome == Outcome::Applied) {
+            Some(valid) => refused(cluster, valid, seen, previous),
+            None => previous.refused_sysctls.clone(),
+        };
         compute(&View {
             now,
             previous,
@@ -314,6 +322,7 @@ impl Fleet {
             current: decided.map_or(replicas, |d| d.current),
             decision: decided.map(|d| &d.decision),
             operation,
+            refused: refused.as_ref(),
         })
     }
 
@@ -338,6 +347,18 @@ impl Fleet {
         Ok(decided)
     }
 
+    /// Says once that a kubelet refused a sysctl.
+    async fn refusal(&self, cluster: &ChannelCluster, status: &ChannelClusterStatus) {
+        let Some(refused) = &status.refused_sysctls else { return };
+        let before = self.publisher.as_ref().and_then(|p| p.last().refused_sysctls.as_ref());
+        if before.is_some_and(|b| b.names == refused.names && b.tuning == refused.tuning) {
+            return;
+        }
+        if let Some(sentence) = refused::sentence(refused) {
+            self.shared.events.say(cluster, true, refused::REASON, "LeaveOut", &sentence).await;
+        }
+    }
+
     async fn say(&self, cluster: &ChannelCluster, decision: &Decision, notes: &[Note], decided: bool) {
         if decided {
             self.shared.metrics.decisions.get_or_create(&RuleLabels { rule: decision.rule.as_str() }).inc();
@@ -349,6 +370,19 @@ impl Fleet {
             self.shared.events.say(cluster, note.warning, note.reason, "Drain", &note.message).await;
         }
     }
+}
+
+/// What is to be recorded of sysctls that a kubelet refused.
+fn refused(
+    cluster: &ChannelCluster,
+    valid: &ValidatedCluster,
+    seen: &Seen,
+    previous: &ChannelClusterStatus,
+) -> Option<RefusedSysctls> {
+    let serving = seen.pods.iter().filter(|pod| pod.view.ready).flat_map(|pod| pod.sysctls.clone()).collect();
+    let tuning = refused::key(&cluster.spec.tuning);
+    let recorded = previous.refused_sysctls.as_ref();
+    refused::step(recorded, &tuning, &valid.restart_hash, &seen.rejected, &serving)
 }
 
 /// Fewest nodes of a cluster that is as asked for.

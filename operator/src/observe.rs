@@ -7,7 +7,8 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use operator_core::drain::PodView;
-use operator_core::names::{Component, Names};
+use operator_core::names::{Component, Names, RESTART_HASH_ANNOTATION};
+use operator_core::refused::{self, Rejected};
 
 use crate::watches::Stores;
 
@@ -23,6 +24,8 @@ pub struct SeenPod {
     pub view: PodView,
     /// Its IP, once it has one.
     pub ip: Option<String>,
+    /// Names of the sysctls that it has.
+    pub sysctls: Vec<String>,
 }
 
 /// The node Deployment.
@@ -59,20 +62,50 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
 /// The node pods of a cluster that have not ended.
 #[must_use]
 pub fn pods(stores: &Stores, namespace: &str, names: &Names) -> Vec<SeenPod> {
-    let labels = names.selector_labels(Component::Node);
     let ready = ready_endpoints(stores, namespace, &names.service());
-    let mut pods: Vec<_> = stores
-        .pods
-        .state_filter(|pod| {
-            pod.namespace().as_deref() == Some(namespace)
-                && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-                && !matches!(phase(pod), "Succeeded" | "Failed")
-        })
-        .iter()
-        .map(|pod| seen(pod, &ready))
-        .collect();
+    let live = node_pods(stores, namespace, names, |pod| !matches!(phase(pod), "Succeeded" | "Failed"));
+    let mut pods: Vec<_> = live.iter().map(|pod| seen(pod, &ready)).collect();
     pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
     pods
+}
+
+/// The node pods of a cluster that a kubelet rejected for a sysctl.
+#[must_use]
+pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected> {
+    let reason = |pod: &Pod| pod.status.as_ref().and_then(|s| s.reason.as_deref()) == Some(refused::REASON);
+    let pods = node_pods(stores, namespace, names, |pod| phase(pod) == "Failed" && reason(pod));
+    let rejected = |pod: &Arc<Pod>| Rejected {
+        created: created(pod),
+        restart_hash: pod.annotations().get(RESTART_HASH_ANNOTATION).cloned(),
+        message: pod.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_default(),
+        sysctls: sysctls(pod),
+    };
+    pods.iter().map(rejected).collect()
+}
+
+fn node_pods(
+    stores: &Stores,
+    namespace: &str,
+    names: &Names,
+    wanted: impl Fn(&Pod) -> bool,
+) -> Vec<Arc<Pod>> {
+    let labels = names.selector_labels(Component::Node);
+    stores.pods.state_filter(|pod| {
+        pod.namespace().as_deref() == Some(namespace)
+            && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+            && wanted(pod)
+    })
+}
+
+fn created(pod: &Pod) -> u64 {
+    let created = pod.creation_timestamp().map_or(0, |t| t.0.as_millisecond());
+    u64::try_from(created).unwrap_or_default()
+}
+
+fn sysctls(pod: &Pod) -> Vec<String> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let all = context.and_then(|context| context.sysctls.as_ref());
+    all.map(|all| all.iter().map(|sysctl| sysctl.name.clone()).collect()).unwrap_or_default()
 }
 
 fn phase(pod: &Pod) -> &str {
@@ -84,15 +117,15 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|s| s.conditions.as_ref());
     let ready = conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
-    let created = pod.creation_timestamp().map_or(0, |t| t.0.as_millisecond());
     SeenPod {
+        sysctls: sysctls(pod),
         ip: status.and_then(|s| s.pod_ip.clone()).filter(|ip| !ip.is_empty()),
         view: PodView {
             name: pod.name_any(),
             ready,
             pending: phase(pod) == "Pending",
             terminating: pod.metadata.deletion_timestamp.is_some(),
-            created: u64::try_from(created).unwrap_or_default(),
+            created: created(pod),
             deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
             endpoint_ready: endpoints.iter().find(|(pod, _)| *pod == uid).map(|(_, ready)| *ready),
             uid,

@@ -95,7 +95,7 @@ pub struct Watches {
     pub stores: Stores,
     /// Fills the stores that trigger nothing.
     pub background: Background,
-    /// A ChannelCluster is new, or its spec changed. Fills its store while it is polled.
+    /// A ChannelCluster is new, or its spec changed, or what its pods are to be made without. Fills its store while it is polled.
     pub clusters: Trigger<Guarded>,
     /// A Deployment's spec changed, or it is gone. Fills its store while it is polled.
     pub deployments: Trigger<Deployment>,
@@ -117,9 +117,10 @@ pub fn start(client: &Client) -> Watches {
             _pods: AbortOnDropHandle::new(pods_task),
             _endpoints: AbortOnDropHandle::new(endpoints_task),
         },
-        clusters: spec_changes(cluster_events.default_backoff().reflect(write_clusters)).boxed(),
+        clusters: spec_changes(cluster_events.default_backoff().reflect(write_clusters), left_out).boxed(),
         deployments: spec_changes(
             deployment_events.default_backoff().modify(slim).reflect(write_deployments),
+            |_| Vec::new(),
         )
         .boxed(),
     }
@@ -144,11 +145,19 @@ where
     (store, task)
 }
 
-/// Objects whose generation is new, and objects that are gone. Status writes, ours among them, pass by.
+/// Sysctls that pods are to be made without: the part of a status that the pods depend on.
+fn left_out(cluster: &Guarded) -> Vec<String> {
+    let status = cluster.0.as_ref().ok().and_then(|cluster| cluster.status.as_ref());
+    status.and_then(|s| s.refused_sysctls.as_ref()).map(|r| r.left_out.clone()).unwrap_or_default()
+}
+
+/// Objects whose generation, or what `also` reads of them, is new, and objects that are gone. Other status writes, ours
+/// among them, pass by.
 fn spec_changes<K: Resource + Clone>(
     events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
+    also: impl Fn(&K) -> Vec<String>,
 ) -> impl Stream<Item = Result<K, watcher::Error>> {
-    let mut generations: HashMap<String, (Option<i64>, bool)> = HashMap::new();
+    let mut generations: HashMap<String, (Option<i64>, bool, Vec<String>)> = HashMap::new();
     events.filter_map(move |event| {
         let passes = match event {
             Err(error) => Some(Err(error)),
@@ -158,8 +167,8 @@ fn spec_changes<K: Resource + Clone>(
             }
             Ok(Event::Apply(object) | Event::InitApply(object)) => {
                 let meta = object.meta();
-                let version = (meta.generation, meta.deletion_timestamp.is_some());
-                let before = generations.insert(object.uid().unwrap_or_default(), version);
+                let version = (meta.generation, meta.deletion_timestamp.is_some(), also(&object));
+                let before = generations.insert(object.uid().unwrap_or_default(), version.clone());
                 (before != Some(version)).then_some(Ok(object))
             }
             Ok(Event::Init) => {

@@ -6,6 +6,7 @@ use crds::{AutoscalingMode, Operation, OperationStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::drain;
+use crate::refused;
 use crate::status::{NodeSeen, Outcome, View};
 use crate::tuning;
 
@@ -203,6 +204,9 @@ fn metrics_fresh(view: &View<'_>) -> Draft {
 }
 
 fn tuning_applied(view: &View<'_>) -> Draft {
+    if let Some(sentence) = view.refused.and_then(refused::sentence) {
+        return Draft::new("TuningApplied", "False", "SysctlForbidden", sentence);
+    }
     let mut known = false;
     for node in view.nodes {
         let Some(stats) = &node.stats else { continue };

@@ -12,5 +12,6 @@ pub mod autoscale;
 pub mod capacity;
 pub mod conditions;
 pub mod drain;
+pub mod refused;
 pub mod samples;
 pub mod status;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{
     AutoscalingMode, ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, Operation,
-    ScalingDecision, Totals,
+    RefusedSysctls, ScalingDecision, Totals,
 };
 use node_core::admin::{Phase, Stats};
 
@@ -85,6 +85,8 @@ pub struct View<'a> {
     pub decision: Option<&'a Decision>,
     /// The scale-in under way.
     pub operation: Option<&'a Operation>,
+    /// Sysctls that a kubelet refused.
+    pub refused: Option<&'a RefusedSysctls>,
 }
 
 impl View<'_> {
@@ -124,6 +126,7 @@ pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
         nodes: nodes(view),
         decisions: decisions(view),
         operation: view.operation.cloned(),
+        refused_sysctls: view.refused.cloned(),
     }
 }
 

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::names::Names;
+use crate::refused;
 use crate::tuning::{self, Standing};
 
 pub(crate) use render::short_hash;
@@ -94,7 +95,9 @@ pub fn validate(
     let drain = drain(spec, &mut problems);
     let bus = bus(spec, env, fetched, &mut problems);
     let names = Names::new(&name);
-    let pod = pod(spec, env, fetched, &mut problems);
+    let mut pod = pod(spec, env, fetched, &mut problems);
+    let left_out = refused::left_out(cluster);
+    pod.sysctls.retain(|name, _| !left_out.contains(name));
     let config = render::config(spec, &namespace, &names, &pod.sysctls);
     for message in config.validate() {
         problems.push(Problem::new("InvalidConfiguration", message));

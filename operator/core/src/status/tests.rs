@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingMode, ChannelClusterStatus};
+use crds::{AutoscalingMode, ChannelClusterStatus, RefusedSysctls};
 use node_core::admin::{Gauges, Nofile, Phase, Stats};
 
 use super::{NodeSeen, Outcome, View, compute, differs_materially};
@@ -32,6 +32,7 @@ struct Scene {
     nofile: Option<u64>,
     asked: BTreeMap<String, String>,
     now: u64,
+    refused: Option<RefusedSysctls>,
 }
 
 impl Scene {
@@ -44,6 +45,7 @@ impl Scene {
             nofile: None,
             asked: BTreeMap::new(),
             now: 1_000_000,
+            refused: None,
         }
     }
 
@@ -66,6 +68,7 @@ impl Scene {
             current: 2,
             decision: Some(&self.decision),
             operation: None,
+            refused: self.refused.as_ref(),
         })
     }
 }
@@ -171,4 +174,16 @@ fn transition_times_are_kept_and_figures_are_not_material() {
     assert_eq!((third.decisions.len(), third.decisions[0].from, third.decisions[0].to), (1, 2, 4));
     scene.previous = third.clone();
     assert_eq!(scene.status().decisions, third.decisions, "said once");
+}
+
+#[test]
+fn a_refused_sysctl_is_said_before_any_node_answers() {
+    let mut scene = Scene::new();
+    scene.nodes.clear();
+    let names = vec!["net.core.somaxconn".to_owned()];
+    scene.refused = Some(RefusedSysctls { names, ..RefusedSysctls::default() });
+    let status = scene.status();
+    assert_eq!(condition(&status, "TuningApplied"), pair("False", "SysctlForbidden"));
+    assert_eq!(status.refused_sysctls, scene.refused, "kept for the next operator");
+    assert!(differs_materially(&ChannelClusterStatus { refused_sysctls: None, ..status.clone() }, &status));
 }

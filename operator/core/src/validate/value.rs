@@ -129,7 +129,7 @@ pub struct Pod {
     pub image: String,
     /// The operator's own node image, when the fleet keeps an older one.
     pub newer_image: Option<String>,
-    /// Sysctls of the pod, with dots.
+    /// Sysctls of the pod, with dots; those that a kubelet refused are left out.
     pub sysctls: BTreeMap<String, String>,
     /// Resources of the node container.
     pub resources: ResourceRequirements,

@@ -1,0 +1,125 @@
+//! Sysctls that a kubelet refused, and what is done about them.
+//!
+//! No API tells which sysctls a kubelet allows, and the scheduler does not know either: the pod fails with reason
+//! `SysctlForbidden` and its ReplicaSet makes the next one at once, without end (kubernetes/kubernetes #72593). So what
+//! was refused is recorded in the status and left out of the pods from then on, for whichever operator leads. It is asked
+//! for again when `spec.tuning` changes. A sysctl that a serving node has stays: leaving it out would replace that node.
+
+use std::collections::BTreeSet;
+
+use crds::{ChannelCluster, RefusedSysctls, Tuning};
+use sha2::{Digest, Sha256};
+
+use crate::drain;
+
+/// Reason of the pods, of the condition and of the Event.
+pub const REASON: &str = "SysctlForbidden";
+/// Bytes of the hash that stand in the status.
+const KEY_BYTES: usize = 8;
+/// Most characters of a kubelet's words in the status.
+const MAX_WORDS: usize = 160;
+
+/// A pod that a kubelet rejected for a sysctl.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Rejected {
+    /// When it was made, in milliseconds by the API server's clock.
+    pub created: u64,
+    /// Its restart hash, which tells the template it was made from.
+    pub restart_hash: Option<String>,
+    /// What the kubelet said.
+    pub message: String,
+    /// Sysctls that it asked for.
+    pub sysctls: Vec<String>,
+}
+
+/// What identifies a `spec.tuning`.
+#[must_use]
+pub fn key(tuning: &Tuning) -> String {
+    let text = serde_json::to_vec(tuning).unwrap_or_default();
+    let digest = Sha256::digest(&text);
+    digest.iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+}
+
+/// Sysctls that the pods of this ChannelCluster are made without.
+#[must_use]
+pub fn left_out(cluster: &ChannelCluster) -> BTreeSet<String> {
+    let recorded = cluster.status.as_ref().and_then(|status| status.refused_sysctls.as_ref());
+    recorded
+        .filter(|recorded| recorded.tuning == key(&cluster.spec.tuning))
+        .map(|recorded| recorded.left_out.iter().cloned().collect())
+        .unwrap_or_default()
+}
+
+/// What to record. `tuning` is the [`key`] of the spec and `restart_hash` that of the pods made for it now; `serving` are
+/// the sysctls of the pods that are ready.
+///
+/// Rejected pods stay for long. Those of another template do not count, nor do those from before the spec was changed
+/// to what it is.
+#[must_use]
+pub fn step(
+    previous: Option<&RefusedSysctls>,
+    tuning: &str,
+    restart_hash: &str,
+    rejected: &[Rejected],
+    serving: &BTreeSet<String>,
+) -> Option<RefusedSysctls> {
+    let mut next = match previous {
+        Some(same) if same.tuning == tuning => same.clone(),
+        Some(other) => {
+            let newest = rejected.iter().map(|pod| pod.created).max().map(drain::time);
+            RefusedSysctls {
+                tuning: tuning.to_owned(),
+                after: newest.or_else(|| other.after.clone()),
+                ..RefusedSysctls::default()
+            }
+        }
+        None => RefusedSysctls { tuning: tuning.to_owned(), ..RefusedSysctls::default() },
+    };
+    for pod in rejected {
+        let old = next.after.as_ref().is_some_and(|after| drain::time(pod.created) <= *after);
+        if old || pod.restart_hash.as_deref() != Some(restart_hash) {
+            continue;
+        }
+        for name in blamed(pod) {
+            if !next.names.contains(name) {
+                next.names.push(name.clone());
+                next.message = pod.message.chars().take(MAX_WORDS).collect();
+            }
+            if !next.left_out.contains(name) && !serving.contains(name) {
+                next.left_out.push(name.clone());
+            }
+        }
+    }
+    (previous.is_some() || !next.names.is_empty()).then_some(next)
+}
+
+/// The sysctls that the kubelet names in quotes; all of them when it names none, so that the pods come to an end.
+fn blamed(pod: &Rejected) -> Vec<&String> {
+    let named: Vec<_> =
+        pod.sysctls.iter().filter(|name| pod.message.contains(&format!("\"{name}\""))).collect();
+    if named.is_empty() { pod.sysctls.iter().collect() } else { named }
+}
+
+/// One sentence with the remedy; none when nothing was refused.
+#[must_use]
+pub fn sentence(refused: &RefusedSysctls) -> Option<String> {
+    if refused.names.is_empty() {
+        return None;
+    }
+    let kept: Vec<_> = refused.names.iter().filter(|name| !refused.left_out.contains(name)).collect();
+    let names = refused.names.join(", ");
+    let words = &refused.message;
+    let remedy = "list it in allowedUnsafeSysctls of the kubelets and change spec.tuning to have it asked for \
+        again, or remove it from tuning.sysctls";
+    Some(if kept.is_empty() {
+        format!("a kubelet refuses {names} ({words}): nodes are made without it; {remedy}")
+    } else {
+        format!(
+            "a kubelet refuses {names} ({words}): it stays where serving nodes have it; {remedy}, or keep the nodes on \
+             other machines with nodes.nodeSelector"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests;
