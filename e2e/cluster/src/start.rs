@@ -74,6 +74,8 @@ fn boot() -> Result<String> {
 /// Holds off a second start or stop of the same instance; freed by the kernel with the process.
 pub(crate) fn lock(instance: &Instance) -> Result<File> {
     let path = Path::new("/run/lock").join(format!("channelcluster-{}.lock", instance.name()));
+    // Not on every machine: a container may have an empty /run.
+    fs::create_dir_all("/run/lock").ok();
     let file = File::create(&path)
         .with_context(|| format!("cannot open {}: a local cluster needs root", path.display()))?;
     if file.try_lock().is_err() {
@@ -108,7 +110,10 @@ impl Instance {
     /// The binary of Kubernetes that the instance runs.
     pub(crate) fn kube_binary(&self) -> Result<PathBuf> {
         let marker = self.state().join("kube");
-        fs::read_link(&marker).with_context(|| format!("instance {} was never started", self.name()))
+        fs::read_link(&marker).with_context(|| {
+            let name = self.name();
+            format!("instance {name} does not run: start it with `cargo xtask up --instance {name}`")
+        })
     }
 
     /// Starts the cluster, or leaves a healthy one of the same making alone.

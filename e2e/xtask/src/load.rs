@@ -3,7 +3,7 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use cluster::run::Progress;
+use cluster::{Instance, run::Progress};
 
 use crate::{artifacts, options::Options, root};
 
@@ -25,6 +25,7 @@ pub(crate) fn load(mut options: Options) -> Result<ExitCode> {
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }
+    Instance::attach(instance.name())?;
     let mut load = instance.client_command(target.join("release/loadgen"));
     if !options.has("url") {
         let address = instance.service_address(&namespace, &name).with_context(|| {

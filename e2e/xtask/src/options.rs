@@ -73,6 +73,14 @@ impl Options {
         flags.chain(self.rest).collect()
     }
 
+    /// Refuses flags that nobody took, with a remedy.
+    pub(crate) fn no_flags(&self, remedy: &str) -> Result<()> {
+        match self.flags.keys().next() {
+            Some(flag) => bail!("--{flag} is not known here; {remedy}"),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses what nobody took.
     pub(crate) fn finish(&self) -> Result<()> {
         if let Some(unknown) =
@@ -112,5 +120,13 @@ mod tests {
     fn what_nobody_took_is_refused() {
         assert!(parse("--prot 80").finish().unwrap_err().to_string().contains("--prot"));
         assert!(Options::parse(["--port".to_owned()]).is_err());
+        assert!(
+            parse("get pods --namespace x")
+                .no_flags("say --")
+                .unwrap_err()
+                .to_string()
+                .contains("--namespace")
+        );
+        assert!(parse("get pods -- --namespace x").no_flags("say --").is_ok());
     }
 }
