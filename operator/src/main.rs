@@ -14,6 +14,7 @@ use operator::metrics::Metrics;
 use operator::watches::Synced;
 use operator_core::validate::OperatorEnv;
 use rand::distr::{Alphanumeric, SampleString};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -39,6 +40,9 @@ fn main() -> ExitCode {
     };
     let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    if let Err(error) = raise_nofile() {
+        warn!(%error, "cannot raise the limit of open files: large fleets may not be seen whole");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -53,6 +57,13 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Raises the soft limit of open files to the hard one: a connection is kept to each node, and container runtimes that
+/// set no limit leave 1,024.
+fn raise_nofile() -> std::io::Result<()> {
+    let hard = getrlimit(Resource::Nofile).maximum;
+    Ok(setrlimit(Resource::Nofile, Rlimit { current: hard, maximum: hard })?)
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
@@ -139,4 +150,17 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
         token.cancel();
     });
     Ok(stop)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    #[test]
+    fn a_low_soft_limit_of_open_files_is_raised() {
+        let hard = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(256), maximum: hard }).unwrap();
+        super::raise_nofile().unwrap();
+        assert_eq!(getrlimit(Resource::Nofile).current, hard);
+    }
 }
