@@ -132,3 +132,13 @@ impl Context {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(labels);
     }
 }
+
+/// The term is over: another process tells how many nodes there are.
+impl Drop for Context {
+    fn drop(&mut self) {
+        let loops = self.loops.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for labels in loops.0.keys() {
+            self.shared.metrics.forget(labels);
+        }
+    }
+}

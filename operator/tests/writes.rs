@@ -5,9 +5,11 @@ mod support;
 
 use http::Method;
 use operator::apply::{ApplyError, apply};
+use operator::context::{Context, Reconciled};
 use operator::metrics::ClusterLabels;
 use operator::publish::{PublishError, Publisher};
 use operator_core::conditions::first_sight;
+use operator_core::status::Outcome;
 use serde_json::{Value, json};
 use support::{Server, UID, cluster, valid};
 
@@ -135,4 +137,17 @@ async fn a_namesake_is_not_taken_for_the_cluster() {
     server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
     let loaded = Publisher::load(server.client(), &labels(), "another-uid").await;
     assert!(matches!(loaded, Err(PublishError::Gone)));
+}
+
+#[tokio::test]
+async fn a_term_that_is_over_leaves_no_node_counts_in_the_metrics() {
+    let server = Server::default();
+    let context = Context::new(server.shared());
+    let metrics = context.shared.metrics.clone();
+    let outcome = Outcome::Applied;
+    context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster: None });
+    metrics.desired.get_or_create(&labels()).set(3);
+    assert!(metrics.encode().unwrap().contains("chat"));
+    drop(context);
+    assert!(!metrics.encode().unwrap().contains("chat"), "the next leader tells");
 }
