@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cluster::{
-    Image, Parts, Tool,
+    Image, Instance, Parts, Tool,
     run::{self, Progress},
 };
 
@@ -44,6 +44,11 @@ pub(crate) fn repository() -> PathBuf {
 /// Directory of everything built.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+}
+
+/// The kubeconfig that `up` leaves to the user; only the user may read it.
+pub(crate) fn kubeconfig(instance: &Instance) -> PathBuf {
+    target().join(format!("kubeconfig-{}", instance.name()))
 }
 
 /// Directory of the image archives.

@@ -31,7 +31,7 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   load    drive a fleet: --connections N --rooms R --rate PUBLISHES_PER_S --duration S
             --namespace NS --name CC   which ChannelCluster (default: chat in default)
   test    run every check and test; the last line counts them
-            --only TEXT       only the steps whose name holds TEXT
+            --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
   logs    copy all logs of an instance to target/e2e/logs
   crdgen  write the CRD of the chart anew from the types
@@ -82,6 +82,8 @@ fn down(options: &mut Options) -> Result<ExitCode> {
     let progress = Progress::new();
     for instance in instances {
         instance.stop(&progress)?;
+        // The key to a cluster that is gone; there is none when `up` did not get that far.
+        std::fs::remove_file(artifacts::kubeconfig(&instance)).ok();
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -110,6 +112,10 @@ fn crdgen(options: &Options) -> Result<ExitCode> {
 
 fn kubectl(options: &mut Options) -> Result<ExitCode> {
     let instance = options.instance("demo")?;
+    // Dropped, a --namespace or --dry-run would let kubectl do something else than was asked.
+    options.no_flags(
+        "kubectl's own flags go behind --, as in `cargo xtask kubectl -- get pods --all-namespaces`",
+    )?;
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }

@@ -1,6 +1,12 @@
 //! `up`: from a bare machine to a live chat page.
 
-use std::{fs, os::unix::fs::chown, process::ExitCode};
+use std::{
+    fs::{self, OpenOptions},
+    io::{ErrorKind, Write},
+    os::unix::fs::{OpenOptionsExt, chown},
+    path::Path,
+    process::ExitCode,
+};
 
 use anyhow::{Context, Result};
 use cluster::{Instance, Tool, packages, run::Progress};
@@ -61,8 +67,11 @@ pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
     };
     if result.is_err() {
         let directory = logs(&wanted.instance);
-        wanted.instance.collect_logs(&directory)?;
-        eprintln!("all logs are in {}", directory.display());
+        // What failed first is what matters.
+        match wanted.instance.collect_logs(&directory) {
+            Ok(()) => eprintln!("all logs are in {}", directory.display()),
+            Err(error) => eprintln!("the logs could not be collected: {error:#}"),
+        }
     }
     result?;
     summary(&wanted, &progress)?;
@@ -133,15 +142,27 @@ fn bring(image: &cluster::Image, context: &str, registry: Option<&str>) -> Strin
     }
 }
 
-/// A kubeconfig that the user may read: the API server is reached from the host as well.
+/// A kubeconfig that the user may read, and nobody else: who has it is root on this machine, through a privileged
+/// pod. The API server is reached from the host as well.
 fn write_kubeconfig(instance: &Instance) -> Result<()> {
-    let path = artifacts::target().join(format!("kubeconfig-{}", instance.name()));
-    fs::copy(instance.kubeconfig(), &path).with_context(|| format!("cannot write {}", path.display()))?;
+    let path = artifacts::kubeconfig(instance);
+    let text = fs::read(instance.kubeconfig()).context("the instance has no kubeconfig")?;
+    write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
     let owner = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
     if let Some(user) = owner("SUDO_UID") {
         chown(&path, Some(user), owner("SUDO_GID"))?;
     }
     Ok(())
+}
+
+/// Writes a file that only its owner may read, in place of one that others may.
+fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
+    if let Err(error) = fs::remove_file(path)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)
 }
 
 fn summary(wanted: &Wanted, progress: &Progress) -> Result<()> {
@@ -156,10 +177,29 @@ fn summary(wanted: &Wanted, progress: &Progress) -> Result<()> {
         println!("chat page   http://127.0.0.1:{}/   (open it in two windows)", wanted.port);
         println!("load        cargo xtask load{flag} --connections 1000 --rooms 10 --rate 60 --duration 60");
     }
-    let kubeconfig = artifacts::target().join(format!("kubeconfig-{name}"));
+    let kubeconfig = artifacts::kubeconfig(instance);
     println!("kubectl     {words} get channelclusters   (or KUBECONFIG={})", kubeconfig.display());
     println!("stop        cargo xtask down{flag}");
     let mebibytes = instance.memory_bytes()? / (1 << 20);
     progress.say(&format!("up; the whole cluster uses {mebibytes} MiB of memory"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_private_also_in_place_of_an_open_one() {
+        let path = std::env::temp_dir().join(format!("private-{}", std::process::id()));
+        fs::write(&path, "old").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
+        write_private(&path, b"new").expect("written");
+        let mode = fs::metadata(&path).expect("there").permissions().mode() & 0o777;
+        let text = fs::read_to_string(&path).expect("read");
+        fs::remove_file(path).expect("removed");
+        assert_eq!((mode, text.as_str()), (0o600, "new"));
+    }
 }
