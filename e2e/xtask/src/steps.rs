@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
 
 use crate::{
-    install, root,
+    artifacts, install, root,
     test::{Action, Count, Needs, Step, Tools},
 };
 
@@ -45,6 +45,8 @@ pub(crate) fn all() -> Vec<Step> {
             Needs::Nothing,
             Count::Cargo,
             Action::Program(|t| {
+                // As the user: the test runs as root, and what it builds would belong to root.
+                artifacts::parts(&t.progress)?;
                 let mut command = root::test_runner(
                     t.program("cargo", &["test", "--package", "xtask", "--features", "cluster"]),
                 );
@@ -98,6 +100,7 @@ fn dependency_rules(tools: &Tools) -> Result<()> {
 fn in_js(tools: &Tools, args: &[&str]) -> Command {
     let mut command = tools.program("npm", args);
     command.current_dir(tools.repository.join("e2e/js"));
+    command.env("CHANNEL_NODE", artifacts::target().join("debug/channel-node"));
     command
 }
 

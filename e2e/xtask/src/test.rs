@@ -17,6 +17,8 @@ use cluster::{
 
 use crate::{artifacts, install, options::Options, root, schemas, steps};
 
+/// How long the API server may take to say that it is ready.
+const ANSWER_LIMIT: &str = "10s";
 /// Instance that the tests run on.
 pub(crate) const INSTANCE: &str = "test";
 
@@ -84,6 +86,17 @@ impl Tools {
         Ok(command)
     }
 
+    /// Runs kubectl with the user's copy of the kubeconfig: only root sees the instance's own state.
+    fn kubectl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
+        let mut command = run::tied(Tool::Kube.path()?);
+        command.arg("kubectl").arg("--kubeconfig").arg(artifacts::kubeconfig(&self.instance));
+        run::output(command.args(args))
+    }
+
+    fn cluster_answers(&self) -> Result<()> {
+        self.kubectl(["get", "--raw", "/readyz", "--request-timeout", ANSWER_LIMIT]).map(drop)
+    }
+
     /// The chart as Kubernetes objects, written to a file.
     pub(crate) fn rendered_chart(&self) -> Result<PathBuf> {
         let mut helm = install::helm(&self.progress)?;
@@ -107,7 +120,7 @@ impl Tools {
     pub(crate) fn check_schemas(&self) -> Result<()> {
         let chart = self.rendered_chart()?;
         let directory = self.reports().join("schemas");
-        schemas::write(|path| self.instance.kubectl(["get", "--raw", path]), &directory)?;
+        schemas::write(|path| self.kubectl(["get", "--raw", path]), &directory)?;
         let location = format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", directory.display());
         let mut check = run::tied(Tool::Kubeconform.ready(&self.progress)?);
         check.args([
@@ -125,7 +138,7 @@ impl Tools {
             ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f"];
         for path in [chart, self.repository.join("docs/samples")] {
             let path = path.display().to_string();
-            self.instance.kubectl(dry.iter().copied().chain([path.as_str()]))?;
+            self.kubectl(dry.iter().copied().chain([path.as_str()]))?;
         }
         Ok(())
     }
@@ -148,15 +161,12 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
         instance: Instance::named(INSTANCE)?,
         progress: Progress::new(),
     };
+    let chosen = chosen(steps::all(), only.as_deref(), keep)?;
     packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST], &tools.progress)?;
+    rust_components(&tools);
     let mut total = Tally::default();
     let mut failures = Vec::new();
-    for step in steps::all() {
-        if only.as_ref().is_some_and(|only| !step.name.contains(only.as_str()))
-            || (keep && step.name == steps::DOWN)
-        {
-            continue;
-        }
+    for step in chosen {
         let (tally, error) = run_step(&step, &tools);
         total.passed += tally.passed;
         total.failed += tally.failed;
@@ -164,7 +174,10 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
             tools.progress.say(&format!("FAILED {}: {error:#}", step.name));
             failures.push(step.name);
             if step.needs == Needs::Cluster {
-                tools.xtask(&["logs"])?.status()?;
+                let collected = tools.xtask(&["logs"]).and_then(|mut logs| Ok(logs.status()?));
+                if let Err(error) = collected {
+                    tools.progress.say(&format!("the logs could not be collected: {error:#}"));
+                }
             }
         }
     }
@@ -175,10 +188,46 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The steps that `--only` and `--keep` leave. `--only cluster` takes all that need the cluster along, whatever
+/// their names are.
+fn chosen(all: Vec<Step>, only: Option<&str>, keep: bool) -> Result<Vec<Step>> {
+    let names = all.iter().map(|step| step.name).collect::<Vec<_>>().join(", ");
+    let wanted = |step: &Step, only: &str| {
+        step.name.contains(only) || (only == "cluster" && step.needs == Needs::Cluster)
+    };
+    let chosen: Vec<_> = all
+        .into_iter()
+        .filter(|step| only.is_none_or(|only| wanted(step, only)))
+        .filter(|step| !(keep && step.name == steps::DOWN))
+        .collect();
+    anyhow::ensure!(!chosen.is_empty(), "no step is called {:?}; the steps are: {names}", only.unwrap_or(""));
+    Ok(chosen)
+}
+
+/// Rust's formatter and linter, which rustup's minimal profile leaves out. Where they cannot be added, the steps that
+/// need them fail and say so.
+fn rust_components(tools: &Tools) {
+    let programs = [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")];
+    let missing: Vec<_> =
+        programs.iter().filter(|(program, _)| !packages::has(program)).map(|(_, name)| *name).collect();
+    if missing.is_empty() || !packages::has("rustup") {
+        return;
+    }
+    let mut add = tools.program("rustup", &["component", "add"]);
+    let log = tools.reports().join("steps/rustup.log");
+    let what = format!("adding to the Rust toolchain: {}", missing.join(" "));
+    if let Err(error) = tools.progress.long(&what, add.args(&missing), &log) {
+        tools.progress.say(&format!("{error:#}"));
+    }
+}
+
 fn run_step(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) {
     let log = tools.reports().join("steps").join(format!("{}.log", step.name.replace(' ', "-")));
-    let result = if step.needs == Needs::Cluster && !tools.instance.is_up() {
-        Err(anyhow::anyhow!("the cluster did not start, see the step {:?}", steps::UP))
+    // Counts are read from it: an earlier run's must not be taken for this one's.
+    fs::remove_file(&log).ok();
+    let cluster = if step.needs == Needs::Cluster { tools.cluster_answers() } else { Ok(()) };
+    let result = if let Err(error) = cluster {
+        Err(error.context(format!("no cluster answers, see the step {:?}", steps::UP)))
     } else {
         match &step.action {
             Action::Code(code) => {
@@ -266,6 +315,24 @@ mod tests {
     fn both_reporters_of_node_are_read() {
         assert_eq!(count(Count::Node, "# tests 4\n# pass 3\n# fail 1\n"), Tally { passed: 3, failed: 1 });
         assert_eq!(count(Count::Node, "ℹ tests 2\nℹ pass 2\nℹ fail 0\n"), Tally { passed: 2, failed: 0 });
+    }
+
+    fn names(only: &str, keep: bool) -> Vec<&'static str> {
+        let steps = chosen(steps::all(), Some(only), keep).expect("some");
+        steps.iter().map(|step| step.name).collect()
+    }
+
+    #[test]
+    fn the_cluster_is_chosen_with_all_that_need_it() {
+        assert_eq!(names("cluster", false), [steps::UP, "chart schemas", "end to end", steps::DOWN]);
+        assert_eq!(names("cluster", true), [steps::UP, "chart schemas", "end to end"]);
+        assert_eq!(names("lint", false), ["lints", "chart lint"]);
+    }
+
+    #[test]
+    fn a_step_that_does_not_exist_is_no_success() {
+        let error = chosen(steps::all(), Some("lnits"), false).err().expect("refused").to_string();
+        assert!(error.contains("lnits") && error.contains("unit tests"), "{error}");
     }
 
     #[test]
