@@ -9,6 +9,9 @@ use crate::run::{self, Progress};
 /// A package, and a file that tells that it is there (also when it came another way).
 type Package = (&'static str, &'static [&'static str]);
 
+/// A new machine may be upgrading itself: apt then waits for its lock, seconds, instead of failing at once.
+const LOCK_WAIT: &str = "DPkg::Lock::Timeout=600";
+
 /// What a cluster needs at run time.
 pub const RUN: &[Package] = &[
     ("containerd", &["/usr/bin/containerd", "/usr/local/bin/containerd"]),
@@ -61,7 +64,7 @@ pub fn ensure(groups: &[&[Package]], progress: &Progress) -> Result<()> {
     let log = crate::cache()?.join("apt.log");
     let apt = |args: &[&str]| {
         let mut command = run::tied(if rustix::process::geteuid().is_root() { "env" } else { "sudo" });
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(args);
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", LOCK_WAIT]).args(args);
         command
     };
     // The lists may be older than the packages: refreshed only when the first try fails.

@@ -15,6 +15,8 @@ use anyhow::{Context, Result, bail};
 const QUOTED_BYTES: u64 = 3_000;
 /// How often a long step says that it is still alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
+/// A single step that takes longer hangs: the longest, Kubernetes from an empty cache, takes a fifth of it.
+const HANG_GUARD: Duration = Duration::from_secs(60 * 60);
 /// How often a condition or a child is looked at again.
 pub(crate) const POLL: Duration = Duration::from_millis(100);
 
@@ -107,8 +109,12 @@ impl Progress {
     /// Runs a long program with its output in a file, and says every few seconds how far it is.
     ///
     /// # Errors
-    /// When it cannot be started or fails; quotes the end of its output.
+    /// When it cannot be started, fails or hangs; quotes the end of its output.
     pub fn long(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
+        self.long_within(HANG_GUARD, what, command, log)
+    }
+
+    fn long_within(&self, limit: Duration, what: &str, command: &mut Command, log: &Path) -> Result<()> {
         let line = describe(command);
         if let Some(dir) = log.parent() {
             fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
@@ -125,10 +131,19 @@ impl Progress {
             .stderr(file)
             .spawn()
             .with_context(|| format!("cannot start `{line}`; is the program installed?"))?;
-        let mut said = Instant::now();
+        let started = Instant::now();
+        let mut said = started;
         let status = loop {
             if let Some(status) = child.try_wait()? {
                 break status;
+            }
+            if started.elapsed() >= limit {
+                child.kill()?;
+                child.wait()?;
+                let (limit, log, last) = (limit.as_secs(), log.display(), tail(log));
+                bail!(
+                    "{what}: `{line}` did not end in {limit} s and was killed; whole output in {log}\n{last}"
+                );
             }
             if said.elapsed() >= HEARTBEAT {
                 said = Instant::now();
@@ -186,6 +201,17 @@ mod tests {
     fn an_absent_program_names_itself() {
         let error = output(&mut Command::new("no-such-program-here")).unwrap_err();
         assert!(error.to_string().contains("no-such-program-here"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed_and_named() {
+        let log = std::env::temp_dir().join(format!("hang-{}.log", std::process::id()));
+        let mut hangs = Command::new("sh");
+        hangs.args(["-c", "exec sleep 1000"]);
+        let error = Progress::new().long_within(Duration::ZERO, "godot", &mut hangs, &log).unwrap_err();
+        let error = error.to_string();
+        fs::remove_file(log).expect("removed");
+        assert!(error.contains("godot") && error.contains("was killed"), "{error}");
     }
 
     #[test]
