@@ -202,9 +202,13 @@ mod tests {
             .env(MARK, instance.mark())
             .spawn()
             .expect("started");
-        let found = of_instance(&instance, &layout).iter().any(|process| process.pid == child.id());
+        // The environment of a new program is in place a moment after its start is reported.
+        let found = wait_for("the marked process", Duration::from_secs(120), || {
+            let found = of_instance(&instance, &layout).iter().any(|process| process.pid == child.id());
+            Ok(if found { Wait::Done } else { Wait::NotYet("not found".into()) })
+        });
         child.kill().expect("killed");
         child.wait().expect("reaped");
-        assert!(found);
+        found.expect("found by its environment");
     }
 }

@@ -21,8 +21,12 @@ impl Instance {
     /// The same without the lock, which the caller holds.
     pub(crate) fn clear(&self, layout: &Layout) -> Result<()> {
         // A kubelet or a containerd that lives on would replace what is killed beside it.
+        // Recorded numbers may be of an earlier boot: only what carries our marks as well is ours.
+        let ours = procs::of_instance(self, layout);
         for first in ["kubelet", "containerd"] {
-            for started in recorded(self).iter().filter(|started| started.name.starts_with(first)) {
+            let recorded = recorded(self);
+            let known = recorded.iter().filter(|started| ours.contains(&started.process));
+            for started in known.filter(|started| started.name.starts_with(first)) {
                 started.process.signal(rustix::process::Signal::KILL)?;
             }
         }
