@@ -19,6 +19,9 @@ const REGISTRY: &str = "channelcluster.io";
 /// Digits of the content hash that make a tag.
 const TAG_DIGITS: usize = 16;
 
+/// Archives of one name that are kept: some for clusters that are being started meanwhile, of other profiles.
+const KEPT_ARCHIVES: usize = 4;
+
 /// An image archive on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -47,11 +50,30 @@ impl Image {
             reference: format!("{REGISTRY}/{name}:{tag}"),
             archive: directory.join(format!("{name}-{tag}.tar")),
         };
-        if !image.archive.exists() {
-            write_whole(&image.archive, &bytes)?;
-        }
+        // Written anew even when it is there: the newest archives are those in use.
+        write_whole(&image.archive, &bytes)?;
+        prune(directory, name)?;
         Ok(image)
     }
+}
+
+/// Removes all but the newest archives of a name: each build of a changed source leaves one.
+fn prune(directory: &Path, name: &str) -> Result<()> {
+    let prefix = format!("{name}-");
+    let mut archives = Vec::new();
+    for entry in fs::read_dir(directory)?.flatten() {
+        let file = entry.file_name();
+        let tag = file.to_str().and_then(|file| file.strip_prefix(&prefix)?.strip_suffix(".tar"));
+        if tag.is_some_and(|tag| tag.len() == TAG_DIGITS && tag.bytes().all(|b| b.is_ascii_hexdigit())) {
+            archives.push((entry.metadata()?.modified()?, entry.path()));
+        }
+    }
+    archives.sort();
+    archives.truncate(archives.len().saturating_sub(KEPT_ARCHIVES));
+    for (_, path) in archives {
+        fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+    }
+    Ok(())
 }
 
 /// Whether an ELF binary names an interpreter; a static one does not.
@@ -201,6 +223,28 @@ mod tests {
         let layer = entries(&blobs[&layer]);
         assert_eq!(layer["a"], b"binary");
         assert!(layer.contains_key("tmp") || layer.contains_key("tmp/"));
+    }
+
+    #[test]
+    fn old_archives_go_and_the_one_in_use_and_other_files_stay() {
+        let dir = std::env::temp_dir().join(format!("images-test-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("directory");
+        fs::write(dir.join("a-notes.tar"), "mine").expect("file");
+        let make = |content: usize| {
+            let binary = dir.join("a");
+            fs::write(&binary, content.to_string()).expect("file");
+            Image::of_binary(&binary, &dir).expect("made").archive
+        };
+        let all: Vec<_> = (0..KEPT_ARCHIVES).map(make).collect();
+        // The oldest is in use again, so the second goes.
+        for number in [0, KEPT_ARCHIVES] {
+            std::thread::sleep(std::time::Duration::from_millis(20)); // a tick of the file system's clock
+            make(number);
+        }
+        let there: Vec<_> = all.iter().map(|archive| archive.exists()).collect();
+        let others = dir.join("a-notes.tar").exists();
+        fs::remove_dir_all(dir).expect("removed");
+        assert!(others && there[0] && !there[1], "{there:?}");
     }
 
     #[test]
