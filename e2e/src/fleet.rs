@@ -193,6 +193,7 @@ impl Fleet {
             &self.namespace,
             "--ignore-not-found",
             "--wait=true",
+            "--timeout=120s",
         ])?;
         Ok(())
     }

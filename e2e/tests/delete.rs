@@ -25,7 +25,7 @@ fn deletion_takes_what_is_owned_and_leaves_what_is_not() {
     fleet.kubectl(&["create", "secret", "generic", "chat-users", "--from-literal=a=b"]).unwrap();
     fleet.kubectl(&["create", "serviceaccount", "chat-users"]).unwrap();
 
-    fleet.kubectl(&["delete", "channelcluster", "chat", "--wait=true"]).unwrap();
+    fleet.kubectl(&["delete", "channelcluster", "chat", "--wait=true", "--timeout=120s"]).unwrap();
     let (_, elapsed) = eventually("everything owned is gone", || {
         let left = owned(&fleet)?;
         anyhow::ensure!(left.is_empty(), "left: {left:?}");

@@ -40,9 +40,9 @@ impl Sample {
 
 impl Drop for Sample {
     fn drop(&mut self) {
-        if let Err(error) =
-            self.0.kubectl(["delete", "channelcluster", "chat", "--ignore-not-found", "--wait"])
-        {
+        let delete =
+            ["delete", "channelcluster", "chat", "--ignore-not-found", "--wait=true", "--timeout=120s"];
+        if let Err(error) = self.0.kubectl(delete) {
             eprintln!("the sample stays: {error:#}");
         }
     }
