@@ -191,7 +191,8 @@ fn scaling_limited(view: &View<'_>) -> Draft {
 
 fn metrics_fresh(view: &View<'_>) -> Draft {
     let ready = view.ready_nodes();
-    let fresh = view.nodes.iter().filter(|n| n.pod.ready && n.stats.is_some()).count();
+    let fresh = view.nodes.iter().filter(|n| n.pod.ready && !n.pod.terminating && n.stats.is_some());
+    let fresh = fresh.count();
     if ready == 0 {
         return Draft::new("MetricsFresh", "Unknown", "NoNodes", "no node is ready");
     }

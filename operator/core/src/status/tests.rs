@@ -119,6 +119,10 @@ fn few_nodes_or_a_lost_backplane_are_not_ready() {
     scene.nodes[1].stats = None;
     assert_eq!(condition(&scene.status(), "Ready"), pair("True", "Serving"), "silence is not a fault");
     assert_eq!(condition(&scene.status(), "MetricsFresh"), pair("False", "MetricsMissing"));
+    scene.nodes.push(node("going", true));
+    scene.nodes.last_mut().unwrap().pod.terminating = true;
+    let status = scene.status();
+    assert_eq!(condition(&status, "MetricsFresh"), pair("False", "MetricsMissing"), "it stands for no other");
 }
 
 #[test]
