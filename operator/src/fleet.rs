@@ -254,7 +254,8 @@ impl Fleet {
         let current = drain::staying(operation.as_ref(), &pods, deployment.replicas);
         let loads: Vec<NodeLoad> = seen.pods.iter().map(|pod| self.load(pod, now)).collect();
         let state = self.state.get_or_insert_with(|| State::new(now, current));
-        let decision = state.step(&Settings::of(valid), Inputs { now, current, nodes: &loads });
+        let inputs = Inputs { now, current, replicas: deployment.replicas, nodes: &loads };
+        let decision = state.step(&Settings::of(valid), inputs);
         let step = drain::step(
             operation.as_ref(),
             &Observed {
@@ -273,8 +274,10 @@ impl Fleet {
 
     fn load(&self, pod: &SeenPod, now: u64) -> NodeLoad {
         let series = self.series.get(&pod.view.uid);
+        let runs = !pod.view.pending && !pod.view.terminating;
         NodeLoad {
-            ready: pod.view.ready && !pod.view.terminating,
+            ready: pod.view.ready && runs,
+            unready: !pod.view.ready && runs,
             writes_per_second: series.and_then(|s| s.rates_now(now)).map(|r| r.writes),
             connections: series.and_then(|s| s.fresh(now)).map(|s| s.gauges.connections),
         }

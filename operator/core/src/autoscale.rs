@@ -101,6 +101,8 @@ pub struct Inputs<'a> {
     pub now: u64,
     /// Nodes that are there to stay: the Deployment's replicas without one that is being drained.
     pub current: i32,
+    /// The Deployment's replicas.
+    pub replicas: i32,
     /// The nodes that run, draining ones included.
     pub nodes: &'a [NodeLoad],
 }
@@ -160,7 +162,7 @@ impl State {
 
     /// Decides.
     pub fn step(&mut self, settings: &Settings, inputs: Inputs<'_>) -> Decision {
-        let Inputs { now, current, nodes } = inputs;
+        let Inputs { now, current, replicas, nodes } = inputs;
         let point = FleetPoint::of(nodes, now);
         if self.fleet.last().is_some_and(|last| now.saturating_sub(last.at) > MAX_POINT_MILLIS) {
             // Begin as a new leader does: what was known before the gap says nothing of the time since.
@@ -176,7 +178,7 @@ impl State {
         if settings.mode == AutoscalingMode::Auto {
             return wanted;
         }
-        manual(settings, current, &wanted)
+        manual(settings, replicas, &wanted)
     }
 
     fn decide(&mut self, settings: &Settings, point: FleetPoint, now: u64, current: i32) -> Decision {
@@ -358,9 +360,10 @@ fn bound(
     (desired, rule, message, None)
 }
 
-/// The decision in the modes in which the user's number counts.
-fn manual(settings: &Settings, current: i32, wanted: &Decision) -> Decision {
-    let desired = settings.manual.unwrap_or(current.max(1));
+/// The decision in the modes in which the user's number counts. Without one all stays, so that a drain which the operator
+/// began before is taken back.
+fn manual(settings: &Settings, replicas: i32, wanted: &Decision) -> Decision {
+    let desired = settings.manual.unwrap_or(replicas.max(1));
     let (rule, message) = match settings.mode {
         AutoscalingMode::Observe => (
             Rule::Observe,

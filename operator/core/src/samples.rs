@@ -6,7 +6,7 @@
 //! the *fleet's* series: when a node is drained its load reappears on the others, and an average of per-node windows
 //! would miss it for a whole window.
 //!
-//! Missing data is unknown, never zero: each point says how many ready nodes it does not know.
+//! Missing data is unknown, never zero: each point says how many running nodes it does not know.
 
 use std::collections::VecDeque;
 
@@ -125,6 +125,8 @@ fn rates(first: &Reading, last: &Reading) -> Rates {
 pub struct NodeLoad {
     /// Whether the node is Ready, and so expected to answer.
     pub ready: bool,
+    /// Whether it runs without being Ready: cut off from Kubernetes it may still carry load.
+    pub unready: bool,
     /// Messages delivered per second; none when unknown.
     pub writes_per_second: Option<f64>,
     /// Connections held; none when unknown.
@@ -144,6 +146,8 @@ pub struct FleetPoint {
     pub ready: u32,
     /// Of those, how many have fresh figures.
     pub fresh: u32,
+    /// Nodes that run without being Ready and without fresh figures.
+    pub unseen: u32,
 }
 
 impl FleetPoint {
@@ -155,16 +159,17 @@ impl FleetPoint {
         for node in nodes {
             point.ready += u32::from(node.ready);
             point.fresh += u32::from(node.ready && node.writes_per_second.is_some());
+            point.unseen += u32::from(node.unready && node.writes_per_second.is_none());
             point.writes_per_second += node.writes_per_second.unwrap_or(0.0);
             point.connections += node.connections.unwrap_or(0) as f64;
         }
         point
     }
 
-    /// Ready nodes whose load is unknown.
+    /// Running nodes whose load is unknown.
     #[must_use]
     pub fn missing(&self) -> u32 {
-        self.ready - self.fresh
+        self.ready - self.fresh + self.unseen
     }
 
     /// Whether at least two thirds of the ready nodes are known, and at least one is.
@@ -302,7 +307,7 @@ mod tests {
         let mut fleet = FleetSeries::default();
         for tick in 0..10 {
             let nodes = [
-                NodeLoad { ready: true, writes_per_second: Some(100.0), connections: Some(1) },
+                NodeLoad { ready: true, writes_per_second: Some(100.0), ..NodeLoad::default() },
                 NodeLoad { ready: true, ..NodeLoad::default() },
             ];
             fleet.push(FleetPoint::of(&nodes, tick * 2_000));

@@ -50,7 +50,8 @@ fn run(
             state = State::new(now, fleet.replicas);
         }
         let nodes = fleet.nodes(load(second));
-        let decision = state.step(settings, Inputs { now, current: fleet.replicas, nodes: &nodes });
+        let decision = state
+            .step(settings, Inputs { now, current: fleet.replicas, replicas: fleet.replicas, nodes: &nodes });
         fleet.follow(decision.desired, now);
         if trace.last().unwrap().1 != fleet.replicas {
             trace.push((second, fleet.replicas));

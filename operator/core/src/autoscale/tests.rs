@@ -34,10 +34,11 @@ fn calm(seconds: u64) -> Pace {
 }
 
 pub(super) fn known(writes: f64, connections: u64) -> NodeLoad {
-    NodeLoad { ready: true, writes_per_second: Some(writes), connections: Some(connections) }
+    NodeLoad { ready: true, unready: false, writes_per_second: Some(writes), connections: Some(connections) }
 }
 
-const UNKNOWN: NodeLoad = NodeLoad { ready: true, writes_per_second: None, connections: None };
+const UNKNOWN: NodeLoad =
+    NodeLoad { ready: true, unready: false, writes_per_second: None, connections: None };
 
 /// Feeds the same observation each 2 s from `from` to `to` seconds and gives the last decision.
 fn feed(
@@ -50,7 +51,7 @@ fn feed(
 ) -> Decision {
     let mut last = None;
     for second in (from..=to).step_by(2) {
-        last = Some(state.step(settings, Inputs { now: second * 1_000, current, nodes }));
+        last = Some(state.step(settings, Inputs { now: second * 1_000, current, replicas: current, nodes }));
     }
     last.unwrap()
 }
@@ -108,6 +109,26 @@ fn fewer_than_two_thirds_known_never_shrinks() {
     assert_eq!((decision.desired, decision.rule), (6, Rule::MetricsMissing), "{}", decision.message);
     let decision = feed(&mut state, &settings, &[UNKNOWN; 6], 6, 602, 1_200);
     assert_eq!((decision.desired, decision.rule, decision.quorum), (6, Rule::MetricsMissing, false));
+}
+
+#[test]
+fn nodes_cut_off_from_kubernetes_count_as_full() {
+    let (mut state, settings) = (State::new(0, 4), Settings { min: 1, ..settings() });
+    feed(&mut state, &settings, &[known(2_500.0, 1); 4], 4, 2, 100);
+    let cut_off = NodeLoad { ready: false, unready: true, ..UNKNOWN };
+    let nodes = [known(2_500.0, 1), cut_off, cut_off, cut_off];
+    let decision = feed(&mut state, &settings, &nodes, 4, 102, 600);
+    assert_eq!((decision.desired, decision.quorum), (4, true), "{}", decision.message);
+}
+
+#[test]
+fn switching_it_off_takes_back_the_node_that_it_drains() {
+    for mode in [AutoscalingMode::Off, AutoscalingMode::Observe] {
+        let settings = Settings { mode, ..settings() };
+        let inputs = Inputs { now: 2_000, current: 2, replicas: 3, nodes: &[known(1.0, 1); 3] };
+        let decision = State::new(0, 2).step(&settings, inputs);
+        assert_eq!(decision.desired, 3, "{}", decision.message);
+    }
 }
 
 #[test]
@@ -188,13 +209,15 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
             let mut nodes = Vec::with_capacity(count);
             for _ in 0..count {
                 let load = u.int_in_range(0..=20_000u32)?;
+                let ready = u.ratio(4u8, 5u8)?;
                 nodes.push(NodeLoad {
-                    ready: u.ratio(4u8, 5u8)?,
+                    ready,
+                    unready: !ready && u.arbitrary()?,
                     writes_per_second: u.ratio(3u8, 4u8)?.then_some(f64::from(load)),
                     connections: u.ratio(3u8, 4u8)?.then_some(u64::from(load) / 10),
                 });
             }
-            let decision = state.step(&settings, Inputs { now, current, nodes: &nodes });
+            let decision = state.step(&settings, Inputs { now, current, replicas: current, nodes: &nodes });
             let ready = nodes.iter().filter(|n| n.ready).count();
             let fresh = nodes.iter().filter(|n| n.ready && n.writes_per_second.is_some()).count();
             if fresh * 3 < ready * 2 || fresh == 0 {
