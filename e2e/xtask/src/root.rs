@@ -11,7 +11,17 @@ use anyhow::{Context, Result};
 use cluster::run::describe;
 
 /// Variables that decide where tools and builds are found; sudo would drop them.
-const KEPT: [&str; 6] = ["PATH", "HOME", "XDG_CACHE_HOME", "CARGO_HOME", "RUSTUP_HOME", "CARGO_TARGET_DIR"];
+const KEPT: [&str; 8] = [
+    "PATH",
+    "HOME",
+    "XDG_CACHE_HOME",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "CARGO_TARGET_DIR",
+    "CHANNELCLUSTER_REPORTS",
+    // Repeats a random test.
+    "SEED",
+];
 
 /// Whether this process is root: the owner of /proc/self is the effective user.
 fn is_root() -> bool {
