@@ -234,6 +234,11 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         return;
     }
     let Some(victim) = pick(seen.pods) else { return };
+    if victim.ready && !seen.quorum {
+        // In mode Off too: it would be out of service for as long as the figures are missing.
+        out.waiting = Some("too few nodes have fresh figures".to_owned());
+        return;
+    }
     // A pod that never ran holds nothing and is not in the Service.
     let step = if victim.pending { OperationStep::Removing } else { OperationStep::Unready };
     let now = time(seen.now);

@@ -150,6 +150,9 @@ fn without_quorum_nothing_is_closed_and_the_deadline_waits() {
         assert_eq!(out.operation.unwrap().step, begun);
         assert!(out.actions.is_empty(), "{:?}", out.actions);
     }
+    let serving = [pod("a", 9), pod("b", 5)];
+    let out = step(None, &Observed { pods: &serving, ..blind });
+    assert!(out.operation.is_none() && out.actions.is_empty(), "no node is made unready: {out:?}");
 }
 
 #[test]
