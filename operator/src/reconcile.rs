@@ -132,7 +132,8 @@ async fn look(
         );
         context.shared.events.say(cluster, false, "NewerNodeImage", "Keep", &note).await;
     }
-    let replicas = Settings::of(&valid).initial();
+    let last = cluster.status.as_ref().and_then(|status| status.desired_replicas);
+    let replicas = Settings::of(&valid).initial(last);
     match apply(&context.shared, &valid, replicas).await {
         Ok(()) => {
             tell(Outcome::Applied, Some(valid));

@@ -84,12 +84,13 @@ impl Settings {
         }
     }
 
-    /// Node count of a fleet that does not exist yet.
+    /// Node count of a Deployment that does not exist. `last` is what was wanted last: when somebody deletes the Deployment
+    /// of a large fleet, all its clients come back at once.
     #[must_use]
-    pub fn initial(&self) -> i32 {
+    pub fn initial(&self, last: Option<i32>) -> i32 {
         match (self.mode, self.manual) {
             (AutoscalingMode::Off | AutoscalingMode::Observe, Some(replicas)) => replicas,
-            _ => self.floor.clamp(self.min, self.max),
+            _ => self.floor.max(last.unwrap_or(0)).clamp(self.min, self.max),
         }
     }
 }

@@ -122,6 +122,13 @@ fn nodes_cut_off_from_kubernetes_count_as_full() {
 }
 
 #[test]
+fn a_deployment_that_was_deleted_comes_back_as_large_as_it_was() {
+    let off = Settings { mode: AutoscalingMode::Off, manual: Some(3), ..settings() };
+    assert_eq!((settings().initial(None), settings().initial(Some(7)), off.initial(Some(7))), (2, 7, 3));
+    assert_eq!(settings().initial(Some(70)), 10, "nodes.max holds");
+}
+
+#[test]
 fn switching_it_off_takes_back_the_node_that_it_drains() {
     for mode in [AutoscalingMode::Off, AutoscalingMode::Observe] {
         let settings = Settings { mode, ..settings() };
