@@ -201,13 +201,15 @@ impl<'a> Starter<'a> {
     pub(crate) fn containerd(&mut self, node: usize) -> Result<()> {
         let dir = self.instance.node_dir(node);
         let here = dir.display();
-        // Paths that containerd and its shims have fixed in their code are covered by the node's own.
+        // Paths that containerd, its shims and the kubelet have fixed in their code are covered by the node's own. A
+        // kubelet empties /var/lib/kubelet/device-plugins: that of the host's own would lose its plugins.
         let script = format!(
             "set -e
-            mkdir -p /run/containerd /run/netns /var/lib/cni /var/log/containers
+            mkdir -p /run/containerd /run/netns /var/lib/cni /var/lib/kubelet /var/log/containers
             mount --bind {here}/run /run/containerd
             mount -t tmpfs node-netns /run/netns
             mount --bind {here}/cni-cache /var/lib/cni
+            mount --bind {here}/var-lib-kubelet /var/lib/kubelet
             mount --bind {here}/container-logs /var/log/containers
             mount --bind {here}/kubelet {here}/kubelet
             mount --make-rshared {here}/kubelet

@@ -130,9 +130,18 @@ fn random_token() -> Result<String> {
 
 fn write_node(instance: &Instance, node: usize, pause_image: &str) -> Result<()> {
     let dir = instance.node_dir(node);
-    for name in
-        ["cni", "containerd/root", "containerd/state", "kubelet", "run", "cni-cache", "container-logs", "opt"]
-    {
+    let names = [
+        "cni",
+        "containerd/root",
+        "containerd/state",
+        "kubelet",
+        "var-lib-kubelet",
+        "run",
+        "cni-cache",
+        "container-logs",
+        "opt",
+    ];
+    for name in names {
         let path = dir.join(name);
         fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
     }

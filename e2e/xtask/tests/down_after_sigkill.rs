@@ -4,10 +4,12 @@
 
 use std::{
     collections::hash_map::RandomState,
+    fs,
     hash::BuildHasher,
+    path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use cluster::Instance;
@@ -81,8 +83,20 @@ fn nothing_is_left_after_a_sigkill() {
     }
 }
 
+/// What a kubelet of the host keeps at fixed places, with its times: ours must neither empty nor fill them.
+fn host_kubelet() -> Vec<(PathBuf, SystemTime)> {
+    let list = |directory| fs::read_dir(directory).into_iter().flatten().flatten();
+    let entries = ["/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pki"].into_iter().flat_map(list);
+    let mut found: Vec<_> = entries
+        .map(|entry| (entry.path(), entry.metadata().and_then(|meta| meta.modified()).expect("there")))
+        .collect();
+    found.sort();
+    found
+}
+
 #[test]
 fn a_new_start_clears_dead_remains() {
+    let host = host_kubelet();
     let instance = Instance::named("scratch").expect("known");
     let mut up = start();
     thread::sleep(Duration::from_millis(START_MILLIS / 3));
@@ -93,5 +107,6 @@ fn a_new_start_clears_dead_remains() {
     let pods = instance.kubectl(["get", "pods", "-A"]).expect("answers");
     assert!(pods.contains("coredns"), "{pods}");
     assert_packets_can_be_dropped(&instance);
+    assert_eq!(host_kubelet(), host, "the host's own kubelet is left alone");
     assert_down_leaves_nothing(&instance, "a finished start");
 }
