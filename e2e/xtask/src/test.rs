@@ -64,9 +64,27 @@ pub(crate) struct Tools {
     pub(crate) repository: PathBuf,
     pub(crate) instance: Instance,
     pub(crate) progress: Progress,
+    /// A copy of this program: cargo replaces the original when a step builds it with other features.
+    program: PathBuf,
 }
 
 impl Tools {
+    fn new() -> Result<Self> {
+        let reports = artifacts::target().join("e2e");
+        fs::create_dir_all(&reports).with_context(|| format!("cannot create {}", reports.display()))?;
+        let program = reports.join("xtask");
+        // An earlier copy may still run, for example as the relay of a demo.
+        fs::remove_file(&program).ok();
+        fs::copy("/proc/self/exe", &program)
+            .with_context(|| format!("cannot write {}", program.display()))?;
+        Ok(Self {
+            repository: artifacts::repository(),
+            instance: Instance::named(INSTANCE)?,
+            progress: Progress::new(),
+            program,
+        })
+    }
+
     /// Directory of reports and logs.
     pub(crate) fn reports(&self) -> PathBuf {
         artifacts::target().join("e2e")
@@ -80,10 +98,10 @@ impl Tools {
     }
 
     /// This very program with other words, so that each may become root by itself.
-    pub(crate) fn xtask(&self, args: &[&str]) -> Result<Command> {
-        let mut command = run::tied(std::env::current_exe()?);
+    pub(crate) fn xtask(&self, args: &[&str]) -> Command {
+        let mut command = run::tied(&self.program);
         command.args(args).args(["--instance", self.instance.name()]).current_dir(&self.repository);
-        Ok(command)
+        command
     }
 
     /// Runs kubectl with the user's copy of the kubeconfig: only root sees the instance's own state.
@@ -156,11 +174,7 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
     let only = options.value("only");
     let keep = options.flag("keep");
     options.finish()?;
-    let tools = Tools {
-        repository: artifacts::repository(),
-        instance: Instance::named(INSTANCE)?,
-        progress: Progress::new(),
-    };
+    let tools = Tools::new()?;
     let chosen = chosen(steps::all(), only.as_deref(), keep)?;
     packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST], &tools.progress)?;
     rust_components(&tools);
@@ -174,9 +188,9 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
             tools.progress.say(&format!("FAILED {}: {error:#}", step.name));
             failures.push(step.name);
             if step.needs == Needs::Cluster {
-                let collected = tools.xtask(&["logs"]).and_then(|mut logs| Ok(logs.status()?));
+                let collected = tools.xtask(&["logs"]).status();
                 if let Err(error) = collected {
-                    tools.progress.say(&format!("the logs could not be collected: {error:#}"));
+                    tools.progress.say(&format!("the logs could not be collected: {error}"));
                 }
             }
         }
