@@ -8,14 +8,11 @@
 use std::collections::BTreeSet;
 
 use crds::{ChannelCluster, RefusedSysctls, Tuning};
-use sha2::{Digest, Sha256};
 
-use crate::drain;
+use crate::{drain, validate::short_hash};
 
 /// Reason of the pods, of the condition and of the Event.
 pub const REASON: &str = "SysctlForbidden";
-/// Bytes of the hash that stand in the status.
-const KEY_BYTES: usize = 8;
 /// Most characters of a kubelet's words in the status.
 const MAX_WORDS: usize = 160;
 
@@ -35,9 +32,7 @@ pub struct Rejected {
 /// What identifies a `spec.tuning`.
 #[must_use]
 pub fn key(tuning: &Tuning) -> String {
-    let text = serde_json::to_vec(tuning).unwrap_or_default();
-    let digest = Sha256::digest(&text);
-    digest.iter().take(KEY_BYTES).map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
+    short_hash(&serde_json::to_vec(tuning).unwrap_or_default())
 }
 
 /// Sysctls that the pods of this ChannelCluster are made without.
