@@ -88,6 +88,7 @@ fn nothing_panics_and_nothing_is_left() {
             let counters = sim.counters();
             assert_eq!(counters.connections + counters.handshaking, open.len() as u64);
             assert!(counters.connections <= 10);
+            assert!(sim.shards.iter().all(|shard| (shard.backlog, shard.pressed) == (0, 0)));
         }
         for shard in &mut sim.shards {
             shard.on_shutdown();
