@@ -102,8 +102,9 @@ impl ShardLoop {
         while !(self.stopping && self.core.sockets() == 0) {
             let now = Instant::now();
             self.turn(now)?;
-            if timer.deadline() != self.next_tick.into() {
-                timer.as_mut().reset(self.next_tick.into());
+            let next = self.next_turn();
+            if timer.deadline() != next.into() {
+                timer.as_mut().reset(next.into());
             }
             if self.has_more(now) || !self.mailbox.prepare_to_sleep() {
                 tokio::task::yield_now().await;
@@ -141,6 +142,12 @@ impl ShardLoop {
         self.usage.update(now, &mut self.core.counters);
         self.mailbox.stats().store(&self.core.counters);
         Ok(())
+    }
+
+    /// When a turn is due although nothing happens.
+    fn next_turn(&self) -> Instant {
+        let window = self.core.next_window_millis().map(|due| self.started + Duration::from_millis(due));
+        window.map_or(self.next_tick, |window| window.min(self.next_tick))
     }
 
     /// Whether there is work that no event will announce.

@@ -46,6 +46,14 @@ fn offer(outbox: &mut Outbox, conn: &mut Conn, frame: FrameId, limits: &Limits) 
     if half && !conn.flags.has(Flags::PRESSED) { Offer::Pressing } else { Offer::Queued }
 }
 
+/// Frames one after the other.
+fn joined(frames: &[Bytes]) -> Bytes {
+    match frames {
+        [frame] => frame.clone(),
+        frames => frames.concat().into(),
+    }
+}
+
 impl Shard {
     /// Broadcasts a client's event to the members on this shard, on other shards and on other nodes. Returns how many
     /// on this shard speak a serializer that cannot carry it.
@@ -70,38 +78,44 @@ impl Shard {
             let topic = Arc::clone(shared.topic());
             self.outgoing.push(Outgoing::Publish { topic, frame: frame.clone(), shards });
         }
-        let before = self.counters.unencodable_writes;
-        self.fan_out(room, frame, except);
-        self.counters.unencodable_writes - before
+        let unable = if matches!(payload, Payload::Binary(_)) { self.v1_members(room, except) } else { 0 };
+        self.broadcast(room, frame, except);
+        unable
     }
 
-    /// Queues a V2 broadcast frame to the local members of a room.
-    pub(super) fn fan_out(&mut self, room: RoomId, frame: Bytes, except: Option<ConnId>) {
+    fn v1_members(&self, room: RoomId, except: Option<ConnId>) -> u64 {
+        let members = self.rooms.get(room).members().iter();
+        let v1 = |id: &&ConnId| Some(**id) != except && self.conns[id.index()].vsn() == Vsn::V1;
+        members.filter(v1).count() as u64
+    }
+
+    /// Queues V2 broadcast frames to the local members of a room, as one run of bytes.
+    pub(super) fn fan_out(&mut self, room: RoomId, frames: &[Bytes], except: Option<ConnId>) {
         let Self { rooms, conns, outbox, dirty, bulk, config, counters, .. } = self;
         let limits = &config.limits;
         let members = rooms.get(room).members();
         let (list, flag) =
             if members.len() > BULK_MEMBERS { (bulk, Flags::BULK) } else { (dirty, Flags::DIRTY) };
-        let v2 = outbox.add(frame);
+        let v2 = (outbox.add(joined(frames)), frames.len() as u64);
         let mut v1 = None;
         let (mut full, mut pressing) = (Vec::new(), Vec::new());
-        let (mut writes, mut waits) = (0, 0);
+        let (mut writes, mut runs, mut waits) = (0, 0, 0);
         for &member in members {
             if Some(member) == except {
                 continue;
             }
             let conn = &mut conns[member.index()];
-            let frame_id = match conn.vsn() {
-                Vsn::V2 => Some(v2),
+            let (frame_id, count) = match conn.vsn() {
+                Vsn::V2 => v2,
                 Vsn::V1 => *v1.get_or_insert_with(|| {
-                    let frame = encode::broadcast_to_v1(outbox.frame(v2));
-                    frame.map(|frame| outbox.add(frame))
+                    let able: Vec<_> = frames.iter().filter_map(|frame| encode::broadcast_to_v1(frame)).collect();
+                    (outbox.add(joined(&able)), able.len() as u64)
                 }),
             };
-            let Some(frame_id) = frame_id else {
-                counters.unencodable_writes += 1;
+            counters.unencodable_writes += v2.1 - count;
+            if count == 0 {
                 continue;
-            };
+            }
             match offer(outbox, conn, frame_id, limits) {
                 Offer::Queued => {
                     if !conn.flags.has(flag) {
@@ -116,14 +130,15 @@ impl Shard {
                     continue;
                 }
             }
-            writes += 1;
+            writes += count;
+            runs += 1;
         }
-        outbox.seal(v2);
-        if let Some(Some(v1)) = v1 {
+        outbox.seal(v2.0);
+        if let Some((v1, _)) = v1 {
             outbox.seal(v1);
         }
         counters.writes += writes;
-        self.backlog += writes - waits;
+        self.backlog += runs - waits;
         self.broadcasts_this_turn += 1;
         for member in pressing {
             self.press(member);

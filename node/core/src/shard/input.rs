@@ -209,7 +209,7 @@ impl Shard {
     /// Figures of the fleet, a JSON object, for the members of the reserved topic.
     pub fn on_cluster_stats(&mut self, json: &str) {
         if let Some(room) = self.rooms.find(CLUSTER_TOPIC) {
-            self.fan_out(room, encode::broadcast(Vsn::V2, CLUSTER_TOPIC, "stats", json), None);
+            self.broadcast(room, encode::broadcast(Vsn::V2, CLUSTER_TOPIC, "stats", json), None);
         }
     }
 }

@@ -7,7 +7,8 @@
 //! until the thread calls [`Shard::remove`].
 
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -23,7 +24,7 @@ use crate::{
     limits::{BACKLOG_FRAMES, MAX_HANDSHAKING, STAMP_MILLIS},
     outbox::Outbox,
     protocol::encode,
-    room::{ConnId, Rooms},
+    room::{ConnId, RoomId, Rooms},
     route::{Registry, ShardMask, SharedRoom, Topic},
     ws::{CloseCode, frame},
 };
@@ -34,6 +35,7 @@ mod fanout;
 mod flush;
 mod input;
 mod timer;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -120,6 +122,8 @@ pub struct Shard {
     backlog: u64,
     /// Connections whose queue is half full although their socket may take more.
     pressed: u64,
+    /// Rooms with a flush window under way, by its end.
+    windows: BinaryHeap<Reverse<(u64, RoomId)>>,
     timers: timer::Timers,
 }
 
@@ -146,6 +150,7 @@ impl Shard {
             broadcasts_this_turn: 0,
             backlog: 0,
             pressed: 0,
+            windows: BinaryHeap::new(),
             timers: timer::Timers::default(),
         }
     }
@@ -155,6 +160,7 @@ impl Shard {
         self.now_millis = now_millis;
         self.broadcasts_this_turn = 0;
         self.counters.turns += 1;
+        self.release_due();
     }
 
     /// Whether so much waits to be flushed that the shard should be given little input.
@@ -206,13 +212,17 @@ impl Shard {
         if !encode::is_broadcast_frame(&frame) {
             self.counters.malformed_messages += 1;
         } else if let Some(room) = self.rooms.find(topic) {
-            self.fan_out(room, frame, None);
+            self.broadcast(room, frame, None);
         }
     }
 
     /// New configuration. What is open stays open; new limits hold from now on.
     pub fn on_reload(&mut self, config: Arc<NodeConfig>) {
         self.config = config;
+        for room in self.rooms.iter_mut() {
+            let policy = self.config.rooms.resolve(room.shared().topic());
+            room.set_window(policy.map_or(0, |policy| policy.flush_window_millis));
+        }
     }
 
     /// Appends what is to be sent to other shards and the bus.

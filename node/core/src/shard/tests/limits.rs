@@ -313,3 +313,36 @@ fn frames_sent_with_the_request_are_not_lost() {
     assert!(response.ends_with("\r\n\r\n"), "{response}");
     assert_eq!(early, [Sent::Pong(b"early".to_vec())]);
 }
+
+#[test]
+fn a_flush_window_sends_once_per_member_and_to_who_was_there() {
+    let mut sim = Sim::new(1, false, |config| {
+        config.rooms.policies =
+            serde_json::from_str(r#"[{"topics": "room:slow*", "flushWindowMillis": 100}]"#).expect("policies");
+    });
+    let (from, to, late) = (sim.connect(), sim.connect(), sim.connect_to(0, "1.0.0"));
+    sim.join(from, "room:slow", "1");
+    sim.join(to, "room:slow", "1");
+    let say = |sim: &mut Sim, n: u32| sim.text(from, &format!(r#"["1",null,"room:slow","m",{{"n":{n}}}]"#));
+    let said = |n: u32| format!(r#"[null,null,"room:slow","m",{{"n":{n}}}]"#);
+    say(&mut sim, 1);
+    assert!(sim.texts(to).is_empty() && sim.shards[0].next_window_millis().is_some());
+    // Who joins gets what is said from then on; who leaves has got what was said until then.
+    sim.text(late, r#"{"topic":"room:slow","event":"phx_join","payload":{},"ref":"1"}"#);
+    assert_eq!(sim.texts(to), [said(1)]);
+    assert_eq!(sim.texts(late).len(), 1, "its reply");
+    say(&mut sim, 2);
+    say(&mut sim, 3);
+    assert!(sim.texts(to).is_empty());
+    sim.pass(100);
+    assert_eq!((sim.texts(to), sim.texts(from).len()), (vec![said(2), said(3)], 3));
+    let v1 = |n: u32| format!(r#"{{"topic":"room:slow","event":"m","payload":{{"n":{n}}},"ref":null}}"#);
+    let normal = |text: &String| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let (got, wanted) = (sim.texts(late), [v1(2), v1(3)]);
+    assert!(got.iter().map(normal).eq(wanted.iter().map(normal)), "{got:?}");
+    assert_eq!(sim.counters().writes, 2 + 2 * 3);
+    say(&mut sim, 4);
+    sim.text(to, r#"["1","9","room:slow","phx_leave",{}]"#);
+    assert_eq!(sim.texts(to)[0], said(4));
+    assert_eq!(sim.shards[0].backlog, 0);
+}
