@@ -125,6 +125,11 @@ pub(crate) const ACK_EVENTS: Rule = (
     "ackEvents must not begin with phx_, which are the protocol's own events: choose another name",
 );
 
+pub(crate) const FLUSH_WINDOW: Rule = (
+    "!has(self.flushWindow) || (duration(self.flushWindow) >= duration('1ms') && duration(self.flushWindow) <= duration('1s'))",
+    "rooms.policies[].flushWindow must lie between 1ms and 1s: leave it out to send at once",
+);
+
 pub(crate) const IDLE_TIMEOUT: Rule = (
     "duration(self.idleTimeout) >= duration('35s') && duration(self.idleTimeout) <= duration('1h')",
     "limits.idleTimeout must lie between 35s and 1h: Phoenix clients send a heartbeat each 30s, and below that healthy ones would be closed",

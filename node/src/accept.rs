@@ -9,7 +9,6 @@ use std::{
 use rustix::{
     io::{self, Errno},
     net::{AddressFamily, SocketFlags, SocketType, sockopt},
-    process::{Resource, getrlimit},
 };
 
 /// Length of the accept queue asked for; the kernel cuts it to net.core.somaxconn.
@@ -18,9 +17,6 @@ pub(crate) const BACKLOG: i32 = 4_096;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Most accepts per turn, so that a connect storm leaves the established ones their share.
 const ACCEPTS_PER_TURN: usize = 128;
-/// Descriptors that clients never get: probes, the operator, the bus and files need theirs however full the node is, or
-/// the kubelet would kill it for being full. The admin port takes up to 128. Of a small limit it is a quarter.
-const RESERVED_DESCRIPTORS: u64 = 192;
 
 /// One shard's listener.
 #[derive(Debug)]
@@ -36,21 +32,17 @@ pub(crate) struct Listener {
 /// What an accept round met.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Round {
-    /// Accept calls that failed for lack of descriptors or memory.
+    /// Accept calls that failed for lack of descriptors, memory or place.
     pub(crate) exhausted: u64,
 }
 
 impl Listener {
-    /// Listens beside the other shards; the kernel spreads connections over them.
-    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Self> {
+    /// Listens beside the other shards; the kernel spreads connections over them. Clients get descriptors below
+    /// `ceiling`.
+    pub(crate) fn bind(addr: SocketAddr, ceiling: i32) -> io::Result<Self> {
         let fd = bound(addr, true)?;
         rustix::net::listen(&fd, BACKLOG)?;
-        Ok(Self {
-            fd,
-            waiting: true,
-            ceiling: ceiling(getrlimit(Resource::Nofile).current),
-            paused_until: None,
-        })
+        Ok(Self { fd, waiting: true, ceiling, paused_until: None })
     }
 
     pub(crate) const fn fd(&self) -> &OwnedFd {
@@ -71,19 +63,22 @@ impl Listener {
         self.paused_until.is_some()
     }
 
-    /// Accepts what waits, up to a bound per turn.
-    pub(crate) fn accept(&mut self, now: Instant, mut sink: impl FnMut(OwnedFd)) -> Round {
+    /// Accepts what waits, up to a bound per turn. `sink` tells whether there was a place for the socket.
+    pub(crate) fn accept(&mut self, now: Instant, mut sink: impl FnMut(OwnedFd) -> bool) -> Round {
         self.paused_until = None;
         for _ in 0..ACCEPTS_PER_TURN {
             match rustix::net::accept_with(&self.fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(fd) if fd.as_raw_fd() < self.ceiling => sink(fd),
+                Ok(fd) if fd.as_raw_fd() < self.ceiling => {
+                    if !sink(fd) {
+                        return self.pause(now);
+                    }
+                }
                 Err(Errno::AGAIN) => {
                     self.waiting = false;
                     break;
                 }
                 Ok(_) | Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
-                    self.paused_until = Some(now + EXHAUSTED_PAUSE);
-                    return Round { exhausted: 1 };
+                    return self.pause(now);
                 }
                 // accept(2): errors of the connection itself are to be treated like EAGAIN by trying the next one.
                 Err(_) => {}
@@ -91,12 +86,11 @@ impl Listener {
         }
         Round::default()
     }
-}
 
-/// The first descriptor number that clients do not get under a soft limit; none is unlimited.
-fn ceiling(soft: Option<u64>) -> i32 {
-    let clients = soft.map_or(u64::MAX, |soft| soft - RESERVED_DESCRIPTORS.min(soft / 4));
-    i32::try_from(clients).unwrap_or(i32::MAX)
+    fn pause(&mut self, now: Instant) -> Round {
+        self.paused_until = Some(now + EXHAUSTED_PAUSE);
+        Round { exhausted: 1 }
+    }
 }
 
 fn bound(addr: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
@@ -118,16 +112,4 @@ pub(crate) fn reserve(addr: SocketAddr) -> std::io::Result<(OwnedFd, SocketAddr)
     let fd = bound(addr, true)?;
     let addr = SocketAddr::try_from(rustix::net::getsockname(&fd)?)?;
     Ok((fd, addr))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn some_descriptors_are_never_given_to_clients() {
-        assert_eq!(ceiling(Some(64)), 48);
-        assert_eq!(ceiling(Some(20_000)), 19_808);
-        assert_eq!(ceiling(None), i32::MAX);
-    }
 }

@@ -41,6 +41,8 @@ pub struct App {
     pub node_name: String,
     /// The configuration now in force.
     pub config: ArcSwap<NodeConfig>,
+    /// Overrides [`node_core::config::Limits::max_connections`], also of a changed file.
+    pub max_connections: Option<u32>,
     /// The shards.
     pub shards: Vec<ShardHandle>,
     /// The topics with members on any shard.
@@ -146,7 +148,9 @@ impl App {
                         "the new configuration changes restart keys, which wait for a new process"
                     );
                 }
-                self.config.store(Arc::new(new.reload_onto(&old)));
+                let mut new = new.reload_onto(&old);
+                new.limits.max_connections = self.max_connections.unwrap_or(new.limits.max_connections);
+                self.config.store(Arc::new(new));
                 self.reloads.fetch_add(1, Relaxed);
                 tracing::info!("configuration reloaded");
             }

@@ -3,6 +3,9 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Parser, ValueEnum, error::ErrorKind};
+use node_core::limits::MAX_SHARDS;
+
+use crate::layout::{Asked, DescriptorTables};
 
 /// Exit code for a wrong flag or configuration value (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -44,8 +47,16 @@ pub struct Args {
     pub path: Option<String>,
 
     /// Shards, each a thread with its own connections [default: one per CPU that this process may use].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=i64::from(MAX_SHARDS)))]
     pub shards: Option<u8>,
+
+    /// Connections that the node must be able to hold, also beyond its limit of open files; more are refused.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_connections: Option<u32>,
+
+    /// Whether each shard has a descriptor table of its own, and so the limit of open files for itself.
+    #[arg(long, value_name = "WHOSE", default_value = "auto")]
+    pub descriptor_tables: DescriptorTables,
 
     /// Name of this node.
     #[arg(long, value_name = "NAME", env = "POD_NAME", default_value = "local")]
@@ -100,6 +111,11 @@ impl Args {
         self.admin.unwrap_or_else(|| self.default_addr(9400))
     }
 
+    /// What was asked for about shards and their descriptor tables.
+    pub fn layout(&self) -> Asked {
+        Asked { shards: self.shards, max_connections: self.max_connections, tables: self.descriptor_tables }
+    }
+
     fn default_addr(&self, port: u16) -> SocketAddr {
         let host = if self.dev { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
         SocketAddr::from((host, port))
@@ -147,7 +163,7 @@ mod tests {
     fn a_wrong_flag_is_told_in_one_sentence_with_its_remedy() {
         for (line, flag, remedy) in [
             ("channel-node --dev --listen localhost", "--listen", "like 127.0.0.1:4000"),
-            ("channel-node --dev --shards 0", "--shards", "1..=64"),
+            ("channel-node --dev --shards 0", "--shards", "1..=128"),
             ("channel-node --dev --lisen 127.0.0.1:1", "--lisen", "--listen"),
             ("channel-node --dev --config c.yaml", "--dev", "cannot be used with"),
             ("channel-node", "--config", "required"),

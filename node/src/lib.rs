@@ -8,6 +8,8 @@ pub mod bus;
 pub mod config;
 pub mod dashboard;
 pub mod drain;
+pub mod failure;
+pub mod layout;
 pub mod life;
 pub mod mailbox;
 pub mod metrics;
@@ -21,6 +23,7 @@ pub mod threads;
 
 mod accept;
 mod flush;
+mod handover;
 mod outgoing;
 mod poller;
 mod readable;

@@ -51,6 +51,9 @@ pub enum ToShard {
     ClusterStats(Bytes),
     /// Close what is left, stop accepting, end the thread.
     Shutdown,
+    /// Fail.
+    #[cfg(test)]
+    Panic,
 }
 
 impl ToShard {
@@ -60,6 +63,8 @@ impl ToShard {
             Self::Remote { frame, .. } => Some(frame.len()),
             Self::ClusterStats(json) => Some(json.len()),
             Self::Drain(_) | Self::Reload(_) | Self::Shutdown => None,
+            #[cfg(test)]
+            Self::Panic => None,
         }
     }
 }

@@ -16,7 +16,7 @@ use node::{
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, Credentials, Identity, fleet::Fleet},
     config::{self, Watch},
-    dashboard, life,
+    dashboard, failure, layout, life,
     life::Signals,
     mailbox::{BusReceiver, bus_queue},
     pulse,
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         return wrong(&text);
     }
     match run(&args, config, watch) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::FAILURE
@@ -78,6 +78,9 @@ fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
     if let Some(path) = &args.path {
         config.path.clone_from(path);
     }
+    if let Some(most) = args.max_connections {
+        config.limits.max_connections = most;
+    }
     let errors = config.validate();
     if errors.is_empty() { Ok((config, watch)) } else { Err(errors.join(". ")) }
 }
@@ -96,9 +99,13 @@ fn log_to_stderr(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<()> {
+fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let limits = sysinfo::raise_nofile(config.nofile).context("cannot raise the limit of open files")?;
+    let settings = match settings(args, &config, limits.soft)? {
+        Ok(settings) => settings,
+        Err(text) => return Ok(wrong(&text)),
+    };
     for line in sysinfo::mismatches(&config.sysctls, &sysinfo::sysctls(&config.sysctls)) {
         tracing::warn!("sysctl {line}");
     }
@@ -112,13 +119,14 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
         control.block_on(async { Signals::new() }).context("cannot take over SIGTERM and SIGINT")?;
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let shards = start_shards(&settings(args, &config)?, &config, config.bus.as_ref().map(|_| &to_bus))
+    let shards = start_shards(&settings, &config, config.bus.as_ref().map(|_| &to_bus))
         .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen_addr()))?;
     let app = Arc::new(App {
         boot_id: rand::random(),
         started,
         node_name: args.node_name.clone(),
         config: Arc::clone(&config).into(),
+        max_connections: args.max_connections,
         shards: shards.handles().to_vec(),
         topics: Arc::clone(shards.topics()),
         drain: Default::default(),
@@ -146,24 +154,26 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     // After the shards, so that what they published last still goes out.
     bus.into_iter().for_each(Bus::stop);
     tracing::info!("ended");
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
 }
 
-fn settings(args: &Args, config: &NodeConfig) -> anyhow::Result<ShardSettings> {
+/// What the shards start with, or a sentence about flags that cannot be met here.
+fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Result<ShardSettings, String>> {
     let cpus =
         std::thread::available_parallelism().context("cannot tell how many CPUs there are; use --shards")?;
-    Ok(ShardSettings {
+    Ok(layout::decide(args.layout(), cpus.get(), nofile).map(|layout| ShardSettings {
         listen: args.listen_addr(),
-        shards: args.shards.unwrap_or(u8::try_from(cpus.get()).unwrap_or(64).min(64)),
+        layout,
+        nofile,
         node_name: args.node_name.clone(),
         version: BUILD,
         // Made once and needed until the end.
         chat_page: dashboard::page(&config.path).leak(),
-    })
+    }))
 }
 
 fn start_bus(
@@ -188,6 +198,7 @@ fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<s
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .with_context(|| format!("cannot listen on {address}; choose another --admin"))?;
     let bound = listener.local_addr()?;
+    let shards = app.shards.clone();
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
         let served = runtime.block_on(async {
             let listener = tokio::net::TcpListener::from_std(listener)?;
@@ -196,7 +207,7 @@ fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<s
         // Without its admin port a node cannot be probed, drained or measured: better to end and be replaced.
         let error = served.map_or_else(|error| anyhow!(error), |()| anyhow!("it stopped"));
         tracing::error!("admin port: {error:#}");
-        std::process::abort();
+        failure::end_process(&shards);
     })?;
     Ok(bound)
 }

@@ -23,6 +23,7 @@ use crate::sys::watch_input;
 const EVENTS: usize = 1_024;
 const LISTENER: u64 = u64::MAX;
 const WAKE: u64 = u64::MAX - 1;
+const INBOX: u64 = u64::MAX - 2;
 
 /// What became ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub(crate) enum Ready {
     Listener,
     /// Another thread rang.
     Wake,
+    /// Another shard handed connections over.
+    Inbox,
     /// A connection.
     Conn {
         /// Which one. It may have ended, and its id may even be another's by now: then reading finds nothing.
@@ -66,6 +69,10 @@ impl Poller {
         self.add(fd, WAKE, EventFlags::IN)
     }
 
+    pub(crate) fn add_inbox(&self, fd: impl AsFd) -> io::Result<()> {
+        self.add(fd, INBOX, EventFlags::IN)
+    }
+
     pub(crate) fn add_conn(&self, fd: impl AsFd, id: ConnId) -> io::Result<()> {
         self.add(fd, u64::from(id.0), EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP)
     }
@@ -88,6 +95,7 @@ impl Poller {
             sink(match event.data.u64() {
                 LISTENER => Ready::Listener,
                 WAKE => Ready::Wake,
+                INBOX => Ready::Inbox,
                 token => {
                     let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
                     let input = ended || flags.contains(EventFlags::IN);

@@ -10,18 +10,20 @@ use std::{
 };
 
 use node_core::{
+    counters::Counters,
     limits::{STAMP_MILLIS, TICK_MILLIS},
     room::ConnId,
     shard::{AfterFlush, Progress, Shard},
 };
 use rustix::{
     io::Errno,
-    net::{RecvFlags, Shutdown, recv, shutdown},
+    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
 };
 
 use crate::{
     accept::Listener,
     flush::{self, Written},
+    handover::{Handover, Place},
     mailbox::{DrainCommand, Mailbox, ToShard},
     outgoing::Outgoings,
     poller::{Poller, Ready},
@@ -37,7 +39,7 @@ const ITEMS_PER_TURN: usize = 4_096;
 const READS_AT_LEAST: usize = 64;
 /// Bytes after which a turn reads no further connections: about 2 ms of parsing.
 const READ_BYTES_PER_TURN: u64 = 2 * 1024 * 1024;
-/// Connections written per turn, unless queues press: about 5 ms of system calls.
+/// Connections written per turn: about 5 ms of system calls.
 const FLUSHES_PER_TURN: usize = 1_024;
 
 /// Everything one shard thread owns.
@@ -46,6 +48,7 @@ pub(crate) struct ShardLoop {
     mailbox: Mailbox,
     poller: Poller,
     listener: Option<Listener>,
+    handover: Handover,
     sockets: Vec<Option<OwnedFd>>,
     readable: Readables,
     outgoing: Outgoings,
@@ -65,17 +68,19 @@ impl ShardLoop {
         core: Shard,
         mailbox: Mailbox,
         poller: Poller,
-        listener: Listener,
+        (listener, handover): (Listener, Handover),
         outgoing: Outgoings,
     ) -> rustix::io::Result<Self> {
         poller.add_wake(&mailbox)?;
         poller.add_listener(listener.fd())?;
+        poller.add_inbox(handover.inbox())?;
         let now = Instant::now();
         Ok(Self {
             core,
             mailbox,
             poller,
             listener: Some(listener),
+            handover,
             sockets: Vec::new(),
             readable: Readables::default(),
             outgoing,
@@ -91,14 +96,15 @@ impl ShardLoop {
     }
 
     /// Runs until the shard was told to shut down and its last connection is gone.
-    pub(crate) async fn run(mut self) -> std::io::Result<()> {
+    pub(crate) async fn run(&mut self) -> std::io::Result<()> {
         let timer = tokio::time::sleep_until(self.next_tick.into());
         tokio::pin!(timer);
         while !(self.stopping && self.core.sockets() == 0) {
             let now = Instant::now();
             self.turn(now)?;
-            if timer.deadline() != self.next_tick.into() {
-                timer.as_mut().reset(self.next_tick.into());
+            let next = self.next_turn();
+            if timer.deadline() != next.into() {
+                timer.as_mut().reset(next.into());
             }
             if self.has_more(now) || !self.mailbox.prepare_to_sleep() {
                 tokio::task::yield_now().await;
@@ -138,17 +144,24 @@ impl ShardLoop {
         Ok(())
     }
 
+    /// When a turn is due although nothing happens.
+    fn next_turn(&self) -> Instant {
+        let window = self.core.next_window_millis().map(|due| self.started + Duration::from_millis(due));
+        window.map_or(self.next_tick, |window| window.min(self.next_tick))
+    }
+
     /// Whether there is work that no event will announce.
     fn has_more(&self, now: Instant) -> bool {
         self.more_events
             || (!self.readable.is_empty() && !self.outgoing.is_pressed())
             || self.core.has_flushes()
             || !self.mailbox.is_empty()
+            || self.handover.is_waiting()
             || self.listener.as_ref().is_some_and(|listener| listener.is_due(now))
     }
 
     fn take_events(&mut self) -> rustix::io::Result<()> {
-        let Self { core, mailbox, poller, listener, sockets, readable, .. } = self;
+        let Self { core, mailbox, poller, listener, handover, sockets, readable, .. } = self;
         let all = poller.take(|ready| match ready {
             Ready::Listener => {
                 if let Some(listener) = listener {
@@ -156,6 +169,7 @@ impl ShardLoop {
                 }
             }
             Ready::Wake => mailbox.acknowledge_wake(),
+            Ready::Inbox => handover.on_ready(),
             Ready::Conn { id, input, ended, output } => {
                 if !matches!(sockets.get(id.index()), Some(Some(_))) {
                     return;
@@ -188,6 +202,8 @@ impl ShardLoop {
                 }
                 ToShard::Drain(DrainCommand::Stop) => self.core.on_drain_stopped(),
                 ToShard::Reload(config) => self.core.on_reload(config),
+                #[cfg(test)]
+                ToShard::Panic => panic!("deliberate"),
                 ToShard::Shutdown => {
                     self.stopping = true;
                     self.core.on_shutdown();
@@ -196,32 +212,34 @@ impl ShardLoop {
                     self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
                 }
             }
-            if self.core.is_over_budget() {
+            if self.core.is_saturated() {
                 return;
             }
         }
     }
 
     fn accept(&mut self, now: Instant) {
-        let Some(listener) = self.listener.as_mut().filter(|listener| listener.is_due(now)) else { return };
-        let Self { core, poller, sockets, .. } = self;
-        let round = listener.accept(now, |fd| {
-            let Some(id) = core.on_accept() else { return };
-            let index = id.index();
-            if sockets.len() <= index {
-                sockets.resize_with(index + 1, || None);
+        let Self { core, poller, sockets, handover, listener, .. } = self;
+        let mut admit = |socket| admit(core, poller, sockets, socket);
+        let mut refused = 0;
+        handover.take(|socket| refused += u32::from(!admit(socket)));
+        if let Some(due) = listener.as_mut().filter(|listener| listener.is_due(now)) {
+            let round = due.accept(now, |socket| {
+                let kept = match handover.place() {
+                    Place::Here => Some(socket),
+                    Place::At(shard) => handover.give(shard, socket).err(),
+                    Place::Nowhere => return false,
+                };
+                refused += kept.map_or(0, |socket| u32::from(!admit(socket)));
+                true
+            });
+            core.counters.accept_errors += round.exhausted;
+            // What was in the accept queue is answered with 503; closing it would reset those connections.
+            if self.stopping && !due.is_due(now) {
+                *listener = None;
             }
-            let registered = poller.add_conn(&fd, id);
-            sockets[index] = Some(fd);
-            if registered.is_err() {
-                core.on_lost(id);
-            }
-        });
-        self.core.counters.accept_errors += round.exhausted;
-        // What was in the accept queue is answered with 503; closing it would reset those connections.
-        if self.stopping && !listener.is_due(now) {
-            self.listener = None;
         }
+        handover.release(refused);
     }
 
     fn tick(&mut self, now: Instant) {
@@ -247,7 +265,7 @@ impl ShardLoop {
         let enough = self.core.counters.received_bytes + READ_BYTES_PER_TURN;
         for done in 0..self.readable.len() {
             let over = self.core.is_over_budget() || self.core.counters.received_bytes >= enough;
-            if done >= READS_AT_LEAST && over {
+            if (done >= READS_AT_LEAST && over) || self.core.is_saturated() {
                 return;
             }
             let Some((id, input)) = self.readable.pop() else { return };
@@ -276,10 +294,8 @@ impl ShardLoop {
     }
 
     fn flush(&mut self) {
-        let mut left = if self.core.is_over_budget() { usize::MAX } else { FLUSHES_PER_TURN };
-        while left > 0 {
+        for _ in 0..FLUSHES_PER_TURN {
             let Some(id) = self.core.next_flush() else { return };
-            left -= 1;
             self.flush_one(id);
         }
     }
@@ -305,10 +321,40 @@ impl ShardLoop {
 
     fn remove_gone(&mut self) {
         self.core.take_gone(&mut self.gone);
+        self.handover.release(self.gone.len() as u32);
         for id in self.gone.drain(..) {
             self.sockets[id.index()] = None;
             self.readable.forget(id);
             self.core.remove(id);
         }
     }
+
+    /// The last thing a failed shard does: it closes what it can close in one write, with 1012. Nothing is read any more.
+    pub(crate) fn farewell(&mut self) {
+        self.listener = None;
+        for (index, socket) in self.sockets.iter().enumerate() {
+            // As many as descriptors, far fewer than 2^32.
+            if let Some(socket) = socket
+                && let Some(frame) = self.core.farewell(ConnId(index as u32))
+            {
+                send(socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok();
+            }
+        }
+        self.mailbox.stats().store(&Counters::ZERO);
+    }
+}
+
+/// Takes a socket into the shard. False when it is dropped at once.
+fn admit(core: &mut Shard, poller: &Poller, sockets: &mut Vec<Option<OwnedFd>>, socket: OwnedFd) -> bool {
+    let Some(id) = core.on_accept() else { return false };
+    let index = id.index();
+    if sockets.len() <= index {
+        sockets.resize_with(index + 1, || None);
+    }
+    let registered = poller.add_conn(&socket, id);
+    sockets[index] = Some(socket);
+    if registered.is_err() {
+        core.on_lost(id);
+    }
+    true
 }

@@ -1,23 +1,23 @@
-//! The shard threads: in which order they start, how they end.
+//! The shard threads: how many there are, and the order in which they start.
 //!
-//! The order is the one that lets each shard have a descriptor table of its own: first every runtime and eventfd of the
-//! process exists, so that its number means the same in all tables; then, in the threads, tables would be split; only
-//! then are sockets opened. A runtime built after the split wakes the wrong descriptor, or nothing at all.
-//!
-//! A shard that panics takes the process with it: half a node that looks alive is worse than one that is replaced.
+//! The order decides. A waker writes to a descriptor *number* in the waking thread's table, so every runtime and eventfd of
+//! the process exists before a table is split, and its number means the same in all of them; then the shards split their
+//! tables, when the layout says so; only then are sockets opened. A runtime built after the split wakes the wrong
+//! descriptor, or nothing at all, and a listener opened before it would go on listening in the tables of those who
+//! closed it.
 
 use std::{
     hash::RandomState,
     io::Error,
     net::SocketAddr,
-    panic::{AssertUnwindSafe, catch_unwind},
+    os::fd::RawFd,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::{Arc, mpsc},
     thread::JoinHandle,
 };
 
 use node_core::{
     config::NodeConfig,
-    limits::MAX_SHARDS,
     route::Registry,
     shard::{Shard, ShardOptions},
 };
@@ -25,11 +25,14 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::{
     accept::{self, Listener},
+    failure::guarded,
+    handover::{Handover, handovers},
+    layout::{Layout, connections_per_table},
     mailbox::{BusSender, Mailbox, ShardHandle, mailbox},
     outgoing::Outgoings,
     poller::Poller,
     shard_loop::ShardLoop,
-    usage,
+    sys, usage,
 };
 
 /// What the shards need besides the configuration.
@@ -37,8 +40,10 @@ use crate::{
 pub struct ShardSettings {
     /// Address of the public port. Port 0 asks the kernel; see [`Shards::local_addr`].
     pub listen: SocketAddr,
-    /// Number of shards, 1 to [`MAX_SHARDS`].
-    pub shards: u8,
+    /// How many shards, and whose descriptor tables.
+    pub layout: Layout,
+    /// Soft limit of open files, per table.
+    pub nofile: u64,
     /// Name of this node, for join replies on `$cluster`.
     pub node_name: String,
     /// Version of this node, for join replies on `$cluster`.
@@ -87,20 +92,25 @@ impl Shards {
 /// Starts one thread per shard. The runtimes of all other threads (bus, admin) must exist before: see the module text.
 ///
 /// # Errors
-/// When the port cannot be bound or a thread or descriptor cannot be made.
+/// When the port cannot be bound, a thread or descriptor cannot be made, or the kernel knows no split tables.
 pub fn start_shards(
     settings: &ShardSettings,
     config: &Arc<NodeConfig>,
     bus: Option<&BusSender>,
 ) -> std::io::Result<Shards> {
-    let count = settings.shards.clamp(1, MAX_SHARDS);
+    let Layout { shards: count, own_tables } = settings.layout;
     let (handles, mailboxes): (Vec<_>, Vec<_>) =
         (0..count).map(mailbox).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    // A shared table tells by its numbers how full it is; in a table of its own a shard counts.
+    let room = connections_per_table(settings.layout, settings.nofile);
+    let capacity = if own_tables { u32::try_from(room).unwrap_or(u32::MAX) } else { u32::MAX };
+    let ceiling = if own_tables { i32::MAX } else { i32::try_from(room).unwrap_or(i32::MAX) };
+    let handovers = handovers(count, capacity)?;
     let registry = Arc::new(Registry::new(RandomState::new()));
     let places = Arc::default();
     let mut threads = Vec::new();
     let mut gates = Vec::new();
-    for (mailbox, index) in mailboxes.into_iter().zip(0..) {
+    for ((mailbox, handover), index) in mailboxes.into_iter().zip(handovers).zip(0..) {
         let options = ShardOptions {
             index,
             has_bus: bus.is_some(),
@@ -112,37 +122,74 @@ pub fn start_shards(
         };
         let core = Shard::new(options, Arc::clone(config));
         let outgoing = Outgoings::new(index, handles.clone(), bus.cloned());
+        let parts = Parts { core, mailbox, handover, outgoing, ceiling };
         let (gate, door) = gate();
+        let all = handles.clone();
         let thread = std::thread::Builder::new()
             .name(format!("shard-{index}"))
-            .spawn(move || guarded(|| life(&door, core, mailbox, outgoing)))?;
+            .spawn(move || guarded(&all, || life(&door, parts)))?;
         threads.push(thread);
         gates.push(gate);
     }
-    gates.iter().try_for_each(Gate::wait)?;
+    let finished = || gates.iter().try_for_each(Gate::wait);
+    finished()?;
+    if own_tables {
+        let first = first_free_descriptor()?;
+        gates.iter().try_for_each(|gate| gate.order(Order::OwnTable(first)))?;
+        finished()?;
+    }
     let (reservation, local_addr) = accept::reserve(settings.listen)?;
-    gates.iter().try_for_each(|gate| gate.open(local_addr))?;
-    gates.iter().try_for_each(Gate::wait)?;
+    gates.iter().try_for_each(|gate| gate.order(Order::Listen(local_addr)))?;
+    finished()?;
     drop(reservation);
     Ok(Shards { handles, threads, local_addr, topics: registry })
+}
+
+/// The first number above all descriptors of the calling thread's table.
+fn first_free_descriptor() -> std::io::Result<RawFd> {
+    let mut first = 0;
+    for entry in std::fs::read_dir("/proc/thread-self/fd")? {
+        // The directory that is being read is among them, which costs one number.
+        let number: Option<RawFd> = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        first = first.max(number.unwrap_or(0) + 1);
+    }
+    Ok(first)
+}
+
+/// What a shard starts with.
+struct Parts {
+    core: Shard,
+    mailbox: Mailbox,
+    handover: Handover,
+    outgoing: Outgoings,
+    /// Descriptors from here on are not for clients.
+    ceiling: i32,
+}
+
+/// The next step of a starting shard.
+enum Order {
+    /// Take a descriptor table of your own, with copies of those below.
+    OwnTable(RawFd),
+    /// Listen here, and serve.
+    Listen(SocketAddr),
 }
 
 /// What a starting shard and the one that starts it tell each other.
 struct Gate {
     reports: mpsc::Receiver<std::io::Result<()>>,
-    address: mpsc::SyncSender<SocketAddr>,
+    orders: mpsc::SyncSender<Order>,
 }
 
 /// The shard's side of a [`Gate`].
 struct Door {
     report: mpsc::SyncSender<std::io::Result<()>>,
-    address: mpsc::Receiver<SocketAddr>,
+    orders: mpsc::Receiver<Order>,
 }
 
 fn gate() -> (Gate, Door) {
     let (report, reports) = mpsc::sync_channel(1);
-    let (to_shard, address) = mpsc::sync_channel(1);
-    (Gate { reports, address: to_shard }, Door { report, address })
+    let (to_shard, orders) = mpsc::sync_channel(1);
+    (Gate { reports, orders: to_shard }, Door { report, orders })
 }
 
 impl Gate {
@@ -151,48 +198,61 @@ impl Gate {
         self.reports.recv().map_err(|_| Error::other("a shard ended while it started"))?
     }
 
-    fn open(&self, address: SocketAddr) -> std::io::Result<()> {
-        self.address.send(address).map_err(|_| Error::other("a shard ended while it started"))
+    fn order(&self, order: Order) -> std::io::Result<()> {
+        self.orders.send(order).map_err(|_| Error::other("a shard ended while it started"))
     }
 }
 
-/// Runs a thread's life and ends the process when it fails or panics.
-pub(crate) fn guarded(life: impl FnOnce() -> std::io::Result<()>) {
-    let name = std::thread::current().name().unwrap_or("a thread").to_owned();
-    match catch_unwind(AssertUnwindSafe(life)) {
-        Ok(Ok(())) => return,
-        Ok(Err(error)) => tracing::error!("{name} failed, the node ends: {error}"),
-        Err(_) => tracing::error!("{name} panicked, the node ends"),
+impl Door {
+    /// Nobody listens any more when another shard failed to start; then this one ends quietly.
+    fn report(&self, step: std::io::Result<()>) {
+        self.report.send(step).ok();
     }
-    std::process::abort();
 }
 
 /// From the runtime to the last connection. Errors of the start go to the one who starts the node, later ones are
 /// returned.
-fn life(door: &Door, core: Shard, mailbox: Mailbox, outgoing: Outgoings) -> std::io::Result<()> {
+fn life(door: &Door, parts: Parts) -> std::io::Result<()> {
     let runtime = match runtime() {
         Ok(runtime) => runtime,
-        Err(error) => return report(door, Err(error)),
+        Err(error) => {
+            door.report(Err(error));
+            return Ok(());
+        }
     };
-    report(door, Ok(()))?;
-    let Ok(address) = door.address.recv() else { return Ok(()) };
+    door.report(Ok(()));
+    let address = loop {
+        match door.orders.recv() {
+            Ok(Order::OwnTable(first)) => door.report(sys::own_descriptor_table(first)),
+            Ok(Order::Listen(address)) => break address,
+            Err(_) => return Ok(()),
+        }
+    };
+    let Parts { core, mailbox, handover, outgoing, ceiling } = parts;
     let started = runtime.block_on(async {
-        let listener = Listener::bind(address)?;
-        Ok(ShardLoop::new(core, mailbox, Poller::new()?, listener, outgoing)?)
+        let listener = Listener::bind(address, ceiling)?;
+        Ok(ShardLoop::new(core, mailbox, Poller::new()?, (listener, handover), outgoing)?)
     });
     match started {
         Ok(shard) => {
-            report(door, Ok(()))?;
-            runtime.block_on(shard.run())
+            door.report(Ok(()));
+            serve(&runtime, shard)
         }
-        Err(error) => report(door, Err(error)),
+        Err(error) => {
+            door.report(Err(error));
+            Ok(())
+        }
     }
 }
 
-/// Nobody listens any more when another shard failed to start; then this one ends quietly.
-fn report(door: &Door, step: std::io::Result<()>) -> std::io::Result<()> {
-    door.report.send(step).ok();
-    Ok(())
+/// Runs a shard to its end. One that fails says farewell to its clients before it is mourned.
+fn serve(runtime: &LocalRuntime, mut shard: ShardLoop) -> std::io::Result<()> {
+    let outcome = catch_unwind(AssertUnwindSafe(|| runtime.block_on(shard.run())));
+    if !matches!(outcome, Ok(Ok(()))) {
+        // What a panic left behind may make this one panic too; it has done what it could by then.
+        catch_unwind(AssertUnwindSafe(|| shard.farewell())).ok();
+    }
+    outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn runtime() -> std::io::Result<LocalRuntime> {
@@ -205,40 +265,80 @@ fn runtime() -> std::io::Result<LocalRuntime> {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::ExitStatusExt, process::Command};
+    use std::{
+        io::{BufRead, BufReader, Read, Write},
+        net::TcpStream,
+        process::{Command, Stdio},
+    };
 
     use super::*;
+    use crate::{failure::EXIT_FAILED, mailbox::ToShard};
 
-    const SIGABRT: i32 = 6;
+    /// Joins a room, then reads to the end.
+    const HELLO: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
+        connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+    /// Whether a close frame with code 1012 is among these bytes.
+    fn closes_with_restart(bytes: &[u8]) -> bool {
+        bytes.windows(4).any(|head| head[0] == 0x88 && head[2..] == 1012u16.to_be_bytes())
+    }
 
-    /// Run by the next test in a process of its own.
+    fn settings(listen: SocketAddr) -> ShardSettings {
+        ShardSettings {
+            listen,
+            layout: Layout { shards: 2, own_tables: false },
+            nofile: 1_024,
+            node_name: String::new(),
+            version: "",
+            chat_page: b"",
+        }
+    }
+
+    /// Run by the next test in a process of its own: a node of two shards, one of which panics when it is told.
     #[test]
     #[ignore = "ends the process"]
     fn child_with_a_panicking_shard() {
-        let shard = std::thread::spawn(|| guarded(|| panic!("deliberate")));
-        shard.join().ok();
-        std::process::exit(0);
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let shards = start_shards(&settings(address), &Arc::new(NodeConfig::dev()), None).expect("starts");
+        println!("listening on {}", shards.local_addr());
+        std::io::stdin().read_line(&mut String::new()).expect("a line");
+        shards.handles()[0].send(ToShard::Panic).expect("room");
+        shards.join();
     }
 
     #[test]
-    fn a_panic_of_a_shard_ends_the_process() {
-        let status = Command::new(std::env::current_exe().expect("a path"))
-            .args(["--ignored", "--exact", "threads::tests::child_with_a_panicking_shard"])
-            .status()
+    fn a_panic_of_a_shard_ends_the_process_and_closes_all_connections() {
+        let mut child = Command::new(std::env::current_exe().expect("a path"))
+            .args(["--ignored", "--exact", "threads::tests::child_with_a_panicking_shard", "--nocapture"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
             .expect("runs");
-        assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let address = lines
+            .map_while(Result::ok)
+            .find_map(|line| Some(line.split_once("listening on ")?.1.to_owned()))
+            .expect("it listens");
+        let mut clients: Vec<_> = (0..20).map(|_| TcpStream::connect(&address).expect("connects")).collect();
+        for client in &mut clients {
+            client.write_all(HELLO.as_bytes()).expect("sends");
+            let mut head = [0; 12];
+            client.read_exact(&mut head).expect("an answer");
+            assert_eq!(&head, b"HTTP/1.1 101");
+        }
+        writeln!(child.stdin.take().expect("piped"), "now").expect("told");
+        for mut client in clients {
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).expect("an orderly end");
+            assert!(closes_with_restart(&rest), "{:?}", String::from_utf8_lossy(&rest));
+        }
+        assert_eq!(child.wait().expect("ends").code(), Some(EXIT_FAILED));
     }
 
     #[test]
     fn a_port_that_another_listens_on_is_refused() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let settings = ShardSettings {
-            listen: taken.local_addr().expect("bound"),
-            shards: 2,
-            node_name: String::new(),
-            version: "",
-            chat_page: b"",
-        };
+        let settings = settings(taken.local_addr().expect("bound"));
         let error = start_shards(&settings, &Arc::new(NodeConfig::dev()), None).expect_err("in use");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::rules;
+use crate::{quantity::Duration, rules};
 
 /// Rooms: who may be in one and what happens to what is said there.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
@@ -35,6 +35,7 @@ pub struct Rooms {
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::TOPIC_STAR)]
 #[x_kube(validation = rules::TOPIC_RESERVED)]
+#[x_kube(validation = rules::FLUSH_WINDOW)]
 #[x_kube(validation = rules::ACK_EVENTS)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomPolicy {
@@ -55,6 +56,10 @@ pub struct RoomPolicy {
     /// Overrides `rooms.echoToSender`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub echo_to_sender: Option<bool>,
+    /// Lets what is said in the room within this time leave in one write per member, which adds as much to its latency;
+    /// unset: at once. Worth it where many messages per second come one by one; under load writes batch by themselves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flush_window: Option<Duration>,
 }
 
 /// What a join to a full room gets.

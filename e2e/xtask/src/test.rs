@@ -90,6 +90,11 @@ impl Tools {
         artifacts::target().join("e2e")
     }
 
+    /// What a step printed.
+    fn step_log(&self, step: &str) -> PathBuf {
+        self.reports().join("steps").join(format!("{}.log", step.replace(' ', "-")))
+    }
+
     /// A program that runs in the repository.
     pub(crate) fn program(&self, name: &str, args: &[&str]) -> Command {
         let mut command = run::tied(name);
@@ -186,7 +191,7 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
         total.failed += tally.failed;
         if let Some(error) = error {
             tools.progress.say(&format!("FAILED {}: {error:#}", step.name));
-            failures.push(step.name);
+            failures.push((step.name, format!("{error:#}")));
             if step.needs == Needs::Cluster {
                 let collected = tools.xtask(&["logs"]).status();
                 if let Err(error) = collected {
@@ -196,7 +201,13 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
         }
     }
     if !failures.is_empty() {
-        println!("failed steps: {}; their logs are in {}", failures.join(", "), tools.reports().display());
+        // Once more at the end: of a long run often only the end is kept.
+        for (step, error) in &failures {
+            let said = fs::read_to_string(tools.step_log(step));
+            println!("\n{step}:\n{}", said.map_or_else(|_| error.clone(), |said| excerpt(&said)));
+        }
+        let steps: Vec<_> = failures.iter().map(|(step, _)| *step).collect();
+        println!("failed steps: {}; their logs are in {}", steps.join(", "), tools.reports().display());
     }
     println!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -236,7 +247,7 @@ fn rust_components(tools: &Tools) {
 }
 
 fn run_step(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) {
-    let log = tools.reports().join("steps").join(format!("{}.log", step.name.replace(' ', "-")));
+    let log = tools.step_log(step.name);
     // Counts are read from it: an earlier run's must not be taken for this one's.
     fs::remove_file(&log).ok();
     let cluster = if step.needs == Needs::Cluster { tools.cluster_answers() } else { Ok(()) };
@@ -270,6 +281,31 @@ fn run_step(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) {
         }
     }
     (tally, result.err())
+}
+
+/// Most lines of a failed step that are said again at the end.
+const EXCERPT_LINES: usize = 60;
+
+/// The lines of a test runner's output that say what failed and why; the last lines where it does not tell.
+fn excerpt(said: &str) -> String {
+    let names = |line: &&str| {
+        let line = line.trim_start();
+        (line.starts_with("test ") && line.ends_with("FAILED"))
+            || line.starts_with("not ok ")
+            || line.starts_with("✖ ")
+    };
+    // Cargo quotes what a failed test printed under `---- name stdout ----`, up to the list of the failures.
+    let mut quoted = false;
+    let quotes = said.lines().filter(|line| {
+        quoted = (quoted && *line != "failures:") || line.starts_with("---- ");
+        quoted && !line.is_empty()
+    });
+    let mut lines: Vec<_> = said.lines().filter(names).chain(quotes).take(EXCERPT_LINES).collect();
+    if lines.is_empty() {
+        let all: Vec<_> = said.lines().collect();
+        lines = all[all.len().saturating_sub(EXCERPT_LINES)..].to_vec();
+    }
+    lines.join("\n")
 }
 
 /// Reads the counts out of a test runner's output.
@@ -323,6 +359,15 @@ mod tests {
     fn cargo_results_are_summed() {
         let said = "test result: ok. 3 passed; 0 failed; 0 ignored\n x\ntest result: FAILED. 1 passed; 2 failed; 0 ignored\n";
         assert_eq!(count(Count::Cargo, said), Tally { passed: 4, failed: 2 });
+    }
+
+    #[test]
+    fn failed_tests_are_named_with_their_words() {
+        let said = "test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b stdout ----\nthread 'b' panicked\n\n\
+                    failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed;\n";
+        assert_eq!(excerpt(said), "test b ... FAILED\n---- b stdout ----\nthread 'b' panicked");
+        assert_eq!(excerpt("# pass 1\nnot ok 2 - chats\n"), "not ok 2 - chats");
+        assert_eq!(excerpt("error: could not compile\n"), "error: could not compile");
     }
 
     #[test]

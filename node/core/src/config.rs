@@ -205,6 +205,7 @@ impl Rooms {
             ack_suffix: self.ack_suffix.as_deref(),
             echo_events: &self.echo_events,
             echo_to_sender: policy.and_then(|p| p.echo_to_sender).unwrap_or(self.echo_to_sender),
+            flush_window_millis: policy.and_then(|p| p.flush_window_millis).unwrap_or(0),
         })
     }
 }
@@ -226,6 +227,8 @@ pub struct RoomPolicy<'a> {
     pub echo_events: &'a [String],
     /// Whether the sender receives its own broadcast.
     pub echo_to_sender: bool,
+    /// Time within which broadcasts leave together, in milliseconds; 0 is at once.
+    pub flush_window_millis: u16,
 }
 
 /// Overrides for the topics that match.
@@ -246,6 +249,10 @@ pub struct Policy {
     /// Overrides [`Rooms::echo_to_sender`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo_to_sender: Option<bool>,
+    /// Lets what is said in such a room within this time leave in one write per member; adds as much to the latency.
+    /// Milliseconds; none unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flush_window_millis: Option<u16>,
 }
 
 /// A topic, or a prefix followed by `*`. `*` alone is every topic but the reserved ones, which no pattern matches:

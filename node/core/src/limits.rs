@@ -16,13 +16,16 @@ pub const MAX_HANDSHAKING: u64 = 16_384;
 /// Bytes of incomplete request heads that a shard keeps; whoever adds more is refused. An honest head comes whole in one
 /// read and is never kept, so this bounds what half-open connections cost together, and shuts out nobody else.
 pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
-/// Writes queued in one turn after which the shard flushes before it reads on, so that a storm of publishes into large
-/// rooms delays the others by milliseconds.
-pub const WRITES_PER_TURN: u64 = 65_536;
+/// Frames queued to sockets that may take them, from which on a shard reads no more than one publish per turn: what the
+/// node batches of its own accord delays nobody by more than some tens of milliseconds.
+pub const BACKLOG_FRAMES: u64 = 65_536;
+/// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
+pub const BULK_MEMBERS: usize = 1_024;
 /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds.
 pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;
-/// Most shards of a node: one bit each in a room's mask.
-pub const MAX_SHARDS: u8 = 64;
+/// Most shards of a node: one bit each in a room's mask. Far more than one per core is for descriptor tables: where the
+/// limit of open files is 20,000, so many hold 2.4 million connections.
+pub const MAX_SHARDS: u8 = 128;
 /// Distance of the core's timer calls in milliseconds.
 pub const TICK_MILLIS: u64 = 50;
 /// Unit of the coarse clock kept per connection, in milliseconds.

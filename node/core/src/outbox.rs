@@ -64,6 +64,12 @@ impl Queue {
         self.head == NIL
     }
 
+    /// Whether the peer has got a part of the first frame.
+    #[must_use]
+    pub const fn is_partly_sent(&self) -> bool {
+        self.sent > 0
+    }
+
     /// Frames queued, a partly sent one included.
     #[must_use]
     pub const fn frames(&self) -> u32 {

@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::route::{Registry, SharedRoom};
 
 /// Index of a room in its table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoomId(u32);
 
 /// Index of a connection in its shard.
@@ -34,9 +35,24 @@ const KEPT: usize = 64;
 pub struct Room {
     shared: Arc<SharedRoom>,
     members: Vec<ConnId>,
+    window_millis: u16,
+    held: Vec<Held>,
+}
+
+/// A broadcast that waits for the end of its room's flush window.
+#[derive(Debug)]
+pub struct Held {
+    /// The V2 frame.
+    pub frame: Bytes,
+    /// The member that does not get it.
+    pub except: Option<ConnId>,
 }
 
 impl Room {
+    fn new(shared: Arc<SharedRoom>, first: ConnId) -> Self {
+        Self { shared, members: vec![first], window_millis: 0, held: Vec::new() }
+    }
+
     /// What all shards know of it.
     #[must_use]
     pub const fn shared(&self) -> &Arc<SharedRoom> {
@@ -47,6 +63,34 @@ impl Room {
     #[must_use]
     pub fn members(&self) -> &[ConnId] {
         &self.members
+    }
+
+    /// Length of the room's flush window in milliseconds; 0 is none.
+    #[must_use]
+    pub const fn window_millis(&self) -> u16 {
+        self.window_millis
+    }
+
+    /// Sets the flush window.
+    pub const fn set_window(&mut self, millis: u16) {
+        self.window_millis = millis;
+    }
+
+    /// The broadcasts that wait, in order.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
+    }
+
+    /// Lets a broadcast wait. Returns how many bytes wait.
+    pub fn hold(&mut self, held: Held) -> usize {
+        self.held.push(held);
+        self.held.iter().map(|held| held.frame.len()).sum()
+    }
+
+    /// Takes what waits.
+    pub fn take_held(&mut self) -> Vec<Held> {
+        std::mem::take(&mut self.held)
     }
 }
 
@@ -101,10 +145,27 @@ impl Rooms {
         &self.rooms[id.0 as usize]
     }
 
+    /// The same, to be changed.
+    #[must_use]
+    pub fn get_mut(&mut self, id: RoomId) -> &mut Room {
+        &mut self.rooms[id.0 as usize]
+    }
+
+    /// Whether there is a room of this id.
+    #[must_use]
+    pub fn is_open(&self, id: RoomId) -> bool {
+        self.rooms.contains(id.0 as usize)
+    }
+
+    /// All open rooms.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room> {
+        self.rooms.iter_mut().map(|(_, room)| room)
+    }
+
     /// Adds a member, unless the room has `max_members` on this node already.
     pub fn join(&mut self, topic: &str, member: ConnId, max_members: u32) -> Option<Joined> {
         if let Some(room) = self.find(topic) {
-            let Room { shared, members } = &mut self.rooms[room.0 as usize];
+            let Room { shared, members, .. } = &mut self.rooms[room.0 as usize];
             if !shared.claim(max_members) {
                 return None;
             }
@@ -118,7 +179,7 @@ impl Rooms {
             return None;
         }
         // Rooms are fewer than memberships, which memory bounds far below 2^32.
-        let id = self.rooms.insert(Room { shared, members: vec![member] }) as u32;
+        let id = self.rooms.insert(Room::new(shared, member)) as u32;
         let Self { by_topic, rooms, registry, .. } = self;
         let rehash = |id: &u32| registry.hash(rooms[*id as usize].shared.topic());
         by_topic.insert_unique(registry.hash(topic), id, rehash);
@@ -129,7 +190,7 @@ impl Rooms {
     /// Removes the member at `position`.
     pub fn leave(&mut self, id: RoomId, position: u32) -> Left {
         let index = id.0 as usize;
-        let Room { shared, members } = &mut self.rooms[index];
+        let Room { shared, members, .. } = &mut self.rooms[index];
         members.swap_remove(position as usize);
         shared.release();
         self.memberships -= 1;

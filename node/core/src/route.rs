@@ -25,37 +25,39 @@ const STRIPES: usize = 64;
 
 /// A set of shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ShardMask(u64);
+pub struct ShardMask([u64; WORDS]);
 
-/// One bit per shard.
-const _: () = assert!(MAX_SHARDS as u32 <= u64::BITS);
+/// Words of a mask: one bit per shard.
+const WORDS: usize = MAX_SHARDS.div_ceil(64) as usize;
+
+/// Word and bit of a shard.
+const fn place(shard: u8) -> (usize, u64) {
+    (shard as usize / 64, 1 << (shard % 64))
+}
 
 impl ShardMask {
-    /// Only this shard.
-    #[must_use]
-    pub const fn only(shard: u8) -> Self {
-        Self(1 << shard)
-    }
-
     /// Without this shard.
     #[must_use]
-    pub const fn without(self, shard: u8) -> Self {
-        Self(self.0 & !(1 << shard))
+    pub const fn without(mut self, shard: u8) -> Self {
+        let (word, bit) = place(shard);
+        self.0[word] &= !bit;
+        self
     }
 
     /// Whether no shard is in it.
     #[must_use]
-    pub const fn is_empty(self) -> bool {
-        self.0 == 0
+    pub fn is_empty(self) -> bool {
+        self.0 == [0; WORDS]
     }
 
     /// The shards in it, ascending.
     pub fn iter(self) -> impl Iterator<Item = u8> {
-        let mut left = self.0;
-        std::iter::from_fn(move || {
-            let next = (left != 0).then(|| left.trailing_zeros() as u8);
-            left &= left.wrapping_sub(1);
-            next
+        self.0.into_iter().zip(0..).flat_map(|(mut left, word)| {
+            std::iter::from_fn(move || {
+                let next = (left != 0).then(|| word * 64 + left.trailing_zeros() as u8);
+                left &= left.wrapping_sub(1);
+                next
+            })
         })
     }
 }
@@ -64,7 +66,7 @@ impl ShardMask {
 #[derive(Debug)]
 pub struct SharedRoom {
     topic: Topic,
-    shards: AtomicU64,
+    shards: [AtomicU64; WORDS],
     members: AtomicU32,
 }
 
@@ -78,7 +80,7 @@ impl SharedRoom {
     /// Shards with members.
     #[must_use]
     pub fn shards(&self) -> ShardMask {
-        ShardMask(self.shards.load(Ordering::Acquire))
+        ShardMask(std::array::from_fn(|word| self.shards[word].load(Ordering::Acquire)))
     }
 
     /// Members on all shards.
@@ -135,11 +137,12 @@ impl Registry {
         let room = match entry {
             Entry::Occupied(entry) => Arc::clone(entry.get()),
             Entry::Vacant(entry) => {
-                let room = SharedRoom { topic: topic.into(), shards: 0.into(), members: 0.into() };
+                let room = SharedRoom { topic: topic.into(), shards: Default::default(), members: 0.into() };
                 Arc::clone(entry.insert(Arc::new(room)).get())
             }
         };
-        room.shards.fetch_or(ShardMask::only(shard).0, Ordering::AcqRel);
+        let (word, bit) = place(shard);
+        room.shards[word].fetch_or(bit, Ordering::AcqRel);
         room
     }
 
@@ -147,9 +150,10 @@ impl Registry {
     pub fn close(&self, room: &Arc<SharedRoom>, shard: u8) {
         let hash = self.hash(&room.topic);
         let mut stripe = self.stripe(hash);
-        let mask = ShardMask::only(shard).0;
-        let left = room.shards.fetch_and(!mask, Ordering::AcqRel) & !mask;
-        if left == 0
+        let (word, bit) = place(shard);
+        room.shards[word].fetch_and(!bit, Ordering::AcqRel);
+        // All changes of masks happen under the lock of their stripe.
+        if room.shards().is_empty()
             && let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, room))
         {
             entry.remove();
@@ -174,10 +178,10 @@ mod tests {
 
     #[test]
     fn masks_hold_shards() {
-        let mask = ShardMask(0b1101);
-        assert_eq!(mask.iter().collect::<Vec<_>>(), [0, 2, 3]);
-        assert_eq!(mask.without(2).iter().collect::<Vec<_>>(), [0, 3]);
-        assert!(ShardMask::only(63).without(63).is_empty());
+        let mask = ShardMask([0b1101, 1 << 63]);
+        assert_eq!(mask.iter().collect::<Vec<_>>(), [0, 2, 3, 127]);
+        assert_eq!(mask.without(2).iter().collect::<Vec<_>>(), [0, 3, 127]);
+        assert!(!mask.is_empty() && ShardMask([0, 1 << 63]).without(127).is_empty());
     }
 
     #[test]
@@ -188,7 +192,7 @@ mod tests {
         assert!(Arc::ptr_eq(&a, &b));
         assert_eq!(a.shards().iter().collect::<Vec<_>>(), [0, 5]);
         registry.close(&a, 0);
-        assert_eq!((registry.topics(), b.shards()), (1, ShardMask::only(5)));
+        assert_eq!((registry.topics(), b.shards()), (1, ShardMask([1 << 5, 0])));
         registry.close(&b, 5);
         assert_eq!(registry.topics(), 0);
         assert!(!Arc::ptr_eq(&a, &registry.open("t", 0)));

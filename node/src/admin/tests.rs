@@ -32,6 +32,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         started: std::time::Instant::now(),
         node_name: "n1".to_owned(),
         config: Arc::new(NodeConfig::dev()).into(),
+        max_connections: None,
         shards: handles,
         topics: Arc::new(Registry::new(Default::default())),
         drain: Default::default(),

@@ -21,9 +21,9 @@ use tokio::{
 };
 
 use crate::{
+    failure::guarded,
     mailbox::{BusReceiver, ShardHandle},
     secrets::{SecretError, SecretFile},
-    threads::guarded,
 };
 
 pub mod fleet;
@@ -158,6 +158,7 @@ impl Bus {
         shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>),
     ) -> io::Result<Option<Self>> {
         let Some(BusConfig::Nats(nats)) = config.bus.clone() else { return Ok(None) };
+        let all_shards = shards.clone();
         let link = nats::Link {
             cluster: config.cluster.clone(),
             nats,
@@ -172,7 +173,7 @@ impl Bus {
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
             // Shards would queue for a bus that nobody reads.
-            guarded(|| runtime.block_on(nats::run(link, commands, figures_out, stopped)));
+            guarded(&all_shards, || runtime.block_on(nats::run(link, commands, figures_out, stopped)));
             // Not dropped: that would wait for a name resolution under way, which may take a minute.
             runtime.shutdown_background();
         })?;
@@ -196,14 +197,12 @@ impl Bus {
 
 #[cfg(test)]
 mod tests {
-    use std::{os::unix::process::ExitStatusExt, process::Command};
+    use std::process::Command;
 
     use node_core::config::Nats;
 
     use super::*;
-    use crate::mailbox::bus_queue;
-
-    const SIGABRT: i32 = 6;
+    use crate::{failure::EXIT_FAILED, mailbox::bus_queue};
 
     fn start(url: &str, runtime: Runtime) -> Bus {
         let nats = Nats { urls: vec![url.to_owned()], user: None };
@@ -233,7 +232,7 @@ mod tests {
             .args(["--ignored", "--exact", "bus::tests::child_whose_bus_fails"])
             .status()
             .expect("runs");
-        assert_eq!(status.signal(), Some(SIGABRT), "{status}");
+        assert_eq!(status.code(), Some(EXIT_FAILED), "{status}");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::{
 };
 
 use node::{
+    layout::Layout,
     mailbox::ToShard,
+    sysinfo,
     threads::{ShardSettings, Shards, start_shards},
 };
 use node_core::{config::NodeConfig, counters::Counters};
@@ -38,7 +40,8 @@ impl Node {
         change(&mut config);
         let settings = ShardSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            shards,
+            layout: Layout { shards, own_tables: false },
+            nofile: sysinfo::nofile().soft,
             node_name: "test".to_owned(),
             version: "0",
             chat_page: b"",

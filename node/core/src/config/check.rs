@@ -91,6 +91,9 @@ fn one_policy(key: &str, policy: &Policy, errors: &mut Vec<String>) {
     if let Some(names) = &policy.ack_events {
         events(&format!("{key}.ackEvents"), names, errors);
     }
+    if let Some(millis) = policy.flush_window_millis {
+        range(&format!("{key}.flushWindowMillis"), millis.into(), 1..=1_000, "milliseconds", errors);
+    }
 }
 
 fn pattern(key: &str, TopicPattern(text): &TopicPattern, errors: &mut Vec<String>) {

@@ -45,6 +45,10 @@ impl Flags {
     pub(super) const OUTPUT_ENDED: Self = Self(1 << 4);
     /// Speaks serializer V1.
     pub(super) const V1: Self = Self(1 << 5);
+    /// Waits in the list of connections with broadcasts of large rooms to flush.
+    pub(super) const BULK: Self = Self(1 << 6);
+    /// The queue is half full although the socket may take more.
+    pub(super) const PRESSED: Self = Self(1 << 7);
 
     pub(super) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
@@ -93,6 +97,11 @@ impl Conn {
             phase: Phase::Handshake,
             flags: Flags(0),
         }
+    }
+
+    /// What the connection adds to the shard's backlog.
+    pub(super) const fn backlog(&self) -> u64 {
+        if self.flags.has(Flags::BLOCKED) { 0 } else { self.queue.frames() as u64 }
     }
 
     pub(super) const fn vsn(&self) -> Vsn {

@@ -37,7 +37,7 @@ impl Shard {
     fn on_join(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
         let topic = &*message.topic;
         let refs = (&*message.join_ref, &*message.reference);
-        let Some(max_members) = self.room_cap(topic) else {
+        let Some((max_members, window)) = self.room_rules(topic) else {
             self.counters.count_join_refused(JoinRefusal::Unmatched);
             return self.reply_error(id, vsn, (NULL, refs.1), topic, "unmatched topic");
         };
@@ -53,6 +53,7 @@ impl Shard {
             self.counters.count_join_refused(JoinRefusal::TooManyChannels);
             return self.reply_error(id, vsn, refs, topic, "too many channels joined");
         }
+        self.release_held(topic);
         let Some(Joined { room, position, opened }) = self.rooms.join(topic, id, max_members) else {
             self.counters.count_join_refused(JoinRefusal::RoomFull);
             return self.reply_error(id, vsn, refs, topic, "room full");
@@ -60,19 +61,27 @@ impl Shard {
         self.conns[id.index()].channels.push(Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
         if opened {
+            self.rooms.get_mut(room).set_window(window);
             let shared = std::sync::Arc::clone(self.rooms.get(room).shared());
             self.note_opened(&shared);
         }
         self.reply_joined(id, vsn, refs, topic);
     }
 
-    /// Most members of a topic's room; `None` when it cannot be joined.
-    fn room_cap(&self, topic: &str) -> Option<u32> {
+    /// Most members of a topic's room, and its flush window; `None` when it cannot be joined.
+    fn room_rules(&self, topic: &str) -> Option<(u32, u16)> {
         if topic == CLUSTER_TOPIC {
-            return self.config.chat_page.then_some(u32::MAX);
+            return self.config.chat_page.then_some((u32::MAX, 0));
         }
         let policy = self.config.rooms.resolve(topic)?;
-        (topic.len() <= MAX_TOPIC_BYTES).then_some(policy.max_members)
+        (topic.len() <= MAX_TOPIC_BYTES).then_some((policy.max_members, policy.flush_window_millis))
+    }
+
+    /// What was said so far goes to who was a member so far.
+    fn release_held(&mut self, topic: &str) {
+        if let Some(room) = self.rooms.find(topic) {
+            self.release(room);
+        }
     }
 
     fn reply_joined(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str) {
@@ -89,6 +98,7 @@ impl Shard {
 
     fn on_leave(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
         let topic = &*message.topic;
+        self.release_held(topic);
         let Some(position) = self.channel(id, topic) else {
             let refs = (&*message.join_ref, &*message.reference);
             return self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));

@@ -17,36 +17,44 @@ pub enum AfterFlush {
     EndOutput,
 }
 
-/// One in so many writes goes to who has broadcasts only, also while replies wait: a flood of requests that fills every
-/// turn does not hold back what rooms say.
-const DIRTY_SHARE: u64 = 4;
+/// Out of so many writes one goes to the members of large rooms; of the others every second goes to who gets replies, and
+/// every second to who has broadcasts only. So neither a flood of requests that fills every turn nor one huge room holds
+/// back what the other rooms say, and none of them waits for ever.
+const ROUND: u64 = 8;
 
 impl Shard {
-    /// The next connection to write, mostly those with replies first; each once until it has something new.
+    /// The next connection to write; each once until it has something new.
     pub fn next_flush(&mut self) -> Option<ConnId> {
         loop {
             self.flushes = self.flushes.wrapping_add(1);
-            let reply_first = !self.flushes.is_multiple_of(DIRTY_SHARE) || self.dirty.is_empty();
-            let reply = if reply_first { self.urgent.pop_front() } else { None };
-            let (id, flag) = match reply {
-                Some(id) => (id, Flags::URGENT),
-                None => (self.dirty.pop_front()?, Flags::DIRTY),
+            let (first, second, third) = match self.flushes % ROUND {
+                0 => (Flags::BULK, Flags::URGENT, Flags::DIRTY),
+                odd if odd % 2 == 1 => (Flags::URGENT, Flags::DIRTY, Flags::BULK),
+                _ => (Flags::DIRTY, Flags::URGENT, Flags::BULK),
             };
+            let (id, flag) = self.pop(first).or_else(|| self.pop(second)).or_else(|| self.pop(third))?;
             // The list may name a connection that was flushed, or ended and replaced, since.
-            if let Some(conn) = self.conns.get_mut(id.index())
-                && conn.flags.take(flag)
-                && !conn.flags.has(Flags::BLOCKED)
-                && !conn.queue.is_empty()
-            {
+            let Some(conn) = self.conns.get_mut(id.index()) else { continue };
+            if conn.flags.take(flag) && !conn.flags.has(Flags::BLOCKED) && !conn.queue.is_empty() {
+                self.unpress(id);
                 return Some(id);
             }
         }
     }
 
+    fn pop(&mut self, flag: Flags) -> Option<(ConnId, Flags)> {
+        let list = match flag {
+            Flags::URGENT => &mut self.urgent,
+            Flags::DIRTY => &mut self.dirty,
+            _ => &mut self.bulk,
+        };
+        Some((list.pop_front()?, flag))
+    }
+
     /// Whether anything waits to be flushed.
     #[must_use]
     pub fn has_flushes(&self) -> bool {
-        !self.urgent.is_empty() || !self.dirty.is_empty()
+        !self.urgent.is_empty() || !self.dirty.is_empty() || !self.bulk.is_empty()
     }
 
     /// What is queued for a connection, with the frames it refers to.
@@ -58,9 +66,10 @@ impl Shard {
     /// `count` bytes were taken by the kernel. `blocked` says that it takes no more for now, and that
     /// [`Shard::on_writable`] will be called when it does.
     pub fn on_sent(&mut self, id: ConnId, count: usize, blocked: bool) -> AfterFlush {
+        self.change_queue(id, |outbox, queue| outbox.advance(queue, count));
         let conn = &mut self.conns[id.index()];
-        self.outbox.advance(&mut conn.queue, count);
         if blocked {
+            self.backlog -= conn.backlog();
             conn.flags.set(Flags::BLOCKED);
             let limits = &self.config.limits;
             let over = conn.queue.bytes() > limits.send_queue_bytes
@@ -89,8 +98,17 @@ impl Shard {
     pub fn on_writable(&mut self, id: ConnId) {
         let conn = &mut self.conns[id.index()];
         if conn.flags.take(Flags::BLOCKED) && !conn.queue.is_empty() {
+            self.backlog += conn.backlog();
             self.mark_dirty(id);
         }
+    }
+
+    /// Changes a queue and keeps the backlog right.
+    pub(super) fn change_queue(&mut self, id: ConnId, change: impl FnOnce(&mut Outbox, &mut Queue)) {
+        let conn = &mut self.conns[id.index()];
+        let before = conn.backlog();
+        change(&mut self.outbox, &mut conn.queue);
+        self.backlog = self.backlog + conn.backlog() - before;
     }
 
     pub(super) fn mark_dirty(&mut self, id: ConnId) {

@@ -100,8 +100,7 @@ impl Shard {
         if vsn == Vsn::V1 {
             conn.flags.set(Flags::V1);
         }
-        self.outbox.push_one(&mut conn.queue, response);
-        self.mark_urgent(id);
+        self.queue_one(id, response);
     }
 
     fn refuse(&mut self, id: ConnId, reason: RefuseReason) {
@@ -115,8 +114,7 @@ impl Shard {
         let conn = &mut self.conns[id.index()];
         conn.phase = Phase::Linger;
         conn.stamp = stamp;
-        self.outbox.push_one(&mut conn.queue, response);
-        self.mark_urgent(id);
+        self.queue_one(id, response);
     }
 
     fn on_frames(&mut self, id: ConnId, data: &mut [u8]) -> Progress {
@@ -180,8 +178,7 @@ impl Shard {
                 let conn = &mut self.conns[id.index()];
                 conn.phase = Phase::Final;
                 conn.stamp = stamp;
-                self.outbox.push_one(&mut conn.queue, frame::control(Opcode::Close, payload).into());
-                self.mark_urgent(id);
+                self.queue_one(id, frame::control(Opcode::Close, payload).into());
             }
             Phase::Closing if self.conns[id.index()].queue.is_empty() => self.end(id),
             // Our own close frame is still queued: send it, then close.
@@ -212,7 +209,7 @@ impl Shard {
     /// Figures of the fleet, a JSON object, for the members of the reserved topic.
     pub fn on_cluster_stats(&mut self, json: &str) {
         if let Some(room) = self.rooms.find(CLUSTER_TOPIC) {
-            self.fan_out(room, encode::broadcast(Vsn::V2, CLUSTER_TOPIC, "stats", json), None);
+            self.broadcast(room, encode::broadcast(Vsn::V2, CLUSTER_TOPIC, "stats", json), None);
         }
     }
 }

@@ -7,7 +7,8 @@
 //! until the thread calls [`Shard::remove`].
 
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
+    collections::{BinaryHeap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,10 +21,10 @@ use slab::Slab;
 use crate::{
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
-    limits::{MAX_HANDSHAKING, STAMP_MILLIS, WRITES_PER_TURN},
+    limits::{BACKLOG_FRAMES, MAX_HANDSHAKING, STAMP_MILLIS},
     outbox::Outbox,
     protocol::encode,
-    room::{ConnId, Rooms},
+    room::{ConnId, RoomId, Rooms},
     route::{Registry, ShardMask, SharedRoom, Topic},
     ws::{CloseCode, frame},
 };
@@ -34,6 +35,7 @@ mod fanout;
 mod flush;
 mod input;
 mod timer;
+mod window;
 
 #[cfg(test)]
 mod tests;
@@ -106,6 +108,8 @@ pub struct Shard {
     pub counters: Counters,
     urgent: VecDeque<ConnId>,
     dirty: VecDeque<ConnId>,
+    /// Members of large rooms.
+    bulk: VecDeque<ConnId>,
     /// Looks for a connection to write, to share them out.
     flushes: u64,
     outgoing: Vec<Outgoing>,
@@ -113,9 +117,13 @@ pub struct Shard {
     /// Bytes of incomplete request heads.
     heads_bytes: usize,
     now_millis: u64,
-    writes_this_turn: u64,
-    /// A queue grew although its socket was not tried: flush before reading on.
-    pressure: bool,
+    broadcasts_this_turn: u64,
+    /// Frames queued to connections that are not blocked.
+    backlog: u64,
+    /// Connections whose queue is half full although their socket may take more.
+    pressed: u64,
+    /// Rooms with a flush window under way, by its end.
+    windows: BinaryHeap<Reverse<(u64, RoomId)>>,
     timers: timer::Timers,
 }
 
@@ -133,13 +141,16 @@ impl Shard {
             counters: Counters::ZERO,
             urgent: VecDeque::new(),
             dirty: VecDeque::new(),
+            bulk: VecDeque::new(),
             flushes: 0,
             outgoing: Vec::new(),
             gone: Vec::new(),
             heads_bytes: 0,
             now_millis: 0,
-            writes_this_turn: 0,
-            pressure: false,
+            broadcasts_this_turn: 0,
+            backlog: 0,
+            pressed: 0,
+            windows: BinaryHeap::new(),
             timers: timer::Timers::default(),
         }
     }
@@ -147,15 +158,21 @@ impl Shard {
     /// Begins a turn at a time in milliseconds since any fixed moment, which must not go back.
     pub fn begin_turn(&mut self, now_millis: u64) {
         self.now_millis = now_millis;
-        self.writes_this_turn = 0;
-        self.pressure = false;
+        self.broadcasts_this_turn = 0;
         self.counters.turns += 1;
+        self.release_due();
     }
 
-    /// Whether the shard should be flushed before it is given more input.
+    /// Whether so much waits to be flushed that the shard should be given little input.
     #[must_use]
     pub const fn is_over_budget(&self) -> bool {
-        self.pressure || self.writes_this_turn >= WRITES_PER_TURN
+        self.pressed > 0 || self.backlog >= BACKLOG_FRAMES
+    }
+
+    /// Whether this turn should take no more input at all: over its budget, one broadcast is the most.
+    #[must_use]
+    pub const fn is_saturated(&self) -> bool {
+        self.is_over_budget() && self.broadcasts_this_turn > 0
     }
 
     /// Brings the gauges up to date.
@@ -195,13 +212,17 @@ impl Shard {
         if !encode::is_broadcast_frame(&frame) {
             self.counters.malformed_messages += 1;
         } else if let Some(room) = self.rooms.find(topic) {
-            self.fan_out(room, frame, None);
+            self.broadcast(room, frame, None);
         }
     }
 
     /// New configuration. What is open stays open; new limits hold from now on.
     pub fn on_reload(&mut self, config: Arc<NodeConfig>) {
         self.config = config;
+        for room in self.rooms.iter_mut() {
+            let policy = self.config.rooms.resolve(room.shared().topic());
+            room.set_window(policy.map_or(0, |policy| policy.flush_window_millis));
+        }
     }
 
     /// Appends what is to be sent to other shards and the bus.
@@ -216,8 +237,8 @@ impl Shard {
 
     /// Forgets an ended connection; its id may be given out again.
     pub fn remove(&mut self, id: ConnId) {
-        let mut conn = self.conns.remove(id.index());
-        self.outbox.clear(&mut conn.queue, false);
+        // Its queue was emptied when it ended.
+        let conn = self.conns.remove(id.index());
         if conn.flags.has(Flags::ESTABLISHED) {
             self.counters.connections -= 1;
             self.options.places.release();
@@ -250,7 +271,8 @@ impl Shard {
         }
         conn.phase = Phase::Gone;
         conn.reader = crate::ws::Reader::default();
-        self.outbox.clear(&mut conn.queue, false);
+        self.change_queue(id, |outbox, queue| outbox.clear(queue, false));
+        self.unpress(id);
         self.gone.push(id);
     }
 
@@ -262,18 +284,24 @@ impl Shard {
         self.counters.count_closed(reason);
         self.leave_all(id);
         let stamp = self.stamp();
-        let conn = &mut self.conns[id.index()];
         if reason == CloseReason::SlowConsumer {
-            self.outbox.clear(&mut conn.queue, true);
+            self.change_queue(id, |outbox, queue| outbox.clear(queue, true));
         }
+        let conn = &mut self.conns[id.index()];
         // After a broken frame nothing that follows can be read, so there is no point in waiting for a close frame.
         conn.phase = match reason {
             CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig => Phase::Linger,
             _ => Phase::Closing,
         };
         conn.stamp = stamp;
-        self.outbox.push_one(&mut conn.queue, frame::close(code).into());
-        self.mark_urgent(id);
+        self.queue_one(id, frame::close(code).into());
+    }
+
+    /// What is left to say to a connection when the shard has failed: a close frame, if one can be read by it.
+    #[must_use]
+    pub fn farewell(&self, id: ConnId) -> Option<Vec<u8>> {
+        let conn = self.conns.get(id.index())?;
+        (conn.phase == Phase::Open && !conn.queue.is_partly_sent()).then(|| frame::close(CloseCode::Restart))
     }
 
     fn leave_all(&mut self, id: ConnId) {

@@ -67,6 +67,8 @@ fn policy(policy: &RoomPolicy) -> Policy {
         }),
         ack_events: policy.ack_events.clone(),
         echo_to_sender: policy.echo_to_sender,
+        // The CRD's rule keeps it within a second.
+        flush_window_millis: policy.flush_window.and_then(|window| u16::try_from(window.as_millis()).ok()),
     }
 }
 

@@ -77,6 +77,8 @@ fn nothing_panics_and_nothing_is_left() {
             config.limits.idle_timeout_millis = 20_000;
             config.limits.max_connections = 10;
             config.rooms.max_members = 4;
+            config.rooms.policies =
+                serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#).expect("policies");
         });
         let mut open = Vec::new();
         for _ in 0..u.int_in_range(1..=200)? {
@@ -88,6 +90,7 @@ fn nothing_panics_and_nothing_is_left() {
             let counters = sim.counters();
             assert_eq!(counters.connections + counters.handshaking, open.len() as u64);
             assert!(counters.connections <= 10);
+            assert!(sim.shards.iter().all(|shard| (shard.backlog, shard.pressed) == (0, 0)));
         }
         for shard in &mut sim.shards {
             shard.on_shutdown();

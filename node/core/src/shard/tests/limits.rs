@@ -1,7 +1,7 @@
 use super::harness::{REQUEST, Sent, Sim, masked};
 use crate::{
     counters::{CloseReason, RefuseReason},
-    limits::{MAX_HANDSHAKING, MAX_HEADS_BYTES, WRITES_PER_TURN},
+    limits::{BACKLOG_FRAMES, BULK_MEMBERS, MAX_HANDSHAKING, MAX_HEADS_BYTES},
     ws::CloseCode,
 };
 
@@ -71,7 +71,7 @@ fn a_turn_pauses_when_its_budget_is_used() {
         let client = sim.connect();
         sim.join(client, "room:1", "1");
     }
-    let messages = 2 * WRITES_PER_TURN as usize / writes;
+    let messages = 2 * BACKLOG_FRAMES as usize / writes;
     let burst: Vec<u8> = (0..messages).flat_map(|_| masked(0x81, br#"["1",null,"room:1","m",{}]"#)).collect();
     let turns = sim.counters().turns;
     sim.bytes(from, &burst);
@@ -107,6 +107,53 @@ fn a_flood_of_requests_does_not_hold_back_broadcasts() {
         }
         assert!(turn < 10, "the broadcast waits for as long as others ask");
     }
+}
+
+#[test]
+fn a_huge_room_does_not_hold_back_a_small_one() {
+    let mut sim = Sim::dev();
+    let huge: Vec<_> = (0..=BULK_MEMBERS).map(|_| sim.connect()).collect();
+    huge.iter().for_each(|client| sim.join(*client, "room:huge", "1"));
+    let small = [sim.connect(), sim.connect()];
+    small.iter().for_each(|client| sim.join(*client, "room:small", "1"));
+    let shard = &mut sim.shards[0];
+    shard.on_data(huge[0].1, &mut masked(0x81, br#"["1",null,"room:huge","m",{}]"#));
+    shard.on_data(small[0].1, &mut masked(0x81, br#"["1",null,"room:small","m",{}]"#));
+    let mut order = Vec::new();
+    while let Some(id) = shard.next_flush() {
+        let bytes = shard.output(id).1.bytes() as usize;
+        shard.on_sent(id, bytes, false);
+        order.push(id);
+    }
+    assert_eq!(order.len(), huge.len() + small.len());
+    let place = |client: (usize, crate::room::ConnId)| order.iter().position(|id| *id == client.1);
+    assert!(small.iter().all(|client| place(*client) < Some(8)), "{:?}", small.map(place));
+    assert!(order[..16].contains(&huge[0].1), "the huge room waits for nobody either");
+}
+
+#[test]
+fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
+    let mut sim = Sim::new(1, false, |config| config.limits.send_queue_frames = 4);
+    let (from, to) = (sim.connect(), sim.connect());
+    sim.join(from, "room:1", "1");
+    sim.join(to, "room:1", "1");
+    let shard = &mut sim.shards[0];
+    let say = |shard: &mut crate::shard::Shard| {
+        shard.on_data(from.1, &mut masked(0x81, br#"["1",null,"room:1","m",{}]"#))
+    };
+    for _ in 0..3 {
+        say(shard);
+    }
+    assert!(shard.is_over_budget() && shard.is_saturated());
+    shard.begin_turn(1);
+    assert!(shard.is_over_budget() && !shard.is_saturated());
+    shard.on_data(to.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
+    assert!(!shard.is_saturated());
+    say(shard);
+    assert!(shard.is_saturated());
+    sim.settle();
+    assert!(!sim.shards[0].is_over_budget());
+    assert_eq!(sim.texts(to).len(), 5);
 }
 
 #[test]
@@ -265,4 +312,37 @@ fn frames_sent_with_the_request_are_not_lost() {
     let response = sim.http(client, "");
     assert!(response.ends_with("\r\n\r\n"), "{response}");
     assert_eq!(early, [Sent::Pong(b"early".to_vec())]);
+}
+
+#[test]
+fn a_flush_window_sends_once_per_member_and_to_who_was_there() {
+    let mut sim = Sim::new(1, false, |config| {
+        config.rooms.policies =
+            serde_json::from_str(r#"[{"topics": "room:slow*", "flushWindowMillis": 100}]"#).expect("policies");
+    });
+    let (from, to, late) = (sim.connect(), sim.connect(), sim.connect_to(0, "1.0.0"));
+    sim.join(from, "room:slow", "1");
+    sim.join(to, "room:slow", "1");
+    let say = |sim: &mut Sim, n: u32| sim.text(from, &format!(r#"["1",null,"room:slow","m",{{"n":{n}}}]"#));
+    let said = |n: u32| format!(r#"[null,null,"room:slow","m",{{"n":{n}}}]"#);
+    say(&mut sim, 1);
+    assert!(sim.texts(to).is_empty() && sim.shards[0].next_window_millis().is_some());
+    // Who joins gets what is said from then on; who leaves has got what was said until then.
+    sim.text(late, r#"{"topic":"room:slow","event":"phx_join","payload":{},"ref":"1"}"#);
+    assert_eq!(sim.texts(to), [said(1)]);
+    assert_eq!(sim.texts(late).len(), 1, "its reply");
+    say(&mut sim, 2);
+    say(&mut sim, 3);
+    assert!(sim.texts(to).is_empty());
+    sim.pass(100);
+    assert_eq!((sim.texts(to), sim.texts(from).len()), (vec![said(2), said(3)], 3));
+    let v1 = |n: u32| format!(r#"{{"topic":"room:slow","event":"m","payload":{{"n":{n}}},"ref":null}}"#);
+    let normal = |text: &String| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let (got, wanted) = (sim.texts(late), [v1(2), v1(3)]);
+    assert!(got.iter().map(normal).eq(wanted.iter().map(normal)), "{got:?}");
+    assert_eq!(sim.counters().writes, 2 + 2 * 3);
+    say(&mut sim, 4);
+    sim.text(to, r#"["1","9","room:slow","phx_leave",{}]"#);
+    assert_eq!(sim.texts(to)[0], said(4));
+    assert_eq!(sim.shards[0].backlog, 0);
 }

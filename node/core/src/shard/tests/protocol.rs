@@ -60,6 +60,7 @@ fn policies_acknowledge_silence_and_refuse() {
             publish: None,
             ack_events: None,
             echo_to_sender: None,
+            flush_window_millis: None,
         };
         config.rooms.policies = vec![
             Policy { publish: Some(Publish::Nobody), ..policy("room:news") },

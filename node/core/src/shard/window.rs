@@ -1,0 +1,73 @@
+//! Flush windows: in a room whose policy has one, what is said within the window leaves in one write per member.
+//!
+//! Under load a turn batches by itself and needs no window. One pays where many publishes per second are spread thinly
+//! over turns: it trades up to its length in latency for fewer system calls. What is held is kept once per room, not per
+//! member, and joined into one run of bytes when it goes.
+
+use std::cmp::Reverse;
+
+use bytes::Bytes;
+
+use super::Shard;
+use crate::room::{ConnId, Held, RoomId};
+
+/// Frames that a room holds at most; one more and they go at once.
+const HELD_FRAMES: usize = 64;
+/// Their bytes at most: what one write takes anyway.
+const HELD_BYTES: usize = 64 * 1024;
+
+impl Shard {
+    /// Broadcasts a V2 frame to the local members of a room, now or at the end of its window.
+    pub(super) fn broadcast(&mut self, room: RoomId, frame: Bytes, except: Option<ConnId>) {
+        let open = self.rooms.get_mut(room);
+        if open.window_millis() == 0 && open.held().is_empty() {
+            return self.fan_out(room, &[frame], except);
+        }
+        let due = self.now_millis + u64::from(open.window_millis());
+        let first = open.held().is_empty();
+        let bytes = open.hold(Held { frame, except });
+        if open.held().len() >= HELD_FRAMES || bytes >= HELD_BYTES {
+            self.release(room);
+        } else if first {
+            self.windows.push(Reverse((due, room)));
+        }
+    }
+
+    /// When the next window ends, on the clock of [`Shard::begin_turn`] in milliseconds: a turn is due then.
+    #[must_use]
+    pub fn next_window_millis(&self) -> Option<u64> {
+        self.windows.peek().map(|Reverse((due, _))| *due)
+    }
+
+    /// Sends what windows that are over have held.
+    pub(super) fn release_due(&mut self) {
+        while let Some(Reverse((due, room))) = self.windows.peek()
+            && *due <= self.now_millis
+        {
+            let room = *room;
+            self.windows.pop();
+            // A room may have sent before, or be gone; another in its place only sends a little early.
+            if self.rooms.is_open(room) {
+                self.release(room);
+            }
+        }
+    }
+
+    /// Sends what a room holds: who joins after it was said shall not get it, who leaves after it shall.
+    pub(super) fn release(&mut self, room: RoomId) {
+        let held = self.rooms.get_mut(room).take_held();
+        if held.iter().all(|held| held.except.is_none()) {
+            let frames: Vec<_> = held.into_iter().map(|held| held.frame).collect();
+            if !frames.is_empty() {
+                self.fan_out(room, &frames, None);
+            }
+            return;
+        }
+        for Held { frame, except } in held {
+            // Sending may close slow members, and with the last of them the room.
+            if self.rooms.is_open(room) {
+                self.fan_out(room, &[frame], except);
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! What a node does when one of its threads fails: the whole process ends, with a failure. Half a node that looks alive is
+//! worse than one that is replaced. Its clients are told first, as far as that is still possible.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{Duration, Instant},
+};
+
+use node_core::limits::CLOSE_TIMEOUT_MILLIS;
+
+use crate::mailbox::{ShardHandle, ToShard};
+
+/// Exit code of a node that failed (`EX_SOFTWARE` of sysexits.h).
+pub const EXIT_FAILED: i32 = 70;
+/// Time that the other shards get to close their connections: that of a closing handshake, and some.
+const FAREWELL: Duration = Duration::from_millis(CLOSE_TIMEOUT_MILLIS + 1_000);
+/// How often it is looked whether they are done.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Runs a thread's life and ends the process when it fails or panics.
+pub fn guarded(shards: &[ShardHandle], life: impl FnOnce() -> io::Result<()>) {
+    let name = std::thread::current().name().unwrap_or("a thread").to_owned();
+    match catch_unwind(AssertUnwindSafe(life)) {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => tracing::error!("{name} failed, the node ends: {error}"),
+        Err(_) => tracing::error!("{name} panicked, the node ends"),
+    }
+    end_process(shards);
+}
+
+/// Lets the shards that still can close their connections with 1012, then ends the process with [`EXIT_FAILED`].
+pub fn end_process(shards: &[ShardHandle]) -> ! {
+    for shard in shards {
+        // A shard whose mailbox of orders is full is ending already, or cannot.
+        shard.send(ToShard::Shutdown).ok();
+    }
+    let end = Instant::now() + FAREWELL;
+    while Instant::now() < end && shards.iter().any(|shard| shard.stats().load().connections > 0) {
+        std::thread::sleep(LOOK);
+    }
+    std::process::exit(EXIT_FAILED);
+}
