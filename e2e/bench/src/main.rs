@@ -115,7 +115,9 @@ fn dispatch(word: Word) -> Result<()> {
             let scenarios = select(&scenario, read_group(&group)?)?;
             let mut contestants = who.contestants()?;
             contestants.retain(|one| scenarios.iter().any(|scenario| scenario.is_for(one.peer.name())));
-            contestants.retain(|one| one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok());
+            contestants.retain(|one| {
+                one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok()
+            });
             ensure!(contestants.iter().any(Contestant::is_ours), "our own node is not built");
             environment::prepare_network()?;
             if fresh && results.exists() {

@@ -163,7 +163,7 @@ fn generator(
     }
     flag("duration", campaign.seconds.unwrap_or(scenario.seconds).to_string());
     flag("connect-rate", scenario.connect_rate.to_string());
-    flag("payload", scenario.payload(dialect).to_string());
+    flag("payload", scenario.payload_for(dialect).to_string());
     flag("server-pid", server.pid().to_string());
     if let Some(addresses) = source_addresses(scenario.connections) {
         flag("source-addresses", addresses);

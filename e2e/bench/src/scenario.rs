@@ -10,6 +10,9 @@ const PAYLOAD_BYTES: u32 = 61;
 /// Bytes that Phoenix puts around a payload on its way to a member: `[null,null,"room:load-12","load",` and `]`.
 const PHOENIX_BYTES: u32 = 34;
 
+/// Bytes of a MiB.
+const MIB: f64 = 1_048_576.0;
+
 /// Which way a figure is good.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
@@ -19,6 +22,15 @@ pub enum Better {
     More,
 }
 
+/// Where a figure is from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Source {
+    /// A number of the report (RFC 6901).
+    At(&'static str),
+    /// The most memory that a sample saw, over that when all had joined, MiB.
+    PeakGrowth,
+}
+
 /// One number of a report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
@@ -26,12 +38,8 @@ pub struct Figure {
     pub name: &'static str,
     /// Its unit.
     pub unit: &'static str,
-    /// Where it stands in the report (RFC 6901).
-    pub pointer: &'static str,
-    /// What is taken off it.
-    pub minus: Option<&'static str>,
-    /// What the difference is multiplied with.
-    pub scale: f64,
+    /// Where it is from.
+    pub source: Source,
     /// Which way it is good.
     pub better: Better,
 }
@@ -40,12 +48,15 @@ impl Figure {
     /// Its value in a report.
     #[must_use]
     pub fn of(&self, report: &Value) -> Option<f64> {
-        let at = |pointer| report.pointer(pointer)?.as_f64();
-        let less = match self.minus {
-            Some(pointer) => at(pointer)?,
-            None => 0.0,
-        };
-        Some((at(self.pointer)? - less) * self.scale)
+        match self.source {
+            Source::At(pointer) => report.pointer(pointer)?.as_f64(),
+            Source::PeakGrowth => {
+                let before = report.pointer("/server/ramped/pss_bytes")?.as_f64()?;
+                let samples = report.get("samples")?.as_array()?;
+                let seen = samples.iter().filter_map(|sample| sample.pointer("/server/pss_bytes")?.as_f64());
+                Some((seen.fold(before, f64::max) - before) / MIB)
+            }
+        }
     }
 }
 
@@ -70,6 +81,8 @@ pub struct Scenario {
     pub seconds: u32,
     /// Connections opened per second.
     pub connect_rate: u32,
+    /// Bytes of a payload.
+    pub payload: u32,
     /// Further flags of the generator.
     pub flags: &'static [&'static str],
     /// The figures, the one that is compared first.
@@ -92,48 +105,39 @@ pub enum Group {
 const CPU: Figure = Figure {
     name: "CPU per delivery",
     unit: "µs",
-    pointer: "/cpu_us_per_delivery",
-    minus: None,
-    scale: 1.0,
+    source: Source::At("/cpu_us_per_delivery"),
     better: Better::Less,
 };
-const USER: Figure = Figure { name: "of it user space", pointer: "/user_us_per_delivery", ..CPU };
-const P99: Figure = Figure { name: "p99", unit: "ms", pointer: "/latency/p99_ms", ..CPU };
+const USER: Figure = Figure { name: "of it user space", source: Source::At("/user_us_per_delivery"), ..CPU };
+const P99: Figure = Figure { name: "p99", unit: "ms", source: Source::At("/latency/p99_ms"), ..CPU };
 /// How full the server's writes were.
 const PER_READ: Figure = Figure {
     name: "deliveries per read",
     unit: "1",
-    pointer: "/deliveries_per_read",
+    source: Source::At("/deliveries_per_read"),
     better: Better::More,
     ..CPU
 };
 const CEILING: Figure = Figure {
     name: "deliveries",
     unit: "1/s",
-    pointer: "/max/deliveries_per_second",
+    source: Source::At("/max/deliveries_per_second"),
     better: Better::More,
     ..CPU
 };
-const CPU_AT_CEILING: Figure = Figure { pointer: "/max/cpu_us_per_delivery", ..CPU };
+const CPU_AT_CEILING: Figure = Figure { source: Source::At("/max/cpu_us_per_delivery"), ..CPU };
 const LAST: Figure =
-    Figure { name: "to the last receiver", unit: "ms", pointer: "/bursts/last_median_ms", ..CPU };
+    Figure { name: "to the last receiver", unit: "ms", source: Source::At("/bursts/last_median_ms"), ..CPU };
 const IDLE: Figure =
-    Figure { name: "memory", unit: "B", pointer: "/server/pss_bytes_per_connection", ..CPU };
+    Figure { name: "memory", unit: "B", source: Source::At("/server/pss_bytes_per_connection"), ..CPU };
 /// Both ends and the kernel's sockets.
 const MACHINE: Figure = Figure {
     name: "of the whole machine",
     unit: "B",
-    pointer: "/server/machine_bytes_per_connection",
+    source: Source::At("/server/machine_bytes_per_connection"),
     ..CPU
 };
-const GROWTH: Figure = Figure {
-    name: "memory grown by",
-    unit: "MiB",
-    pointer: "/server/end/pss_bytes",
-    minus: Some("/server/ramped/pss_bytes"),
-    scale: 1.0 / 1_048_576.0,
-    better: Better::Less,
-};
+const GROWTH: Figure = Figure { name: "memory grew by", unit: "MiB", source: Source::PeakGrowth, ..CPU };
 
 const FANOUT: Scenario = Scenario {
     name: "fanout-100",
@@ -145,6 +149,7 @@ const FANOUT: Scenario = Scenario {
     rate: DELIVERIES_PER_SECOND / 100,
     seconds: 5,
     connect_rate: 2_500,
+    payload: PAYLOAD_BYTES,
     flags: &[],
     figures: &[CPU, USER, P99, PER_READ],
     only: &[],
@@ -206,9 +211,14 @@ pub const ALL: [Scenario; 11] = [
     IDLE_10K,
     Scenario {
         name: "slow",
-        title: "Rooms of 100 with members that read nothing",
+        title: "Rooms of 100, of which 5 read nothing: 40,000 deliveries/s of 4 KiB",
         kind: "slow",
-        flags: &["--slow-fraction", "0.05"],
+        connections: 400,
+        rooms: 4,
+        rate: 400,
+        seconds: 20,
+        payload: 4_096,
+        flags: &["--slow-fraction", "0.05", "--sample-interval", "1"],
         figures: &[P99, GROWTH, CPU],
         ..FANOUT
     },
@@ -243,12 +253,9 @@ impl Scenario {
     /// Beside the bare loop the bytes on the wire are the same; beside a server each protocol's own are part of
     /// what it costs.
     #[must_use]
-    pub fn payload(&self, dialect: &str) -> u32 {
-        if self.group == Group::Send && dialect != "phoenix" {
-            PAYLOAD_BYTES + PHOENIX_BYTES
-        } else {
-            PAYLOAD_BYTES
-        }
+    pub fn payload_for(&self, dialect: &str) -> u32 {
+        let padded = self.group == Group::Send && dialect != "phoenix";
+        self.payload + if padded { PHOENIX_BYTES } else { 0 }
     }
 
     /// Whether a server takes part.
@@ -293,15 +300,19 @@ mod tests {
     fn beside_the_bare_loop_the_bytes_are_equal() {
         let around = r#"[null,null,"room:load-12","load",]"#;
         assert_eq!(around.len(), PHOENIX_BYTES as usize);
-        assert_eq!(SEND.payload("uws"), SEND.payload("phoenix") + PHOENIX_BYTES);
-        assert_eq!(FANOUT.payload("uws"), FANOUT.payload("phoenix"));
+        assert_eq!(SEND.payload_for("uws"), SEND.payload_for("phoenix") + PHOENIX_BYTES);
+        assert_eq!(FANOUT.payload_for("uws"), FANOUT.payload_for("phoenix"));
     }
 
     #[test]
     fn a_figure_is_read_by_its_place() {
         assert_eq!(P99.of(&json!({"latency": {"p99_ms": 2}})), Some(2.0));
         assert_eq!(P99.of(&json!({"latency": {}})), None);
-        let grown = json!({"server": {"end": {"pss_bytes": 3_145_728}, "ramped": {"pss_bytes": 1_048_576}}});
+        let sample = |bytes: u64| json!({"server": {"pss_bytes": bytes}});
+        let grown = json!({
+            "server": {"ramped": {"pss_bytes": 1 << 20}},
+            "samples": [sample(1 << 20), sample(3 << 20), {}, sample(2 << 20)],
+        });
         assert_eq!(GROWTH.of(&grown), Some(2.0));
         assert!(select(&["fanout-100".to_owned()], Group::Send).unwrap()[0].name == "fanout-100");
         assert_eq!(select(&[], Group::Send).unwrap().len(), 3);

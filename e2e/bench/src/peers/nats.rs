@@ -24,7 +24,7 @@ impl Peer for Nats {
     }
 
     fn settings(&self) -> &'static str {
-        "WebSocket listener without TLS and compression, pings off, 64 MiB pending per client"
+        "WebSocket listener without TLS and compression, pings off"
     }
 
     fn workers(&self) -> &'static [u8] {
@@ -51,7 +51,7 @@ fn configuration(start: &Start<'_>) -> String {
         r#"listen: "127.0.0.1:{plain}"
 websocket {{ listen: "127.0.0.1:{port}", no_tls: true, compression: false }}
 max_connections: {connections}
-max_pending: 64MB
+max_pending: 1MB
 ping_interval: "1h"
 write_deadline: "30s"
 logfile: "/dev/null"

@@ -131,10 +131,10 @@ enabled = false
 [websocket]
 auto_ping = false
 idle_timeout = 3600
-max_backpressure = 67108864
-max_messages = 100000
-max_bytes = 67108864
-disconnect_on_buffer_full = false
+max_backpressure = 1048576
+max_messages = 1000
+max_bytes = 1048576
+disconnect_on_buffer_full = true
 compression = "disabled"
 "#,
         admin = start.port + 1,
