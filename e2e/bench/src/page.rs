@@ -15,7 +15,7 @@ use crate::{
     plot::{self, Bar, rounded},
     record::Records,
     scenario::{ALL as SCENARIOS, Better, Figure, Scenario},
-    stats::{Estimate, estimate, ratio},
+    stats::{Estimate, estimate, median, ratio},
 };
 
 /// First line of the section.
@@ -194,6 +194,12 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
          of the server while messages are published, kernel time included: on loopback that also pays for the \
          receiving side of TCP.\n\n"
     ));
+    let others: Vec<_> = records.runs.iter().map(|run| run.others_cpus).collect();
+    add(format_args!(
+        "What else ran on the machine used {} CPUs in the median run and {} in the worst.\n\n",
+        rounded(median(&others).unwrap_or(0.0)),
+        rounded(others.iter().copied().fold(0.0, f64::max))
+    ));
     add(format_args!(
         "To repeat it: `cargo xtask bench peers`, `cargo xtask bench send` and `cargo xtask bench alone`, which install \
          what they need from package registries and go on where they were broken off, then `cargo xtask bench page`. \
@@ -285,6 +291,7 @@ mod tests {
             round,
             server: server.into(),
             at: "12:00:00".into(),
+            others_cpus: 0.25,
             error: None,
             report: json!({
                 "cpu_us_per_delivery": cpu,
@@ -356,7 +363,7 @@ mod tests {
         assert!(section.contains("10,000 connections\n\nNot run.\n"), "{section}");
         assert_eq!(pictures.len(), 1);
         assert!(section.contains("](benchmarks/fanout-100.svg)") && pictures[0].0 == "fanout-100.svg");
-        assert!(section.contains("| nats | v2 |"));
+        assert!(section.contains("| nats | v2 |") && section.contains("used 0.250 CPUs in the median run"));
     }
 
     #[test]
