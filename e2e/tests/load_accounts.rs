@@ -48,12 +48,12 @@ async fn one_room_is_shared_by_all_workers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_lost_delivery_is_reported() {
     let server = Double::start(Faults { drop_every: Some(100), ..Faults::default() }).await;
-    let report = load(options(&server, &["--settle", "1"])).await;
+    let report = load(options(&server, &["--settle", "5"])).await;
     assert_eq!(server.dropped(), 150);
     assert_eq!(report.counters.lost, 150, "{report}");
     assert_eq!(report.expected, report.counters.received + report.counters.lost);
     assert!(report.failures.iter().any(|failure| failure.contains("150 deliveries lost")), "{report}");
-    let report = load(options(&server, &["--settle", "1", "--max-lost", "150"])).await;
+    let report = load(options(&server, &["--settle", "5", "--max-lost", "150"])).await;
     assert_eq!(report.failures, [""; 0], "{report}");
 }
 
