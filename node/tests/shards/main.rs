@@ -11,6 +11,7 @@ use std::{
 use node::mailbox::{DrainCommand, ToShard};
 use node_core::counters::{CloseReason, RefuseReason};
 use support::{HANG, Node, wait};
+use tokio::net::TcpSocket;
 
 #[test]
 fn members_on_different_shards_hear_each_other_and_those_who_left_do_not() {
@@ -114,6 +115,10 @@ fn a_drain_closes_all_with_1012_refuses_new_ones_and_can_be_taken_back() {
 fn shutdown_ends_the_threads_and_frees_the_port() {
     let mut node = Node::start(2, |_| {});
     let mut client = node.client();
+    // Bound beside the shards without listening: nobody else gets the port when they let go of it.
+    let held = TcpSocket::new_v4().expect("a socket");
+    held.set_reuseport(true).expect("an option");
+    held.bind(node.addr()).expect("beside the shards");
     node.shut_down();
     assert_eq!(client.read_or_close(), Err(Some(1012)));
     node.join();
