@@ -50,6 +50,8 @@ pub struct ShardSettings {
     pub version: &'static str,
     /// Served at `/` when the configuration asks for the chat page.
     pub chat_page: &'static [u8],
+    /// Time a client has to answer a close frame, or to read a refusal, in milliseconds.
+    pub close_timeout_millis: u64,
 }
 
 /// The running shards.
@@ -119,6 +121,7 @@ pub fn start_shards(
             page: settings.chat_page,
             registry: Arc::clone(&registry),
             places: Arc::clone(&places),
+            close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
         let outgoing = Outgoings::new(index, handles.clone(), bus.cloned());
@@ -271,6 +274,8 @@ mod tests {
         process::{Command, Stdio},
     };
 
+    use node_core::limits::CLOSE_TIMEOUT_MILLIS;
+
     use super::*;
     use crate::{failure::EXIT_FAILED, mailbox::ToShard};
 
@@ -290,6 +295,7 @@ mod tests {
             node_name: String::new(),
             version: "",
             chat_page: b"",
+            close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
         }
     }
 

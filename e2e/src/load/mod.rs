@@ -165,10 +165,16 @@ impl Run<'_> {
         self.shared.stop_publishing();
     }
 
+    /// Waits for what is on its way, for as long as something arrives.
     fn settle(&mut self) {
-        let end = Instant::now() + Duration::from_secs_f64(self.shared.options.settle);
-        while Instant::now() < end && self.alive() && (self.outstanding() != Some(0) || self.away() > 0) {
+        let quiet = Duration::from_secs_f64(self.shared.options.settle);
+        let (mut since, mut arrivals) = (Instant::now(), self.arrivals());
+        while since.elapsed() < quiet && self.alive() && (self.outstanding() != Some(0) || self.away() > 0) {
             self.tick("settle");
+            let now = self.arrivals();
+            if now != arrivals {
+                (since, arrivals) = (Instant::now(), now);
+            }
         }
     }
 
@@ -187,6 +193,12 @@ impl Run<'_> {
 
     fn outstanding(&self) -> Option<u64> {
         self.shared.boards.iter().map(|board| lock(board).outstanding).sum()
+    }
+
+    /// Grows with each delivery and each connection that comes back.
+    fn arrivals(&self) -> u64 {
+        let of = |counters: &Counters| counters.received + counters.duplicates + counters.rejoined;
+        self.shared.boards.iter().map(|board| of(&lock(board).counters)).sum()
     }
 
     /// Connections that are on their way back into their room.

@@ -41,7 +41,7 @@ pub struct Options {
     /// Lost deliveries that do not fail the run
     #[arg(long, default_value_t = 0)]
     pub max_lost: u64,
-    /// Seconds to wait after the last publish for deliveries and connections that are on their way
+    /// Seconds without an arrival after which deliveries and connections that are on their way are given up
     #[arg(long, default_value_t = 5.0)]
     pub settle: f64,
     /// Worker threads at least; more are started when descriptor tables are too small

@@ -5,6 +5,7 @@ use std::{collections::HashMap, hash::RandomState, sync::Arc};
 use crate::{
     config::NodeConfig,
     counters::Counters,
+    limits::CLOSE_TIMEOUT_MILLIS,
     room::ConnId,
     route::Registry,
     shard::{AfterFlush, Outgoing, Places, Progress, Shard, ShardOptions},
@@ -57,6 +58,7 @@ impl Sim {
                 page: b"<p>",
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
+                close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
             };
             Shard::new(options, Arc::clone(&config))
         };
