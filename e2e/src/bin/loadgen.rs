@@ -1,5 +1,5 @@
-//! `loadgen`: loads a fleet and says what arrived. Exit code 0 when all connects and deliveries were good,
-//! 1 when not, 2 when it could not run.
+//! `loadgen`: loads a server and says what arrived. Exit code 0 when all connects and deliveries were good and
+//! all figures within their bounds, 1 when not, 2 when it could not run.
 
 use clap::Parser;
 use e2e::load::{Options, Progress, run, stop_on_signals};
@@ -18,11 +18,15 @@ fn main() -> ExitCode {
 }
 
 fn load(options: Options) -> anyhow::Result<bool> {
-    let json = options.json.clone();
+    let (json, html) = (options.json.clone(), options.html.clone());
     let report = run(options, stop_on_signals(), &mut show)?;
     if let Some(path) = json {
         std::fs::write(&path, serde_json::to_vec_pretty(&report)?)
             .map_err(|error| anyhow::anyhow!("--json {}: {error}", path.display()))?;
+    }
+    if let Some(path) = html {
+        std::fs::write(&path, report.html())
+            .map_err(|error| anyhow::anyhow!("--html {}: {error}", path.display()))?;
     }
     print!("{report}");
     Ok(report.failures().is_empty())

@@ -1,22 +1,35 @@
 //! What one connection was owed and what it got.
 //!
 //! Each room numbers its publishes. A connection is owed every publish whose number was given out after its
-//! join reply had been read, until its connection ends. The window that remembers single messages is that of
-//! IPsec's anti-replay check (RFC 4303, appendix A2): a lower bound and a bitmap above it.
+//! join reply had been read, until its connection ends. A window remembers single messages, as IPsec's
+//! anti-replay check does (RFC 4303, appendix A2): words of a bitmap, aligned to the numbers, that leave at the
+//! front when they are full. The first word is part of the ledger; more are allocated only while messages are
+//! out of order by more than that.
 
-/// How many publishes of one room may be on their way to a connection out of order before the oldest one
-/// missing is taken for lost.
-pub(super) const WINDOW: u32 = 256;
-const WORDS: usize = WINDOW as usize / 64;
+use std::collections::VecDeque;
 
-/// The account of one connection in its room.
-#[derive(Clone, Debug, Default)]
+/// Publishes per word of the window.
+const WORD: u32 = 64;
+/// How many words of one room's publishes may be on their way to a connection out of order before what is
+/// missing in the oldest is taken for lost.
+const WINDOW_WORDS: usize = 64;
+
+/// The account of one connection in its room: 24 bytes while its messages come in order.
+#[derive(Debug, Default)]
 pub(super) struct Ledger {
     joined_at: u32,
-    /// Everything below is decided: received or lost.
-    floor: u32,
-    /// Bit `i` is the publish `floor + i`.
-    mask: [u64; WORDS],
+    /// A multiple of [`WORD`]; everything below is decided: received or lost.
+    base: u32,
+    /// Bit `i` is the publish `base + i`; set when it arrived or is not owed.
+    first: u64,
+    /// The words after the first: behind one pointer, as nearly no ledger has any.
+    more: Option<Box<More>>,
+}
+
+/// Words of the window.
+#[derive(Debug, Default)]
+struct More {
+    words: VecDeque<u64>,
 }
 
 /// What the arrival of one message meant.
@@ -33,71 +46,105 @@ pub(super) enum Receipt {
 impl Ledger {
     /// Starts an account: `next` is the room's next publish number, read after the join reply.
     pub(super) fn open(next: u32) -> Ledger {
-        Ledger { joined_at: next, floor: next, mask: [0; WORDS] }
+        Ledger { joined_at: next, base: next - next % WORD, first: (1 << (next % WORD)) - 1, more: None }
     }
 
     /// Takes note of publish `number`; numbers given up for lost are handed to `lost`.
-    pub(super) fn receive(&mut self, number: u32, mut lost: impl FnMut(u32)) -> Receipt {
+    #[inline]
+    pub(super) fn receive(&mut self, number: u32, lost: impl FnMut(u32)) -> Receipt {
         if number < self.joined_at {
             return Receipt::Early;
         }
-        if number < self.floor {
+        if number < self.base {
             return Receipt::Duplicate;
         }
-        if number - self.floor >= WINDOW {
-            let give_up = number - self.floor - (WINDOW - 1);
-            self.missing_below(self.floor + give_up, &mut lost);
-            self.advance(give_up);
+        let offset = number - self.base;
+        if offset >= WORD {
+            return self.receive_ahead(number, lost);
         }
-        let (word, bit) = place(number - self.floor);
-        if self.mask[word] & bit != 0 {
+        let bit = 1 << offset;
+        if self.first & bit != 0 {
             return Receipt::Duplicate;
         }
-        self.mask[word] |= bit;
-        let done = self
-            .mask
-            .iter()
-            .position(|word| *word != u64::MAX)
-            .map_or(WINDOW, |full| full as u32 * 64 + self.mask[full].trailing_ones());
-        self.advance(done);
+        self.first |= bit;
+        if self.first == u64::MAX {
+            self.advance();
+        }
         Receipt::Counted
     }
 
-    /// Hands every number below `next` that has not arrived to `missing`, in order.
-    pub(super) fn missing_below(&self, next: u32, mut missing: impl FnMut(u32)) {
-        for number in self.floor..next {
-            let offset = number - self.floor;
-            let (word, bit) = place(offset.min(WINDOW - 1));
-            if offset >= WINDOW || self.mask[word] & bit == 0 {
-                missing(number);
-            }
+    #[cold]
+    fn receive_ahead(&mut self, number: u32, mut lost: impl FnMut(u32)) -> Receipt {
+        while (number - self.base) / WORD >= WINDOW_WORDS as u32 {
+            missing(self.base, self.first, self.base + WORD, &mut lost);
+            self.first = u64::MAX;
+            self.advance();
+        }
+        let offset = number - self.base;
+        if offset < WORD {
+            return self.receive(number, lost);
+        }
+        let word = (offset / WORD - 1) as usize;
+        let more = &mut self.more.get_or_insert_default().words;
+        if more.len() <= word {
+            more.resize(word + 1, 0);
+        }
+        let bit = 1 << (offset % WORD);
+        if more[word] & bit != 0 {
+            return Receipt::Duplicate;
+        }
+        more[word] |= bit;
+        Receipt::Counted
+    }
+
+    /// Leaves full words behind.
+    fn advance(&mut self) {
+        while self.first == u64::MAX {
+            self.base += WORD;
+            self.first = self.more.as_mut().and_then(|more| more.words.pop_front()).unwrap_or(0);
+        }
+        if self.more.as_ref().is_some_and(|more| more.words.is_empty()) {
+            self.more = None;
+        }
+    }
+
+    /// Marks a publish as not to be expected: the connection sent it and its server does not echo.
+    pub(super) fn excuse(&mut self, number: u32) {
+        self.receive(number, |_| ());
+    }
+
+    /// Hands every number below `next` that has not arrived to `take`, in order.
+    pub(super) fn missing_below(&self, next: u32, mut take: impl FnMut(u32)) {
+        missing(self.base, self.first, next, &mut take);
+        let mut base = self.base.saturating_add(WORD);
+        for word in self.more.iter().flat_map(|more| &more.words) {
+            missing(base, *word, next, &mut take);
+            base = base.saturating_add(WORD);
+        }
+        for number in base..next {
+            take(number);
         }
     }
 
     /// How many publishes below `next` have not arrived.
     pub(super) fn outstanding(&self, next: u32) -> u32 {
-        let received: u32 = self.mask.iter().map(|word| word.count_ones()).sum();
-        next.saturating_sub(self.floor).saturating_sub(received)
+        let more: u32 = self.more.iter().flat_map(|more| &more.words).map(|word| word.count_ones()).sum();
+        next.saturating_sub(self.base).saturating_sub(self.first.count_ones() + more)
     }
 
     /// How many publishes this account was owed when the room's next number is `next`.
     pub(super) fn owed(&self, next: u32) -> u32 {
         next.saturating_sub(self.joined_at)
     }
-
-    fn advance(&mut self, by: u32) {
-        self.floor += by;
-        let (words, bits) = ((by / 64) as usize, by % 64);
-        for i in 0..WORDS {
-            let low = self.mask.get(i + words).copied().unwrap_or(0);
-            let high = self.mask.get(i + words + 1).copied().unwrap_or(0);
-            self.mask[i] = if bits == 0 { low } else { low >> bits | high << (64 - bits) };
-        }
-    }
 }
 
-fn place(offset: u32) -> (usize, u64) {
-    ((offset / 64) as usize, 1 << (offset % 64))
+/// Hands the numbers of one word that are below `next` and not set to `take`.
+fn missing(base: u32, word: u64, next: u32, take: &mut impl FnMut(u32)) {
+    for number in base..next.min(base.saturating_add(WORD)) {
+        if word & (1 << (number - base)) == 0 {
+            take(number);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,26 +154,45 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn in_order_leaves_nothing_outstanding() {
-        let mut ledger = Ledger::open(5);
-        assert_eq!(ledger.receive(4, |_| panic!("nothing is lost")), Receipt::Early);
-        for number in 5..2000 {
-            assert_eq!(ledger.receive(number, |_| panic!("nothing is lost")), Receipt::Counted);
-            assert_eq!(ledger.outstanding(number + 1), 0);
+    fn in_order_leaves_nothing_outstanding_and_takes_no_memory() {
+        for first in [0, 5, 63, 64, 127] {
+            let mut ledger = Ledger::open(first);
+            assert_eq!(ledger.outstanding(first), 0);
+            if first > 0 {
+                assert_eq!(ledger.receive(first - 1, |_| panic!("nothing is lost")), Receipt::Early);
+            }
+            for number in first..2000 {
+                assert_eq!(ledger.receive(number, |_| panic!("nothing is lost")), Receipt::Counted);
+                assert_eq!(ledger.outstanding(number + 1), 0);
+                assert!(ledger.more.is_none());
+            }
+            assert_eq!(ledger.receive(1999, |_| ()), Receipt::Duplicate);
+            assert_eq!(ledger.owed(2000), 2000 - first);
         }
-        assert_eq!(ledger.receive(1999, |_| ()), Receipt::Duplicate);
-        assert_eq!(ledger.owed(2000), 1995);
+        assert_eq!(size_of::<Ledger>(), 24);
     }
 
     #[test]
     fn a_gap_is_lost_once_the_window_has_passed() {
+        let window = WORD * WINDOW_WORDS as u32;
         let mut ledger = Ledger::open(0);
         let mut lost = Vec::new();
-        for number in (0..1000).filter(|n| *n != 7) {
+        for number in (0..2 * window).filter(|n| *n != 7) {
             ledger.receive(number, |n| lost.push(n));
         }
         assert_eq!(lost, [7]);
-        assert_eq!(ledger.outstanding(1000), 0);
+        assert_eq!(ledger.outstanding(2 * window), 0);
+        assert_eq!(ledger.receive(10 * window, |n| lost.push(n)), Receipt::Counted);
+        assert_eq!(ledger.outstanding(10 * window + 1) as usize + lost.len() - 1, 8 * window as usize);
+    }
+
+    #[test]
+    fn an_excused_publish_is_not_outstanding() {
+        let mut ledger = Ledger::open(3);
+        ledger.excuse(4);
+        assert_eq!(ledger.outstanding(5), 1);
+        assert_eq!(ledger.receive(3, |_| ()), Receipt::Counted);
+        assert_eq!(ledger.outstanding(5), 0);
     }
 
     #[test]
@@ -134,11 +200,11 @@ mod tests {
         let seed: u64 = rand::random();
         println!("seed {seed}");
         let mut random = rand::rngs::StdRng::seed_from_u64(seed);
-        for _ in 0..200 {
+        for round in 0..200 {
             let first = random.random_range(0..1000);
-            let total = random.random_range(1..2000u32);
+            let total = random.random_range(1..9000u32);
             let mut order: Vec<u32> = (first..first + total).filter(|_| !random.random_bool(0.02)).collect();
-            for chunk in order.chunks_mut(100) {
+            for chunk in order.chunks_mut(if round % 2 == 0 { 100 } else { 1500 }) {
                 chunk.shuffle(&mut random);
             }
             let mut ledger = Ledger::open(first);
@@ -148,7 +214,10 @@ mod tests {
                 assert!(seen.insert(number));
                 assert_eq!(ledger.receive(number, |_| ()), Receipt::Duplicate);
             }
+            let outstanding = ledger.outstanding(first + total) as usize;
+            let given_up = lost.len();
             ledger.missing_below(first + total, |n| assert!(lost.insert(n), "{n} was given up twice"));
+            assert_eq!(lost.len() - given_up, outstanding);
             let expected: BTreeSet<u32> = (first..first + total).filter(|n| !seen.contains(n)).collect();
             assert_eq!(lost, expected);
         }

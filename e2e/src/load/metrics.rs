@@ -31,6 +31,21 @@ pub(super) fn difference(before: &Sums, after: &Sums) -> Sums {
     after.iter().map(|(name, value)| (name.clone(), value - before.get(name).unwrap_or(&0.0))).collect()
 }
 
+/// The highest utilization of any shard of the nodes; `None` when no endpoint tells.
+pub(super) fn utilization(urls: &[String]) -> Option<f64> {
+    urls.iter()
+        .filter_map(|url| highest(&get(url).ok()?, "channelcluster_node_utilization_ratio"))
+        .reduce(f64::max)
+}
+
+/// The highest sample of a gauge.
+fn highest(text: &str, name: &str) -> Option<f64> {
+    let samples = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(['{', ' ']));
+    samples
+        .filter_map(|rest| rest.rsplit('}').next()?.split_whitespace().next()?.parse().ok())
+        .reduce(f64::max)
+}
+
 /// Adds the counters (`*_total`) of one exposition in the Prometheus text format.
 fn add(sums: &mut Sums, text: &str) {
     for line in text.lines().filter(|line| line.starts_with(PREFIX)) {
@@ -64,6 +79,13 @@ fn get(url: &str) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_busiest_counts() {
+        let text = "# TYPE a gauge\na 0.25\na{shard=\"1\"} 0.75 17\nab 9\n";
+        assert_eq!(highest(text, "a"), Some(0.75));
+        assert_eq!(highest(text, "c"), None);
+    }
 
     #[test]
     fn counters_are_summed_over_labels() {

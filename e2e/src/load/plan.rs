@@ -33,12 +33,33 @@ impl Plan {
 
     /// The worker of a connection. A room lives on one worker where there are enough rooms; with few rooms
     /// each room is spread over all workers.
+    #[cfg(test)]
     pub(super) fn worker_of(&self, connection: u32) -> u32 {
         if self.rooms >= self.workers {
             self.room_of(connection) % self.workers
         } else {
             (connection / self.rooms) % self.workers
         }
+    }
+
+    /// The connections of one worker, in order.
+    pub(super) fn connections_of(&self, worker: u32) -> impl Iterator<Item = u32> {
+        let Plan { connections, rooms, workers } = *self;
+        let whole = rooms >= workers;
+        let (first, step) = if whole { (0, 1) } else { (worker, workers) };
+        (first..connections.div_ceil(rooms)).step_by(step as usize).flat_map(move |round| {
+            let (first, step) = if whole { (worker, workers) } else { (0, 1) };
+            (first..rooms)
+                .step_by(step as usize)
+                .map(move |room| u64::from(round) * u64::from(rooms) + u64::from(room))
+                .filter(move |connection| *connection < u64::from(connections))
+                .map(|connection| connection as u32)
+        })
+    }
+
+    /// Whether every `nth` member of each room is this one; never when `nth` is 0.
+    pub(super) fn is_every(&self, connection: u32, nth: u32) -> bool {
+        nth > 0 && (connection / self.rooms).is_multiple_of(nth)
     }
 
     /// Room and worker of the `k`-th publish of the run: rooms take turns.
@@ -104,6 +125,33 @@ mod tests {
             }
             assert!(share.iter().all(|n| *n <= 18_000), "{plan:?}: {share:?}");
         }
+    }
+
+    #[test]
+    fn every_connection_has_one_worker() {
+        for (connections, rooms, workers) in
+            [(2000, 20, 2), (100, 1, 4), (1001, 3, 8), (7, 7, 3), (99, 10, 4)]
+        {
+            let plan = Plan { connections, rooms, workers };
+            let mut all = Vec::new();
+            for worker in 0..workers {
+                let own: Vec<u32> = plan.connections_of(worker).collect();
+                assert!(own.is_sorted() && own.iter().all(|c| plan.worker_of(*c) == worker));
+                all.extend(own);
+            }
+            all.sort_unstable();
+            assert!(all.into_iter().eq(0..connections), "{plan:?}");
+        }
+    }
+
+    #[test]
+    fn slow_members_are_spread_over_the_rooms() {
+        let plan = Plan::new(1000, 10, 1, 18_000);
+        for room in 0..10 {
+            let slow = (0..1000).filter(|c| plan.room_of(*c) == room && plan.is_every(*c, 20)).count();
+            assert_eq!(slow, 5);
+        }
+        assert!(!plan.is_every(0, 0));
     }
 
     #[test]

@@ -1,13 +1,16 @@
-//! The result of a load run: JSON for machines, a table for people, and a verdict.
+//! The result of a load run as it goes into its JSON file; the names of the fields stay as they are.
 
-use super::options::Options;
+use super::conduct::Played;
+use super::dialect::DialectName;
+use super::html;
 use super::plan::Plan;
+use super::sampler::{Sample, Second, Server};
+use super::scenario::{Scenario, Settings};
 use super::stats::{Counters, Stats};
+use super::verdict;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
 
 /// What a run measured.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +47,30 @@ pub struct Report {
     pub close_codes: BTreeMap<u16, u64>,
     /// Errors by name.
     pub errors: BTreeMap<String, u64>,
+    /// The same of connections that did not read, as `slow` has.
+    pub slow_close_codes: BTreeMap<u16, u64>,
+    /// What the server cost, with `--server-pid`.
+    pub server: Option<Server>,
+    /// CPU time of the server per delivery, microseconds.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// The part of it in user space.
+    pub user_us_per_delivery: Option<f64>,
+    /// Deliveries per read of a socket: how full the server's writes were.
+    pub deliveries_per_read: f64,
+    /// The fastest step of `max` that passed.
+    pub max: Option<Step>,
+    /// All its steps.
+    pub steps: Vec<Step>,
+    /// What `burst` measured.
+    pub bursts: Option<Bursts>,
+    /// What `storm` measured.
+    pub storms: Vec<Storm>,
+    /// A sample per interval, and one after the connecting and at the end.
+    pub samples: Vec<Sample>,
+    /// A line per second.
+    pub timeline: Vec<Second>,
+    /// Latencies by percentile.
+    pub distribution: Vec<(f64, f64)>,
     /// What the counters of the nodes grew by, summed over the nodes.
     pub node_metrics: BTreeMap<String, f64>,
     /// Why the run counts as failed; empty when it passed.
@@ -53,6 +80,10 @@ pub struct Report {
 /// The part of the options that a reader of the report needs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Asked {
+    /// What was done.
+    pub scenario: Scenario,
+    /// How the server speaks.
+    pub dialect: DialectName,
     /// Where to.
     pub url: Vec<String>,
     /// Connections.
@@ -67,10 +98,97 @@ pub struct Asked {
     pub connect_rate: f64,
     /// Bytes of a payload.
     pub payload: usize,
+    /// Publishes in one write.
+    pub burst_size: u32,
     /// Whether ended connections were opened again.
     pub reconnect: bool,
     /// Lost deliveries that do not fail the run.
     pub max_lost: u64,
+    /// Highest 99th percentile that passes, milliseconds.
+    pub max_p99_ms: Option<f64>,
+}
+
+/// One rate of `max`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Step {
+    /// The rate.
+    pub publishes_per_second: f64,
+    /// Deliveries that came of it, per second of the step.
+    pub deliveries_per_second: f64,
+    /// Deliveries owed.
+    pub owed: u64,
+    /// Latencies of those that came.
+    pub latency: Percentiles,
+    /// 99th percentile of the generator's own lateness.
+    pub lag_p99_ms: f64,
+    /// Connections that the server ended meanwhile.
+    pub disconnects: u64,
+    /// CPUs that the generator used.
+    pub generator_cpus: f64,
+    /// CPUs that the server used.
+    pub server_cpus: Option<f64>,
+    /// CPU time of the server per delivery.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Whether nearly all came, in time, on a punctual schedule.
+    pub passed: bool,
+    /// Whether the generator was late itself: what failed may be this machine, not the server.
+    pub generator_late: bool,
+}
+
+/// One publish of `burst`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Burst {
+    /// Deliveries owed.
+    pub owed: u64,
+    /// Deliveries that came.
+    pub received: u64,
+    /// Until half of them were there.
+    pub p50_ms: f64,
+    /// Until the last one was there.
+    pub last_ms: f64,
+}
+
+impl Burst {
+    pub(super) fn new(owed: u64, latency: &Histogram<u64>) -> Burst {
+        let latency = Percentiles::of(latency);
+        Burst { owed, received: latency.count, p50_ms: latency.p50_ms, last_ms: latency.max_ms }
+    }
+}
+
+/// The bursts together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bursts {
+    /// Time to the last receiver, median over the bursts.
+    pub last_median_ms: f64,
+    /// 99th percentile.
+    pub last_p99_ms: f64,
+    /// Largest.
+    pub last_max_ms: f64,
+    /// Each one.
+    pub each: Vec<Burst>,
+}
+
+impl Bursts {
+    fn new(each: Vec<Burst>) -> Option<Bursts> {
+        let mut last: Vec<f64> = each.iter().map(|burst| burst.last_ms).collect();
+        last.sort_by(f64::total_cmp);
+        let at = |quantile: f64| {
+            let rank = (quantile * last.len() as f64).ceil() as usize;
+            last.get(rank.max(1) - 1).copied()
+        };
+        Some(Bursts { last_median_ms: at(0.5)?, last_p99_ms: at(0.99)?, last_max_ms: at(1.0)?, each })
+    }
+}
+
+/// One storm.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Storm {
+    /// From the cut until the last connection was in its room again.
+    pub back_seconds: f64,
+    /// Connections that were not back when the wait ended.
+    pub away: u64,
+    /// Attempts that failed.
+    pub failed_reconnects: u64,
 }
 
 /// A distribution of durations, milliseconds.
@@ -108,80 +226,69 @@ impl Percentiles {
     }
 }
 
-/// What a report is made of.
-pub(super) struct Measured<'a> {
-    pub(super) options: &'a Options,
-    pub(super) plan: Plan,
-    pub(super) stats: &'a Stats,
-    pub(super) stopped: bool,
-    pub(super) ramp: Duration,
-    pub(super) published: Duration,
-    pub(super) cpu: Duration,
-    pub(super) node_metrics: BTreeMap<String, f64>,
-}
+/// Percentiles of the distribution.
+const DISTRIBUTION: [f64; 16] =
+    [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999, 100.0];
 
 impl Report {
-    pub(super) fn new(measured: Measured<'_>) -> Report {
-        let Measured { options, plan, stats, .. } = measured;
+    pub(super) fn new(
+        settings: &Settings,
+        plan: Plan,
+        stats: &Stats,
+        played: Played,
+        stopped: bool,
+        node_metrics: BTreeMap<String, f64>,
+    ) -> Report {
         let counters = stats.counters;
-        let seconds = measured.published.as_secs_f64();
+        let seconds = played.published.as_secs_f64();
+        let server = played.sampler.server(counters.joined, counters.received);
+        let at =
+            |percentile: f64| (percentile, stats.latency.value_at_quantile(percentile / 100.0) as f64 / 1e6);
+        let ratio = |of: u64, by: f64| if by > 0.0 { of as f64 / by } else { 0.0 };
+        let best = played.steps.iter().filter(|step| step.passed);
         let mut report = Report {
-            asked: Asked {
-                url: options.url.clone(),
-                connections: options.connections,
-                rooms: plan.rooms,
-                rate: options.rate,
-                duration: options.duration,
-                connect_rate: options.connect_rate,
-                payload: options.payload,
-                reconnect: options.reconnect,
-                max_lost: options.max_lost,
-            },
-            stopped_early: measured.stopped,
+            asked: Asked::new(settings, plan),
+            stopped_early: stopped,
             workers: plan.workers,
-            ramp_seconds: measured.ramp.as_secs_f64(),
+            ramp_seconds: played.ramp.as_secs_f64(),
             publish_seconds: seconds,
-            generator_cpu_seconds: measured.cpu.as_secs_f64(),
+            generator_cpu_seconds: played.cpu.as_secs_f64(),
             counters,
             expected: counters.owed.saturating_sub(counters.interrupted),
             stranded: counters.joined.saturating_sub(counters.joined_at_end),
-            deliveries_per_second: if seconds > 0.0 { counters.received as f64 / seconds } else { 0.0 },
+            deliveries_per_second: ratio(counters.received, seconds),
             latency: Percentiles::of(&stats.latency),
             connect: Percentiles::of(&stats.connect),
             reconnect: Percentiles::of(&stats.reconnect),
             generator_lag: Percentiles::of(&stats.lag),
             close_codes: stats.close_codes.clone(),
             errors: stats.errors.clone(),
-            node_metrics: measured.node_metrics,
+            slow_close_codes: stats.slow_close_codes.clone(),
+            cpu_us_per_delivery: server.as_ref().and_then(|server| server.cpu_us_per_delivery),
+            user_us_per_delivery: server.as_ref().and_then(|server| server.user_us_per_delivery),
+            server,
+            deliveries_per_read: ratio(counters.received, counters.reads as f64),
+            max: best.max_by(|a, b| a.publishes_per_second.total_cmp(&b.publishes_per_second)).cloned(),
+            steps: played.steps,
+            bursts: Bursts::new(played.bursts),
+            storms: played.storms,
+            samples: played.sampler.samples,
+            timeline: played.sampler.seconds,
+            distribution: if stats.latency.is_empty() {
+                Vec::new()
+            } else {
+                DISTRIBUTION.into_iter().map(at).collect()
+            },
+            node_metrics,
             failures: Vec::new(),
         };
-        report.failures = report.judge(options);
+        report.failures = verdict::judge(&report, settings);
         report
     }
 
-    fn judge(&self, options: &Options) -> Vec<String> {
-        let counters = &self.counters;
-        let never = u64::from(options.connections).saturating_sub(counters.joined);
-        let checks = [
-            (counters.failed_connects, 0, "connects failed"),
-            (if self.stopped_early { 0 } else { never }, 0, "connections never joined their room"),
-            (counters.lost, options.max_lost, "deliveries lost"),
-            (counters.duplicates, 0, "deliveries came twice"),
-            (self.stranded, 0, "connections were out of their room at the end"),
-            (if options.reconnect { 0 } else { counters.disconnects }, 0, "connections were ended"),
-            (counters.unsent, 0, "publishes had no joined member to send them"),
-        ];
-        checks
-            .into_iter()
-            .filter(|(count, allowed, _)| count > allowed)
-            .map(|(count, allowed, what)| {
-                if allowed > 0 {
-                    format!("{count} {what} (allowed: {allowed})")
-                } else {
-                    format!("{count} {what}")
-                }
-            })
-            .collect()
+    /// The report as one HTML page that needs nothing beside it.
+    pub fn html(&self) -> String {
+        html::page(self)
     }
 
     /// Why the run failed; empty when it passed.
@@ -190,68 +297,36 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let c = &self.counters;
-        writeln!(
-            f,
-            "connections  {} joined of {} in {:.1} s, {} failed, {} disconnected, {} rejoined, {} stranded",
-            c.joined,
-            self.asked.connections,
-            self.ramp_seconds,
-            c.failed_connects,
-            c.disconnects,
-            c.rejoined,
-            self.stranded
-        )?;
-        writeln!(
-            f,
-            "publishes    {} in {:.1} s to {} rooms, {} unsent",
-            c.published, self.publish_seconds, self.asked.rooms, c.unsent
-        )?;
-        writeln!(
-            f,
-            "deliveries   {} expected, {} received, {} lost, {} duplicate; {} interrupted, {} early ({:.0}/s)",
-            self.expected,
-            c.received,
-            c.lost,
-            c.duplicates,
-            c.interrupted,
-            c.early,
-            self.deliveries_per_second
-        )?;
-        writeln!(
-            f,
-            "{:<12} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9}",
-            "ms", "count", "p50", "p90", "p99", "p99.9", "max"
-        )?;
-        for (name, p) in [
-            ("delivery", &self.latency),
-            ("connect+join", &self.connect),
-            ("reconnect", &self.reconnect),
-            ("own lag", &self.generator_lag),
-        ] {
-            if p.count > 0 {
-                writeln!(
-                    f,
-                    "{name:<12} {:>10} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {:>9.2}",
-                    p.count, p.p50_ms, p.p90_ms, p.p99_ms, p.p999_ms, p.max_ms
-                )?;
-            }
+impl Asked {
+    fn new(settings: &Settings, plan: Plan) -> Asked {
+        let options = &settings.options;
+        Asked {
+            scenario: options.scenario,
+            dialect: options.dialect,
+            url: options.url.clone(),
+            connections: settings.connections,
+            rooms: plan.rooms,
+            rate: settings.rate,
+            duration: settings.duration,
+            connect_rate: settings.connect_rate,
+            payload: options.payload,
+            burst_size: settings.burst_size,
+            reconnect: settings.reconnect,
+            max_lost: options.max_lost,
+            max_p99_ms: settings.max_p99_ms,
         }
-        writeln!(f, "generator    {:.2} s CPU, {} workers", self.generator_cpu_seconds, self.workers)?;
-        for (code, count) in &self.close_codes {
-            writeln!(f, "closed       {count} with code {code}")?;
-        }
-        for (name, count) in &self.errors {
-            writeln!(f, "error        {count} x {name}")?;
-        }
-        for (name, growth) in self.node_metrics.iter().filter(|(_, growth)| **growth != 0.0) {
-            writeln!(f, "nodes        {name} +{growth}")?;
-        }
-        match self.failures.as_slice() {
-            [] => writeln!(f, "passed"),
-            failures => writeln!(f, "FAILED       {}", failures.join("; ")),
-        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bursts_are_ranked() {
+        let burst = |last_ms| Burst { owed: 1, received: 1, p50_ms: 1.0, last_ms };
+        let bursts = Bursts::new([5.0, 1.0, 3.0].map(burst).to_vec()).unwrap();
+        assert_eq!((bursts.last_median_ms, bursts.last_p99_ms, bursts.last_max_ms), (3.0, 5.0, 5.0));
+        assert!(Bursts::new(Vec::new()).is_none());
     }
 }

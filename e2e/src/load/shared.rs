@@ -1,33 +1,62 @@
 //! What the workers of a run have in common.
 
-use super::options::{Options, Target};
+use super::dialect::Dialect;
 use super::plan::Plan;
+use super::scenario::Settings;
 use super::stats::Board;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// "Not set" of a point in time.
-const UNSET: u64 = u64::MAX;
-
 /// State shared by all workers; times are nanoseconds since `origin`.
 pub(super) struct Shared {
     /// What was asked for.
-    pub(super) options: Options,
+    pub(super) settings: Settings,
+    /// How the server speaks.
+    pub(super) dialect: Dialect,
     /// Who does what.
     pub(super) plan: Plan,
-    /// Where to connect.
-    pub(super) targets: Vec<Target>,
     /// Random number of this run.
     pub(super) run: u32,
     /// One per room.
     pub(super) rooms: Vec<Room>,
     /// One per worker.
     pub(super) boards: Vec<Mutex<Board>>,
+    /// Publishes numbered so far, by all workers.
+    pub(super) published: AtomicU64,
+    /// How often all connections were to be cut.
+    pub(super) storms: AtomicU32,
+    /// Whether connections that do not read shall read again.
+    pub(super) resume: AtomicBool,
     origin: Instant,
-    publish_from: AtomicU64,
-    publish_until: AtomicU64,
+    segment: Mutex<Segment>,
+    /// Changes with `segment`, so that a look at it costs no lock.
+    version: AtomicU32,
     finish: AtomicBool,
+}
+
+/// A stretch of the schedule: publishes at one rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Segment {
+    /// Counted from 1; 0 is the time before the first.
+    pub(super) number: u32,
+    /// When it begins, ns.
+    pub(super) from: u64,
+    /// When it ends, ns.
+    pub(super) until: u64,
+    /// Turns per second; in each turn one connection sends `burst_size` publishes.
+    pub(super) turns: f64,
+}
+
+impl Segment {
+    /// When the `k`-th turn of this segment is due, if there is one.
+    pub(super) fn due(&self, k: u64) -> Option<u64> {
+        if self.turns <= 0.0 {
+            return None;
+        }
+        let due = self.from.saturating_add((k as f64 * 1e9 / self.turns) as u64);
+        (due < self.until).then_some(due)
+    }
 }
 
 /// Numbering of a room's publishes.
@@ -64,21 +93,21 @@ impl Room {
 
 impl Shared {
     /// The state before the first connection.
-    pub(super) fn new(options: Options, plan: Plan, targets: Vec<Target>) -> Shared {
-        let mut shares = vec![0; plan.workers as usize];
-        for connection in 0..plan.connections {
-            shares[plan.worker_of(connection) as usize] += 1;
-        }
+    pub(super) fn new(settings: Settings, dialect: Dialect, plan: Plan) -> Shared {
+        let share = |worker| plan.connections_of(worker).count() as u32;
         Shared {
-            options,
+            settings,
+            dialect,
             plan,
-            targets,
             run: rand::random(),
             rooms: (0..plan.rooms).map(|_| Room::default()).collect(),
-            boards: shares.into_iter().map(|share| Mutex::new(Board::new(share))).collect(),
+            boards: (0..plan.workers).map(|worker| Mutex::new(Board::new(share(worker)))).collect(),
+            published: AtomicU64::new(0),
+            storms: AtomicU32::new(0),
+            resume: AtomicBool::new(false),
             origin: Instant::now(),
-            publish_from: AtomicU64::new(UNSET),
-            publish_until: AtomicU64::new(UNSET),
+            segment: Mutex::default(),
+            version: AtomicU32::new(0),
             finish: AtomicBool::new(false),
         }
     }
@@ -88,36 +117,34 @@ impl Shared {
         self.origin.elapsed().as_nanos() as u64
     }
 
-    /// The name of a room's topic.
-    pub(super) fn topic(&self, room: u32) -> String {
-        format!("{}{room}", self.options.topic_prefix)
-    }
-
-    /// Lets publishing begin at `from` for the time asked for.
-    pub(super) fn start_publishing(&self, from: u64) {
-        let until = from.saturating_add((self.options.duration * 1e9) as u64);
-        self.publish_until.store(until, Ordering::SeqCst);
-        self.publish_from.store(from, Ordering::SeqCst);
+    /// Begins a segment of `seconds` with `rate` publishes per second at `from`.
+    pub(super) fn begin(&self, from: u64, seconds: f64, rate: f64) -> Segment {
+        let mut segment = lock(&self.segment);
+        *segment = Segment {
+            number: segment.number + 1,
+            from,
+            until: from.saturating_add((seconds * 1e9) as u64),
+            turns: rate / f64::from(self.settings.burst_size),
+        };
+        self.version.fetch_add(1, Ordering::SeqCst);
+        *segment
     }
 
     /// Ends publishing now, begun or not.
     pub(super) fn stop_publishing(&self) {
-        self.publish_until.fetch_min(self.now(), Ordering::SeqCst);
+        let mut segment = lock(&self.segment);
+        segment.until = segment.until.min(self.now());
+        self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// When the `k`-th publish is due, if there is one.
-    pub(super) fn publish_due(&self, k: u64) -> Option<u64> {
-        let from = self.publish_from.load(Ordering::SeqCst);
-        if from == UNSET || self.options.rate <= 0.0 {
+    /// The segment of the schedule, when it is not the one of `version`.
+    pub(super) fn changed_segment(&self, version: &mut u32) -> Option<Segment> {
+        if self.version.load(Ordering::SeqCst) == *version {
             return None;
         }
-        let due = from.saturating_add((k as f64 * 1e9 / self.options.rate) as u64);
-        (due < self.publish_until.load(Ordering::SeqCst)).then_some(due)
-    }
-
-    /// Whether publishing is over.
-    pub(super) fn published_all(&self) -> bool {
-        self.now() >= self.publish_until.load(Ordering::SeqCst)
+        let segment = lock(&self.segment);
+        *version = self.version.load(Ordering::SeqCst);
+        Some(*segment)
     }
 
     /// Tells the workers to settle accounts and end.
@@ -134,4 +161,20 @@ impl Shared {
 /// Locks even when another holder panicked: the run is failed by that thread's join, not here.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turns_are_due_evenly_until_the_end() {
+        let segment = Segment { number: 1, from: 1_000, until: 1_000_001_000, turns: 4.0 };
+        let due: Vec<_> = (0..6).map(|k| segment.due(k)).collect();
+        let at = |quarter: u64| Some(1_000 + quarter * 250_000_000);
+        assert_eq!(due, [at(0), at(1), at(2), at(3), None, None]);
+        assert_eq!(Segment { turns: 0.0, ..segment }.due(0), None);
+        let single = Segment { until: segment.from + 1, ..segment };
+        assert_eq!((single.due(0), single.due(1)), (Some(1_000), None));
+    }
 }

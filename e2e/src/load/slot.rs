@@ -31,69 +31,133 @@ pub(super) enum Phase {
     Connecting,
     /// The upgrade request is sent.
     Upgrading,
-    /// The join is sent.
+    /// On the way into its room.
     Joining,
     /// The join was refused or the channel ended; the socket is open.
     Left,
     /// In its room.
     Joined,
+    /// In its room, and not reading.
+    Slow,
 }
 
+/// One connection: 48 bytes while it is in its room and nothing is half done.
+#[derive(Debug)]
 pub(super) struct Slot {
     pub(super) socket: Option<Socket>,
+    /// Number of the connection in the whole run.
+    pub(super) connection: u32,
+    /// Place in its room's list of members.
+    pub(super) place: u32,
+    /// Changes whenever timers set earlier no longer concern the slot; a join's reference, too.
+    pub(super) generation: u16,
+    pub(super) phase: Phase,
+    flags: u8,
+    pub(super) ledger: Ledger,
+    extra: Option<Box<Extra>>,
+}
+
+/// What is needed only on the way into the room, or while something is half read or half sent.
+#[derive(Debug, Default)]
+pub(super) struct Extra {
     /// Bytes of a frame that is not all here.
     pub(super) partial: Vec<u8>,
+    /// Bytes of a message in a stream of frames that is not all here.
+    pub(super) stream: Vec<u8>,
     /// Bytes the kernel did not take yet.
     pub(super) pending: Vec<u8>,
-    pub(super) ledger: Ledger,
     /// When the socket was opened, ns.
     pub(super) opened_at: u64,
     /// When the connection, having been joined, ended; ns.
     pub(super) down_at: Option<u64>,
-    /// Number of the connection in the whole run.
-    pub(super) connection: u32,
-    /// Changes whenever timers set earlier no longer concern the slot.
-    pub(super) generation: u32,
-    pub(super) join_reference: u32,
-    /// Reference of the heartbeat not answered yet, or 0.
-    pub(super) heartbeat_reference: u32,
-    /// Place in its room's list of members.
-    pub(super) place: u32,
-    reference: u32,
+    /// Sockets opened in a row without an upgrade.
     pub(super) attempts: u8,
+    /// Joins refused in a row.
     pub(super) joins: u8,
-    pub(super) phase: Phase,
-    /// Whether the first attempt was decided, one way or the other.
-    pub(super) decided: bool,
-    pub(super) joined_once: bool,
 }
+
+/// Whether the first attempt was decided, one way or the other.
+pub(super) const DECIDED: u8 = 1;
+/// Whether the connection was in its room at some time.
+pub(super) const JOINED_ONCE: u8 = 2;
+/// Whether a heartbeat is not answered yet.
+pub(super) const HEARTBEAT: u8 = 4;
 
 impl Slot {
     pub(super) fn new(connection: u32) -> Slot {
         Slot {
             socket: None,
-            partial: Vec::new(),
-            pending: Vec::new(),
-            ledger: Ledger::default(),
-            opened_at: 0,
-            down_at: None,
             connection,
-            generation: 0,
-            join_reference: 0,
-            heartbeat_reference: 0,
             place: 0,
-            reference: 0,
-            attempts: 0,
-            joins: 0,
+            generation: 0,
             phase: Phase::Closed,
-            decided: false,
-            joined_once: false,
+            flags: 0,
+            ledger: Ledger::default(),
+            extra: None,
         }
     }
 
-    /// The next message reference, counted from 1.
-    pub(super) fn next_reference(&mut self) -> u32 {
-        self.reference = self.reference.wrapping_add(1).max(1);
-        self.reference
+    pub(super) fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Sets or clears a flag; returns what it was.
+    pub(super) fn set(&mut self, flag: u8, on: bool) -> bool {
+        let was = self.is(flag);
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+        was
+    }
+
+    /// What is half done, if anything is.
+    pub(super) fn extra(&self) -> Option<&Extra> {
+        self.extra.as_deref()
+    }
+
+    pub(super) fn extra_mut(&mut self) -> &mut Extra {
+        self.extra.get_or_insert_default()
+    }
+
+    /// Gives back what a connection in its room does not need.
+    pub(super) fn slim(&mut self) {
+        if let Some(extra) = &self.extra
+            && matches!(self.phase, Phase::Joined | Phase::Slow)
+            && extra.partial.is_empty()
+            && extra.stream.is_empty()
+            && extra.pending.is_empty()
+        {
+            self.extra = None;
+        }
+    }
+
+    /// The join's reference.
+    pub(super) fn join_reference(&self) -> u32 {
+        self.generation.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_in_its_room_is_small() {
+        assert_eq!(size_of::<Slot>(), 48);
+        let mut slot = Slot::new(7);
+        slot.extra_mut().partial.push(1);
+        slot.phase = Phase::Joined;
+        slot.slim();
+        assert!(slot.extra().is_some());
+        slot.extra_mut().partial.clear();
+        slot.slim();
+        assert!(slot.extra().is_none());
+    }
+
+    #[test]
+    fn flags_are_independent() {
+        let mut slot = Slot::new(7);
+        assert!(!slot.set(HEARTBEAT, true));
+        assert!(slot.is(HEARTBEAT) && !slot.is(DECIDED));
+        assert!(slot.set(HEARTBEAT, false));
+        assert!(!slot.is(HEARTBEAT));
     }
 }

@@ -8,9 +8,21 @@ const HIGHEST_NS: u64 = 300_000_000_000;
 /// Most distinct error names kept; further ones are counted as `other`.
 const MAX_ERROR_KINDS: usize = 64;
 
-/// A histogram of nanoseconds with three significant digits.
+/// A histogram of nanoseconds with three significant digits: 160 KB.
 pub(super) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1_000, HIGHEST_NS, 3).expect("the bounds are constants and valid")
+}
+
+/// A histogram of nanoseconds with two significant digits: 20 KB.
+pub(super) fn coarse() -> Histogram<u64> {
+    Histogram::new_with_bounds(1_000, HIGHEST_NS, 2).expect("the bounds are constants and valid")
+}
+
+/// Adds one histogram to another of the same bounds.
+pub(super) fn merge(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
+    if !part.is_empty() {
+        sum.add(part).expect("both histograms have the same bounds");
+    }
 }
 
 macro_rules! counters {
@@ -35,6 +47,8 @@ counters! {
     joined_at_end,
     /// Joined connections that ended without our doing.
     disconnects,
+    /// Joined connections that we ended, as `churn` and `storm` do.
+    cut,
     /// Connections that joined again after a disconnect.
     rejoined,
     /// Attempts to connect and join again that failed.
@@ -45,6 +59,8 @@ counters! {
     unsent,
     /// Deliveries owed: for each publish, the connections whose join reply had been read when it was numbered.
     owed,
+    /// Publishes that their senders were not owed, because the dialect leaves the sender out.
+    unechoed,
     /// Owed deliveries that arrived.
     received,
     /// Owed deliveries that did not arrive although the connection lived on.
@@ -57,8 +73,16 @@ counters! {
     early,
     /// Messages of another generator's run or of a person.
     foreign,
+    /// Connections in their room that do not read; they are owed nothing and not among `joined`.
+    slow_joined,
+    /// Those of them that the server ended.
+    slow_closed,
+    /// Messages that they got, once they read again.
+    slow_received,
     /// Heartbeats sent.
     heartbeats,
+    /// Reads of a socket that brought something.
+    reads,
     /// Bytes of frames received.
     bytes_in,
     /// Bytes of frames sent.
@@ -73,6 +97,8 @@ pub(super) struct Stats {
     pub(super) errors: BTreeMap<String, u64>,
     /// Joined connections ended by the server, by WebSocket close code; 1006 is the absence of one.
     pub(super) close_codes: BTreeMap<u16, u64>,
+    /// The same of connections that did not read.
+    pub(super) slow_close_codes: BTreeMap<u16, u64>,
     /// From when the schedule wanted a publish sent to when a delivery of it was read, ns.
     pub(super) latency: Histogram<u64>,
     /// From opening a socket to the join reply, ns.
@@ -89,10 +115,11 @@ impl Default for Stats {
             counters: Counters::default(),
             errors: BTreeMap::new(),
             close_codes: BTreeMap::new(),
+            slow_close_codes: BTreeMap::new(),
             latency: histogram(),
-            connect: histogram(),
-            reconnect: histogram(),
-            lag: histogram(),
+            connect: coarse(),
+            reconnect: coarse(),
+            lag: coarse(),
         }
     }
 }
@@ -117,13 +144,16 @@ impl Stats {
         for (code, count) in &other.close_codes {
             *self.close_codes.entry(*code).or_default() += count;
         }
+        for (code, count) in &other.slow_close_codes {
+            *self.slow_close_codes.entry(*code).or_default() += count;
+        }
         for (sum, part) in [
             (&mut self.latency, &other.latency),
             (&mut self.connect, &other.connect),
             (&mut self.reconnect, &other.reconnect),
             (&mut self.lag, &other.lag),
         ] {
-            sum.add(part).expect("all histograms have the same bounds");
+            merge(sum, part);
         }
     }
 }
@@ -136,10 +166,29 @@ pub(super) struct Board {
     pub(super) joined_now: u32,
     /// Connections whose first attempt is not decided yet.
     pub(super) undecided: u32,
-    /// Owed deliveries not here yet; counted only once publishing is over.
-    pub(super) outstanding: Option<u64>,
-    /// Latencies since the reader last took them, ns.
+    /// When a connection last joined, ns.
+    pub(super) last_join: u64,
+    /// Storms it has seen.
+    pub(super) storms: u32,
+    /// The segment of the schedule that it is in.
+    pub(super) segment: u32,
+    /// Owed deliveries so far and those not here yet; counted only once its turns of the segment are over.
+    pub(super) account: Option<Account>,
+    /// Latencies of the segment's publishes since the reader last took them, ns.
     pub(super) interval: Histogram<u64>,
+    /// Its lateness since the reader last took it, ns.
+    pub(super) lag: Histogram<u64>,
+}
+
+/// What open and closed connections were owed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Deliveries owed since the run began.
+    pub(super) owed: u64,
+    /// Those that may still come.
+    pub(super) outstanding: u64,
+    /// Publishes of all workers that this takes in.
+    pub(super) published: u64,
 }
 
 impl Board {
@@ -149,8 +198,12 @@ impl Board {
             counters: Counters::default(),
             joined_now: 0,
             undecided: connections,
-            outstanding: None,
+            last_join: 0,
+            storms: 0,
+            segment: 0,
+            account: None,
             interval: histogram(),
+            lag: coarse(),
         }
     }
 }

@@ -79,6 +79,14 @@ pub(super) fn wait(poll: &OwnedFd, events: &mut Vec<epoll::Event>, timeout: Dura
     }
 }
 
+/// Whether two threads have one descriptor table; false where the kernel does not say (kcmp(2)).
+pub(super) fn share_descriptors(one: u32, other: u32) -> bool {
+    /// linux/kcmp.h
+    const KCMP_FILES: libc::c_int = 2;
+    // SAFETY: plain numbers.
+    unsafe { libc::syscall(libc::SYS_kcmp, one as libc::pid_t, other as libc::pid_t, KCMP_FILES, 0, 0) == 0 }
+}
+
 static STOP: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn on_stop(_: libc::c_int) {

@@ -2,6 +2,7 @@
 //!
 //! Only what a generator needs: messages in one frame, no extensions.
 
+use super::stamp::append;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 /// Largest frame accepted from a server, bytes.
@@ -87,24 +88,29 @@ pub(super) fn encode(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: u32) {
 /// The upgrade request of one worker and the answer it must get; the nonce is drawn once per worker, as it
 /// only guards against caches that are no WebSocket servers.
 pub(super) struct Handshake {
-    request: Vec<u8>,
+    key: String,
     accept: String,
 }
 
 impl Handshake {
-    /// The handshake for `path` (with its query) at `host`.
-    pub(super) fn new(host: &str, path: &str) -> Handshake {
+    /// A handshake with a nonce of its own.
+    pub(super) fn new() -> Handshake {
         let key = generate_key();
-        let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: channelcluster-loadgen\r\n\r\n"
-        );
-        Handshake { request: request.into_bytes(), accept: derive_accept_key(key.as_bytes()) }
+        Handshake { accept: derive_accept_key(key.as_bytes()), key }
     }
 
-    /// The bytes to send.
-    pub(super) fn request(&self) -> &[u8] {
-        &self.request
+    /// Appends the request for `path` (with its query) at `host`.
+    pub(super) fn request(&self, out: &mut Vec<u8>, host: &str, path: &[u8]) {
+        out.extend_from_slice(b"GET ");
+        out.extend_from_slice(path);
+        append(
+            out,
+            format_args!(
+                " HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+                 Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: channelcluster-loadgen\r\n\r\n",
+                self.key
+            ),
+        );
     }
 
     /// Length of the response head once it is whole and accepts the upgrade; `None` while it is not whole.
@@ -160,7 +166,10 @@ mod tests {
 
     #[test]
     fn the_upgrade_needs_the_right_accept_key() {
-        let handshake = Handshake::new("127.0.0.1:4000", "/socket/websocket?vsn=2.0.0");
+        let handshake = Handshake::new();
+        let mut request = Vec::new();
+        handshake.request(&mut request, "127.0.0.1:4000", b"/x?a=1");
+        assert!(request.starts_with(b"GET /x?a=1 HTTP/1.1\r\nHost: 127.0.0.1:4000\r\nUpgrade"));
         let good = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",
             handshake.accept

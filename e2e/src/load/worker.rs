@@ -3,34 +3,32 @@
 //! All that other threads see of it goes through [`Shared`]; nothing wakes it, it looks at the shared state
 //! at least every [`LOOK_NS`].
 
-use super::shared::{Shared, lock};
+use super::shared::{Segment, Shared, lock};
 use super::slot::{Phase, Slot};
-use super::stats::{Stats, histogram};
+use super::stamp::Finder;
+use super::stats::{Account, Stats, coarse, histogram, merge};
 use super::wire::Handshake;
-use super::{phoenix, sys, wire};
+use super::{sys, wire};
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use rustix::event::epoll;
+use rustix::event::epoll::{self, EventFlags};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Longest sleep, ns.
-const LOOK_NS: u64 = 20_000_000;
+pub(super) const LOOK_NS: u64 = 20_000_000;
 /// How often counts are shown to the coordinator, ns.
 const SHOW_NS: u64 = 200_000_000;
-/// phoenix.js' heartbeat interval, ns.
-const HEARTBEAT_NS: u64 = 30_000_000_000;
 /// Connections opened in one turn at most, so that a late worker goes on reading.
 const OPENS_PER_TURN: usize = 128;
-/// Publishes sent in one turn at most.
-const PUBLISHES_PER_TURN: usize = 1024;
-/// Events taken from the kernel at once.
-const EVENTS: usize = 1024;
-/// Publishes of a room whose senders are remembered, to excuse those that die with their sender.
-const RECENT: usize = 256;
+/// Events taken from the kernel at once: few enough that publishes due meanwhile are not late.
+const EVENTS: usize = 128;
+/// Bytes read from a socket at once.
+pub(super) const READ: usize = 64 << 10;
 
 /// A worker's own view of a room.
 #[derive(Default)]
@@ -38,10 +36,10 @@ pub(super) struct LocalRoom {
     /// Joined connections of this worker, by slot.
     pub(super) members: Vec<u32>,
     /// Whose turn it is to publish.
-    cursor: usize,
+    pub(super) cursor: usize,
     /// Latest publishes sent from here: number and slot.
     pub(super) recent: VecDeque<(u32, u32)>,
-    topic: String,
+    pub(super) topic: String,
 }
 
 /// Something to do with a slot later; of no effect when the slot has moved on since.
@@ -49,7 +47,7 @@ pub(super) struct LocalRoom {
 pub(super) struct Timer {
     pub(super) due: u64,
     pub(super) slot: u32,
-    pub(super) generation: u32,
+    pub(super) generation: u16,
 }
 
 pub(super) struct Worker {
@@ -59,19 +57,32 @@ pub(super) struct Worker {
     pub(super) slots: Vec<Slot>,
     pub(super) rooms: Vec<LocalRoom>,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
-    pub(super) handshakes: Vec<Handshake>,
+    pub(super) handshake: Handshake,
+    pub(super) finder: Finder,
     pub(super) stats: Stats,
+    /// Latencies of the segment's publishes not shown yet.
     pub(super) interval: Histogram<u64>,
+    pub(super) lag: Histogram<u64>,
     pub(super) now: u64,
     pub(super) joined_now: u32,
     pub(super) undecided: u32,
+    pub(super) last_join: u64,
+    /// Reference of the latest message.
+    pub(super) reference: u32,
     pub(super) message: Vec<u8>,
     pub(super) scratch: Vec<u8>,
     pub(super) frame: Vec<u8>,
+    pub(super) segment: Segment,
+    segment_version: u32,
+    pub(super) next_turn: u64,
+    pub(super) next_heartbeat: u64,
+    pub(super) churned: u64,
+    storms: u32,
+    /// Whether connections that did not read do so again.
+    pub(super) resumed: bool,
     mask: u32,
     next_open: usize,
-    next_publish: u64,
-    next_heartbeat: u64,
+    open_from: u64,
     shown: u64,
 }
 
@@ -85,13 +96,16 @@ impl Worker {
         sys::own_descriptor_table()
             .context("close_range: a descriptor table of its own needs Linux 5.9 or newer")?;
         let plan = shared.plan;
-        let slots: Vec<Slot> =
-            (0..plan.connections).filter(|c| plan.worker_of(*c) == id).map(Slot::new).collect();
+        let mut slots = Vec::with_capacity(plan.connections_of(id).count());
+        slots.extend(plan.connections_of(id).map(Slot::new));
         let mut rooms: Vec<LocalRoom> = Vec::new();
         rooms.resize_with(plan.local_rooms(), LocalRoom::default);
         for slot in &slots {
-            let room = plan.room_of(slot.connection);
-            rooms[plan.local_room(room)].topic = shared.topic(room);
+            let number = plan.room_of(slot.connection);
+            let room = &mut rooms[plan.local_room(number)];
+            if room.topic.is_empty() {
+                room.topic = shared.dialect.topic(&shared.settings.options.topic_prefix, number);
+            }
         }
         Ok(Worker {
             id,
@@ -100,22 +114,28 @@ impl Worker {
             slots,
             rooms,
             timers: BinaryHeap::new(),
-            handshakes: shared
-                .targets
-                .iter()
-                .map(|target| Handshake::new(&target.host, &target.path))
-                .collect(),
+            handshake: Handshake::new(),
+            finder: Finder::default(),
             stats: Stats::default(),
             interval: histogram(),
+            lag: coarse(),
             now: 0,
             joined_now: 0,
+            last_join: 0,
+            reference: 1 << 16,
             message: Vec::new(),
-            scratch: vec![0; 64 << 10],
+            scratch: vec![0; READ],
             frame: Vec::new(),
+            segment: Segment::default(),
+            segment_version: 0,
+            next_turn: 0,
+            next_heartbeat: 0,
+            churned: 0,
+            storms: 0,
+            resumed: false,
             mask: rand::random::<u32>() | 1,
             next_open: 0,
-            next_publish: 0,
-            next_heartbeat: 0,
+            open_from: 0,
             shown: 0,
             shared,
         })
@@ -129,10 +149,12 @@ impl Worker {
         let mut events = Vec::with_capacity(EVENTS);
         while !self.shared.finishing() {
             self.now = self.shared.now();
+            self.obey();
             self.open_due();
             self.fire_timers();
-            self.publish_due();
-            self.heartbeat_due();
+            self.turns_due();
+            self.heartbeats_due();
+            self.churn_due();
             self.show();
             sys::wait(&self.poll, &mut events, self.sleep()).context("epoll_pwait2")?;
             self.now = self.shared.now();
@@ -141,7 +163,39 @@ impl Worker {
             }
         }
         self.settle();
+        merge(&mut self.stats.latency, &self.interval);
+        merge(&mut self.stats.lag, &self.lag);
         Ok(self.stats)
+    }
+
+    /// Takes up what the coordinator wants.
+    fn obey(&mut self) {
+        if let Some(segment) = self.shared.changed_segment(&mut self.segment_version) {
+            if segment.number != self.segment.number {
+                // Segments begin with one worker after the other.
+                self.next_turn = u64::from(segment.number);
+                self.churned = 0;
+                // What is not shown belongs to the segment before.
+                merge(&mut self.stats.latency, &self.interval);
+                self.interval.reset();
+            }
+            self.segment = segment;
+        }
+        let storms = self.shared.storms.load(Ordering::SeqCst);
+        if storms != self.storms {
+            self.storms = storms;
+            self.cut_all();
+            self.now = self.shared.now();
+            (self.next_open, self.open_from) = (0, self.now);
+        }
+        if !self.resumed && self.shared.resume.load(Ordering::SeqCst) {
+            self.resumed = true;
+            for index in 0..self.slots.len() as u32 {
+                if self.slots[index as usize].phase == Phase::Slow {
+                    self.rearm(index, EventFlags::IN);
+                }
+            }
+        }
     }
 
     fn sleep(&self) -> Duration {
@@ -153,14 +207,14 @@ impl Worker {
         if let Some(Reverse(timer)) = self.timers.peek() {
             until = until.min(timer.due);
         }
-        if let Some(due) = self.shared.publish_due(self.next_publish) {
+        if let Some(due) = self.turn_due() {
             until = until.min(due);
         }
         Duration::from_nanos(until.saturating_sub(now))
     }
 
     fn open_at(&self, slot: &Slot) -> u64 {
-        (f64::from(slot.connection) * 1e9 / self.shared.options.connect_rate) as u64
+        self.open_from + self.shared.settings.open_at(slot.connection)
     }
 
     fn open_due(&mut self) {
@@ -168,7 +222,9 @@ impl Worker {
             match self.slots.get(self.next_open) {
                 Some(slot) if self.open_at(slot) <= self.now => {
                     self.next_open += 1;
-                    self.open(self.next_open as u32 - 1);
+                    if slot.phase == Phase::Closed {
+                        self.open(self.next_open as u32 - 1);
+                    }
                 }
                 _ => return,
             }
@@ -188,94 +244,6 @@ impl Worker {
         }
     }
 
-    fn publish_due(&mut self) {
-        for _ in 0..PUBLISHES_PER_TURN {
-            while self.shared.plan.publish(self.next_publish).1 != self.id {
-                self.next_publish += 1;
-            }
-            match self.shared.publish_due(self.next_publish) {
-                Some(due) if due <= self.now => {
-                    let (room, _) = self.shared.plan.publish(self.next_publish);
-                    self.next_publish += 1;
-                    self.publish(room, due);
-                }
-                _ => return,
-            }
-        }
-    }
-
-    fn publish(&mut self, room: u32, due: u64) {
-        let local = self.shared.plan.local_room(room);
-        let Some(room_state) = self.rooms.get_mut(local) else { return };
-        if room_state.members.is_empty() {
-            self.stats.counters.unsent += 1;
-            return;
-        }
-        room_state.cursor = (room_state.cursor + 1) % room_state.members.len();
-        let sender = room_state.members[room_state.cursor];
-        let number = self.shared.rooms[room as usize].number();
-        if room_state.recent.len() == RECENT {
-            room_state.recent.pop_front();
-        }
-        room_state.recent.push_back((number, sender));
-        let slot = &mut self.slots[sender as usize];
-        let stamp =
-            phoenix::Stamp { run: self.shared.run, number, intended_ns: due, sender: slot.connection };
-        let reference = slot.next_reference();
-        self.message.clear();
-        let size = self.shared.options.payload;
-        phoenix::publish(&mut self.message, slot.join_reference, reference, &room_state.topic, &stamp, size);
-        self.stats.counters.published += 1;
-        self.stats.lag.saturating_record(self.shared.now().saturating_sub(due));
-        self.send_message(sender);
-    }
-
-    /// Sends each joined connection's heartbeat once per interval, spread evenly over it.
-    fn heartbeat_due(&mut self) {
-        let count = self.slots.len() as u64;
-        let target = (u128::from(self.now) * u128::from(count) / u128::from(HEARTBEAT_NS)) as u64;
-        while self.next_heartbeat < target {
-            let slot = (self.next_heartbeat % count) as u32;
-            self.next_heartbeat += 1;
-            self.heartbeat(slot);
-        }
-    }
-
-    fn heartbeat(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        if slot.phase != Phase::Joined {
-            return;
-        }
-        if slot.heartbeat_reference != 0 {
-            self.end(index, 1006, "heartbeat timeout");
-            return;
-        }
-        let reference = slot.next_reference();
-        slot.heartbeat_reference = reference;
-        self.message.clear();
-        phoenix::heartbeat(&mut self.message, reference);
-        self.stats.counters.heartbeats += 1;
-        self.send_message(index);
-    }
-
-    /// Writes the join of a slot whose upgrade is done.
-    pub(super) fn join(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        let room = self.shared.plan.room_of(slot.connection);
-        slot.join_reference = slot.next_reference();
-        slot.phase = Phase::Joining;
-        self.message.clear();
-        let topic = &self.rooms[self.shared.plan.local_room(room)].topic;
-        phoenix::join(&mut self.message, slot.join_reference, topic);
-        self.send_message(index);
-    }
-
-    fn send_message(&mut self, index: u32) {
-        let message = std::mem::take(&mut self.message);
-        self.send(index, wire::TEXT, &message);
-        self.message = message;
-    }
-
     /// The next masking key: xorshift, as the mask only has to be unpredictable to the payload's author.
     pub(super) fn next_mask(&mut self) -> u32 {
         self.mask ^= self.mask << 13;
@@ -289,21 +257,35 @@ impl Worker {
             return;
         }
         self.shown = self.now;
-        let over = self.shared.published_all();
-        let outstanding = over.then(|| {
-            let owed = |slot: &Slot| {
-                let room = self.shared.plan.room_of(slot.connection);
-                u64::from(slot.ledger.outstanding(self.shared.rooms[room as usize].next()))
-            };
-            self.slots.iter().filter(|slot| slot.phase == Phase::Joined).map(owed).sum()
-        });
+        let over = self.segment.number > 0 && self.now >= self.segment.until && self.turn_due().is_none();
+        let account = over.then(|| self.total());
         let mut board = lock(&self.shared.boards[self.id as usize]);
         board.counters = self.stats.counters;
         board.joined_now = self.joined_now;
         board.undecided = self.undecided;
-        board.outstanding = outstanding;
-        board.interval.add(&self.interval).expect("both histograms have the same bounds");
+        board.last_join = self.last_join;
+        board.storms = self.storms;
+        board.segment = self.segment.number;
+        board.account = account;
+        merge(&mut board.interval, &self.interval);
+        merge(&mut board.lag, &self.lag);
+        drop(board);
         self.interval.reset();
+        self.lag.reset();
+    }
+
+    /// What closed and open accounts come to.
+    fn total(&self) -> Account {
+        let counters = &self.stats.counters;
+        let published = self.shared.published.load(Ordering::SeqCst);
+        let mut total = Account { owed: counters.owed, outstanding: 0, published };
+        for slot in self.slots.iter().filter(|slot| slot.phase == Phase::Joined) {
+            let next = self.shared.rooms[self.shared.plan.room_of(slot.connection) as usize].next();
+            total.owed += u64::from(slot.ledger.owed(next));
+            total.outstanding += u64::from(slot.ledger.outstanding(next));
+        }
+        total.owed = total.owed.saturating_sub(counters.unechoed);
+        total
     }
 
     /// Closes all connections and the accounts of those that are joined.

@@ -1,0 +1,221 @@
+//! What is watched beside the connections: the server's process, its utilization, the generator's own use.
+
+use super::metrics;
+use super::process::{self, Footprint, Usage};
+use super::report::Percentiles;
+use super::scenario::Settings;
+use anyhow::Context;
+use serde::Serialize;
+use std::time::Duration;
+
+/// One second of a run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Second {
+    /// Since the run began, seconds.
+    pub at: f64,
+    /// `connect`, `publish`, ...
+    pub phase: &'static str,
+    /// Connections in their room.
+    pub joined: u64,
+    /// Deliveries per second since the one before.
+    pub deliveries_per_second: f64,
+    /// Median latency since the one before.
+    pub p50_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+}
+
+/// What was seen at one moment, and since the one before.
+#[derive(Clone, Debug, Serialize)]
+pub struct Sample {
+    /// Since the run began, seconds.
+    pub at: f64,
+    /// Connections in their room.
+    pub joined: u64,
+    /// The server's memory and descriptors.
+    pub server: Option<Footprint>,
+    /// Its CPU time since the sample before, in CPUs.
+    pub server_cpus: Option<f64>,
+    /// Busy fraction of the busiest shard.
+    pub utilization: Option<f64>,
+    /// Memory that the machine could still give, bytes.
+    pub available_bytes: u64,
+    /// Resident set of the generator, bytes.
+    pub generator_rss_bytes: u64,
+    /// CPU time of the generator since the sample before, in CPUs.
+    pub generator_cpus: f64,
+    /// Deliveries since the sample before.
+    pub deliveries: u64,
+    /// Their latencies.
+    pub latency: Percentiles,
+}
+
+/// What the server cost.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Server {
+    /// Process asked for.
+    pub pid: u32,
+    /// Over the publishing, until its last delivery.
+    pub usage: Option<Usage>,
+    /// CPU time per delivery, microseconds.
+    pub cpu_us_per_delivery: Option<f64>,
+    /// The part in user space.
+    pub user_us_per_delivery: Option<f64>,
+    /// Before the first connection.
+    pub before: Option<Footprint>,
+    /// When all connections had joined.
+    pub ramped: Option<Footprint>,
+    /// At the end, connections still open.
+    pub end: Option<Footprint>,
+    /// Growth of PSS from `before` to `ramped`, per joined connection.
+    pub pss_bytes_per_connection: Option<f64>,
+    /// The same to `end`.
+    pub pss_bytes_per_connection_at_end: Option<f64>,
+    /// Growth of PSS from a quarter of the publishing to its end, percent.
+    pub growth_percent: Option<f64>,
+    /// Memory of the whole machine taken from `before` to `ramped`, per joined connection: both ends and the
+    /// kernel's sockets.
+    pub machine_bytes_per_connection: Option<f64>,
+}
+
+/// Reads all of this.
+pub(super) struct Sampler {
+    pid: Option<u32>,
+    metrics_url: Vec<String>,
+    available_before: u64,
+    available_ramped: u64,
+    pub(super) before: Option<Footprint>,
+    pub(super) ramped: Option<Footprint>,
+    pub(super) end: Option<Footprint>,
+    begun: Option<Usage>,
+    pub(super) usage: Option<Usage>,
+    at_last: (f64, Option<Usage>, Duration),
+    pub(super) samples: Vec<Sample>,
+    pub(super) seconds: Vec<Second>,
+    /// When publishing began and ended, seconds since the run began.
+    pub(super) window: (f64, f64),
+}
+
+impl Sampler {
+    pub(super) fn new(settings: &Settings) -> anyhow::Result<Sampler> {
+        let pid = settings.options.server_pid;
+        let usage = match pid {
+            None => None,
+            Some(pid) => {
+                Some(process::usage(pid).with_context(|| format!("--server-pid {pid}: no such process"))?)
+            }
+        };
+        Ok(Sampler {
+            pid,
+            metrics_url: settings.options.metrics_url.clone(),
+            available_before: 0,
+            available_ramped: 0,
+            before: None,
+            ramped: None,
+            end: None,
+            begun: None,
+            usage: None,
+            at_last: (0.0, usage, process_cpu()),
+            samples: Vec::new(),
+            seconds: Vec::new(),
+            window: (0.0, 0.0),
+        })
+    }
+
+    pub(super) fn memory_before(&mut self) {
+        self.before = self.footprint();
+        self.available_before = process::available_memory();
+    }
+
+    pub(super) fn memory_ramped(&mut self) {
+        self.ramped = self.footprint();
+        self.available_ramped = process::available_memory();
+    }
+
+    pub(super) fn memory_end(&mut self) {
+        self.end = self.footprint();
+    }
+
+    fn footprint(&self) -> Option<Footprint> {
+        self.pid.and_then(process::footprint)
+    }
+
+    /// The server's use of CPU so far.
+    pub(super) fn usage_now(&self) -> Option<Usage> {
+        self.pid.and_then(process::usage)
+    }
+
+    pub(super) fn publishing_begins(&mut self, at: f64) {
+        self.begun = self.usage_now();
+        self.window = (at, at);
+    }
+
+    pub(super) fn publishing_ended(&mut self, at: f64) {
+        self.usage = self.usage_now().zip(self.begun).map(|(now, begun)| now.since(&begun));
+        self.window.1 = at;
+    }
+
+    /// Takes a sample; `deliveries` and `latency` are those since the sample before.
+    pub(super) fn sample(&mut self, at: f64, joined: u64, deliveries: u64, latency: Percentiles) {
+        let (last, usage_before, own_before) = self.at_last;
+        let span = (at - last).max(1e-3);
+        let (usage, own) = (self.usage_now(), process_cpu());
+        let utilization = metrics::utilization(&self.metrics_url);
+        self.samples.push(Sample {
+            at,
+            joined,
+            server: self.footprint(),
+            server_cpus: usage.zip(usage_before).map(|(now, then)| now.since(&then).cpu_seconds / span),
+            utilization,
+            available_bytes: process::available_memory(),
+            generator_rss_bytes: process::own_rss(),
+            generator_cpus: (own - own_before).as_secs_f64() / span,
+            deliveries,
+            latency,
+        });
+        self.at_last = (at, usage, own);
+    }
+
+    /// What the server cost, given what the connections saw.
+    pub(super) fn server(&self, joined: u64, received: u64) -> Option<Server> {
+        let pid = self.pid?;
+        let per = |total: f64, count: u64| (count > 0).then(|| total / count as f64);
+        let growth = |later: Option<Footprint>| {
+            let (later, before) = (later?, self.before?);
+            per(later.pss_bytes as f64 - before.pss_bytes as f64, joined)
+        };
+        let machine = self.available_before as f64 - self.available_ramped as f64;
+        Some(Server {
+            pid,
+            usage: self.usage,
+            cpu_us_per_delivery: self.usage.and_then(|usage| per(usage.cpu_seconds * 1e6, received)),
+            user_us_per_delivery: self.usage.and_then(|usage| {
+                let ticks = usage.user_seconds + usage.system_seconds;
+                let part = if ticks > 0.0 { usage.user_seconds / ticks } else { 0.0 };
+                per(usage.cpu_seconds * part * 1e6, received)
+            }),
+            before: self.before,
+            ramped: self.ramped,
+            end: self.end,
+            pss_bytes_per_connection: growth(self.ramped),
+            pss_bytes_per_connection_at_end: growth(self.end),
+            growth_percent: self.growth_percent(),
+            machine_bytes_per_connection: per(machine, joined),
+        })
+    }
+
+    /// Growth of the server's memory from a quarter of the publishing to its end.
+    fn growth_percent(&self) -> Option<f64> {
+        let (from, until) = self.window;
+        let quarter = from + (until - from) / 4.0;
+        let first = self.samples.iter().find(|sample| sample.at >= quarter)?.server?;
+        let last = self.end.or_else(|| self.samples.last()?.server)?;
+        (first.pss_bytes > 0).then(|| (last.pss_bytes as f64 / first.pss_bytes as f64 - 1.0) * 100.0)
+    }
+}
+
+/// CPU time of the generator so far.
+pub(super) fn process_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

@@ -1,0 +1,121 @@
+//! The search for the highest rate that passes: a pure function of what the steps so far came to.
+//!
+//! Rates double until one fails, then the gap between the highest that passed and the lowest that failed is
+//! halved (by its geometric mean). A machine that others use stumbles now and then, so a rate has failed only
+//! when it did so twice.
+
+/// The factor from one rate to the next while none has failed.
+const GROWTH: f64 = 2.0;
+/// How often a rate is tried before it counts as failed.
+const TRIES: u32 = 2;
+/// Most steps of a search, so that it ends whatever happens.
+const MAX_STEPS: u32 = 40;
+
+/// Where a search stands.
+#[derive(Clone, Debug)]
+pub(super) struct Search {
+    highest: f64,
+    precision: f64,
+    passed: Option<f64>,
+    failed: Option<f64>,
+    rate: f64,
+    tries: u32,
+    steps: u32,
+}
+
+impl Search {
+    /// A search that begins with `start` (above 0), tries nothing above `highest`, and ends when it knows the
+    /// highest rate that passes up to the fraction `precision` of it.
+    pub(super) fn new(start: f64, highest: f64, precision: f64) -> Search {
+        let rate = start.min(highest);
+        Search { highest, precision, passed: None, failed: None, rate, tries: 0, steps: 0 }
+    }
+
+    /// The rate to try next; `None` at the end.
+    pub(super) fn next(&self) -> Option<f64> {
+        let known = match (self.passed, self.failed) {
+            (Some(passed), Some(failed)) => failed / passed <= 1.0 + self.precision,
+            (Some(passed), None) => passed >= self.highest,
+            // Nothing passes at all.
+            (None, Some(failed)) => failed < 1.0,
+            _ => false,
+        };
+        (!known && self.steps < MAX_STEPS).then_some(self.rate)
+    }
+
+    /// Takes note of how the rate of [`Search::next`] did.
+    pub(super) fn note(&mut self, passed: bool) {
+        self.steps += 1;
+        if passed {
+            self.passed = Some(self.rate);
+        } else {
+            self.tries += 1;
+            if self.tries < TRIES {
+                return;
+            }
+            self.failed = Some(self.rate);
+        }
+        self.tries = 0;
+        self.rate = match (self.passed, self.failed) {
+            (Some(passed), Some(failed)) => (passed * failed).sqrt(),
+            (Some(passed), None) => (passed * GROWTH).min(self.highest),
+            (None, _) => self.rate / GROWTH,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::{Rng, SeedableRng};
+
+    fn find(start: f64, mut server: impl FnMut(f64) -> bool) -> (Search, Vec<f64>) {
+        find_below(start, f64::INFINITY, &mut server)
+    }
+
+    fn find_below(start: f64, highest: f64, mut server: impl FnMut(f64) -> bool) -> (Search, Vec<f64>) {
+        let mut search = Search::new(start, highest, 0.05);
+        let mut tried = Vec::new();
+        while let Some(rate) = search.next() {
+            tried.push(rate);
+            search.note(server(rate));
+        }
+        (search, tried)
+    }
+
+    #[test]
+    fn the_capacity_is_found_from_below_and_from_above() {
+        for capacity in [90.0, 1_000.0, 12_345.0, 16_700.0] {
+            for start in [10.0, 100.0, 50_000.0] {
+                let (search, tried) = find(start, |rate| rate <= capacity);
+                let found = search.passed.unwrap();
+                assert!(found <= capacity && found * 1.06 > capacity, "{found} of {capacity} from {start}");
+                assert!(tried.len() < 30, "{tried:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_stumble_does_not_end_it() {
+        let seed: u64 = rand::random();
+        println!("seed {seed}");
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let mut last = 0.0;
+        let (search, _) = find(100.0, |rate| {
+            let again = rate == last;
+            last = rate;
+            rate <= 5_000.0 && (again || !random.random_bool(0.2))
+        });
+        assert!(search.passed.unwrap() > 4_700.0, "{search:?}");
+    }
+
+    #[test]
+    fn it_ends_where_nothing_passes_and_where_all_does() {
+        let (search, tried) = find(100.0, |_| false);
+        assert_eq!(search.passed, None);
+        assert!(tried.len() <= 20);
+        let (search, _) = find(100.0, |_| true);
+        assert!(search.passed.is_some());
+        assert_eq!(find_below(100.0, 350.0, |_| true).1, [100.0, 200.0, 350.0]);
+    }
+}

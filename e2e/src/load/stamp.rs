@@ -1,0 +1,108 @@
+//! The stamp in each publish's payload, which is the same for all dialects, and how a delivery is recognised by
+//! it without parsing JSON.
+//!
+//! A stamp says run, publish number in the room, intended send time, sender. The run tells messages of another
+//! generator (or of a person) in the same room from our own.
+
+use memchr::memmem;
+use std::io::Write;
+
+/// What a publish of this generator says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Random number of the run.
+    pub(super) run: u32,
+    /// Number of the publish in its room.
+    pub(super) number: u32,
+    /// When the schedule wanted it sent, nanoseconds since the run's origin.
+    pub(super) intended_ns: u64,
+    /// Connection that sent it.
+    pub(super) sender: u32,
+}
+
+const MARK: &[u8; 6] = br#""lg":""#;
+/// Bytes of a stamp: 8 + 8 + 16 + 8 hexadecimal digits and three dots.
+const STAMP: usize = 43;
+/// Bytes of the payload object around the padding: `{"lg":"<stamp>","pad":""}`.
+pub(super) const MIN_PAYLOAD: usize = 8 + STAMP + 10;
+
+/// Appends the payload object of a publish; it has `size` bytes, and at least [`MIN_PAYLOAD`].
+pub(super) fn payload(out: &mut Vec<u8>, stamp: &Stamp, size: usize) {
+    let Stamp { run, number, intended_ns, sender } = stamp;
+    append(out, format_args!(r#"{{"lg":"{run:08x}.{number:08x}.{intended_ns:016x}.{sender:08x}","pad":""#));
+    out.resize(out.len() + size.saturating_sub(MIN_PAYLOAD), b'x');
+    out.extend_from_slice(br#""}"#);
+}
+
+/// Appends formatted text.
+pub(super) fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing to a Vec cannot fail.
+    let written = out.write_fmt(text);
+    debug_assert!(written.is_ok());
+}
+
+/// Finds stamps. A server puts the stamp of most messages at the same place, so that is looked at first.
+pub(super) struct Finder {
+    place: usize,
+    search: memmem::Finder<'static>,
+}
+
+impl Default for Finder {
+    fn default() -> Finder {
+        Finder { place: 0, search: memmem::Finder::new(MARK) }
+    }
+}
+
+impl Finder {
+    /// The stamp of a delivery, or `None` when the message is not one.
+    pub(super) fn find(&mut self, message: &[u8]) -> Option<Stamp> {
+        if message.get(self.place..)?.first_chunk() != Some(MARK) {
+            self.place = self.search.find(message)?;
+        }
+        let text: &[u8; STAMP] = message.get(self.place + MARK.len()..)?.first_chunk()?;
+        if [text[8], text[17], text[34]] != [b'.'; 3] {
+            return None;
+        }
+        Some(Stamp {
+            run: hex(text, 0),
+            number: hex(text, 9),
+            intended_ns: u64::from(hex(text, 18)) << 32 | u64::from(hex(text, 26)),
+            sender: hex(text, 35),
+        })
+    }
+}
+
+/// Eight lower-case hexadecimal digits, all at once: a digit's value is its low nibble, a letter's nine more.
+/// Other characters give some number, which the run's number in a stamp tells from ours.
+fn hex(text: &[u8; STAMP], at: usize) -> u32 {
+    let mut digits = [0; 8];
+    digits.copy_from_slice(&text[at..at + 8]);
+    let digits = u64::from_be_bytes(digits);
+    let nibbles = (digits & 0x0f0f_0f0f_0f0f_0f0f) + ((digits >> 6) & 0x0101_0101_0101_0101) * 9;
+    let bytes = (nibbles | nibbles >> 4) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    (pairs | pairs >> 16) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_is_json_of_the_asked_size_and_reads_back() {
+        let stamp = Stamp { run: 0xdead_beef, number: 77, intended_ns: 0x0123_4567_89ab_cdef, sender: 4 };
+        let mut finder = Finder::default();
+        for (size, before) in [(0, 3), (MIN_PAYLOAD, 9), (MIN_PAYLOAD + 1, 9), (512, 0)] {
+            let mut out = Vec::new();
+            payload(&mut out, &stamp, size);
+            let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
+            assert_eq!(out.len(), size.max(MIN_PAYLOAD));
+            assert!(value["pad"].is_string());
+            out.splice(..0, std::iter::repeat_n(b' ', before));
+            assert_eq!(finder.find(&out), Some(stamp));
+            assert_eq!(finder.find(&out[..out.len() - size.max(MIN_PAYLOAD) + 20]), None, "cut");
+        }
+        assert_eq!(finder.find(b""), None);
+        assert_eq!(finder.find(br#"{"lg":"hello, this is a person who writes forty-three"}"#), None);
+    }
+}
