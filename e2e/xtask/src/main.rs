@@ -1,6 +1,7 @@
 //! The one way to run things: `cargo xtask up`, `down`, `test`, `load`, `kubectl`.
 
 mod artifacts;
+mod bench;
 mod install;
 mod load;
 mod options;
@@ -30,6 +31,18 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   down    end an instance and remove all of it, also after a crash   (--all: every instance)
   load    drive a fleet: --connections N --rooms R --rate PUBLISHES_PER_S --duration S
             --namespace NS --name CC   which ChannelCluster (default: chat in default)
+  bench   measure our node beside other servers on this machine, one of:
+            peers   uWebSockets, tungstenite, nchan, NATS, Socket.IO, Sockudo
+            send    a bare send(2) loop, one to eight messages at a time
+            alone   what only ours can do
+              --only A,B        these servers, and ours; NAME@2 for two workers
+              --scenario A,B    only these loads
+              --pairs N         rounds in which each server is measured once (default 15)
+              --seconds S --seed N   of publishing per run; of the order of servers
+              --fresh           set earlier results aside; otherwise a broken-off run goes on
+            show    print the results so far
+            page    write them into docs/BENCHMARKS.md, with plots
+              --results FILE    of the raw results (default target/bench/results.jsonl)
   test    run every check and test; the last line counts them
             --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
@@ -63,6 +76,7 @@ fn dispatch() -> Result<ExitCode> {
         "logs" => test::logs(&mut options),
         "crdgen" => crdgen(&options),
         "load" => load::load(options),
+        "bench" => bench::bench(options),
         "build" => build(&mut options),
         "kubectl" => kubectl(&mut options),
         "help" | "--help" | "-h" => {

@@ -42,6 +42,16 @@ fn sudo() -> Command {
     command
 }
 
+/// A program that runs as root, through sudo when this process does not.
+pub(crate) fn command(program: &str) -> Command {
+    if is_root() {
+        return Command::new(program);
+    }
+    let mut command = sudo();
+    command.arg(program);
+    command
+}
+
 /// Lets the test programs of a cargo command run as root, while cargo builds as the user.
 pub(crate) fn test_runner(mut cargo: Command) -> Command {
     if !is_root() {

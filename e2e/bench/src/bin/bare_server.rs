@@ -1,0 +1,183 @@
+//! `bare-server PORT`: what a delivery costs the kernel, and nothing else.
+//!
+//! One thread, one epoll. A connection joins the room that its path names (`/?room=NAME`); what it says is
+//! framed once and written with one send(2) to each member, there and then: no queue, no batching, no timer. A
+//! member whose socket is full misses the message. No server, just the loop to measure servers against.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::{AsFd, OwnedFd},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, ensure};
+use bench::wire::{self, Frame, Upgrade};
+use rustix::{
+    event::epoll,
+    io::Errno,
+    net::{RecvFlags, SendFlags, SocketFlags, accept_with, recv, send, sockopt},
+};
+use slab::Slab;
+
+/// Token of the listener; connections have their place in the slab.
+const LISTENER: u64 = u64::MAX;
+/// Events taken from the kernel at once.
+const EVENTS: usize = 1024;
+/// Bytes read at once.
+const SCRATCH_BYTES: usize = 64 << 10;
+
+struct Connection {
+    socket: OwnedFd,
+    /// Number of the room once the upgrade is done.
+    room: Option<usize>,
+    /// What of a request or a frame has come so far.
+    partial: Vec<u8>,
+}
+
+struct Server {
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    connections: Slab<Connection>,
+    rooms: Vec<Vec<usize>>,
+    names: HashMap<String, usize>,
+    scratch: Vec<u8>,
+    out: Vec<u8>,
+}
+
+fn main() -> ExitCode {
+    match serve() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bare-server: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve() -> Result<()> {
+    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).context("bare-server PORT")?;
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    listener.set_nonblocking(true)?;
+    let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
+    let mut server = Server {
+        epoll,
+        listener: listener.into(),
+        connections: Slab::new(),
+        rooms: Vec::new(),
+        names: HashMap::new(),
+        scratch: vec![0; SCRATCH_BYTES],
+        out: Vec::new(),
+    };
+    let mut events = Vec::with_capacity(EVENTS);
+    loop {
+        events.clear();
+        match epoll::wait(&server.epoll, rustix::buffer::spare_capacity(&mut events), None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error).context("epoll_wait"),
+        }
+        for event in &events {
+            match event.data.u64() {
+                LISTENER => server.accept()?,
+                token => {
+                    let index = token as usize;
+                    if server.readable(index).is_err() {
+                        server.leave(index);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Server {
+    fn accept(&mut self) -> Result<()> {
+        loop {
+            let socket = match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN | Errno::CONNABORTED) => return Ok(()),
+                Err(error) => return Err(error).context("accept"),
+            };
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            let entry = self.connections.vacant_entry();
+            let data = epoll::EventData::new_u64(entry.key() as u64);
+            epoll::add(&self.epoll, socket.as_fd(), data, epoll::EventFlags::IN)?;
+            entry.insert(Connection { socket, room: None, partial: Vec::new() });
+        }
+    }
+
+    /// Reads once. An error is the end of the connection.
+    fn readable(&mut self, index: usize) -> Result<()> {
+        let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
+        let (count, _) = match recv(&connection.socket, self.scratch.as_mut_slice(), RecvFlags::empty()) {
+            Ok(read) => read,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(error) => return Err(io::Error::from(error).into()),
+        };
+        ensure!(count > 0, "end of file");
+        let mut input = std::mem::take(&mut connection.partial);
+        input.extend_from_slice(&self.scratch[..count]);
+        let mut at = 0;
+        if connection.room.is_none() {
+            let Some(upgrade) = wire::upgrade(&input)? else {
+                connection.partial = input;
+                return Ok(());
+            };
+            at = upgrade.length;
+            self.join(index, &upgrade)?;
+        }
+        while let Some(frame) = wire::take(&mut input[at..])? {
+            at += frame.length;
+            self.frame(index, &frame)?;
+        }
+        if at < input.len() {
+            self.connections[index].partial = input.split_off(at);
+        }
+        Ok(())
+    }
+
+    fn join(&mut self, index: usize, upgrade: &Upgrade<'_>) -> Result<()> {
+        let room = self.names.get(upgrade.room).copied().unwrap_or_else(|| {
+            self.rooms.push(Vec::new());
+            self.names.insert(upgrade.room.to_owned(), self.rooms.len() - 1);
+            self.rooms.len() - 1
+        });
+        self.rooms[room].push(index);
+        self.connections[index].room = Some(room);
+        self.out.clear();
+        self.out.extend_from_slice(upgrade.answer().as_bytes());
+        wire::encode(&mut self.out, wire::TEXT, b"joined");
+        send(&self.connections[index].socket, &self.out, SendFlags::NOSIGNAL)?;
+        Ok(())
+    }
+
+    fn frame(&mut self, index: usize, frame: &Frame<'_>) -> Result<()> {
+        self.out.clear();
+        match frame.opcode {
+            wire::TEXT | wire::BINARY => {
+                wire::encode(&mut self.out, frame.opcode, frame.payload);
+                let Some(room) = self.connections[index].room else { return Ok(()) };
+                for member in &self.rooms[room] {
+                    // A full or dying socket misses it: the loop is what is measured.
+                    send(&self.connections[*member].socket, &self.out, SendFlags::NOSIGNAL).ok();
+                }
+            }
+            wire::PING => {
+                wire::encode(&mut self.out, wire::PONG, frame.payload);
+                send(&self.connections[index].socket, &self.out, SendFlags::NOSIGNAL)?;
+            }
+            wire::CLOSE => anyhow::bail!("closed by the client"),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, index: usize) {
+        let Some(connection) = self.connections.try_remove(index) else { return };
+        if let Some(room) = connection.room {
+            self.rooms[room].retain(|member| *member != index);
+        }
+    }
+}

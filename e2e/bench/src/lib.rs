@@ -1,0 +1,17 @@
+//! Our node beside the servers that a user could take instead.
+//!
+//! Every server is one file in `peers`: how it is installed, configured, started. The runner starts one, lets
+//! the load generator (a process of its own) drive it, keeps the generator's report as a line of JSON, stops
+//! it and starts the next, in rounds of random order; a page with tables and plots is made from those lines.
+
+pub mod cache;
+pub mod environment;
+pub mod page;
+pub mod peers;
+pub mod plot;
+pub mod process;
+pub mod record;
+pub mod run;
+pub mod scenario;
+pub mod stats;
+pub mod wire;

@@ -1,0 +1,183 @@
+//! `bench install`, `bench run`, `bench page`: the three parts of `cargo xtask bench`.
+//!
+//! Installing needs the network and is the user's; running needs root and a network namespace of its own; the
+//! page is the user's again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::{Context, Result, ensure};
+use bench::{
+    environment, page,
+    peers::{ALL, Contestant},
+    record::Records,
+    run::{Campaign, campaign, header},
+    scenario::{Group, select},
+};
+use clap::{Parser, Subcommand};
+use cluster::run::Progress;
+
+/// Our node beside other servers.
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Word,
+}
+
+#[derive(Subcommand)]
+enum Word {
+    /// Install the servers
+    Install {
+        #[command(flatten)]
+        who: Who,
+    },
+    /// Measure; needs root and a network namespace with nothing but a loopback device
+    Run {
+        /// peers: beside other servers; send: beside a bare send(2) loop; alone: what only ours can do
+        group: String,
+        #[command(flatten)]
+        who: Who,
+        /// Scenarios, all of the group by default
+        #[arg(long, value_delimiter = ',')]
+        scenario: Vec<String>,
+        /// Rounds; each server is measured once in each
+        #[arg(long, default_value_t = 15)]
+        pairs: u32,
+        /// Seconds of publishing, instead of the scenario's own
+        #[arg(long)]
+        seconds: Option<u32>,
+        /// Seed of the orders
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Set earlier results aside and begin anew
+        #[arg(long)]
+        fresh: bool,
+        /// File of the raw results
+        #[arg(long)]
+        results: PathBuf,
+    },
+    /// Print the results so far
+    Show {
+        /// File of the raw results
+        #[arg(long)]
+        results: PathBuf,
+    },
+    /// Write the page and the plots
+    Page {
+        /// File of the raw results
+        #[arg(long)]
+        results: PathBuf,
+    },
+}
+
+#[derive(clap::Args)]
+struct Who {
+    /// Servers, all by default; NAME@WORKERS for another number of workers. Ours is always among them
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+impl Who {
+    fn contestants(&self) -> Result<Vec<Contestant>> {
+        if self.only.is_empty() {
+            return ALL.iter().map(|peer| Contestant::parse(peer.name())).collect();
+        }
+        let mut all: Vec<_> = self.only.iter().map(|name| Contestant::parse(name)).collect::<Result<_>>()?;
+        if !all.iter().any(Contestant::is_ours) {
+            all.insert(0, Contestant::parse(bench::peers::OURS)?);
+        }
+        Ok(all)
+    }
+}
+
+fn main() -> ExitCode {
+    match dispatch(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(word: Word) -> Result<()> {
+    let progress = Progress::new();
+    match word {
+        Word::Install { who } => {
+            install(&who.contestants()?, &progress);
+            Ok(())
+        }
+        Word::Run { group, who, scenario, pairs, seconds, seed, fresh, results } => {
+            ensure!(pairs > 0, "--pairs must be at least 1");
+            let scenarios = select(&scenario, read_group(&group)?)?;
+            let mut contestants = who.contestants()?;
+            contestants.retain(|one| scenarios.iter().any(|scenario| scenario.is_for(one.peer.name())));
+            contestants.retain(|one| {
+                one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok()
+            });
+            ensure!(contestants.iter().any(Contestant::is_ours), "our own node is not built");
+            environment::prepare_network()?;
+            if fresh && results.exists() {
+                set_aside(&results)?;
+            }
+            let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
+            let mut records = Records::resume(&results, || header(&contestants, seed))?;
+            progress.say(&format!("seed {}, results in {}", records.header.seed, results.display()));
+            let scratch = results.with_file_name("servers");
+            let plan = Campaign {
+                contestants: &contestants,
+                scenarios: &scenarios,
+                rounds: pairs,
+                seconds,
+                scratch,
+            };
+            campaign(&plan, &mut records, &progress)?;
+            print!("{}", page::text(&records, &scenarios));
+            Ok(())
+        }
+        Word::Show { results } => {
+            print!("{}", page::text(&Records::read(&results)?, &bench::scenario::ALL));
+            Ok(())
+        }
+        Word::Page { results } => {
+            let repository =
+                Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("a repository")?;
+            page::write(&Records::read(&results)?, repository)
+        }
+    }
+}
+
+/// Installs all that can be; the others are named, and left out of the measurement.
+fn install(contestants: &[Contestant], progress: &Progress) {
+    for contestant in contestants {
+        if let Err(error) = contestant.peer.install(progress) {
+            left_out(contestant, &error, progress);
+        }
+    }
+}
+
+fn left_out(contestant: &Contestant, error: &anyhow::Error, progress: &Progress) {
+    progress.say(&format!("{} is left out: {error:#}", contestant.label()));
+}
+
+fn read_group(name: &str) -> Result<Group> {
+    Ok(match name {
+        "peers" => Group::Peers,
+        "send" => Group::Send,
+        "alone" => Group::Alone,
+        _ => anyhow::bail!("{name:?} is none of peers, send, alone"),
+    })
+}
+
+/// Renames a campaign's file after its commit; nothing that was measured is deleted.
+fn set_aside(results: &Path) -> Result<()> {
+    let commit =
+        Records::read(results).map_or_else(|_| "unreadable".to_owned(), |r| r.header.environment.commit);
+    let stem = results.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let free = (1..).map(|n| results.with_file_name(format!("{stem}-{commit}-{n}.jsonl")));
+    let free = free.into_iter().find(|path| !path.exists()).context("a free name")?;
+    fs::rename(results, &free).with_context(|| format!("cannot rename {}", results.display()))
+}

@@ -1,0 +1,345 @@
+//! From raw results to what people read: a table on the terminal, a section of docs/BENCHMARKS.md, and plots.
+//!
+//! Only what was run stands there; what was not is named as not run.
+
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+
+use crate::{
+    peers::{ALL as PEERS, Contestant, OURS},
+    plot::{self, Bar, rounded},
+    record::Records,
+    scenario::{ALL as SCENARIOS, Better, Figure, Scenario},
+    stats::{Estimate, estimate, ratio},
+};
+
+/// First line of the section.
+const BEGIN: &str = "<!-- bench peers: written by `cargo xtask bench page`, begin -->";
+/// Last line of the section.
+const END: &str = "<!-- bench peers: end -->";
+/// Its heading.
+const HEADING: &str = "## Beside other servers";
+/// Directory of the plots, seen from the page.
+const PLOTS: &str = "benchmarks";
+
+/// What one server did in one scenario.
+struct Row {
+    label: String,
+    /// Its figures, in the order of the scenario's.
+    figures: Vec<Option<Estimate>>,
+    /// Ours over theirs within each round, of the first figure.
+    ratio: Option<Estimate>,
+    /// Runs that say nothing, and why the last one does not.
+    failed: usize,
+    why: Option<String>,
+}
+
+fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
+    let runs: Vec<_> =
+        records.runs.iter().filter(|run| run.scenario == scenario.name && run.server == label).collect();
+    let (bad, good): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.failure().is_some());
+    let values =
+        |figure: &Figure| -> Vec<f64> { good.iter().filter_map(|run| figure.of(&run.report)).collect() };
+    let main = scenario.figures.first();
+    let ours = |round: u32| {
+        let same = |run: &&crate::record::Run| {
+            run.scenario == scenario.name
+                && run.round == round
+                && run.server == OURS
+                && run.failure().is_none()
+        };
+        main?.of(&records.runs.iter().find(same)?.report)
+    };
+    let pairs: Vec<_> =
+        good.iter().filter_map(|run| Some((ours(run.round)?, main?.of(&run.report)?))).collect();
+    Row {
+        label: label.to_owned(),
+        figures: scenario.figures.iter().map(|figure| estimate(&values(figure))).collect(),
+        ratio: if label == OURS { None } else { ratio(&pairs) },
+        failed: bad.len(),
+        why: bad.last().and_then(|run| run.failure()),
+    }
+}
+
+/// The rows of a scenario, the best first by its first figure; those without one last.
+fn rows(records: &Records, scenario: &Scenario) -> Vec<Row> {
+    let mut labels: Vec<&str> = Vec::new();
+    for run in records.runs.iter().filter(|run| run.scenario == scenario.name) {
+        if !labels.contains(&run.server.as_str()) {
+            labels.push(&run.server);
+        }
+    }
+    let mut rows: Vec<_> = labels.into_iter().map(|label| row(records, scenario, label)).collect();
+    let sign = match scenario.figures.first().map(|figure| figure.better) {
+        Some(Better::More) => -1.0,
+        _ => 1.0,
+    };
+    let key = |row: &Row| row.figures.first().copied().flatten().map_or(f64::INFINITY, |e| e.median * sign);
+    rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    rows
+}
+
+/// `7.4 (7.2 to 7.6)`.
+fn with_interval(estimate: Option<Estimate>) -> String {
+    match estimate {
+        None => "-".to_owned(),
+        Some(one) if one.count < 3 => rounded(one.median),
+        Some(one) => format!("{} ({} to {})", rounded(one.median), rounded(one.low), rounded(one.high)),
+    }
+}
+
+fn count(row: &Row) -> String {
+    let good = row.figures.first().copied().flatten().map_or(0, |one| one.count);
+    if row.failed == 0 { good.to_string() } else { format!("{good}, {} failed", row.failed) }
+}
+
+fn table(records: &Records, scenario: &Scenario) -> String {
+    let mut out = String::from("| server |");
+    let mut rule = String::from("|---|");
+    for (at, figure) in scenario.figures.iter().enumerate() {
+        let words = if at == 0 { ", median (95 %)" } else { "" };
+        out.push_str(&format!(" {}, {}{words} |", figure.name, figure.unit));
+        rule.push_str("---|");
+    }
+    out.push_str(&format!(" ours / theirs | runs |\n{rule}---|---|\n"));
+    for row in rows(records, scenario) {
+        let name = if row.label == OURS { format!("**{OURS}**") } else { row.label.clone() };
+        out.push_str(&format!("| {name} |"));
+        for (at, figure) in row.figures.iter().enumerate() {
+            let text = match figure {
+                Some(one) if at > 0 => rounded(one.median),
+                other => with_interval(*other),
+            };
+            out.push_str(&format!(" {text} |"));
+        }
+        out.push_str(&format!(" {} | {} |\n", with_interval(row.ratio), count(&row)));
+    }
+    out
+}
+
+fn failures(records: &Records, scenario: &Scenario) -> String {
+    let all = rows(records, scenario);
+    let told = all.iter().filter_map(|row| Some((row, row.why.as_deref()?.lines().next()?)));
+    told.map(|(row, why)| format!("{}: {} failed, {why}\n", row.label, row.failed)).collect()
+}
+
+/// The tables of some scenarios, for a terminal.
+#[must_use]
+pub fn text(records: &Records, scenarios: &[Scenario]) -> String {
+    let known = |scenario: &&Scenario| records.runs.iter().any(|run| run.scenario == scenario.name);
+    let one = |scenario: &Scenario| {
+        format!("\n{}\n{}{}", scenario.title, table(records, scenario), failures(records, scenario))
+    };
+    scenarios.iter().filter(known).map(one).collect()
+}
+
+/// A picture of a scenario's first figure, and its file's name.
+fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
+    let figure = scenario.figures.first()?;
+    let bar = |row: &Row| {
+        let one = row.figures.first().copied().flatten()?;
+        Some(Bar {
+            label: row.label.clone(),
+            value: one.median,
+            interval: (one.count > 2).then_some((one.low, one.high)),
+            ours: row.label == OURS,
+        })
+    };
+    let bars: Vec<_> = rows(records, scenario).iter().filter_map(bar).collect();
+    let way = match figure.better {
+        Better::Less => "shorter is better",
+        Better::More => "longer is better",
+    };
+    let note = format!("{}, {}; {way}; lines: 95 % interval", figure.name, figure.unit);
+    (bars.len() > 1).then(|| (format!("{}.svg", scenario.name), plot::bars(scenario.title, &note, &bars)))
+}
+
+/// The section as Markdown, and its pictures by file name.
+#[must_use]
+pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
+    let mut out = format!("{BEGIN}\n\n{HEADING}\n\n");
+    let mut pictures = Vec::new();
+    // Writing to a String cannot fail.
+    let mut add = |text: std::fmt::Arguments<'_>| {
+        let written = out.write_fmt(text);
+        debug_assert!(written.is_ok());
+    };
+    let e = &records.header.environment;
+    add(format_args!(
+        "Measured on {} at commit `{}`: {}, {} cores, {} GiB, Linux {}, at most {} open files per process. The \
+         generator runs on the same cores, in the same network namespace, which holds nothing but a loopback \
+         device. Seed {}.\n\n",
+        e.date, e.commit, e.cpu, e.cpus, e.memory_gib, e.kernel, e.nofile, records.header.seed
+    ));
+    add(format_args!(
+        "A round starts, loads and stops each server once, in random order; *ours / theirs* is the median over \
+         the rounds of the ratio within a round, with its 95 % bootstrap interval. CPU is that of all processes \
+         of the server while messages are published, kernel time included: on loopback that also pays for the \
+         receiving side of TCP.\n\n"
+    ));
+    add(format_args!(
+        "To repeat it: `cargo xtask bench peers`, `cargo xtask bench send` and `cargo xtask bench alone`, which install \
+         what they need from package registries and go on where they were broken off, then `cargo xtask bench page`. \
+         `--only uws --pairs 3` is a quick look.\n\n"
+    ));
+    add(format_args!("| server | version | set up as |\n|---|---|---|\n"));
+    for (label, version) in &records.header.versions {
+        let Ok(one) = Contestant::parse(label) else { continue };
+        let workers = match one.workers {
+            1 => "1 worker".to_owned(),
+            n => format!("{n} workers"),
+        };
+        add(format_args!("| {label} | {version} | {}; {workers} |\n", one.peer.settings()));
+    }
+    for scenario in &SCENARIOS {
+        add(format_args!("\n### {}\n\n", scenario.title));
+        if !records.runs.iter().any(|run| run.scenario == scenario.name) {
+            add(format_args!("Not run.\n"));
+            continue;
+        }
+        if let Some((name, svg)) = picture(records, scenario) {
+            add(format_args!("![{}]({PLOTS}/{name})\n\n", scenario.title));
+            pictures.push((name, svg));
+        }
+        add(format_args!("{}", table(records, scenario)));
+        for line in failures(records, scenario).lines() {
+            add(format_args!("\n{line}\n"));
+        }
+        let absent = absent(records, scenario);
+        if !absent.is_empty() {
+            add(format_args!("\nNot run: {}.\n", absent.join(", ")));
+        }
+    }
+    add(format_args!("\n{END}\n"));
+    (out, pictures)
+}
+
+fn absent(records: &Records, scenario: &Scenario) -> Vec<&'static str> {
+    let ran = |name: &str| {
+        let of_it = |label: &str| label.split('@').next() == Some(name);
+        records.runs.iter().any(|run| run.scenario == scenario.name && of_it(&run.server))
+    };
+    PEERS.iter().map(|peer| peer.name()).filter(|name| scenario.is_for(name) && !ran(name)).collect()
+}
+
+/// The page with its section replaced; at its end when it has none yet.
+fn replace(page: &str, section: &str) -> String {
+    match (page.find(BEGIN), page.find(END)) {
+        (Some(begin), Some(end)) if begin < end => {
+            let rest = page[end + END.len()..].trim_start_matches('\n');
+            let gap = if rest.is_empty() { "" } else { "\n" };
+            format!("{}{section}{gap}{rest}", &page[..begin])
+        }
+        _ => format!("{}\n\n{section}", page.trim_end()),
+    }
+}
+
+/// Writes the section into docs/BENCHMARKS.md and its pictures beside it.
+///
+/// # Errors
+/// When a file cannot be read or written.
+pub fn write(records: &Records, repository: &Path) -> Result<()> {
+    let (section, pictures) = section(records);
+    let path = repository.join("docs/BENCHMARKS.md");
+    let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let directory: PathBuf = repository.join("docs").join(PLOTS);
+    fs::create_dir_all(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+    for (name, svg) in pictures {
+        let path = directory.join(name);
+        fs::write(&path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    fs::write(&path, replace(&page, &section)).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        environment::Environment,
+        record::{Header, Run},
+        scenario::{Group, select},
+    };
+    use serde_json::json;
+    use std::collections::BTreeMap;
+
+    fn run(round: u32, server: &str, cpu: f64, failures: &[&str]) -> Run {
+        Run {
+            scenario: "fanout-100".into(),
+            round,
+            server: server.into(),
+            at: "12:00:00".into(),
+            error: None,
+            report: json!({
+                "cpu_us_per_delivery": cpu,
+                "user_us_per_delivery": 0.5,
+                "latency": {"p99_ms": 3.0},
+                "failures": failures,
+            }),
+        }
+    }
+
+    fn records() -> Records {
+        let environment = Environment {
+            cpu: "A CPU".into(),
+            cpus: 2,
+            memory_gib: 8,
+            kernel: "6.1".into(),
+            commit: "abcdef".into(),
+            date: "2026-01-01".into(),
+            nofile: 20_000,
+        };
+        let versions = BTreeMap::from([("nats".to_owned(), "v2".to_owned())]);
+        let header = Header { seed: 5, environment, versions };
+        let path = std::env::temp_dir().join(format!("bench-page-{:?}.jsonl", std::thread::current().id()));
+        fs::remove_file(&path).ok();
+        let mut records = Records::resume(&path, || Ok(header)).unwrap();
+        for round in 0..5 {
+            // The machine gets slower, the ratio stays.
+            let slower = 1.0 + f64::from(round);
+            records.add(run(round, OURS, 4.0 * slower, &[])).unwrap();
+            records.add(run(round, "nats", 8.0 * slower, &[])).unwrap();
+        }
+        records.add(run(5, "nats", 0.1, &["9 deliveries lost"])).unwrap();
+        fs::remove_file(path).unwrap();
+        records
+    }
+
+    #[test]
+    fn a_table_has_medians_ratios_and_failures() {
+        let all = select(&[], Group::Peers).unwrap();
+        let text = text(&records(), &all);
+        assert!(text.contains("| **channel-node** | 12.0 ("), "{text}");
+        assert!(
+            text.contains("| nats | 24.0 (") && text.contains("| 0.500 (0.500 to 0.500) | 5, 1 failed |"),
+            "{text}"
+        );
+        assert!(text.contains("9 deliveries lost") && !text.contains("idle"), "{text}");
+        assert!(text.find("channel-node") < text.find("| nats"), "the best first");
+    }
+
+    #[test]
+    fn what_was_not_run_is_named() {
+        let (section, pictures) = section(&records());
+        assert!(section.contains("Not run: bare, uws, tungstenite, nchan, socketio, sockudo."), "{section}");
+        assert!(section.contains("10,000 connections\n\nNot run.\n"), "{section}");
+        assert_eq!(pictures.len(), 1);
+        assert!(section.contains("](benchmarks/fanout-100.svg)") && pictures[0].0 == "fanout-100.svg");
+        assert!(section.contains("| nats | v2 |"));
+    }
+
+    #[test]
+    fn only_the_section_of_the_page_is_replaced() {
+        let first = format!("{BEGIN}\none\n{END}\n");
+        let second = format!("{BEGIN}\ntwo\n{END}\n");
+        let page = replace("# Page\n\nText.\n", &first);
+        assert_eq!(page, format!("# Page\n\nText.\n\n{first}"));
+        let more = format!("{page}\n## After\n");
+        assert_eq!(replace(&more, &second), format!("# Page\n\nText.\n\n{second}\n## After\n"));
+        assert_eq!(replace(&page, &second), format!("# Page\n\nText.\n\n{second}"));
+    }
+}

@@ -1,0 +1,38 @@
+//! The kernel's own cost: `bare_server.rs` of this crate.
+
+use std::process::Command;
+
+use anyhow::Result;
+use cluster::run::Progress;
+
+use super::{Peer, Start, beside};
+
+pub(super) struct Bare;
+
+impl Peer for Bare {
+    fn name(&self) -> &'static str {
+        "bare"
+    }
+
+    fn dialect(&self) -> &'static str {
+        "uws"
+    }
+
+    fn version(&self) -> Result<String> {
+        beside("bare-server").map(|_| "own".to_owned())
+    }
+
+    fn settings(&self) -> &'static str {
+        "one thread that calls send(2) once per message and member: no server, the kernel's own cost"
+    }
+
+    fn install(&self, _: &Progress) -> Result<()> {
+        beside("bare-server").map(drop)
+    }
+
+    fn command(&self, start: &Start<'_>) -> Result<Command> {
+        let mut command = Command::new(beside("bare-server")?);
+        command.arg(start.port.to_string());
+        Ok(command)
+    }
+}
