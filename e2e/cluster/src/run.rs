@@ -111,6 +111,12 @@ impl Progress {
     /// # Errors
     /// When it cannot be started, fails or hangs; quotes the end of its output.
     pub fn long(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
+        self.say(what);
+        self.long_unsaid(what, command, log)
+    }
+
+    /// The same for another attempt at something that was said already.
+    pub(crate) fn long_unsaid(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
         self.long_within(HANG_GUARD, what, command, log)
     }
 
@@ -124,7 +130,6 @@ impl Progress {
             fs::remove_file(log).with_context(|| format!("cannot remove {}", log.display()))?;
         }
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-        self.say(what);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
