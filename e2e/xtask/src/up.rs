@@ -3,13 +3,13 @@
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, chown},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
-use cluster::{Instance, Tool, packages, run::Progress};
+use cluster::{Instance, Tool, packages, run::Progress, user};
 
 use crate::{
     artifacts::{self, Product, Profile},
@@ -51,6 +51,7 @@ pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
     if let Some(context) = &wanted.context {
         return onto_context(context, &wanted, &progress).map(|()| ExitCode::SUCCESS);
     }
+    let _sudo = root::ask_early()?;
     packages::ensure(&[packages::BUILD, packages::RUN], &progress)?;
     // As the user: what is built must not belong to root.
     let parts = artifacts::parts(&progress)?;
@@ -148,11 +149,7 @@ fn write_kubeconfig(instance: &Instance) -> Result<()> {
     let path = artifacts::kubeconfig(instance);
     let text = fs::read(instance.kubeconfig()).context("the instance has no kubeconfig")?;
     write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    let owner = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
-    if let Some(user) = owner("SUDO_UID") {
-        chown(&path, Some(user), owner("SUDO_GID"))?;
-    }
-    Ok(())
+    user::give(&path)
 }
 
 /// Writes a file that only its owner may read, in place of one that others may.
