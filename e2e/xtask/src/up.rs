@@ -13,6 +13,7 @@ use cluster::{Instance, Tool, packages, run::Progress, user};
 
 use crate::{
     artifacts::{self, Product, Profile},
+    context,
     install::{self, Place},
     options::Options,
     root,
@@ -99,11 +100,13 @@ fn onto_instance(wanted: &Wanted, product: &Product, progress: &Progress) -> Res
     instance.relay(wanted.port, &format!("{address}:80"))
 }
 
-/// The user's own cluster: nothing is started, and the images are the user's to bring there.
+/// The user's own cluster: nothing is started, nothing of theirs is replaced, and the images are theirs to bring there.
 fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<()> {
     packages::ensure(&[packages::BUILD], progress)?;
     cluster::check_go()?;
     Tool::Kube.ready(progress)?;
+    let place = Place::Context(context.to_owned());
+    context::check(&place, context, wanted.sample, progress)?;
     let product = artifacts::product(wanted.profile, progress)?;
     println!("\nThe images must be where the nodes of {context} find them:");
     for image in product.all() {
@@ -114,7 +117,6 @@ fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<(
         None => product,
     };
     println!();
-    let place = Place::Context(context.to_owned());
     install::chart_onto(&place, &product, progress)
         .context("are the images there? see the commands above")?;
     if wanted.sample {
