@@ -47,6 +47,8 @@ pub(crate) fn all() -> Vec<Step> {
             Action::Program(|t| {
                 // As the user: the test runs as root, and what it builds would belong to root.
                 artifacts::parts(&t.progress)?;
+                artifacts::product(artifacts::Profile::Quick, &t.progress)?;
+                install::helm(&t.progress)?;
                 let mut command = root::test_runner(
                     t.program("cargo", &["test", "--package", "xtask", "--features", "cluster"]),
                 );

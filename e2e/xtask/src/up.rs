@@ -97,7 +97,9 @@ fn onto_instance(wanted: &Wanted, product: &Product, progress: &Progress) -> Res
     }
     install::sample_onto(&place, progress)?;
     let address = instance.service_address("default", "chat")?;
-    instance.relay(wanted.port, &format!("{address}:80"))
+    instance.relay(wanted.port, &format!("{address}:80"))?;
+    progress.say(&format!("the chat page is carried to 127.0.0.1:{}", wanted.port));
+    Ok(())
 }
 
 /// The user's own cluster: nothing is started, nothing of theirs is replaced, and the images are theirs to bring there.
