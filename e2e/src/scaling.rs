@@ -147,6 +147,13 @@ pub fn operator_process(pod: &OperatorPod) -> Result<i32> {
     Fleet::process_of(&pod.uid, "channel-operato")
 }
 
+/// Names of the nodes that are being drained: by the operation in the status or, whatever that says, by their own word.
+#[must_use]
+pub fn draining(status: &Value) -> Vec<&str> {
+    let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    nodes.iter().filter(|node| node["phase"] == "Draining").filter_map(|node| node["name"].as_str()).collect()
+}
+
 /// Waits until the Deployment asks for `count` nodes.
 ///
 /// # Errors
@@ -158,4 +165,18 @@ pub fn wait_replicas(fleet: &Fleet, count: i64) -> Result<std::time::Duration> {
         Ok(Some(()))
     })?;
     Ok(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_draining_node_counts() {
+        let status = serde_json::json!({"draining": 1, "nodes": [
+            {"name": "a", "phase": "Draining"}, {"name": "b", "phase": "Serving"}, {"name": "c", "phase": "Draining"},
+        ]});
+        assert_eq!(draining(&status), ["a", "c"]);
+        assert!(draining(&serde_json::json!({})).is_empty());
+    }
 }
