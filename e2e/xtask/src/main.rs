@@ -2,6 +2,7 @@
 
 mod artifacts;
 mod bench;
+mod context;
 mod install;
 mod load;
 mod options;
@@ -22,7 +23,8 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
 
   up      start a real Kubernetes cluster on this machine, install ChannelCluster and the chat sample
             --instance NAME   demo (default) or test: each has its own addresses and state
-            --context NAME    install into the cluster of this kubectl context instead of starting one
+            --context NAME    install into the cluster of this kubectl context instead of starting one; a
+                              release or a chat there that is not from cargo xtask is refused
             --registry HOST/PATH   with --context: the images' place in a registry
             --port N          port of the chat page on 127.0.0.1 (default 8080)
             --bare            only the cluster: no chart, no sample

@@ -42,11 +42,13 @@ pub(crate) fn all() -> Vec<Step> {
         step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
         step(
             "down after sigkill",
-            Needs::Nothing,
+            Needs::Root,
             Count::Cargo,
             Action::Program(|t| {
                 // As the user: the test runs as root, and what it builds would belong to root.
                 artifacts::parts(&t.progress)?;
+                artifacts::product(artifacts::Profile::Quick, &t.progress)?;
+                install::helm(&t.progress)?;
                 let mut command = root::test_runner(
                     t.program("cargo", &["test", "--package", "xtask", "--features", "cluster"]),
                 );
@@ -56,7 +58,7 @@ pub(crate) fn all() -> Vec<Step> {
         ),
         step(
             UP,
-            Needs::Nothing,
+            Needs::Root,
             Count::One,
             Action::Program(|t| Ok(t.xtask(&["up", "--no-sample", "--quick"]))),
         ),
@@ -67,7 +69,7 @@ pub(crate) fn all() -> Vec<Step> {
             command.args(["--no-fail-fast", "--", "--test-threads=1"]);
             Ok(command)
         }),
-        step(DOWN, Needs::Nothing, Count::One, Action::Program(|t| Ok(t.xtask(&["down"])))),
+        step(DOWN, Needs::Root, Count::One, Action::Program(|t| Ok(t.xtask(&["down"])))),
     ]
 }
 

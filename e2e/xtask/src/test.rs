@@ -38,6 +38,8 @@ pub(crate) enum Count {
 pub(crate) enum Needs {
     /// Always.
     Nothing,
+    /// When it can become root.
+    Root,
     /// Only on the running instance.
     Cluster,
 }
@@ -181,6 +183,8 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
     options.finish()?;
     let tools = Tools::new()?;
     let chosen = chosen(steps::all(), only.as_deref(), keep)?;
+    let rooted = chosen.iter().any(|step| step.needs != Needs::Nothing);
+    let _sudo = rooted.then(root::ask_early).transpose()?;
     packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST], &tools.progress)?;
     rust_components(&tools);
     let mut total = Tally::default();
