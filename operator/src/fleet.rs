@@ -262,6 +262,7 @@ impl Fleet {
                 now,
                 pods: &pods,
                 replicas: deployment.replicas,
+                existing: deployment.pods,
                 settled: deployment.observed && !deployment.rolling,
                 desired: decision.desired,
                 quorum: decision.quorum,

@@ -33,6 +33,8 @@ pub struct SeenPod {
 pub struct SeenDeployment {
     /// Its replicas.
     pub replicas: i32,
+    /// Pods that its controller counts, terminating ones not.
+    pub pods: i32,
     /// Version of the object, so that nothing is written over a newer one.
     pub resource_version: String,
     /// Whether it is replacing its pods.
@@ -52,6 +54,7 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
     let pods = status.replicas.unwrap_or_default();
     Some(SeenDeployment {
         replicas: live.spec.as_ref()?.replicas.unwrap_or(1),
+        pods,
         resource_version: live.resource_version()?,
         rolling: status.updated_replicas.unwrap_or_default() < pods,
         observed: status.observed_generation >= live.metadata.generation,

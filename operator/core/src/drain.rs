@@ -75,6 +75,8 @@ pub struct Observed<'a> {
     pub pods: &'a [PodView],
     /// The Deployment's replicas.
     pub replicas: i32,
+    /// Pods that the Deployment's controller counts, terminating ones not. More than in `pods`: those are out of date.
+    pub existing: i32,
     /// Whether the Deployment is not in the middle of a rollout.
     pub settled: bool,
     /// Nodes wanted.
@@ -223,6 +225,11 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         return;
     }
     let alive = alive(seen.pods);
+    if let Some(unseen) = unseen(seen) {
+        // They serve perhaps: a watch that hangs must not take them away.
+        out.waiting = Some(unseen);
+        return;
+    }
     if alive > seen.replicas {
         out.waiting = Some(format!("{alive} pods for {} replicas", seen.replicas));
         return;
@@ -385,11 +392,21 @@ fn removing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &m
         out.waiting = Some("a rollout is under way".to_owned());
         return;
     }
+    if let Some(unseen) = unseen(seen) {
+        out.waiting = Some(unseen); // one of them would be removed instead, perhaps
+        return;
+    }
     if let Some(other) = seen.pods.iter().find(|p| p.uid != victim.uid && !pick::goes_before(victim, p)) {
         out.waiting = Some(format!("{} is not ready and would be removed instead", other.name));
         return;
     }
     out.actions.push(Action::Replicas { from: seen.replicas, to: seen.replicas - 1 });
+}
+
+/// What to wait for while the Deployment's controller counts pods that are not seen.
+fn unseen(seen: &Observed<'_>) -> Option<String> {
+    let alive = alive(seen.pods);
+    (seen.existing > alive).then(|| format!("the Deployment has {} pods, {alive} are seen", seen.existing))
 }
 
 fn signed(connections: u64) -> i64 {

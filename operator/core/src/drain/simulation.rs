@@ -103,6 +103,7 @@ impl Model {
             now: self.now,
             pods: &self.pods,
             replicas: self.replicas,
+            existing: self.alive(),
             settled: true,
             desired,
             quorum: true,

@@ -23,6 +23,7 @@ fn seen(pods: &[PodView], replicas: i32, desired: i32) -> Observed<'_> {
         now: NOW,
         pods,
         replicas,
+        existing: i32::try_from(pods.iter().filter(|p| !p.terminating).count()).unwrap(),
         settled: true,
         desired,
         quorum: true,
@@ -170,6 +171,25 @@ fn pods_that_were_never_made_need_no_drain() {
     assert_eq!(step(None, &seen(&pods, 4, 1)).actions, [Action::Replicas { from: 4, to: 2 }]);
     let rollout = Observed { settled: false, ..seen(&pods, 2, 1) };
     assert!(step(None, &rollout).operation.is_none(), "no drain during a rollout");
+}
+
+#[test]
+fn pods_that_are_not_seen_are_not_taken_for_pods_that_were_never_made() {
+    let mut pods = [pod("a", 9), pod("b", 0)];
+    let hung = Observed { existing: 4, ..seen(&pods, 4, 1) };
+    let out = step(None, &hung);
+    assert!(out.actions.is_empty() && out.operation.is_none() && out.waiting.is_some(), "{out:?}");
+    let some_made = Observed { existing: 2, ..seen(&pods, 4, 1) };
+    assert_eq!(step(None, &some_made).actions, [Action::Replicas { from: 4, to: 2 }]);
+
+    pods[1].ready = false;
+    pods[1].deletion_cost = Some(LOWEST_COST);
+    pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
+    let op = operation("b", OperationStep::Removing, 5_000);
+    let out = step(Some(&op), &Observed { existing: 3, ..seen(&pods, 3, 2) });
+    assert!(out.actions.is_empty() && out.operation.is_some(), "the third may go instead: {out:?}");
+    let out = step(Some(&op), &Observed { existing: 2, ..seen(&pods, 2, 1) });
+    assert_eq!(out.actions, [Action::Replicas { from: 2, to: 1 }]);
 }
 
 #[test]
