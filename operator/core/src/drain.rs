@@ -302,6 +302,15 @@ fn advance(operation: &Operation, seen: &Observed<'_>, out: &mut Step) {
         );
         return;
     }
+    if operation.step == OperationStep::Removing && deaf(victim) && !lowered(seen.pods, seen.replicas) {
+        // No order reaches it. Without the operation, `pick` ranks what is unknown last.
+        out.note(
+            "DrainReplanned",
+            true,
+            format!("{pod} still serves and its admin port does not answer: another node is picked"),
+        );
+        return;
+    }
     let mut next = operation.clone();
     if let Some(node) = victim.node {
         next.connections = signed(node.connections);
@@ -312,6 +321,11 @@ fn advance(operation: &Operation, seen: &Observed<'_>, out: &mut Step) {
         OperationStep::Removing => removing(&mut next, victim, seen, out),
     }
     out.operation = Some(next);
+}
+
+/// Whether it serves and says nothing: its admin port cannot be reached from here, or it only just became ready.
+fn deaf(victim: &PodView) -> bool {
+    victim.ready && victim.node.is_none()
 }
 
 fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mut Step) {

@@ -166,6 +166,33 @@ fn the_deadline_ends_a_drain_that_does_not_end() {
 }
 
 #[test]
+fn a_node_that_no_order_reaches_is_not_drained_for_ever() {
+    let mut pods = [pod("a", 9), pod("b", 5), pod("c", 7), pod("d", 8)];
+    pods[1].node = None; // since it was picked
+    let mut op = Some(operation("b", OperationStep::Unready, 0));
+    let mut now = NOW;
+    while let Some(under_way) = op.take() {
+        now += 2_000;
+        assert!(now < NOW + 1_000_000, "still {:?}", under_way.step);
+        let out = step(Some(&under_way), &Observed { now, ..seen(&pods, 4, 3) });
+        for action in &out.actions {
+            match action {
+                Action::DeletionCost { pod, cost } if pod == "b" => pods[1].deletion_cost = *cost,
+                Action::Replicas { .. } => panic!("it serves"),
+                _ => {}
+            }
+        }
+        op = out.operation;
+        if op.is_none() {
+            assert_eq!(out.notes[0].reason, "DrainReplanned");
+        }
+    }
+    assert_eq!(pods[1].deletion_cost, None);
+    let out = step(None, &seen(&pods, 4, 3));
+    assert_eq!(out.operation.unwrap().pod, "c", "what is unknown is ranked last");
+}
+
+#[test]
 fn pods_that_were_never_made_need_no_drain() {
     let pods = [pod("a", 9), pod("b", 5)];
     assert_eq!(step(None, &seen(&pods, 4, 1)).actions, [Action::Replicas { from: 4, to: 2 }]);
