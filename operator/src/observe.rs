@@ -86,6 +86,8 @@ pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected
     pods.iter().map(rejected).collect()
 }
 
+/// Pods of the node Deployment. Labels alone do not say so: whoever may make pods can set them, and such a pod would be
+/// sent the admin token and, since no controller counts it, hold up every scale-in.
 fn node_pods(
     stores: &Stores,
     namespace: &str,
@@ -93,11 +95,19 @@ fn node_pods(
     wanted: impl Fn(&Pod) -> bool,
 ) -> Vec<Arc<Pod>> {
     let labels = names.selector_labels(Component::Node);
+    let replica_sets = format!("{}-", names.deployment());
     stores.pods.state_filter(|pod| {
         pod.namespace().as_deref() == Some(namespace)
             && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+            && is_controlled(pod, &replica_sets)
             && wanted(pod)
     })
+}
+
+/// Whether a ReplicaSet whose name begins so makes and replaces this pod.
+fn is_controlled(pod: &Pod, replica_sets: &str) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|o| o.controller == Some(true) && o.kind == "ReplicaSet" && o.name.starts_with(replica_sets))
 }
 
 fn created(pod: &Pod) -> u64 {

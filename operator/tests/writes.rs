@@ -7,11 +7,13 @@ use http::Method;
 use operator::apply::{ApplyError, apply};
 use operator::context::{Context, Reconciled};
 use operator::metrics::ClusterLabels;
+use operator::observe;
 use operator::publish::{PublishError, Publisher};
 use operator_core::conditions::first_sight;
+use operator_core::names::Names;
 use operator_core::status::Outcome;
 use serde_json::{Value, json};
-use support::{Server, UID, cluster, valid};
+use support::{Server, UID, cluster, node_pod, valid, watched};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
@@ -105,6 +107,25 @@ async fn nothing_is_written_without_the_lease() {
     let error = apply(&shared, &valid(&none()), 2).await.unwrap_err();
     assert!(matches!(error, ApplyError::Fenced(_)), "{error}");
     assert_eq!(server.writes().len(), 0);
+}
+
+#[tokio::test]
+async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
+    let owned = |more: Value| json!({"metadata": {"ownerReferences": [more]}});
+    let of = |kind: &str, name: &str, controller: bool| {
+        owned(json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "u", "controller": controller}))
+    };
+    let mut stores = Server::default().shared().stores;
+    stores.pods = watched(vec![
+        node_pod("ours", &none()),
+        node_pod("bare", &json!({"metadata": {"ownerReferences": []}})),
+        node_pod("another-deployments", &of("ReplicaSet", "canary-5d4f", true)),
+        node_pod("a-jobs", &of("Job", "chat-node-5d4f", true)),
+        node_pod("not-controlled", &of("ReplicaSet", "chat-node-5d4f", false)),
+    ]);
+    let pods = observe::pods(&stores, "default", &Names::new("chat"));
+    let names: Vec<_> = pods.iter().map(|pod| pod.view.name.as_str()).collect();
+    assert_eq!(names, ["ours"]);
 }
 
 const CLUSTER: &str = "/apis/channelcluster.io/v1alpha1/namespaces/default/channelclusters/chat";

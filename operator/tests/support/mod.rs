@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex};
 use crds::ChannelCluster;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
-use kube::Client;
+use k8s_openapi::api::core::v1::Pod;
 use kube::client::Body;
-use kube::runtime::reflector;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Client, Resource};
 use operator::context::Shared;
 use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
 use operator::scrape::Nodes;
 use operator::watches::Stores;
+use operator_core::names::{Component, Names};
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 
@@ -140,6 +143,20 @@ impl Server {
     }
 }
 
+/// What a watch that has seen these objects, and ended, leaves.
+pub(crate) fn watched<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+    store
+}
+
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -149,6 +166,20 @@ fn merge(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
+}
+
+/// A node pod of `default/chat` with `more` in it.
+pub(crate) fn node_pod(name: &str, more: &Value) -> Pod {
+    let labels = Names::new("chat").selector_labels(Component::Node);
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "chat-node-5d4f", "uid": "replica-set", "controller": true,
+    });
+    let mut object = json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "labels": labels, "ownerReferences": [owner]},
+        "status": {"phase": "Running"},
+    });
+    merge(&mut object, more);
+    serde_json::from_value(object).unwrap()
 }
 
 fn env() -> OperatorEnv {
