@@ -59,6 +59,8 @@ pub struct Fleet {
     state: Option<State>,
     series: HashMap<String, NodeSeries>,
     token: Option<String>,
+    /// Whether the last order to close reached its node; not known at first, since another operator may have given it.
+    told_to_close: bool,
 }
 
 /// What one tick saw.
@@ -93,6 +95,7 @@ impl Fleet {
             state: None,
             series: HashMap::new(),
             token: None,
+            told_to_close: false,
         }
     }
 
@@ -148,7 +151,8 @@ impl Fleet {
         if let Some(waiting) = &step.waiting {
             debug!(name = self.labels.name, waiting, "the drain waits");
         }
-        target.act(step.actions).await;
+        let told = target.act(step.actions).await;
+        self.told_to_close = told.unwrap_or(self.told_to_close);
         self.say(cluster, &decision, &step.notes, news).await;
         Ok(Flow::Again(pace))
     }
@@ -267,6 +271,7 @@ impl Fleet {
                 desired: decision.desired,
                 quorum: decision.quorum,
                 connections_per_second: valid.drain.connections_per_second,
+                told: self.told_to_close,
                 deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
             },
         );

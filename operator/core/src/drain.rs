@@ -85,6 +85,8 @@ pub struct Observed<'a> {
     pub quorum: bool,
     /// `drain.connectionsPerSecond`.
     pub connections_per_second: u32,
+    /// Whether the last [`Action::Close`] is known to have reached its node: the operation is recorded before that.
+    pub told: bool,
     /// `drain.deadline` in milliseconds.
     pub deadline: u64,
 }
@@ -256,6 +258,7 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         started_at: now.clone(),
         step_at: now,
         connections: victim.node.map_or(0, |node| signed(node.connections)),
+        connections_per_second: None,
     });
     if step == OperationStep::Unready {
         out.actions.push(Action::Unready { pod: victim.name.clone() });
@@ -339,6 +342,7 @@ fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
     if out_of_service || late {
         next.step = OperationStep::Closing;
         next.step_at = time(seen.now);
+        next.connections_per_second = Some(seen.connections_per_second);
         out.actions.push(Action::Close { pod, rate: seen.connections_per_second });
         let how =
             if out_of_service { "is out of the Service" } else { "was still in the Service after 60 s" };
@@ -378,7 +382,9 @@ fn closing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
         return;
     }
     out.waiting = Some(format!("{} connections left on {pod}", next.connections));
-    if !matches!(phase, Some(Phase::Closing | Phase::Closed)) {
+    // The node keeps the pace that it was told, so one that changed since is told again.
+    let paced = next.connections_per_second.replace(seen.connections_per_second);
+    if phase != Some(Phase::Closing) || paced != Some(seen.connections_per_second) || !seen.told {
         out.actions.push(Action::Close { pod, rate: seen.connections_per_second });
     }
 }

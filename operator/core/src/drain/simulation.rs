@@ -108,6 +108,7 @@ impl Model {
             desired,
             quorum: true,
             connections_per_second: RATE,
+            told: true,
             deadline: 600_000,
         };
         let out = step(self.operation.as_ref(), &seen);

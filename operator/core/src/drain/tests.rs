@@ -28,6 +28,7 @@ fn seen(pods: &[PodView], replicas: i32, desired: i32) -> Observed<'_> {
         desired,
         quorum: true,
         connections_per_second: 500,
+        told: true,
         deadline: 600_000,
     }
 }
@@ -40,6 +41,7 @@ fn operation(pod: &str, step: OperationStep, since: u64) -> Operation {
         started_at: time(NOW - since),
         step_at: time(NOW - since),
         connections: 0,
+        connections_per_second: None,
     }
 }
 
@@ -81,6 +83,15 @@ fn the_steps_follow_each_other() {
     let out = step(Some(&op), &seen(&pods, 3, 2));
     assert_eq!(out.operation.as_ref().unwrap().connections, 2);
     assert!(out.actions.is_empty());
+
+    let hurried = Observed { connections_per_second: 2_000, ..seen(&pods, 3, 2) };
+    let out = step(out.operation.as_ref(), &hurried);
+    assert_eq!(out.actions, [Action::Close { pod: "b".to_owned(), rate: 2_000 }], "the pace was raised");
+    assert_eq!(out.operation.as_ref().unwrap().connections_per_second, Some(2_000));
+    let out = step(out.operation.as_ref(), &hurried);
+    assert!(out.actions.is_empty(), "told once: {:?}", out.actions);
+    let lost = step(out.operation.as_ref(), &Observed { told: false, ..hurried });
+    assert_eq!(lost.actions, [Action::Close { pod: "b".to_owned(), rate: 2_000 }], "it did not arrive");
 
     pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
     let out = step(out.operation.as_ref(), &seen(&pods, 3, 2));
