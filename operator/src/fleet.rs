@@ -107,6 +107,7 @@ impl Fleet {
                 Ok(Flow::Again(pause)) => pause,
                 Ok(Flow::End) | Err(PublishError::Gone) => break,
                 Err(error) => {
+                    self.publisher = None; // whatever was written meanwhile, and by whom, is read again
                     warn!(namespace = self.labels.namespace, name = self.labels.name, %error, "trying again");
                     FAST.mul_f64(rand::random_range(1.0..2.0))
                 }

@@ -5,7 +5,7 @@ mod support;
 
 use http::Method;
 use operator::apply::{ApplyError, apply};
-use operator::context::{Context, Reconciled};
+use operator::context::{Context, Reconciled, Shared};
 use operator::metrics::ClusterLabels;
 use operator::observe;
 use operator::publish::{PublishError, Publisher};
@@ -134,22 +134,49 @@ fn labels() -> ClusterLabels {
     ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() }
 }
 
-#[tokio::test]
-async fn a_status_goes_with_the_version_that_was_seen_and_is_tried_again_with_a_newer_one() {
-    let server = Server::default();
+/// The ChannelCluster is there, and its status is about to be written.
+async fn published(server: &Server) -> (Shared, Publisher) {
     server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
     let shared = server.shared();
-    let mut publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    let publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    (shared, publisher)
+}
+
+#[tokio::test]
+async fn a_status_goes_with_the_version_that_was_seen_and_again_when_only_the_spec_moved() {
+    let server = Server::default();
+    let (shared, mut publisher) = published(&server).await;
     let mut status = publisher.last().clone();
     status.conditions = first_sight(1, 0);
     assert!(publisher.publish(&shared, status.clone(), 1_000_000).await.unwrap());
     assert_eq!(server.writes()[0].body["metadata"]["resourceVersion"], "1");
     assert!(!publisher.publish(&shared, status.clone(), 1_000_001).await.unwrap(), "it says nothing new");
 
-    server.refuse(1);
+    server.edit(CLUSTER, &json!({"spec": {"targetConnections": 200}}));
     status.reason = Some("New".to_owned());
     assert!(publisher.publish(&shared, status, 1_000_002).await.unwrap());
     assert_eq!(server.writes().len(), 2);
+    assert_eq!(server.get(CLUSTER)["status"]["reason"], "New");
+}
+
+#[tokio::test]
+async fn a_status_of_another_operator_is_not_written_over() {
+    let server = Server::default();
+    let (shared, mut publisher) = published(&server).await;
+    let mut status = publisher.last().clone();
+    status.reason = Some("Ours".to_owned());
+    assert!(publisher.publish(&shared, status.clone(), 1_000_000).await.unwrap());
+
+    server.edit(CLUSTER, &json!({"status": {"reason": "Theirs"}}));
+    status.reason = Some("New".to_owned());
+    for _ in 0..2 {
+        let error = publisher.publish(&shared, status.clone(), 1_000_001).await.unwrap_err();
+        assert!(matches!(error, PublishError::Overtaken), "{error}");
+        assert_eq!(server.get(CLUSTER)["status"]["reason"], "Theirs");
+    }
+    let mut publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    assert_eq!(publisher.last().reason.as_deref(), Some("Theirs"));
+    assert!(publisher.publish(&shared, status, 1_000_002).await.unwrap());
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! An API server in memory: keeps what is written, says what was asked, and can refuse.
+//! An API server in memory: keeps what is written unless it is meant for another version, and says what was asked.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -37,8 +37,15 @@ pub(crate) struct Write {
 struct Contents {
     objects: BTreeMap<String, Value>,
     writes: Vec<Write>,
-    conflicts: u32,
     version: u64,
+}
+
+impl Contents {
+    /// One that no object of a test begins with.
+    fn next_version(&mut self) -> Value {
+        self.version += 1;
+        json!(format!("1{:06}", self.version))
+    }
 }
 
 /// The server's memory.
@@ -51,9 +58,18 @@ impl Server {
         self.0.lock().unwrap().objects.insert(path.to_owned(), object);
     }
 
-    /// Answers the next `count` writes with 409.
-    pub(crate) fn refuse(&self, count: u32) {
-        self.0.lock().unwrap().conflicts = count;
+    /// Changes an object, as somebody else would.
+    pub(crate) fn edit(&self, path: &str, change: &Value) {
+        let mut contents = self.0.lock().unwrap();
+        let version = contents.next_version();
+        let object = contents.objects.get_mut(path).unwrap();
+        merge(object, change);
+        object["metadata"]["resourceVersion"] = version;
+    }
+
+    /// What is kept.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.0.lock().unwrap().objects[path].clone()
     }
 
     /// What was written, in order.
@@ -70,12 +86,12 @@ impl Server {
                 None => (404, status(404, "NotFound")),
             };
         }
-        if contents.conflicts > 0 {
-            contents.conflicts -= 1;
+        let meant = &body["metadata"]["resourceVersion"];
+        let kept = contents.objects.get(path.trim_end_matches("/status"));
+        if kept.is_some_and(|kept| !meant.is_null() && *meant != kept["metadata"]["resourceVersion"]) {
             return (409, status(409, "Conflict"));
         }
-        contents.version += 1;
-        let version = contents.version.to_string();
+        let version = contents.next_version();
         contents.writes.push(Write {
             method: method.clone(),
             path: path.to_owned(),
@@ -98,7 +114,7 @@ impl Server {
             merge(&mut merged, &stored);
             stored = merged;
         }
-        stored["metadata"]["resourceVersion"] = json!(version);
+        stored["metadata"]["resourceVersion"] = version;
         contents.objects.insert(path.to_owned(), stored.clone());
         (200, stored)
     }
