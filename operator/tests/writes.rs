@@ -3,8 +3,17 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::ChannelCluster;
 use http::Method;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{Api, PostParams, WatchParams};
+use kube::core::DeserializeGuard;
 use operator::apply::{ApplyError, apply};
+use operator::client::REQUEST_TIMEOUT;
 use operator::context::{Context, Reconciled, Shared};
 use operator::metrics::ClusterLabels;
 use operator::observe;
@@ -103,7 +112,7 @@ async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
 async fn nothing_is_written_without_the_lease() {
     let server = Server::default();
     let mut shared = server.shared();
-    shared.fence = std::sync::Arc::default();
+    shared.fence = Arc::default();
     let error = apply(&shared, &valid(&none()), 2).await.unwrap_err();
     assert!(matches!(error, ApplyError::Fenced(_)), "{error}");
     assert_eq!(server.writes().len(), 0);
@@ -177,6 +186,59 @@ async fn a_status_of_another_operator_is_not_written_over() {
     let mut publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
     assert_eq!(publisher.last().reason.as_deref(), Some("Theirs"));
     assert!(publisher.publish(&shared, status, 1_000_002).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_never_answered_holds_nothing_up() {
+    let server = Server::default();
+    let object = cluster(&none());
+    server.put(CLUSTER, serde_json::to_value(&object).unwrap());
+    let mut shared = server.shared();
+    shared.stores.clusters = watched(vec![DeserializeGuard(Ok(object))]);
+    let context = Context::new(shared);
+    let tell = |outcome| {
+        let cluster = Some(Arc::new(valid(&none())));
+        context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster });
+    };
+    let reads = |what: &'static str| {
+        let server = server.clone();
+        move || server.get(CLUSTER)["status"].to_string().contains(what)
+    };
+    tell(Outcome::Applied);
+    until(reads("NodesNotReady")).await;
+
+    server.swallow(1);
+    tell(Outcome::Failed("the first".to_owned()));
+    until(|| server.swallowed() == 1).await;
+    tell(Outcome::Failed("the second".to_owned()));
+    until(reads("the second")).await;
+}
+
+/// Waits for something that comes sooner or later.
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("it never came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_has_a_bound_but_a_watch() {
+    let server = Server::default();
+    server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
+    let client = server.client();
+    server.swallow(1);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "default");
+    let error = secrets.create(&PostParams::default(), &Secret::default()).await.unwrap_err();
+    assert!(error.to_string().contains("no answer within 10 s"), "{error}");
+    let all = WatchParams::default();
+    let watch = secrets.watch(&all, "0");
+    assert!(tokio::time::timeout(REQUEST_TIMEOUT * 10, watch).await.is_err(), "it goes on");
+    let clusters: Api<ChannelCluster> = Api::namespaced(client, "default");
+    assert_eq!(clusters.get("chat").await.unwrap().uid().as_deref(), Some(UID), "and so do others");
 }
 
 #[tokio::test]

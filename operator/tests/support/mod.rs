@@ -1,4 +1,5 @@
-//! An API server in memory: keeps what is written unless it is meant for another version, and says what was asked.
+//! An API server in memory: keeps what is written unless it is meant for another version, says what was asked, and can
+//! leave requests without an answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -7,10 +8,11 @@ use crds::ChannelCluster;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use k8s_openapi::api::core::v1::Pod;
-use kube::client::Body;
+use kube::client::{Body, ClientBuilder};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, Resource};
+use operator::client::Bounded;
 use operator::context::Shared;
 use operator::events::Events;
 use operator::lease::Fence;
@@ -20,6 +22,7 @@ use operator::watches::Stores;
 use operator_core::names::{Component, Names};
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
+use tower_test::mock::SendResponse;
 
 /// UID of the ChannelCluster of [`cluster`].
 pub(crate) const UID: &str = "00000000-0000-0000-0000-000000000001";
@@ -38,6 +41,8 @@ struct Contents {
     objects: BTreeMap<String, Value>,
     writes: Vec<Write>,
     version: u64,
+    unanswered: u32,
+    pending: Vec<SendResponse<Response<Body>>>,
 }
 
 impl Contents {
@@ -56,6 +61,16 @@ impl Server {
     /// Puts an object there, as somebody else would.
     pub(crate) fn put(&self, path: &str, object: Value) {
         self.0.lock().unwrap().objects.insert(path.to_owned(), object);
+    }
+
+    /// Carries the next `count` writes out and never says so.
+    pub(crate) fn swallow(&self, count: u32) {
+        self.0.lock().unwrap().unanswered = count;
+    }
+
+    /// Writes that were not answered.
+    pub(crate) fn swallowed(&self) -> usize {
+        self.0.lock().unwrap().pending.len()
     }
 
     /// Changes an object, as somebody else would.
@@ -130,11 +145,19 @@ impl Server {
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                 let query = parts.uri.query().unwrap_or_default();
                 let (code, answer) = server.answer(&parts.method, parts.uri.path(), query, body);
+                let mut contents = server.0.lock().unwrap();
+                let watch = query.contains("watch=true");
+                if watch || (contents.unanswered > 0 && parts.method != Method::GET) {
+                    contents.unanswered -= u32::from(!watch);
+                    contents.pending.push(respond); // dropped, it would be an error
+                    continue;
+                }
+                drop(contents);
                 let answer = Body::from(serde_json::to_vec(&answer).unwrap());
                 respond.send_response(Response::builder().status(code).body(answer).unwrap());
             }
         });
-        Client::new(service, "default")
+        ClientBuilder::new(service, "default").with_layer(&Bounded).build()
     }
 
     /// What a reconcile gets, with a lease that is held.
