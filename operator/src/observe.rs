@@ -66,10 +66,17 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
 #[must_use]
 pub fn pods(stores: &Stores, namespace: &str, names: &Names) -> Vec<SeenPod> {
     let ready = ready_endpoints(stores, namespace, &names.service());
-    let live = node_pods(stores, namespace, names, |pod| !matches!(phase(pod), "Succeeded" | "Failed"));
+    let live = node_pods(stores, namespace, names, has_not_ended);
     let mut pods: Vec<_> = live.iter().map(|pod| seen(pod, &ready)).collect();
     pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
     pods
+}
+
+/// What each node pod that has not ended, terminating ones included, was made with.
+#[must_use]
+pub fn restart_hashes(stores: &Stores, namespace: &str, names: &Names) -> Vec<Option<String>> {
+    let pods = node_pods(stores, namespace, names, has_not_ended);
+    pods.iter().map(|pod| restart_hash(pod)).collect()
 }
 
 /// The node pods of a cluster that a kubelet rejected for a sysctl.
@@ -79,7 +86,7 @@ pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected
     let pods = node_pods(stores, namespace, names, |pod| phase(pod) == "Failed" && reason(pod));
     let rejected = |pod: &Arc<Pod>| Rejected {
         created: created(pod),
-        restart_hash: pod.annotations().get(RESTART_HASH_ANNOTATION).cloned(),
+        restart_hash: restart_hash(pod),
         message: pod.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_default(),
         sysctls: sysctls(pod),
     };
@@ -119,6 +126,14 @@ fn sysctls(pod: &Pod) -> Vec<String> {
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let all = context.and_then(|context| context.sysctls.as_ref());
     all.map(|all| all.iter().map(|sysctl| sysctl.name.clone()).collect()).unwrap_or_default()
+}
+
+fn restart_hash(pod: &Pod) -> Option<String> {
+    pod.annotations().get(RESTART_HASH_ANNOTATION).cloned()
+}
+
+fn has_not_ended(pod: &Pod) -> bool {
+    !matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 fn phase(pod: &Pod) -> &str {

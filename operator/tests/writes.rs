@@ -12,19 +12,21 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams, WatchParams};
 use kube::core::DeserializeGuard;
-use operator::apply::{ApplyError, apply};
+use operator::apply::{Applied, ApplyError, apply};
 use operator::client::REQUEST_TIMEOUT;
 use operator::context::{Context, Reconciled, Shared};
 use operator::metrics::ClusterLabels;
 use operator::observe;
 use operator::publish::{PublishError, Publisher};
 use operator_core::conditions::first_sight;
-use operator_core::names::Names;
+use operator_core::names::{Names, RESTART_HASH_ANNOTATION};
 use operator_core::status::Outcome;
+use operator_core::validate::ValidatedCluster;
 use serde_json::{Value, json};
 use support::{Server, UID, cluster, node_pod, valid, watched};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
 
 fn none() -> Value {
     json!({})
@@ -36,7 +38,7 @@ async fn a_new_cluster_is_written_in_order_and_the_count_has_its_own_manager() {
     apply(&server.shared(), &valid(&none()), 3).await.unwrap();
     let writes = server.writes();
     assert!(writes[0].path.ends_with("/secrets") && writes[0].method == Method::POST, "{:?}", writes[0]);
-    let nodes: Vec<_> = writes.iter().filter(|w| w.path == format!("{DEPLOYMENTS}/chat-node")).collect();
+    let nodes: Vec<_> = writes.iter().filter(|w| w.path == NODES).collect();
     let seen: Vec<_> = nodes
         .iter()
         .map(|w| (w.query.contains("channel-operator-scaling"), w.body["spec"]["replicas"].clone()))
@@ -89,21 +91,76 @@ async fn a_name_of_somebody_elses_stops_everything_before_it_begins() {
     assert_eq!(server.writes().len(), 0, "nothing is begun that cannot be finished");
 }
 
+/// Makes the node Deployment say that it is as its last spec says.
+fn rolled_out(server: &Server) {
+    let replicas = server.get(NODES)["spec"]["replicas"].clone();
+    let status = json!({"observedGeneration": 2, "replicas": replicas, "updatedReplicas": replicas});
+    server.edit(NODES, &json!({"metadata": {"generation": 2}, "status": status}));
+}
+
+/// The paths of what was deleted after the first `before` writes, and of the nodes' Deployment where it was written.
+fn removals(server: &Server, before: usize) -> Vec<String> {
+    let writes = server.writes().into_iter().skip(before);
+    writes.filter(|w| w.method == Method::DELETE || w.path == NODES).map(|w| w.path).collect()
+}
+
+#[tokio::test]
+async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
+    let server = Server::default();
+    let mut shared = server.shared();
+    apply(&shared, &valid(&none()), 2).await.unwrap();
+    rolled_out(&server);
+    let of = |name: &str, made_for: &ValidatedCluster, more: Value| {
+        let mut pod = node_pod(name, &more);
+        pod.annotations_mut().insert(RESTART_HASH_ANNOTATION.to_owned(), made_for.restart_hash.clone());
+        pod
+    };
+    let (before, after) = (valid(&none()), valid(&own_nats()));
+    let (a, b) = (of("a", &before, none()), of("b", &before, none()));
+    let (c, d) = (of("c", &after, none()), of("d", &after, none()));
+    let leaves = of("b", &before, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    let failed = of("e", &before, json!({"status": {"phase": "Failed"}}));
+    let written = server.writes().len();
+
+    server.edit(NODES, &json!({"metadata": {"generation": 3}}));
+    shared.stores.pods = watched(vec![c.clone(), d.clone()]);
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "the change was not seen yet");
+    server.edit(NODES, &json!({"status": {"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1}}));
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "it rolls");
+    server.edit(NODES, &json!({"status": {"replicas": 2, "updatedReplicas": 2}}));
+    for pods in [vec![a, b], vec![c.clone(), d.clone(), leaves], vec![c.clone()]] {
+        shared.stores.pods = watched(pods);
+        assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "one uses it, perhaps");
+    }
+    assert!(removals(&server, written).iter().all(|path| path == NODES), "nothing is removed");
+
+    shared.stores.pods = watched(vec![c, d, failed]);
+    let written = server.writes().len();
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Whole);
+    let removed = removals(&server, written);
+    assert_eq!(removed[..2], [NODES.to_owned(), format!("{DEPLOYMENTS}/chat-nats")], "in this order");
+    assert_eq!(removed.len(), 5, "and the rest of it: {removed:?}");
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Whole);
+}
+
+fn own_nats() -> Value {
+    json!({"backplane": {"type": "Nats", "urls": ["nats://nats.example:4222"]}})
+}
+
 #[tokio::test]
 async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     let server = Server::default();
-    let shared = server.shared();
+    let mut shared = server.shared();
     apply(&shared, &valid(&none()), 1).await.unwrap();
     let before = server.writes().len();
     let users = "/api/v1/namespaces/default/configmaps/chat-nats";
     server.put(users, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-nats"}}));
-    let alone = json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}});
-    apply(&shared, &valid(&alone), 1).await.unwrap();
-    let deleted: Vec<_> = server.writes()[before..]
-        .iter()
-        .filter(|w| w.method == Method::DELETE)
-        .map(|w| w.path.clone())
-        .collect();
+    let alone = valid(&json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}}));
+    rolled_out(&server);
+    let made = json!({"metadata": {"annotations": {RESTART_HASH_ANNOTATION: alone.restart_hash}}});
+    shared.stores.pods = watched(vec![node_pod("a", &made)]);
+    apply(&shared, &alone, 1).await.unwrap();
+    let deleted = removals(&server, before);
     assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
     assert!(!deleted.contains(&users.to_owned()), "it is the user's: {deleted:?}");
 }
