@@ -7,7 +7,6 @@
 //! A shard that panics takes the process with it: half a node that looks alive is worse than one that is replaced.
 
 use std::{
-    hash::RandomState,
     io::Error,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -96,7 +95,7 @@ pub fn start_shards(
     let count = settings.shards.clamp(1, MAX_SHARDS);
     let (handles, mailboxes): (Vec<_>, Vec<_>) =
         (0..count).map(mailbox).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
-    let registry = Arc::new(Registry::new(RandomState::new()));
+    let registry = Arc::new(Registry::new(rand::random()));
     let places = Arc::default();
     let mut threads = Vec::new();
     let mut gates = Vec::new();
