@@ -117,7 +117,9 @@ impl Line {
                 return Some(format!("{name}: {is} is new; record it with `{RECORD}`"));
             }
             _ => {
-                return Some(format!("{name}: was not measured; if it is meant, record that with `{RECORD}`"));
+                return Some(format!(
+                    "{name}: was not measured; if it is meant, record that with `{RECORD}`"
+                ));
             }
         };
         let change = percent(was, is);
@@ -207,7 +209,8 @@ fn figures_of_tests(said: &str) -> Figures {
 fn instructions(tools: &Tools) -> Result<Figures> {
     let bench = ["bench", "--package", "node-core", "--bench", "instructions"];
     build(tools, "instructions", &[&bench[..], &["--no-run"]].concat())?;
-    let runner = steps::installed(tools, "gungraun-runner", RUNNER, "1 minute")?;
+    // It reads a few small files: optimizing it would take longer than it ever works.
+    let runner = steps::installed(tools, "gungraun-runner", RUNNER, "1 minute", &["--debug"])?;
     tools.progress.say("counting instructions");
     let mut count = tools.program("cargo", &[&bench[..], &["--", "--output-format=json"]].concat());
     figures_of_benches(&run::output(count.env("GUNGRAUN_RUNNER", runner))?)

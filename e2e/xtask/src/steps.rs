@@ -85,7 +85,7 @@ fn dependency_rules(tools: &Tools) -> Result<()> {
     let program = if packages::has("cargo-deny") {
         PathBuf::from("cargo-deny")
     } else {
-        installed(tools, "cargo-deny", CARGO_DENY, "3 minutes")?
+        installed(tools, "cargo-deny", CARGO_DENY, "3 minutes", &[])?
     };
     let args = ["--all-features", "check", "bans", "licenses", "sources"];
     run::output(&mut tools.program(&program.display().to_string(), &args))
@@ -94,13 +94,18 @@ fn dependency_rules(tools: &Tools) -> Result<()> {
 }
 
 /// A program that cargo installs into the cache of the project, once per version.
-pub(crate) fn installed(tools: &Tools, name: &str, version: &str, takes: &str) -> Result<PathBuf> {
+pub(crate) fn installed(
+    tools: &Tools,
+    name: &str,
+    version: &str,
+    takes: &str,
+    flags: &[&str],
+) -> Result<PathBuf> {
     let root = cluster::cache()?.join(format!("{name}-{version}"));
     let binary = root.join("bin").join(name);
     if !binary.exists() {
-        // These programs work for seconds: that they are not optimized costs less than optimizing them.
-        let mut install =
-            tools.program("cargo", &["install", "--locked", "--debug", "--version", version, name, "--root"]);
+        let mut install = tools.program("cargo", &["install", "--locked", "--version", version, name]);
+        install.args(flags).arg("--root");
         let log = tools.reports().join(format!("steps/{name}.log"));
         let what = format!("installing {name} {version} (once, about {takes})");
         tools.progress.long(&what, install.arg(&root), &log)?;
