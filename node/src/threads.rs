@@ -7,7 +7,6 @@
 //! closed it.
 
 use std::{
-    hash::RandomState,
     io::Error,
     net::SocketAddr,
     os::fd::RawFd,
@@ -108,7 +107,7 @@ pub fn start_shards(
     let capacity = if own_tables { u32::try_from(room).unwrap_or(u32::MAX) } else { u32::MAX };
     let ceiling = if own_tables { i32::MAX } else { i32::try_from(room).unwrap_or(i32::MAX) };
     let handovers = handovers(count, capacity)?;
-    let registry = Arc::new(Registry::new(RandomState::new()));
+    let registry = Arc::new(Registry::new(rand::random()));
     let places = Arc::default();
     let mut threads = Vec::new();
     let mut gates = Vec::new();

@@ -53,6 +53,9 @@ pub const TEST: &[Package] = &[
     ("tsung", &["/usr/bin/tsung"]),
 ];
 
+/// What only the gates need: it counts instructions.
+pub const GATES: &[Package] = &[("valgrind", &["/usr/bin/valgrind"])];
+
 /// Installs the packages that lack; says which and asks nothing.
 ///
 /// # Errors

@@ -3,6 +3,7 @@
 mod artifacts;
 mod bench;
 mod context;
+mod gates;
 mod install;
 mod load;
 mod options;
@@ -48,6 +49,8 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   test    run every check and test; the last line counts them
             --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
+  gates   hold counted instructions and bytes of the node to what they were
+            --record          accept the figures as they are now
   logs    copy all logs of an instance to target/e2e/logs
   crdgen  write the CRD of the chart anew from the types
   build   build the images into target/images and print their names
@@ -75,6 +78,7 @@ fn dispatch() -> Result<ExitCode> {
         "up" => up::up(&mut options),
         "down" => down(&mut options),
         "test" => test::test(&mut options),
+        "gates" => gates::gates(&mut options),
         "logs" => test::logs(&mut options),
         "crdgen" => crdgen(&options),
         "load" => load::load(options),

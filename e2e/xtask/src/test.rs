@@ -71,7 +71,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let reports = artifacts::target().join("e2e");
         fs::create_dir_all(&reports).with_context(|| format!("cannot create {}", reports.display()))?;
         let program = reports.join("xtask");
@@ -185,7 +185,7 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
     let chosen = chosen(steps::all(), only.as_deref(), keep)?;
     let rooted = chosen.iter().any(|step| step.needs != Needs::Nothing);
     let _sudo = rooted.then(root::ask_early).transpose()?;
-    packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST], &tools.progress)?;
+    packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST, packages::GATES], &tools.progress)?;
     rust_components(&tools);
     let mut total = Tally::default();
     let mut failures = Vec::new();
