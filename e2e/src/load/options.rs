@@ -112,6 +112,10 @@ pub struct Options {
     /// Worker threads at least; more are started when descriptor tables are too small
     #[arg(long, default_value_t = 1)]
     pub workers: u32,
+    /// Microseconds between looks at the sockets, so that the server's sends wake nobody; adds as much latency
+    /// at most; 0 waits for events
+    #[arg(long, default_value_t = 0.0)]
+    pub poll: f64,
     /// Where to write the report as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -202,6 +206,7 @@ impl Options {
             ("--settle", self.settle),
             ("--batch-pause", Some(self.batch_pause)),
             ("--heartbeat", Some(self.heartbeat)),
+            ("--poll", Some(self.poll)),
             ("--churn-rate", self.churn_rate),
             ("--slow-fraction", self.slow_fraction),
         ] {
