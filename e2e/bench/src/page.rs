@@ -39,7 +39,19 @@ struct Row {
     why: Option<String>,
 }
 
+/// Ours among the servers of a scenario: with its usual number of workers, where that was run.
+fn ours<'a>(records: &'a Records, scenario: &Scenario) -> Option<&'a str> {
+    let of_it = records.runs.iter().filter(|run| run.scenario == scenario.name);
+    let labels = || of_it.clone().map(|run| run.server.as_str()).filter(|label| is_ours(label));
+    labels().find(|label| *label == OURS).or_else(|| labels().next())
+}
+
+fn is_ours(label: &str) -> bool {
+    label.split('@').next() == Some(OURS)
+}
+
 fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
+    let first = ours(records, scenario);
     let runs: Vec<_> =
         records.runs.iter().filter(|run| run.scenario == scenario.name && run.server == label).collect();
     let (bad, good): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.failure().is_some());
@@ -50,7 +62,7 @@ fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
         let same = |run: &&crate::record::Run| {
             run.scenario == scenario.name
                 && run.round == round
-                && run.server == OURS
+                && Some(run.server.as_str()) == first
                 && run.failure().is_none()
         };
         main?.of(&records.runs.iter().find(same)?.report)
@@ -60,7 +72,7 @@ fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
     Row {
         label: label.to_owned(),
         figures: scenario.figures.iter().map(|figure| estimate(&values(figure))).collect(),
-        ratio: if label == OURS { None } else { ratio(&pairs) },
+        ratio: if Some(label) == first { None } else { ratio(&pairs) },
         failed: bad.len(),
         why: bad.last().and_then(|run| run.failure()),
     }
@@ -108,7 +120,7 @@ fn table(records: &Records, scenario: &Scenario) -> String {
     }
     out.push_str(&format!(" ours / theirs | runs |\n{rule}---|---|\n"));
     for row in rows(records, scenario) {
-        let name = if row.label == OURS { format!("**{OURS}**") } else { row.label.clone() };
+        let name = if is_ours(&row.label) { format!("**{}**", row.label) } else { row.label.clone() };
         out.push_str(&format!("| {name} |"));
         for (at, figure) in row.figures.iter().enumerate() {
             let text = match figure {
@@ -147,7 +159,7 @@ fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
             label: row.label.clone(),
             value: one.median,
             interval: (one.count > 2).then_some((one.low, one.high)),
-            ours: row.label == OURS,
+            ours: is_ours(&row.label),
         })
     };
     let bars: Vec<_> = rows(records, scenario).iter().filter_map(bar).collect();
@@ -320,6 +332,21 @@ mod tests {
         );
         assert!(text.contains("9 deliveries lost") && !text.contains("idle"), "{text}");
         assert!(text.find("channel-node") < text.find("| nats"), "the best first");
+    }
+
+    #[test]
+    fn ours_with_another_number_of_workers_is_compared_when_it_is_alone() {
+        let mut records = records();
+        for run in &mut records.runs {
+            if run.server == OURS {
+                run.server = format!("{OURS}@1");
+            }
+        }
+        let text = text(&records, &select(&[], Group::Peers).unwrap());
+        assert!(
+            text.contains("| **channel-node@1** | 12.0 (") && text.contains("| 0.500 (0.500 to 0.500) |"),
+            "{text}"
+        );
     }
 
     #[test]

@@ -110,33 +110,17 @@ const CPU: Figure = Figure {
 };
 const USER: Figure = Figure { name: "of it user space", source: Source::At("/user_us_per_delivery"), ..CPU };
 const P99: Figure = Figure { name: "p99", unit: "ms", source: Source::At("/latency/p99_ms"), ..CPU };
-/// How full the server's writes were.
-const PER_READ: Figure = Figure {
-    name: "deliveries per read",
-    unit: "1",
-    source: Source::At("/deliveries_per_read"),
-    better: Better::More,
-    ..CPU
-};
 const CEILING: Figure = Figure {
     name: "deliveries",
     unit: "1/s",
     source: Source::At("/max/deliveries_per_second"),
     better: Better::More,
-    ..CPU
 };
 const CPU_AT_CEILING: Figure = Figure { source: Source::At("/max/cpu_us_per_delivery"), ..CPU };
 const LAST: Figure =
     Figure { name: "to the last receiver", unit: "ms", source: Source::At("/bursts/last_median_ms"), ..CPU };
 const IDLE: Figure =
     Figure { name: "memory", unit: "B", source: Source::At("/server/pss_bytes_per_connection"), ..CPU };
-/// Both ends and the kernel's sockets.
-const MACHINE: Figure = Figure {
-    name: "of the whole machine",
-    unit: "B",
-    source: Source::At("/server/machine_bytes_per_connection"),
-    ..CPU
-};
 const GROWTH: Figure = Figure { name: "memory grew by", unit: "MiB", source: Source::PeakGrowth, ..CPU };
 
 const FANOUT: Scenario = Scenario {
@@ -151,7 +135,7 @@ const FANOUT: Scenario = Scenario {
     connect_rate: 2_500,
     payload: PAYLOAD_BYTES,
     flags: &[],
-    figures: &[CPU, USER, P99, PER_READ],
+    figures: &[CPU, USER, P99],
     only: &[],
 };
 const SEND: Scenario = Scenario {
@@ -178,7 +162,7 @@ const IDLE_10K: Scenario = Scenario {
     rooms: 100,
     rate: 0,
     seconds: 2,
-    figures: &[IDLE, MACHINE],
+    figures: &[IDLE],
     ..FANOUT
 };
 

@@ -94,7 +94,6 @@ http {{
       nchan_message_buffer_length 0;
       nchan_message_timeout 5s;
       nchan_websocket_ping_interval 0;
-      nchan_permessage_deflate_compression_level 0;
     }}
   }}
 }}

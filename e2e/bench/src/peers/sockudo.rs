@@ -39,7 +39,12 @@ impl Peer for Sockudo {
     }
 
     fn install(&self, progress: &Progress) -> Result<()> {
-        packages::ensure(&[packages::BUILD], progress)?;
+        // A crate that it needs makes code from protocol buffers.
+        let protobuf: &[_] = &[
+            ("protobuf-compiler", &["/usr/bin/protoc"][..]),
+            ("libprotobuf-dev", &["/usr/include/google/protobuf/timestamp.proto"]),
+        ];
+        packages::ensure(&[packages::BUILD, protobuf], progress)?;
         cache::ready("sockudo", VERSION, progress, |directory| {
             let mut cargo = run::tied("nice");
             cargo.args(["-n", "19", "cargo", "install", "--locked", "--version", VERSION, "sockudo"]);
