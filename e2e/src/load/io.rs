@@ -139,10 +139,11 @@ impl Worker {
             Err(error) => return Err(End::broken(format!("read: {}", name(&error.into())))),
         };
         let left = if kept + got == scratch.len() { Left::Unknown } else { Left::Short };
-        self.stats.counters.reads += 1;
         self.now = self.shared.now();
         let bytes = &scratch[..kept + got];
+        let received = self.stats.counters.received;
         let used = self.on_bytes(index, bytes)?;
+        self.stats.counters.reads += u64::from(self.stats.counters.received > received);
         let slot = &mut self.slots[index as usize];
         if used < bytes.len() && slot.socket.is_some() {
             bytes[used..].clone_into(&mut slot.extra_mut().partial);
