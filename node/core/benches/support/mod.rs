@@ -48,6 +48,7 @@ impl Fake {
             page: b"",
             registry: Arc::new(Registry::new([1, 2])),
             places: Arc::default(),
+            close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,
         };
         Box::new(Self {
             shard: Shard::new(options, Arc::new(NodeConfig::dev())),
