@@ -60,9 +60,9 @@ fn figures() {
     let mut clients = Vec::with_capacity(CONNECTIONS + 1);
     // What the first connection brings about is there once.
     clients.push(join(node.addr(), CONNECTIONS));
-    let before = sys::allocated().0;
+    let before = sys::allocated();
     clients.extend((0..CONNECTIONS).map(|connection| join(node.addr(), connection / ROOM)));
-    let after = sys::allocated().0;
+    let after = sys::allocated();
     assert_eq!(node.counters().connections, clients.len() as u64);
     // The xtask reads this line; the harness may have begun one.
     println!("\nfigure idle_5000_in_node_bytes {}", after - before);

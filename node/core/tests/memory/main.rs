@@ -18,20 +18,20 @@ const MEMBERS: usize = 1_000;
 /// One test, so that nothing else allocates meanwhile.
 #[test]
 fn figures() {
-    let before = sys::allocated();
+    let before = sys::allocated_here();
     let mut fake = Fake::with_rooms(CONNECTIONS);
     fake.rest();
-    let idle = sys::allocated().0 - before.0;
+    let idle = sys::allocated_here().0 - before.0;
     drop(fake);
-    assert_eq!(sys::allocated().0, before.0, "everything is given back");
+    assert_eq!(sys::allocated_here().0, before.0, "everything is given back");
 
     let mut room = Fake::with_one_room(MEMBERS);
     let mut frames = [publish(64), publish(64)];
     let calls = frames.each_mut().map(|frame| {
-        let before = sys::allocated();
+        let before = sys::allocated_here();
         room.shard.on_data(ConnId(0), frame);
         room.settle();
-        sys::allocated().1 - before.1
+        sys::allocated_here().1 - before.1
     });
     // The xtask reads these lines; the harness may have begun one.
     println!("\nfigure idle_10000_in_core_bytes {idle}");
