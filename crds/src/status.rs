@@ -153,6 +153,9 @@ pub struct Operation {
     pub step_at: Time,
     /// Connections that the node still held when last seen.
     pub connections: i64,
+    /// Pace in connections per second that the node was last told to close at; none before it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections_per_second: Option<u32>,
 }
 
 /// Steps of a scale-in, in order.

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 pub const HANG_GUARD: Duration = Duration::from_secs(120);
 /// Pause between two looks at a state.
 const POLL: Duration = Duration::from_millis(200);
+/// How long one late probe can turn the readiness of a node over: period and timeout of its readiness probe.
+pub const BLIP: Duration = Duration::from_secs(3);
 
 /// A ChannelCluster and the namespace it lives in; both go when the value does.
 pub struct Fleet {
@@ -51,6 +53,23 @@ pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<T>>) ->
             anyhow::bail!("waited {} s in vain for: {what}{last}", HANG_GUARD.as_secs());
         }
         std::thread::sleep(POLL);
+    }
+}
+
+/// A state of pods that counts only when it lasts longer than a [`BLIP`].
+#[derive(Debug, Default)]
+pub struct Lasting {
+    since: Option<Instant>,
+}
+
+impl Lasting {
+    /// Takes one look's answer; true when the state held at every look since one that is [`BLIP`] or more back.
+    pub fn seen(&mut self, holds: bool, now: Instant) -> bool {
+        if !holds {
+            self.since = None;
+            return false;
+        }
+        now.duration_since(*self.since.get_or_insert(now)) >= BLIP
     }
 }
 
@@ -233,6 +252,15 @@ impl NodePod {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_look_and_a_blip_are_no_lasting_state() {
+        let (start, mut out) = (Instant::now(), Lasting::default());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(!out.seen(true, at(0)) && !out.seen(true, at(2)) && !out.seen(false, at(4)));
+        assert!(!out.seen(true, at(5)), "it begins anew after a look at which it did not hold");
+        assert!(out.seen(true, at(8)));
+    }
 
     #[test]
     fn a_pod_is_read_from_what_kubectl_prints() {

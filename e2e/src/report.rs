@@ -61,7 +61,8 @@ mod tests {
 
     #[test]
     fn figures_from_several_threads_are_all_kept() {
-        let directory = std::env::temp_dir().join(format!("channelcluster-report-{}", std::process::id()));
+        let unique = format!("channelcluster-report-{:x}", rand::random::<u64>());
+        let directory = std::env::temp_dir().join(unique);
         std::thread::scope(|scope| {
             for test in ["a", "b", "c", "d"] {
                 let directory = &directory;

@@ -147,6 +147,45 @@ pub fn operator_process(pod: &OperatorPod) -> Result<i32> {
     Fleet::process_of(&pod.uid, "channel-operato")
 }
 
+/// Names of the nodes that are being drained: by the operation in the status or, whatever that says, by their own word.
+#[must_use]
+pub fn draining(status: &Value) -> Vec<&str> {
+    let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    nodes.iter().filter(|node| node["phase"] == "Draining").filter_map(|node| node["name"].as_str()).collect()
+}
+
+/// Port of an operator's metrics.
+const METRICS_PORT: u16 = 9410;
+
+/// A metric without labels of an operator, asked through the API server; `name` goes without the prefix.
+///
+/// # Errors
+/// When the operator does not answer within 5 s, as one that stands still, or has no such metric.
+pub fn operator_metric(instance: &Instance, pod: &str, name: &str) -> Result<f64> {
+    let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:{METRICS_PORT}/proxy/metrics");
+    let text = instance.kubectl(["get", "--raw", &path, "--request-timeout", "5s"])?;
+    metric(&text, name).with_context(|| format!("{pod} has no metric {name}"))
+}
+
+fn metric(text: &str, name: &str) -> Option<f64> {
+    let name = format!("channelcluster_operator_{name} ");
+    text.lines().find_map(|line| line.strip_prefix(&name))?.trim().parse().ok()
+}
+
+/// What an operator did to the fleet, as its log says: its drains, and its changes of the node count.
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn acts(fleet: &Fleet, pod: &str) -> Result<Vec<String>> {
+    let log = fleet.instance.kubectl(["-n", OPERATOR_NAMESPACE, "logs", pod])?;
+    Ok(acts_in(&log, &fleet.namespace))
+}
+
+fn acts_in(log: &str, namespace: &str) -> Vec<String> {
+    let of = format!("acting namespace=\"{namespace}\"");
+    log.lines().filter(|line| line.contains(&of)).map(str::to_owned).collect()
+}
+
 /// Waits until the Deployment asks for `count` nodes.
 ///
 /// # Errors
@@ -158,4 +197,36 @@ pub fn wait_replicas(fleet: &Fleet, count: i64) -> Result<std::time::Duration> {
         Ok(Some(()))
     })?;
     Ok(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_metric_is_found_by_its_whole_name() {
+        let text = "# TYPE channelcluster_operator_leader gauge\nchannelcluster_operator_leader 1\n\
+                    channelcluster_operator_status_writes_total 12\n# EOF\n";
+        assert_eq!(metric(text, "leader"), Some(1.0));
+        assert_eq!(metric(text, "status_writes_total"), Some(12.0));
+        assert_eq!(metric(text, "status_writes"), None);
+    }
+
+    #[test]
+    fn acts_are_those_on_the_fleet() {
+        let log = "2026-01-01T00:00:00.1Z  INFO operator::act: acting namespace=\"a\" deployment=\"chat-node\" action=Replicas\n\
+                   2026-01-01T00:00:00.2Z  INFO operator::act: acting namespace=\"b\" deployment=\"chat-node\" action=Unready\n\
+                   2026-01-01T00:00:00.3Z  WARN channel_operator: lost the lease: stopped acting\n";
+        let acts = acts_in(log, "a");
+        assert!(acts.len() == 1 && acts[0].contains("Replicas"), "{acts:?}");
+    }
+
+    #[test]
+    fn every_draining_node_counts() {
+        let status = serde_json::json!({"draining": 1, "nodes": [
+            {"name": "a", "phase": "Draining"}, {"name": "b", "phase": "Serving"}, {"name": "c", "phase": "Draining"},
+        ]});
+        assert_eq!(draining(&status), ["a", "c"]);
+        assert!(draining(&serde_json::json!({})).is_empty());
+    }
 }

@@ -1,10 +1,13 @@
 //! The file that the operator renders is one that the node's own binary accepts.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 use std::{env, fs};
 
 use crds::ChannelCluster;
 use operator_core::validate::{Fetched, OperatorEnv, validate};
+use serde_json::Value;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
 
@@ -24,15 +27,32 @@ fn rendered(manifest: &str) -> anyhow::Result<String> {
     Ok(valid.config_file)
 }
 
+/// The node's own binary, built once.
+fn channel_node() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--offline", "--locked", "--package", "node", "--bin", "channel-node"])
+            .arg("--message-format=json-render-diagnostics")
+            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+            .output()
+            .expect("cargo runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "cannot build channel-node: {said}");
+        let messages = String::from_utf8(output.stdout).expect("JSON");
+        let executable = |line: &str| {
+            let message: Value = serde_json::from_str(line).ok()?;
+            message["executable"].as_str().map(PathBuf::from)
+        };
+        messages.lines().find_map(executable).unwrap_or_else(|| panic!("cargo names no binary: {said}"))
+    })
+}
+
 /// Feeds a file to `channel-node --check-config`.
 fn check(name: &str, text: &str) -> anyhow::Result<Output> {
     let file = env::temp_dir().join(format!("check-config-{}-{name}.yaml", std::process::id()));
     fs::write(&file, text)?;
-    let output = Command::new(env!("CARGO"))
-        .args(["run", "--quiet", "--package", "node", "--bin", "channel-node", "--", "--check-config"])
-        .arg(&file)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-        .output()?;
+    let output = Command::new(channel_node()).arg("--check-config").arg(&file).output()?;
     fs::remove_file(&file)?;
     Ok(output)
 }

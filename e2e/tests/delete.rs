@@ -9,10 +9,14 @@ const SPEC: &str = "{targetConnections: 100, rooms: {maxMembers: 50}, nodes: {mi
 const KINDS: &str = "deployments,replicasets,pods,services,endpointslices,serviceaccounts,configmaps,\
     secrets,poddisruptionbudgets,networkpolicies";
 
+/// Label of everything that belongs to the ChannelCluster.
+const LABEL: &str = "channelcluster.io/cluster=chat";
+/// A thing of the user's with that label, and without an owner.
+const LABELLED: &str = "configmap/users-own";
+
 fn owned(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
-    let selector = "channelcluster.io/cluster=chat";
-    let list = fleet.kubectl(&["get", KINDS, "-l", selector, "-o", "name"])?;
-    Ok(list.lines().map(str::to_owned).collect())
+    let list = fleet.kubectl(&["get", KINDS, "-l", LABEL, "-o", "name"])?;
+    Ok(list.lines().filter(|name| *name != LABELLED).map(str::to_owned).collect())
 }
 
 #[test]
@@ -20,10 +24,12 @@ fn deletion_takes_what_is_owned_and_leaves_what_is_not() {
     let fleet = Fleet::create("delete", SPEC).unwrap();
     fleet.wait_ready(2).unwrap();
     assert!(owned(&fleet).unwrap().len() >= 8, "{:?}", owned(&fleet));
-    // Things of the user's, one of them as close in name as can be.
+    // Things of the user's, as close in name as can be, and one with our own label: the owner decides, not the label.
     fleet.kubectl(&["create", "configmap", "chat-users", "--from-literal=a=b"]).unwrap();
     fleet.kubectl(&["create", "secret", "generic", "chat-users", "--from-literal=a=b"]).unwrap();
     fleet.kubectl(&["create", "serviceaccount", "chat-users"]).unwrap();
+    fleet.kubectl(&["create", "configmap", "users-own", "--from-literal=a=b"]).unwrap();
+    fleet.kubectl(&["label", LABELLED, LABEL]).unwrap();
 
     fleet.kubectl(&["delete", "channelcluster", "chat", "--wait=true", "--timeout=120s"]).unwrap();
     let (_, elapsed) = eventually("everything owned is gone", || {
@@ -37,6 +43,8 @@ fn deletion_takes_what_is_owned_and_leaves_what_is_not() {
     for kind in ["configmap", "secret", "serviceaccount"] {
         fleet.kubectl(&["get", kind, "chat-users"]).unwrap();
     }
+    let labelled = fleet.kubectl(&["get", KINDS, "-l", LABEL, "-o", "name"]).unwrap();
+    assert_eq!(labelled.trim(), LABELLED, "what carries the label without being owned stays");
     let rest = fleet.kubectl(&["get", KINDS, "-o", "name"]).unwrap();
     let chat: Vec<_> =
         rest.lines().filter(|name| name.contains("/chat") && !name.contains("chat-users")).collect();

@@ -24,7 +24,7 @@ use node::{
     sysinfo,
     threads::{ShardSettings, start_shards},
 };
-use node_core::config::NodeConfig;
+use node_core::{config::NodeConfig, limits::CLOSE_TIMEOUT_MILLIS};
 use tokio::runtime::{Builder, Runtime};
 
 mod allocator;
@@ -173,6 +173,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
         version: BUILD,
         // Made once and needed until the end.
         chat_page: dashboard::page(&config.path).leak(),
+        close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
     }))
 }
 

@@ -7,7 +7,6 @@
 //! closed it.
 
 use std::{
-    hash::RandomState,
     io::Error,
     net::SocketAddr,
     os::fd::RawFd,
@@ -50,6 +49,8 @@ pub struct ShardSettings {
     pub version: &'static str,
     /// Served at `/` when the configuration asks for the chat page.
     pub chat_page: &'static [u8],
+    /// Time a client has to answer a close frame, or to read a refusal, in milliseconds.
+    pub close_timeout_millis: u64,
 }
 
 /// The running shards.
@@ -106,7 +107,7 @@ pub fn start_shards(
     let capacity = if own_tables { u32::try_from(room).unwrap_or(u32::MAX) } else { u32::MAX };
     let ceiling = if own_tables { i32::MAX } else { i32::try_from(room).unwrap_or(i32::MAX) };
     let handovers = handovers(count, capacity)?;
-    let registry = Arc::new(Registry::new(RandomState::new()));
+    let registry = Arc::new(Registry::new(rand::random()));
     let places = Arc::default();
     let mut threads = Vec::new();
     let mut gates = Vec::new();
@@ -119,6 +120,7 @@ pub fn start_shards(
             page: settings.chat_page,
             registry: Arc::clone(&registry),
             places: Arc::clone(&places),
+            close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
         let outgoing = Outgoings::new(index, handles.clone(), bus.cloned());
@@ -271,6 +273,8 @@ mod tests {
         process::{Command, Stdio},
     };
 
+    use node_core::limits::CLOSE_TIMEOUT_MILLIS;
+
     use super::*;
     use crate::{failure::EXIT_FAILED, mailbox::ToShard};
 
@@ -290,6 +294,7 @@ mod tests {
             node_name: String::new(),
             version: "",
             chat_page: b"",
+            close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
         }
     }
 

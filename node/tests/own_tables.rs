@@ -19,15 +19,17 @@ use wait::wait;
 
 /// Hard limit of the child.
 const NOFILE: usize = 256;
-/// Takes four shards under that limit.
+/// Takes [`SHARDS`] tables under that limit.
 const CONNECTIONS: usize = 600;
+const SHARDS: usize = 4;
 
 fn node() -> Process {
     let original = command();
     let mut command = Command::new("sh");
     command.args(["-c", &format!("ulimit -n {NOFILE}; exec \"$0\" \"$@\"")]);
     command.arg(original.get_program()).args(original.get_args()).arg("--dev");
-    command.args(["--max-connections", &CONNECTIONS.to_string()]);
+    // By itself a node takes at least one per CPU.
+    command.args(["--shards", &SHARDS.to_string(), "--max-connections", &CONNECTIONS.to_string()]);
     Process::start(command)
 }
 
@@ -45,7 +47,7 @@ fn more_connections_than_one_table_holds_are_served_balanced_and_drained() {
     assert!(clients.iter().all(|(_, reply)| reply["status"] == "ok"));
     wait("all are counted", || shards(&node).iter().sum::<usize>() == CONNECTIONS);
     let held = shards(&node);
-    assert_eq!(held.len(), 4);
+    assert_eq!(held.len(), SHARDS);
     let (least, most) = (held.iter().min().expect("four"), held.iter().max().expect("four"));
     assert!(most - least <= 2 * (16 + least / 50), "{held:?}");
 

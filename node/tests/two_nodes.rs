@@ -14,7 +14,7 @@ mod process;
 #[path = "support/wait.rs"]
 mod wait;
 use client::Client;
-use nats::{NatsServer, free_port};
+use nats::{NatsServer, Port};
 use process::{Process, command};
 use wait::wait;
 
@@ -52,7 +52,7 @@ impl Drop for Mounts {
     }
 }
 
-fn server(port: u16) -> NatsServer {
+fn server(port: &Port) -> NatsServer {
     NatsServer::start(port, &["--user", "channel-node", "--pass", PASSWORD])
 }
 
@@ -87,11 +87,11 @@ fn open_way(from: &mut Client, node: &Process, to: &mut Client, name: &str) {
 
 #[test]
 fn two_nodes_are_one_room_and_losing_the_bus_takes_nobody_out_of_service() {
-    let port = free_port();
-    let mounts = Mounts::new(port);
+    let port = Port::reserve();
+    let mounts = Mounts::new(port.number());
     let (a, b) = (mounts.node("a"), mounts.node("b"));
     assert_eq!((a.ready(), b.ready()), (503, 503), "ready without ever having seen the bus");
-    let bus = server(port);
+    let bus = server(&port);
     wait("both to be ready", || a.ready() == 200 && b.ready() == 200);
     let (mut ada, _) = Client::join(a.listen, "room:1");
     let (mut bob, _) = Client::join(b.listen, "room:1");
@@ -117,7 +117,7 @@ fn two_nodes_are_one_room_and_losing_the_bus_takes_nobody_out_of_service() {
     hear(&mut ada, "alone");
     wait("the loss to be counted", || stats(&a)["counters"]["busDropped"].as_u64() > Some(0));
 
-    let _bus = server(port);
+    let _bus = server(&port);
     wait("both to be back", || stats(&a)["busConnected"] == true && stats(&b)["busConnected"] == true);
     open_way(&mut ada, &b, &mut bob, "again");
     assert!(stats(&b)["counters"]["busGaps"].as_u64() > Some(0), "the lost message was not missed");

@@ -49,13 +49,19 @@ pub struct Target<'a> {
 }
 
 impl Target<'_> {
-    /// Carries out all of them, in order.
-    pub async fn act(&self, actions: Vec<Action>) {
+    /// Carries out all of them, in order. Says whether an order to close reached its node, if there was one.
+    pub async fn act(&self, actions: Vec<Action>) -> Option<bool> {
+        let mut told = None;
         for action in actions {
-            if let Err(error) = self.one(&action).await {
+            let done = self.one(&action).await;
+            if let Err(error) = &done {
                 warn!(namespace = self.namespace, deployment = self.deployment_name, ?action, %error, "action failed");
             }
+            if matches!(action, Action::Close { .. }) {
+                told = Some(done.is_ok());
+            }
         }
+        told
     }
 
     async fn one(&self, action: &Action) -> Result<(), ActError> {

@@ -1,5 +1,5 @@
-//! Writes a bundle: server-side apply in the bundle's order, and the removal of what a spec no longer asks for. An object
-//! of that name that is not ours is never touched.
+//! Writes a bundle: server-side apply in the bundle's order, and the removal of what a spec no longer asks for once no node
+//! uses it. An object of that name that is not ours is never touched.
 //!
 //! The node count has a field manager of its own. The bundle's is applied once, by that manager, when the Deployment is
 //! made; from then on this file leaves the field out and only scaling writes it.
@@ -23,6 +23,7 @@ use serde_json::json;
 
 use crate::context::{Fenced, Shared};
 use crate::fetch::is_owned;
+use crate::observe;
 
 /// Field manager of the node count.
 pub const SCALING_MANAGER: &str = "channel-operator-scaling";
@@ -55,11 +56,24 @@ pub enum ApplyError {
     Fenced(#[from] Fenced),
 }
 
+/// What an apply has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Nothing: all is as the spec says.
+    Whole,
+    /// What nodes of the spec before still use. Apply again when they may be gone.
+    Leftovers,
+}
+
 /// Applies everything of a cluster; `replicas` counts only when the Deployment does not exist yet.
 ///
 /// # Errors
 /// The first object that could not be written.
-pub async fn apply(shared: &Shared, cluster: &ValidatedCluster, replicas: i32) -> Result<(), ApplyError> {
+pub async fn apply(
+    shared: &Shared,
+    cluster: &ValidatedCluster,
+    replicas: i32,
+) -> Result<Applied, ApplyError> {
     // On the heap: the future of all these requests is some 20 kB.
     Box::pin(Applier { shared, cluster }.all(replicas)).await
 }
@@ -70,7 +84,7 @@ struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    async fn all(&self, replicas: i32) -> Result<(), ApplyError> {
+    async fn all(&self, replicas: i32) -> Result<Applied, ApplyError> {
         // No `..`: an object that nobody applies does not compile.
         let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
             build::bundle(self.cluster, replicas);
@@ -96,29 +110,44 @@ impl Applier<'_> {
         self.one(&service_account).await?;
         self.one(&config_map).await?;
         self.one(&network_policy).await?;
-        self.nats(nats).await?;
+        let has_nats = nats.is_some();
+        if let Some(NatsBundle { config_map, network_policy, service, deployment }) = nats {
+            self.one(&config_map).await?;
+            self.one(&network_policy).await?;
+            self.one(&service).await?;
+            self.one(&deployment).await?;
+        }
         self.one(&headless).await?;
         self.one(&service).await?;
         self.one(&pdb).await?;
-        self.nodes(deployment, !has_nodes).await
+        let nodes = self.nodes(deployment, !has_nodes).await?;
+        if has_nats { Ok(Applied::Whole) } else { self.no_nats(self.moved(&nodes)).await }
     }
 
-    async fn nats(&self, nats: Option<NatsBundle>) -> Result<(), ApplyError> {
-        match nats {
-            Some(NatsBundle { config_map, network_policy, service, deployment }) => {
-                self.one(&config_map).await?;
-                self.one(&network_policy).await?;
-                self.one(&service).await?;
-                self.one(&deployment).await
-            }
-            None => {
-                let name = self.cluster.names.nats();
-                self.remove::<Deployment>(&name).await?;
-                self.remove::<Service>(&name).await?;
-                self.remove::<NetworkPolicy>(&name).await?;
-                self.remove::<ConfigMap>(&name).await
-            }
-        }
+    /// Removes the managed NATS, if nodes have `moved` away from it.
+    async fn no_nats(&self, moved: bool) -> Result<Applied, ApplyError> {
+        let name = self.cluster.names.nats();
+        let left = [
+            self.remove::<Deployment>(&name, moved).await?,
+            self.remove::<Service>(&name, moved).await?,
+            self.remove::<NetworkPolicy>(&name, moved).await?,
+            self.remove::<ConfigMap>(&name, moved).await?,
+        ];
+        Ok(if left.contains(&Applied::Leftovers) { Applied::Leftovers } else { Applied::Whole })
+    }
+
+    /// Whether every node is one of this spec. A node that leaves no longer counts in the Deployment's status and still
+    /// uses what it was made with, hence the look at the pods.
+    fn moved(&self, nodes: &Deployment) -> bool {
+        let status = nodes.status.clone().unwrap_or_default();
+        let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas);
+        let ValidatedCluster { namespace, names, restart_hash, .. } = self.cluster;
+        let pods = observe::restart_hashes(&self.shared.stores, namespace, names);
+        status.observed_generation >= nodes.metadata.generation
+            && status.updated_replicas == wanted
+            && status.replicas == wanted
+            && i32::try_from(pods.len()).ok() >= wanted
+            && pods.iter().all(|hash| hash.as_ref() == Some(restart_hash))
     }
 
     fn api<K>(&self) -> Api<K>
@@ -149,21 +178,22 @@ impl Applier<'_> {
             + Serialize
             + DeserializeOwned,
     {
-        self.patch(&self.api::<K>(), desired, FIELD_MANAGER).await
+        self.patch(&self.api::<K>(), desired, FIELD_MANAGER).await?;
+        Ok(())
     }
 
-    async fn patch<K>(&self, api: &Api<K>, desired: &K, manager: &str) -> Result<(), ApplyError>
+    /// Gives the object as it is then.
+    async fn patch<K>(&self, api: &Api<K>, desired: &K, manager: &str) -> Result<K, ApplyError>
     where
         K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
     {
         self.shared.check()?;
         let name = desired.name_any();
         let params = PatchParams::apply(manager).force();
-        api.patch(&name, &params, &Patch::Apply(desired)).await.map_err(|e| failed::<K>(&name, e))?;
-        Ok(())
+        api.patch(&name, &params, &Patch::Apply(desired)).await.map_err(|e| failed::<K>(&name, e))
     }
 
-    async fn nodes(&self, mut desired: Deployment, new: bool) -> Result<(), ApplyError> {
+    async fn nodes(&self, mut desired: Deployment, new: bool) -> Result<Deployment, ApplyError> {
         let api = self.api::<Deployment>();
         let name = desired.name_any();
         let replicas = desired.spec.as_ref().and_then(|s| s.replicas);
@@ -173,7 +203,7 @@ impl Applier<'_> {
         if let Some(spec) = &mut desired.spec {
             spec.replicas = None;
         }
-        self.patch(&api, &desired, FIELD_MANAGER).await?;
+        let applied = self.patch(&api, &desired, FIELD_MANAGER).await?;
         if new {
             // The scaling manager lets go of everything but the count.
             self.shared.check()?;
@@ -186,22 +216,28 @@ impl Applier<'_> {
                 .await
                 .map_err(|e| failed::<Deployment>(&name, e))?;
         }
-        Ok(())
+        Ok(applied)
     }
 
-    async fn remove<K>(&self, name: &str) -> Result<(), ApplyError>
+    /// Removes an object if it is ours, or says that it is there if this is not the time.
+    async fn remove<K>(&self, name: &str, now: bool) -> Result<Applied, ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
         let api = self.api::<K>();
         let live = api.get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
-        let Some(live) = live.filter(|live| is_owned(live, &self.cluster.uid)) else { return Ok(()) };
+        let Some(live) = live.filter(|live| is_owned(live, &self.cluster.uid)) else {
+            return Ok(Applied::Whole);
+        };
+        if !now {
+            return Ok(Applied::Leftovers);
+        }
         self.shared.check()?;
         let exactly = Preconditions { uid: live.uid(), resource_version: None };
         let params = DeleteParams::background().preconditions(exactly);
         match api.delete(name, &params).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Ok(_) => Ok(Applied::Whole),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Applied::Whole),
             Err(error) => Err(failed::<K>(name, error)),
         }
     }

@@ -59,6 +59,8 @@ pub struct Fleet {
     state: Option<State>,
     series: HashMap<String, NodeSeries>,
     token: Option<String>,
+    /// Whether the last order to close reached its node; not known at first, since another operator may have given it.
+    told_to_close: bool,
 }
 
 /// What one tick saw.
@@ -93,6 +95,7 @@ impl Fleet {
             state: None,
             series: HashMap::new(),
             token: None,
+            told_to_close: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Fleet {
                 Ok(Flow::Again(pause)) => pause,
                 Ok(Flow::End) | Err(PublishError::Gone) => break,
                 Err(error) => {
+                    self.publisher = None; // whatever was written meanwhile, and by whom, is read again
                     warn!(namespace = self.labels.namespace, name = self.labels.name, %error, "trying again");
                     FAST.mul_f64(rand::random_range(1.0..2.0))
                 }
@@ -148,7 +152,8 @@ impl Fleet {
         if let Some(waiting) = &step.waiting {
             debug!(name = self.labels.name, waiting, "the drain waits");
         }
-        target.act(step.actions).await;
+        let told = target.act(step.actions).await;
+        self.told_to_close = told.unwrap_or(self.told_to_close);
         self.say(cluster, &decision, &step.notes, news).await;
         Ok(Flow::Again(pace))
     }
@@ -262,10 +267,12 @@ impl Fleet {
                 now,
                 pods: &pods,
                 replicas: deployment.replicas,
+                existing: deployment.pods,
                 settled: deployment.observed && !deployment.rolling,
                 desired: decision.desired,
                 quorum: decision.quorum,
                 connections_per_second: valid.drain.connections_per_second,
+                told: self.told_to_close,
                 deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
             },
         );

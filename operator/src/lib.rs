@@ -8,6 +8,7 @@ pub mod act;
 pub mod admin;
 pub mod apply;
 pub mod args;
+pub mod client;
 pub mod clock;
 pub mod context;
 pub mod controller;

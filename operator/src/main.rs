@@ -70,7 +70,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let Args { node_image, nats_image, namespace, identity, metrics_addr } = args;
     let identity = identity.unwrap_or_else(|| Alphanumeric.sample_string(&mut rand::rng(), IDENTITY_LENGTH));
     let stop = stop_on_signal()?;
-    let client = Client::try_default().await.context("cannot configure the client of the API server")?;
+    let client =
+        operator::client::connect().await.context("cannot configure the client of the API server")?;
     let (fence, metrics, synced) =
         (Arc::new(Fence::default()), Arc::new(Metrics::default()), Synced::default());
     let admin = Admin { metrics: metrics.clone(), fence: fence.clone(), synced: synced.clone() };

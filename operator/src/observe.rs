@@ -33,6 +33,8 @@ pub struct SeenPod {
 pub struct SeenDeployment {
     /// Its replicas.
     pub replicas: i32,
+    /// Pods that its controller counts, terminating ones not.
+    pub pods: i32,
     /// Version of the object, so that nothing is written over a newer one.
     pub resource_version: String,
     /// Whether it is replacing its pods.
@@ -52,6 +54,7 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
     let pods = status.replicas.unwrap_or_default();
     Some(SeenDeployment {
         replicas: live.spec.as_ref()?.replicas.unwrap_or(1),
+        pods,
         resource_version: live.resource_version()?,
         rolling: status.updated_replicas.unwrap_or_default() < pods,
         observed: status.observed_generation >= live.metadata.generation,
@@ -63,10 +66,17 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
 #[must_use]
 pub fn pods(stores: &Stores, namespace: &str, names: &Names) -> Vec<SeenPod> {
     let ready = ready_endpoints(stores, namespace, &names.service());
-    let live = node_pods(stores, namespace, names, |pod| !matches!(phase(pod), "Succeeded" | "Failed"));
+    let live = node_pods(stores, namespace, names, has_not_ended);
     let mut pods: Vec<_> = live.iter().map(|pod| seen(pod, &ready)).collect();
     pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
     pods
+}
+
+/// What each node pod that has not ended, terminating ones included, was made with.
+#[must_use]
+pub fn restart_hashes(stores: &Stores, namespace: &str, names: &Names) -> Vec<Option<String>> {
+    let pods = node_pods(stores, namespace, names, has_not_ended);
+    pods.iter().map(|pod| restart_hash(pod)).collect()
 }
 
 /// The node pods of a cluster that a kubelet rejected for a sysctl.
@@ -76,13 +86,15 @@ pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected
     let pods = node_pods(stores, namespace, names, |pod| phase(pod) == "Failed" && reason(pod));
     let rejected = |pod: &Arc<Pod>| Rejected {
         created: created(pod),
-        restart_hash: pod.annotations().get(RESTART_HASH_ANNOTATION).cloned(),
+        restart_hash: restart_hash(pod),
         message: pod.status.as_ref().and_then(|s| s.message.clone()).unwrap_or_default(),
         sysctls: sysctls(pod),
     };
     pods.iter().map(rejected).collect()
 }
 
+/// Pods of the node Deployment. Labels alone do not say so: whoever may make pods can set them, and such a pod would be
+/// sent the admin token and, since no controller counts it, hold up every scale-in.
 fn node_pods(
     stores: &Stores,
     namespace: &str,
@@ -90,11 +102,19 @@ fn node_pods(
     wanted: impl Fn(&Pod) -> bool,
 ) -> Vec<Arc<Pod>> {
     let labels = names.selector_labels(Component::Node);
+    let replica_sets = format!("{}-", names.deployment());
     stores.pods.state_filter(|pod| {
         pod.namespace().as_deref() == Some(namespace)
             && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+            && is_controlled(pod, &replica_sets)
             && wanted(pod)
     })
+}
+
+/// Whether a ReplicaSet whose name begins so makes and replaces this pod.
+fn is_controlled(pod: &Pod, replica_sets: &str) -> bool {
+    let mut owners = pod.owner_references().iter();
+    owners.any(|o| o.controller == Some(true) && o.kind == "ReplicaSet" && o.name.starts_with(replica_sets))
 }
 
 fn created(pod: &Pod) -> u64 {
@@ -106,6 +126,14 @@ fn sysctls(pod: &Pod) -> Vec<String> {
     let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
     let all = context.and_then(|context| context.sysctls.as_ref());
     all.map(|all| all.iter().map(|sysctl| sysctl.name.clone()).collect()).unwrap_or_default()
+}
+
+fn restart_hash(pod: &Pod) -> Option<String> {
+    pod.annotations().get(RESTART_HASH_ANNOTATION).cloned()
+}
+
+fn has_not_ended(pod: &Pod) -> bool {
+    !matches!(phase(pod), "Succeeded" | "Failed")
 }
 
 fn phase(pod: &Pod) -> &str {

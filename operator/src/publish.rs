@@ -1,5 +1,6 @@
 //! Writes the status of one ChannelCluster. One loop writes it, so nothing is ever merged; the version of the object that
-//! was last seen goes along, so that an operator that was deposed cannot write over its successor.
+//! was last seen goes along, so that an operator that was deposed cannot write over its successor. A newer object is
+//! written to only if its status is still ours: then somebody changed the spec.
 
 use crds::{ChannelCluster, ChannelClusterStatus};
 use kube::api::{Api, Patch, PatchParams};
@@ -25,16 +26,21 @@ pub enum PublishError {
     /// Another ChannelCluster has the name now, or none.
     #[error("the ChannelCluster is gone")]
     Gone,
+    /// The status is not the one that was written last: another operator leads, or led.
+    #[error("somebody else wrote the status: what is in it has to be read again")]
+    Overtaken,
 }
 
-/// The status of one ChannelCluster, as written last.
+/// The status of one ChannelCluster, as written last. After an error it may not be what is written: load it again.
 pub struct Publisher {
     api: Api<ChannelCluster>,
     labels: ClusterLabels,
     uid: String,
-    /// Version of the object when it was last seen; none when it has to be asked for.
-    version: Option<String>,
+    /// Version of the object when it was last seen.
+    version: String,
     last: ChannelClusterStatus,
+    /// The same as the server gave it back.
+    stored: ChannelClusterStatus,
     figures_at: u64,
 }
 
@@ -45,11 +51,9 @@ impl Publisher {
     /// When it cannot be read, or when the ChannelCluster with that UID is gone.
     pub async fn load(client: Client, labels: &ClusterLabels, uid: &str) -> Result<Self, PublishError> {
         let api: Api<ChannelCluster> = Api::namespaced(client, &labels.namespace);
-        let live = api.get_opt(&labels.name).await?.filter(|c| c.uid().as_deref() == Some(uid));
-        let live = live.ok_or(PublishError::Gone)?;
-        let version = live.resource_version();
-        let last = live.status.unwrap_or_default();
-        Ok(Self { api, labels: labels.clone(), uid: uid.to_owned(), version, last, figures_at: 0 })
+        let (version, stored) = read(&api, &labels.name, uid).await?;
+        let last = stored.clone();
+        Ok(Self { api, labels: labels.clone(), uid: uid.to_owned(), version, last, stored, figures_at: 0 })
     }
 
     /// What was written last.
@@ -74,8 +78,11 @@ impl Publisher {
         }
         match self.write(shared, &next).await {
             Err(PublishError::Api(kube::Error::Api(status))) if status.code == 409 => {
-                // The spec was changed in the meantime, most likely; ask for the version and try once more.
-                self.version = None;
+                let (version, stored) = read(&self.api, &self.labels.name, &self.uid).await?;
+                if stored != self.stored {
+                    return Err(PublishError::Overtaken);
+                }
+                self.version = version;
                 self.write(shared, &next).await?;
             }
             other => other?,
@@ -87,25 +94,30 @@ impl Publisher {
     }
 
     async fn write(&mut self, shared: &Shared, next: &ChannelClusterStatus) -> Result<(), PublishError> {
-        let version = match self.version.take() {
-            Some(version) => version,
-            None => {
-                let live = self.api.get_metadata_opt(&self.labels.name).await?;
-                let live =
-                    live.filter(|c| c.uid().as_deref() == Some(&self.uid)).ok_or(PublishError::Gone)?;
-                live.resource_version().unwrap_or_default()
-            }
-        };
         shared.check()?;
         let patch = json!({
             "apiVersion": format!("{}/{}", crds::GROUP, crds::VERSION),
             "kind": "ChannelCluster",
-            "metadata": {"name": self.labels.name, "uid": self.uid, "resourceVersion": version},
+            "metadata": {"name": self.labels.name, "uid": self.uid, "resourceVersion": self.version},
             "status": next,
         });
         let params = PatchParams::apply(STATUS_MANAGER).force();
         let written = self.api.patch_status(&self.labels.name, &params, &Patch::Apply(patch)).await?;
-        self.version = written.resource_version();
+        (self.version, self.stored) = seen(written);
         Ok(())
     }
+}
+
+/// Version and status of the ChannelCluster with this UID.
+async fn read(
+    api: &Api<ChannelCluster>,
+    name: &str,
+    uid: &str,
+) -> Result<(String, ChannelClusterStatus), PublishError> {
+    let live = api.get_opt(name).await?.filter(|c| c.uid().as_deref() == Some(uid));
+    Ok(seen(live.ok_or(PublishError::Gone)?))
+}
+
+fn seen(cluster: ChannelCluster) -> (String, ChannelClusterStatus) {
+    (cluster.resource_version().unwrap_or_default(), cluster.status.unwrap_or_default())
 }

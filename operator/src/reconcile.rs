@@ -15,7 +15,7 @@ use operator_core::validate::{Problem, ValidatedCluster, validate};
 use serde_json::json;
 use tracing::warn;
 
-use crate::apply::{ApplyError, apply};
+use crate::apply::{Applied, ApplyError, apply};
 use crate::clock;
 use crate::context::{Context, Reconciled};
 use crate::fetch::fetch;
@@ -25,6 +25,8 @@ use crate::watches::Guarded;
 
 /// How often everything is looked at without a reason.
 const RESYNC: Duration = Duration::from_secs(300);
+/// Pause between looks whether nodes still use what a spec no longer asks for: their Deployment's status triggers nothing.
+const LEFTOVERS: Duration = Duration::from_secs(10);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -83,22 +85,22 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
     }
     let result = Box::pin(look(cluster, &labels, &context)).await;
     match &result {
-        Ok(result) => {
+        Ok((result, _)) => {
             count(&context, result);
             context.succeeded(&labels);
         }
         Err(error) => count(&context, error.result()),
     }
-    result?;
-    Ok(Action::requeue(RESYNC.mul_f64(rand::random_range(0.9..1.1))))
+    let (_, pause) = result?;
+    Ok(Action::requeue(pause.mul_f64(rand::random_range(0.9..1.1))))
 }
 
-/// Reconciles a spec that can be read, tells its loop, and says how it ended.
+/// Reconciles a spec that can be read, tells its loop, and says how it ended and when to look again.
 async fn look(
     cluster: &ChannelCluster,
     labels: &ClusterLabels,
     context: &Context,
-) -> Result<&'static str, Error> {
+) -> Result<(&'static str, Duration), Error> {
     let uid = cluster.uid().unwrap_or_default();
     let tell = |outcome: Outcome, valid: Option<Arc<ValidatedCluster>>| {
         let cluster_ = valid.or_else(|| context.last_valid(labels, &uid));
@@ -118,12 +120,12 @@ async fn look(
         Err(problems) => {
             say_problems(context, cluster, &problems).await;
             tell(Outcome::Invalid(problems), None);
-            return Ok("invalid");
+            return Ok(("invalid", RESYNC));
         }
     };
     if valid.paused {
         tell(Outcome::Applied, Some(valid));
-        return Ok("paused");
+        return Ok(("paused", RESYNC));
     }
     if let Some(newer) = &valid.pod.newer_image {
         let note = format!(
@@ -135,9 +137,9 @@ async fn look(
     let last = cluster.status.as_ref().and_then(|status| status.desired_replicas);
     let replicas = Settings::of(&valid).initial(last);
     match apply(&context.shared, &valid, replicas).await {
-        Ok(()) => {
+        Ok(applied) => {
             tell(Outcome::Applied, Some(valid));
-            Ok("applied")
+            Ok(("applied", if applied == Applied::Leftovers { LEFTOVERS } else { RESYNC }))
         }
         Err(error) => {
             if let ApplyError::NotOurs { .. } = &error {

@@ -27,8 +27,8 @@ const MAX_ANSWER: usize = 256 * 1_024;
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
     /// It did not answer in time.
-    #[error("no answer within {} ms", TIMEOUT.as_millis())]
-    Timeout,
+    #[error("no answer within {} ms", .0.as_millis())]
+    Timeout(Duration),
     /// The connection failed.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
@@ -43,31 +43,47 @@ pub enum NodeError {
     Unreadable(String),
 }
 
+/// How long a node may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Patience {
+    /// For the connection.
+    pub connect: Duration,
+    /// For the answer, the connection included.
+    pub answer: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { connect: CONNECT_TIMEOUT, answer: TIMEOUT }
+    }
+}
+
 /// Client of the nodes' admin ports.
 #[derive(Clone, Debug)]
 pub struct Nodes {
     client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
+    timeout: Duration,
 }
 
 impl Default for Nodes {
     fn default() -> Self {
-        Self::on_port(u16::try_from(ADMIN_PORT).unwrap_or_default())
+        Self::on_port(u16::try_from(ADMIN_PORT).unwrap_or_default(), Patience::default())
     }
 }
 
 impl Nodes {
-    /// For nodes whose admin port is another one.
+    /// For nodes whose admin port is another one, or that may take another time.
     #[must_use]
-    pub fn on_port(port: u16) -> Self {
+    pub fn on_port(port: u16, patience: Patience) -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        connector.set_connect_timeout(Some(patience.connect));
         connector.set_nodelay(true);
         let client = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(20))
             .pool_max_idle_per_host(1)
             .build(connector);
-        Self { client, port }
+        Self { client, port, timeout: patience.answer }
     }
 
     /// The statistics of many nodes, given as (key, IP), in any order.
@@ -119,7 +135,8 @@ impl Nodes {
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|e| NodeError::Unreachable(e.to_string()))?;
-        tokio::time::timeout(TIMEOUT, self.answer(request)).await.map_err(|_| NodeError::Timeout)?
+        let answer = tokio::time::timeout(self.timeout, self.answer(request));
+        answer.await.map_err(|_| NodeError::Timeout(self.timeout))?
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, NodeError> {

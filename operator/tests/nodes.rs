@@ -6,11 +6,17 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use node_core::admin::{DrainRequest, DrainStage, DrainStatus, Phase, Stats, VERSION};
-use operator::scrape::{NodeError, Nodes};
+use operator::scrape::{NodeError, Nodes, Patience};
 use serde_json::{Value, json};
+use std::time::Duration;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
 const TOKEN: &str = "secret";
+/// A test that has not seen what it waits for by then has failed.
+const HANG: Duration = Duration::from_secs(120);
+/// The server shares the machine, even the thread, with the client.
+const PATIENT: Patience = Patience { connect: HANG, answer: HANG };
 
 fn admitted(headers: &HeaderMap) -> bool {
     headers.get("authorization").is_some_and(|value| value == "Bearer secret")
@@ -33,12 +39,17 @@ async fn take_back(State(told): State<mpsc::Sender<Value>>) -> Json<DrainStatus>
     Json(DrainStatus::default())
 }
 
-/// Starts a server and gives a client for its port.
-async fn serve(router: Router) -> Nodes {
+/// Starts a server and gives its port.
+async fn serve(router: Router) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-    Nodes::on_port(port)
+    port
+}
+
+/// A client of a server that is going to answer.
+async fn nodes(router: Router) -> Nodes {
+    Nodes::on_port(serve(router).await, PATIENT)
 }
 
 async fn ask(nodes: &Nodes, token: &str) -> Result<Stats, NodeError> {
@@ -47,7 +58,7 @@ async fn ask(nodes: &Nodes, token: &str) -> Result<Stats, NodeError> {
 
 #[tokio::test]
 async fn statistics_come_with_the_token_and_not_without() {
-    let nodes = serve(Router::new().route("/v1/stats", get(stats))).await;
+    let nodes = nodes(Router::new().route("/v1/stats", get(stats))).await;
     assert_eq!(ask(&nodes, TOKEN).await.unwrap().node, "a");
     assert!(matches!(ask(&nodes, "wrong").await, Err(NodeError::Unauthorized)));
 }
@@ -56,7 +67,7 @@ async fn statistics_come_with_the_token_and_not_without() {
 async fn a_drain_says_what_the_node_reads() {
     let (tell, mut told) = mpsc::channel(4);
     let router = Router::new().route("/v1/drain", post(drain).delete(take_back)).with_state(tell);
-    let nodes = serve(router).await;
+    let nodes = nodes(router).await;
     let request =
         DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: Some(500) };
     let status = nodes.drain("127.0.0.1", TOKEN, &request).await.unwrap();
@@ -70,13 +81,18 @@ async fn a_drain_says_what_the_node_reads() {
 #[tokio::test]
 async fn a_node_that_hangs_lies_or_floods_costs_one_error() {
     let hangs = serve(Router::new().route("/v1/stats", get(std::future::pending::<String>))).await;
-    assert!(matches!(ask(&hangs, TOKEN).await, Err(NodeError::Timeout)));
-    let lies = serve(Router::new().route("/v1/stats", get(|| async { "{\"counters\": 7}" }))).await;
+    let patience = Patience { connect: HANG, ..Patience::default() };
+    let answer = ask(&Nodes::on_port(hangs, patience), TOKEN).await;
+    assert!(matches!(answer, Err(NodeError::Timeout(after)) if after == patience.answer));
+    let lies = nodes(Router::new().route("/v1/stats", get(|| async { "{\"counters\": 7}" }))).await;
     assert!(matches!(ask(&lies, TOKEN).await, Err(NodeError::Unreadable(_))));
-    let floods = serve(Router::new().route("/v1/stats", get(|| async { "x".repeat(1 << 20) }))).await;
+    let floods = nodes(Router::new().route("/v1/stats", get(|| async { "x".repeat(1 << 20) }))).await;
     assert!(matches!(ask(&floods, TOKEN).await, Err(NodeError::Unreadable(_))));
-    let fails = serve(Router::new().route("/v1/stats", get(|| async { StatusCode::BAD_GATEWAY }))).await;
+    let fails = nodes(Router::new().route("/v1/stats", get(|| async { StatusCode::BAD_GATEWAY }))).await;
     assert!(matches!(ask(&fails, TOKEN).await, Err(NodeError::Status(502))));
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    assert!(matches!(ask(&Nodes::on_port(nobody), TOKEN).await, Err(NodeError::Unreachable(_))));
+    // Bound without listening: connections are refused, and nobody else gets the port meanwhile.
+    let held = TcpSocket::new_v4().unwrap();
+    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = Nodes::on_port(held.local_addr().unwrap().port(), PATIENT);
+    assert!(matches!(ask(&nobody, TOKEN).await, Err(NodeError::Unreachable(_))));
 }

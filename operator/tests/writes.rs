@@ -3,17 +3,30 @@
 
 mod support;
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use crds::ChannelCluster;
 use http::Method;
-use operator::apply::{ApplyError, apply};
-use operator::context::{Context, Reconciled};
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use kube::api::{Api, PostParams, WatchParams};
+use kube::core::DeserializeGuard;
+use operator::apply::{Applied, ApplyError, apply};
+use operator::client::REQUEST_TIMEOUT;
+use operator::context::{Context, Reconciled, Shared};
 use operator::metrics::ClusterLabels;
+use operator::observe;
 use operator::publish::{PublishError, Publisher};
 use operator_core::conditions::first_sight;
+use operator_core::names::{Names, RESTART_HASH_ANNOTATION};
 use operator_core::status::Outcome;
+use operator_core::validate::ValidatedCluster;
 use serde_json::{Value, json};
-use support::{Server, UID, cluster, valid};
+use support::{Server, UID, cluster, node_pod, valid, watched};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
 
 fn none() -> Value {
     json!({})
@@ -25,7 +38,7 @@ async fn a_new_cluster_is_written_in_order_and_the_count_has_its_own_manager() {
     apply(&server.shared(), &valid(&none()), 3).await.unwrap();
     let writes = server.writes();
     assert!(writes[0].path.ends_with("/secrets") && writes[0].method == Method::POST, "{:?}", writes[0]);
-    let nodes: Vec<_> = writes.iter().filter(|w| w.path == format!("{DEPLOYMENTS}/chat-node")).collect();
+    let nodes: Vec<_> = writes.iter().filter(|w| w.path == NODES).collect();
     let seen: Vec<_> = nodes
         .iter()
         .map(|w| (w.query.contains("channel-operator-scaling"), w.body["spec"]["replicas"].clone()))
@@ -78,21 +91,76 @@ async fn a_name_of_somebody_elses_stops_everything_before_it_begins() {
     assert_eq!(server.writes().len(), 0, "nothing is begun that cannot be finished");
 }
 
+/// Makes the node Deployment say that it is as its last spec says.
+fn rolled_out(server: &Server) {
+    let replicas = server.get(NODES)["spec"]["replicas"].clone();
+    let status = json!({"observedGeneration": 2, "replicas": replicas, "updatedReplicas": replicas});
+    server.edit(NODES, &json!({"metadata": {"generation": 2}, "status": status}));
+}
+
+/// The paths of what was deleted after the first `before` writes, and of the nodes' Deployment where it was written.
+fn removals(server: &Server, before: usize) -> Vec<String> {
+    let writes = server.writes().into_iter().skip(before);
+    writes.filter(|w| w.method == Method::DELETE || w.path == NODES).map(|w| w.path).collect()
+}
+
+#[tokio::test]
+async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
+    let server = Server::default();
+    let mut shared = server.shared();
+    apply(&shared, &valid(&none()), 2).await.unwrap();
+    rolled_out(&server);
+    let of = |name: &str, made_for: &ValidatedCluster, more: Value| {
+        let mut pod = node_pod(name, &more);
+        pod.annotations_mut().insert(RESTART_HASH_ANNOTATION.to_owned(), made_for.restart_hash.clone());
+        pod
+    };
+    let (before, after) = (valid(&none()), valid(&own_nats()));
+    let (a, b) = (of("a", &before, none()), of("b", &before, none()));
+    let (c, d) = (of("c", &after, none()), of("d", &after, none()));
+    let leaves = of("b", &before, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    let failed = of("e", &before, json!({"status": {"phase": "Failed"}}));
+    let written = server.writes().len();
+
+    server.edit(NODES, &json!({"metadata": {"generation": 3}}));
+    shared.stores.pods = watched(vec![c.clone(), d.clone()]);
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "the change was not seen yet");
+    server.edit(NODES, &json!({"status": {"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1}}));
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "it rolls");
+    server.edit(NODES, &json!({"status": {"replicas": 2, "updatedReplicas": 2}}));
+    for pods in [vec![a, b], vec![c.clone(), d.clone(), leaves], vec![c.clone()]] {
+        shared.stores.pods = watched(pods);
+        assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "one uses it, perhaps");
+    }
+    assert!(removals(&server, written).iter().all(|path| path == NODES), "nothing is removed");
+
+    shared.stores.pods = watched(vec![c, d, failed]);
+    let written = server.writes().len();
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Whole);
+    let removed = removals(&server, written);
+    assert_eq!(removed[..2], [NODES.to_owned(), format!("{DEPLOYMENTS}/chat-nats")], "in this order");
+    assert_eq!(removed.len(), 5, "and the rest of it: {removed:?}");
+    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Whole);
+}
+
+fn own_nats() -> Value {
+    json!({"backplane": {"type": "Nats", "urls": ["nats://nats.example:4222"]}})
+}
+
 #[tokio::test]
 async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     let server = Server::default();
-    let shared = server.shared();
+    let mut shared = server.shared();
     apply(&shared, &valid(&none()), 1).await.unwrap();
     let before = server.writes().len();
     let users = "/api/v1/namespaces/default/configmaps/chat-nats";
     server.put(users, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-nats"}}));
-    let alone = json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}});
-    apply(&shared, &valid(&alone), 1).await.unwrap();
-    let deleted: Vec<_> = server.writes()[before..]
-        .iter()
-        .filter(|w| w.method == Method::DELETE)
-        .map(|w| w.path.clone())
-        .collect();
+    let alone = valid(&json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}}));
+    rolled_out(&server);
+    let made = json!({"metadata": {"annotations": {RESTART_HASH_ANNOTATION: alone.restart_hash}}});
+    shared.stores.pods = watched(vec![node_pod("a", &made)]);
+    apply(&shared, &alone, 1).await.unwrap();
+    let deleted = removals(&server, before);
     assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
     assert!(!deleted.contains(&users.to_owned()), "it is the user's: {deleted:?}");
 }
@@ -101,10 +169,29 @@ async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
 async fn nothing_is_written_without_the_lease() {
     let server = Server::default();
     let mut shared = server.shared();
-    shared.fence = std::sync::Arc::default();
+    shared.fence = Arc::default();
     let error = apply(&shared, &valid(&none()), 2).await.unwrap_err();
     assert!(matches!(error, ApplyError::Fenced(_)), "{error}");
     assert_eq!(server.writes().len(), 0);
+}
+
+#[tokio::test]
+async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
+    let owned = |more: Value| json!({"metadata": {"ownerReferences": [more]}});
+    let of = |kind: &str, name: &str, controller: bool| {
+        owned(json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "u", "controller": controller}))
+    };
+    let mut stores = Server::default().shared().stores;
+    stores.pods = watched(vec![
+        node_pod("ours", &none()),
+        node_pod("bare", &json!({"metadata": {"ownerReferences": []}})),
+        node_pod("another-deployments", &of("ReplicaSet", "canary-5d4f", true)),
+        node_pod("a-jobs", &of("Job", "chat-node-5d4f", true)),
+        node_pod("not-controlled", &of("ReplicaSet", "chat-node-5d4f", false)),
+    ]);
+    let pods = observe::pods(&stores, "default", &Names::new("chat"));
+    let names: Vec<_> = pods.iter().map(|pod| pod.view.name.as_str()).collect();
+    assert_eq!(names, ["ours"]);
 }
 
 const CLUSTER: &str = "/apis/channelcluster.io/v1alpha1/namespaces/default/channelclusters/chat";
@@ -113,22 +200,102 @@ fn labels() -> ClusterLabels {
     ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() }
 }
 
-#[tokio::test]
-async fn a_status_goes_with_the_version_that_was_seen_and_is_tried_again_with_a_newer_one() {
-    let server = Server::default();
+/// The ChannelCluster is there, and its status is about to be written.
+async fn published(server: &Server) -> (Shared, Publisher) {
     server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
     let shared = server.shared();
-    let mut publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    let publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    (shared, publisher)
+}
+
+#[tokio::test]
+async fn a_status_goes_with_the_version_that_was_seen_and_again_when_only_the_spec_moved() {
+    let server = Server::default();
+    let (shared, mut publisher) = published(&server).await;
     let mut status = publisher.last().clone();
     status.conditions = first_sight(1, 0);
     assert!(publisher.publish(&shared, status.clone(), 1_000_000).await.unwrap());
     assert_eq!(server.writes()[0].body["metadata"]["resourceVersion"], "1");
     assert!(!publisher.publish(&shared, status.clone(), 1_000_001).await.unwrap(), "it says nothing new");
 
-    server.refuse(1);
+    server.edit(CLUSTER, &json!({"spec": {"targetConnections": 200}}));
     status.reason = Some("New".to_owned());
     assert!(publisher.publish(&shared, status, 1_000_002).await.unwrap());
     assert_eq!(server.writes().len(), 2);
+    assert_eq!(server.get(CLUSTER)["status"]["reason"], "New");
+}
+
+#[tokio::test]
+async fn a_status_of_another_operator_is_not_written_over() {
+    let server = Server::default();
+    let (shared, mut publisher) = published(&server).await;
+    let mut status = publisher.last().clone();
+    status.reason = Some("Ours".to_owned());
+    assert!(publisher.publish(&shared, status.clone(), 1_000_000).await.unwrap());
+
+    server.edit(CLUSTER, &json!({"status": {"reason": "Theirs"}}));
+    status.reason = Some("New".to_owned());
+    for _ in 0..2 {
+        let error = publisher.publish(&shared, status.clone(), 1_000_001).await.unwrap_err();
+        assert!(matches!(error, PublishError::Overtaken), "{error}");
+        assert_eq!(server.get(CLUSTER)["status"]["reason"], "Theirs");
+    }
+    let mut publisher = Publisher::load(shared.client.clone(), &labels(), UID).await.unwrap();
+    assert_eq!(publisher.last().reason.as_deref(), Some("Theirs"));
+    assert!(publisher.publish(&shared, status, 1_000_002).await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_that_is_never_answered_holds_nothing_up() {
+    let server = Server::default();
+    let object = cluster(&none());
+    server.put(CLUSTER, serde_json::to_value(&object).unwrap());
+    let mut shared = server.shared();
+    shared.stores.clusters = watched(vec![DeserializeGuard(Ok(object))]);
+    let context = Context::new(shared);
+    let tell = |outcome| {
+        let cluster = Some(Arc::new(valid(&none())));
+        context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster });
+    };
+    let reads = |what: &'static str| {
+        let server = server.clone();
+        move || server.get(CLUSTER)["status"].to_string().contains(what)
+    };
+    tell(Outcome::Applied);
+    until(reads("NodesNotReady")).await;
+
+    server.swallow(1);
+    tell(Outcome::Failed("the first".to_owned()));
+    until(|| server.swallowed() == 1).await;
+    tell(Outcome::Failed("the second".to_owned()));
+    until(reads("the second")).await;
+}
+
+/// Waits for something that comes sooner or later.
+async fn until(holds: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if holds() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    panic!("it never came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_request_has_a_bound_but_a_watch() {
+    let server = Server::default();
+    server.put(CLUSTER, serde_json::to_value(cluster(&none())).unwrap());
+    let client = server.client();
+    server.swallow(1);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "default");
+    let error = secrets.create(&PostParams::default(), &Secret::default()).await.unwrap_err();
+    assert!(error.to_string().contains("no answer within 10 s"), "{error}");
+    let all = WatchParams::default();
+    let watch = secrets.watch(&all, "0");
+    assert!(tokio::time::timeout(REQUEST_TIMEOUT * 10, watch).await.is_err(), "it goes on");
+    let clusters: Api<ChannelCluster> = Api::namespaced(client, "default");
+    assert_eq!(clusters.get("chat").await.unwrap().uid().as_deref(), Some(UID), "and so do others");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     Instance,
     net::{self, Dropped},
-    run,
+    run, user,
 };
 
 impl Instance {
@@ -84,12 +84,19 @@ impl Instance {
 
     /// Copies the logs of all components and pods, and the state of all objects, below `directory`.
     ///
-    /// Takes what there is: a dead API server must not hide the components' logs.
+    /// Takes what there is: a dead API server must not hide the components' logs. All of it belongs to the person behind
+    /// sudo.
     ///
     /// # Errors
     /// When the directory cannot be written.
     pub fn collect_logs(&self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        user::create_dir_all(directory)?;
+        let copied = self.copy_logs(directory);
+        user::give(directory)?;
+        copied
+    }
+
+    fn copy_logs(&self, directory: &Path) -> Result<()> {
         for entry in fs::read_dir(self.logs()).into_iter().flatten().flatten() {
             fs::copy(entry.path(), directory.join(entry.file_name()))?;
         }

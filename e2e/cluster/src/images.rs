@@ -180,7 +180,12 @@ fn directory(tar: &mut tar::Builder<Vec<u8>>, path: &str, mode: u32) -> Result<(
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, io::Read};
+    use std::{
+        collections::BTreeMap,
+        fs::File,
+        io::Read,
+        time::{Duration, UNIX_EPOCH},
+    };
 
     use super::*;
 
@@ -235,12 +240,17 @@ mod tests {
             fs::write(&binary, content.to_string()).expect("file");
             Image::of_binary(&binary, &dir).expect("made").archive
         };
-        let all: Vec<_> = (0..KEPT_ARCHIVES).map(make).collect();
+        // Ages of their own: what is written within one tick of the file system's clock may have one time.
+        let make_old = |number: usize| {
+            let archive = make(number);
+            let file = File::options().write(true).open(&archive).expect("the archive");
+            file.set_modified(UNIX_EPOCH + Duration::from_secs(1 + number as u64)).expect("its time");
+            archive
+        };
+        let all: Vec<_> = (0..KEPT_ARCHIVES).map(make_old).collect();
         // The oldest is in use again, so the second goes.
-        for number in [0, KEPT_ARCHIVES] {
-            std::thread::sleep(std::time::Duration::from_millis(20)); // a tick of the file system's clock
-            make(number);
-        }
+        make(0);
+        make(KEPT_ARCHIVES);
         let there: Vec<_> = all.iter().map(|archive| archive.exists()).collect();
         let others = dir.join("a-notes.tar").exists();
         fs::remove_dir_all(dir).expect("removed");

@@ -20,6 +20,7 @@ pub mod run;
 mod start;
 mod stop;
 mod tools;
+pub mod user;
 
 pub use cgroup::Layout;
 pub use images::Image;

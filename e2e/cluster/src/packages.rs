@@ -1,6 +1,11 @@
 //! Debian packages that the host must have, installed when they lack.
 
-use std::{path::Path, process::Command};
+use std::{
+    path::Path,
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 
@@ -9,8 +14,14 @@ use crate::run::{self, Progress};
 /// A package, and a file that tells that it is there (also when it came another way).
 type Package = (&'static str, &'static [&'static str]);
 
-/// A new machine may be upgrading itself: apt then waits for its lock, seconds, instead of failing at once.
+/// A new machine may be upgrading itself: apt then waits for dpkg's lock, seconds, instead of failing at once.
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=600";
+/// As long for the locks of the package lists and of the archives, for which apt itself does not wait.
+const LOCK_LIMIT: Duration = Duration::from_secs(600);
+/// Pause between two attempts to get one of them.
+const LOCK_PAUSE: Duration = Duration::from_secs(5);
+/// What apt says when somebody else holds a lock.
+const LOCKED: &str = "Could not get lock";
 
 /// What a cluster needs at run time.
 pub const RUN: &[Package] = &[
@@ -42,6 +53,9 @@ pub const TEST: &[Package] = &[
     ("tsung", &["/usr/bin/tsung"]),
 ];
 
+/// What only the gates need: it counts instructions.
+pub const GATES: &[Package] = &[("valgrind", &["/usr/bin/valgrind"])];
+
 /// Installs the packages that lack; says which and asks nothing.
 ///
 /// # Errors
@@ -62,25 +76,96 @@ pub fn ensure(groups: &[&[Package]], progress: &Progress) -> Result<()> {
         bail!("these programs are missing and this is no Debian: install the like of: {names}");
     }
     let log = crate::cache()?.join("apt.log");
-    let apt = |args: &[&str]| {
-        let mut command = run::tied(if rustix::process::geteuid().is_root() { "env" } else { "sudo" });
-        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-o", LOCK_WAIT]).args(args);
-        command
+    let apt = |what: &str, args: &[&str]| {
+        let program = if rustix::process::geteuid().is_root() { "env" } else { "sudo" };
+        let locked =
+            || progress.say("another program holds a lock of apt's; waiting up to 10 minutes for it");
+        let mut first = true;
+        while_locked(LOCK_LIMIT, LOCK_PAUSE, locked, || {
+            let mut command = run::tied(program);
+            // In English: what it says is looked at.
+            let variables = ["LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"];
+            command.args(variables).args(["apt-get", "-o", LOCK_WAIT]).args(args);
+            if std::mem::take(&mut first) {
+                progress.say(what);
+            }
+            progress.long_unsaid(what, &mut command, &log)
+        })
     };
     // The lists may be older than the packages: refreshed only when the first try fails.
     let install = ["install", "-y", "--no-install-recommends"].into_iter().chain(missing).collect::<Vec<_>>();
     let what = format!("installing Debian packages: {names}");
-    if progress.long(&what, &mut apt(&install), &log).is_ok() {
+    if apt(&what, &install).is_ok() {
         return Ok(());
     }
-    progress.long("refreshing the package lists", &mut apt(&["update"]), &log)?;
-    progress
-        .long(&what, &mut apt(&install), &log)
-        .with_context(|| format!("install them by hand: sudo apt-get install {names}"))
+    apt("refreshing the package lists", &["update"])?;
+    apt(&what, &install).with_context(|| format!("install them by hand: sudo apt-get install {names}"))
+}
+
+/// Tries again while apt says that somebody else holds a lock; `say` is called once, before the first pause.
+fn while_locked(
+    limit: Duration,
+    pause: Duration,
+    say: impl FnOnce(),
+    mut attempt: impl FnMut() -> Result<()>,
+) -> Result<()> {
+    let started = Instant::now();
+    let mut say = Some(say);
+    loop {
+        let Err(error) = attempt() else { return Ok(()) };
+        if !format!("{error:#}").contains(LOCKED) || started.elapsed() >= limit {
+            return Err(error);
+        }
+        if let Some(say) = say.take() {
+            say();
+        }
+        thread::sleep(pause);
+    }
 }
 
 /// Whether a program answers; for tools that are used when they happen to be there.
 #[must_use]
 pub fn has(program: &str) -> bool {
     run::output(Command::new(program).arg("--version")).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    /// Attempts and calls of `say` until it gives up or succeeds: the answers are apt's, one after the other.
+    fn tries(limit: Duration, answers: &[&str]) -> (usize, usize, Result<()>) {
+        let (mut attempts, mut said) = (0, 0);
+        let result = while_locked(
+            limit,
+            Duration::ZERO,
+            || said += 1,
+            || {
+                let answer = answers[attempts];
+                attempts += 1;
+                if answer.is_empty() { Ok(()) } else { Err(anyhow!("{answer}").context("apt-get update")) }
+            },
+        );
+        (attempts, said, result)
+    }
+
+    const HELD: &str = "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 7 (apt-get)";
+
+    #[test]
+    fn a_held_lock_is_waited_for_and_said_once() {
+        let (attempts, said, result) = tries(LOCK_LIMIT, &[HELD, HELD, ""]);
+        assert!(result.is_ok() && (attempts, said) == (3, 1), "{attempts} {said} {result:?}");
+        let (attempts, said, result) = tries(LOCK_LIMIT, &[""]);
+        assert!(result.is_ok() && (attempts, said) == (1, 0), "{attempts} {said} {result:?}");
+    }
+
+    #[test]
+    fn another_failure_and_the_end_of_the_wait_are_errors() {
+        let (attempts, said, result) = tries(LOCK_LIMIT, &[HELD, "E: Unable to fetch"]);
+        assert!(result.is_err() && (attempts, said) == (2, 1), "{attempts} {said} {result:?}");
+        let (attempts, _, result) = tries(Duration::ZERO, &[HELD]);
+        assert!(result.is_err() && attempts == 1, "{attempts} {result:?}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    io::{Read, Seek, SeekFrom, Write},
     path::Path,
     process::{Command, Stdio},
     thread,
@@ -35,16 +35,30 @@ pub fn tied(program: impl AsRef<std::ffi::OsStr>) -> Command {
 /// # Errors
 /// When it cannot be started or ends with a failure; quotes what it said.
 pub fn output(command: &mut Command) -> Result<String> {
+    output_given(command, "")
+}
+
+/// The same for a program that reads `input`, which must fit into a pipe (64 KiB).
+///
+/// # Errors
+/// When it cannot be started or ends with a failure; quotes what it said.
+pub fn output_given(command: &mut Command, input: &str) -> Result<String> {
     let line = describe(command);
-    let out = command
-        .stdin(Stdio::null())
-        .output()
+    let mut child = command
+        .stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
         .with_context(|| format!("cannot start `{line}`; is the program installed?"))?;
+    // A program that does not read it says why itself.
+    let written = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
+    let out = child.wait_with_output()?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         let said = if said.trim().is_empty() { String::from_utf8_lossy(&out.stdout) } else { said };
         bail!("`{line}` ended with {}: {}", out.status, said.trim());
     }
+    written.transpose().with_context(|| format!("`{line}` did not read its input"))?;
     String::from_utf8(out.stdout).with_context(|| format!("`{line}` printed something that is not UTF-8"))
 }
 
@@ -111,6 +125,12 @@ impl Progress {
     /// # Errors
     /// When it cannot be started, fails or hangs; quotes the end of its output.
     pub fn long(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
+        self.say(what);
+        self.long_unsaid(what, command, log)
+    }
+
+    /// The same for another attempt at something that was said already.
+    pub(crate) fn long_unsaid(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
         self.long_within(HANG_GUARD, what, command, log)
     }
 
@@ -124,7 +144,6 @@ impl Progress {
             fs::remove_file(log).with_context(|| format!("cannot remove {}", log.display()))?;
         }
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
-        self.say(what);
         let mut child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone()?)
@@ -195,6 +214,12 @@ mod tests {
             output(Command::new("sh").args(["-c", "echo broken pipe dream >&2; exit 3"])).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("broken pipe dream") && text.contains("exit status: 3"), "{text}");
+    }
+
+    #[test]
+    fn a_program_reads_what_it_is_given() {
+        assert_eq!(output_given(&mut Command::new("cat"), "a\nb\n").expect("runs"), "a\nb\n");
+        assert_eq!(output(Command::new("cat").arg("-")).expect("runs"), "");
     }
 
     #[test]

@@ -178,16 +178,24 @@ impl<'a> Conductor<'a> {
         self.shared.stop_publishing();
     }
 
-    /// Waits for what is on its way: deliveries and connections. Returns the accounts, if they are known.
+    /// Waits for what is on its way, deliveries and connections, for as long as something arrives. Returns the accounts,
+    /// if they are known.
     fn settle(&mut self, phase: &'static str) -> Option<Account> {
-        let end = Instant::now() + Duration::from_secs_f64(self.shared.settings.settle);
+        let quiet = Duration::from_secs_f64(self.shared.settings.settle);
+        let arrived =
+            |board: &Board| board.counters.received + board.counters.duplicates + board.counters.rejoined;
+        let (mut last, mut since) = (self.sum(arrived), Instant::now());
         loop {
             let account = self.account();
             let done = account.is_some_and(|account| account.outstanding == 0) && self.away() == 0;
-            if done || Instant::now() >= end || !self.alive() {
+            if done || since.elapsed() >= quiet || !self.alive() {
                 return account;
             }
             self.tick(phase);
+            let now = self.sum(arrived);
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
         }
     }
 

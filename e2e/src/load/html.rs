@@ -2,6 +2,7 @@
 
 use super::plot::{Line, Plot, number, push};
 use super::report::Report;
+use super::sampler::{Sample, Second};
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#fff;--fg:#1d2329;--dim:#5c6873;--grid:#dde2e7;--a:#0b62c4;--b:#c2410c;--c:#15803d;\
@@ -62,9 +63,9 @@ pub(super) fn page(report: &Report) -> String {
 fn cards(out: &mut String, report: &Report) {
     let server = report.server.as_ref();
     let cards = [
-        ("joined", Some(number(report.counters.joined as f64))),
-        ("deliveries", Some(number(report.counters.received as f64))),
-        ("lost", Some(number(report.counters.lost as f64))),
+        ("joined", Some(grouped(report.counters.joined))),
+        ("deliveries", Some(grouped(report.counters.received))),
+        ("lost", Some(grouped(report.counters.lost))),
         ("p99", (report.latency.count > 0).then(|| format!("{:.2} ms", report.latency.p99_ms))),
         ("highest rate", report.max.as_ref().map(|max| format!("{}/s", number(max.deliveries_per_second)))),
         ("last of all, median", report.bursts.as_ref().map(|b| format!("{:.1} ms", b.last_median_ms))),
@@ -74,7 +75,7 @@ fn cards(out: &mut String, report: &Report) {
             "per connection",
             server
                 .and_then(|server| server.pss_bytes_per_connection)
-                .map(|bytes| format!("{}B", number(bytes))),
+                .map(|bytes| format!("{bytes:.0} bytes")),
         ),
     ];
     out.push_str("<div class=\"cards\">");
@@ -86,64 +87,78 @@ fn cards(out: &mut String, report: &Report) {
     out.push_str("</div>\n");
 }
 
+fn plot(title: &'static str, x: &'static str, y: &'static str, lines: Vec<Line>) -> Plot {
+    Plot { title, x, y, lines, x_labels: Vec::new(), logarithmic: false }
+}
+
+fn line(name: &'static str, points: Vec<(f64, f64)>) -> Line {
+    Line { name, points }
+}
+
 fn plots(report: &Report) -> Vec<Plot> {
-    let seconds = |of: fn(&super::sampler::Second) -> f64| -> Vec<(f64, f64)> {
+    let seconds = |of: fn(&Second) -> f64| -> Vec<(f64, f64)> {
         report.timeline.iter().map(|second| (second.at, of(second))).collect()
     };
-    let busy = |of: fn(&super::sampler::Second) -> f64| -> Vec<(f64, f64)> {
+    let busy = |of: fn(&Second) -> f64| -> Vec<(f64, f64)> {
         report.timeline.iter().filter(|s| s.p99_ms > 0.0).map(|second| (second.at, of(second))).collect()
     };
-    let plot = |title, x, y, lines| Plot { title, x, y, lines, x_labels: Vec::new(), logarithmic: false };
-    let line = |name, points| Line { name, points };
-    let mut plots = vec![
+    let latency = vec![line("p50", busy(|s| s.p50_ms)), line("p99", busy(|s| s.p99_ms))];
+    let about = "milliseconds, from the intended send time";
+    vec![
+        by_rate(report),
         plot(
             "Deliveries per second",
             "seconds",
             "",
             vec![line("deliveries/s", seconds(|s| s.deliveries_per_second))],
         ),
-        Plot {
-            logarithmic: true,
-            ..plot(
-                "Latency",
-                "seconds",
-                "milliseconds, from the intended send time",
-                vec![line("p50", busy(|s| s.p50_ms)), line("p99", busy(|s| s.p99_ms))],
-            )
-        },
-        plot("Connections in their room", "seconds", "", vec![line("joined", seconds(|s| s.joined as f64))]),
+        Plot { logarithmic: true, ..plot("Latency", "seconds", about, latency) },
         distribution(report),
-    ];
-    let samples = |of: &dyn Fn(&super::sampler::Sample) -> Option<f64>| -> Vec<(f64, f64)> {
-        report.samples.iter().filter_map(|sample| Some((sample.at, of(sample)?))).collect()
+        plot("Connections in their room", "seconds", "", vec![line("joined", seconds(|s| s.joined as f64))]),
+        memory(report),
+        processors(report),
+    ]
+}
+
+/// What the steps of `max` came to.
+fn by_rate(report: &Report) -> Plot {
+    let mut steps: Vec<_> = report.steps.iter().collect();
+    steps.sort_by(|a, b| a.publishes_per_second.total_cmp(&b.publishes_per_second));
+    let points = |passed| {
+        let steps = steps.iter().filter(move |step| step.passed == passed && step.latency.count > 0);
+        steps.map(|step| (step.deliveries_per_second, step.latency.p99_ms)).collect()
     };
-    plots.push(plot(
-        "Memory",
-        "seconds",
-        "bytes",
-        vec![
-            line("server PSS", samples(&|s| s.server.map(|server| server.pss_bytes as f64))),
-            line("generator RSS", samples(&|s| Some(s.generator_rss_bytes as f64))),
-        ],
-    ));
-    plots.push(plot(
-        "CPUs",
-        "seconds",
-        "",
-        vec![
-            line("server", samples(&|s| s.server_cpus)),
-            line("generator", samples(&|s| Some(s.generator_cpus))),
-            line("busiest shard", samples(&|s| s.utilization)),
-        ],
-    ));
-    plots
+    let lines = vec![line("passed", points(true)), line("failed", points(false))];
+    Plot { logarithmic: true, ..plot("Latency by rate", "deliveries/s", "milliseconds, p99", lines) }
+}
+
+fn memory(report: &Report) -> Plot {
+    let samples = &report.samples;
+    let server = samples.iter().filter_map(|s| Some((s.at, s.server?.pss_bytes as f64))).collect();
+    let own = samples.iter().map(|s| (s.at, s.generator_rss_bytes as f64)).collect();
+    plot("Memory", "seconds", "bytes", vec![line("server PSS", server), line("generator RSS", own)])
+}
+
+/// CPUs over time; what lies between two samples at once says nothing.
+fn processors(report: &Report) -> Plot {
+    let pairs = report.samples.windows(2).filter(|pair| pair[1].at - pair[0].at >= 1.0);
+    let samples: Vec<&Sample> = pairs.map(|pair| &pair[1]).collect();
+    let points = |of: fn(&Sample) -> Option<f64>| {
+        samples.iter().filter_map(|sample| Some((sample.at, of(sample)?))).collect()
+    };
+    let lines = vec![
+        line("server", points(|s| s.server_cpus)),
+        line("generator", points(|s| Some(s.generator_cpus))),
+        line("busiest shard", points(|s| s.utilization)),
+    ];
+    plot("CPUs", "seconds", "", lines)
 }
 
 /// Latency by percentile, each nine as wide as the one before.
 fn distribution(report: &Report) -> Plot {
     let place = |percentile: f64| -(1.0 - (percentile / 100.0).min(0.999_999)).log10();
     let points = report.distribution.iter().map(|(percentile, ms)| (place(*percentile), *ms)).collect();
-    let labels = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999, 99.9999];
+    let labels = [0.0, 50.0, 90.0, 99.0, 99.9, 99.99, 99.999];
     Plot {
         title: "Latency distribution",
         x: "percentile",
@@ -212,7 +227,31 @@ fn samples(out: &mut String, report: &Report) {
     out.push_str("</table></div>\n");
 }
 
+/// A count with its thousands apart.
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// Text without markup.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart_and_text_is_no_markup() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!(escape("<a & b>"), "&lt;a &amp; b&gt;");
+    }
 }

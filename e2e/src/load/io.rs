@@ -14,6 +14,23 @@ use rustix::net::{RecvFlags, SendFlags};
 /// Bytes waiting for a server that does not read before the connection is given up.
 const MAX_PENDING: usize = 1 << 20;
 
+/// What is awaited on a connection that reads. Edges spare the kernel a second look at each socket that was read
+/// to its end.
+pub(super) const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
+/// What is awaited on one that does not: an end is told, bytes are not.
+pub(super) const DEAF: EventFlags = EventFlags::RDHUP.union(EventFlags::ET);
+
+/// What a read left behind.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Perhaps more.
+    Unknown,
+    /// Nothing then; what comes later is an edge of its own. Only the end of the stream may be there already.
+    Short,
+    /// Nothing at all.
+    Nothing,
+}
+
 impl Worker {
     pub(super) fn rearm(&mut self, index: u32, flags: EventFlags) {
         let slot = &self.slots[index as usize];
@@ -27,7 +44,7 @@ impl Worker {
     /// What is awaited on a connection besides room to write.
     fn interest(&self, index: u32) -> EventFlags {
         let slow = self.slots[index as usize].phase == Phase::Slow && !self.resumed;
-        if slow { EventFlags::RDHUP } else { EventFlags::IN }
+        if slow { DEAF } else { READABLE }
     }
 
     /// Sends what stands in `message`.
@@ -90,16 +107,24 @@ impl Worker {
         }
     }
 
-    pub(super) fn read(&mut self, index: u32) -> Result<(), End> {
+    /// Reads what there is; to the end of the stream when the server has ended it.
+    pub(super) fn read(&mut self, index: u32, ended: bool) -> Result<(), End> {
         let mut scratch = std::mem::take(&mut self.scratch);
-        let result = self.read_into(index, &mut scratch);
+        let result = loop {
+            match self.read_into(index, &mut scratch) {
+                Ok(Left::Unknown) => {}
+                Ok(Left::Short) if ended => {}
+                Ok(Left::Short | Left::Nothing) => break Ok(()),
+                Err(end) => break Err(end),
+            }
+        };
         self.scratch = scratch;
         result
     }
 
-    fn read_into(&mut self, index: u32, scratch: &mut Vec<u8>) -> Result<(), End> {
+    fn read_into(&mut self, index: u32, scratch: &mut Vec<u8>) -> Result<Left, End> {
         let slot = &mut self.slots[index as usize];
-        let Some(socket) = &slot.socket else { return Ok(()) };
+        let Some(socket) = &slot.socket else { return Ok(Left::Nothing) };
         let partial = slot.extra().map_or(&[][..], |extra| &extra.partial);
         let kept = partial.len();
         if scratch.len() < kept + READ {
@@ -109,13 +134,16 @@ impl Worker {
         let got = match rustix::net::recv(socket, &mut scratch[kept..], RecvFlags::empty()) {
             Ok((0, _)) => return Err(End::broken("connection closed by the server")),
             Ok((got, _)) => got,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(Errno::AGAIN) => return Ok(Left::Nothing),
+            Err(Errno::INTR) => return Ok(Left::Unknown),
             Err(error) => return Err(End::broken(format!("read: {}", name(&error.into())))),
         };
-        self.stats.counters.reads += 1;
+        let left = if kept + got == scratch.len() { Left::Unknown } else { Left::Short };
         self.now = self.shared.now();
         let bytes = &scratch[..kept + got];
+        let received = self.stats.counters.received;
         let used = self.on_bytes(index, bytes)?;
+        self.stats.counters.reads += u64::from(self.stats.counters.received > received);
         let slot = &mut self.slots[index as usize];
         if used < bytes.len() && slot.socket.is_some() {
             bytes[used..].clone_into(&mut slot.extra_mut().partial);
@@ -123,7 +151,7 @@ impl Worker {
             slot.extra_mut().partial = Vec::new();
             slot.slim();
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Takes the whole messages at the front of `bytes`; returns how many bytes they were.

@@ -106,12 +106,16 @@ pub struct Options {
     /// Growth of the server's memory (PSS) after the first quarter of the publishing that passes, percent
     #[arg(long)]
     pub max_growth: Option<f64>,
-    /// Seconds to wait after the last publish for deliveries and connections that are on their way
+    /// Seconds without an arrival after which deliveries and connections that are on their way are given up
     #[arg(long)]
     pub settle: Option<f64>,
     /// Worker threads at least; more are started when descriptor tables are too small
     #[arg(long, default_value_t = 1)]
     pub workers: u32,
+    /// Microseconds between looks at the sockets, so that the server's sends wake nobody; adds as much latency
+    /// at most; 0 waits for events
+    #[arg(long, default_value_t = 0.0)]
+    pub poll: f64,
     /// Where to write the report as JSON
     #[arg(long)]
     pub json: Option<PathBuf>,
@@ -202,6 +206,7 @@ impl Options {
             ("--settle", self.settle),
             ("--batch-pause", Some(self.batch_pause)),
             ("--heartbeat", Some(self.heartbeat)),
+            ("--poll", Some(self.poll)),
             ("--churn-rate", self.churn_rate),
             ("--slow-fraction", self.slow_fraction),
         ] {

@@ -8,6 +8,8 @@ const LEFT: f64 = 64.0;
 const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 34.0;
+/// How much higher than the highest point an axis is.
+const HEADROOM: f64 = 1.08;
 /// Width of a name in the legend.
 const LEGEND: f64 = 110.0;
 /// Labels of an axis, about.
@@ -124,7 +126,7 @@ impl Frame {
         (frame.y0, frame.y1) = if plot.logarithmic {
             (low.floor(), high.ceil().max(low.floor() + 1.0))
         } else {
-            (low.min(0.0), high)
+            (low.min(0.0), high * HEADROOM)
         };
         frame
     }

@@ -27,6 +27,8 @@ pub struct Report {
     pub publish_seconds: f64,
     /// CPU time of the generator, seconds.
     pub generator_cpu_seconds: f64,
+    /// CPU time of the generator per delivery, from the first publish to the last delivery, microseconds.
+    pub generator_us_per_delivery: Option<f64>,
     /// All counts.
     pub counters: Counters,
     /// Deliveries owed and not excused: `owed - interrupted`, which is `received + lost`.
@@ -55,7 +57,7 @@ pub struct Report {
     pub cpu_us_per_delivery: Option<f64>,
     /// The part of it in user space.
     pub user_us_per_delivery: Option<f64>,
-    /// Deliveries per read of a socket: how full the server's writes were.
+    /// Deliveries per read that brought any: how full the server's writes were.
     pub deliveries_per_read: f64,
     /// The fastest step of `max` that passed.
     pub max: Option<Step>,
@@ -253,6 +255,8 @@ impl Report {
             ramp_seconds: played.ramp.as_secs_f64(),
             publish_seconds: seconds,
             generator_cpu_seconds: played.cpu.as_secs_f64(),
+            generator_us_per_delivery: (counters.received > 0)
+                .then(|| played.sampler.own.as_secs_f64() * 1e6 / counters.received as f64),
             counters,
             expected: counters.owed.saturating_sub(counters.interrupted),
             stranded: counters.joined.saturating_sub(counters.joined_at_end),

@@ -88,6 +88,9 @@ pub(super) struct Sampler {
     pub(super) ramped: Option<Footprint>,
     pub(super) end: Option<Footprint>,
     begun: Option<Usage>,
+    own_begun: Duration,
+    /// CPU time of the generator from the first publish to the last delivery.
+    pub(super) own: Duration,
     pub(super) usage: Option<Usage>,
     at_last: (f64, Option<Usage>, Duration),
     pub(super) samples: Vec<Sample>,
@@ -114,6 +117,8 @@ impl Sampler {
             ramped: None,
             end: None,
             begun: None,
+            own_begun: Duration::ZERO,
+            own: Duration::ZERO,
             usage: None,
             at_last: (0.0, usage, process_cpu()),
             samples: Vec::new(),
@@ -147,10 +152,12 @@ impl Sampler {
 
     pub(super) fn publishing_begins(&mut self, at: f64) {
         self.begun = self.usage_now();
+        self.own_begun = process_cpu();
         self.window = (at, at);
     }
 
     pub(super) fn publishing_ended(&mut self, at: f64) {
+        self.own = process_cpu().saturating_sub(self.own_begun);
         self.usage = self.usage_now().zip(self.begun).map(|(now, begun)| now.since(&begun));
         self.window.1 = at;
     }

@@ -132,6 +132,8 @@ pub(super) struct Settings {
     pub(super) burst_size: u32,
     /// Heartbeat interval, ns; 0 is never.
     pub(super) heartbeat_ns: u64,
+    /// Between looks at the sockets, ns; 0 waits for events.
+    pub(super) poll_ns: u64,
     pub(super) max_p99_ms: Option<f64>,
 }
 
@@ -164,6 +166,7 @@ impl Settings {
             reconnect: options.reconnect || defaults.reconnect,
             burst_size: options.burst_size,
             heartbeat_ns: (options.heartbeat * 1e9) as u64,
+            poll_ns: (options.poll * 1e3) as u64,
             max_p99_ms: options.max_p99_ms.or(defaults.max_p99_ms),
             options,
         })

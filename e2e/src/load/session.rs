@@ -1,6 +1,7 @@
 //! The life of one connection on a worker: connect, upgrade, join, end, and again.
 
 use super::dialect::Channel;
+use super::io::{DEAF, READABLE};
 use super::ledger::Ledger;
 use super::slot::{DECIDED, HEARTBEAT, JOINED_ONCE, Phase, reconnect_delay_ms, rejoin_delay_ms};
 use super::sys;
@@ -94,8 +95,9 @@ impl Worker {
         if flags.contains(EventFlags::OUT) {
             self.flush(index);
         }
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
-            && let Err(end) = self.read(index)
+        let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        if (ended || flags.contains(EventFlags::IN))
+            && let Err(end) = self.read(index, ended)
         {
             self.end(index, end.code, &end.error);
         }
@@ -111,7 +113,7 @@ impl Worker {
         self.shared.dialect.path(&mut self.message, &target.path, &self.rooms[room].topic);
         self.frame.clear();
         self.handshake.request(&mut self.frame, &target.host, &self.message);
-        self.rearm(index, EventFlags::IN);
+        self.rearm(index, READABLE);
         self.send_frame(index);
     }
 
@@ -141,8 +143,7 @@ impl Worker {
         if self.shared.plan.is_every(slot.connection, settings.slow_every) {
             slot.phase = Phase::Slow;
             self.stats.counters.slow_joined += 1;
-            // An end is told, bytes are not.
-            self.rearm(index, EventFlags::RDHUP);
+            self.rearm(index, DEAF);
             self.decided(index);
             return;
         }

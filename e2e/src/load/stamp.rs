@@ -20,7 +20,9 @@ pub(super) struct Stamp {
     pub(super) sender: u32,
 }
 
-const MARK: &[u8; 6] = br#""lg":""#;
+const MARK: &[u8] = br#""lg":""#;
+/// The same in a payload that a server has put into a JSON string.
+const ESCAPED: &[u8] = br#"\"lg\":\""#;
 /// Bytes of a stamp: 8 + 8 + 16 + 8 hexadecimal digits and three dots.
 const STAMP: usize = 43;
 /// Bytes of the payload object around the padding: `{"lg":"<stamp>","pad":""}`.
@@ -44,22 +46,30 @@ pub(super) fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 /// Finds stamps. A server puts the stamp of most messages at the same place, so that is looked at first.
 pub(super) struct Finder {
     place: usize,
-    search: memmem::Finder<'static>,
+    mark: &'static [u8],
+    plain: memmem::Finder<'static>,
+    escaped: memmem::Finder<'static>,
 }
 
 impl Default for Finder {
     fn default() -> Finder {
-        Finder { place: 0, search: memmem::Finder::new(MARK) }
+        Finder {
+            place: 0,
+            mark: MARK,
+            plain: memmem::Finder::new(MARK),
+            escaped: memmem::Finder::new(ESCAPED),
+        }
     }
 }
 
 impl Finder {
     /// The stamp of a delivery, or `None` when the message is not one.
+    #[inline]
     pub(super) fn find(&mut self, message: &[u8]) -> Option<Stamp> {
-        if message.get(self.place..)?.first_chunk() != Some(MARK) {
-            self.place = self.search.find(message)?;
+        if !message.get(self.place..).is_some_and(|rest| rest.starts_with(self.mark)) {
+            self.search(message)?;
         }
-        let text: &[u8; STAMP] = message.get(self.place + MARK.len()..)?.first_chunk()?;
+        let text: &[u8; STAMP] = message.get(self.place + self.mark.len()..)?.first_chunk()?;
         if [text[8], text[17], text[34]] != [b'.'; 3] {
             return None;
         }
@@ -69,6 +79,15 @@ impl Finder {
             intended_ns: u64::from(hex(text, 18)) << 32 | u64::from(hex(text, 26)),
             sender: hex(text, 35),
         })
+    }
+
+    #[cold]
+    fn search(&mut self, message: &[u8]) -> Option<()> {
+        (self.place, self.mark) = match self.plain.find(message) {
+            Some(place) => (place, MARK),
+            None => (self.escaped.find(message)?, ESCAPED),
+        };
+        Some(())
     }
 }
 
@@ -103,6 +122,13 @@ mod tests {
             assert_eq!(finder.find(&out[..out.len() - size.max(MIN_PAYLOAD) + 20]), None, "cut");
         }
         assert_eq!(finder.find(b""), None);
+        let mut out = vec![b' '; 600];
+        payload(&mut out, &stamp, 0);
+        assert_eq!(finder.find(&out), Some(stamp));
+        assert_eq!(finder.find(&out[600..]), Some(stamp), "a message shorter than where the last one had it");
+        let string = serde_json::to_string(std::str::from_utf8(&out[600..]).unwrap()).unwrap();
+        assert_eq!(finder.find(string.as_bytes()), Some(stamp), "in a string");
+        assert_eq!(finder.find(&out[600..]), Some(stamp));
         assert_eq!(finder.find(br#"{"lg":"hello, this is a person who writes forty-three"}"#), None);
     }
 }

@@ -81,7 +81,7 @@ counters! {
     slow_received,
     /// Heartbeats sent.
     heartbeats,
-    /// Reads of a socket that brought something.
+    /// Reads of a socket that brought a delivery.
     reads,
     /// Bytes of frames received.
     bytes_in,

@@ -53,7 +53,11 @@ impl fmt::Display for Report {
                 )?;
             }
         }
-        writeln!(f, "generator    {:.2} s CPU, {} workers", self.generator_cpu_seconds, self.workers)?;
+        write!(f, "generator    {:.2} s CPU, {} workers", self.generator_cpu_seconds, self.workers)?;
+        match self.generator_us_per_delivery {
+            Some(us) => writeln!(f, ", {us:.3} us per delivery")?,
+            None => writeln!(f)?,
+        }
         self.write_scenario(f)?;
         self.write_server(f)?;
         for (code, count) in &self.close_codes {

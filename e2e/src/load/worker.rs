@@ -3,6 +3,7 @@
 //! All that other threads see of it goes through [`Shared`]; nothing wakes it, it looks at the shared state
 //! at least every [`LOOK_NS`].
 
+use super::io::READABLE;
 use super::shared::{Segment, Shared, lock};
 use super::slot::{Phase, Slot};
 use super::stamp::Finder;
@@ -11,7 +12,7 @@ use super::wire::Handshake;
 use super::{sys, wire};
 use anyhow::Context;
 use hdrhistogram::Histogram;
-use rustix::event::epoll::{self, EventFlags};
+use rustix::event::epoll;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -156,7 +157,7 @@ impl Worker {
             self.heartbeats_due();
             self.churn_due();
             self.show();
-            sys::wait(&self.poll, &mut events, self.sleep()).context("epoll_pwait2")?;
+            sys::wait(&self.poll, &mut events, self.rest()).context("epoll_pwait2")?;
             self.now = self.shared.now();
             for event in &events {
                 self.on_event(event.data.u64() as u32, event.flags);
@@ -192,7 +193,7 @@ impl Worker {
             self.resumed = true;
             for index in 0..self.slots.len() as u32 {
                 if self.slots[index as usize].phase == Phase::Slow {
-                    self.rearm(index, EventFlags::IN);
+                    self.rearm(index, READABLE);
                 }
             }
         }
@@ -211,6 +212,18 @@ impl Worker {
             until = until.min(due);
         }
         Duration::from_nanos(until.saturating_sub(now))
+    }
+
+    /// Sleeps through what the poll interval leaves out, and says how long to wait for events.
+    fn rest(&self) -> Duration {
+        let until = self.sleep();
+        let interval = Duration::from_nanos(self.shared.settings.poll_ns);
+        if interval.is_zero() {
+            return until;
+        }
+        // Not in the kernel's wait for events, so that no send of the server has to wake this thread.
+        std::thread::sleep(interval.min(until));
+        Duration::ZERO
     }
 
     fn open_at(&self, slot: &Slot) -> u64 {

@@ -13,7 +13,11 @@ use crate::artifacts::{self, Product};
 /// Namespace of the operator.
 pub(crate) const NAMESPACE: &str = "channelcluster-system";
 /// Name of the chart and of its release.
-const CHART: &str = "channelcluster";
+pub(crate) const CHART: &str = "channelcluster";
+/// Name of the sample's ChannelCluster.
+pub(crate) const SAMPLE: &str = "chat";
+/// Label of the release and of the sample: without it they are somebody else's, and stay as they are.
+pub(crate) const MARK: (&str, &str) = ("channelcluster.io/made-by", "xtask");
 /// How long the operator, and then the sample, may take to be ready.
 const READY_LIMIT: &str = "180s";
 /// Lines of the operator's log that an error quotes.
@@ -43,7 +47,7 @@ impl Place<'_> {
         run::output(self.kubectl_command()?.args(args))
     }
 
-    fn helm_command(&self, progress: &Progress) -> Result<Command> {
+    pub(crate) fn helm_command(&self, progress: &Progress) -> Result<Command> {
         let mut command = helm(progress)?;
         match self {
             Self::Local(instance) => command.arg("--kubeconfig").arg(instance.kubeconfig()),
@@ -83,6 +87,7 @@ pub(crate) fn chart_onto(place: &Place<'_>, product: &Product, progress: &Progre
     let mut helm = place.helm_command(progress)?;
     helm.args(["upgrade", "--install", CHART]).arg(chart());
     helm.args(["--namespace", NAMESPACE, "--create-namespace", "--wait", "--timeout", READY_LIMIT]);
+    helm.args(["--labels", &format!("{}={}", MARK.0, MARK.1)]);
     let images = [("image", &product.operator), ("nodeImage", &product.node), ("natsImage", &product.nats)];
     for (value, image) in images {
         helm.args(["--set-string", &format!("operator.{value}={}", image.reference)]);
@@ -100,14 +105,18 @@ pub(crate) fn chart_onto(place: &Place<'_>, product: &Product, progress: &Progre
 pub(crate) fn sample_onto(place: &Place<'_>, progress: &Progress) -> Result<()> {
     let sample = artifacts::repository().join("docs/samples/chat.yaml");
     progress.say("applying docs/samples/chat.yaml");
-    place.kubectl([OsStr::new("apply"), OsStr::new("-f"), sample.as_os_str()])?;
+    let mark = format!("{}={}", MARK.0, MARK.1);
+    let mut marked = place.kubectl_command()?;
+    let marked = run::output(marked.args(["label", "--local", &mark, "-o", "json", "-f"]).arg(sample))?;
+    run::output_given(place.kubectl_command()?.args(["apply", "-f", "-"]), &marked)?;
     progress.say("waiting until the ChannelCluster is Ready");
-    let condition = ["wait", "--for=condition=Ready", "channelcluster/chat", "--timeout", READY_LIMIT];
+    let sample = format!("channelcluster/{SAMPLE}");
+    let condition = ["wait", "--for=condition=Ready", &sample, "--timeout", READY_LIMIT];
     place.kubectl(condition).map(drop).with_context(|| {
         let words = place.kubectl_words();
         let state = place.kubectl(["get", "channelclusters,pods"]).unwrap_or_default();
         format!(
-            "{state}\n{}\nmore: {words} describe channelcluster chat; {words} describe pods\nthe sample did not become \
+            "{state}\n{}\nmore: {words} describe {sample}; {words} describe pods\nthe sample did not become \
              Ready",
             operator_log(place)
         )

@@ -13,6 +13,7 @@ pub(crate) fn load(mut options: Options) -> Result<ExitCode> {
     let namespace = options.value("namespace").unwrap_or_else(|| "default".into());
     let name = options.value("name").unwrap_or_else(|| "chat".into());
     let progress = Progress::new();
+    let _sudo = root::ask_early()?;
     let target = artifacts::target();
     let mut build = Command::new("cargo");
     build.args(["build", "--release", "--package", "e2e", "--bin", "loadgen", "--target-dir"]).arg(&target);

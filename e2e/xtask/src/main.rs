@@ -2,6 +2,8 @@
 
 mod artifacts;
 mod bench;
+mod context;
+mod gates;
 mod install;
 mod load;
 mod options;
@@ -22,7 +24,8 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
 
   up      start a real Kubernetes cluster on this machine, install ChannelCluster and the chat sample
             --instance NAME   demo (default) or test: each has its own addresses and state
-            --context NAME    install into the cluster of this kubectl context instead of starting one
+            --context NAME    install into the cluster of this kubectl context instead of starting one; a
+                              release or a chat there that is not from cargo xtask is refused
             --registry HOST/PATH   with --context: the images' place in a registry
             --port N          port of the chat page on 127.0.0.1 (default 8080)
             --bare            only the cluster: no chart, no sample
@@ -47,6 +50,8 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   test    run every check and test; the last line counts them
             --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
+  gates   hold counted instructions and bytes of the node to what they were
+            --record          accept the figures as they are now
   logs    copy all logs of an instance to target/e2e/logs
   crdgen  write the CRD of the chart anew from the types
   build   build the images into target/images and print their names
@@ -74,6 +79,7 @@ fn dispatch() -> Result<ExitCode> {
         "up" => up::up(&mut options),
         "down" => down(&mut options),
         "test" => test::test(&mut options),
+        "gates" => gates::gates(&mut options),
         "logs" => test::logs(&mut options),
         "crdgen" => crdgen(&options),
         "load" => load::load(options),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use cluster::Instance;
 
 /// Flags that take no value.
-const SWITCHES: [&str; 7] = ["all", "bare", "no-sample", "keep", "quick", "reconnect", "fresh"];
+const SWITCHES: [&str; 8] = ["all", "bare", "no-sample", "keep", "quick", "reconnect", "fresh", "record"];
 
 /// What stands behind a command.
 #[derive(Debug, Default, PartialEq, Eq)]

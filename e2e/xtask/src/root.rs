@@ -4,10 +4,13 @@ use std::{
     env,
     ffi::OsString,
     os::unix::fs::MetadataExt,
-    process::{Command, ExitCode},
+    process::{Command, ExitCode, Stdio},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
+    time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cluster::run::describe;
 
 /// Variables that decide where tools and builds are found; sudo would drop them.
@@ -22,6 +25,54 @@ const KEPT: [&str; 8] = [
     // Repeats a random test.
     "SEED",
 ];
+
+/// What to do when there is no way to become root.
+const NO_SUDO: &str = "a local cluster needs root: run this as root, or install sudo";
+/// How often sudo is told that its user is still there. It forgets them after 5 minutes where it is compiled so, after 15
+/// on Debian.
+const REFRESH: Duration = Duration::from_secs(60);
+
+/// Keeps sudo from asking again, until the value goes.
+pub(crate) struct Asked {
+    _stop: Option<Sender<()>>,
+}
+
+/// Asks for the password now, when sudo will need one later: builds take longer than a person watches, and longer than
+/// sudo remembers. Nothing happens when the user is root.
+///
+/// # Errors
+/// When the user may not become root.
+pub(crate) fn ask_early() -> Result<Asked> {
+    if is_root() {
+        return Ok(Asked { _stop: None });
+    }
+    let mut silent = Command::new("sudo");
+    silent.args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+    // Asked first: `sudo -v` wants a password also of those who need none for any command (sudoers, verifypw).
+    if !silent.status().context(NO_SUDO)?.success() {
+        eprintln!("a local cluster needs root after the builds: sudo asks now");
+        let status = Command::new("sudo").arg("-v").status().context(NO_SUDO)?;
+        if !status.success() {
+            bail!("sudo lets nobody become root here: run this as root, or from a terminal for the password");
+        }
+    }
+    let (stop, stopped) = channel();
+    thread::spawn(move || refresh(&stopped, REFRESH, || drop(refresh_command().status())));
+    Ok(Asked { _stop: Some(stop) })
+}
+
+fn refresh_command() -> Command {
+    let mut command = Command::new("sudo");
+    command.args(["-n", "-v"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+/// Calls `again` each `period` until the other end of the channel goes.
+fn refresh(stopped: &Receiver<()>, period: Duration, mut again: impl FnMut()) {
+    while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+        again();
+    }
+}
 
 /// Whether this process is root: the owner of /proc/self is the effective user.
 fn is_root() -> bool {
@@ -70,11 +121,25 @@ pub(crate) fn as_root() -> Result<Option<ExitCode>> {
         return Ok(None);
     }
     let mut command = sudo();
-    let status = command
-        .arg(env::current_exe()?)
-        .args(env::args_os().skip(1))
-        .status()
-        .context("a local cluster needs root: run this as root, or install sudo")?;
+    let status = command.arg(env::current_exe()?).args(env::args_os().skip(1)).status().context(NO_SUDO)?;
     let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
     Ok(Some(ExitCode::from(code)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sudo_is_refreshed_until_nobody_needs_it() {
+        let (stop, stopped) = channel();
+        let (mut stop, mut times) = (Some(stop), 0);
+        refresh(&stopped, Duration::ZERO, || {
+            times += 1;
+            if times == 3 {
+                stop = None;
+            }
+        });
+        assert!(stop.is_none() && times == 3, "{times} times");
+    }
 }

@@ -1,12 +1,12 @@
 //! The table of `cargo xtask test`: a new kind of check is a new row.
 
-use std::process::Command;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
 
 use crate::{
-    artifacts, install, root,
+    artifacts, gates, install, root,
     test::{Action, Count, Needs, Step, Tools},
 };
 
@@ -30,6 +30,7 @@ pub(crate) fn all() -> Vec<Step> {
             Ok(t.program("cargo", &args))
         }),
         step("unit tests", Needs::Nothing, Count::Cargo, Action::Program(unit_tests)),
+        step("gates", Needs::Nothing, Count::One, Action::Code(gates::hold)),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         simple("node binary", |t| Ok(t.program("cargo", &["build", "--bin", "channel-node"]))),
         step(
@@ -42,11 +43,13 @@ pub(crate) fn all() -> Vec<Step> {
         step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
         step(
             "down after sigkill",
-            Needs::Nothing,
+            Needs::Root,
             Count::Cargo,
             Action::Program(|t| {
                 // As the user: the test runs as root, and what it builds would belong to root.
                 artifacts::parts(&t.progress)?;
+                artifacts::product(artifacts::Profile::Quick, &t.progress)?;
+                install::helm(&t.progress)?;
                 let mut command = root::test_runner(
                     t.program("cargo", &["test", "--package", "xtask", "--features", "cluster"]),
                 );
@@ -56,7 +59,7 @@ pub(crate) fn all() -> Vec<Step> {
         ),
         step(
             UP,
-            Needs::Nothing,
+            Needs::Root,
             Count::One,
             Action::Program(|t| Ok(t.xtask(&["up", "--no-sample", "--quick"]))),
         ),
@@ -67,7 +70,7 @@ pub(crate) fn all() -> Vec<Step> {
             command.args(["--no-fail-fast", "--", "--test-threads=1"]);
             Ok(command)
         }),
-        step(DOWN, Needs::Nothing, Count::One, Action::Program(|t| Ok(t.xtask(&["down"])))),
+        step(DOWN, Needs::Root, Count::One, Action::Program(|t| Ok(t.xtask(&["down"])))),
     ]
 }
 
@@ -81,24 +84,35 @@ fn unit_tests(tools: &Tools) -> Result<Command> {
 
 /// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone and checked elsewhere.
 fn dependency_rules(tools: &Tools) -> Result<()> {
-    let root = cluster::cache()?.join(format!("cargo-deny-{CARGO_DENY}"));
-    let binary = root.join("bin/cargo-deny");
-    let program = if binary.exists() {
-        binary.display().to_string()
-    } else if packages::has("cargo-deny") {
-        "cargo-deny".to_owned()
+    let program = if packages::has("cargo-deny") {
+        PathBuf::from("cargo-deny")
     } else {
-        let args = ["install", "--locked", "--version", CARGO_DENY, "cargo-deny", "--root"];
-        let mut install = tools.program("cargo", &args);
-        install.arg(&root);
-        let log = tools.reports().join("steps/cargo-deny.log");
-        tools.progress.long("installing cargo-deny (once, about 3 minutes)", &mut install, &log)?;
-        binary.display().to_string()
+        installed(tools, "cargo-deny", CARGO_DENY, "3 minutes", &[])?
     };
     let args = ["--all-features", "check", "bans", "licenses", "sources"];
-    run::output(&mut tools.program(&program, &args))
+    run::output(&mut tools.program(&program.display().to_string(), &args))
         .map(drop)
         .context("see .deny.toml for the rules and their reasons")
+}
+
+/// A program that cargo installs into the cache of the project, once per version.
+pub(crate) fn installed(
+    tools: &Tools,
+    name: &str,
+    version: &str,
+    takes: &str,
+    flags: &[&str],
+) -> Result<PathBuf> {
+    let root = cluster::cache()?.join(format!("{name}-{version}"));
+    let binary = root.join("bin").join(name);
+    if !binary.exists() {
+        let mut install = tools.program("cargo", &["install", "--locked", "--version", version, name]);
+        install.args(flags).arg("--root");
+        let log = tools.reports().join(format!("steps/{name}.log"));
+        let what = format!("installing {name} {version} (once, about {takes})");
+        tools.progress.long(&what, install.arg(&root), &log)?;
+    }
+    Ok(binary)
 }
 
 /// npm in the directory of the tests that run on Node.

@@ -38,6 +38,8 @@ pub(crate) enum Count {
 pub(crate) enum Needs {
     /// Always.
     Nothing,
+    /// When it can become root.
+    Root,
     /// Only on the running instance.
     Cluster,
 }
@@ -69,7 +71,7 @@ pub(crate) struct Tools {
 }
 
 impl Tools {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         let reports = artifacts::target().join("e2e");
         fs::create_dir_all(&reports).with_context(|| format!("cannot create {}", reports.display()))?;
         let program = reports.join("xtask");
@@ -181,7 +183,9 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
     options.finish()?;
     let tools = Tools::new()?;
     let chosen = chosen(steps::all(), only.as_deref(), keep)?;
-    packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST], &tools.progress)?;
+    let rooted = chosen.iter().any(|step| step.needs != Needs::Nothing);
+    let _sudo = rooted.then(root::ask_early).transpose()?;
+    packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST, packages::GATES], &tools.progress)?;
     rust_components(&tools);
     let mut total = Tally::default();
     let mut failures = Vec::new();

@@ -3,16 +3,17 @@
 use std::{
     fs::{self, OpenOptions},
     io::{ErrorKind, Write},
-    os::unix::fs::{OpenOptionsExt, chown},
+    os::unix::fs::OpenOptionsExt,
     path::Path,
     process::ExitCode,
 };
 
 use anyhow::{Context, Result};
-use cluster::{Instance, Tool, packages, run::Progress};
+use cluster::{Instance, Tool, packages, run::Progress, user};
 
 use crate::{
     artifacts::{self, Product, Profile},
+    context,
     install::{self, Place},
     options::Options,
     root,
@@ -51,6 +52,7 @@ pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
     if let Some(context) = &wanted.context {
         return onto_context(context, &wanted, &progress).map(|()| ExitCode::SUCCESS);
     }
+    let _sudo = root::ask_early()?;
     packages::ensure(&[packages::BUILD, packages::RUN], &progress)?;
     // As the user: what is built must not belong to root.
     let parts = artifacts::parts(&progress)?;
@@ -95,14 +97,18 @@ fn onto_instance(wanted: &Wanted, product: &Product, progress: &Progress) -> Res
     }
     install::sample_onto(&place, progress)?;
     let address = instance.service_address("default", "chat")?;
-    instance.relay(wanted.port, &format!("{address}:80"))
+    instance.relay(wanted.port, &format!("{address}:80"))?;
+    progress.say(&format!("the chat page is carried to 127.0.0.1:{}", wanted.port));
+    Ok(())
 }
 
-/// The user's own cluster: nothing is started, and the images are the user's to bring there.
+/// The user's own cluster: nothing is started, nothing of theirs is replaced, and the images are theirs to bring there.
 fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<()> {
     packages::ensure(&[packages::BUILD], progress)?;
     cluster::check_go()?;
     Tool::Kube.ready(progress)?;
+    let place = Place::Context(context.to_owned());
+    context::check(&place, context, wanted.sample, progress)?;
     let product = artifacts::product(wanted.profile, progress)?;
     println!("\nThe images must be where the nodes of {context} find them:");
     for image in product.all() {
@@ -113,7 +119,6 @@ fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<(
         None => product,
     };
     println!();
-    let place = Place::Context(context.to_owned());
     install::chart_onto(&place, &product, progress)
         .context("are the images there? see the commands above")?;
     if wanted.sample {
@@ -148,11 +153,7 @@ fn write_kubeconfig(instance: &Instance) -> Result<()> {
     let path = artifacts::kubeconfig(instance);
     let text = fs::read(instance.kubeconfig()).context("the instance has no kubeconfig")?;
     write_private(&path, &text).with_context(|| format!("cannot write {}", path.display()))?;
-    let owner = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
-    if let Some(user) = owner("SUDO_UID") {
-        chown(&path, Some(user), owner("SUDO_GID"))?;
-    }
-    Ok(())
+    user::give(&path)
 }
 
 /// Writes a file that only its owner may read, in place of one that others may.

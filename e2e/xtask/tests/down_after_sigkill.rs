@@ -1,11 +1,13 @@
-//! `up` is killed with SIGKILL at random moments; `down` must then leave nothing behind, and a new
-//! `up` must clear the remains by itself.
+//! `up` is killed with SIGKILL at random moments, and once with all in place; `down` must then leave nothing behind, and
+//! a new `up` must clear the remains by itself.
 #![cfg(feature = "cluster")]
 
 use std::{
     collections::hash_map::RandomState,
     fs,
     hash::BuildHasher,
+    io::{BufRead, BufReader},
+    net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
     thread,
@@ -81,6 +83,30 @@ fn nothing_is_left_after_a_sigkill() {
         );
         assert_down_leaves_nothing(&instance, &format!("a kill after {moment} ms"));
     }
+}
+
+/// What `up` says once everything of it lives: operator, fleet and the relay, which is in the host's own namespaces.
+const RELAYED: &str = "the chat page is carried to 127.0.0.1:";
+
+#[test]
+fn nothing_is_left_after_a_sigkill_of_a_start_with_all_in_place() {
+    let instance = Instance::named("scratch").expect("known");
+    assert_down_leaves_nothing(&instance, "the start of the test");
+    // The usual port may be the demo's.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
+    let mut up = xtask("up");
+    let up = up.args(["--quick", "--port", &port.to_string()]).stderr(Stdio::piped());
+    let mut up = up.spawn().expect("up starts");
+    let lines = BufReader::new(up.stderr.take().expect("piped")).lines().map_while(Result::ok);
+    let said = lines.inspect(|line| eprintln!("{line}")).any(|line| line.contains(RELAYED));
+    up.kill().expect("killed");
+    up.wait().expect("reaped");
+    assert!(said, "up ended without saying {RELAYED:?}");
+    let alive = instance.remains().expect("look");
+    let relay = format!("TCP-LISTEN:{port}");
+    assert!(alive.iter().any(|what| what.contains(&relay)), "no relay to be left: {alive:#?}");
+    assert!(alive.iter().any(|what| what.contains("channel-node")), "no node to be left: {alive:#?}");
+    assert_down_leaves_nothing(&instance, "a kill with all in place");
 }
 
 /// What a kubelet of the host keeps at fixed places, with its times: ours must neither empty nor fill them.

@@ -166,7 +166,16 @@ impl Outbox {
     }
 
     /// Removes the first `count` bytes, which were sent.
+    #[inline]
     pub fn advance(&mut self, queue: &mut Queue, count: usize) {
+        if count == queue.bytes as usize {
+            self.drop_all(queue);
+        } else {
+            self.advance_within(queue, count);
+        }
+    }
+
+    fn advance_within(&mut self, queue: &mut Queue, count: usize) {
         let mut left = count;
         while queue.head != NIL {
             let link = self.links[queue.head as usize];
@@ -182,14 +191,32 @@ impl Outbox {
         }
     }
 
+    /// Empties a queue: its links become free in one piece, in the order in which they will be taken again.
+    fn drop_all(&mut self, queue: &mut Queue) {
+        if queue.head == NIL {
+            return;
+        }
+        let mut at = queue.head;
+        loop {
+            let Link { frame, next } = self.links[at as usize];
+            self.release(frame);
+            if next == NIL {
+                break;
+            }
+            at = next;
+        }
+        self.links[at as usize].next = self.free;
+        self.free = queue.head;
+        self.used -= queue.frames as usize;
+        self.bytes -= u64::from(queue.bytes);
+        *queue = Queue::default();
+    }
+
     /// Empties a queue, except for the rest of a frame that is partly sent when `keep_partial` asks for it: a frame cut
     /// off would make the next one unreadable.
     pub fn clear(&mut self, queue: &mut Queue, keep_partial: bool) {
         let kept = if keep_partial && queue.sent > 0 { Some(self.first_remainder(queue)) } else { None };
-        while queue.head != NIL {
-            self.pop(queue);
-        }
-        self.account(queue, queue.bytes as usize);
+        self.drop_all(queue);
         if let Some(rest) = kept {
             self.push_one(queue, rest);
         }
@@ -217,6 +244,7 @@ impl Outbox {
         self.release(link.frame);
     }
 
+    #[inline]
     fn release(&mut self, frame: u32) {
         let references = &mut self.frames[frame as usize].references;
         *references -= 1;

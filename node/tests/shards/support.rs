@@ -12,11 +12,11 @@ use node::{
     sysinfo,
     threads::{ShardSettings, Shards, start_shards},
 };
-use node_core::{config::NodeConfig, counters::Counters};
+use node_core::{config::NodeConfig, counters::Counters, limits::CLOSE_TIMEOUT_MILLIS};
 use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client, protocol::Role};
 
 /// A test that has not seen what it waits for by then has failed.
-const HANG: Duration = Duration::from_secs(120);
+pub(crate) const HANG: Duration = Duration::from_secs(120);
 
 /// Waits for a state.
 pub(crate) fn wait(what: &str, mut reached: impl FnMut() -> bool) {
@@ -36,6 +36,15 @@ pub(crate) struct Node {
 impl Node {
     /// Shards in dev mode with changes.
     pub(crate) fn start(shards: u8, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        Self::start_with(shards, Duration::from_millis(CLOSE_TIMEOUT_MILLIS), change)
+    }
+
+    /// Shards that wait for another time until a client has read its close frame and answered.
+    pub(crate) fn start_with(
+        shards: u8,
+        close_timeout: Duration,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Self {
         let mut config = NodeConfig::dev();
         change(&mut config);
         let settings = ShardSettings {
@@ -45,6 +54,7 @@ impl Node {
             node_name: "test".to_owned(),
             version: "0",
             chat_page: b"",
+            close_timeout_millis: close_timeout.as_millis() as u64,
         };
         let shards = start_shards(&settings, &Arc::new(config), None).expect("starts");
         let addr = shards.local_addr();

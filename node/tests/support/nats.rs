@@ -3,21 +3,24 @@
 
 use std::{
     ffi::OsString,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::{Child, Command, Stdio},
 };
+
+use tokio::net::TcpSocket;
 
 use super::wait::wait;
 
 /// Runs until dropped.
 pub(crate) struct NatsServer {
     child: Child,
-    pub(crate) port: u16,
+    port: u16,
 }
 
 impl NatsServer {
     /// Starts a server; `more` are further arguments.
-    pub(crate) fn start(port: u16, more: &[&str]) -> Self {
+    pub(crate) fn start(port: &Port, more: &[&str]) -> Self {
+        let port = port.number();
         let child = Command::new(program())
             .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
             .args(more)
@@ -25,8 +28,12 @@ impl NatsServer {
             .stderr(Stdio::null())
             .spawn()
             .expect("NATS_SERVER must be an executable nats-server");
-        let server = NatsServer { child, port };
-        wait("nats-server to listen", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let mut server = NatsServer { child, port };
+        wait("nats-server to listen", || {
+            let ended = server.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "nats-server on port {port} ended: {ended:?}");
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
         server
     }
 
@@ -42,10 +49,22 @@ impl Drop for NatsServer {
     }
 }
 
-/// A port that was free a moment ago, for servers that must come back on it.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
+/// A port for a server that starts later, or goes and comes back. A socket that is bound to it without listening keeps
+/// it meanwhile: the kernel chooses it for no other socket, not even for the client's end of a connection.
+pub(crate) struct Port(TcpSocket);
+
+impl Port {
+    pub(crate) fn reserve() -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        // Go sets it as well; only together they let the server bind beside this socket.
+        socket.set_reuseaddr(true).expect("an option");
+        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        Port(socket)
+    }
+
+    pub(crate) fn number(&self) -> u16 {
+        self.0.local_addr().expect("its address").port()
+    }
 }
 
 fn program() -> OsString {

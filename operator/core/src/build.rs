@@ -31,7 +31,8 @@ pub struct Bundle {
     pub config_map: ConfigMap,
     /// Who may reach the nodes.
     pub network_policy: NetworkPolicy,
-    /// The managed NATS; none with a backplane of another type, and what stands under these names is then to be deleted.
+    /// The managed NATS; none with a backplane of another type, and what stands under these names is then to be deleted
+    /// once no node uses it.
     pub nats: Option<NatsBundle>,
     /// Lists every node.
     pub headless: Service,

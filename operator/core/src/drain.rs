@@ -75,6 +75,8 @@ pub struct Observed<'a> {
     pub pods: &'a [PodView],
     /// The Deployment's replicas.
     pub replicas: i32,
+    /// Pods that the Deployment's controller counts, terminating ones not. More than in `pods`: those are out of date.
+    pub existing: i32,
     /// Whether the Deployment is not in the middle of a rollout.
     pub settled: bool,
     /// Nodes wanted.
@@ -83,6 +85,8 @@ pub struct Observed<'a> {
     pub quorum: bool,
     /// `drain.connectionsPerSecond`.
     pub connections_per_second: u32,
+    /// Whether the last [`Action::Close`] is known to have reached its node: the operation is recorded before that.
+    pub told: bool,
     /// `drain.deadline` in milliseconds.
     pub deadline: u64,
 }
@@ -223,6 +227,11 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         return;
     }
     let alive = alive(seen.pods);
+    if let Some(unseen) = unseen(seen) {
+        // They serve perhaps: a watch that hangs must not take them away.
+        out.waiting = Some(unseen);
+        return;
+    }
     if alive > seen.replicas {
         out.waiting = Some(format!("{alive} pods for {} replicas", seen.replicas));
         return;
@@ -249,6 +258,7 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         started_at: now.clone(),
         step_at: now,
         connections: victim.node.map_or(0, |node| signed(node.connections)),
+        connections_per_second: None,
     });
     if step == OperationStep::Unready {
         out.actions.push(Action::Unready { pod: victim.name.clone() });
@@ -295,6 +305,15 @@ fn advance(operation: &Operation, seen: &Observed<'_>, out: &mut Step) {
         );
         return;
     }
+    if operation.step == OperationStep::Removing && deaf(victim) && !lowered(seen.pods, seen.replicas) {
+        // No order reaches it. Without the operation, `pick` ranks what is unknown last.
+        out.note(
+            "DrainReplanned",
+            true,
+            format!("{pod} still serves and its admin port does not answer: another node is picked"),
+        );
+        return;
+    }
     let mut next = operation.clone();
     if let Some(node) = victim.node {
         next.connections = signed(node.connections);
@@ -305,6 +324,11 @@ fn advance(operation: &Operation, seen: &Observed<'_>, out: &mut Step) {
         OperationStep::Removing => removing(&mut next, victim, seen, out),
     }
     out.operation = Some(next);
+}
+
+/// Whether it serves and says nothing: its admin port cannot be reached from here, or it only just became ready.
+fn deaf(victim: &PodView) -> bool {
+    victim.ready && victim.node.is_none()
 }
 
 fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mut Step) {
@@ -318,6 +342,7 @@ fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
     if out_of_service || late {
         next.step = OperationStep::Closing;
         next.step_at = time(seen.now);
+        next.connections_per_second = Some(seen.connections_per_second);
         out.actions.push(Action::Close { pod, rate: seen.connections_per_second });
         let how =
             if out_of_service { "is out of the Service" } else { "was still in the Service after 60 s" };
@@ -357,7 +382,9 @@ fn closing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
         return;
     }
     out.waiting = Some(format!("{} connections left on {pod}", next.connections));
-    if !matches!(phase, Some(Phase::Closing | Phase::Closed)) {
+    // The node keeps the pace that it was told, so one that changed since is told again.
+    let paced = next.connections_per_second.replace(seen.connections_per_second);
+    if phase != Some(Phase::Closing) || paced != Some(seen.connections_per_second) || !seen.told {
         out.actions.push(Action::Close { pod, rate: seen.connections_per_second });
     }
 }
@@ -385,11 +412,21 @@ fn removing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &m
         out.waiting = Some("a rollout is under way".to_owned());
         return;
     }
+    if let Some(unseen) = unseen(seen) {
+        out.waiting = Some(unseen); // one of them would be removed instead, perhaps
+        return;
+    }
     if let Some(other) = seen.pods.iter().find(|p| p.uid != victim.uid && !pick::goes_before(victim, p)) {
         out.waiting = Some(format!("{} is not ready and would be removed instead", other.name));
         return;
     }
     out.actions.push(Action::Replicas { from: seen.replicas, to: seen.replicas - 1 });
+}
+
+/// What to wait for while the Deployment's controller counts pods that are not seen.
+fn unseen(seen: &Observed<'_>) -> Option<String> {
+    let alive = alive(seen.pods);
+    (seen.existing > alive).then(|| format!("the Deployment has {} pods, {alive} are seen", seen.existing))
 }
 
 fn signed(connections: u64) -> i64 {

@@ -1,4 +1,5 @@
-//! An API server in memory: keeps what is written, says what was asked, and can refuse.
+//! An API server in memory: keeps what is written unless it is meant for another version, says what was asked, and can
+//! leave requests without an answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -6,17 +7,22 @@ use std::sync::{Arc, Mutex};
 use crds::ChannelCluster;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
-use kube::Client;
-use kube::client::Body;
-use kube::runtime::reflector;
+use k8s_openapi::api::core::v1::Pod;
+use kube::client::{Body, ClientBuilder};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Client, Resource};
+use operator::client::Bounded;
 use operator::context::Shared;
 use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
 use operator::scrape::Nodes;
 use operator::watches::Stores;
+use operator_core::names::{Component, Names};
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
+use tower_test::mock::SendResponse;
 
 /// UID of the ChannelCluster of [`cluster`].
 pub(crate) const UID: &str = "00000000-0000-0000-0000-000000000001";
@@ -34,8 +40,17 @@ pub(crate) struct Write {
 struct Contents {
     objects: BTreeMap<String, Value>,
     writes: Vec<Write>,
-    conflicts: u32,
     version: u64,
+    unanswered: u32,
+    pending: Vec<SendResponse<Response<Body>>>,
+}
+
+impl Contents {
+    /// One that no object of a test begins with.
+    fn next_version(&mut self) -> Value {
+        self.version += 1;
+        json!(format!("1{:06}", self.version))
+    }
 }
 
 /// The server's memory.
@@ -48,9 +63,28 @@ impl Server {
         self.0.lock().unwrap().objects.insert(path.to_owned(), object);
     }
 
-    /// Answers the next `count` writes with 409.
-    pub(crate) fn refuse(&self, count: u32) {
-        self.0.lock().unwrap().conflicts = count;
+    /// Carries the next `count` writes out and never says so.
+    pub(crate) fn swallow(&self, count: u32) {
+        self.0.lock().unwrap().unanswered = count;
+    }
+
+    /// Writes that were not answered.
+    pub(crate) fn swallowed(&self) -> usize {
+        self.0.lock().unwrap().pending.len()
+    }
+
+    /// Changes an object, as somebody else would.
+    pub(crate) fn edit(&self, path: &str, change: &Value) {
+        let mut contents = self.0.lock().unwrap();
+        let version = contents.next_version();
+        let object = contents.objects.get_mut(path).unwrap();
+        merge(object, change);
+        object["metadata"]["resourceVersion"] = version;
+    }
+
+    /// What is kept.
+    pub(crate) fn get(&self, path: &str) -> Value {
+        self.0.lock().unwrap().objects[path].clone()
     }
 
     /// What was written, in order.
@@ -67,12 +101,12 @@ impl Server {
                 None => (404, status(404, "NotFound")),
             };
         }
-        if contents.conflicts > 0 {
-            contents.conflicts -= 1;
+        let meant = &body["metadata"]["resourceVersion"];
+        let kept = contents.objects.get(path.trim_end_matches("/status"));
+        if kept.is_some_and(|kept| !meant.is_null() && *meant != kept["metadata"]["resourceVersion"]) {
             return (409, status(409, "Conflict"));
         }
-        contents.version += 1;
-        let version = contents.version.to_string();
+        let version = contents.next_version();
         contents.writes.push(Write {
             method: method.clone(),
             path: path.to_owned(),
@@ -95,7 +129,7 @@ impl Server {
             merge(&mut merged, &stored);
             stored = merged;
         }
-        stored["metadata"]["resourceVersion"] = json!(version);
+        stored["metadata"]["resourceVersion"] = version;
         contents.objects.insert(path.to_owned(), stored.clone());
         (200, stored)
     }
@@ -111,11 +145,19 @@ impl Server {
                 let body = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
                 let query = parts.uri.query().unwrap_or_default();
                 let (code, answer) = server.answer(&parts.method, parts.uri.path(), query, body);
+                let mut contents = server.0.lock().unwrap();
+                let watch = query.contains("watch=true");
+                if watch || (contents.unanswered > 0 && parts.method != Method::GET) {
+                    contents.unanswered -= u32::from(!watch);
+                    contents.pending.push(respond); // dropped, it would be an error
+                    continue;
+                }
+                drop(contents);
                 let answer = Body::from(serde_json::to_vec(&answer).unwrap());
                 respond.send_response(Response::builder().status(code).body(answer).unwrap());
             }
         });
-        Client::new(service, "default")
+        ClientBuilder::new(service, "default").with_layer(&Bounded).build()
     }
 
     /// What a reconcile gets, with a lease that is held.
@@ -140,6 +182,20 @@ impl Server {
     }
 }
 
+/// What a watch that has seen these objects, and ended, leaves.
+pub(crate) fn watched<K>(objects: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    for object in objects {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+    store
+}
+
 fn merge(into: &mut Value, from: &Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
@@ -149,6 +205,20 @@ fn merge(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
+}
+
+/// A node pod of `default/chat` with `more` in it.
+pub(crate) fn node_pod(name: &str, more: &Value) -> Pod {
+    let labels = Names::new("chat").selector_labels(Component::Node);
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "chat-node-5d4f", "uid": "replica-set", "controller": true,
+    });
+    let mut object = json!({
+        "metadata": {"name": name, "namespace": "default", "uid": name, "labels": labels, "ownerReferences": [owner]},
+        "status": {"phase": "Running"},
+    });
+    merge(&mut object, more);
+    serde_json::from_value(object).unwrap()
 }
 
 fn env() -> OperatorEnv {

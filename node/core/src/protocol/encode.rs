@@ -3,7 +3,6 @@
 //! Encoding happens once per message and wire variant; members of a room share the result.
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
 use super::{Vsn, decode_text, json::escaped};
 use crate::ws::frame::{FIN_TEXT, header_bytes, split_server_frame, write_header};
@@ -22,58 +21,69 @@ pub(super) fn frame(first_byte: u8, parts: &[&[u8]]) -> Bytes {
     out.into()
 }
 
-/// Any message: `join_ref` and `reference` are raw JSON, `payload` JSON. V1 carries no `join_ref`.
-#[must_use]
-pub fn message(
+/// Pieces of a payload; fewer are filled up with nothing.
+type Pieces<'a> = [&'a str; 5];
+
+/// Any message: `join_ref` and `reference` are raw JSON, `payload` JSON in pieces. V1 carries no `join_ref`.
+fn message(
     vsn: Vsn,
     (join_ref, reference): (&str, &str),
     topic: &str,
     event: &str,
-    payload: &[&str],
+    [a, b, c, d, e]: Pieces<'_>,
 ) -> Bytes {
-    let (topic, event) = (escaped(topic), escaped(event));
-    let [before, between] = match vsn {
-        Vsn::V2 => [["[", join_ref, ",", reference, ",\""], ["\",\"", &event, "\",", "", ""]],
-        Vsn::V1 => {
-            [["{\"topic\":\"", "", "", "", ""], ["\",\"event\":\"", &event, "\",\"payload\":", "", ""]]
+    let (topic, event) = (&*escaped(topic), &*escaped(event));
+    match vsn {
+        Vsn::V2 => {
+            text(&["[", join_ref, ",", reference, ",\"", topic, "\",\"", event, "\",", a, b, c, d, e, "]"])
         }
-    };
-    let after = match vsn {
-        Vsn::V2 => ["]", "", ""],
-        Vsn::V1 => [",\"ref\":", reference, "}"],
-    };
-    let mut parts = SmallVec::<[&[u8]; 24]>::new();
-    let topic = [&*topic];
-    let pieces = before.iter().chain(&topic).chain(&between).chain(payload).chain(&after);
-    parts.extend(pieces.map(|piece| piece.as_bytes()));
-    frame(FIN_TEXT, &parts)
+        Vsn::V1 => text(&[
+            "{\"topic\":\"",
+            topic,
+            "\",\"event\":\"",
+            event,
+            "\",\"payload\":",
+            a,
+            b,
+            c,
+            d,
+            e,
+            ",\"ref\":",
+            reference,
+            "}",
+        ]),
+    }
+}
+
+fn text<const PARTS: usize>(parts: &[&str; PARTS]) -> Bytes {
+    frame(FIN_TEXT, &parts.map(str::as_bytes))
 }
 
 /// A reply. `status` is `ok` or `error`, `response` JSON.
 #[must_use]
 pub fn reply(vsn: Vsn, refs: (&str, &str), topic: &str, status: &str, response: &str) -> Bytes {
     let payload = ["{\"status\":\"", status, "\",\"response\":", response, "}"];
-    message(vsn, refs, topic, "phx_reply", &payload)
+    message(vsn, refs, topic, "phx_reply", payload)
 }
 
 /// An error reply with a reason, which is plain text without quotes.
 #[must_use]
 pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
-    let payload = ["{\"status\":\"error\",\"response\":{\"reason\":\"", reason, "\"}}"];
-    message(vsn, refs, topic, "phx_reply", &payload)
+    let payload = ["{\"status\":\"error\",\"response\":{\"reason\":\"", reason, "\"}}", "", ""];
+    message(vsn, refs, topic, "phx_reply", payload)
 }
 
 /// The graceful end of a channel.
 #[must_use]
 pub fn phx_close(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
     let reference = if vsn == Vsn::V1 { super::NULL } else { join_ref };
-    message(vsn, (join_ref, reference), topic, "phx_close", &[EMPTY])
+    message(vsn, (join_ref, reference), topic, "phx_close", [EMPTY, "", "", "", ""])
 }
 
 /// A message to all members of a topic.
 #[must_use]
 pub fn broadcast(vsn: Vsn, topic: &str, event: &str, payload: &str) -> Bytes {
-    message(vsn, (super::NULL, super::NULL), topic, event, &[payload])
+    message(vsn, (super::NULL, super::NULL), topic, event, [payload, "", "", "", ""])
 }
 
 /// The V1 form of a V2 broadcast frame; `None` when it has none, as binary has not.

@@ -114,10 +114,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_with_one_channel_takes_72_bytes() {
+    fn a_connection_with_one_channel_takes_64_bytes() {
         let mut slab = slab::Slab::new();
         slab.insert(Conn::new(0));
         let entry = size_of::<Option<Conn>>();
-        assert_eq!((size_of::<Conn>(), entry), (72, 72));
+        assert_eq!((size_of::<Conn>(), entry), (64, 64));
     }
 }

@@ -108,7 +108,8 @@ impl Shard {
             let (frame_id, count) = match conn.vsn() {
                 Vsn::V2 => v2,
                 Vsn::V1 => *v1.get_or_insert_with(|| {
-                    let able: Vec<_> = frames.iter().filter_map(|frame| encode::broadcast_to_v1(frame)).collect();
+                    let able: Vec<_> =
+                        frames.iter().filter_map(|frame| encode::broadcast_to_v1(frame)).collect();
                     (outbox.add(joined(&able)), able.len() as u64)
                 }),
             };

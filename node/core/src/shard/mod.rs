@@ -61,6 +61,9 @@ pub struct ShardOptions {
     pub registry: Arc<Registry>,
     /// Established connections of all shards.
     pub places: Arc<Places>,
+    /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds:
+    /// [`crate::limits::CLOSE_TIMEOUT_MILLIS`], or more where nobody waits for it.
+    pub close_timeout_millis: u64,
 }
 
 /// The places for connections that the shards of a node share.

@@ -6,7 +6,7 @@
 use super::{Phase, Shard};
 use crate::{
     counters::{CloseReason, RefuseReason},
-    limits::{CLOSE_TIMEOUT_MILLIS, STAMP_MILLIS, SWEEP_PARTS},
+    limits::{STAMP_MILLIS, SWEEP_PARTS},
     room::ConnId,
     ws::CloseCode,
 };
@@ -116,7 +116,8 @@ impl Shard {
         let limits = &self.config.limits;
         let idle = limits.idle_timeout_millis;
         // Who connects to a node that leaves is refused anyway, and must not hold up its end.
-        let patience = if self.timers.leaving.is_some() { CLOSE_TIMEOUT_MILLIS } else { u64::MAX };
+        let close = self.options.close_timeout_millis;
+        let patience = if self.timers.leaving.is_some() { close } else { u64::MAX };
         let handshake = limits.handshake_timeout_millis.min(patience);
         for index in (part * end / SWEEP_PARTS)..((part + 1) * end / SWEEP_PARTS) {
             let Some(conn) = self.conns.get(index) else { continue };
@@ -130,7 +131,7 @@ impl Shard {
                     self.counters.count_refused(RefuseReason::Timeout);
                     self.end(id);
                 }
-                Phase::Closing | Phase::Linger | Phase::Final if age_millis > CLOSE_TIMEOUT_MILLIS => {
+                Phase::Closing | Phase::Linger | Phase::Final if age_millis > close => {
                     self.end(id);
                 }
                 _ => {}

@@ -103,10 +103,12 @@ impl Model {
             now: self.now,
             pods: &self.pods,
             replicas: self.replicas,
+            existing: self.alive(),
             settled: true,
             desired,
             quorum: true,
             connections_per_second: RATE,
+            told: true,
             deadline: 600_000,
         };
         let out = step(self.operation.as_ref(), &seen);

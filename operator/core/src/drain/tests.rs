@@ -23,10 +23,12 @@ fn seen(pods: &[PodView], replicas: i32, desired: i32) -> Observed<'_> {
         now: NOW,
         pods,
         replicas,
+        existing: i32::try_from(pods.iter().filter(|p| !p.terminating).count()).unwrap(),
         settled: true,
         desired,
         quorum: true,
         connections_per_second: 500,
+        told: true,
         deadline: 600_000,
     }
 }
@@ -39,6 +41,7 @@ fn operation(pod: &str, step: OperationStep, since: u64) -> Operation {
         started_at: time(NOW - since),
         step_at: time(NOW - since),
         connections: 0,
+        connections_per_second: None,
     }
 }
 
@@ -80,6 +83,15 @@ fn the_steps_follow_each_other() {
     let out = step(Some(&op), &seen(&pods, 3, 2));
     assert_eq!(out.operation.as_ref().unwrap().connections, 2);
     assert!(out.actions.is_empty());
+
+    let hurried = Observed { connections_per_second: 2_000, ..seen(&pods, 3, 2) };
+    let out = step(out.operation.as_ref(), &hurried);
+    assert_eq!(out.actions, [Action::Close { pod: "b".to_owned(), rate: 2_000 }], "the pace was raised");
+    assert_eq!(out.operation.as_ref().unwrap().connections_per_second, Some(2_000));
+    let out = step(out.operation.as_ref(), &hurried);
+    assert!(out.actions.is_empty(), "told once: {:?}", out.actions);
+    let lost = step(out.operation.as_ref(), &Observed { told: false, ..hurried });
+    assert_eq!(lost.actions, [Action::Close { pod: "b".to_owned(), rate: 2_000 }], "it did not arrive");
 
     pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
     let out = step(out.operation.as_ref(), &seen(&pods, 3, 2));
@@ -165,11 +177,57 @@ fn the_deadline_ends_a_drain_that_does_not_end() {
 }
 
 #[test]
+fn a_node_that_no_order_reaches_is_not_drained_for_ever() {
+    let mut pods = [pod("a", 9), pod("b", 5), pod("c", 7), pod("d", 8)];
+    pods[1].node = None; // since it was picked
+    let mut op = Some(operation("b", OperationStep::Unready, 0));
+    let mut now = NOW;
+    while let Some(under_way) = op.take() {
+        now += 2_000;
+        assert!(now < NOW + 1_000_000, "still {:?}", under_way.step);
+        let out = step(Some(&under_way), &Observed { now, ..seen(&pods, 4, 3) });
+        for action in &out.actions {
+            match action {
+                Action::DeletionCost { pod, cost } if pod == "b" => pods[1].deletion_cost = *cost,
+                Action::Replicas { .. } => panic!("it serves"),
+                _ => {}
+            }
+        }
+        op = out.operation;
+        if op.is_none() {
+            assert_eq!(out.notes[0].reason, "DrainReplanned");
+        }
+    }
+    assert_eq!(pods[1].deletion_cost, None);
+    let out = step(None, &seen(&pods, 4, 3));
+    assert_eq!(out.operation.unwrap().pod, "c", "what is unknown is ranked last");
+}
+
+#[test]
 fn pods_that_were_never_made_need_no_drain() {
     let pods = [pod("a", 9), pod("b", 5)];
     assert_eq!(step(None, &seen(&pods, 4, 1)).actions, [Action::Replicas { from: 4, to: 2 }]);
     let rollout = Observed { settled: false, ..seen(&pods, 2, 1) };
     assert!(step(None, &rollout).operation.is_none(), "no drain during a rollout");
+}
+
+#[test]
+fn pods_that_are_not_seen_are_not_taken_for_pods_that_were_never_made() {
+    let mut pods = [pod("a", 9), pod("b", 0)];
+    let hung = Observed { existing: 4, ..seen(&pods, 4, 1) };
+    let out = step(None, &hung);
+    assert!(out.actions.is_empty() && out.operation.is_none() && out.waiting.is_some(), "{out:?}");
+    let some_made = Observed { existing: 2, ..seen(&pods, 4, 1) };
+    assert_eq!(step(None, &some_made).actions, [Action::Replicas { from: 4, to: 2 }]);
+
+    pods[1].ready = false;
+    pods[1].deletion_cost = Some(LOWEST_COST);
+    pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
+    let op = operation("b", OperationStep::Removing, 5_000);
+    let out = step(Some(&op), &Observed { existing: 3, ..seen(&pods, 3, 2) });
+    assert!(out.actions.is_empty() && out.operation.is_some(), "the third may go instead: {out:?}");
+    let out = step(Some(&op), &Observed { existing: 2, ..seen(&pods, 2, 1) });
+    assert_eq!(out.actions, [Action::Replicas { from: 2, to: 1 }]);
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn nothing_panics_and_nothing_is_left() {
             config.limits.max_connections = 10;
             config.rooms.max_members = 4;
             config.rooms.policies =
-                serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#).expect("policies");
+                serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#)
+                    .expect("policies");
         });
         let mut open = Vec::new();
         for _ in 0..u.int_in_range(1..=200)? {

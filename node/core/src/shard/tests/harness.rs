@@ -1,10 +1,11 @@
 //! Shards of one node with fake sockets: bytes in, bytes out, time by hand.
 
-use std::{collections::HashMap, hash::RandomState, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     config::NodeConfig,
     counters::Counters,
+    limits::CLOSE_TIMEOUT_MILLIS,
     room::ConnId,
     route::Registry,
     shard::{AfterFlush, Outgoing, Places, Progress, Shard, ShardOptions},
@@ -46,7 +47,7 @@ impl Sim {
         let mut config = NodeConfig::dev();
         change(&mut config);
         let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(RandomState::new()));
+        let registry = Arc::new(Registry::new([1, 2]));
         let places = Arc::new(Places::default());
         let shard = |index| {
             let options = ShardOptions {
@@ -57,6 +58,7 @@ impl Sim {
                 page: b"<p>",
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
+                close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
             };
             Shard::new(options, Arc::clone(&config))
         };

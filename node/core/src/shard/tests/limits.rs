@@ -318,7 +318,8 @@ fn frames_sent_with_the_request_are_not_lost() {
 fn a_flush_window_sends_once_per_member_and_to_who_was_there() {
     let mut sim = Sim::new(1, false, |config| {
         config.rooms.policies =
-            serde_json::from_str(r#"[{"topics": "room:slow*", "flushWindowMillis": 100}]"#).expect("policies");
+            serde_json::from_str(r#"[{"topics": "room:slow*", "flushWindowMillis": 100}]"#)
+                .expect("policies");
     });
     let (from, to, late) = (sim.connect(), sim.connect(), sim.connect_to(0, "1.0.0"));
     sim.join(from, "room:slow", "1");
