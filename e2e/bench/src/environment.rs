@@ -24,7 +24,7 @@ pub struct Environment {
     pub memory_gib: u64,
     /// Version of the kernel.
     pub kernel: String,
-    /// Commit of this repository, `+` when something was changed since.
+    /// Last commit that changed what is measured, `+` when something was changed since.
     pub commit: String,
     /// Day of the first run.
     pub date: String,
@@ -59,14 +59,17 @@ impl Environment {
     }
 }
 
-/// The commit of the source that this was built from; another user's repository is no danger to `rev-parse`.
+/// What a measurement depends on; a commit that changes only pages leaves a campaign as it is.
+const SOURCE: [&str; 4] = [":/node", ":/e2e", ":/Cargo.toml", ":/Cargo.lock"];
+
+/// The last commit that changed what is measured; another user's repository is no danger to these commands.
 fn commit() -> Result<String> {
     let git = |args: &[&str]| {
         let mut command = Command::new("git");
         command.args(["-c", "safe.directory=*", "-C", env!("CARGO_MANIFEST_DIR")]).args(args);
-        run::output(&mut command)
+        run::output(command.arg("--").args(SOURCE))
     };
-    let short = git(&["rev-parse", "--short=10", "HEAD"])?;
+    let short = git(&["log", "-1", "--format=%h", "--abbrev=10"])?;
     let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
     let mark = if changed.trim().is_empty() { "" } else { "+" };
     Ok(format!("{}{mark}", short.trim()))

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bench::{
     environment, page,
-    peers::{ALL, Contestant},
+    peers::{ALL, Contestant, OURS},
     record::Records,
     run::{Campaign, campaign, header},
     scenario::{Group, select},
@@ -85,13 +85,19 @@ struct Who {
 }
 
 impl Who {
-    fn contestants(&self) -> Result<Vec<Contestant>> {
+    /// The servers asked for, with ours among them; without a wish all of them, and beside the bare loop, which has one
+    /// thread, also ours with one.
+    fn contestants(&self, group: Option<Group>) -> Result<Vec<Contestant>> {
+        let read =
+            |names: &[String]| names.iter().map(|name| Contestant::parse(name)).collect::<Result<Vec<_>>>();
         if self.only.is_empty() {
-            return ALL.iter().map(|peer| Contestant::parse(peer.name())).collect();
+            let names = ALL.iter().map(|peer| peer.name().to_owned());
+            let single = (group == Some(Group::Send)).then(|| format!("{OURS}@1"));
+            return read(&names.chain(single).collect::<Vec<_>>());
         }
-        let mut all: Vec<_> = self.only.iter().map(|name| Contestant::parse(name)).collect::<Result<_>>()?;
+        let mut all = read(&self.only)?;
         if !all.iter().any(Contestant::is_ours) {
-            all.insert(0, Contestant::parse(bench::peers::OURS)?);
+            all.insert(0, Contestant::parse(OURS)?);
         }
         Ok(all)
     }
@@ -111,13 +117,14 @@ fn dispatch(word: Word) -> Result<()> {
     let progress = Progress::new();
     match word {
         Word::Install { who } => {
-            install(&who.contestants()?, &progress);
+            install(&who.contestants(None)?, &progress);
             Ok(())
         }
         Word::Run { group, who, scenario, pairs, seconds, quiet, seed, fresh, results } => {
             ensure!(pairs > 0, "--pairs must be at least 1");
-            let scenarios = select(&scenario, read_group(&group)?)?;
-            let mut contestants = who.contestants()?;
+            let group = read_group(&group)?;
+            let scenarios = select(&scenario, group)?;
+            let mut contestants = who.contestants(Some(group))?;
             contestants.retain(|one| scenarios.iter().any(|scenario| scenario.is_for(one.peer.name())));
             contestants.retain(|one| {
                 one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok()

@@ -11,10 +11,10 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    peers::{ALL as PEERS, Contestant, OURS},
+    peers::{ALL as PEERS, BARE, Contestant, OURS},
     plot::{self, Bar, rounded},
-    record::Records,
-    scenario::{ALL as SCENARIOS, Better, Figure, Scenario},
+    record::{Records, Run},
+    scenario::{ALL as SCENARIOS, Better, Figure, Group, Scenario},
     stats::{Estimate, estimate, median, ratio},
 };
 
@@ -32,18 +32,22 @@ struct Row {
     label: String,
     /// Its figures, in the order of the scenario's.
     figures: Vec<Option<Estimate>>,
-    /// Ours over theirs within each round, of the first figure.
+    /// Ours over theirs within each round, of the first figure; of `send` it is theirs over the bare loop's.
     ratio: Option<Estimate>,
     /// Runs that say nothing, and why the last one does not.
     failed: usize,
     why: Option<String>,
 }
 
-/// Ours among the servers of a scenario: with its usual number of workers, where that was run.
-fn ours<'a>(records: &'a Records, scenario: &Scenario) -> Option<&'a str> {
+/// The server that the others of a scenario are compared with: the bare loop where it is about that, else ours with
+/// its usual number of workers, where that was run.
+fn reference<'a>(records: &'a Records, scenario: &Scenario) -> Option<&'a str> {
     let of_it = records.runs.iter().filter(|run| run.scenario == scenario.name);
-    let labels = || of_it.clone().map(|run| run.server.as_str()).filter(|label| is_ours(label));
-    labels().find(|label| *label == OURS).or_else(|| labels().next())
+    let labels = || of_it.clone().map(|run| run.server.as_str());
+    if scenario.group == Group::Send {
+        return labels().find(|label| *label == BARE);
+    }
+    labels().find(|label| *label == OURS).or_else(|| labels().find(|label| is_ours(label)))
 }
 
 fn is_ours(label: &str) -> bool {
@@ -51,15 +55,15 @@ fn is_ours(label: &str) -> bool {
 }
 
 fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
-    let first = ours(records, scenario);
+    let first = reference(records, scenario);
     let runs: Vec<_> =
         records.runs.iter().filter(|run| run.scenario == scenario.name && run.server == label).collect();
     let (bad, good): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.failure().is_some());
     let values =
         |figure: &Figure| -> Vec<f64> { good.iter().filter_map(|run| figure.of(&run.report)).collect() };
     let main = scenario.figures.first();
-    let ours = |round: u32| {
-        let same = |run: &&crate::record::Run| {
+    let other = |round: u32| {
+        let same = |run: &&Run| {
             run.scenario == scenario.name
                 && run.round == round
                 && Some(run.server.as_str()) == first
@@ -67,8 +71,11 @@ fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
         };
         main?.of(&records.runs.iter().find(same)?.report)
     };
-    let pairs: Vec<_> =
-        good.iter().filter_map(|run| Some((ours(run.round)?, main?.of(&run.report)?))).collect();
+    let pairs = good.iter().filter_map(|run| {
+        let (one, other) = (main?.of(&run.report)?, other(run.round)?);
+        Some(if scenario.group == Group::Send { (one, other) } else { (other, one) })
+    });
+    let pairs: Vec<_> = pairs.collect();
     Row {
         label: label.to_owned(),
         figures: scenario.figures.iter().map(|figure| estimate(&values(figure))).collect(),
@@ -118,7 +125,8 @@ fn table(records: &Records, scenario: &Scenario) -> String {
         out.push_str(&format!(" {}, {}{words} |", figure.name, figure.unit));
         rule.push_str("---|");
     }
-    out.push_str(&format!(" ours / theirs | runs |\n{rule}---|---|\n"));
+    let ratio = if scenario.group == Group::Send { "times the bare loop" } else { "ours / theirs" };
+    out.push_str(&format!(" {ratio} | runs |\n{rule}---|---|\n"));
     for row in rows(records, scenario) {
         let name = if is_ours(&row.label) { format!("**{}**", row.label) } else { row.label.clone() };
         out.push_str(&format!("| {name} |"));
@@ -279,11 +287,7 @@ pub fn write(records: &Records, repository: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        environment::Environment,
-        record::{Header, Run},
-        scenario::{Group, select},
-    };
+    use crate::{environment::Environment, record::Header, scenario::select};
     use serde_json::json;
     use std::collections::BTreeMap;
 
@@ -356,6 +360,19 @@ mod tests {
             text.contains("| **channel-node@1** | 12.0 (") && text.contains("| 0.500 (0.500 to 0.500) |"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn beside_the_bare_loop_both_are_multiples_of_it() {
+        let mut records = records();
+        for run in &mut records.runs {
+            run.scenario = "send-4".into();
+            if run.server == "nats" {
+                run.server = BARE.into();
+            }
+        }
+        let text = text(&records, &select(&[], Group::Send).unwrap());
+        assert!(text.contains("times the bare loop") && text.contains("0.500 (0.500 to 0.500)"), "{text}");
     }
 
     #[test]

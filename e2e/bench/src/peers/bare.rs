@@ -5,13 +5,13 @@ use std::process::Command;
 use anyhow::Result;
 use cluster::run::Progress;
 
-use super::{Peer, Start, beside};
+use super::{BARE, Peer, Start, beside};
 
 pub(super) struct Bare;
 
 impl Peer for Bare {
     fn name(&self) -> &'static str {
-        "bare"
+        BARE
     }
 
     fn dialect(&self) -> &'static str {

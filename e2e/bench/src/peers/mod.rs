@@ -23,6 +23,9 @@ use cluster::run::Progress;
 /// Name of our own server.
 pub const OURS: &str = "channel-node";
 
+/// Name of the loop that is no server.
+pub const BARE: &str = "bare";
+
 /// What a server is started with.
 #[derive(Debug)]
 pub struct Start<'a> {
