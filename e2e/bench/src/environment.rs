@@ -1,6 +1,10 @@
 //! Where a measurement was made: the network namespace that it needs, and the machine that its page names.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, ensure};
 use cluster::run;
@@ -85,6 +89,72 @@ pub fn prepare_network() -> Result<()> {
         .context("cannot set the ports of clients")
 }
 
+/// Ticks per second in /proc (USER_HZ): always this on Linux.
+const TICKS: f64 = 100.0;
+/// How long a look at the machine takes.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// CPU time used so far: by the whole machine, and by this process and the children that it has seen end.
+#[derive(Clone, Copy, Debug)]
+pub struct Busy {
+    at: Instant,
+    machine: f64,
+    own: f64,
+}
+
+impl Busy {
+    /// Until now.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn now() -> Result<Self> {
+        let read = |path| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
+        let machine = machine_ticks(&read("/proc/stat")?).context("no line for all CPUs in /proc/stat")?;
+        let own = own_ticks(&read("/proc/self/stat")?).context("/proc/self/stat is too short")?;
+        Ok(Self { at: Instant::now(), machine: machine / TICKS, own: own / TICKS })
+    }
+
+    /// CPUs that others have used since: other processes here, and other machines on the same processor.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn others_since(&self) -> Result<f64> {
+        let now = Self::now()?;
+        let used = (now.machine - self.machine) - (now.own - self.own);
+        Ok((used / (now.at - self.at).as_secs_f64()).max(0.0))
+    }
+}
+
+/// Waits until others use less than `cpus`, for at most `limit`.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub fn wait_for_quiet(cpus: f64, limit: Duration) -> Result<()> {
+    let started = Instant::now();
+    while started.elapsed() < limit {
+        let before = Busy::now()?;
+        std::thread::sleep(LOOK);
+        if before.others_since()? < cpus {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Ticks of all CPUs that were not idle: user, nice, system, irq, softirq, steal (proc(5)).
+fn machine_ticks(stat: &str) -> Option<f64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
+    let all: Vec<f64> = line.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+    [0, 1, 2, 5, 6, 7].iter().map(|at| all.get(*at).copied()).sum()
+}
+
+/// Ticks of a process and of its children that it has waited for: utime, stime, cutime, cstime.
+fn own_ticks(stat: &str) -> Option<f64> {
+    let (_, rest) = stat.rsplit_once(") ")?;
+    let all: Vec<&str> = rest.split_whitespace().collect();
+    (11..=14).map(|at| all.get(at)?.parse::<f64>().ok()).sum()
+}
+
 /// Names in the text of /proc/net/dev.
 fn device_names(text: &str) -> Vec<&str> {
     text.lines().skip(2).filter_map(|line| Some(line.split_once(':')?.0.trim())).collect()
@@ -98,6 +168,17 @@ mod tests {
     fn devices_are_read_without_their_heading() {
         let text = "Inter-| Receive\n face |bytes\n    lo: 1 2 3\n  eth0: 4 5 6\n";
         assert_eq!(device_names(text), ["lo", "eth0"]);
+    }
+
+    #[test]
+    fn busy_ticks_leave_out_idle_and_guests() {
+        let stat = "cpu  1 2 4 1000 2000 8 16 32 5000 6000\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        assert_eq!(machine_ticks(stat), Some(63.0));
+        assert_eq!(machine_ticks("intr 1\n"), None);
+        let own = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 100 200 300 400 20";
+        assert_eq!(own_ticks(own), Some(1000.0));
+        let busy = Busy::now().expect("readable");
+        assert!(busy.others_since().expect("readable") >= 0.0);
     }
 
     #[test]

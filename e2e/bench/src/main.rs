@@ -7,6 +7,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -49,6 +50,9 @@ enum Word {
         /// Seconds of publishing, instead of the scenario's own
         #[arg(long)]
         seconds: Option<u32>,
+        /// Longest wait before each run, in seconds, for other processes to leave the machine alone
+        #[arg(long)]
+        quiet: Option<u64>,
         /// Seed of the orders
         #[arg(long)]
         seed: Option<u64>,
@@ -110,7 +114,7 @@ fn dispatch(word: Word) -> Result<()> {
             install(&who.contestants()?, &progress);
             Ok(())
         }
-        Word::Run { group, who, scenario, pairs, seconds, seed, fresh, results } => {
+        Word::Run { group, who, scenario, pairs, seconds, quiet, seed, fresh, results } => {
             ensure!(pairs > 0, "--pairs must be at least 1");
             let scenarios = select(&scenario, read_group(&group)?)?;
             let mut contestants = who.contestants()?;
@@ -126,12 +130,14 @@ fn dispatch(word: Word) -> Result<()> {
             let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
             let mut records = Records::resume(&results, || header(&contestants, seed))?;
             progress.say(&format!("seed {}, results in {}", records.header.seed, results.display()));
+            let quiet = quiet.map(Duration::from_secs);
             let scratch = results.with_file_name("servers");
             let plan = Campaign {
                 contestants: &contestants,
                 scenarios: &scenarios,
                 rounds: pairs,
                 seconds,
+                quiet,
                 scratch,
             };
             campaign(&plan, &mut records, &progress)?;

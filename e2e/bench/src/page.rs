@@ -15,7 +15,7 @@ use crate::{
     plot::{self, Bar, rounded},
     record::Records,
     scenario::{ALL as SCENARIOS, Better, Figure, Scenario},
-    stats::{Estimate, estimate, ratio},
+    stats::{Estimate, estimate, median, ratio},
 };
 
 /// First line of the section.
@@ -190,23 +190,31 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
     ));
     add(format_args!(
         "A round starts, loads and stops each server once, in random order; *ours / theirs* is the median over \
-         the rounds of the ratio within a round, with its 95 % bootstrap interval. CPU is that of all processes \
+         the rounds of the ratio within a round, with its 95 % bootstrap interval: below 1 it is good for a cost, above 1 for deliveries. NAME@N is a server with N \
+         workers instead of the number that suits it best here. CPU is that of all processes \
          of the server while messages are published, kernel time included: on loopback that also pays for the \
          receiving side of TCP.\n\n"
+    ));
+    let others: Vec<_> = records.runs.iter().map(|run| run.others_cpus).collect();
+    add(format_args!(
+        "What else ran on the machine used {} CPUs in the median run and {} in the worst.\n\n",
+        rounded(median(&others).unwrap_or(0.0)),
+        rounded(others.iter().copied().fold(0.0, f64::max))
     ));
     add(format_args!(
         "To repeat it: `cargo xtask bench peers`, `cargo xtask bench send` and `cargo xtask bench alone`, which install \
          what they need from package registries and go on where they were broken off, then `cargo xtask bench page`. \
          `--only uws --pairs 3` is a quick look.\n\n"
     ));
-    add(format_args!("| server | version | set up as |\n|---|---|---|\n"));
-    for (label, version) in &records.header.versions {
-        let Ok(one) = Contestant::parse(label) else { continue };
-        let workers = match one.workers {
-            1 => "1 worker".to_owned(),
-            n => format!("{n} workers"),
-        };
-        add(format_args!("| {label} | {version} | {}; {workers} |\n", one.peer.settings()));
+    add(format_args!("| server | version | workers | set up as |\n|---|---|---|---|\n"));
+    for peer in PEERS {
+        let mine = |(label, _): &(&String, &String)| label.split('@').next() == Some(peer.name());
+        let known: Vec<_> = records.header.versions.iter().filter(mine).collect();
+        let Some((_, version)) = known.first() else { continue };
+        let workers =
+            known.iter().filter_map(|(label, _)| Some(Contestant::parse(label).ok()?.workers.to_string()));
+        let workers = workers.collect::<Vec<_>>().join(" and ");
+        add(format_args!("| {} | {version} | {workers} | {} |\n", peer.name(), peer.settings()));
     }
     for scenario in &SCENARIOS {
         add(format_args!("\n### {}\n\n", scenario.title));
@@ -285,6 +293,7 @@ mod tests {
             round,
             server: server.into(),
             at: "12:00:00".into(),
+            others_cpus: 0.25,
             error: None,
             report: json!({
                 "cpu_us_per_delivery": cpu,
@@ -356,7 +365,9 @@ mod tests {
         assert!(section.contains("10,000 connections\n\nNot run.\n"), "{section}");
         assert_eq!(pictures.len(), 1);
         assert!(section.contains("](benchmarks/fanout-100.svg)") && pictures[0].0 == "fanout-100.svg");
-        assert!(section.contains("| nats | v2 |"));
+        assert!(
+            section.contains("| nats | v2 | 1 |") && section.contains("used 0.250 CPUs in the median run")
+        );
     }
 
     #[test]

@@ -35,8 +35,11 @@ pub struct Run {
     pub round: u32,
     /// Label of the server.
     pub server: String,
-    /// Seconds of the day, UTC, for finding what else the machine did.
+    /// Time of the day, UTC, when it was over.
     pub at: String,
+    /// CPUs that others used meanwhile: what it says of a run on a machine that is not quiet.
+    #[serde(default)]
+    pub others_cpus: f64,
     /// Why there is no report: the server did not start, the generator could not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -201,6 +204,7 @@ mod tests {
             round,
             server: "bare".into(),
             at: "12:00:00".into(),
+            others_cpus: 0.0,
             error: None,
             report,
         }

@@ -15,7 +15,7 @@ use cluster::run::{self, Progress};
 use serde_json::Value;
 
 use crate::{
-    environment::Environment,
+    environment::{self, Busy},
     peers::{self, Contestant},
     process::Server,
     record::{Header, Records, Run},
@@ -29,6 +29,8 @@ const FIRST_PORT: u16 = 4_000;
 const PORTS: u32 = 2_000;
 /// Source addresses of the generator: one address reaches one server port about 55,000 times.
 const ADDRESS_HOLDS: u32 = 20_000;
+/// Below this a machine is quiet; from it on a run says how busy others were.
+const QUIET_CPUS: f64 = 0.1;
 /// Payload, connect and settle times of a run that its scenario does not name, seconds.
 const USUAL_EXTRA: Duration = Duration::from_secs(6);
 /// A run that takes longer hangs.
@@ -44,6 +46,8 @@ pub struct Campaign<'a> {
     pub rounds: u32,
     /// Seconds of publishing instead of the scenario's own.
     pub seconds: Option<u32>,
+    /// Longest wait before each run for others to leave the machine alone.
+    pub quiet: Option<Duration>,
     /// Directory for what servers write.
     pub scratch: PathBuf,
 }
@@ -64,7 +68,7 @@ pub fn header(contestants: &[Contestant], seed: u64) -> Result<Header> {
     for contestant in contestants {
         versions.insert(contestant.label(), contestant.peer.version()?);
     }
-    Ok(Header { seed, environment: Environment::here()?, versions })
+    Ok(Header { seed, environment: environment::Environment::here()?, versions })
 }
 
 /// Runs what is still missing.
@@ -76,7 +80,10 @@ pub fn campaign(campaign: &Campaign<'_>, records: &mut Records, progress: &Progr
     let started = Instant::now();
     let mut times: BTreeMap<&str, (Duration, u32)> = BTreeMap::new();
     for (at, task) in tasks.iter().enumerate() {
-        let begun = Instant::now();
+        if let Some(limit) = campaign.quiet {
+            environment::wait_for_quiet(QUIET_CPUS, limit)?;
+        }
+        let (begun, busy) = (Instant::now(), Busy::now()?);
         let label = task.contestant.label();
         let port = FIRST_PORT + 2 * (records.runs.len() as u32 % PORTS) as u16;
         let measured = measure(campaign, task, port, progress);
@@ -89,6 +96,7 @@ pub fn campaign(campaign: &Campaign<'_>, records: &mut Records, progress: &Progr
             round: task.round,
             server: label,
             at: run::output(Command::new("date").args(["--utc", "+%H:%M:%S"]))?.trim().to_owned(),
+            others_cpus: busy.others_since()?,
             error,
             report,
         };
@@ -219,9 +227,14 @@ fn line(run: &Run, scenario: &Scenario, done: usize, all: usize, left: Duration)
             Some(format!("{} {} {}", figure.name, crate::plot::rounded(value), figure.unit))
         })
         .collect();
+    let others = if run.others_cpus < QUIET_CPUS {
+        String::new()
+    } else {
+        format!("; others used {} CPUs", crate::plot::rounded(run.others_cpus))
+    };
     let what = run.failure().map_or_else(String::new, |why| format!("  FAILED: {why}"));
     format!(
-        "{done}/{all} {} round {} {}: {}{what}  ({} min {:02} s left)",
+        "{done}/{all} {} round {} {}: {}{what}{others}  ({} min {:02} s left)",
         run.scenario,
         run.round + 1,
         run.server,
@@ -239,7 +252,7 @@ mod tests {
     fn records() -> Records {
         let path = std::env::temp_dir().join(format!("bench-tasks-{}.jsonl", std::process::id()));
         fs::remove_file(&path).ok();
-        let environment = Environment {
+        let environment = environment::Environment {
             cpu: String::new(),
             cpus: 2,
             memory_gib: 1,
@@ -264,6 +277,7 @@ mod tests {
             scenarios: &scenarios[..1],
             rounds: 12,
             seconds: None,
+            quiet: None,
             scratch: PathBuf::new(),
         };
         let mut records = records();
@@ -280,6 +294,7 @@ mod tests {
             round: 0,
             server: first.contestant.label(),
             at: String::new(),
+            others_cpus: 0.0,
             error: None,
             report: Value::Null,
         });

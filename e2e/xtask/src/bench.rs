@@ -12,8 +12,14 @@ use cluster::{packages, run::Progress};
 use crate::{artifacts, options::Options, root};
 
 /// Flags of a measurement, and whether the installation takes them, too.
-const FLAGS: [(&str, bool); 5] =
-    [("only", true), ("scenario", false), ("pairs", false), ("seconds", false), ("seed", false)];
+const FLAGS: [(&str, bool); 6] = [
+    ("only", true),
+    ("scenario", false),
+    ("pairs", false),
+    ("seconds", false),
+    ("quiet", false),
+    ("seed", false),
+];
 
 /// Runs the command.
 pub(crate) fn bench(mut options: Options) -> Result<ExitCode> {

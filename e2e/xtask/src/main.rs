@@ -42,6 +42,7 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
               --scenario A,B    only these loads
               --pairs N         rounds in which each server is measured once (default 15)
               --seconds S --seed N   of publishing per run; of the order of servers
+              --quiet S         wait before each run, at most so long, until others leave the machine alone
               --fresh           set earlier results aside; otherwise a broken-off run goes on
             show    print the results so far
             page    write them into docs/BENCHMARKS.md, with plots
