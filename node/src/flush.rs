@@ -9,7 +9,7 @@ use rustix::{
 };
 
 /// Up to here frames are copied together: for small ones that is as fast as a vectored write or faster.
-const COPY_BYTES: usize = 16 * 1024;
+pub(crate) const COPY_BYTES: usize = 16 * 1024;
 /// Most frames in one vectored write.
 const SLICES: usize = 64;
 
@@ -22,17 +22,20 @@ pub(crate) enum Written {
     Failed,
 }
 
-/// Writes what is queued.
-pub(crate) fn write(fd: BorrowedFd<'_>, outbox: &Outbox, queue: &Queue, scratch: &mut Vec<u8>) -> Written {
+/// Writes what is queued. `scratch` has [`COPY_BYTES`].
+pub(crate) fn write(fd: BorrowedFd<'_>, outbox: &Outbox, queue: &Queue, scratch: &mut [u8]) -> Written {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let total = queue.bytes() as usize;
     let (offered, result) = if queue.frames() == 1 {
         let frame = outbox.first(queue);
         (frame.len(), retried(|| send(fd, frame, flags)))
     } else if total <= COPY_BYTES {
-        scratch.clear();
-        outbox.slices(queue).for_each(|frame| scratch.extend_from_slice(frame));
-        (total, retried(|| send(fd, scratch, flags)))
+        let mut end = 0;
+        for frame in outbox.slices(queue) {
+            scratch[end..end + frame.len()].copy_from_slice(frame);
+            end += frame.len();
+        }
+        (total, retried(|| send(fd, &scratch[..end], flags)))
     } else {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let filled = outbox.gather(queue, &mut slices);

@@ -109,19 +109,25 @@ impl Outbox {
 
     /// Appends a reference to a frame.
     pub fn push(&mut self, queue: &mut Queue, id: FrameId) {
-        let frame = &mut self.frames[id.0 as usize];
-        frame.references += 1;
-        let length = frame.bytes.len();
+        // One queue is bounded far below 4 GiB by the configuration (256 MiB) and one message (16 MiB).
+        let length = self.frame(id).len() as u32;
+        self.link(queue, id, length);
+        self.linked(id, 1);
+    }
+
+    /// Appends a reference to a frame of `length` bytes, to be accounted for with [`Outbox::linked`] before anything else
+    /// is done with the frame: once for all receivers of a broadcast.
+    #[inline]
+    pub fn link(&mut self, queue: &mut Queue, id: FrameId, length: u32) {
         let link = Link { frame: id.0, next: NIL };
-        let at = if self.free == NIL {
-            self.links.push(link);
-            (self.links.len() - 1) as u32
-        } else {
-            let at = self.free;
-            let slot = &mut self.links[at as usize];
+        let at = self.free;
+        let at = if let Some(slot) = self.links.get_mut(at as usize) {
             self.free = slot.next;
             *slot = link;
             at
+        } else {
+            self.links.push(link);
+            (self.links.len() - 1) as u32
         };
         if queue.head == NIL {
             queue.head = at;
@@ -130,10 +136,15 @@ impl Outbox {
         }
         queue.tail = at;
         queue.frames += 1;
-        // One queue is bounded far below 4 GiB by the configuration (256 MiB) and one message (16 MiB).
-        queue.bytes += length as u32;
-        self.used += 1;
-        self.bytes += length as u64;
+        queue.bytes += length;
+    }
+
+    /// Accounts for `count` references that were appended to a frame.
+    pub fn linked(&mut self, id: FrameId, count: u32) {
+        let frame = &mut self.frames[id.0 as usize];
+        frame.references += count;
+        self.used += count as usize;
+        self.bytes += frame.bytes.len() as u64 * u64::from(count);
     }
 
     /// Appends a frame for one receiver.

@@ -28,30 +28,61 @@ enum Offer {
     Full,
 }
 
+/// One wire variant of what is broadcast: its frames as one run of bytes in the palette.
+struct Run {
+    id: FrameId,
+    bytes: u32,
+    /// Messages in it; none when this variant cannot carry any.
+    frames: u64,
+    /// Members that it was offered to.
+    offered: u64,
+    /// References to it, accounted for at the end.
+    links: u32,
+}
+
+impl Run {
+    fn new(outbox: &mut Outbox, run: Bytes, frames: usize) -> Self {
+        // A message has 16 MiB at most, a window holds 64 of 64 KiB together.
+        let bytes = run.len() as u32;
+        Self { id: outbox.add(run), bytes, frames: frames as u64, offered: 0, links: 0 }
+    }
+
+    /// For V1 members, from the V2 run and its parts.
+    fn v1(outbox: &mut Outbox, whole: FrameId, frames: &[Bytes]) -> Self {
+        let able: Vec<_> = if frames.is_empty() {
+            encode::broadcast_to_v1(outbox.frame(whole)).into_iter().collect()
+        } else {
+            frames.iter().filter_map(|frame| encode::broadcast_to_v1(frame)).collect()
+        };
+        Self::new(outbox, able.concat().into(), able.len())
+    }
+
+    /// Accounts for the references and returns how many messages were queued.
+    fn end(&self, outbox: &mut Outbox) -> u64 {
+        outbox.linked(self.id, self.links);
+        outbox.seal(self.id);
+        self.frames * u64::from(self.links)
+    }
+}
+
 /// Reserves before it pushes. A queue whose socket was not tried may exceed its bound by a little: the shard then reads
 /// next to nothing until it was flushed, so a fast client is never closed for the node's own batching.
-fn offer(outbox: &mut Outbox, conn: &mut Conn, frame: FrameId, limits: &Limits) -> Offer {
-    let bytes = conn.queue.bytes() as usize + outbox.frame(frame).len();
+#[inline]
+fn offer(outbox: &mut Outbox, conn: &mut Conn, run: &mut Run, limits: &Limits) -> Offer {
+    let bytes = conn.queue.bytes() as usize + run.bytes as usize;
     let frames = conn.queue.frames() + 1;
     let (max_bytes, max_frames) = (limits.send_queue_bytes as usize, limits.send_queue_frames);
     let blocked = conn.flags.has(Flags::BLOCKED);
     if blocked && (bytes > max_bytes || frames > max_frames) {
         return Offer::Full;
     }
-    outbox.push(&mut conn.queue, frame);
+    outbox.link(&mut conn.queue, run.id, run.bytes);
+    run.links += 1;
     if blocked {
         return Offer::Waits;
     }
     let half = bytes > max_bytes / 2 || frames > max_frames / 2;
     if half && !conn.flags.has(Flags::PRESSED) { Offer::Pressing } else { Offer::Queued }
-}
-
-/// Frames one after the other.
-fn joined(frames: &[Bytes]) -> Bytes {
-    match frames {
-        [frame] => frame.clone(),
-        frames => frames.concat().into(),
-    }
 }
 
 impl Shard {
@@ -89,35 +120,32 @@ impl Shard {
         members.filter(v1).count() as u64
     }
 
-    /// Queues V2 broadcast frames to the local members of a room, as one run of bytes.
-    pub(super) fn fan_out(&mut self, room: RoomId, frames: &[Bytes], except: Option<ConnId>) {
+    /// Queues a run of V2 broadcast frames to the local members of a room. `frames` are its parts; none says that it is
+    /// one.
+    pub(super) fn fan_out(&mut self, room: RoomId, run: Bytes, frames: &[Bytes], except: Option<ConnId>) {
         let Self { rooms, conns, outbox, dirty, bulk, config, counters, .. } = self;
         let limits = &config.limits;
         let members = rooms.get(room).members();
         let (list, flag) =
             if members.len() > BULK_MEMBERS { (bulk, Flags::BULK) } else { (dirty, Flags::DIRTY) };
-        let v2 = (outbox.add(joined(frames)), frames.len() as u64);
+        let mut v2 = Run::new(outbox, run, frames.len().max(1));
+        let whole = v2.id;
         let mut v1 = None;
-        let (mut full, mut pressing) = (Vec::new(), Vec::new());
-        let (mut writes, mut runs, mut waits) = (0, 0, 0);
+        let (mut full, mut pressing, mut waits) = (Vec::new(), Vec::new(), 0);
         for &member in members {
             if Some(member) == except {
                 continue;
             }
             let conn = &mut conns[member.index()];
-            let (frame_id, count) = match conn.vsn() {
-                Vsn::V2 => v2,
-                Vsn::V1 => *v1.get_or_insert_with(|| {
-                    let able: Vec<_> =
-                        frames.iter().filter_map(|frame| encode::broadcast_to_v1(frame)).collect();
-                    (outbox.add(joined(&able)), able.len() as u64)
-                }),
+            let run = match conn.vsn() {
+                Vsn::V2 => &mut v2,
+                Vsn::V1 => v1.get_or_insert_with(|| Run::v1(outbox, whole, frames)),
             };
-            counters.unencodable_writes += v2.1 - count;
-            if count == 0 {
+            run.offered += 1;
+            if run.frames == 0 {
                 continue;
             }
-            match offer(outbox, conn, frame_id, limits) {
+            match offer(outbox, conn, run, limits) {
                 Offer::Queued => {
                     if !conn.flags.has(flag) {
                         conn.flags.set(flag);
@@ -126,19 +154,16 @@ impl Shard {
                 }
                 Offer::Pressing => pressing.push(member),
                 Offer::Waits => waits += 1,
-                Offer::Full => {
-                    full.push(member);
-                    continue;
-                }
+                Offer::Full => full.push(member),
             }
-            writes += count;
-            runs += 1;
         }
-        outbox.seal(v2.0);
-        if let Some((v1, _)) = v1 {
-            outbox.seal(v1);
+        let mut runs = u64::from(v2.links);
+        counters.writes += v2.end(outbox);
+        if let Some(v1) = v1 {
+            runs += u64::from(v1.links);
+            counters.writes += v1.end(outbox);
+            counters.unencodable_writes += v1.offered * (v2.frames - v1.frames);
         }
-        counters.writes += writes;
         self.backlog += runs - waits;
         self.broadcasts_this_turn += 1;
         for member in pressing {
@@ -156,9 +181,9 @@ impl Shard {
             return;
         }
         self.counters.replies += 1;
-        let frame = self.outbox.add(frame);
-        let offer = offer(&mut self.outbox, conn, frame, &self.config.limits);
-        self.outbox.seal(frame);
+        let mut run = Run::new(&mut self.outbox, frame, 1);
+        let offer = offer(&mut self.outbox, conn, &mut run, &self.config.limits);
+        run.end(&mut self.outbox);
         match offer {
             Offer::Waits => {}
             Offer::Queued => {

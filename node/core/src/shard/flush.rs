@@ -26,13 +26,7 @@ impl Shard {
     /// The next connection to write; each once until it has something new.
     pub fn next_flush(&mut self) -> Option<ConnId> {
         loop {
-            self.flushes = self.flushes.wrapping_add(1);
-            let (first, second, third) = match self.flushes % ROUND {
-                0 => (Flags::BULK, Flags::URGENT, Flags::DIRTY),
-                odd if odd % 2 == 1 => (Flags::URGENT, Flags::DIRTY, Flags::BULK),
-                _ => (Flags::DIRTY, Flags::URGENT, Flags::BULK),
-            };
-            let (id, flag) = self.pop(first).or_else(|| self.pop(second)).or_else(|| self.pop(third))?;
+            let (id, flag) = self.pop()?;
             // The list may name a connection that was flushed, or ended and replaced, since.
             let Some(conn) = self.conns.get_mut(id.index()) else { continue };
             if conn.flags.take(flag) && !conn.flags.has(Flags::BLOCKED) && !conn.queue.is_empty() {
@@ -42,13 +36,23 @@ impl Shard {
         }
     }
 
-    fn pop(&mut self, flag: Flags) -> Option<(ConnId, Flags)> {
-        let list = match flag {
-            Flags::URGENT => &mut self.urgent,
-            Flags::DIRTY => &mut self.dirty,
-            _ => &mut self.bulk,
+    #[inline]
+    fn pop(&mut self) -> Option<(ConnId, Flags)> {
+        let Self { urgent, dirty, bulk, flushes, .. } = self;
+        let urgent = (urgent, Flags::URGENT);
+        let dirty = (dirty, Flags::DIRTY);
+        let bulk = (bulk, Flags::BULK);
+        // Nobody waits in two of them most of the time.
+        if urgent.0.is_empty() && bulk.0.is_empty() {
+            return Some((dirty.0.pop_front()?, dirty.1));
+        }
+        *flushes = flushes.wrapping_add(1);
+        let order = match *flushes % ROUND {
+            0 => [bulk, urgent, dirty],
+            odd if odd % 2 == 1 => [urgent, dirty, bulk],
+            _ => [dirty, urgent, bulk],
         };
-        Some((list.pop_front()?, flag))
+        order.into_iter().find_map(|(list, flag)| Some((list.pop_front()?, flag)))
     }
 
     /// Whether anything waits to be flushed.
@@ -66,8 +70,11 @@ impl Shard {
     /// `count` bytes were taken by the kernel. `blocked` says that it takes no more for now, and that
     /// [`Shard::on_writable`] will be called when it does.
     pub fn on_sent(&mut self, id: ConnId, count: usize, blocked: bool) -> AfterFlush {
-        self.change_queue(id, |outbox, queue| outbox.advance(queue, count));
         let conn = &mut self.conns[id.index()];
+        // Only who is not blocked is written, and so counts.
+        let before = conn.queue.frames();
+        self.outbox.advance(&mut conn.queue, count);
+        self.backlog -= u64::from(before - conn.queue.frames());
         if blocked {
             self.backlog -= conn.backlog();
             conn.flags.set(Flags::BLOCKED);

@@ -21,7 +21,7 @@ impl Shard {
     pub(super) fn broadcast(&mut self, room: RoomId, frame: Bytes, except: Option<ConnId>) {
         let open = self.rooms.get_mut(room);
         if open.window_millis() == 0 && open.held().is_empty() {
-            return self.fan_out(room, &[frame], except);
+            return self.fan_out(room, frame, &[], except);
         }
         let due = self.now_millis + u64::from(open.window_millis());
         let first = open.held().is_empty();
@@ -59,14 +59,14 @@ impl Shard {
         if held.iter().all(|held| held.except.is_none()) {
             let frames: Vec<_> = held.into_iter().map(|held| held.frame).collect();
             if !frames.is_empty() {
-                self.fan_out(room, &frames, None);
+                self.fan_out(room, frames.concat().into(), &frames, None);
             }
             return;
         }
         for Held { frame, except } in held {
             // Sending may close slow members, and with the last of them the room.
             if self.rooms.is_open(room) {
-                self.fan_out(room, &[frame], except);
+                self.fan_out(room, frame, &[], except);
             }
         }
     }

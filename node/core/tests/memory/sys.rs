@@ -16,7 +16,7 @@ static ALLOCATOR: Counting = Counting;
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    static HERE: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+    static HERE: Cell<(isize, usize)> = const { Cell::new((0, 0)) };
 }
 
 /// Bytes that all threads asked for and did not give back.
@@ -24,8 +24,9 @@ pub(crate) fn allocated() -> usize {
     BYTES.load(Relaxed)
 }
 
-/// The same of this thread, where the test harness's own threads do not show, and how often it asked.
-pub(crate) fn allocated_here() -> (usize, usize) {
+/// The same of this thread, where the test harness's own threads do not show, and how often it asked. Below zero when it
+/// gave back more than it asked for: what it was handed by others.
+pub(crate) fn allocated_here() -> (isize, usize) {
     HERE.get()
 }
 
@@ -35,7 +36,7 @@ fn count(more: usize, less: usize) {
     // A thread that ends may free after its locals are gone.
     let _ended = HERE.try_with(|here| {
         let (bytes, calls) = here.get();
-        here.set((bytes.wrapping_add(more).wrapping_sub(less), calls + usize::from(more > 0)));
+        here.set((bytes + more.cast_signed() - less.cast_signed(), calls + usize::from(more > 0)));
     });
 }
 
