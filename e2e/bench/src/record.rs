@@ -124,10 +124,11 @@ impl Records {
         Ok(records)
     }
 
-    /// Whether a run is done.
+    /// Whether a run is done. One without a report is not: it is made again.
     #[must_use]
     pub fn has(&self, scenario: &str, round: u32, server: &str) -> bool {
-        self.runs.iter().any(|run| run.scenario == scenario && run.round == round && run.server == server)
+        let is_it = |run: &Run| run.scenario == scenario && run.round == round && run.server == server;
+        self.runs.iter().any(|run| run.error.is_none() && is_it(run))
     }
 
     /// Adds a run.
@@ -228,9 +229,11 @@ mod tests {
         more.versions.insert("nats".into(), "v2".into());
         let mut again = Records::resume(&path, || Ok(more)).unwrap();
         assert!(again.has("fanout-100", 0, "bare") && !again.has("fanout-100", 1, "bare"));
+        again.add(Run { error: Some("no port".into()), ..run(1, Value::Null) }).unwrap();
+        assert!(!again.has("fanout-100", 1, "bare"), "to be made again");
         again.add(run(1, json!({}))).unwrap();
         let read = Records::read(&path).unwrap();
-        assert_eq!((read.runs.len(), read.header.versions.len()), (2, 2));
+        assert_eq!((read.runs.len(), read.header.versions.len()), (3, 2));
         fs::remove_file(path).unwrap();
     }
 
