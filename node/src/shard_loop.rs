@@ -122,8 +122,7 @@ impl ShardLoop {
     }
 
     fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {
-        let millis = now.duration_since(self.started).as_millis();
-        self.core.begin_turn(u64::try_from(millis).unwrap_or(u64::MAX));
+        self.core.begin_turn(self.millis(now));
         self.take_events()?;
         self.take_mail();
         self.accept(now);
@@ -146,8 +145,8 @@ impl ShardLoop {
 
     /// When a turn is due although nothing happens.
     fn next_turn(&self) -> Instant {
-        let window = self.core.next_window_millis().map(|due| self.started + Duration::from_millis(due));
-        window.map_or(self.next_tick, |window| window.min(self.next_tick))
+        let due = self.core.next_due_millis().map(|due| self.started + Duration::from_millis(due));
+        due.map_or(self.next_tick, |due| due.min(self.next_tick))
     }
 
     /// Whether there is work that no event will announce.
@@ -294,10 +293,21 @@ impl ShardLoop {
     }
 
     fn flush(&mut self) {
-        for _ in 0..FLUSHES_PER_TURN {
-            let Some(id) = self.core.next_flush() else { return };
+        for done in 0..FLUSHES_PER_TURN {
+            let Some(id) = self.core.next_flush() else {
+                if done == 0 {
+                    return;
+                }
+                break;
+            };
             self.flush_one(id);
         }
+        self.core.end_flushes(self.millis(Instant::now()));
+    }
+
+    /// The clock of the state machine.
+    fn millis(&self, now: Instant) -> u64 {
+        u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
     }
 
     fn flush_one(&mut self, id: ConnId) {

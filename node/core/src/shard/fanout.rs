@@ -149,7 +149,7 @@ impl Shard {
                 Offer::Queued => {
                     if !conn.flags.has(flag) {
                         conn.flags.set(flag);
-                        list.push_back(member);
+                        list.push(member);
                     }
                 }
                 Offer::Pressing => pressing.push(member),

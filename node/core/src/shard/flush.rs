@@ -38,27 +38,39 @@ impl Shard {
 
     #[inline]
     fn pop(&mut self) -> Option<(ConnId, Flags)> {
+        let (now, hurry) = (self.now_millis, self.is_over_budget());
         let Self { urgent, dirty, bulk, flushes, .. } = self;
-        let urgent = (urgent, Flags::URGENT);
-        let dirty = (dirty, Flags::DIRTY);
-        let bulk = (bulk, Flags::BULK);
         // Nobody waits in two of them most of the time.
-        if urgent.0.is_empty() && bulk.0.is_empty() {
-            return Some((dirty.0.pop_front()?, dirty.1));
+        if urgent.is_empty() && bulk.is_empty() {
+            return Some((dirty.pop(now, hurry)?, Flags::DIRTY));
         }
         *flushes = flushes.wrapping_add(1);
         let order = match *flushes % ROUND {
-            0 => [bulk, urgent, dirty],
-            odd if odd % 2 == 1 => [urgent, dirty, bulk],
-            _ => [dirty, urgent, bulk],
+            0 => [Flags::BULK, Flags::URGENT, Flags::DIRTY],
+            odd if odd % 2 == 1 => [Flags::URGENT, Flags::DIRTY, Flags::BULK],
+            _ => [Flags::DIRTY, Flags::URGENT, Flags::BULK],
         };
-        order.into_iter().find_map(|(list, flag)| Some((list.pop_front()?, flag)))
+        order.into_iter().find_map(|flag| {
+            let id = match flag {
+                Flags::URGENT => urgent.pop_front(),
+                Flags::DIRTY => dirty.pop(now, hurry),
+                _ => bulk.pop(now, hurry),
+            };
+            Some((id?, flag))
+        })
     }
 
-    /// Whether anything waits to be flushed.
+    /// The turn has written what it could, by a time on the clock of [`Shard::begin_turn`].
+    pub fn end_flushes(&mut self, now_millis: u64) {
+        self.dirty.end_turn(now_millis);
+        self.bulk.end_turn(now_millis);
+    }
+
+    /// Whether anything waits to be flushed now.
     #[must_use]
     pub fn has_flushes(&self) -> bool {
-        !self.urgent.is_empty() || !self.dirty.is_empty() || !self.bulk.is_empty()
+        let (now, hurry) = (self.now_millis, self.is_over_budget());
+        !self.urgent.is_empty() || self.dirty.is_due(now, hurry) || self.bulk.is_due(now, hurry)
     }
 
     /// What is queued for a connection, with the frames it refers to.
@@ -87,7 +99,7 @@ impl Shard {
             return AfterFlush::Keep;
         }
         if !conn.queue.is_empty() {
-            self.mark_dirty(id);
+            self.mark_urgent(id);
             return AfterFlush::Keep;
         }
         match conn.phase {
@@ -122,7 +134,7 @@ impl Shard {
         let flags = &mut self.conns[id.index()].flags;
         if !flags.has(Flags::DIRTY) {
             flags.set(Flags::DIRTY);
-            self.dirty.push_back(id);
+            self.dirty.push(id);
         }
     }
 

@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::{
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
-    limits::{BACKLOG_FRAMES, MAX_HANDSHAKING, STAMP_MILLIS},
+    limits::{BACKLOG_MICROS, FRAMES_PER_MICRO, MAX_HANDSHAKING, STAMP_MILLIS, WRITE_MICROS},
     outbox::Outbox,
     protocol::encode,
     room::{ConnId, RoomId, Rooms},
@@ -34,6 +34,7 @@ mod dispatch;
 mod fanout;
 mod flush;
 mod input;
+mod pass;
 mod timer;
 mod window;
 
@@ -43,6 +44,7 @@ mod tests;
 use conn::{Conn, Flags, Phase};
 pub use flush::AfterFlush;
 pub use input::Progress;
+use pass::Passes;
 
 /// What a shard is told once.
 #[derive(Debug, Clone)]
@@ -110,9 +112,9 @@ pub struct Shard {
     /// What the shard counts; the thread adds what only it sees.
     pub counters: Counters,
     urgent: VecDeque<ConnId>,
-    dirty: VecDeque<ConnId>,
+    dirty: Passes,
     /// Members of large rooms.
-    bulk: VecDeque<ConnId>,
+    bulk: Passes,
     /// Looks for a connection to write, to share them out.
     flushes: u64,
     outgoing: Vec<Outgoing>,
@@ -143,8 +145,8 @@ impl Shard {
             outbox: Outbox::default(),
             counters: Counters::ZERO,
             urgent: VecDeque::new(),
-            dirty: VecDeque::new(),
-            bulk: VecDeque::new(),
+            dirty: Passes::default(),
+            bulk: Passes::default(),
             flushes: 0,
             outgoing: Vec::new(),
             gone: Vec::new(),
@@ -168,14 +170,29 @@ impl Shard {
 
     /// Whether so much waits to be flushed that the shard should be given little input.
     #[must_use]
-    pub const fn is_over_budget(&self) -> bool {
-        self.pressed > 0 || self.backlog >= BACKLOG_FRAMES
+    pub fn is_over_budget(&self) -> bool {
+        self.pressed > 0 || self.backlog_micros() >= BACKLOG_MICROS
+    }
+
+    /// About how long it takes to write what waits.
+    fn backlog_micros(&self) -> u64 {
+        let waiting = self.urgent.len() + self.dirty.len() + self.bulk.len();
+        waiting as u64 * WRITE_MICROS + self.backlog / FRAMES_PER_MICRO
     }
 
     /// Whether this turn should take no more input at all: over its budget, one broadcast is the most.
     #[must_use]
-    pub const fn is_saturated(&self) -> bool {
+    pub fn is_saturated(&self) -> bool {
         self.is_over_budget() && self.broadcasts_this_turn > 0
+    }
+
+    /// When a turn is due although nothing happens, on the clock of [`Shard::begin_turn`]: a flush window ends, or what
+    /// was put off may be written.
+    #[must_use]
+    pub fn next_due_millis(&self) -> Option<u64> {
+        let window = self.windows.peek().map(|Reverse((due, _))| *due);
+        let times = [window, self.dirty.next_millis(), self.bulk.next_millis()];
+        times.into_iter().flatten().min()
     }
 
     /// Brings the gauges up to date.

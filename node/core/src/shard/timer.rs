@@ -145,7 +145,7 @@ impl Shard {
         if self.conns.is_empty() && self.conns.capacity() > KEPT {
             self.conns.shrink_to_fit();
         }
-        for list in [&mut self.urgent, &mut self.dirty, &mut self.bulk] {
+        for list in [&mut self.urgent, self.dirty.list_mut(), self.bulk.list_mut()] {
             if list.is_empty() && list.capacity() > KEPT {
                 list.shrink_to_fit();
             }

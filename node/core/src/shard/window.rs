@@ -33,12 +33,6 @@ impl Shard {
         }
     }
 
-    /// When the next window ends, on the clock of [`Shard::begin_turn`] in milliseconds: a turn is due then.
-    #[must_use]
-    pub fn next_window_millis(&self) -> Option<u64> {
-        self.windows.peek().map(|Reverse((due, _))| *due)
-    }
-
     /// Sends what windows that are over have held.
     pub(super) fn release_due(&mut self) {
         while let Some(Reverse((due, room))) = self.windows.peek()
