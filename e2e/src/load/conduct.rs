@@ -3,7 +3,7 @@
 use super::report::{Burst, Percentiles, Step, Storm};
 use super::sampler::{Sampler, Second, process_cpu};
 use super::scenario::Scenario;
-use super::search::Search;
+use super::search::{Outcome, Search};
 use super::shared::{Segment, Shared, lock};
 use super::stats::{Account, Board, Counters, Stats, coarse, histogram, merge};
 use super::worker::LOOK_NS;
@@ -29,6 +29,8 @@ const SLOW_QUIET: Duration = Duration::from_secs(1);
 const ARRIVE: f64 = 0.99;
 /// How large the generator's own lateness may be, as a part of the latency bound.
 const LAG_SHARE: f64 = 0.25;
+/// A step of `max` whose latency is so many times the bound failed by far: a server that gathers is never that late.
+const DROWNED: f64 = 10.0;
 
 /// What a run looks like at the moment.
 #[derive(Clone, Debug)]
@@ -260,13 +262,18 @@ impl<'a> Conductor<'a> {
     fn search(&mut self) {
         let settings = &self.shared.settings;
         let highest = settings.options.max_rate.unwrap_or(f64::INFINITY);
+        let drowned = settings.max_p99_ms.unwrap_or(f64::INFINITY) * DROWNED;
         let mut search = Search::new(settings.rate.max(1.0), highest, settings.options.precision);
         let mut before = Account::default();
         while let Some(rate) = search.next()
             && self.going()
         {
             let step = self.step(rate, &mut before);
-            search.note(step.passed);
+            search.note(match step.latency.p99_ms {
+                _ if step.passed => Outcome::Passed,
+                p99 if p99 > drowned => Outcome::Drowned,
+                _ => Outcome::Failed,
+            });
             self.played.steps.push(step);
         }
     }

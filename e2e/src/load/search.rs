@@ -6,7 +6,8 @@
 //!
 //! A server that gathers what it has for a socket may pass again beyond a rate that fails: where its thread is
 //! just full there is little to gather and everything waits, at four times the rate each write carries four
-//! times as much. So two doublings more are tried, once each, before a failed rate is believed.
+//! times as much. So two doublings more are tried, once each, before a failed rate is believed; but not where
+//! a step drowned, as more load only makes what waits in the server longer.
 
 /// The factor from one rate to the next while none has failed.
 const GROWTH: f64 = 2.0;
@@ -16,6 +17,15 @@ const TRIES: u32 = 2;
 const BEYOND: u32 = 2;
 /// Most steps of a search, so that it ends whatever happens.
 const MAX_STEPS: u32 = 40;
+
+/// What became of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Passed,
+    Failed,
+    /// Failed by far.
+    Drowned,
+}
 
 /// Where a search stands.
 #[derive(Clone, Debug)]
@@ -52,22 +62,25 @@ impl Search {
     }
 
     /// Takes note of how the rate of [`Search::next`] did.
-    pub(super) fn note(&mut self, passed: bool) {
+    pub(super) fn note(&mut self, outcome: Outcome) {
         self.steps += 1;
         let ahead = self.failed.is_some_and(|failed| self.rate > failed);
-        if passed {
+        if outcome == Outcome::Passed {
             self.passed = Some(self.rate);
             if ahead {
                 (self.failed, self.beyond) = (None, 0);
             }
         } else if !ahead {
             self.tries += 1;
-            if self.tries < TRIES {
+            if self.tries < TRIES && outcome == Outcome::Failed {
                 return;
             }
             // Only where doubling ends: the rest is a gap whose both ends are known, or a way down.
-            self.beyond = if self.failed.is_none() && self.passed.is_some() { 0 } else { BEYOND };
+            let ends = self.failed.is_none() && self.passed.is_some() && outcome == Outcome::Failed;
+            self.beyond = if ends { 0 } else { BEYOND };
             self.failed = Some(self.rate);
+        } else if outcome == Outcome::Drowned {
+            self.beyond = BEYOND;
         }
         self.tries = 0;
         self.rate = match (self.passed, self.failed) {
@@ -91,6 +104,12 @@ mod tests {
     use super::*;
     use rand::{Rng, SeedableRng};
 
+    impl From<bool> for Outcome {
+        fn from(passed: bool) -> Self {
+            if passed { Outcome::Passed } else { Outcome::Failed }
+        }
+    }
+
     fn find(start: f64, mut server: impl FnMut(f64) -> bool) -> (Search, Vec<f64>) {
         find_below(start, f64::INFINITY, &mut server)
     }
@@ -100,7 +119,7 @@ mod tests {
         let mut tried = Vec::new();
         while let Some(rate) = search.next() {
             tried.push(rate);
-            search.note(server(rate));
+            search.note(server(rate).into());
         }
         (search, tried)
     }
@@ -127,6 +146,19 @@ mod tests {
         let (search, tried) = find(400.0, |rate| rate <= 1_700.0);
         assert!(search.passed.unwrap() * 1.06 > 1_700.0, "{tried:?}");
         assert_eq!(tried.iter().filter(|rate| **rate > 3_200.0).count(), 2, "{tried:?}");
+    }
+
+    #[test]
+    fn nothing_is_tried_beyond_a_step_that_drowned() {
+        let mut search = Search::new(400.0, f64::INFINITY, 0.05);
+        let mut tried = Vec::new();
+        while let Some(rate) = search.next() {
+            tried.push(rate);
+            search.note(if rate > 3_000.0 { Outcome::Drowned } else { (rate <= 1_700.0).into() });
+        }
+        assert_eq!(tried[..4], [400.0, 800.0, 1_600.0, 3_200.0], "once is enough");
+        assert!(tried[4..].iter().all(|rate| *rate < 3_200.0), "{tried:?}");
+        assert!(search.passed.unwrap() * 1.06 > 1_700.0, "{tried:?}");
     }
 
     #[test]

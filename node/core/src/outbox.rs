@@ -28,9 +28,7 @@ struct Frame {
     references: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
-#[repr(align(32))]
-struct Block([u32; PLACES as usize]);
+type Block = [u32; PLACES as usize];
 
 /// All blocks. A place is named by one number: that of its block, times [`PLACES`], and its position there.
 #[derive(Debug, Default)]
@@ -48,7 +46,7 @@ impl Pool {
         }
         // A place costs 4 bytes, so 2^32 of them are 16 GiB.
         let at = self.blocks.len() as u32 * PLACES;
-        self.blocks.push(Block([NIL; PLACES as usize]));
+        self.blocks.push([NIL; PLACES as usize]);
         at
     }
 
@@ -59,12 +57,12 @@ impl Pool {
 
     #[inline]
     fn get(&self, place: u32) -> u32 {
-        self.blocks[(place / PLACES) as usize].0[(place % PLACES) as usize]
+        self.blocks.as_flattened()[place as usize]
     }
 
     #[inline]
     fn set(&mut self, place: u32, value: u32) {
-        self.blocks[(place / PLACES) as usize].0[(place % PLACES) as usize] = value;
+        self.blocks.as_flattened_mut()[place as usize] = value;
     }
 
     /// The place after one that another follows.
@@ -72,6 +70,13 @@ impl Pool {
     fn after(&self, place: u32) -> u32 {
         let next = place + 1;
         if next % PLACES == LAST { self.get(next) } else { next }
+    }
+
+    /// From a place on, `count` references at most: those in the same block.
+    #[inline]
+    fn run(&self, place: u32, count: u32) -> &[u32] {
+        let end = (place | LAST).min(place + count);
+        &self.blocks.as_flattened()[place as usize..end as usize]
     }
 }
 
@@ -145,7 +150,7 @@ impl Outbox {
 
     /// Ends the adding of receivers.
     pub fn seal(&mut self, id: FrameId) {
-        self.release(id.0);
+        release(&mut self.frames, id.0);
     }
 
     /// The bytes of a frame that is not sealed yet.
@@ -200,7 +205,10 @@ impl Outbox {
     /// The first bytes to send.
     #[must_use]
     pub fn first<'a>(&'a self, queue: &Queue) -> &'a [u8] {
-        self.slices(queue).next().unwrap_or_default()
+        if queue.is_empty() {
+            return &[];
+        }
+        &self.frames[self.pool.get(queue.head) as usize].bytes[queue.sent as usize..]
     }
 
     /// The bytes to send, in order.
@@ -209,16 +217,21 @@ impl Outbox {
         self.references(queue).map(move |id| &self.frames[id as usize].bytes[std::mem::take(&mut skip)..])
     }
 
+    #[inline]
     fn references(&self, queue: &Queue) -> impl Iterator<Item = u32> {
         let (mut at, mut left) = (queue.head, queue.frames);
         std::iter::from_fn(move || {
-            left = left.checked_sub(1)?;
-            let id = self.pool.get(at);
-            if left > 0 {
-                at = self.pool.after(at);
+            if left == 0 {
+                return None;
             }
-            Some(id)
+            let run = self.pool.run(at, left);
+            left -= run.len() as u32;
+            if left > 0 {
+                at = self.pool.get(at | LAST);
+            }
+            Some(run.iter().copied())
         })
+        .flatten()
     }
 
     /// Fills `slices` for a vectored write and returns how many were filled.
@@ -256,14 +269,17 @@ impl Outbox {
         if queue.head == NIL {
             return;
         }
-        let mut at = queue.head;
-        for left in (0..queue.frames).rev() {
-            self.release(self.pool.get(at));
-            let next = if left > 0 { self.pool.after(at) } else { NIL };
-            if next / PLACES != at / PLACES {
-                self.pool.give_back(at);
+        let Self { frames, pool, .. } = self;
+        let (mut at, mut left) = (queue.head, queue.frames);
+        loop {
+            let run = pool.run(at, left);
+            run.iter().for_each(|frame| release(frames, *frame));
+            left -= run.len() as u32;
+            pool.give_back(at);
+            if left == 0 {
+                break;
             }
-            at = next;
+            at = pool.get(at | LAST);
         }
         self.used -= queue.frames as usize;
         self.bytes -= u64::from(queue.bytes);
@@ -300,16 +316,7 @@ impl Outbox {
             self.pool.give_back(at);
         }
         self.used -= 1;
-        self.release(frame);
-    }
-
-    #[inline]
-    fn release(&mut self, frame: u32) {
-        let references = &mut self.frames[frame as usize].references;
-        *references -= 1;
-        if *references == 0 {
-            self.frames.remove(frame as usize);
-        }
+        release(&mut self.frames, frame);
     }
 
     /// Bytes queued for all receivers.
@@ -323,6 +330,15 @@ impl Outbox {
         if self.used == 0 && self.pool.blocks.capacity() > KEPT_BLOCKS {
             *self = Self::default();
         }
+    }
+}
+
+#[inline]
+fn release(frames: &mut Slab<Frame>, id: u32) {
+    let references = &mut frames[id as usize].references;
+    *references -= 1;
+    if *references == 0 {
+        frames.remove(id as usize);
     }
 }
 

@@ -38,12 +38,20 @@ impl Shard {
 
     #[inline]
     fn pop(&mut self) -> Option<(ConnId, Flags)> {
+        // Nobody waits in two of them most of the time.
+        if self.urgent.is_empty()
+            && self.bulk.is_empty()
+            && let Some(id) = self.dirty.pop_begun()
+        {
+            return Some((id, Flags::DIRTY));
+        }
+        self.pop_in_turn()
+    }
+
+    #[inline(never)]
+    fn pop_in_turn(&mut self) -> Option<(ConnId, Flags)> {
         let (now, hurry) = (self.now_millis, self.is_over_budget());
         let Self { urgent, dirty, bulk, flushes, .. } = self;
-        // Nobody waits in two of them most of the time.
-        if urgent.is_empty() && bulk.is_empty() {
-            return Some((dirty.pop(now, hurry)?, Flags::DIRTY));
-        }
         *flushes = flushes.wrapping_add(1);
         let order = match *flushes % ROUND {
             0 => [Flags::BULK, Flags::URGENT, Flags::DIRTY],

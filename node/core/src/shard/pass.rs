@@ -40,14 +40,17 @@ impl Passes {
     /// The next connection of the pass under way, or of the next one if it may begin. A new pass never begins in the
     /// turn in which another ended, since only [`Passes::end_turn`] knows how long that one took.
     pub(super) fn pop(&mut self, now_millis: u64, hurry: bool) -> Option<ConnId> {
-        if self.left == 0 {
-            if self.begun_millis.is_some() || !self.is_due(now_millis, hurry) {
-                return None;
-            }
+        if self.left == 0 && self.begun_millis.is_none() && self.is_due(now_millis, hurry) {
             self.left = self.waiting.len();
             self.begun_millis = Some(now_millis);
         }
-        self.left -= 1;
+        self.pop_begun()
+    }
+
+    /// The next connection of the pass under way.
+    #[inline]
+    pub(super) fn pop_begun(&mut self) -> Option<ConnId> {
+        self.left = self.left.checked_sub(1)?;
         self.waiting.pop_front()
     }
 
