@@ -122,7 +122,7 @@ impl ShardLoop {
     }
 
     fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {
-        self.core.begin_turn(self.millis(now));
+        self.core.begin_turn(millis(now.duration_since(self.started)));
         self.take_events()?;
         self.take_mail();
         self.accept(now);
@@ -293,21 +293,12 @@ impl ShardLoop {
     }
 
     fn flush(&mut self) {
-        for done in 0..FLUSHES_PER_TURN {
-            let Some(id) = self.core.next_flush() else {
-                if done == 0 {
-                    return;
-                }
-                break;
-            };
+        for _ in 0..FLUSHES_PER_TURN {
+            let Some(id) = self.core.next_flush() else { break };
             self.flush_one(id);
         }
-        self.core.end_flushes(self.millis(Instant::now()));
-    }
-
-    /// The clock of the state machine.
-    fn millis(&self, now: Instant) -> u64 {
-        u64::try_from(now.duration_since(self.started).as_millis()).unwrap_or(u64::MAX)
+        let started = self.started;
+        self.core.end_flushes(|| millis(started.elapsed()));
     }
 
     fn flush_one(&mut self, id: ConnId) {
@@ -352,6 +343,11 @@ impl ShardLoop {
         }
         self.mailbox.stats().store(&Counters::ZERO);
     }
+}
+
+/// The clock of the state machine.
+fn millis(since_start: Duration) -> u64 {
+    u64::try_from(since_start.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Takes a socket into the shard. False when it is dropped at once.

@@ -68,10 +68,14 @@ impl Shard {
         })
     }
 
-    /// The turn has written what it could, by a time on the clock of [`Shard::begin_turn`].
-    pub fn end_flushes(&mut self, now_millis: u64) {
-        self.dirty.end_turn(now_millis);
-        self.bulk.end_turn(now_millis);
+    /// The turn has written what it could: call it at the end of each. `now_millis` reads the clock of
+    /// [`Shard::begin_turn`], and is asked when a pass over those with broadcasts ended.
+    pub fn end_flushes(&mut self, now_millis: impl FnOnce() -> u64) {
+        if self.dirty.has_ended() || self.bulk.has_ended() {
+            let now = now_millis();
+            self.dirty.end_turn(now);
+            self.bulk.end_turn(now);
+        }
     }
 
     /// Whether anything waits to be flushed now.

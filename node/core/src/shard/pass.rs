@@ -54,6 +54,11 @@ impl Passes {
         self.waiting.pop_front()
     }
 
+    /// Whether the pass has come to its end, which [`Passes::end_turn`] is to be told.
+    pub(super) const fn has_ended(&self) -> bool {
+        self.left == 0 && self.begun_millis.is_some()
+    }
+
     /// A turn has written what it could.
     pub(super) fn end_turn(&mut self, now_millis: u64) {
         if self.left == 0

@@ -102,7 +102,7 @@ fn a_flood_of_requests_does_not_hold_back_broadcasts() {
             shard.on_sent(id, bytes, false);
             written.push(id);
         }
-        shard.end_flushes(0);
+        shard.end_flushes(|| 0);
         if written.contains(&to.1) {
             break;
         }
@@ -130,6 +130,57 @@ fn a_huge_room_does_not_hold_back_a_small_one() {
     let place = |client: (usize, crate::room::ConnId)| order.iter().position(|id| *id == client.1);
     assert!(small.iter().all(|client| place(*client) < Some(8)), "{:?}", small.map(place));
     assert!(order[..16].contains(&huge[0].1), "the huge room waits for nobody either");
+}
+
+/// Writes all that may be written, in a turn that ends at `now`.
+fn flush_until(shard: &mut crate::shard::Shard, now: u64) -> Vec<crate::room::ConnId> {
+    let mut written = Vec::new();
+    while let Some(id) = shard.next_flush() {
+        let bytes = shard.output(id).1.bytes() as usize;
+        shard.on_sent(id, bytes, false);
+        written.push(id);
+    }
+    shard.end_flushes(|| now);
+    written
+}
+
+#[test]
+fn after_a_long_pass_broadcasts_pause_and_replies_do_not() {
+    let mut sim = Sim::dev();
+    let (from, to) = (sim.connect(), sim.connect());
+    sim.join(from, "room:1", "1");
+    sim.join(to, "room:1", "1");
+    let shard = &mut sim.shards[0];
+    let say = |shard: &mut crate::shard::Shard| {
+        shard.on_data(from.1, &mut masked(0x81, br#"["1",null,"room:1","m",{}]"#));
+    };
+    say(shard);
+    assert_eq!(flush_until(shard, 15).len(), 2, "a pass of 15 ms");
+    say(shard);
+    shard.begin_turn(24);
+    assert!(!shard.has_flushes() && shard.next_due_millis() == Some(25));
+    shard.on_data(from.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
+    assert!(shard.has_flushes());
+    assert_eq!(flush_until(shard, 24), [from.1], "with the broadcast, which comes before it");
+    shard.begin_turn(25);
+    assert!(shard.has_flushes());
+    assert_eq!(flush_until(shard, 25), [to.1]);
+    assert!(!shard.has_flushes() && shard.next_due_millis().is_none());
+}
+
+#[test]
+fn a_pass_over_who_has_nothing_any_more_ends() {
+    let mut sim = Sim::dev();
+    let from = sim.connect();
+    sim.join(from, "room:1", "1");
+    let shard = &mut sim.shards[0];
+    for _ in 0..2 {
+        shard.on_data(from.1, &mut masked(0x81, br#"["1",null,"room:1","m",{}]"#));
+        shard.on_data(from.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
+        assert_eq!(flush_until(shard, 0), [from.1], "once, as who gets a reply");
+        assert!(!shard.has_flushes());
+        shard.begin_turn(0);
+    }
 }
 
 #[test]
