@@ -74,6 +74,12 @@ fn dispatch() -> Result<ExitCode> {
         eprint!("{HELP}");
         return Ok(ExitCode::from(2));
     };
+    let words: Vec<_> = words.collect();
+    // What is behind -- is another program's.
+    if words.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
+        print!("{HELP}");
+        return Ok(ExitCode::SUCCESS);
+    }
     let mut options = Options::parse(words)?;
     match command.as_str() {
         "up" => up::up(&mut options),
