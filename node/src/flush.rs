@@ -11,7 +11,7 @@ use rustix::{
 /// Up to here frames are copied together: for small ones that is as fast as a vectored write or faster.
 pub(crate) const COPY_BYTES: usize = 16 * 1024;
 /// Most frames in one vectored write.
-const SLICES: usize = 64;
+const SLICES: usize = 256;
 
 /// What a write did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +30,7 @@ pub(crate) fn write(fd: BorrowedFd<'_>, outbox: &Outbox, queue: &Queue, scratch:
         let frame = outbox.first(queue);
         (frame.len(), retried(|| send(fd, frame, flags)))
     } else if total <= COPY_BYTES {
-        let mut end = 0;
-        for frame in outbox.slices(queue) {
-            scratch[end..end + frame.len()].copy_from_slice(frame);
-            end += frame.len();
-        }
+        let end = outbox.copy(queue, scratch);
         (total, retried(|| send(fd, &scratch[..end], flags)))
     } else {
         let mut slices = [IoSlice::new(&[]); SLICES];

@@ -1,8 +1,8 @@
 //! The thread of a shard: turns of its state machine on sockets.
 //!
-//! A turn takes what is ready, feeds it to the state machine, then writes each connection that has something once.
-//! The busier the shard, the more happens per turn and the fuller the writes: batching needs no timer. Budgets bound
-//! a turn, so that neither a storm of publishes nor one huge room keeps others waiting for more than milliseconds.
+//! A turn takes what is ready, feeds it to the state machine, then writes each connection that has something, once
+//! per pass. The busier the shard, the more happens per pass and the fuller the writes. Budgets bound a turn, so that
+//! neither a storm of publishes nor one huge room keeps others waiting for more than milliseconds.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -261,6 +261,7 @@ impl ShardLoop {
         if self.outgoing.is_pressed() {
             return;
         }
+        self.core.begin_source();
         let enough = self.core.counters.received_bytes + READ_BYTES_PER_TURN;
         for done in 0..self.readable.len() {
             let over = self.core.is_over_budget() || self.core.counters.received_bytes >= enough;

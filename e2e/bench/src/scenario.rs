@@ -134,7 +134,7 @@ const FANOUT: Scenario = Scenario {
     seconds: 5,
     connect_rate: 2_500,
     payload: PAYLOAD_BYTES,
-    flags: &[],
+    flags: &["--perf"],
     figures: &[CPU, USER, P99],
     only: &[],
 };
@@ -162,6 +162,7 @@ const IDLE_10K: Scenario = Scenario {
     rooms: 100,
     rate: 0,
     seconds: 2,
+    flags: &[],
     figures: &[IDLE],
     ..FANOUT
 };
@@ -189,6 +190,7 @@ pub const ALL: [Scenario; 11] = [
         kind: "burst",
         rooms: 1,
         rate: 0,
+        flags: &[],
         figures: &[LAST, CPU],
         ..FANOUT
     },
@@ -210,13 +212,13 @@ pub const ALL: [Scenario; 11] = [
     Scenario {
         name: "send-4",
         title: "Four messages at a time, rooms of 100",
-        flags: &["--burst-size", "4"],
+        flags: &["--perf", "--burst-size", "4"],
         ..SEND
     },
     Scenario {
         name: "send-8",
         title: "Eight messages at a time, rooms of 100",
-        flags: &["--burst-size", "8"],
+        flags: &["--perf", "--burst-size", "8"],
         ..SEND
     },
     Scenario {

@@ -56,6 +56,9 @@ pub const TEST: &[Package] = &[
 /// What only the gates need: it counts instructions.
 pub const GATES: &[Package] = &[("valgrind", &["/usr/bin/valgrind"])];
 
+/// What only measurements beside other servers need: user and kernel time are told apart by samples.
+pub const BENCH: &[Package] = &[("linux-perf", &["/usr/bin/perf"])];
+
 /// Installs the packages that lack; says which and asks nothing.
 ///
 /// # Errors

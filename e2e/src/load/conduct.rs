@@ -122,7 +122,7 @@ impl<'a> Conductor<'a> {
     }
 
     /// Plays the scenario to its end.
-    pub(super) fn play(&mut self) {
+    pub(super) fn play(&mut self) -> anyhow::Result<()> {
         self.ramp();
         self.played.ramp = self.started.elapsed();
         self.played.sampler.memory_ramped();
@@ -131,7 +131,7 @@ impl<'a> Conductor<'a> {
             self.storms();
         }
         let begun = self.started.elapsed();
-        self.played.sampler.publishing_begins(begun.as_secs_f64());
+        self.played.sampler.publishing_begins(begun.as_secs_f64())?;
         match self.shared.settings.options.scenario {
             Scenario::Max => self.search(),
             Scenario::Burst => self.bursts(),
@@ -141,9 +141,10 @@ impl<'a> Conductor<'a> {
         self.shared.resume.store(true, Ordering::SeqCst);
         self.settle("settle");
         self.settle_slow();
-        self.played.sampler.publishing_ended((begun + self.played.published).as_secs_f64());
+        self.played.sampler.publishing_ended((begun + self.played.published).as_secs_f64())?;
         self.played.sampler.memory_end();
         self.sample();
+        Ok(())
     }
 
     /// What it came to; the workers have been told to finish.
@@ -269,9 +270,10 @@ impl<'a> Conductor<'a> {
             && self.going()
         {
             let step = self.step(rate, &mut before);
+            let silent = step.owed > 0 && step.latency.count == 0;
             search.note(match step.latency.p99_ms {
                 _ if step.passed => Outcome::Passed,
-                p99 if p99 > drowned => Outcome::Drowned,
+                p99 if !step.generator_late && (p99 > drowned || silent) => Outcome::Drowned,
                 _ => Outcome::Failed,
             });
             self.played.steps.push(step);

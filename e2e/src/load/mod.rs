@@ -19,6 +19,7 @@ mod io;
 mod ledger;
 mod metrics;
 mod options;
+mod perf;
 mod plan;
 mod plot;
 mod process;
@@ -87,7 +88,7 @@ pub fn run(
     sampler.memory_before();
     let workers = start(&shared)?;
     let mut conductor = Conductor::new(Arc::clone(&shared), workers, stop, sampler, progress);
-    conductor.play();
+    let ended = conductor.play();
     shared.finish();
     let mut played = conductor.end();
     let mut stats = Stats::default();
@@ -95,6 +96,7 @@ pub fn run(
         let seen = worker.join().map_err(|_| anyhow!("a worker panicked"))??;
         stats.add(&seen);
     }
+    ended?;
     stats::merge(&mut stats.latency, &played.latency);
     stats::merge(&mut stats.lag, &played.lag);
     stats.counters.owed = stats.counters.owed.saturating_sub(stats.counters.unechoed);

@@ -128,6 +128,10 @@ pub struct Options {
     /// Process whose CPU time and memory is measured, with its descendants
     #[arg(long)]
     pub server_pid: Option<u32>,
+    /// Tell the server's time in user space from the kernel's by perf(1), which needs root; ticks of the kernel are far
+    /// off for a load on a schedule
+    #[arg(long, requires = "server_pid")]
+    pub perf: bool,
     /// Seconds between samples of memory, descriptors and utilization
     #[arg(long, default_value_t = 60.0)]
     pub sample_interval: f64,

@@ -1,6 +1,7 @@
 //! What is watched beside the connections: the server's process, its utilization, the generator's own use.
 
 use super::metrics;
+use super::perf::{self, Sampling, UserPart};
 use super::process::{self, Footprint, Usage};
 use super::report::Percentiles;
 use super::scenario::Settings;
@@ -59,8 +60,10 @@ pub struct Server {
     pub usage: Option<Usage>,
     /// CPU time per delivery, microseconds.
     pub cpu_us_per_delivery: Option<f64>,
-    /// The part in user space.
+    /// The part in user space: as perf saw it, with `--perf`, or by the kernel's ticks.
     pub user_us_per_delivery: Option<f64>,
+    /// What perf saw from the first publish to the last delivery.
+    pub user_part: Option<UserPart>,
     /// Before the first connection.
     pub before: Option<Footprint>,
     /// When all connections had joined.
@@ -81,6 +84,9 @@ pub struct Server {
 /// Reads all of this.
 pub(super) struct Sampler {
     pid: Option<u32>,
+    perf: bool,
+    sampling: Option<Sampling>,
+    user_part: Option<UserPart>,
     metrics_url: Vec<String>,
     available_before: u64,
     available_ramped: u64,
@@ -108,8 +114,15 @@ impl Sampler {
                 Some(process::usage(pid).with_context(|| format!("--server-pid {pid}: no such process"))?)
             }
         };
+        let perf = settings.options.perf;
+        if perf {
+            perf::check()?;
+        }
         Ok(Sampler {
             pid,
+            perf,
+            sampling: None,
+            user_part: None,
             metrics_url: settings.options.metrics_url.clone(),
             available_before: 0,
             available_ramped: 0,
@@ -150,16 +163,22 @@ impl Sampler {
         self.pid.and_then(process::usage)
     }
 
-    pub(super) fn publishing_begins(&mut self, at: f64) {
+    pub(super) fn publishing_begins(&mut self, at: f64) -> anyhow::Result<()> {
+        if let Some(pid) = self.pid.filter(|_| self.perf) {
+            self.sampling = Some(Sampling::begin(&process::tree(pid))?);
+        }
         self.begun = self.usage_now();
         self.own_begun = process_cpu();
         self.window = (at, at);
+        Ok(())
     }
 
-    pub(super) fn publishing_ended(&mut self, at: f64) {
+    pub(super) fn publishing_ended(&mut self, at: f64) -> anyhow::Result<()> {
         self.own = process_cpu().saturating_sub(self.own_begun);
         self.usage = self.usage_now().zip(self.begun).map(|(now, begun)| now.since(&begun));
         self.window.1 = at;
+        self.user_part = self.sampling.take().map(Sampling::end).transpose()?;
+        Ok(())
     }
 
     /// Takes a sample; `deliveries` and `latency` are those since the sample before.
@@ -198,9 +217,11 @@ impl Sampler {
             cpu_us_per_delivery: self.usage.and_then(|usage| per(usage.cpu_seconds * 1e6, received)),
             user_us_per_delivery: self.usage.and_then(|usage| {
                 let ticks = usage.user_seconds + usage.system_seconds;
-                let part = if ticks > 0.0 { usage.user_seconds / ticks } else { 0.0 };
+                let by_ticks = if ticks > 0.0 { usage.user_seconds / ticks } else { 0.0 };
+                let part = self.user_part.map_or(by_ticks, |seen| seen.part);
                 per(usage.cpu_seconds * part * 1e6, received)
             }),
+            user_part: self.user_part,
             before: self.before,
             ramped: self.ramped,
             end: self.end,

@@ -7,7 +7,7 @@
 //! A server that gathers what it has for a socket may pass again beyond a rate that fails: where its thread is
 //! just full there is little to gather and everything waits, at four times the rate each write carries four
 //! times as much. So two doublings more are tried, once each, before a failed rate is believed; but not where
-//! a step drowned, as more load only makes what waits in the server longer.
+//! a step drowned twice, as more load only makes what waits in the server longer.
 
 /// The factor from one rate to the next while none has failed.
 const GROWTH: f64 = 2.0;
@@ -72,7 +72,7 @@ impl Search {
             }
         } else if !ahead {
             self.tries += 1;
-            if self.tries < TRIES && outcome == Outcome::Failed {
+            if self.tries < TRIES {
                 return;
             }
             // Only where doubling ends: the rest is a gap whose both ends are known, or a way down.
@@ -156,9 +156,20 @@ mod tests {
             tried.push(rate);
             search.note(if rate > 3_000.0 { Outcome::Drowned } else { (rate <= 1_700.0).into() });
         }
-        assert_eq!(tried[..4], [400.0, 800.0, 1_600.0, 3_200.0], "once is enough");
-        assert!(tried[4..].iter().all(|rate| *rate < 3_200.0), "{tried:?}");
+        assert_eq!(tried[..5], [400.0, 800.0, 1_600.0, 3_200.0, 3_200.0]);
+        assert!(tried[5..].iter().all(|rate| *rate < 3_200.0), "{tried:?}");
         assert!(search.passed.unwrap() * 1.06 > 1_700.0, "{tried:?}");
+    }
+
+    #[test]
+    fn the_look_beyond_ends_where_a_step_drowns() {
+        let mut search = Search::new(400.0, f64::INFINITY, 0.05);
+        let mut tried = Vec::new();
+        while let Some(rate) = search.next() {
+            tried.push(rate);
+            search.note(if rate > 6_000.0 { Outcome::Drowned } else { (rate <= 1_700.0).into() });
+        }
+        assert_eq!(tried.iter().filter(|rate| **rate > 3_200.0).copied().collect::<Vec<_>>(), [6_400.0]);
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub(crate) fn bench(mut options: Options) -> Result<ExitCode> {
                 .collect();
             let fresh = options.flag("fresh");
             options.no_flags("`cargo xtask help` tells what is")?;
+            packages::ensure(&[packages::BENCH], &progress)?;
             build(&progress)?;
             let mut install = program();
             install.arg("install");

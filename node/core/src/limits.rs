@@ -16,13 +16,10 @@ pub const MAX_HANDSHAKING: u64 = 16_384;
 /// Bytes of incomplete request heads that a shard keeps; whoever adds more is refused. An honest head comes whole in one
 /// read and is never kept, so this bounds what half-open connections cost together, and shuts out nobody else.
 pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
-/// Time that it takes to write what waits for sockets that may take it, in microseconds, from which on a shard reads no
-/// more than one publish per turn: what the node batches of its own accord delays nobody by much more.
-pub const BACKLOG_MICROS: u64 = 100_000;
-/// What one write costs apart from its frames, in microseconds (measured: docs/decisions/005).
-pub const WRITE_MICROS: u64 = 5;
-/// Frames that add a microsecond to a write (measured: docs/decisions/005).
-pub const FRAMES_PER_MICRO: u64 = 8;
+/// Frames queued to sockets that may take them, from which on a shard takes no more than one publish per turn from its
+/// clients, and one from others. A hundred for each of 2,500 connections, or five for each of 50,000: enough for full
+/// writes, and written in 50 to 300 milliseconds.
+pub const BACKLOG_FRAMES: u64 = 262_144;
 /// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
 pub const BULK_MEMBERS: usize = 1_024;
 /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds.

@@ -165,7 +165,7 @@ impl Shard {
             counters.unencodable_writes += v1.offered * (v2.frames - v1.frames);
         }
         self.backlog += runs - waits;
-        self.broadcasts_this_turn += 1;
+        self.broadcasts_of_source += 1;
         for member in pressing {
             self.press(member);
         }

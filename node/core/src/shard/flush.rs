@@ -3,6 +3,7 @@
 use super::{Flags, Phase, Shard};
 use crate::{
     counters::CloseReason,
+    limits::BACKLOG_FRAMES,
     outbox::{Outbox, Queue},
     room::ConnId,
     ws::CloseCode,
@@ -50,7 +51,7 @@ impl Shard {
 
     #[inline(never)]
     fn pop_in_turn(&mut self) -> Option<(ConnId, Flags)> {
-        let (now, hurry) = (self.now_millis, self.is_over_budget());
+        let (now, hurry) = (self.now_millis, self.hurries());
         let Self { urgent, dirty, bulk, flushes, .. } = self;
         *flushes = flushes.wrapping_add(1);
         let order = match *flushes % ROUND {
@@ -81,8 +82,13 @@ impl Shard {
     /// Whether anything waits to be flushed now.
     #[must_use]
     pub fn has_flushes(&self) -> bool {
-        let (now, hurry) = (self.now_millis, self.is_over_budget());
+        let (now, hurry) = (self.now_millis, self.hurries());
         !self.urgent.is_empty() || self.dirty.is_due(now, hurry) || self.bulk.is_due(now, hurry)
+    }
+
+    /// Whether so much waits that nothing is put off.
+    const fn hurries(&self) -> bool {
+        self.backlog >= BACKLOG_FRAMES
     }
 
     /// What is queued for a connection, with the frames it refers to.
@@ -130,7 +136,7 @@ impl Shard {
         let conn = &mut self.conns[id.index()];
         if conn.flags.take(Flags::BLOCKED) && !conn.queue.is_empty() {
             self.backlog += conn.backlog();
-            self.mark_dirty(id);
+            self.mark_urgent(id);
         }
     }
 
@@ -140,14 +146,6 @@ impl Shard {
         let before = conn.backlog();
         change(&mut self.outbox, &mut conn.queue);
         self.backlog = self.backlog + conn.backlog() - before;
-    }
-
-    pub(super) fn mark_dirty(&mut self, id: ConnId) {
-        let flags = &mut self.conns[id.index()].flags;
-        if !flags.has(Flags::DIRTY) {
-            flags.set(Flags::DIRTY);
-            self.dirty.push(id);
-        }
     }
 
     pub(super) fn mark_urgent(&mut self, id: ConnId) {

@@ -2,7 +2,7 @@
 //!
 //! The thread around it reports what happened ([`Shard::on_accept`], [`Shard::on_data`], [`Shard::on_remote`],
 //! [`Shard::on_tick`], ...) and then carries out what came of it: it writes each connection that
-//! [`Shard::next_flush`] names, once per turn, sends what [`Shard::take_outgoing`] holds to other shards and the bus,
+//! [`Shard::next_flush`] names, sends what [`Shard::take_outgoing`] holds to other shards and the bus,
 //! and ends the connections of [`Shard::take_gone`]. Nothing is removed in the middle of a turn, so an id stays valid
 //! until the thread calls [`Shard::remove`].
 
@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::{
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
-    limits::{BACKLOG_MICROS, FRAMES_PER_MICRO, MAX_HANDSHAKING, STAMP_MILLIS, WRITE_MICROS},
+    limits::{BACKLOG_FRAMES, MAX_HANDSHAKING, STAMP_MILLIS},
     outbox::Outbox,
     protocol::encode,
     room::{ConnId, RoomId, Rooms},
@@ -122,7 +122,8 @@ pub struct Shard {
     /// Bytes of incomplete request heads.
     heads_bytes: usize,
     now_millis: u64,
-    broadcasts_this_turn: u64,
+    /// In this turn, from this source of input.
+    broadcasts_of_source: u64,
     /// Frames queued to connections that are not blocked.
     backlog: u64,
     /// Connections whose queue is half full although their socket may take more.
@@ -152,7 +153,7 @@ impl Shard {
             gone: Vec::new(),
             heads_bytes: 0,
             now_millis: 0,
-            broadcasts_this_turn: 0,
+            broadcasts_of_source: 0,
             backlog: 0,
             pressed: 0,
             windows: BinaryHeap::new(),
@@ -163,27 +164,27 @@ impl Shard {
     /// Begins a turn at a time in milliseconds since any fixed moment, which must not go back.
     pub fn begin_turn(&mut self, now_millis: u64) {
         self.now_millis = now_millis;
-        self.broadcasts_this_turn = 0;
+        self.begin_source();
         self.counters.turns += 1;
         self.release_due();
     }
 
     /// Whether so much waits to be flushed that the shard should be given little input.
     #[must_use]
-    pub fn is_over_budget(&self) -> bool {
-        self.pressed > 0 || self.backlog_micros() >= BACKLOG_MICROS
+    pub const fn is_over_budget(&self) -> bool {
+        self.pressed > 0 || self.backlog >= BACKLOG_FRAMES
     }
 
-    /// About how long it takes to write what waits.
-    fn backlog_micros(&self) -> u64 {
-        let waiting = self.urgent.len() + self.dirty.len() + self.bulk.len();
-        waiting as u64 * WRITE_MICROS + self.backlog / FRAMES_PER_MICRO
+    /// Another source of input comes next in this turn. Over its budget, a turn takes one broadcast of each, so that
+    /// neither clients nor other shards and nodes keep the others waiting.
+    pub const fn begin_source(&mut self) {
+        self.broadcasts_of_source = 0;
     }
 
-    /// Whether this turn should take no more input at all: over its budget, one broadcast is the most.
+    /// Whether this turn should take no more input from this source at all: over its budget, one broadcast is the most.
     #[must_use]
-    pub fn is_saturated(&self) -> bool {
-        self.is_over_budget() && self.broadcasts_this_turn > 0
+    pub const fn is_saturated(&self) -> bool {
+        self.is_over_budget() && self.broadcasts_of_source > 0
     }
 
     /// When a turn is due although nothing happens, on the clock of [`Shard::begin_turn`]: a flush window ends, or what

@@ -1,9 +1,9 @@
 //! Passes: the connections that have broadcasts are written in passes, each of them once per pass.
 //!
-//! A pass that takes long shows that the shard is busy, and that each of its writes carries little. The next one then
-//! begins later, by about as long as the last one took: meanwhile frames gather, so fewer and fuller writes carry the
-//! same load, and the CPU time saved is free for reading. A short pass is followed by the next at once, so a shard that
-//! keeps up adds no latency.
+//! A pass over many connections that takes long shows that the shard is busy, and that each of its writes carries
+//! little. The next one then begins later, by about as long as the last one took: meanwhile frames gather, so fewer and
+//! fuller writes carry the same load, and the CPU time saved is free for reading. A short pass is followed by the next
+//! at once, so a shard that keeps up adds no latency.
 
 use std::collections::VecDeque;
 
@@ -11,6 +11,8 @@ use crate::room::ConnId;
 
 /// A pass of up to so many milliseconds is short. Writing 1,000 connections takes about as long.
 const SHORT_PASS_MILLIS: u64 = 5;
+/// A pass over up to so many connections is short, whatever else the shard did meanwhile.
+const SHORT_PASS_WRITES: usize = 512;
 /// Longest pause before a pass, in milliseconds: what a busy shard may add to the latency of a broadcast.
 const MAX_PAUSE_MILLIS: u64 = 20;
 
@@ -18,7 +20,9 @@ const MAX_PAUSE_MILLIS: u64 = 20;
 #[derive(Debug, Default)]
 pub(super) struct Passes {
     waiting: VecDeque<ConnId>,
-    /// How many of the first are written in this pass. Who comes later is for the next one.
+    /// How many were written in this pass, or are: the first in the list. Who comes later is for the next one.
+    size: usize,
+    /// How many of them are left.
     left: usize,
     /// When this pass began, on the clock of [`super::Shard::begin_turn`]; none between passes.
     begun_millis: Option<u64>,
@@ -26,8 +30,11 @@ pub(super) struct Passes {
     next_millis: u64,
 }
 
-/// How long the next pass is put off after one that took so long.
-const fn pause_millis(took_millis: u64) -> u64 {
+/// How long the next pass is put off after one over so many connections that took so long.
+const fn pause_millis(size: usize, took_millis: u64) -> u64 {
+    if size <= SHORT_PASS_WRITES {
+        return 0;
+    }
     let pause = took_millis.saturating_sub(SHORT_PASS_MILLIS);
     if pause < MAX_PAUSE_MILLIS { pause } else { MAX_PAUSE_MILLIS }
 }
@@ -41,7 +48,8 @@ impl Passes {
     /// turn in which another ended, since only [`Passes::end_turn`] knows how long that one took.
     pub(super) fn pop(&mut self, now_millis: u64, hurry: bool) -> Option<ConnId> {
         if self.left == 0 && self.begun_millis.is_none() && self.is_due(now_millis, hurry) {
-            self.left = self.waiting.len();
+            self.size = self.waiting.len();
+            self.left = self.size;
             self.begun_millis = Some(now_millis);
         }
         self.pop_begun()
@@ -64,7 +72,9 @@ impl Passes {
         if self.left == 0
             && let Some(begun) = self.begun_millis.take()
         {
-            self.next_millis = now_millis + pause_millis(now_millis.saturating_sub(begun));
+            let pause = pause_millis(self.size, now_millis.saturating_sub(begun));
+            // Without a pause the next pass may begin in a turn that had begun before this one ended.
+            self.next_millis = if pause > 0 { now_millis + pause } else { begun };
         }
     }
 
@@ -82,8 +92,10 @@ impl Passes {
         self.waiting.is_empty()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.waiting.len()
+    /// Nobody is written before this time, as after a long pass.
+    #[cfg(test)]
+    pub(super) const fn put_off(&mut self, next_millis: u64) {
+        self.next_millis = next_millis;
     }
 
     pub(super) fn list_mut(&mut self) -> &mut VecDeque<ConnId> {
@@ -99,37 +111,45 @@ mod tests {
         std::iter::from_fn(|| passes.pop(now, false)).map(|id| id.0).collect()
     }
 
+    fn with(count: usize) -> Passes {
+        let mut passes = Passes::default();
+        (0..count).for_each(|id| passes.push(ConnId(id as u32)));
+        passes
+    }
+
     #[test]
     fn a_short_pass_is_followed_by_the_next_at_once() {
-        let mut passes = Passes::default();
-        passes.push(ConnId(1));
-        assert_eq!(drain(&mut passes, 10), [1]);
-        passes.end_turn(10 + SHORT_PASS_MILLIS);
-        passes.push(ConnId(2));
-        assert!(passes.is_due(10 + SHORT_PASS_MILLIS, false));
-        assert_eq!(drain(&mut passes, 10 + SHORT_PASS_MILLIS), [2]);
+        for (size, took) in [(SHORT_PASS_WRITES, 60_000), (100_000, SHORT_PASS_MILLIS)] {
+            let mut passes = with(size);
+            assert_eq!(drain(&mut passes, 10).len(), size);
+            passes.push(ConnId(7));
+            assert_eq!(passes.pop(10, false), None, "nobody knows yet how long it took");
+            passes.end_turn(10 + took);
+            assert!(passes.is_due(10, false));
+            assert_eq!(drain(&mut passes, 10), [7]);
+        }
     }
 
     #[test]
     fn a_long_pass_puts_the_next_one_off_and_somebody_who_comes_later_waits_for_it() {
-        let mut passes = Passes::default();
-        passes.push(ConnId(1));
-        passes.push(ConnId(2));
-        assert_eq!(passes.pop(0, false), Some(ConnId(1)));
-        passes.push(ConnId(3));
+        let size = SHORT_PASS_WRITES + 1;
+        let mut passes = with(size);
+        assert_eq!(passes.pop(0, false), Some(ConnId(0)));
+        passes.push(ConnId(7));
+        passes.end_turn(7);
+        assert!(passes.is_due(7, false), "the pass is under way");
+        assert_eq!(drain(&mut passes, 7).len(), size - 1, "without who came later");
         passes.end_turn(15);
-        assert!(passes.is_due(15, false), "the pass is under way");
-        assert_eq!(drain(&mut passes, 15), [2], "not 3");
-        passes.end_turn(25);
-        assert!(!passes.is_due(44, false));
-        assert_eq!((passes.next_millis(), drain(&mut passes, 44)), (Some(45), vec![]));
-        assert!(passes.is_due(44, true), "unless there is hurry");
-        assert_eq!(drain(&mut passes, 45), [3]);
+        assert!(!passes.is_due(24, false));
+        assert_eq!((passes.next_millis(), drain(&mut passes, 24)), (Some(25), vec![]));
+        assert!(passes.is_due(24, true), "unless there is hurry");
+        assert_eq!(drain(&mut passes, 25), [7]);
         assert_eq!(passes.next_millis(), None, "nobody waits");
     }
 
     #[test]
     fn the_pause_is_bounded() {
-        assert_eq!([0, 5, 6, 20, 25, 60_000].map(pause_millis), [0, 0, 1, 15, 20, 20]);
+        let pauses = [0, 5, 6, 20, 25, 60_000].map(|took| pause_millis(1_000, took));
+        assert_eq!(pauses, [0, 0, 1, 15, 20, 20]);
     }
 }

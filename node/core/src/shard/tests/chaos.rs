@@ -39,7 +39,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         }
         return Ok(());
     };
-    match u.int_in_range(0..=39)? {
+    match u.int_in_range(0..=41)? {
         0 => sim.lose(client),
         1 => sim.limit(client, Some(u.int_in_range(0..=200)?)),
         2 => sim.limit(client, None),
@@ -52,6 +52,13 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
                 shard.on_drain_stopped();
             }
             sim.settle();
+        }
+        5 => sim.flushes_per_turn = u.int_in_range(1..=10)?,
+        6 => {
+            let until = sim.now_millis + u.int_in_range(1..=100)?;
+            let shard = &mut sim.shards[u.int_in_range(0..=shards - 1)?];
+            shard.dirty.put_off(until);
+            shard.bulk.put_off(until);
         }
         _ => {
             let mut bytes = message(u)?;
@@ -91,7 +98,10 @@ fn nothing_panics_and_nothing_is_left() {
             let counters = sim.counters();
             assert_eq!(counters.connections + counters.handshaking, open.len() as u64);
             assert!(counters.connections <= 10);
-            assert!(sim.shards.iter().all(|shard| (shard.backlog, shard.pressed) == (0, 0)));
+            for shard in &sim.shards {
+                assert!(!shard.has_flushes() && shard.pressed == 0);
+                assert!(shard.backlog == 0 || shard.next_due_millis() > Some(sim.now_millis));
+            }
         }
         for shard in &mut sim.shards {
             shard.on_shutdown();

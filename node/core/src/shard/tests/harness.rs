@@ -39,7 +39,9 @@ pub(super) struct Sim {
     sockets: HashMap<Client, Socket>,
     pub(super) closed: Vec<Client>,
     pub(super) bus: Vec<String>,
-    now_millis: u64,
+    /// Connections written in one turn at most.
+    pub(super) flushes_per_turn: usize,
+    pub(super) now_millis: u64,
 }
 
 impl Sim {
@@ -67,6 +69,7 @@ impl Sim {
             sockets: HashMap::new(),
             closed: Vec::new(),
             bus: Vec::new(),
+            flushes_per_turn: usize::MAX,
             now_millis: 0,
         }
     }
@@ -163,7 +166,7 @@ impl Sim {
                 }
                 self.shards[index].take_outgoing(&mut outgoing);
             }
-            if outgoing.is_empty() {
+            if outgoing.is_empty() && !self.shards.iter().any(Shard::has_flushes) {
                 return;
             }
             for item in outgoing.drain(..) {
@@ -183,7 +186,8 @@ impl Sim {
 
     fn flush(&mut self, index: usize) {
         let shard = &mut self.shards[index];
-        while let Some(id) = shard.next_flush() {
+        for _ in 0..self.flushes_per_turn {
+            let Some(id) = shard.next_flush() else { break };
             let socket = self.sockets.get_mut(&(index, id)).expect("known");
             let (outbox, queue) = shard.output(id);
             let bytes: Vec<u8> = outbox.slices(queue).flatten().copied().collect();
