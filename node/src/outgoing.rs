@@ -1,5 +1,5 @@
-//! What a shard sends to other shards and to the bus at the end of a turn: one item per publish and interested shard,
-//! one wake per shard.
+//! What a shard sends to other shards and to the bus, once in a turn before it writes its own connections and once at
+//! the end: one item per publish and interested shard, one wake per shard.
 //!
 //! A full mailbox loses nothing: items wait here, and while too many wait the shard reads no more from its sockets, so
 //! that the pressure reaches the publishers. It goes on taking its own mail meanwhile, hence two shards never wait for
@@ -93,7 +93,7 @@ impl Outgoings {
             || self.shards.iter().any(|peer| !peer.waiting.is_empty())
     }
 
-    /// Sends what the turn produced.
+    /// Sends what the turn produced until now.
     pub(crate) fn send(&mut self, core: &mut Shard) {
         core.take_outgoing(&mut self.buffer);
         if self.buffer.is_empty() && !self.is_waiting() {

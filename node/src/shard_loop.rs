@@ -130,6 +130,8 @@ impl ShardLoop {
             self.tick(now);
         }
         self.read();
+        // Others have their part written while this shard writes its own.
+        self.outgoing.send(&mut self.core);
         self.flush();
         self.remove_gone();
         self.outgoing.send(&mut self.core);

@@ -83,7 +83,7 @@ impl Places {
     }
 }
 
-/// What leaves the shard at the end of a turn, in order.
+/// What leaves the shard, in order.
 #[derive(Debug)]
 pub enum Outgoing {
     /// A client published; `shards` are the others that have members.
