@@ -263,7 +263,7 @@ impl<'a> Conductor<'a> {
     fn search(&mut self) {
         let settings = &self.shared.settings;
         let highest = settings.options.max_rate.unwrap_or(f64::INFINITY);
-        let drowned = settings.max_p99_ms.unwrap_or(f64::INFINITY) * DROWNED;
+        let bound = settings.max_p99_ms.unwrap_or(f64::INFINITY);
         let mut search = Search::new(settings.rate.max(1.0), highest, settings.options.precision);
         let mut before = Account::default();
         while let Some(rate) = search.next()
@@ -271,10 +271,12 @@ impl<'a> Conductor<'a> {
         {
             let step = self.step(rate, &mut before);
             let silent = step.owed > 0 && step.latency.count == 0;
-            search.note(match step.latency.p99_ms {
-                _ if step.passed => Outcome::Passed,
-                p99 if !step.generator_late && (p99 > drowned || silent) => Outcome::Drowned,
-                _ => Outcome::Failed,
+            // Where the generator is that late the machine is full, and a higher rate is not even asked for.
+            let drowned = silent || step.latency.p99_ms > DROWNED * bound || step.lag_p99_ms > bound;
+            search.note(match step.passed {
+                true => Outcome::Passed,
+                false if drowned => Outcome::Drowned,
+                false => Outcome::Failed,
             });
             self.played.steps.push(step);
         }
