@@ -24,7 +24,7 @@ pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHo
 const ROOM: usize = 100;
 /// Up to here the shell copies frames together, beyond it gathers them: `COPY_BYTES` and `SLICES` in `node/src/flush.rs`.
 const COPY_BYTES: usize = 16 * 1024;
-const SLICES: usize = 256;
+const SLICES: usize = 64;
 /// Masks of clients are random; any but zero costs the same.
 const MASK: [u8; 4] = [7, 11, 13, 17];
 
