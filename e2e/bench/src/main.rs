@@ -85,14 +85,14 @@ struct Who {
 }
 
 impl Who {
-    /// The servers asked for, with ours among them; without a wish all of them, and beside the bare loop, which has one
-    /// thread, also ours with one.
-    fn contestants(&self, group: Option<Group>) -> Result<Vec<Contestant>> {
+    /// The servers asked for, with ours among them; without a wish all of them, and also ours with one thread: most
+    /// others have one, and leave the second core to the generator.
+    fn contestants(&self) -> Result<Vec<Contestant>> {
         let read =
             |names: &[String]| names.iter().map(|name| Contestant::parse(name)).collect::<Result<Vec<_>>>();
         if self.only.is_empty() {
             let names = ALL.iter().map(|peer| peer.name().to_owned());
-            let single = (group == Some(Group::Send)).then(|| format!("{OURS}@1"));
+            let single = std::iter::once(format!("{OURS}@1"));
             return read(&names.chain(single).collect::<Vec<_>>());
         }
         let mut all = read(&self.only)?;
@@ -117,14 +117,14 @@ fn dispatch(word: Word) -> Result<()> {
     let progress = Progress::new();
     match word {
         Word::Install { who } => {
-            install(&who.contestants(None)?, &progress);
+            install(&who.contestants()?, &progress);
             Ok(())
         }
         Word::Run { group, who, scenario, pairs, seconds, quiet, seed, fresh, results } => {
             ensure!(pairs > 0, "--pairs must be at least 1");
             let group = read_group(&group)?;
             let scenarios = select(&scenario, group)?;
-            let mut contestants = who.contestants(Some(group))?;
+            let mut contestants = who.contestants()?;
             contestants.retain(|one| scenarios.iter().any(|scenario| scenario.is_for(one.peer.name())));
             contestants.retain(|one| {
                 one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok()
