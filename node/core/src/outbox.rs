@@ -10,7 +10,7 @@ use std::io::IoSlice;
 use bytes::Bytes;
 use slab::Slab;
 
-/// End of a list of links.
+/// No place: the head of an empty queue.
 const NIL: u32 = u32::MAX;
 /// Blocks kept after a burst; more are given back when the pool is empty. 256 KiB.
 const KEPT_BLOCKS: usize = 8_192;
@@ -70,17 +70,29 @@ impl Pool {
         let next = place + 1;
         if next % PLACES == LAST { self.get(next) } else { next }
     }
+}
 
-    /// From a place on, `count` references at most: those in the same block.
-    #[inline]
-    fn run(&self, place: u32, count: u32) -> &[u32] {
-        let end = (place | LAST).min(place + count);
-        &self.blocks.as_flattened()[place as usize..end as usize]
-    }
+/// The references of a queue, block by block: the place of the first one in each, and all that are there.
+#[inline]
+fn runs<'a>(blocks: &'a [Block], queue: &Queue) -> impl Iterator<Item = (u32, &'a [u32])> {
+    let places = blocks.as_flattened();
+    let (mut next, mut left) = (queue.head, queue.frames);
+    std::iter::from_fn(move || {
+        if left == 0 {
+            return None;
+        }
+        let at = next;
+        let end = (at | LAST).min(at + left);
+        left -= end - at;
+        if left > 0 {
+            next = places[end as usize];
+        }
+        Some((at, &places[at as usize..end as usize]))
+    })
 }
 
 /// The frames and references of one shard.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outbox {
     frames: Slab<Frame>,
     pool: Pool,
@@ -131,12 +143,6 @@ impl Queue {
     #[must_use]
     pub const fn bytes(&self) -> u32 {
         self.bytes
-    }
-}
-
-impl Default for Outbox {
-    fn default() -> Self {
-        Self { frames: Slab::new(), pool: Pool::default(), used: 0, bytes: 0 }
     }
 }
 
@@ -213,40 +219,18 @@ impl Outbox {
     /// The bytes to send, in order.
     pub fn slices<'a>(&'a self, queue: &Queue) -> impl Iterator<Item = &'a [u8]> {
         let mut skip = queue.sent as usize;
-        self.references(queue).map(move |id| &self.frames[id as usize].bytes[std::mem::take(&mut skip)..])
-    }
-
-    #[inline]
-    fn references(&self, queue: &Queue) -> impl Iterator<Item = u32> {
-        let (mut at, mut left) = (queue.head, queue.frames);
-        std::iter::from_fn(move || {
-            if left == 0 {
-                return None;
-            }
-            let run = self.pool.run(at, left);
-            left -= run.len() as u32;
-            if left > 0 {
-                at = self.pool.get(at | LAST);
-            }
-            Some(run.iter().copied())
-        })
-        .flatten()
+        let ids = runs(&self.pool.blocks, queue).flat_map(|(_, run)| run);
+        ids.map(move |id| &self.frames[*id as usize].bytes[std::mem::take(&mut skip)..])
     }
 
     /// Copies the bytes to send to the beginning of `buffer`, which has room for them, and returns how many they are.
     pub fn copy(&self, queue: &Queue, buffer: &mut [u8]) -> usize {
-        let (mut at, mut left) = (queue.head, queue.frames);
         let (mut end, mut skip) = (0, queue.sent as usize);
-        while left > 0 {
-            let run = self.pool.run(at, left);
+        for (_, run) in runs(&self.pool.blocks, queue) {
             for id in run {
                 let bytes = &self.frames[*id as usize].bytes[std::mem::take(&mut skip)..];
                 buffer[end..end + bytes.len()].copy_from_slice(bytes);
                 end += bytes.len();
-            }
-            left -= run.len() as u32;
-            if left > 0 {
-                at = self.pool.get(at | LAST);
             }
         }
         end
@@ -284,20 +268,9 @@ impl Outbox {
     }
 
     fn drop_all(&mut self, queue: &mut Queue) {
-        if queue.head == NIL {
-            return;
-        }
-        let Self { frames, pool, .. } = self;
-        let (mut at, mut left) = (queue.head, queue.frames);
-        loop {
-            let run = pool.run(at, left);
-            run.iter().for_each(|frame| release(frames, *frame));
-            left -= run.len() as u32;
-            pool.give_back(at);
-            if left == 0 {
-                break;
-            }
-            at = pool.get(at | LAST);
+        for (at, run) in runs(&self.pool.blocks, queue) {
+            run.iter().for_each(|frame| release(&mut self.frames, *frame));
+            self.pool.free.push(at & !LAST);
         }
         self.used -= queue.frames as usize;
         self.bytes -= u64::from(queue.bytes);

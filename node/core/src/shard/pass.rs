@@ -69,7 +69,7 @@ impl Passes {
 
     /// A turn has written what it could.
     pub(super) fn end_turn(&mut self, now_millis: u64) {
-        if self.left == 0
+        if self.has_ended()
             && let Some(begun) = self.begun_millis.take()
         {
             let pause = pause_millis(self.size, now_millis.saturating_sub(begun));

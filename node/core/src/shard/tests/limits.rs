@@ -81,6 +81,20 @@ fn a_turn_pauses_when_its_budget_is_used() {
     assert!(counters.turns - turns >= 2, "all in one turn");
 }
 
+/// Writes what may be written, `most` connections in a turn that ends at `now`.
+fn flush(shard: &mut crate::shard::Shard, most: usize, now: u64) -> Vec<crate::room::ConnId> {
+    let mut written = Vec::new();
+    while written.len() < most
+        && let Some(id) = shard.next_flush()
+    {
+        let bytes = shard.output(id).1.bytes() as usize;
+        shard.on_sent(id, bytes, false);
+        written.push(id);
+    }
+    shard.end_flushes(|| now);
+    written
+}
+
 #[test]
 fn a_flood_of_requests_does_not_hold_back_broadcasts() {
     const FLUSHES_PER_TURN: usize = 16;
@@ -95,16 +109,7 @@ fn a_flood_of_requests_does_not_hold_back_broadcasts() {
         for (_, asker) in &askers {
             shard.on_data(*asker, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
         }
-        let mut written = Vec::new();
-        while written.len() < FLUSHES_PER_TURN
-            && let Some(id) = shard.next_flush()
-        {
-            let bytes = shard.output(id).1.bytes() as usize;
-            shard.on_sent(id, bytes, false);
-            written.push(id);
-        }
-        shard.end_flushes(|| 0);
-        if written.contains(&to.1) {
+        if flush(shard, FLUSHES_PER_TURN, 0).contains(&to.1) {
             break;
         }
         assert!(turn < 10, "the broadcast waits for as long as others ask");
@@ -121,28 +126,11 @@ fn a_huge_room_does_not_hold_back_a_small_one() {
     let shard = &mut sim.shards[0];
     shard.on_data(huge[0].1, &mut masked(0x81, br#"["1",null,"room:huge","m",{}]"#));
     shard.on_data(small[0].1, &mut masked(0x81, br#"["1",null,"room:small","m",{}]"#));
-    let mut order = Vec::new();
-    while let Some(id) = shard.next_flush() {
-        let bytes = shard.output(id).1.bytes() as usize;
-        shard.on_sent(id, bytes, false);
-        order.push(id);
-    }
+    let order = flush(shard, usize::MAX, 0);
     assert_eq!(order.len(), huge.len() + small.len());
     let place = |client: (usize, crate::room::ConnId)| order.iter().position(|id| *id == client.1);
     assert!(small.iter().all(|client| place(*client) < Some(8)), "{:?}", small.map(place));
     assert!(order[..16].contains(&huge[0].1), "the huge room waits for nobody either");
-}
-
-/// Writes all that may be written, in a turn that ends at `now`.
-fn flush_until(shard: &mut crate::shard::Shard, now: u64) -> Vec<crate::room::ConnId> {
-    let mut written = Vec::new();
-    while let Some(id) = shard.next_flush() {
-        let bytes = shard.output(id).1.bytes() as usize;
-        shard.on_sent(id, bytes, false);
-        written.push(id);
-    }
-    shard.end_flushes(|| now);
-    written
 }
 
 #[test]
@@ -156,16 +144,16 @@ fn after_a_long_pass_broadcasts_pause_and_replies_do_not() {
         shard.on_data(from.1, &mut masked(0x81, br#"["1",null,"room:1","m",{}]"#));
     };
     say(shard);
-    assert_eq!(flush_until(shard, 15).len(), 600, "a pass of 15 ms");
+    assert_eq!(flush(shard, usize::MAX, 15).len(), 600, "a pass of 15 ms");
     say(shard);
     shard.begin_turn(24);
     assert!(!shard.has_flushes() && shard.next_due_millis() == Some(25));
     shard.on_data(from.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
     assert!(shard.has_flushes());
-    assert_eq!(flush_until(shard, 24), [from.1], "with the broadcast, which comes before it");
+    assert_eq!(flush(shard, usize::MAX, 24), [from.1], "with the broadcast, which comes before it");
     shard.begin_turn(25);
     assert!(shard.has_flushes());
-    assert_eq!(flush_until(shard, 25).len(), 599);
+    assert_eq!(flush(shard, usize::MAX, 25).len(), 599);
     assert!(!shard.has_flushes() && shard.next_due_millis().is_none());
 }
 
@@ -178,7 +166,7 @@ fn a_pass_over_who_has_nothing_any_more_ends() {
     for _ in 0..2 {
         shard.on_data(from.1, &mut masked(0x81, br#"["1",null,"room:1","m",{}]"#));
         shard.on_data(from.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
-        assert_eq!(flush_until(shard, 0), [from.1], "once, as who gets a reply");
+        assert_eq!(flush(shard, usize::MAX, 0), [from.1], "once, as who gets a reply");
         assert!(!shard.has_flushes());
         shard.begin_turn(0);
     }
