@@ -199,7 +199,7 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
     add(format_args!(
         "A round starts, loads and stops each server once, in random order; *ours / theirs* is the median over \
          the rounds of the ratio within a round, with its 95 % bootstrap interval: below 1 it is good for a cost, above 1 for deliveries. NAME@N is a server with N \
-         workers instead of the number that suits it best here. CPU is that of all processes \
+         workers instead of its usual number here. CPU is that of all processes \
          of the server while messages are published, kernel time included: on loopback that also pays for the \
          receiving side of TCP.\n\n"
     ));

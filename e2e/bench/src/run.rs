@@ -176,6 +176,9 @@ fn generator(
     if let Some(addresses) = source_addresses(scenario.connections) {
         flag("source-addresses", addresses);
     }
+    if scenario.tells_user_time() {
+        command.arg("--perf");
+    }
     command.args(scenario.flags).arg("--json").arg(report);
     Ok(command)
 }

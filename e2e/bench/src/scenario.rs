@@ -134,7 +134,7 @@ const FANOUT: Scenario = Scenario {
     seconds: 5,
     connect_rate: 2_500,
     payload: PAYLOAD_BYTES,
-    flags: &["--perf"],
+    flags: &[],
     figures: &[CPU, USER, P99],
     only: &[],
 };
@@ -162,7 +162,6 @@ const IDLE_10K: Scenario = Scenario {
     rooms: 100,
     rate: 0,
     seconds: 2,
-    flags: &[],
     figures: &[IDLE],
     ..FANOUT
 };
@@ -190,7 +189,6 @@ pub const ALL: [Scenario; 11] = [
         kind: "burst",
         rooms: 1,
         rate: 0,
-        flags: &[],
         figures: &[LAST, CPU],
         ..FANOUT
     },
@@ -212,13 +210,13 @@ pub const ALL: [Scenario; 11] = [
     Scenario {
         name: "send-4",
         title: "Four messages at a time, rooms of 100",
-        flags: &["--perf", "--burst-size", "4"],
+        flags: &["--burst-size", "4"],
         ..SEND
     },
     Scenario {
         name: "send-8",
         title: "Eight messages at a time, rooms of 100",
-        flags: &["--perf", "--burst-size", "8"],
+        flags: &["--burst-size", "8"],
         ..SEND
     },
     Scenario {
@@ -242,6 +240,12 @@ impl Scenario {
     pub fn payload_for(&self, dialect: &str) -> u32 {
         let padded = self.group == Group::Send && dialect != "phoenix";
         self.payload + if padded { PHOENIX_BYTES } else { 0 }
+    }
+
+    /// Whether user time is told from the kernel's.
+    #[must_use]
+    pub fn tells_user_time(&self) -> bool {
+        self.figures.contains(&USER)
     }
 
     /// Whether a server takes part.

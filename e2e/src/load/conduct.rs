@@ -263,23 +263,21 @@ impl<'a> Conductor<'a> {
     fn search(&mut self) {
         let settings = &self.shared.settings;
         let highest = settings.options.max_rate.unwrap_or(f64::INFINITY);
-        let bound = settings.max_p99_ms.unwrap_or(f64::INFINITY);
+        let bound = self.bound();
         let mut search = Search::new(settings.rate.max(1.0), highest, settings.options.precision);
         let mut before = Account::default();
         while let Some(rate) = search.next()
             && self.going()
         {
             let step = self.step(rate, &mut before);
-            let silent = step.owed > 0 && step.latency.count == 0;
-            // Where the generator is that late the machine is full, and a higher rate is not even asked for.
-            let drowned = silent || step.latency.p99_ms > DROWNED * bound || step.lag_p99_ms > bound;
-            search.note(match step.passed {
-                true => Outcome::Passed,
-                false if drowned => Outcome::Drowned,
-                false => Outcome::Failed,
-            });
+            search.note(outcome(&step, bound));
             self.played.steps.push(step);
         }
+    }
+
+    /// The latency that a step of `max` may have, milliseconds.
+    fn bound(&self) -> f64 {
+        self.shared.settings.max_p99_ms.unwrap_or(f64::INFINITY)
     }
 
     /// One rate of `max`, on the connections that there are.
@@ -290,7 +288,7 @@ impl<'a> Conductor<'a> {
         self.publish(seconds, rate, "step");
         let account = self.settle("step").unwrap_or(*before);
         self.collect();
-        let bound = self.shared.settings.max_p99_ms.unwrap_or(f64::INFINITY);
+        let bound = self.bound();
         let owed = account.owed.saturating_sub(before.owed);
         *before = account;
         let latency = Percentiles::of(&self.segment_latency);
@@ -429,5 +427,19 @@ impl<'a> Conductor<'a> {
             p99_ms: latency.p99_ms,
         });
         (self.progress)(&Progress { elapsed, phase, joined, counters, deliveries_per_second, latency });
+    }
+}
+
+/// What a step of `max` tells the search, given the latency that it may have.
+fn outcome(step: &Step, bound: f64) -> Outcome {
+    if step.passed {
+        return Outcome::Passed;
+    }
+    let silent = step.owed > 0 && step.latency.count == 0;
+    // Where the generator is that late the machine is full, and a higher rate is not even asked for.
+    if silent || step.latency.p99_ms > DROWNED * bound || step.lag_p99_ms > bound {
+        Outcome::Drowned
+    } else {
+        Outcome::Failed
     }
 }

@@ -110,11 +110,15 @@ mod tests {
         }
     }
 
-    fn find(start: f64, mut server: impl FnMut(f64) -> bool) -> (Search, Vec<f64>) {
+    fn find<O: Into<Outcome>>(start: f64, mut server: impl FnMut(f64) -> O) -> (Search, Vec<f64>) {
         find_below(start, f64::INFINITY, &mut server)
     }
 
-    fn find_below(start: f64, highest: f64, mut server: impl FnMut(f64) -> bool) -> (Search, Vec<f64>) {
+    fn find_below<O: Into<Outcome>>(
+        start: f64,
+        highest: f64,
+        mut server: impl FnMut(f64) -> O,
+    ) -> (Search, Vec<f64>) {
         let mut search = Search::new(start, highest, 0.05);
         let mut tried = Vec::new();
         while let Some(rate) = search.next() {
@@ -148,14 +152,14 @@ mod tests {
         assert_eq!(tried.iter().filter(|rate| **rate > 3_200.0).count(), 2, "{tried:?}");
     }
 
+    /// Passes up to 1,700.
+    fn drowning_above(limit: f64) -> impl Fn(f64) -> Outcome {
+        move |rate| if rate > limit { Outcome::Drowned } else { (rate <= 1_700.0).into() }
+    }
+
     #[test]
     fn nothing_is_tried_beyond_a_step_that_drowned() {
-        let mut search = Search::new(400.0, f64::INFINITY, 0.05);
-        let mut tried = Vec::new();
-        while let Some(rate) = search.next() {
-            tried.push(rate);
-            search.note(if rate > 3_000.0 { Outcome::Drowned } else { (rate <= 1_700.0).into() });
-        }
+        let (search, tried) = find(400.0, drowning_above(3_000.0));
         assert_eq!(tried[..5], [400.0, 800.0, 1_600.0, 3_200.0, 3_200.0]);
         assert!(tried[5..].iter().all(|rate| *rate < 3_200.0), "{tried:?}");
         assert!(search.passed.unwrap() * 1.06 > 1_700.0, "{tried:?}");
@@ -163,12 +167,7 @@ mod tests {
 
     #[test]
     fn the_look_beyond_ends_where_a_step_drowns() {
-        let mut search = Search::new(400.0, f64::INFINITY, 0.05);
-        let mut tried = Vec::new();
-        while let Some(rate) = search.next() {
-            tried.push(rate);
-            search.note(if rate > 6_000.0 { Outcome::Drowned } else { (rate <= 1_700.0).into() });
-        }
+        let (_, tried) = find(400.0, drowning_above(6_000.0));
         assert_eq!(tried.iter().filter(|rate| **rate > 3_200.0).copied().collect::<Vec<_>>(), [6_400.0]);
     }
 

@@ -56,7 +56,7 @@ pub trait Peer: Sync {
     /// How it is set up, in one sentence for the page.
     fn settings(&self) -> &'static str;
 
-    /// Numbers of workers that it can run with, the best one on two cores first.
+    /// Numbers of workers that it can run with, the usual one on two cores first.
     fn workers(&self) -> &'static [u8] {
         &[1]
     }
