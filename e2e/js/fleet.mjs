@@ -1,7 +1,8 @@
 // Stock phoenix.js clients that stay: `fleet.mjs WS_URL COUNT [ROOM_SIZE] [SOURCE_ADDRESS,...]`, where the URL is
 // the socket mount (ws://ADDRESS:4000/socket). Prints a JSON line for each thing that happens:
 //   {"at": milliseconds, "event": "ready", "clients": COUNT}          all are in their room for the first time
-//   {"at", "client", "event": "join", "topic", "node", "after"}       joined; "after" only when it came back:
+//   {"at", "client", "event": "node", "node"}                         the node of its first connection
+//   {"at", "client", "event": "join", "topic", "after"}               joined; "after" only when it came back:
 //                                                                     milliseconds since its connection ended
 //   {"at", "client", "event": "close", "code"}                        its connection ended
 //   {"at", "client", "event": "error"}                                an attempt to connect failed
@@ -57,17 +58,23 @@ function start(client) {
       log({ client, event: "close", code })
     }
   })
+  // Joined before the room and then left for good: a node says its name only here, with figures every second.
+  const cluster = socket.channel("$cluster", {})
+  cluster.join().receive("ok", ({ node }) => {
+    log({ client, event: "node", node })
+    cluster.leave()
+  })
   const channel = socket.channel(topic, {})
   channel.on("hear", ({ client: from }) => {
     if (from === client) state.heard.add(client)
   })
   channel
     .join()
-    .receive("ok", response => {
+    .receive("ok", () => {
       const after = closedAt === null ? undefined : performance.now() - closedAt
       if (after !== undefined) state.reconnects.push(after)
       state.joined.add(client)
-      log({ client, event: "join", topic, node: response?.node, after })
+      log({ client, event: "join", topic, after })
       channel.push("hear", { client })
       if (!state.ready && state.joined.size === count) {
         state.ready = true

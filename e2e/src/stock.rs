@@ -5,11 +5,12 @@
 use anyhow::{Context, Result, ensure};
 use cluster::Instance;
 use serde_json::Value;
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
-use crate::fleet::HANG_GUARD;
+use crate::fleet::{HANG_GUARD, eventually};
 
 /// Lines that may wait to be read; the clients wait beyond that.
 const LINES: usize = 65_536;
@@ -74,6 +75,31 @@ impl StockClients {
     /// When that does not come within [`HANG_GUARD`].
     pub fn wait_ready(&mut self) -> Result<()> {
         self.wait_for("ready").map(drop)
+    }
+
+    /// Starts clients as [`Self::start`] does, and returns once all are in their room and `nodes` nodes have some.
+    ///
+    /// A Service follows the readiness of its pods by a second or more: clients that come before it does are all on
+    /// the nodes that were there earlier, and stay there. They go, and others come.
+    ///
+    /// # Errors
+    /// As for [`Self::start`] and [`Self::wait_ready`], or when no clients are on that many nodes within
+    /// [`HANG_GUARD`].
+    pub fn spread(
+        instance: &Instance,
+        url: &str,
+        count: usize,
+        room_size: usize,
+        nodes: usize,
+    ) -> Result<Self> {
+        let (clients, _) = eventually(&format!("clients on {nodes} nodes"), || {
+            let mut clients = Self::start(instance, url, count, room_size)?;
+            clients.wait_ready()?;
+            let found = nodes_of(&clients.events);
+            ensure!(found.len() == nodes, "they are on {found:?}");
+            Ok(Some(clients))
+        })?;
+        Ok(clients)
     }
 
     /// Asks how the clients fare now.
@@ -143,6 +169,15 @@ impl Drop for StockClients {
     }
 }
 
+/// Names of the nodes that clients connected to first.
+fn nodes_of(events: &[Value]) -> BTreeSet<&str> {
+    events
+        .iter()
+        .filter(|event| event["event"] == "node")
+        .filter_map(|event| event["node"].as_str())
+        .collect()
+}
+
 impl StockSummary {
     fn from_json(line: &Value) -> Result<Self> {
         let number = |key: &str| line[key].as_u64().with_context(|| format!("no {key} in {line}"));
@@ -161,5 +196,23 @@ impl StockSummary {
     #[must_use]
     pub fn all_back(&self) -> bool {
         self.joined == self.clients && self.heard == self.clients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn nodes_are_those_that_clients_tell_of() {
+        let events = [
+            json!({"event": "node", "client": 0, "node": "a"}),
+            json!({"event": "node", "client": 1, "node": "b"}),
+            json!({"event": "join", "client": 0, "topic": "room:fleet-0"}),
+            json!({"event": "node", "client": 2, "node": "a"}),
+            json!({"event": "ready", "clients": 3}),
+        ];
+        assert_eq!(nodes_of(&events), BTreeSet::from(["a", "b"]));
     }
 }

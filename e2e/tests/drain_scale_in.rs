@@ -23,8 +23,7 @@ fn nodes_are_drained_one_at_a_time_and_nobody_is_stranded() {
     let (before, _) = fleet.wait_ready(4).unwrap();
 
     let url = format!("ws://{}/socket", fleet.service_address().unwrap());
-    let mut clients = StockClients::start(&fleet.instance, &url, CLIENTS, 50).unwrap();
-    clients.wait_ready().unwrap();
+    let mut clients = StockClients::spread(&fleet.instance, &url, CLIENTS, 50, 4).unwrap();
     load.stop().unwrap();
 
     let mut drained = BTreeSet::new();

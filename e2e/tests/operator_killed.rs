@@ -32,8 +32,7 @@ fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
     wait_replicas(&fleet, 4).unwrap();
     fleet.wait_ready(4).unwrap();
     let url = format!("ws://{}/socket", fleet.service_address().unwrap());
-    let mut clients = StockClients::start(&fleet.instance, &url, CLIENTS, 40).unwrap();
-    clients.wait_ready().unwrap();
+    let mut clients = StockClients::spread(&fleet.instance, &url, CLIENTS, 40, 4).unwrap();
     load.stop().unwrap();
 
     let first = closing(&fleet, "");
