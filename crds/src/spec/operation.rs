@@ -110,7 +110,7 @@ fn frame_bytes() -> u32 {
 }
 
 fn queue_bytes() -> u32 {
-    1_048_576
+    524_288
 }
 
 fn drain_delay() -> Duration {

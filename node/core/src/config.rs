@@ -317,7 +317,7 @@ impl Default for Limits {
             max_channels_per_connection: 100,
             idle_timeout_millis: 60_000,
             handshake_timeout_millis: 5_000,
-            send_queue_bytes: 1 << 20,
+            send_queue_bytes: 512 << 10,
             send_queue_frames: 1_024,
             max_connections: 1_000_000,
         }

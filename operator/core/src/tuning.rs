@@ -44,7 +44,7 @@ const SAFE_PROFILE: [(&str, &str); 9] = [
     ("net.ipv4.tcp_rmem", "4096 65536 1048576"),
     // A room that was silent for a second must not start slowly again.
     ("net.ipv4.tcp_slow_start_after_idle", "0"),
-    // As above for sending; the most is the node's default send queue, 1 MiB (kernel: 4 MiB).
+    // As above for sending; the most is twice the default send queue of the node (kernel: 4 MiB).
     ("net.ipv4.tcp_wmem", "4096 16384 1048576"),
 ];
 

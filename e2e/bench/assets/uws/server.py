@@ -39,7 +39,7 @@ app.ws(
         "max_payload_length": 1 << 20,
         # 0: no timeout, and so no pings.
         "idle_timeout": 0,
-        "max_backpressure": 1 << 20,
+        "max_backpressure": 512 << 10,
         "upgrade": upgrade,
         "open": opened,
         "message": message,

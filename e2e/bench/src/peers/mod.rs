@@ -1,7 +1,7 @@
 //! The servers, one file each: installed from a package registry, configured as its user would for this load.
 //!
 //! For all of them: loopback only, one port, logging off, no keepalive pings during a run, limits far above
-//! the load, no compression, no TLS; 1 MiB may wait for a connection where that can be set, as with our node.
+//! the load, no compression, no TLS; 512 KiB may wait for a connection where that can be set, as with our node.
 
 mod bare;
 mod channel_node;

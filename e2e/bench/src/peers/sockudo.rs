@@ -136,9 +136,9 @@ enabled = false
 [websocket]
 auto_ping = false
 idle_timeout = 3600
-max_backpressure = 1048576
+max_backpressure = 524288
 max_messages = 1000
-max_bytes = 1048576
+max_bytes = 524288
 disconnect_on_buffer_full = true
 compression = "disabled"
 "#,
