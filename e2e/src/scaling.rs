@@ -14,7 +14,7 @@ pub const OPERATOR_NAMESPACE: &str = "channelcluster-system";
 pub const SMALL_STEPS: &str = "targetConnections: 400, rooms: {maxMembers: 150}, \
     nodes: {min: 2, max: 4, capacity: {connections: 2000, writesPerSecond: 1000}}, \
     autoscaling: {mode: Auto, targetUtilization: 60, windows: {stable: 12s, burst: 6s}, \
-    behavior: {scaleDown: {stabilizationWindowSeconds: 5}}}, auth: {anonymous: true}";
+    behavior: {scaleDown: {stabilizationWindowSeconds: 5}}}, auth: {anonymous: true}, expose: {chatPage: true}";
 
 /// Publishes into rooms until it is dropped or stopped.
 pub struct Load {

@@ -80,7 +80,7 @@ impl StockClients {
     /// Starts clients as [`Self::start`] does, and returns once all are in their room and `nodes` nodes have some.
     ///
     /// A Service follows the readiness of its pods by a second or more: clients that come before it does are all on
-    /// the nodes that were there earlier, and stay there. They go, and others come.
+    /// the nodes that were there earlier, and stay there. They go, and others come. The nodes must have `$cluster`.
     ///
     /// # Errors
     /// As for [`Self::start`] and [`Self::wait_ready`], or when no clients are on that many nodes within

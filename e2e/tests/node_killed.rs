@@ -6,7 +6,7 @@ use e2e::report::record;
 use e2e::stock::StockClients;
 
 const SPEC: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 2}, \
-    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}}";
+    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}, expose: {chatPage: true}}";
 /// Stock clients, about half of them on the node that is killed.
 const CLIENTS: usize = 200;
 
