@@ -27,6 +27,10 @@ const BETWEEN_BURSTS: Duration = Duration::from_millis(200);
 const SLOW_QUIET: Duration = Duration::from_secs(1);
 /// Part of the owed deliveries that must arrive in a step of `max`.
 const ARRIVE: f64 = 0.99;
+/// Part of the deliveries of a step of `max` that may be later than the bound of its p99.
+const LATE: f64 = 0.01;
+/// Ticks between two looks at how late the deliveries of a step are.
+const LOOK_TICKS: u32 = 4;
 /// How large the generator's own lateness may be, as a part of the latency bound.
 const LAG_SHARE: f64 = 0.25;
 /// A step of `max` whose latency is so many times the bound failed by far: a server that gathers is never that late.
@@ -170,15 +174,42 @@ impl<'a> Conductor<'a> {
 
     /// Publishes for some time.
     fn publish(&mut self, seconds: f64, rate: f64, phase: &'static str) {
+        self.begin_publishing(seconds, rate);
+        while self.is_publishing() {
+            self.tick(phase);
+        }
+        self.shared.stop_publishing();
+    }
+
+    fn begin_publishing(&mut self, seconds: f64, rate: f64) {
         self.collect();
         self.segment_latency.reset();
         self.segment_lag.reset();
         // All workers know of it before it begins.
         self.segment = self.shared.begin(self.shared.now() + LOOK_NS, seconds, rate);
-        while self.shared.now() < self.segment.until && self.going() {
-            self.tick(phase);
+    }
+
+    fn is_publishing(&self) -> bool {
+        self.shared.now() < self.segment.until && self.going()
+    }
+
+    /// Publishes for some time, or until so much is late that no further delivery can bring p99 within `bound`
+    /// (milliseconds): what a server that is beyond its ceiling still gets only waits in it. Returns the seconds.
+    fn publish_step(&mut self, seconds: f64, rate: f64, bound: f64) -> f64 {
+        let most =
+            rate * seconds * f64::from(self.shared.plan.connections) / f64::from(self.shared.plan.rooms);
+        self.begin_publishing(seconds, rate);
+        while self.is_publishing() {
+            for _ in 0..LOOK_TICKS {
+                self.tick("step");
+            }
+            self.collect();
+            if later_than(&self.segment_latency, bound) as f64 > LATE * most {
+                break;
+            }
         }
         self.shared.stop_publishing();
+        self.shared.now().min(self.segment.until).saturating_sub(self.segment.from) as f64 / 1e9
     }
 
     /// Waits for what is on its way, deliveries and connections, for as long as something arrives. Returns the accounts,
@@ -284,11 +315,10 @@ impl<'a> Conductor<'a> {
     fn step(&mut self, rate: f64, before: &mut Account) -> Step {
         let disconnects = self.sum(|board| board.counters.disconnects);
         let (usage, own) = (self.played.sampler.usage_now(), process_cpu());
-        let seconds = self.shared.settings.options.step;
-        self.publish(seconds, rate, "step");
+        let bound = self.bound();
+        let seconds = self.publish_step(self.shared.settings.options.step, rate, bound);
         let account = self.settle("step").unwrap_or(*before);
         self.collect();
-        let bound = self.bound();
         let owed = account.owed.saturating_sub(before.owed);
         *before = account;
         let latency = Percentiles::of(&self.segment_latency);
@@ -430,6 +460,16 @@ impl<'a> Conductor<'a> {
     }
 }
 
+/// How many deliveries were later than so many milliseconds.
+fn later_than(latency: &Histogram<u64>, millis: f64) -> u64 {
+    let nanos = millis * 1e6;
+    latency
+        .iter_recorded()
+        .filter(|at| at.value_iterated_to() as f64 > nanos)
+        .map(|at| at.count_at_value())
+        .sum()
+}
+
 /// What a step of `max` tells the search, given the latency that it may have.
 fn outcome(step: &Step, bound: f64) -> Outcome {
     if step.passed {
@@ -441,5 +481,20 @@ fn outcome(step: &Step, bound: f64) -> Outcome {
         Outcome::Drowned
     } else {
         Outcome::Failed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_later_than_the_bound_is_counted() {
+        let mut latency = histogram();
+        for millis in [1_u64, 50, 99, 101, 150, 10_000] {
+            latency.record_n(millis * 1_000_000, 10).unwrap();
+        }
+        assert_eq!(later_than(&latency, 100.0), 30);
+        assert_eq!(later_than(&latency, f64::INFINITY), 0);
     }
 }
