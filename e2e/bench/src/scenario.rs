@@ -200,7 +200,7 @@ pub const ALL: [Scenario; 11] = [
         connections: 400,
         rooms: 4,
         rate: 400,
-        seconds: 20,
+        seconds: 12,
         payload: 4_096,
         flags: &["--slow-fraction", "0.05", "--sample-interval", "1"],
         figures: &[P99, GROWTH, CPU],
