@@ -51,6 +51,7 @@ fn configuration(start: &Start<'_>) -> String {
         r#"listen: "127.0.0.1:{plain}"
 websocket {{ listen: "127.0.0.1:{port}", no_tls: true, compression: false }}
 max_connections: {connections}
+max_payload: 512KB
 max_pending: 512KB
 ping_interval: "1h"
 write_deadline: "30s"
