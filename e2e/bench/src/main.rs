@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bench::{
     environment, page,
-    peers::{ALL, Contestant, OURS},
+    peers::{ALL, BARE, Contestant, OURS},
     record::Records,
     run::{Campaign, campaign, header},
     scenario::{Group, select},
@@ -85,15 +85,15 @@ struct Who {
 }
 
 impl Who {
-    /// The servers asked for, with ours among them; without a wish all of them, and also ours with one thread: most
-    /// others have one, and leave the second core to the generator.
+    /// The servers asked for, with ours among them; without a wish all of them, and also ours with one thread, as most
+    /// others have one and leave the second core to the generator, and the bare loop with as many as ours has.
     fn contestants(&self) -> Result<Vec<Contestant>> {
         let read =
             |names: &[String]| names.iter().map(|name| Contestant::parse(name)).collect::<Result<Vec<_>>>();
         if self.only.is_empty() {
             let names = ALL.iter().map(|peer| peer.name().to_owned());
-            let single = std::iter::once(format!("{OURS}@1"));
-            return read(&names.chain(single).collect::<Vec<_>>());
+            let others = [format!("{OURS}@1"), format!("{BARE}@2")];
+            return read(&names.chain(others).collect::<Vec<_>>());
         }
         let mut all = read(&self.only)?;
         if !all.iter().any(Contestant::is_ours) {

@@ -3,6 +3,7 @@
 //! Only what was run stands there; what was not is named as not run.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     fs,
     path::{Path, PathBuf},
@@ -32,57 +33,58 @@ struct Row {
     label: String,
     /// Its figures, in the order of the scenario's.
     figures: Vec<Option<Estimate>>,
-    /// Ours over theirs within each round, of the first figure; of `send` it is theirs over the bare loop's.
-    ratio: Option<Estimate>,
+    /// For each of the references, its first figure over that of this server within each round; of `send` it is this
+    /// server's over the bare loop's.
+    ratios: Vec<Option<Estimate>>,
     /// Runs that say nothing, and why the last one does not.
     failed: usize,
     why: Option<String>,
 }
 
-/// The server that the others of a scenario are compared with: the bare loop where it is about that, else ours with
-/// its usual number of workers, where that was run.
-fn reference<'a>(records: &'a Records, scenario: &Scenario) -> Option<&'a str> {
+/// The servers that the others of a scenario are compared with: the bare loop where it is about that, else ours; in
+/// both cases with its usual number of workers first.
+fn references<'a>(records: &'a Records, scenario: &Scenario) -> Vec<&'a str> {
+    let wanted = |label: &&str| is(label, if scenario.group == Group::Send { BARE } else { OURS });
     let of_it = records.runs.iter().filter(|run| run.scenario == scenario.name);
-    let labels = || of_it.clone().map(|run| run.server.as_str());
-    if scenario.group == Group::Send {
-        return labels().find(|label| *label == BARE);
-    }
-    labels().find(|label| *label == OURS).or_else(|| labels().find(|label| is_ours(label)))
+    of_it.map(|run| run.server.as_str()).filter(wanted).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-fn is_ours(label: &str) -> bool {
-    label.split('@').next() == Some(OURS)
+/// Whether it is that server, with whatever number of workers.
+fn is(label: &str, name: &str) -> bool {
+    label.split('@').next() == Some(name)
 }
 
 fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
-    let first = reference(records, scenario);
-    let runs: Vec<_> =
-        records.runs.iter().filter(|run| run.scenario == scenario.name && run.server == label).collect();
-    let (bad, good): (Vec<_>, Vec<_>) = runs.into_iter().partition(|run| run.failure().is_some());
+    let runs = records.runs.iter().filter(|run| run.scenario == scenario.name && run.server == label);
+    let (bad, good): (Vec<_>, Vec<_>) = runs.partition(|run| run.failure().is_some());
     let values =
         |figure: &Figure| -> Vec<f64> { good.iter().filter_map(|run| figure.of(&run.report)).collect() };
-    let main = scenario.figures.first();
-    let other = |round: u32| {
-        let same = |run: &&Run| {
-            run.scenario == scenario.name
-                && run.round == round
-                && Some(run.server.as_str()) == first
-                && run.failure().is_none()
-        };
-        main?.of(&records.runs.iter().find(same)?.report)
+    let compared = |reference: &&str| {
+        if *reference == label { None } else { ratio(&pairs(records, scenario, &good, reference)) }
     };
-    let pairs = good.iter().filter_map(|run| {
-        let (one, other) = (main?.of(&run.report)?, other(run.round)?);
-        Some(if scenario.group == Group::Send { (one, other) } else { (other, one) })
-    });
-    let pairs: Vec<_> = pairs.collect();
     Row {
         label: label.to_owned(),
         figures: scenario.figures.iter().map(|figure| estimate(&values(figure))).collect(),
-        ratio: if Some(label) == first { None } else { ratio(&pairs) },
+        ratios: references(records, scenario).iter().map(compared).collect(),
         failed: bad.len(),
         why: bad.last().and_then(|run| run.failure()),
     }
+}
+
+/// The first figures of a reference and of another server's runs in the same rounds, the dividend first.
+fn pairs(records: &Records, scenario: &Scenario, runs: &[&Run], reference: &str) -> Vec<(f64, f64)> {
+    let first = |run: &Run| scenario.figures.first()?.of(&run.report);
+    let pair = |run: &&Run| {
+        let same = |other: &&Run| {
+            other.scenario == scenario.name
+                && other.round == run.round
+                && other.server == reference
+                && other.failure().is_none()
+        };
+        let (one, other) = (first(run)?, first(records.runs.iter().find(same)?)?);
+        Some(if scenario.group == Group::Send { (one, other) } else { (other, one) })
+    };
+    runs.iter().filter_map(pair).collect()
 }
 
 /// The rows of a scenario, the best first by its first figure; those without one last.
@@ -125,10 +127,15 @@ fn table(records: &Records, scenario: &Scenario) -> String {
         out.push_str(&format!(" {}, {}{words} |", figure.name, figure.unit));
         rule.push_str("---|");
     }
-    let ratio = if scenario.group == Group::Send { "times the bare loop" } else { "ours / theirs" };
-    out.push_str(&format!(" {ratio} | runs |\n{rule}---|---|\n"));
+    for reference in references(records, scenario) {
+        let send = scenario.group == Group::Send;
+        let head = if send { format!("times {reference}") } else { format!("{reference} / it") };
+        out.push_str(&format!(" {head} |"));
+        rule.push_str("---|");
+    }
+    out.push_str(&format!(" runs |\n{rule}---|\n"));
     for row in rows(records, scenario) {
-        let name = if is_ours(&row.label) { format!("**{}**", row.label) } else { row.label.clone() };
+        let name = if is(&row.label, OURS) { format!("**{}**", row.label) } else { row.label.clone() };
         out.push_str(&format!("| {name} |"));
         for (at, figure) in row.figures.iter().enumerate() {
             let text = match figure {
@@ -137,7 +144,10 @@ fn table(records: &Records, scenario: &Scenario) -> String {
             };
             out.push_str(&format!(" {text} |"));
         }
-        out.push_str(&format!(" {} | {} |\n", with_interval(row.ratio), count(&row)));
+        for ratio in &row.ratios {
+            out.push_str(&format!(" {} |", with_interval(*ratio)));
+        }
+        out.push_str(&format!(" {} |\n", count(&row)));
     }
     out
 }
@@ -167,7 +177,7 @@ fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
             label: row.label.clone(),
             value: one.median,
             interval: (one.count > 2).then_some((one.low, one.high)),
-            ours: is_ours(&row.label),
+            ours: is(&row.label, OURS),
         })
     };
     let bars: Vec<_> = rows(records, scenario).iter().filter_map(bar).collect();
@@ -197,9 +207,9 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
         e.date, e.commit, e.cpu, e.cpus, e.memory_gib, e.kernel, e.nofile, records.header.seed
     ));
     add(format_args!(
-        "A round starts, loads and stops each server once, in random order; *ours / theirs* is the median over \
-         the rounds of the ratio within a round, with its 95 % bootstrap interval: below 1 it is good for a cost, above 1 for deliveries. NAME@N is a server with N \
-         workers instead of its usual number here. CPU is that of all processes \
+        "A round starts, loads and stops each server once, in random order; *channel-node / it* is the median \
+         over the rounds of the ratio within a round, with its 95 % bootstrap interval: below 1 it is good for a cost, \
+         above 1 for deliveries; *times bare* is the other way round. NAME@N is a server with N workers instead of its usual number here. CPU is that of all processes \
          of the server while messages are published, kernel time included: on loopback that also pays for the \
          receiving side of TCP.\n\n"
     ));
@@ -216,7 +226,7 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
     ));
     add(format_args!("| server | version | workers | set up as |\n|---|---|---|---|\n"));
     for peer in PEERS {
-        let mine = |(label, _): &(&String, &String)| label.split('@').next() == Some(peer.name());
+        let mine = |(label, _): &(&String, &String)| is(label, peer.name());
         let known: Vec<_> = records.header.versions.iter().filter(mine).collect();
         let Some((_, version)) = known.first() else { continue };
         let workers =
@@ -248,10 +258,8 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
 }
 
 fn absent(records: &Records, scenario: &Scenario) -> Vec<&'static str> {
-    let ran = |name: &str| {
-        let of_it = |label: &str| label.split('@').next() == Some(name);
-        records.runs.iter().any(|run| run.scenario == scenario.name && of_it(&run.server))
-    };
+    let ran =
+        |name: &str| records.runs.iter().any(|run| run.scenario == scenario.name && is(&run.server, name));
     PEERS.iter().map(|peer| peer.name()).filter(|name| scenario.is_for(name) && !ran(name)).collect()
 }
 
@@ -348,6 +356,18 @@ mod tests {
     }
 
     #[test]
+    fn each_number_of_our_workers_is_compared() {
+        let mut records = records();
+        for round in 0..5 {
+            records.runs.push(run(round, "channel-node@1", 2.0 * f64::from(round + 1), &[]));
+        }
+        let text = text(&records, &select(&[], Group::Peers).unwrap());
+        assert!(text.contains("| channel-node / it | channel-node@1 / it | runs |"), "{text}");
+        assert!(text.contains("| 0.500 (0.500 to 0.500) | 0.250 (0.250 to 0.250) | 5, 1 failed |"), "{text}");
+        assert!(text.contains("| - | 0.500 (0.500 to 0.500) | 5 |"), "{text}");
+    }
+
+    #[test]
     fn ours_with_another_number_of_workers_is_compared_when_it_is_alone() {
         let mut records = records();
         for run in &mut records.runs {
@@ -372,13 +392,13 @@ mod tests {
             }
         }
         let text = text(&records, &select(&[], Group::Send).unwrap());
-        assert!(text.contains("times the bare loop") && text.contains("0.500 (0.500 to 0.500)"), "{text}");
+        assert!(text.contains("| times bare | runs |") && text.contains("0.500 (0.500 to 0.500)"), "{text}");
     }
 
     #[test]
     fn what_was_not_run_is_named() {
         let (section, pictures) = section(&records());
-        assert!(section.contains("Not run: bare, uws, tungstenite, nchan, socketio, sockudo."), "{section}");
+        assert!(section.contains("Not run: uws, tungstenite, nchan, socketio, sockudo."), "{section}");
         assert!(section.contains("10,000 connections\n\nNot run.\n"), "{section}");
         assert_eq!(pictures.len(), 1);
         assert!(section.contains("](benchmarks/fanout-100.svg)") && pictures[0].0 == "fanout-100.svg");

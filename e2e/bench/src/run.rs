@@ -272,8 +272,10 @@ mod tests {
 
     #[test]
     fn every_round_has_every_server_once_in_an_order_of_its_own() {
-        let contestants: Vec<_> =
-            ["channel-node", "bare", "nats"].iter().map(|name| Contestant::parse(name).unwrap()).collect();
+        let contestants: Vec<_> = ["channel-node", "bare", "uws", "nats"]
+            .iter()
+            .map(|name| Contestant::parse(name).unwrap())
+            .collect();
         let scenarios = select(&[], Group::Peers).unwrap();
         let mut campaign = Campaign {
             contestants: &contestants,

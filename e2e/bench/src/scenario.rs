@@ -3,6 +3,8 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
+use crate::peers::BARE;
+
 /// Publishes per second times room size: the same for every `fanout`.
 const DELIVERIES_PER_SECOND: u32 = 50_000;
 /// Bytes of a payload: the least that the generator's stamp needs.
@@ -248,9 +250,12 @@ impl Scenario {
         self.figures.contains(&USER)
     }
 
-    /// Whether a server takes part.
+    /// Whether a server takes part. The bare loop is none, and is there for one group only.
     #[must_use]
     pub fn is_for(&self, server: &str) -> bool {
+        if server == BARE && self.group != Group::Send {
+            return false;
+        }
         self.only.is_empty() || self.only.contains(&server)
     }
 }

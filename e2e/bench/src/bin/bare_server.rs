@@ -1,8 +1,9 @@
-//! `bare-server PORT`: what a delivery costs the kernel, and nothing else.
+//! `bare-server PORT [THREADS]`: what a delivery costs the kernel, and nothing else.
 //!
-//! One thread, one epoll. A connection joins the room that its path names (`/?room=NAME`); what it says is
-//! framed once and written with one send(2) to each member, there and then: no queue, no batching, no timer. A
-//! member whose socket is full misses the message. No server, just the loop to measure servers against.
+//! One epoll. A connection joins the room that its path names (`/?room=NAME`); what it says is framed once and
+//! written with one send(2) to each member, there and then: no queue, no batching, no timer. Each thread writes to
+//! the members that are its own; the first one reads for all. A member whose socket is full misses the message. No
+//! server, just the loop to measure servers against.
 
 use std::{
     collections::HashMap,
@@ -10,6 +11,11 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
+    sync::{
+        Arc,
+        mpsc::{Receiver, Sender, channel},
+    },
+    thread,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -36,11 +42,21 @@ struct Connection {
     partial: Vec<u8>,
 }
 
+/// What the first thread tells another one.
+enum Order {
+    Join { room: usize, index: usize, socket: OwnedFd },
+    Leave { room: usize, index: usize },
+    Write { room: usize, frame: Arc<[u8]> },
+}
+
 struct Server {
     epoll: OwnedFd,
     listener: OwnedFd,
     connections: Slab<Connection>,
+    /// Members that the first thread writes to.
     rooms: Vec<Vec<usize>>,
+    /// The other threads.
+    writers: Vec<Sender<Order>>,
     names: HashMap<String, usize>,
     scratch: Vec<u8>,
     out: Vec<u8>,
@@ -57,7 +73,9 @@ fn main() -> ExitCode {
 }
 
 fn serve() -> Result<()> {
-    let port = std::env::args().nth(1).and_then(|port| port.parse().ok()).context("bare-server PORT")?;
+    let mut arguments = std::env::args().skip(1);
+    let port = arguments.next().and_then(|port| port.parse().ok()).context("bare-server PORT [THREADS]")?;
+    let threads: usize = arguments.next().map_or(Ok(1), |threads| threads.parse()).context("THREADS")?;
     let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -67,6 +85,7 @@ fn serve() -> Result<()> {
         listener: listener.into(),
         connections: Slab::new(),
         rooms: Vec::new(),
+        writers: (1..threads).map(|_| writer()).collect(),
         names: HashMap::new(),
         scratch: vec![0; SCRATCH_BYTES],
         out: Vec::new(),
@@ -92,7 +111,39 @@ fn serve() -> Result<()> {
     }
 }
 
+/// A thread that writes to members of its own until nobody gives it orders.
+fn writer() -> Sender<Order> {
+    let (sender, orders) = channel();
+    thread::spawn(move || write(&orders));
+    sender
+}
+
+fn write(orders: &Receiver<Order>) {
+    let mut rooms: Vec<Vec<(usize, OwnedFd)>> = Vec::new();
+    for order in orders {
+        match order {
+            Order::Join { room, index, socket } => {
+                if rooms.len() <= room {
+                    rooms.resize_with(room + 1, Vec::new);
+                }
+                rooms[room].push((index, socket));
+            }
+            Order::Leave { room, index } => rooms[room].retain(|(member, _)| *member != index),
+            Order::Write { room, frame } => {
+                for (_, socket) in rooms.get(room).into_iter().flatten() {
+                    send(socket, &frame, SendFlags::NOSIGNAL).ok();
+                }
+            }
+        }
+    }
+}
+
 impl Server {
+    /// The thread that writes to a member; `None` is this one.
+    fn writer_of(&self, index: usize) -> Option<&Sender<Order>> {
+        (index % (self.writers.len() + 1)).checked_sub(1).map(|writer| &self.writers[writer])
+    }
+
     fn accept(&mut self) -> Result<()> {
         loop {
             let socket = match accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -144,12 +195,16 @@ impl Server {
             self.names.insert(upgrade.room.to_owned(), self.rooms.len() - 1);
             self.rooms.len() - 1
         });
-        self.rooms[room].push(index);
         self.connections[index].room = Some(room);
         self.out.clear();
         self.out.extend_from_slice(upgrade.answer().as_bytes());
         wire::encode(&mut self.out, wire::TEXT, b"joined");
-        send(&self.connections[index].socket, &self.out, SendFlags::NOSIGNAL)?;
+        let socket = &self.connections[index].socket;
+        send(socket, &self.out, SendFlags::NOSIGNAL)?;
+        match self.writer_of(index) {
+            None => self.rooms[room].push(index),
+            Some(writer) => writer.send(Order::Join { room, index, socket: socket.try_clone()? })?,
+        }
         Ok(())
     }
 
@@ -159,6 +214,10 @@ impl Server {
             wire::TEXT | wire::BINARY => {
                 wire::encode(&mut self.out, frame.opcode, frame.payload);
                 let Some(room) = self.connections[index].room else { return Ok(()) };
+                let frame: Arc<[u8]> = self.out.as_slice().into();
+                for writer in &self.writers {
+                    writer.send(Order::Write { room, frame: Arc::clone(&frame) })?;
+                }
                 for member in &self.rooms[room] {
                     // A full or dying socket misses it: the loop is what is measured.
                     send(&self.connections[*member].socket, &self.out, SendFlags::NOSIGNAL).ok();
@@ -176,8 +235,11 @@ impl Server {
 
     fn leave(&mut self, index: usize) {
         let Some(connection) = self.connections.try_remove(index) else { return };
-        if let Some(room) = connection.room {
-            self.rooms[room].retain(|member| *member != index);
+        let Some(room) = connection.room else { return };
+        match self.writer_of(index) {
+            None => self.rooms[room].retain(|member| *member != index),
+            // It ends only with the process.
+            Some(writer) => writer.send(Order::Leave { room, index }).unwrap_or_default(),
         }
     }
 }

@@ -23,7 +23,11 @@ impl Peer for Bare {
     }
 
     fn settings(&self) -> &'static str {
-        "one thread that calls send(2) once per message and member: no server, the kernel's own cost"
+        "threads that call send(2) once per message and member of their own: no server, the kernel's own cost"
+    }
+
+    fn workers(&self) -> &'static [u8] {
+        &[1, 2]
     }
 
     fn install(&self, _: &Progress) -> Result<()> {
@@ -32,7 +36,7 @@ impl Peer for Bare {
 
     fn command(&self, start: &Start<'_>) -> Result<Command> {
         let mut command = Command::new(beside("bare-server")?);
-        command.arg(start.port.to_string());
+        command.args([start.port.to_string(), start.workers.to_string()]);
         Ok(command)
     }
 }
