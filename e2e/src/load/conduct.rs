@@ -462,12 +462,7 @@ impl<'a> Conductor<'a> {
 
 /// How many deliveries were later than so many milliseconds.
 fn later_than(latency: &Histogram<u64>, millis: f64) -> u64 {
-    let nanos = millis * 1e6;
-    latency
-        .iter_recorded()
-        .filter(|at| at.value_iterated_to() as f64 > nanos)
-        .map(|at| at.count_at_value())
-        .sum()
+    latency.len() - latency.count_between(0, (millis * 1e6) as u64)
 }
 
 /// What a step of `max` tells the search, given the latency that it may have.

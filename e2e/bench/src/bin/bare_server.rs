@@ -11,10 +11,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
-    sync::{
-        Arc,
-        mpsc::{Receiver, Sender, channel},
-    },
+    sync::mpsc::{Receiver, Sender, channel},
     thread,
 };
 
@@ -46,7 +43,7 @@ struct Connection {
 enum Order {
     Join { room: usize, index: usize, socket: OwnedFd },
     Leave { room: usize, index: usize },
-    Write { room: usize, frame: Arc<[u8]> },
+    Write { room: usize, frame: Box<[u8]> },
 }
 
 struct Server {
@@ -214,9 +211,8 @@ impl Server {
             wire::TEXT | wire::BINARY => {
                 wire::encode(&mut self.out, frame.opcode, frame.payload);
                 let Some(room) = self.connections[index].room else { return Ok(()) };
-                let frame: Arc<[u8]> = self.out.as_slice().into();
                 for writer in &self.writers {
-                    writer.send(Order::Write { room, frame: Arc::clone(&frame) })?;
+                    writer.send(Order::Write { room, frame: self.out.as_slice().into() })?;
                 }
                 for member in &self.rooms[room] {
                     // A full or dying socket misses it: the loop is what is measured.
