@@ -128,6 +128,6 @@ async fn a_stop_ends_the_run_with_a_report() {
     .await
     .unwrap();
     assert!(report.stopped_early);
-    assert_eq!(report.failures, [""; 0], "{report}");
+    assert_eq!(report.failures, ["stopped before its end"], "{report}");
     assert!(report.counters.received > 0);
 }

@@ -79,6 +79,21 @@ async fn churn_loses_nothing_that_is_owed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_warm_up_is_counted_but_not_measured() {
+    let server = Double::start(Faults::default()).await;
+    let own = std::process::id();
+    let flags = format!("--rate 100 --warmup 1.5 --duration 0.5 --workers 2 --server-pid {own}");
+    let report = load(&server, &flags).await;
+    assert_eq!(report.failures, [""; 0], "{report}");
+    assert_eq!((report.counters.published, report.counters.received), (200, 200 * 25), "{report}");
+    assert_eq!((report.latency.count, report.generator_lag.count), (50 * 25, 50), "{report}");
+    assert!(report.timeline.iter().any(|second| second.phase == "warmup"), "{:?}", report.timeline);
+    let usage = report.server.unwrap().usage.unwrap();
+    let each = report.cpu_us_per_delivery.unwrap();
+    assert!((each - usage.cpu_seconds * 1e6 / (50.0 * 25.0)).abs() < 1e-6, "{each} {usage:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_connections_do_not_count_among_the_healthy() {
     let server = Double::start(Faults::default()).await;
     let report = load(&server, "--scenario slow --slow-fraction 0.2 --duration 1").await;

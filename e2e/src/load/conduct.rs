@@ -3,7 +3,7 @@
 use super::report::{Burst, Percentiles, Step, Storm};
 use super::sampler::{Sampler, Second, process_cpu};
 use super::scenario::Scenario;
-use super::search::{Outcome, Search};
+use super::search::{Search, outcome};
 use super::shared::{Segment, Shared, lock};
 use super::stats::{Account, Board, Counters, Stats, coarse, histogram, merge};
 use super::worker::LOOK_NS;
@@ -33,15 +33,13 @@ const LATE: f64 = 0.01;
 const LOOK_TICKS: u32 = 4;
 /// How large the generator's own lateness may be, as a part of the latency bound.
 const LAG_SHARE: f64 = 0.25;
-/// A step of `max` whose latency is so many times the bound failed by far: a server that gathers is never that late.
-const DROWNED: f64 = 10.0;
 
 /// What a run looks like at the moment.
 #[derive(Clone, Debug)]
 pub struct Progress {
     /// Since the run began.
     pub elapsed: Duration,
-    /// `connect`, `publish`, `step`, `burst`, `storm` or `settle`.
+    /// `connect`, `warmup`, `publish`, `step`, `burst`, `storm` or `settle`.
     pub phase: &'static str,
     /// Connections now in their room.
     pub joined: u64,
@@ -59,6 +57,8 @@ pub(super) struct Played {
     pub(super) sampler: Sampler,
     pub(super) ramp: Duration,
     pub(super) published: Duration,
+    /// Deliveries of the warm-up: counted, but not measured.
+    pub(super) warmed: u64,
     pub(super) cpu: Duration,
     pub(super) latency: Histogram<u64>,
     pub(super) lag: Histogram<u64>,
@@ -115,6 +115,7 @@ impl<'a> Conductor<'a> {
                 sampler,
                 ramp: Duration::ZERO,
                 published: Duration::ZERO,
+                warmed: 0,
                 cpu: Duration::ZERO,
                 latency: histogram(),
                 lag: coarse(),
@@ -134,6 +135,7 @@ impl<'a> Conductor<'a> {
         if self.shared.settings.options.scenario == Scenario::Storm {
             self.storms();
         }
+        self.warm_up();
         let begun = self.started.elapsed();
         self.played.sampler.publishing_begins(begun.as_secs_f64())?;
         match self.shared.settings.options.scenario {
@@ -145,7 +147,7 @@ impl<'a> Conductor<'a> {
         self.shared.resume.store(true, Ordering::SeqCst);
         self.settle("settle");
         self.settle_slow();
-        self.played.sampler.publishing_ended((begun + self.played.published).as_secs_f64())?;
+        self.played.sampler.publishing_ended((begun + self.played.published).as_secs_f64());
         self.played.sampler.memory_end();
         self.sample();
         Ok(())
@@ -162,6 +164,20 @@ impl<'a> Conductor<'a> {
         while self.started.elapsed() < limit && self.going() && self.undecided() > 0 {
             self.tick("connect");
         }
+    }
+
+    /// Publishes what only warms the server up; its latencies are dropped.
+    fn warm_up(&mut self) {
+        let (seconds, rate) = (self.shared.settings.options.warmup, self.shared.settings.rate);
+        if seconds == 0.0 {
+            return;
+        }
+        self.publish(seconds, rate, "warmup");
+        self.settle("warmup");
+        self.sample();
+        self.played.warmed = self.sum(|board| board.counters.received);
+        self.played.latency.reset();
+        self.played.lag.reset();
     }
 
     /// Publishes at the rate asked for.
@@ -463,20 +479,6 @@ impl<'a> Conductor<'a> {
 /// How many deliveries were later than so many milliseconds.
 fn later_than(latency: &Histogram<u64>, millis: f64) -> u64 {
     latency.len() - latency.count_between(0, (millis * 1e6) as u64)
-}
-
-/// What a step of `max` tells the search, given the latency that it may have.
-fn outcome(step: &Step, bound: f64) -> Outcome {
-    if step.passed {
-        return Outcome::Passed;
-    }
-    let silent = step.owed > 0 && step.latency.count == 0;
-    // Where the generator is that late the machine is full, and a higher rate is not even asked for.
-    if silent || step.latency.p99_ms > DROWNED * bound || step.lag_p99_ms > bound {
-        Outcome::Drowned
-    } else {
-        Outcome::Failed
-    }
 }
 
 #[cfg(test)]

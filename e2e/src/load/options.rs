@@ -35,7 +35,10 @@ pub struct Options {
     /// Seconds of publishing, counted from when all connections have joined
     #[arg(long)]
     pub duration: Option<f64>,
-    /// The same in minutes
+    /// Seconds of publishing at `--rate` whose latency and CPU time are left out, as a server is cold at first
+    #[arg(long, default_value_t = 0.0)]
+    pub warmup: f64,
+    /// The same as `--duration` in minutes
     #[arg(long, conflicts_with = "duration")]
     pub hold: Option<f64>,
     /// Connections opened per second
@@ -206,6 +209,7 @@ impl Options {
         for (flag, value) in [
             ("--rate", self.rate),
             ("--duration", self.duration),
+            ("--warmup", Some(self.warmup)),
             ("--hold", self.hold),
             ("--settle", self.settle),
             ("--batch-pause", Some(self.batch_pause)),

@@ -27,10 +27,16 @@ pub struct UserPart {
     pub samples: u64,
 }
 
-/// Whether there is a perf.
+/// Whether there is a perf, and whether it may see the kernel: where not, it would take all time for user time.
 pub(super) fn check() -> Result<()> {
-    let found = Command::new("perf").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    ensure!(found.is_ok_and(|status| status.success()), "--perf needs perf(1): install linux-perf");
+    let mut perf = Command::new("perf");
+    perf.args(["record", "--quiet", "--event", "cpu-clock:k", "--output", "/dev/null", "--", "true"]);
+    let said = perf.stdin(Stdio::null()).output().context("--perf needs perf(1): install linux-perf")?;
+    ensure!(
+        said.status.success(),
+        "--perf: perf(1) may not sample the kernel, run as root or set kernel.perf_event_paranoid to 1: {}",
+        String::from_utf8_lossy(&said.stderr).lines().next().unwrap_or_default()
+    );
     Ok(())
 }
 
@@ -51,8 +57,8 @@ impl Sampling {
         Ok(Sampling { perf, data })
     }
 
-    /// Ends it.
-    pub(super) fn end(mut self) -> Result<UserPart> {
+    /// Ends it; `None` when no sample was taken.
+    pub(super) fn end(mut self) -> Result<Option<UserPart>> {
         // perf writes its file when it is interrupted, and says so with a code of its own.
         kill_process(Pid::from_child(&self.perf), Signal::INT).context("perf ended early")?;
         self.perf.wait()?;
@@ -62,7 +68,7 @@ impl Sampling {
             .stdin(Stdio::null())
             .output()?;
         std::fs::remove_file(&self.data).ok();
-        user_part(&String::from_utf8_lossy(&said.stdout)).context("perf saw nothing")
+        Ok(user_part(&String::from_utf8_lossy(&said.stdout)))
     }
 }
 

@@ -35,9 +35,9 @@ pub struct Report {
     pub expected: u64,
     /// Joined connections that were not in their room at the end.
     pub stranded: u64,
-    /// Deliveries per second of publishing.
+    /// Deliveries per second of publishing, without the warm-up.
     pub deliveries_per_second: f64,
-    /// From the intended send time to the delivery.
+    /// From the intended send time to the delivery, without the warm-up.
     pub latency: Percentiles,
     /// From opening a socket to the first join reply.
     pub connect: Percentiles,
@@ -96,6 +96,8 @@ pub struct Asked {
     pub rate: f64,
     /// Seconds of publishing.
     pub duration: f64,
+    /// Seconds of publishing before that, not measured.
+    pub warmup: f64,
     /// Connections per second while opening.
     pub connect_rate: f64,
     /// Bytes of a payload.
@@ -243,7 +245,8 @@ impl Report {
     ) -> Report {
         let counters = stats.counters;
         let seconds = played.published.as_secs_f64();
-        let server = played.sampler.server(counters.joined, counters.received);
+        let measured = counters.received.saturating_sub(played.warmed);
+        let server = played.sampler.server(counters.joined, measured);
         let at =
             |percentile: f64| (percentile, stats.latency.value_at_quantile(percentile / 100.0) as f64 / 1e6);
         let ratio = |of: u64, by: f64| if by > 0.0 { of as f64 / by } else { 0.0 };
@@ -255,12 +258,12 @@ impl Report {
             ramp_seconds: played.ramp.as_secs_f64(),
             publish_seconds: seconds,
             generator_cpu_seconds: played.cpu.as_secs_f64(),
-            generator_us_per_delivery: (counters.received > 0)
-                .then(|| played.sampler.own.as_secs_f64() * 1e6 / counters.received as f64),
+            generator_us_per_delivery: (measured > 0)
+                .then(|| played.sampler.own.as_secs_f64() * 1e6 / measured as f64),
             counters,
             expected: counters.owed.saturating_sub(counters.interrupted),
             stranded: counters.joined.saturating_sub(counters.joined_at_end),
-            deliveries_per_second: ratio(counters.received, seconds),
+            deliveries_per_second: ratio(measured, seconds),
             latency: Percentiles::of(&stats.latency),
             connect: Percentiles::of(&stats.connect),
             reconnect: Percentiles::of(&stats.reconnect),
@@ -312,6 +315,7 @@ impl Asked {
             rooms: plan.rooms,
             rate: settings.rate,
             duration: settings.duration,
+            warmup: options.warmup,
             connect_rate: settings.connect_rate,
             payload: options.payload,
             burst_size: settings.burst_size,

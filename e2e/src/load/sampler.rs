@@ -173,12 +173,17 @@ impl Sampler {
         Ok(())
     }
 
-    pub(super) fn publishing_ended(&mut self, at: f64) -> anyhow::Result<()> {
+    pub(super) fn publishing_ended(&mut self, at: f64) {
         self.own = process_cpu().saturating_sub(self.own_begun);
         self.usage = self.usage_now().zip(self.begun).map(|(now, begun)| now.since(&begun));
         self.window.1 = at;
-        self.user_part = self.sampling.take().map(Sampling::end).transpose()?;
-        Ok(())
+        if let Some(sampling) = self.sampling.take() {
+            // The rest of the run is worth its report.
+            self.user_part = sampling.end().unwrap_or_else(|error| {
+                eprintln!("loadgen: --perf: {error:#}");
+                None
+            });
+        }
     }
 
     /// Takes a sample; `deliveries` and `latency` are those since the sample before.
@@ -215,12 +220,14 @@ impl Sampler {
             pid,
             usage: self.usage,
             cpu_us_per_delivery: self.usage.and_then(|usage| per(usage.cpu_seconds * 1e6, received)),
-            user_us_per_delivery: self.usage.and_then(|usage| {
-                let ticks = usage.user_seconds + usage.system_seconds;
-                let by_ticks = if ticks > 0.0 { usage.user_seconds / ticks } else { 0.0 };
-                let part = self.user_part.map_or(by_ticks, |seen| seen.part);
-                per(usage.cpu_seconds * part * 1e6, received)
-            }),
+            user_us_per_delivery: self.usage.filter(|_| !self.perf || self.user_part.is_some()).and_then(
+                |usage| {
+                    let ticks = usage.user_seconds + usage.system_seconds;
+                    let by_ticks = if ticks > 0.0 { usage.user_seconds / ticks } else { 0.0 };
+                    let part = self.user_part.map_or(by_ticks, |seen| seen.part);
+                    per(usage.cpu_seconds * part * 1e6, received)
+                },
+            ),
             user_part: self.user_part,
             before: self.before,
             ramped: self.ramped,
@@ -235,15 +242,49 @@ impl Sampler {
     /// Growth of the server's memory from a quarter of the publishing to its end.
     fn growth_percent(&self) -> Option<f64> {
         let (from, until) = self.window;
-        let quarter = from + (until - from) / 4.0;
-        let first = self.samples.iter().find(|sample| sample.at >= quarter)?.server?;
-        let last = self.end.or_else(|| self.samples.last()?.server)?;
-        (first.pss_bytes > 0).then(|| (last.pss_bytes as f64 / first.pss_bytes as f64 - 1.0) * 100.0)
+        growth_percent(from, until, &self.samples, self.end?)
     }
+}
+
+/// Growth of PSS from the first sample after a quarter of that time to `end`, percent; `None` without a sample in it.
+fn growth_percent(from: f64, until: f64, samples: &[Sample], end: Footprint) -> Option<f64> {
+    let quarter = from + (until - from) / 4.0;
+    let first = samples.iter().find(|sample| (quarter..until).contains(&sample.at))?.server?;
+    (first.pss_bytes > 0).then(|| (end.pss_bytes as f64 / first.pss_bytes as f64 - 1.0) * 100.0)
 }
 
 /// CPU time of the generator so far.
 pub(super) fn process_cpu() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at: f64, pss_bytes: u64) -> Sample {
+        Sample {
+            at,
+            joined: 0,
+            server: Some(Footprint { pss_bytes, ..Footprint::default() }),
+            server_cpus: None,
+            utilization: None,
+            available_bytes: 0,
+            generator_rss_bytes: 0,
+            generator_cpus: 0.0,
+            deliveries: 0,
+            latency: Percentiles::default(),
+        }
+    }
+
+    #[test]
+    fn growth_needs_a_sample_while_messages_are_published() {
+        let end = Footprint { pss_bytes: 150, ..Footprint::default() };
+        let samples = [sample(2.0, 50), sample(4.0, 100), sample(7.5, 140), sample(10.5, 150)];
+        assert_eq!(growth_percent(2.0, 10.0, &samples, end), Some(50.0));
+        // Only the samples before and after it: that is no growth of 0.
+        let ends = [samples[0].clone(), samples[3].clone()];
+        assert_eq!(growth_percent(2.0, 10.0, &ends, end), None);
+    }
 }

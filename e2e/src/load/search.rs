@@ -9,6 +9,10 @@
 //! times as much. So two doublings more are tried, once each, before a failed rate is believed; but not where
 //! a step drowned twice, as more load only makes what waits in the server longer.
 
+use super::report::Step;
+
+/// A step of `max` whose latency is so many times the bound failed by far: a server that gathers is never that late.
+const DROWNED: f64 = 10.0;
 /// The factor from one rate to the next while none has failed.
 const GROWTH: f64 = 2.0;
 /// How often a rate is tried before it counts as failed.
@@ -25,6 +29,20 @@ pub(super) enum Outcome {
     Failed,
     /// Failed by far.
     Drowned,
+}
+
+/// What a step of `max` tells the search, given the latency that it may have, milliseconds.
+pub(super) fn outcome(step: &Step, bound: f64) -> Outcome {
+    if step.passed {
+        return Outcome::Passed;
+    }
+    let silent = step.owed > 0 && step.latency.count == 0;
+    // Where the generator is that late the machine is full, and a higher rate is not even asked for.
+    if silent || step.latency.p99_ms > DROWNED * bound || step.lag_p99_ms > bound {
+        Outcome::Drowned
+    } else {
+        Outcome::Failed
+    }
 }
 
 /// Where a search stands.
