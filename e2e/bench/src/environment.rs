@@ -1,6 +1,7 @@
 //! Where a measurement was made: the network namespace that it needs, and the machine that its page names.
 
 use std::{
+    collections::BTreeMap,
     fs,
     process::Command,
     time::{Duration, Instant},
@@ -92,17 +93,32 @@ pub fn prepare_network() -> Result<()> {
         .context("cannot set the ports of clients")
 }
 
+/// Gives this process, and so all that it starts, as many descriptors as it may have: 1,024 at first where nobody
+/// set it, and not every server asks for more.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn raise_nofile() -> Result<()> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        .context("raising the limit of open files")
+}
+
 /// Ticks per second in /proc (USER_HZ): always this on Linux.
 const TICKS: f64 = 100.0;
 /// How long a look at the machine takes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// CPU time used so far: by the whole machine, and by this process and the children that it has seen end.
+/// CPU time that others have used so far: the processes that are none of ours, with the children they have seen end, and
+/// other machines on the same processor.
+///
+/// From the processes' own times, which the kernel scales to what they really ran. The machine's (/proc/stat) are what its
+/// ticks happened to see, and a load on a schedule beats with these.
 #[derive(Clone, Copy, Debug)]
 pub struct Busy {
     at: Instant,
-    machine: f64,
-    own: f64,
+    seconds: f64,
 }
 
 impl Busy {
@@ -111,20 +127,28 @@ impl Busy {
     /// # Errors
     /// When /proc cannot be read.
     pub fn now() -> Result<Self> {
-        let read = |path| fs::read_to_string(path).with_context(|| format!("cannot read {path}"));
-        let machine = machine_ticks(&read("/proc/stat")?).context("no line for all CPUs in /proc/stat")?;
-        let own = own_ticks(&read("/proc/self/stat")?).context("/proc/self/stat is too short")?;
-        Ok(Self { at: Instant::now(), machine: machine / TICKS, own: own / TICKS })
+        let machine = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
+        let stolen = stolen_ticks(&machine).context("no line for all CPUs in /proc/stat")?;
+        let mut processes = BTreeMap::new();
+        for entry in fs::read_dir("/proc").context("cannot read /proc")? {
+            let name = entry?.file_name();
+            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+            // One that has just ended has none.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            processes.extend(times(&stat).map(|times| (pid, times)));
+        }
+        let ticks = stolen + others_ticks(&processes, std::process::id());
+        Ok(Self { at: Instant::now(), seconds: ticks / TICKS })
     }
 
-    /// CPUs that others have used since: other processes here, and other machines on the same processor.
+    /// CPUs that they have used since.
     ///
     /// # Errors
     /// When /proc cannot be read.
     pub fn others_since(&self) -> Result<f64> {
         let now = Self::now()?;
-        let used = (now.machine - self.machine) - (now.own - self.own);
-        Ok((used / (now.at - self.at).as_secs_f64()).max(0.0))
+        // Less than nothing: the time of a process whose parent does not want to know of its end.
+        Ok(((now.seconds - self.seconds) / (now.at - self.at).as_secs_f64()).max(0.0))
     }
 }
 
@@ -144,18 +168,27 @@ pub fn wait_for_quiet(cpus: f64, limit: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Ticks of all CPUs that were not idle: user, nice, system, irq, softirq, steal (proc(5)).
-fn machine_ticks(stat: &str) -> Option<f64> {
+/// Ticks in which other machines had this one's CPUs (proc(5)).
+fn stolen_ticks(stat: &str) -> Option<f64> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
-    let all: Vec<f64> = line.split_whitespace().filter_map(|text| text.parse().ok()).collect();
-    [0, 1, 2, 5, 6, 7].iter().map(|at| all.get(*at).copied()).sum()
+    line.split_whitespace().nth(7)?.parse().ok()
 }
 
-/// Ticks of a process and of its children that it has waited for: utime, stime, cutime, cstime.
-fn own_ticks(stat: &str) -> Option<f64> {
+/// The parent of a process, and its ticks with those of the children that it has waited for: utime, stime, cutime, cstime.
+fn times(stat: &str) -> Option<(u32, f64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let all: Vec<&str> = rest.split_whitespace().collect();
-    (11..=14).map(|at| all.get(at)?.parse::<f64>().ok()).sum()
+    let ticks = (11..=14).map(|at| all.get(at)?.parse::<f64>().ok()).sum::<Option<f64>>()?;
+    Some((all.get(1)?.parse().ok()?, ticks))
+}
+
+/// Ticks of all processes but one and its descendants.
+fn others_ticks(processes: &BTreeMap<u32, (u32, f64)>, root: u32) -> f64 {
+    let is_ours = |pid: &u32| {
+        let parent = |pid: &u32| processes.get(pid).map(|(parent, _)| *parent);
+        std::iter::successors(Some(*pid), parent).take(processes.len() + 1).any(|ancestor| ancestor == root)
+    };
+    processes.iter().filter(|(pid, _)| !is_ours(pid)).map(|(_, (_, ticks))| ticks).sum()
 }
 
 /// Names in the text of /proc/net/dev.
@@ -174,12 +207,21 @@ mod tests {
     }
 
     #[test]
-    fn busy_ticks_leave_out_idle_and_guests() {
+    fn what_others_use_leaves_out_our_descendants() {
         let stat = "cpu  1 2 4 1000 2000 8 16 32 5000 6000\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
-        assert_eq!(machine_ticks(stat), Some(63.0));
-        assert_eq!(machine_ticks("intr 1\n"), None);
+        assert_eq!(stolen_ticks(stat), Some(32.0));
+        assert_eq!(stolen_ticks("intr 1\n"), None);
         let own = "7 (a) b) S 1 2 3 4 5 6 7 8 9 10 100 200 300 400 20";
-        assert_eq!(own_ticks(own), Some(1000.0));
+        assert_eq!(times(own), Some((1, 1000.0)));
+        let processes = BTreeMap::from([
+            (1, (0, 1.0)),
+            (2, (0, 2.0)),
+            (7, (1, 4.0)),
+            (8, (7, 8.0)),
+            (9, (8, 16.0)),
+            (10, (2, 32.0)),
+        ]);
+        assert_eq!(others_ticks(&processes, 7), 35.0);
         let busy = Busy::now().expect("readable");
         assert!(busy.others_since().expect("readable") >= 0.0);
     }

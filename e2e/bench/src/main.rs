@@ -71,9 +71,9 @@ enum Word {
     },
     /// Write the page and the plots
     Page {
-        /// File of the raw results
-        #[arg(long)]
-        results: PathBuf,
+        /// Files of raw results: a scenario is shown from the first that has it
+        #[arg(long, value_delimiter = ',')]
+        results: Vec<PathBuf>,
     },
 }
 
@@ -125,17 +125,24 @@ fn dispatch(word: Word) -> Result<()> {
             let group = read_group(&group)?;
             let scenarios = select(&scenario, group)?;
             let mut contestants = who.contestants()?;
-            contestants.retain(|one| scenarios.iter().any(|scenario| scenario.is_for(one.peer.name())));
+            contestants.retain(|one| {
+                let takes_part = scenarios.iter().any(|scenario| scenario.is_for(one.peer.name()));
+                if !takes_part && !who.only.is_empty() {
+                    progress.say(&format!("{} takes no part in this", one.label()));
+                }
+                takes_part
+            });
             contestants.retain(|one| {
                 one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok()
             });
             ensure!(contestants.iter().any(Contestant::is_ours), "our own node is not built");
             environment::prepare_network()?;
+            environment::raise_nofile()?;
             if fresh && results.exists() {
                 set_aside(&results)?;
             }
             let seed = seed.unwrap_or_else(|| u64::from(std::process::id()));
-            let mut records = Records::resume(&results, || header(&contestants, seed))?;
+            let mut records = Records::resume(&results, || header(&contestants, seed, seconds))?;
             progress.say(&format!("seed {}, results in {}", records.header.seed, results.display()));
             let quiet = quiet.map(Duration::from_secs);
             let scratch = results.with_file_name("servers");
@@ -158,7 +165,8 @@ fn dispatch(word: Word) -> Result<()> {
         Word::Page { results } => {
             let repository =
                 Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).context("a repository")?;
-            page::write(&Records::read(&results)?, repository)
+            let campaigns: Result<Vec<_>> = results.iter().map(|path| Records::read(path)).collect();
+            page::write(&campaigns?, repository)
         }
     }
 }

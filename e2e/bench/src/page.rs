@@ -189,9 +189,77 @@ fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
     (bars.len() > 1).then(|| (format!("{}.svg", scenario.name), plot::bars(scenario.title, &note, &bars)))
 }
 
+/// The campaign that a scenario is shown from: the first that has runs of it.
+fn campaign_of<'a>(campaigns: &'a [Records], scenario: &Scenario) -> Option<&'a Records> {
+    campaigns.iter().find(|records| records.runs.iter().any(|run| run.scenario == scenario.name))
+}
+
+/// What was measured where and when, one paragraph per campaign.
+fn about(campaigns: &[Records]) -> String {
+    let mut out = String::new();
+    for records in campaigns {
+        let shown = |scenario: &&Scenario| {
+            campaign_of(campaigns, scenario).is_some_and(|of| std::ptr::eq(of, records))
+        };
+        let names: Vec<_> = SCENARIOS.iter().filter(shown).map(|scenario| scenario.name).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let e = &records.header.environment;
+        let runs = records.runs.iter().filter(|run| names.contains(&run.scenario.as_str()));
+        let others: Vec<_> = runs.filter_map(|run| run.cpus_of_others).collect();
+        let others = median(&others).map_or_else(String::new, |usual| {
+            let worst = others.iter().copied().fold(0.0, f64::max);
+            format!(
+                " Other processes used {} CPUs in the median run, {} in the worst.",
+                rounded(usual),
+                rounded(worst)
+            )
+        });
+        let length = records
+            .header
+            .seconds
+            .map_or_else(String::new, |seconds| format!(" Each run published for {seconds} s."));
+        out.push_str(&format!(
+            "Measured on {} at commit `{}` ({}): {}, {} cores, {} GiB, Linux {}, at most {} open files per \
+             process. Seed {}.{length}{others}\n\n",
+            e.date,
+            e.commit,
+            names.join(", "),
+            e.cpu,
+            e.cpus,
+            e.memory_gib,
+            e.kernel,
+            e.nofile,
+            records.header.seed
+        ));
+    }
+    out
+}
+
+/// The servers with their versions and how they are set up.
+fn servers(campaigns: &[Records]) -> String {
+    let mut out = String::from("| server | version | workers | set up as |\n|---|---|---|---|\n");
+    for peer in PEERS {
+        let mine = |(label, _): &(&String, &String)| is(label, peer.name());
+        let known: BTreeSet<_> =
+            campaigns.iter().flat_map(|one| one.header.versions.iter()).filter(mine).collect();
+        let versions: BTreeSet<_> = known.iter().map(|(_, version)| version.as_str()).collect();
+        if versions.is_empty() {
+            continue;
+        }
+        let versions = versions.into_iter().collect::<Vec<_>>().join(", ");
+        let workers =
+            known.iter().filter_map(|(label, _)| Some(Contestant::parse(label).ok()?.workers.to_string()));
+        let workers = workers.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(" and ");
+        out.push_str(&format!("| {} | {versions} | {workers} | {} |\n", peer.name(), peer.settings()));
+    }
+    out
+}
+
 /// The section as Markdown, and its pictures by file name.
 #[must_use]
-pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
+pub fn section(campaigns: &[Records]) -> (String, Vec<(String, String)>) {
     let mut out = format!("{BEGIN}\n\n{HEADING}\n\n");
     let mut pictures = Vec::new();
     // Writing to a String cannot fail.
@@ -199,47 +267,30 @@ pub fn section(records: &Records) -> (String, Vec<(String, String)>) {
         let written = out.write_fmt(text);
         debug_assert!(written.is_ok());
     };
-    let e = &records.header.environment;
+    add(format_args!("{}", about(campaigns)));
     add(format_args!(
-        "Measured on {} at commit `{}`: {}, {} cores, {} GiB, Linux {}, at most {} open files per process. The \
-         generator runs on the same cores, in the same network namespace, which holds nothing but a loopback \
-         device. Seed {}.\n\n",
-        e.date, e.commit, e.cpu, e.cpus, e.memory_gib, e.kernel, e.nofile, records.header.seed
-    ));
-    add(format_args!(
-        "A round starts, loads and stops each server once, in random order; *channel-node / it* is the median \
-         over the rounds of the ratio within a round, with its 95 % bootstrap interval: below 1 it is good for a cost, \
-         above 1 for deliveries; *times bare* is the other way round. NAME@N is a server with N workers instead of its usual number here. CPU is that of all processes \
-         of the server while messages are published, kernel time included: on loopback that also pays for the \
-         receiving side of TCP.\n\n"
-    ));
-    let others: Vec<_> = records.runs.iter().map(|run| run.others_cpus).collect();
-    add(format_args!(
-        "What else ran on the machine used {} CPUs in the median run and {} in the worst.\n\n",
-        rounded(median(&others).unwrap_or(0.0)),
-        rounded(others.iter().copied().fold(0.0, f64::max))
+        "The generator runs on the same cores, in the same network namespace, which holds nothing but a loopback device. \
+         A round starts, loads and stops each server once, in random order; *channel-node / it* is the median over the \
+         rounds of the ratio within a round: below 1 it is good for a cost, above 1 for deliveries; *times bare* is the \
+         other way round. In brackets is the 95 % bootstrap interval, or the lowest and the highest of less than 6 runs. \
+         NAME@N is a server with N workers instead of its usual number here: one for a server that takes the second \
+         core from the generator. CPU is that of all processes of the server while messages are published, kernel time \
+         included: on loopback that also pays for the receiving side of TCP. Memory is that of the server's processes \
+         (PSS over that before the first connection); the kernel's own for a socket is the same for all.\n\n"
     ));
     add(format_args!(
         "To repeat it: `cargo xtask bench peers`, `cargo xtask bench send` and `cargo xtask bench alone`, which install \
          what they need from package registries and go on where they were broken off, then `cargo xtask bench page`. \
-         `--only uws --pairs 3` is a quick look.\n\n"
+         `--only uws --pairs 3` is a quick look. A server that is added later is compared with earlier runs of ours; \
+         `--fresh` measures all together.\n\n"
     ));
-    add(format_args!("| server | version | workers | set up as |\n|---|---|---|---|\n"));
-    for peer in PEERS {
-        let mine = |(label, _): &(&String, &String)| is(label, peer.name());
-        let known: Vec<_> = records.header.versions.iter().filter(mine).collect();
-        let Some((_, version)) = known.first() else { continue };
-        let workers =
-            known.iter().filter_map(|(label, _)| Some(Contestant::parse(label).ok()?.workers.to_string()));
-        let workers = workers.collect::<Vec<_>>().join(" and ");
-        add(format_args!("| {} | {version} | {workers} | {} |\n", peer.name(), peer.settings()));
-    }
+    add(format_args!("{}", servers(campaigns)));
     for scenario in &SCENARIOS {
         add(format_args!("\n### {}\n\n", scenario.title));
-        if !records.runs.iter().any(|run| run.scenario == scenario.name) {
+        let Some(records) = campaign_of(campaigns, scenario) else {
             add(format_args!("Not run.\n"));
             continue;
-        }
+        };
         if let Some((name, svg)) = picture(records, scenario) {
             add(format_args!("![{}]({PLOTS}/{name})\n\n", scenario.title));
             pictures.push((name, svg));
@@ -279,8 +330,8 @@ fn replace(page: &str, section: &str) -> String {
 ///
 /// # Errors
 /// When a file cannot be read or written.
-pub fn write(records: &Records, repository: &Path) -> Result<()> {
-    let (section, pictures) = section(records);
+pub fn write(campaigns: &[Records], repository: &Path) -> Result<()> {
+    let (section, pictures) = section(campaigns);
     let path = repository.join("docs/BENCHMARKS.md");
     let page = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let directory: PathBuf = repository.join("docs").join(PLOTS);
@@ -305,7 +356,7 @@ mod tests {
             round,
             server: server.into(),
             at: "12:00:00".into(),
-            others_cpus: 0.25,
+            cpus_of_others: Some(0.25),
             error: None,
             report: json!({
                 "cpu_us_per_delivery": cpu,
@@ -327,7 +378,7 @@ mod tests {
             nofile: 20_000,
         };
         let versions = BTreeMap::from([("nats".to_owned(), "v2".to_owned())]);
-        let header = Header { seed: 5, environment, versions };
+        let header = Header { seed: 5, seconds: None, environment, versions };
         let path = std::env::temp_dir().join(format!("bench-page-{:?}.jsonl", std::thread::current().id()));
         fs::remove_file(&path).ok();
         let mut records = Records::resume(&path, || Ok(header)).unwrap();
@@ -397,7 +448,7 @@ mod tests {
 
     #[test]
     fn what_was_not_run_is_named() {
-        let (section, pictures) = section(&records());
+        let (section, pictures) = section(&[records()]);
         assert!(section.contains("Not run: uws, tungstenite, nchan, socketio, sockudo."), "{section}");
         assert!(section.contains("10,000 connections\n\nNot run.\n"), "{section}");
         assert_eq!(pictures.len(), 1);
@@ -405,6 +456,19 @@ mod tests {
         assert!(
             section.contains("| nats | v2 | 1 |") && section.contains("used 0.250 CPUs in the median run")
         );
+    }
+
+    #[test]
+    fn a_scenario_is_shown_from_the_first_campaign_that_has_it() {
+        let newer = records();
+        let mut older = records();
+        older.header.environment.commit = "older1".to_owned();
+        for round in 0..5 {
+            older.runs.push(Run { scenario: "burst".into(), ..run(round, OURS, 3.0, &[]) });
+        }
+        let (section, _) = section(&[newer, older]);
+        assert!(section.contains("commit `abcdef` (fanout-100)"), "{section}");
+        assert!(section.contains("commit `older1` (burst)"), "{section}");
     }
 
     #[test]

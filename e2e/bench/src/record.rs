@@ -20,6 +20,9 @@ use crate::environment::Environment;
 pub struct Header {
     /// Seed of the orders.
     pub seed: u64,
+    /// Seconds of publishing, where not the scenario's own.
+    #[serde(default)]
+    pub seconds: Option<u32>,
     /// Where.
     pub environment: Environment,
     /// Version of each server by name.
@@ -37,9 +40,9 @@ pub struct Run {
     pub server: String,
     /// Time of the day, UTC, when it was over.
     pub at: String,
-    /// CPUs that others used meanwhile: what it says of a run on a machine that is not quiet.
+    /// CPUs that processes of others used meanwhile: what it says of a run on a machine that is not quiet.
     #[serde(default)]
-    pub others_cpus: f64,
+    pub cpus_of_others: Option<f64>,
     /// Why there is no report: the server did not start, the generator could not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -115,6 +118,13 @@ impl Records {
             new.cpu,
             new.kernel
         );
+        ensure!(
+            records.header.seconds == wanted.seconds,
+            "{} is of runs with {}, these would be with {}: use the same --seconds, or begin anew with --fresh",
+            path.display(),
+            length(records.header.seconds),
+            length(wanted.seconds)
+        );
         // Servers may be added to a campaign; those that are there keep the version they were measured with.
         for (name, version) in wanted.versions {
             let known = records.header.versions.entry(name.clone()).or_insert_with(|| version.clone());
@@ -178,6 +188,10 @@ impl Records {
     }
 }
 
+fn length(seconds: Option<u32>) -> String {
+    seconds.map_or_else(|| "the scenarios' own length".to_owned(), |seconds| format!("{seconds} s"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -186,6 +200,7 @@ mod tests {
     fn header() -> Header {
         Header {
             seed: 1,
+            seconds: None,
             environment: Environment {
                 cpu: "c".into(),
                 cpus: 2,
@@ -205,7 +220,7 @@ mod tests {
             round,
             server: "bare".into(),
             at: "12:00:00".into(),
-            others_cpus: 0.0,
+            cpus_of_others: None,
             error: None,
             report,
         }
@@ -245,6 +260,8 @@ mod tests {
         other.environment.commit = "def".into();
         let error = Records::resume(&path, || Ok(other)).err().unwrap().to_string();
         assert!(error.contains("--fresh") && error.contains("def"), "{error}");
+        let error = Records::resume(&path, || Ok(Header { seconds: Some(1), ..header() })).err().unwrap();
+        assert!(error.to_string().contains("with 1 s: use the same --seconds"), "{error}");
         fs::remove_file(path).unwrap();
     }
 

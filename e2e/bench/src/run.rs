@@ -63,12 +63,12 @@ struct Task<'a> {
 ///
 /// # Errors
 /// When a server is not installed.
-pub fn header(contestants: &[Contestant], seed: u64) -> Result<Header> {
+pub fn header(contestants: &[Contestant], seed: u64, seconds: Option<u32>) -> Result<Header> {
     let mut versions = BTreeMap::new();
     for contestant in contestants {
         versions.insert(contestant.label(), contestant.peer.version()?);
     }
-    Ok(Header { seed, environment: environment::Environment::here()?, versions })
+    Ok(Header { seed, seconds, environment: environment::Environment::here()?, versions })
 }
 
 /// Runs what is still missing.
@@ -96,7 +96,7 @@ pub fn campaign(campaign: &Campaign<'_>, records: &mut Records, progress: &Progr
             round: task.round,
             server: label,
             at: run::output(Command::new("date").args(["--utc", "+%H:%M:%S"]))?.trim().to_owned(),
-            others_cpus: busy.others_since()?,
+            cpus_of_others: Some(busy.others_since()?),
             error,
             report,
         };
@@ -170,6 +170,7 @@ fn generator(
         flag("rate", scenario.rate.to_string());
     }
     flag("duration", campaign.seconds.unwrap_or(scenario.seconds).to_string());
+    flag("warmup", scenario.warmup.to_string());
     flag("connect-rate", scenario.connect_rate.to_string());
     flag("payload", scenario.payload_for(dialect).to_string());
     flag("server-pid", server.pid().to_string());
@@ -230,11 +231,9 @@ fn line(run: &Run, scenario: &Scenario, done: usize, all: usize, left: Duration)
             Some(format!("{} {} {}", figure.name, crate::plot::rounded(value), figure.unit))
         })
         .collect();
-    let others = if run.others_cpus < QUIET_CPUS {
-        String::new()
-    } else {
-        format!("; others used {} CPUs", crate::plot::rounded(run.others_cpus))
-    };
+    let others = run.cpus_of_others.filter(|cpus| *cpus >= QUIET_CPUS);
+    let others =
+        others.map_or_else(String::new, |cpus| format!("; others used {} CPUs", crate::plot::rounded(cpus)));
     let what = run.failure().map_or_else(String::new, |why| format!("  FAILED: {why}"));
     format!(
         "{done}/{all} {} round {} {}: {}{what}{others}  ({} min {:02} s left)",
@@ -264,7 +263,7 @@ mod tests {
             date: String::new(),
             nofile: 1,
         };
-        let header = Header { seed: 9, environment, versions: BTreeMap::new() };
+        let header = Header { seed: 9, seconds: None, environment, versions: BTreeMap::new() };
         let records = Records::resume(&path, || Ok(header)).unwrap();
         fs::remove_file(path).unwrap();
         records
@@ -299,7 +298,7 @@ mod tests {
             round: 0,
             server: first.contestant.label(),
             at: String::new(),
-            others_cpus: 0.0,
+            cpus_of_others: None,
             error: None,
             report: Value::Null,
         });

@@ -79,6 +79,8 @@ pub struct Scenario {
     pub rooms: u32,
     /// Publishes per second; 0 where the scenario has its own.
     pub rate: u32,
+    /// Seconds of publishing before that is measured.
+    pub warmup: u32,
     /// Seconds of publishing.
     pub seconds: u32,
     /// Connections opened per second.
@@ -128,11 +130,12 @@ const GROWTH: Figure = Figure { name: "memory grew by", unit: "MiB", source: Sou
 const FANOUT: Scenario = Scenario {
     name: "fanout-100",
     group: Group::Peers,
-    title: "Fan-out, rooms of 100: 5,000 connections, 50,000 deliveries/s",
+    title: "Fan-out, rooms of 100: 5,000 connections, 50,000 deliveries/s for 5 s after a warm-up of 2 s",
     kind: "fanout",
     connections: 5_000,
     rooms: 50,
     rate: DELIVERIES_PER_SECOND / 100,
+    warmup: 2,
     seconds: 5,
     connect_rate: 2_500,
     payload: PAYLOAD_BYTES,
@@ -144,6 +147,7 @@ const SEND: Scenario = Scenario {
     name: "send-1",
     group: Group::Send,
     title: "One message at a time, rooms of 100",
+    warmup: 0,
     only: &["channel-node", "bare"],
     ..FANOUT
 };
@@ -152,6 +156,7 @@ const MAX: Scenario = Scenario {
     title: "Most deliveries/s with p99 below 100 ms, rooms of 100",
     kind: "max",
     rate: 400,
+    warmup: 0,
     flags: &["--max-p99-ms", "100", "--step", "2", "--precision", "0.08"],
     figures: &[CEILING, CPU_AT_CEILING],
     ..FANOUT
@@ -163,6 +168,7 @@ const IDLE_10K: Scenario = Scenario {
     connections: 10_000,
     rooms: 100,
     rate: 0,
+    warmup: 0,
     seconds: 2,
     figures: &[IDLE],
     ..FANOUT
@@ -173,7 +179,7 @@ pub const ALL: [Scenario; 11] = [
     FANOUT,
     Scenario {
         name: "fanout-1000",
-        title: "Fan-out, rooms of 1,000: 5,000 connections, 50,000 deliveries/s",
+        title: "Fan-out, rooms of 1,000: 5,000 connections, 50,000 deliveries/s for 5 s after a warm-up of 2 s",
         rooms: 5,
         rate: DELIVERIES_PER_SECOND / 1000,
         ..FANOUT
@@ -191,17 +197,19 @@ pub const ALL: [Scenario; 11] = [
         kind: "burst",
         rooms: 1,
         rate: 0,
+        warmup: 0,
         figures: &[LAST, CPU],
         ..FANOUT
     },
     IDLE_10K,
     Scenario {
         name: "slow",
-        title: "Rooms of 100, of which 5 read nothing: 40,000 deliveries/s of 4 KiB",
+        title: "Rooms of 100, of which 5 read nothing: 40,000 deliveries/s of 4 KiB for 12 s, from cold",
         kind: "slow",
         connections: 400,
         rooms: 4,
         rate: 400,
+        warmup: 0,
         seconds: 12,
         payload: 4_096,
         flags: &["--slow-fraction", "0.05", "--sample-interval", "1"],

@@ -46,7 +46,8 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
               --fresh           set earlier results aside; otherwise a broken-off run goes on
             show    print the results so far
             page    write them into docs/BENCHMARKS.md, with plots
-              --results FILE    of the raw results (default target/bench/results.jsonl)
+              --results FILE    of the raw results (default target/bench/results.jsonl); page
+                                takes several with commas, a scenario is from the first that has it
   test    run every check and test; the last line counts them
             --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
