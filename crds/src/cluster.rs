@@ -75,7 +75,7 @@ pub struct ChannelClusterSpec {
     /// Who may connect. Required; a rule says so in words that a missing key of the schema would not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
-    /// Limits of one connection.
+    /// Limits of a connection and of a node.
     #[serde(default)]
     pub limits: Limits,
     /// Leave everything as it is: no reconciling, no scaling.

@@ -67,7 +67,7 @@ impl App {
             sum.add(&shard.stats().load());
         }
         // A room on two shards is one room.
-        sum.rooms = self.topics.topics() as u64;
+        sum.rooms = self.topics.topics().into();
         sum
     }
 

@@ -15,6 +15,8 @@ use crate::mailbox::{ShardHandle, ToShard};
 pub const EXIT_FAILED: i32 = 70;
 /// Time that the other shards get to close their connections: that of a closing handshake, and some.
 const FAREWELL: Duration = Duration::from_millis(CLOSE_TIMEOUT_MILLIS + 1_000);
+/// Time that the last bytes of a failed shard get to arrive: the kernel drops them with a socket that has unread input.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often it is looked whether they are done.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -35,8 +37,9 @@ pub fn end_process(shards: &[ShardHandle]) -> ! {
         // A shard whose mailbox of orders is full is ending already, or cannot.
         shard.send(ToShard::Shutdown).ok();
     }
-    let end = Instant::now() + FAREWELL;
-    while Instant::now() < end && shards.iter().any(|shard| shard.stats().load().connections > 0) {
+    let begun = Instant::now();
+    let busy = || shards.iter().any(|shard| shard.stats().load().connections > 0);
+    while begun.elapsed() < LAST_WORDS || (begun.elapsed() < FAREWELL && busy()) {
         std::thread::sleep(LOOK);
     }
     std::process::exit(EXIT_FAILED);

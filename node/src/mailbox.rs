@@ -247,7 +247,13 @@ impl Mailbox {
     #[must_use]
     pub fn pop(&self) -> Option<ToShard> {
         let message = || self.0.messages.pop(|item| item.message_bytes().unwrap_or(0));
-        self.0.orders.pop().or_else(message)
+        self.pop_order().or_else(message)
+    }
+
+    /// The next order, if any, with all messages left where they are.
+    #[must_use]
+    pub fn pop_order(&self) -> Option<ToShard> {
+        self.0.orders.pop()
     }
 
     /// Whether nothing waits.

@@ -189,7 +189,8 @@ fn start_bus(
     let credentials = Credentials::new(asked, args.secrets.as_deref(), &args.nats_credentials);
     let identity = Identity { node_name: args.node_name.clone(), boot_id: app.boot_id };
     let shared = (Arc::clone(state), Arc::clone(fleet));
-    Bus::start(runtime, config, credentials, identity, commands, app.shards.clone(), shared)
+    let shards = (app.shards.clone(), Arc::clone(&app.topics));
+    Bus::start(runtime, config, credentials, identity, commands, shards, shared)
         .context("cannot start the bus thread")
 }
 

@@ -100,8 +100,9 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.one("utilization_ratio", "Busy fraction of the busiest shard over one second", &utilization)?;
     let phase = app.phase();
     out.gauge("ready", "1 while the node is in service", (phase == node_core::admin::Phase::Serving).into())?;
-    let limit = app.config.load().limits.max_connections.into();
-    out.gauge("connections_limit", "Connections the node may hold", limit)?;
+    let limits = &app.config.load().limits;
+    out.gauge("connections_limit", "Connections the node may hold", limits.max_connections.into())?;
+    out.gauge("rooms_limit", "Rooms the node may have", limits.max_rooms.into())?;
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
     out.counter("config_reloads", "Changed configuration files taken", load(&app.reloads))?;
     let refused = load(&app.reload_failures);

@@ -81,6 +81,11 @@ impl Outgoings {
         Self { index, shards, bus: bus.map(ToBus::new), buffer: Vec::new() }
     }
 
+    /// Who sends to this shard: the other shards, and the bus. At least 1.
+    pub(crate) fn feeders(&self) -> u64 {
+        (self.shards.len() as u64 - 1 + u64::from(self.bus.is_some())).max(1)
+    }
+
     /// Whether so much waits that the sockets should not be read.
     pub(crate) fn is_pressed(&self) -> bool {
         self.bus.as_ref().is_some_and(|bus| bus.interest_waiting() >= PRESSED_ITEMS)

@@ -11,7 +11,7 @@ use std::{
 
 use node_core::{
     counters::Counters,
-    limits::{STAMP_MILLIS, TICK_MILLIS},
+    limits::{FLUSHES_PER_TURN, STAMP_MILLIS, TICK_MILLIS},
     room::ConnId,
     shard::{AfterFlush, Progress, Shard},
 };
@@ -39,8 +39,6 @@ const ITEMS_PER_TURN: usize = 4_096;
 const READS_AT_LEAST: usize = 64;
 /// Bytes after which a turn reads no further connections: about 2 ms of parsing.
 const READ_BYTES_PER_TURN: u64 = 2 * 1024 * 1024;
-/// Connections written per turn: about 5 ms of system calls.
-const FLUSHES_PER_TURN: usize = 1_024;
 
 /// Everything one shard thread owns.
 pub(crate) struct ShardLoop {
@@ -179,6 +177,7 @@ impl ShardLoop {
                     core.on_writable(id);
                 }
                 if input {
+                    core.on_input(id);
                     readable.push(id, Input { paused: false, ended });
                 }
             }
@@ -188,8 +187,10 @@ impl ShardLoop {
     }
 
     fn take_mail(&mut self) {
+        self.core.begin_source(self.outgoing.feeders());
         for _ in 0..ITEMS_PER_TURN {
-            let Some(item) = self.mailbox.pop() else { return };
+            let next = if self.core.is_saturated() { self.mailbox.pop_order() } else { self.mailbox.pop() };
+            let Some(item) = next else { return };
             match item {
                 ToShard::Remote { topic, frame } => self.core.on_remote(&topic, frame),
                 ToShard::ClusterStats(json) => {
@@ -212,9 +213,6 @@ impl ShardLoop {
                     self.listener.iter_mut().for_each(Listener::on_ready);
                     self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
                 }
-            }
-            if self.core.is_saturated() {
-                return;
             }
         }
     }
@@ -263,7 +261,7 @@ impl ShardLoop {
         if self.outgoing.is_pressed() {
             return;
         }
-        self.core.begin_source();
+        self.core.begin_source(1);
         let enough = self.core.counters.received_bytes + READ_BYTES_PER_TURN;
         for done in 0..self.readable.len() {
             let over = self.core.is_over_budget() || self.core.counters.received_bytes >= enough;
@@ -333,7 +331,8 @@ impl ShardLoop {
         }
     }
 
-    /// The last thing a failed shard does: it closes what it can close in one write, with 1012. Nothing is read any more.
+    /// The last thing a failed shard does: it closes what it can close in one write, with 1012. Nothing is read any more,
+    /// so its sockets are to be kept until the process ends: closing one with unread input takes back what was sent last.
     pub(crate) fn farewell(&mut self) {
         self.listener = None;
         for (index, socket) in self.sockets.iter().enumerate() {
@@ -342,6 +341,7 @@ impl ShardLoop {
                 && let Some(frame) = self.core.farewell(ConnId(index as u32))
             {
                 send(socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok();
+                shutdown(socket, Shutdown::Write).ok();
             }
         }
         self.mailbox.stats().store(&Counters::ZERO);

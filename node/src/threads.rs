@@ -253,6 +253,8 @@ fn serve(runtime: &LocalRuntime, mut shard: ShardLoop) -> std::io::Result<()> {
     if !matches!(outcome, Ok(Ok(()))) {
         // What a panic left behind may make this one panic too; it has done what it could by then.
         catch_unwind(AssertUnwindSafe(|| shard.farewell())).ok();
+        // The process ends soon, and its sockets must not before.
+        std::mem::forget(shard);
     }
     outcome.unwrap_or_else(|panic| resume_unwind(panic))
 }
@@ -271,6 +273,7 @@ mod tests {
         io::{BufRead, BufReader, Read, Write},
         net::TcpStream,
         process::{Command, Stdio},
+        time::Duration,
     };
 
     use node_core::limits::CLOSE_TIMEOUT_MILLIS;
@@ -281,9 +284,30 @@ mod tests {
     /// Joins a room, then reads to the end.
     const HELLO: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
         connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+    /// A pong that nobody asked for, masked with zeros.
+    const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
     /// Whether a close frame with code 1012 is among these bytes.
     fn closes_with_restart(bytes: &[u8]) -> bool {
         bytes.windows(4).any(|head| head[0] == 0x88 && head[2..] == 1012u16.to_be_bytes())
+    }
+
+    /// Talks while it reads, until it is told that the node restarts or the connection is over. Returns what it read.
+    fn last_words(mut client: TcpStream) -> Vec<u8> {
+        client.set_read_timeout(Some(Duration::from_millis(1))).expect("set");
+        let (mut said, mut buffer) = (Vec::new(), [0; 1_024]);
+        while !closes_with_restart(&said) {
+            match client.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => said.extend_from_slice(&buffer[..count]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    // Fails when the connection is over, which reading will show.
+                    client.write_all(&PONG).ok();
+                }
+                Err(_) => break,
+            }
+        }
+        said
     }
 
     fn settings(listen: SocketAddr) -> ShardSettings {
@@ -331,11 +355,13 @@ mod tests {
             client.read_exact(&mut head).expect("an answer");
             assert_eq!(&head, b"HTTP/1.1 101");
         }
+        // They go on talking, so that the shard has input that it will not read.
+        let ends: Vec<_> =
+            clients.into_iter().map(|client| std::thread::spawn(move || last_words(client))).collect();
         writeln!(child.stdin.take().expect("piped"), "now").expect("told");
-        for mut client in clients {
-            let mut rest = Vec::new();
-            client.read_to_end(&mut rest).expect("an orderly end");
-            assert!(closes_with_restart(&rest), "{:?}", String::from_utf8_lossy(&rest));
+        for end in ends {
+            let said = end.join().expect("no panic");
+            assert!(closes_with_restart(&said), "{:?}", String::from_utf8_lossy(&said));
         }
         assert_eq!(child.wait().expect("ends").code(), Some(EXIT_FAILED));
     }

@@ -15,7 +15,10 @@ use node::{
     },
     mailbox::{BusCommand, BusSender, Mailbox, ShardHandle, ToShard, Topic, bus_queue, mailbox},
 };
-use node_core::config::{Bus as BusConfig, ClusterId, Nats, NodeConfig};
+use node_core::{
+    config::{Bus as BusConfig, ClusterId, Nats, NodeConfig},
+    route::Registry,
+};
 
 #[path = "support/nats.rs"]
 mod nats;
@@ -30,6 +33,7 @@ struct Node {
     fleet: Arc<Mutex<Fleet>>,
     commands: BusSender,
     shards: Vec<Mailbox>,
+    members: Arc<Registry>,
 }
 
 impl Node {
@@ -50,8 +54,10 @@ impl Node {
         let identity = Identity { node_name: name.to_owned(), boot_id: rand::random() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let shared = (Arc::clone(&state), Arc::clone(&fleet));
-        let bus = Bus::start(runtime, &config, credentials, identity, from_shards, handles, shared).unwrap();
-        Node { bus, state, fleet, commands, shards }
+        let members = Arc::new(Registry::new([1, 2]));
+        let all = (handles, Arc::clone(&members));
+        let bus = Bus::start(runtime, &config, credentials, identity, from_shards, all, shared).unwrap();
+        Node { bus, state, fleet, commands, shards, members }
     }
 
     fn connected(name: &str, url: &str) -> Self {
@@ -66,6 +72,7 @@ impl Node {
     }
 
     fn join(&self, shard: u8, topic: &Topic) {
+        drop(self.members.open(topic, shard, u32::MAX));
         self.tell(BusCommand::Join { shard, topic: Arc::clone(topic) });
     }
 
@@ -134,6 +141,24 @@ fn a_publish_reaches_the_shards_with_members_on_other_nodes_in_order_and_nobody_
     assert!(a.shards.iter().all(Mailbox::is_empty), "own messages came back");
     assert!(stranger.shards.iter().all(Mailbox::is_empty), "another cluster heard us");
     assert_eq!((b.state.gaps.load(Relaxed), b.state.malformed.load(Relaxed)), (0, 0));
+}
+
+#[test]
+fn a_member_on_another_shard_hears_at_once_what_is_said_in_a_topic_that_is_subscribed() {
+    let server = NatsServer::start(&Port::reserve(), &[]);
+    let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
+    let topic: Topic = Arc::from("room:1");
+    b.join(0, &topic);
+    a.meet(&b, &topic);
+    // What the bus is told of it may be on its way for long: here it is never told.
+    drop(b.members.open(&topic, 1, u32::MAX));
+    a.publish(&topic, "both");
+    let mut got = Vec::new();
+    wait("the message", || {
+        got.extend(texts(&b.shards[1]));
+        !got.is_empty()
+    });
+    assert_eq!(got, ["both"]);
 }
 
 #[test]

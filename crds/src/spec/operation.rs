@@ -1,4 +1,4 @@
-//! Kernel parameters, drains and the limits of one connection.
+//! Kernel parameters, drains and the limits of a connection and of a node.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ pub struct Drain {
     pub deadline: Duration,
 }
 
-/// Limits of one connection.
+/// Limits of a connection and of a node.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::IDLE_TIMEOUT)]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
@@ -78,6 +78,11 @@ pub struct Limits {
     #[serde(default = "queue_bytes")]
     #[schemars(range(min = 16_384, max = 67_108_864))]
     pub send_queue_bytes: u32,
+    /// Most rooms of one node; a join that would make another is refused. By default five for each connection of
+    /// `nodes.capacity`, at least 50,000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub max_rooms: Option<u32>,
 }
 
 impl Default for Drain {
@@ -93,6 +98,7 @@ impl Default for Limits {
             max_channels_per_connection: hundred(),
             idle_timeout: idle_timeout(),
             send_queue_bytes: queue_bytes(),
+            max_rooms: None,
         }
     }
 }

@@ -40,6 +40,8 @@ reasons! {
         Utf8 => "invalid_utf8",
         /// A message was longer than the limit (1009).
         TooBig => "too_big",
+        /// The shard kept as much of incomplete messages as it may (1013).
+        Full => "full",
         /// No data for the idle timeout (1002, as Bandit does).
         Idle => "idle_timeout",
         /// The client read more slowly than its rooms spoke and the send queue was full.
@@ -84,6 +86,8 @@ reasons! {
         RoomFull => "room_full",
         /// The connection joined as many channels as it may.
         TooManyChannels => "too_many_channels",
+        /// Nobody on the node is in this room, and it has as many others as it may.
+        TooManyRooms => "too_many_rooms",
     }
 }
 

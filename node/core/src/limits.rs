@@ -16,10 +16,16 @@ pub const MAX_HANDSHAKING: u64 = 16_384;
 /// Bytes of incomplete request heads that a shard keeps; whoever adds more is refused. An honest head comes whole in one
 /// read and is never kept, so this bounds what half-open connections cost together, and shuts out nobody else.
 pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
+/// Memory in bytes that incomplete WebSocket frames and messages of a shard take; whoever adds more is closed. Small
+/// messages mostly come whole and take nothing. It fits 500 to 1,000 of 64 KiB, the default limit, under way at once,
+/// and one of 16 MiB, the longest limit: buffers that grow may take twice what is in them.
+pub const MAX_INCOMPLETE_BYTES: usize = 64 * 1024 * 1024;
 /// Frames queued to sockets that may take them, from which on a shard takes no more than one publish per turn from its
-/// clients, and one from others. A hundred for each of 2,500 connections, or five for each of 50,000: enough for full
+/// clients, and one for each other shard and the bus. A hundred for each of 2,500 connections, or five for each of 50,000: enough for full
 /// writes, and written in 50 to 300 milliseconds.
 pub const BACKLOG_FRAMES: u64 = 262_144;
+/// Connections that a shard writes per turn: about 5 ms of system calls.
+pub const FLUSHES_PER_TURN: usize = 1_024;
 /// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
 pub const BULK_MEMBERS: usize = 1_024;
 /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds.

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
 
-use crate::route::{Registry, SharedRoom};
+use crate::{
+    counters::JoinRefusal,
+    route::{Registry, SharedRoom},
+};
 
 /// Index of a room in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -94,6 +97,15 @@ impl Room {
     }
 }
 
+/// The caps that a join has to fit into.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    /// Most members of the room on this node.
+    pub members: u32,
+    /// Most rooms on this node.
+    pub rooms: u32,
+}
+
 /// A successful join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Joined {
@@ -162,21 +174,25 @@ impl Rooms {
         self.rooms.iter_mut().map(|(_, room)| room)
     }
 
-    /// Adds a member, unless the room has `max_members` on this node already.
-    pub fn join(&mut self, topic: &str, member: ConnId, max_members: u32) -> Option<Joined> {
+    /// Adds a member.
+    ///
+    /// # Errors
+    /// [`JoinRefusal::RoomFull`] or [`JoinRefusal::TooManyRooms`] when it does not fit into `caps`.
+    pub fn join(&mut self, topic: &str, member: ConnId, caps: Caps) -> Result<Joined, JoinRefusal> {
         if let Some(room) = self.find(topic) {
             let Room { shared, members, .. } = &mut self.rooms[room.0 as usize];
-            if !shared.claim(max_members) {
-                return None;
+            if !shared.claim(caps.members) {
+                return Err(JoinRefusal::RoomFull);
             }
             members.push(member);
             self.memberships += 1;
-            return Some(Joined { room, position: (members.len() - 1) as u32, opened: false });
+            return Ok(Joined { room, position: (members.len() - 1) as u32, opened: false });
         }
-        let shared = self.registry.open(topic, self.shard);
-        if !shared.claim(max_members) {
+        let opened = self.registry.open(topic, self.shard, caps.rooms);
+        let shared = opened.ok_or(JoinRefusal::TooManyRooms)?;
+        if !shared.claim(caps.members) {
             self.registry.close(&shared, self.shard);
-            return None;
+            return Err(JoinRefusal::RoomFull);
         }
         // Rooms are fewer than memberships, which memory bounds far below 2^32.
         let id = self.rooms.insert(Room::new(shared, member)) as u32;
@@ -184,7 +200,7 @@ impl Rooms {
         let rehash = |id: &u32| registry.hash(rooms[*id as usize].shared.topic());
         by_topic.insert_unique(registry.hash(topic), id, rehash);
         self.memberships += 1;
-        Some(Joined { room: RoomId(id), position: 0, opened: true })
+        Ok(Joined { room: RoomId(id), position: 0, opened: true })
     }
 
     /// Removes the member at `position`.

@@ -1,9 +1,10 @@
 //! What the shards of a node know together about a topic: which of them have members, and how many there are.
 //!
 //! A room on a shard holds a reference to one [`SharedRoom`]; a publish reads its mask with one load and a join claims
-//! a place with one atomic operation, so the cap of a room is exact per node. The registry behind a striped lock is
-//! touched only when a shard gets its first member of a topic or loses its last. Messages announcing interest from
-//! shard to shard would do without a lock, but leave a moment in which a publish misses a shard, and cannot count.
+//! a place with one atomic operation, so the cap of a room is exact per node. So is the cap of rooms: a topic that no
+//! shard has yet claims one of their places with another such operation. The registry behind a striped lock is touched
+//! only when a shard gets its first member of a topic or loses its last. Messages announcing interest from shard to
+//! shard would do without a lock, but leave a moment in which a publish misses a shard, and cannot count.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -34,6 +35,14 @@ const fn place(shard: u8) -> (usize, u64) {
 }
 
 impl ShardMask {
+    /// With this shard.
+    #[must_use]
+    pub const fn with(mut self, shard: u8) -> Self {
+        let (word, bit) = place(shard);
+        self.0[word] |= bit;
+        self
+    }
+
     /// Without this shard.
     #[must_use]
     pub const fn without(mut self, shard: u8) -> Self {
@@ -90,8 +99,7 @@ impl SharedRoom {
     /// Takes one of `max` places. False when there is none.
     #[must_use]
     pub fn claim(&self, max: u32) -> bool {
-        let more = |members| (members < max).then(|| members + 1);
-        self.members.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        claim(&self.members, max)
     }
 
     /// Gives a claimed place back.
@@ -100,11 +108,24 @@ impl SharedRoom {
     }
 }
 
+/// Takes one of `max` places, of which so many are taken. False when there is none.
+fn claim(taken: &AtomicU32, max: u32) -> bool {
+    let more = |taken| (taken < max).then(|| taken + 1);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+}
+
+/// How many topics there are. Alone on its cache line: each topic that comes or goes writes it, and each message reads
+/// the hasher's key, which would lie beside it.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Count(AtomicU32);
+
 /// All topics of a node.
 #[derive(Debug)]
 pub struct Registry {
     stripes: [Mutex<HashTable<Arc<SharedRoom>>>; STRIPES],
     hasher: SipHasher13,
+    count: Count,
 }
 
 impl Registry {
@@ -113,7 +134,7 @@ impl Registry {
     #[must_use]
     pub fn new([first, second]: [u64; 2]) -> Self {
         let hasher = SipHasher13::new_with_keys(first, second);
-        Self { stripes: std::array::from_fn(|_| Mutex::default()), hasher }
+        Self { stripes: std::array::from_fn(|_| Mutex::default()), hasher, count: Count::default() }
     }
 
     /// The keyed hash of a topic.
@@ -128,22 +149,26 @@ impl Registry {
         self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that `shard` is about to have members of a topic.
+    /// Notes that `shard` is about to have members of a topic. None when no shard has any and there are `max_topics`
+    /// others.
     #[must_use]
-    pub fn open(&self, topic: &str, shard: u8) -> Arc<SharedRoom> {
+    pub fn open(&self, topic: &str, shard: u8, max_topics: u32) -> Option<Arc<SharedRoom>> {
         let hash = self.hash(topic);
         let mut stripe = self.stripe(hash);
         let entry = stripe.entry(hash, |room| &*room.topic == topic, |room| self.hash(&room.topic));
         let room = match entry {
             Entry::Occupied(entry) => Arc::clone(entry.get()),
             Entry::Vacant(entry) => {
+                if !claim(&self.count.0, max_topics) {
+                    return None;
+                }
                 let room = SharedRoom { topic: topic.into(), shards: Default::default(), members: 0.into() };
                 Arc::clone(entry.insert(Arc::new(room)).get())
             }
         };
         let (word, bit) = place(shard);
         room.shards[word].fetch_or(bit, Ordering::AcqRel);
-        room
+        Some(room)
     }
 
     /// Notes that `shard` has no members of the topic any more.
@@ -157,6 +182,7 @@ impl Registry {
             && let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, room))
         {
             entry.remove();
+            self.count.0.fetch_sub(1, Ordering::Relaxed);
             let capacity = stripe.capacity();
             if capacity > STRIPES && stripe.len() < capacity / 8 {
                 let target = stripe.len() * 2;
@@ -165,10 +191,18 @@ impl Registry {
         }
     }
 
-    /// Topics with members on any shard. Locks each stripe once.
+    /// The shards that have members of a topic.
     #[must_use]
-    pub fn topics(&self) -> usize {
-        self.stripes.iter().map(|stripe| stripe.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    pub fn shards(&self, topic: &str) -> ShardMask {
+        let hash = self.hash(topic);
+        let stripe = self.stripe(hash);
+        stripe.find(hash, |room| &*room.topic == topic).map_or_else(ShardMask::default, |room| room.shards())
+    }
+
+    /// Topics with members on any shard.
+    #[must_use]
+    pub fn topics(&self) -> u32 {
+        self.count.0.load(Ordering::Relaxed)
     }
 }
 
@@ -176,32 +210,78 @@ impl Registry {
 mod tests {
     use super::*;
 
+    fn open(registry: &Registry, topic: &str, shard: u8) -> Arc<SharedRoom> {
+        registry.open(topic, shard, u32::MAX).expect("a place")
+    }
+
+    /// Topics as they are counted, and as they are listed.
+    fn topics(registry: &Registry) -> (u32, usize) {
+        let listed = registry.stripes.iter().map(|stripe| stripe.lock().expect("no panic").len());
+        (registry.topics(), listed.sum())
+    }
+
     #[test]
     fn masks_hold_shards() {
         let mask = ShardMask([0b1101, 1 << 63]);
         assert_eq!(mask.iter().collect::<Vec<_>>(), [0, 2, 3, 127]);
         assert_eq!(mask.without(2).iter().collect::<Vec<_>>(), [0, 3, 127]);
+        assert_eq!(ShardMask::default().with(0).with(2).with(3).with(127), mask);
         assert!(!mask.is_empty() && ShardMask([0, 1 << 63]).without(127).is_empty());
     }
 
     #[test]
     fn a_topic_lives_while_a_shard_has_it() {
         let registry = Registry::new([1, 2]);
-        let a = registry.open("t", 0);
-        let b = registry.open("t", 5);
+        let a = open(&registry, "t", 0);
+        let b = open(&registry, "t", 5);
         assert!(Arc::ptr_eq(&a, &b));
         assert_eq!(a.shards().iter().collect::<Vec<_>>(), [0, 5]);
+        assert_eq!((registry.shards("t"), registry.shards("u")), (a.shards(), ShardMask::default()));
         registry.close(&a, 0);
         assert_eq!((registry.topics(), b.shards()), (1, ShardMask([1 << 5, 0])));
         registry.close(&b, 5);
         assert_eq!(registry.topics(), 0);
-        assert!(!Arc::ptr_eq(&a, &registry.open("t", 0)));
+        assert!(!Arc::ptr_eq(&a, &open(&registry, "t", 0)));
+    }
+
+    #[test]
+    fn a_topic_takes_one_place_from_its_first_shard_to_its_last() {
+        let registry = Registry::new([1, 2]);
+        let a = registry.open("a", 0, 2).expect("a place");
+        let _b = registry.open("b", 0, 2).expect("a place");
+        assert!(registry.open("c", 0, 2).is_none());
+        assert!(Arc::ptr_eq(&a, &registry.open("a", 1, 2).expect("it has a place")));
+        assert_eq!(topics(&registry), (2, 2));
+        registry.close(&a, 0);
+        assert!(registry.open("c", 0, 2).is_none(), "another shard has members");
+        registry.close(&a, 1);
+        assert_eq!(topics(&registry), (1, 1));
+        assert!(registry.open("c", 0, 2).is_some() && registry.open("a", 0, 2).is_none());
+    }
+
+    #[test]
+    fn topics_are_bounded_across_threads_and_none_is_left() {
+        let registry = Registry::new([1, 2]);
+        std::thread::scope(|scope| {
+            for shard in 0..3 {
+                let registry = &registry;
+                scope.spawn(move || {
+                    for round in 0..1_000 {
+                        let names = [0, 1, 2].map(|step| format!("t{}", (round + step) % 7));
+                        let open = names.map(|name| registry.open(&name, shard, 4));
+                        assert!(registry.topics() <= 4);
+                        open.iter().flatten().for_each(|room| registry.close(room, shard));
+                    }
+                });
+            }
+        });
+        assert_eq!(topics(&registry), (0, 0));
     }
 
     #[test]
     fn places_are_exact_across_threads() {
         let registry = Registry::new([1, 2]);
-        let room = registry.open("t", 0);
+        let room = open(&registry, "t", 0);
         let claimed: usize = std::thread::scope(|scope| {
             let claim = || scope.spawn(|| (0..1_000).filter(|_| room.claim(150)).count());
             let threads = [claim(), claim(), claim()];

@@ -15,7 +15,9 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{BusState, topics::shards};
+use node_core::route::ShardMask;
+
+use super::BusState;
 use crate::mailbox::{ShardHandle, ToShard, Topic};
 
 /// How long the mailbox of a shard may be full before messages for it are dropped.
@@ -72,12 +74,12 @@ impl Inbound {
         Self(shards.into_iter().map(inlet).collect())
     }
 
-    fn wanted(&self, wanted: u64) -> impl Iterator<Item = &Inlet> {
-        shards(wanted).filter_map(|index| self.0.get(index))
+    fn wanted(&self, wanted: ShardMask) -> impl Iterator<Item = &Inlet> {
+        wanted.iter().filter_map(|shard| self.0.get(usize::from(shard)))
     }
 
     /// Gives a message to the shards that want its topic. Call [`Inbound::ring`] after the last one of a batch.
-    pub(super) async fn deliver(&self, topic: &Topic, frame: &Bytes, wanted: u64, state: &BusState) {
+    pub(super) async fn deliver(&self, topic: &Topic, frame: &Bytes, wanted: ShardMask, state: &BusState) {
         let mut missed = 0;
         for inlet in self.wanted(wanted) {
             let item = ToShard::Remote { topic: Topic::clone(topic), frame: frame.clone() };
@@ -90,7 +92,7 @@ impl Inbound {
     }
 
     /// Wakes the shards after a batch.
-    pub(super) fn ring(&self, wanted: u64) {
+    pub(super) fn ring(&self, wanted: ShardMask) {
         for inlet in self.wanted(wanted) {
             inlet.shard.ring();
             inlet.refresh();
@@ -100,6 +102,8 @@ impl Inbound {
 
 #[cfg(test)]
 mod tests {
+    use node_core::limits::MAX_SHARDS;
+
     use super::*;
     use crate::mailbox::{MAILBOX_ITEMS, Mailbox, mailbox};
 
@@ -109,6 +113,22 @@ mod tests {
             handle.push(ToShard::Remote { topic: "room:1".into(), frame: Bytes::new() }).expect("room");
         }
         (Inbound::new(vec![handle]), mailbox)
+    }
+
+    fn first() -> ShardMask {
+        ShardMask::default().with(0)
+    }
+
+    #[tokio::test]
+    async fn the_last_of_as_many_shards_as_can_be_is_reached() {
+        let (handles, mailboxes): (Vec<_>, Vec<_>) =
+            (0..MAX_SHARDS).map(|index| mailbox(index).expect("eventfd")).unzip();
+        let wanted = ShardMask::default().with(3).with(MAX_SHARDS - 1);
+        let (state, topic) = (BusState::default(), Topic::from("room:1"));
+        Inbound::new(handles).deliver(&topic, &Bytes::new(), wanted, &state).await;
+        let reached: Vec<_> = (0..).zip(&mailboxes).filter(|(_, mailbox)| mailbox.pop().is_some()).collect();
+        assert_eq!(reached.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [3, MAX_SHARDS - 1]);
+        assert_eq!(lost(&state), (0, 0));
     }
 
     fn lost(state: &BusState) -> (u64, u64) {
@@ -125,10 +145,10 @@ mod tests {
             while mailbox.pop().is_some() {}
         };
         // Polled in this order.
-        tokio::join!(inbound.deliver(&topic, &frame, 1, &state), drain);
+        tokio::join!(inbound.deliver(&topic, &frame, first(), &state), drain);
         assert_eq!(lost(&state), (0, 0));
         assert!(matches!(mailbox.pop(), Some(ToShard::Remote { frame, .. }) if frame == "late"));
-        inbound.ring(1);
+        inbound.ring(first());
         assert!(!inbound.0[0].full.load(Relaxed) && inbound.0[0].may_wait(Instant::now()));
     }
 
@@ -137,16 +157,16 @@ mod tests {
         let (inbound, mailbox) = full();
         let (state, topic) = (BusState::default(), Topic::from("room:1"));
         for _ in 0..3 {
-            inbound.deliver(&topic, &Bytes::new(), 0b11, &state).await;
+            inbound.deliver(&topic, &Bytes::new(), first().with(1), &state).await;
         }
         assert_eq!(lost(&state), (3, 3));
         drop(mailbox.pop());
-        inbound.ring(1);
-        inbound.deliver(&topic, &Bytes::new(), 1, &state).await;
+        inbound.ring(first());
+        inbound.deliver(&topic, &Bytes::new(), first(), &state).await;
         assert_eq!(lost(&state), (3, 3), "what fits is taken");
         assert!(!inbound.0[0].may_wait(Instant::now()), "one place is no recovery");
         while mailbox.pop().is_some() {}
-        inbound.ring(1);
+        inbound.ring(first());
         assert!(inbound.0[0].may_wait(Instant::now()));
     }
 }

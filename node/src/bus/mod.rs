@@ -14,7 +14,10 @@ use std::{
     thread::JoinHandle,
 };
 
-use node_core::config::{Bus as BusConfig, NodeConfig};
+use node_core::{
+    config::{Bus as BusConfig, NodeConfig},
+    route::Registry,
+};
 use tokio::{
     runtime::Runtime,
     sync::{mpsc, oneshot},
@@ -143,7 +146,8 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Starts the bus that `config` asks for on its own thread. It connects in the background, for ever. When it fails or
+    /// Starts the bus that `config` asks for on its own thread, between the shards, with what they know of their members,
+    /// and other nodes. It connects in the background, for ever. When it fails or
     /// panics the process ends.
     ///
     /// # Errors
@@ -154,7 +158,7 @@ impl Bus {
         credentials: Credentials,
         identity: Identity,
         commands: BusReceiver,
-        shards: Vec<ShardHandle>,
+        (shards, members): (Vec<ShardHandle>, Arc<Registry>),
         shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>),
     ) -> io::Result<Option<Self>> {
         let Some(BusConfig::Nats(nats)) = config.bus.clone() else { return Ok(None) };
@@ -166,6 +170,7 @@ impl Bus {
             node_name: identity.node_name,
             boot_id: identity.boot_id,
             shards: inbound::Inbound::new(shards),
+            members,
             state: shared.0,
             fleet: shared.1,
         };
@@ -209,7 +214,8 @@ mod tests {
         let config = NodeConfig { bus: Some(BusConfig::Nats(nats)), ..NodeConfig::dev() };
         let identity = Identity { node_name: "n".to_owned(), boot_id: 1 };
         let shared = (Arc::default(), Arc::default());
-        let bus = Bus::start(runtime, &config, Credentials::None, identity, bus_queue().1, vec![], shared);
+        let none = (vec![], Arc::new(Registry::new([1, 2])));
+        let bus = Bus::start(runtime, &config, Credentials::None, identity, bus_queue().1, none, shared);
         bus.expect("a thread").expect("a bus")
     }
 

@@ -18,6 +18,7 @@ use futures::{Stream, StreamExt};
 use node_core::{
     config::{ClusterId, Nats},
     envelope::{Envelope, Gaps},
+    route::Registry,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -29,7 +30,7 @@ use super::{
     BusState, Credentials,
     fleet::{Figures, Fleet},
     inbound::Inbound,
-    topics::{Topics, Wanted},
+    topics::Topics,
 };
 use crate::mailbox::{BusCommand, BusReceiver, Topic};
 
@@ -62,6 +63,7 @@ pub(super) struct Link {
     pub(super) node_name: String,
     pub(super) boot_id: u128,
     pub(super) shards: Inbound,
+    pub(super) members: Arc<Registry>,
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
 }
@@ -258,8 +260,8 @@ impl Run {
         match command {
             BusCommand::Join { shard, topic } if !topic.starts_with('$') => {
                 self.topics.join(&topic, shard);
-                if let Some(wanted) = self.topics.unsubscribed(&topic) {
-                    self.subscribe(topic, wanted).await;
+                if self.topics.is_unsubscribed(&topic) {
+                    self.subscribe(topic).await;
                 }
             }
             BusCommand::Leave { shard, topic } => self.topics.leave(&topic, shard, Instant::now()),
@@ -285,7 +287,7 @@ impl Run {
     }
 
     /// Without a connection nothing is queued in the client: the tick after the reconnect catches up.
-    async fn subscribe(&mut self, topic: Topic, wanted: Wanted) {
+    async fn subscribe(&mut self, topic: Topic) {
         let client = self.client.clone();
         let subject = topic_subject(&self.link.cluster, &topic);
         let subscribed = match self.connected() {
@@ -294,8 +296,7 @@ impl Run {
         };
         match subscribed {
             Some(subscriber) => {
-                let reading =
-                    tokio::spawn(read(subscriber, Arc::clone(&topic), wanted, Arc::clone(&self.link)));
+                let reading = tokio::spawn(read(subscriber, Arc::clone(&topic), Arc::clone(&self.link)));
                 self.topics.subscribed(&topic, Reading(reading));
             }
             None => self.behind = true,
@@ -315,8 +316,8 @@ impl Run {
             }
         }
         if std::mem::take(&mut self.behind) {
-            for (topic, wanted) in self.topics.missing() {
-                self.subscribe(topic, wanted).await;
+            for topic in self.topics.missing() {
+                self.subscribe(topic).await;
             }
         }
     }
@@ -343,12 +344,13 @@ impl Run {
     }
 }
 
-/// Hands the messages of one topic to the shards that want it.
-async fn read(subscriber: Subscriber, topic: Topic, wanted: Wanted, link: Arc<Link>) {
+/// Hands the messages of one topic to the shards that have members of it. These are known from the registry, where a
+/// member is before its join is answered; what shards tell the bus may be on its way for long.
+async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     let mut gaps = Gaps::default();
     let mut batches = subscriber.ready_chunks(BATCH);
     while let Some(batch) = batches.next().await {
-        let wanted = wanted.load(Relaxed);
+        let wanted = link.members.shards(&topic);
         for message in &batch {
             if let Some(frame) = open(message, &mut gaps, &link) {
                 link.shards.deliver(&topic, &frame, wanted, &link.state).await;

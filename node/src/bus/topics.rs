@@ -1,4 +1,4 @@
-//! Which topics this node wants from the bus, for which shards, and how far it has counted in each.
+//! Which topics this node wants from the bus, because of which shards, and how far it has counted in each.
 //!
 //! Pure: the client around it subscribes and unsubscribes. A topic whose last member leaves is kept for a while, because
 //! a reconnecting client is back in seconds and the server's interest graph is spared the flapping. A topic costs about
@@ -6,12 +6,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
+
+use node_core::route::ShardMask;
 
 use crate::mailbox::Topic;
 
@@ -21,12 +20,9 @@ pub const LINGER: Duration = Duration::from_secs(5);
 /// otherwise fill the memory with what lingers.
 pub const LINGERING: usize = 4_096;
 
-/// The shards that want a topic, one bit each; shared with the task that receives it.
-pub type Wanted = Arc<AtomicU64>;
-
 #[derive(Debug)]
 struct Entry<S> {
-    wanted: Wanted,
+    wanted: ShardMask,
     sequence: u64,
     /// When the last member left; none while there are members.
     idle_since: Option<Instant>,
@@ -51,15 +47,16 @@ impl<S> Topics<S> {
     /// A shard has members of a topic.
     pub fn join(&mut self, topic: &Topic, shard: u8) {
         let entry = self.entry(topic);
-        entry.wanted.fetch_or(bit(shard), Relaxed);
+        entry.wanted = entry.wanted.with(shard);
         entry.idle_since = None;
     }
 
     /// A shard has no members of a topic any more.
     pub fn leave(&mut self, topic: &Topic, shard: u8, now: Instant) {
         let Some(entry) = self.entries.get_mut(topic) else { return };
-        let before = entry.wanted.fetch_and(!bit(shard), Relaxed);
-        if before == bit(shard) {
+        let before = entry.wanted;
+        entry.wanted = before.without(shard);
+        if !before.is_empty() && entry.wanted.is_empty() {
             entry.idle_since = Some(now);
             self.linger(topic, now);
         }
@@ -83,15 +80,14 @@ impl<S> Topics<S> {
     }
 
     /// Topics with members but without a subscription.
-    pub fn missing(&self) -> Vec<(Topic, Wanted)> {
+    pub fn missing(&self) -> Vec<Topic> {
         let missing = self.entries.iter().filter(|(_, e)| e.subscription.is_none() && e.idle_since.is_none());
-        missing.map(|(topic, entry)| (Arc::clone(topic), Arc::clone(&entry.wanted))).collect()
+        missing.map(|(topic, _)| Arc::clone(topic)).collect()
     }
 
-    /// The shards that want a topic, when it has no subscription yet.
-    pub fn unsubscribed(&self, topic: &Topic) -> Option<Wanted> {
-        let entry = self.entries.get(topic)?;
-        entry.subscription.is_none().then(|| Arc::clone(&entry.wanted))
+    /// Whether a topic is known and has no subscription yet.
+    pub fn is_unsubscribed(&self, topic: &Topic) -> bool {
+        self.entries.get(topic).is_some_and(|entry| entry.subscription.is_none())
     }
 
     /// Keeps a subscription until the topic expires.
@@ -136,7 +132,7 @@ impl<S> Topics<S> {
 
     fn entry(&mut self, topic: &Topic) -> &mut Entry<S> {
         self.entries.entry(Arc::clone(topic)).or_insert_with(|| Entry {
-            wanted: Wanted::default(),
+            wanted: ShardMask::default(),
             sequence: 0,
             idle_since: None,
             subscription: None,
@@ -144,22 +140,13 @@ impl<S> Topics<S> {
     }
 }
 
-fn bit(shard: u8) -> u64 {
-    1u64.checked_shl(shard.into()).unwrap_or(0)
-}
-
-/// The indices of the shards in a set.
-pub fn shards(mut set: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let index = set.trailing_zeros();
-        set &= set.wrapping_sub(1);
-        (index < u64::BITS).then_some(index as usize)
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use node_core::limits::MAX_SHARDS;
+
     use super::*;
+
+    const LAST: u8 = MAX_SHARDS - 1;
 
     fn topic() -> Topic {
         Arc::from("room:1")
@@ -170,14 +157,14 @@ mod tests {
         let mut topics = Topics::default();
         let start = Instant::now();
         topics.join(&topic(), 0);
-        topics.join(&topic(), 63);
-        assert_eq!(shards(topics.unsubscribed(&topic()).unwrap().load(Relaxed)).collect::<Vec<_>>(), [0, 63]);
+        topics.join(&topic(), LAST);
+        assert!(topics.is_unsubscribed(&topic()) && topics.missing() == [topic()]);
         topics.subscribed(&topic(), ());
-        assert!(topics.unsubscribed(&topic()).is_none() && topics.missing().is_empty());
+        assert!(!topics.is_unsubscribed(&topic()) && topics.missing().is_empty());
         topics.leave(&topic(), 0, start);
         topics.expire(start + 2 * LINGER);
         assert_eq!(topics.len(), 1);
-        topics.leave(&topic(), 63, start + LINGER);
+        topics.leave(&topic(), LAST, start + LINGER);
         topics.expire(start + LINGER);
         assert_eq!(topics.len(), 1);
         topics.expire(start + 2 * LINGER);
@@ -198,7 +185,7 @@ mod tests {
         assert_eq!(topics.len(), 1, "the later leave counts");
         topics.join(&topic(), 1);
         topics.expire(start + 3 * LINGER);
-        assert!(topics.unsubscribed(&topic()).is_none());
+        assert!(!topics.is_unsubscribed(&topic()));
         assert_eq!(topics.next_sequence(&topic(), start), 3);
         assert_eq!([topics.skip(&topic(), 5, start), topics.next_sequence(&topic(), start)], [8, 9]);
     }
@@ -238,8 +225,8 @@ mod tests {
             topics.leave(&name(n), 0, now);
         }
         assert_eq!((topics.len(), topics.leaving.len()), (LINGERING + 1, LINGERING));
-        assert!(topics.unsubscribed(&name(0)).is_some(), "it has members");
-        assert!(topics.unsubscribed(&name(2 * LINGERING)).is_some(), "the last to leave lingers");
-        assert!(topics.unsubscribed(&name(LINGERING)).is_none());
+        assert!(topics.is_unsubscribed(&name(0)), "it has members");
+        assert!(topics.is_unsubscribed(&name(2 * LINGERING)), "the last to leave lingers");
+        assert!(!topics.is_unsubscribed(&name(LINGERING)), "forgotten");
     }
 }

@@ -22,8 +22,8 @@ fn an_unknown_key_is_refused_at_every_level() {
 fn all_errors_are_told_at_once_and_name_their_key() {
     let text = r#"{"version":7,"path":"socket/","cluster":{"namespace":"a.b","name":""},
         "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x"}]},
-        "limits":{"maxFrameBytes":65536,"sendQueueBytes":8192},"drain":{"connectionsPerSecond":0},
-        "auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
+        "limits":{"maxFrameBytes":65536,"sendQueueBytes":8192,"maxRooms":0},
+        "drain":{"connectionsPerSecond":0},"auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
         "sysctls":{"../../etc/passwd":"1"},"nofile":3}"#;
     let errors = serde_json::from_str::<NodeConfig>(text).unwrap().validate();
     let all = errors.join("\n");
@@ -37,6 +37,7 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         "rooms.ackEvents",
         "rooms.policies[0].topics",
         "limits.sendQueueBytes",
+        "limits.maxRooms: 0",
         "drain.connectionsPerSecond",
         "auth.anonymous",
         "auth.allowedOrigins",
@@ -48,7 +49,7 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         assert!(all.contains(key), "no error about {key} in:\n{all}");
     }
     assert!(!all.contains("u:p"), "credentials repeated in:\n{all}");
-    assert_eq!(errors.len(), 16, "{all}");
+    assert_eq!(errors.len(), 17, "{all}");
 }
 
 #[test]
@@ -83,6 +84,7 @@ fn only_restart_keys_change_the_restart_part() {
     reload.rooms.max_members = 7;
     reload.chat_page = false;
     reload.limits.max_connections = 5;
+    reload.limits.max_rooms = 5;
     reload.drain.delay_millis = 9;
     assert_eq!(hash(&base), hash(&reload));
     let mut restart = base.clone();
@@ -101,6 +103,17 @@ fn what_is_written_reads_back_the_same() {
     config.nofile = Some(1_048_576);
     let text = serde_json::to_string(&config).unwrap();
     assert_eq!(serde_json::from_str::<NodeConfig>(&text).unwrap(), config);
+}
+
+/// An operator may be newer than the node, which refuses a file with a key that it does not know.
+#[test]
+fn a_key_added_later_is_left_out_while_it_has_its_default() {
+    let mut config = NodeConfig::dev();
+    let written = |config: &NodeConfig| serde_json::to_string(config).unwrap();
+    assert!(!written(&config).contains("maxRooms"));
+    config.limits.max_rooms = 7;
+    assert!(written(&config).contains(r#""maxRooms":7"#));
+    assert_eq!(serde_json::from_str::<NodeConfig>(&written(&config)).unwrap(), config);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::{
     counters::JoinRefusal,
     limits::{MAX_EVENT_BYTES, MAX_TOPIC_BYTES},
     protocol::{Message, NULL, Payload, RawRef, Vsn, binary, encode},
-    room::{ConnId, Joined, RoomId},
+    room::{Caps, ConnId, Joined, RoomId},
 };
 
 /// Events of the protocol itself. A client that could broadcast them could close the channels of others.
@@ -37,9 +37,8 @@ impl Shard {
     fn on_join(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
         let topic = &*message.topic;
         let refs = (&*message.join_ref, &*message.reference);
-        let Some((max_members, window)) = self.room_rules(topic) else {
-            self.counters.count_join_refused(JoinRefusal::Unmatched);
-            return self.reply_error(id, vsn, (NULL, refs.1), topic, "unmatched topic");
+        let Some((caps, window)) = self.room_rules(topic) else {
+            return self.refuse_join(id, vsn, (NULL, refs.1), topic, JoinRefusal::Unmatched);
         };
         if let Some(position) = self.channel(id, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
@@ -50,13 +49,12 @@ impl Shard {
         }
         let max_channels = self.config.limits.max_channels_per_connection as usize;
         if self.conns[id.index()].channels.len() >= max_channels {
-            self.counters.count_join_refused(JoinRefusal::TooManyChannels);
-            return self.reply_error(id, vsn, refs, topic, "too many channels joined");
+            return self.refuse_join(id, vsn, refs, topic, JoinRefusal::TooManyChannels);
         }
         self.release_held(topic);
-        let Some(Joined { room, position, opened }) = self.rooms.join(topic, id, max_members) else {
-            self.counters.count_join_refused(JoinRefusal::RoomFull);
-            return self.reply_error(id, vsn, refs, topic, "room full");
+        let Joined { room, position, opened } = match self.rooms.join(topic, id, caps) {
+            Ok(joined) => joined,
+            Err(refusal) => return self.refuse_join(id, vsn, refs, topic, refusal),
         };
         self.conns[id.index()].channels.push(Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
@@ -68,13 +66,26 @@ impl Shard {
         self.reply_joined(id, vsn, refs, topic);
     }
 
-    /// Most members of a topic's room, and its flush window; `None` when it cannot be joined.
-    fn room_rules(&self, topic: &str) -> Option<(u32, u16)> {
+    /// The caps of a topic's room, and its flush window; `None` when it cannot be joined.
+    fn room_rules(&self, topic: &str) -> Option<(Caps, u16)> {
         if topic == CLUSTER_TOPIC {
-            return self.config.chat_page.then_some((u32::MAX, 0));
+            // A full node is when its figures are wanted most.
+            return self.config.chat_page.then_some((Caps { members: u32::MAX, rooms: u32::MAX }, 0));
         }
         let policy = self.config.rooms.resolve(topic)?;
-        (topic.len() <= MAX_TOPIC_BYTES).then_some((policy.max_members, policy.flush_window_millis))
+        let caps = Caps { members: policy.max_members, rooms: self.config.limits.max_rooms };
+        (topic.len() <= MAX_TOPIC_BYTES).then_some((caps, policy.flush_window_millis))
+    }
+
+    fn refuse_join(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
+        self.counters.count_join_refused(refusal);
+        let reason = match refusal {
+            JoinRefusal::Unmatched => "unmatched topic",
+            JoinRefusal::RoomFull => "room full",
+            JoinRefusal::TooManyChannels => "too many channels joined",
+            JoinRefusal::TooManyRooms => "too many rooms",
+        };
+        self.reply_error(id, vsn, refs, topic, reason);
     }
 
     /// What was said so far goes to who was a member so far.

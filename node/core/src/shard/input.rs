@@ -4,11 +4,11 @@ use super::{Conn, Flags, Phase, Shard};
 use crate::{
     config::CLUSTER_TOPIC,
     counters::{CloseReason, RefuseReason},
-    limits::MAX_HEADS_BYTES,
+    limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES},
     protocol::{self, Vsn, encode},
     room::ConnId,
     ws::{
-        Event, Flow, Opcode, WsError, frame,
+        CloseCode, Event, Flow, Opcode, Reader, WsError, frame,
         handshake::{self, Request, Rules},
     },
 };
@@ -120,10 +120,16 @@ impl Shard {
     fn on_frames(&mut self, id: ConnId, data: &mut [u8]) -> Progress {
         let max = self.config.limits.max_frame_bytes as usize;
         let mut reader = std::mem::take(&mut self.conns[id.index()].reader);
+        let before = reader.incomplete_bytes();
         let result = reader.feed(data, max, &mut |event| self.on_event(id, event));
         let Conn { phase, reader: place, .. } = &mut self.conns[id.index()];
-        if matches!(phase, Phase::Open | Phase::Closing) {
+        let mut after = 0;
+        if result.is_ok() && matches!(phase, Phase::Open | Phase::Closing) {
+            after = reader.incomplete_bytes();
             *place = reader;
+        }
+        if before != after && !self.count_incomplete(id, before, after) {
+            return Progress::Done;
         }
         match result {
             Ok(Flow::Pause) => Progress::Paused,
@@ -135,16 +141,34 @@ impl Shard {
         }
     }
 
+    /// Counts what a connection's incomplete message takes now. False when that is too much for the shard, and the
+    /// connection was closed for it: until then one read was kept beyond the budget.
+    fn count_incomplete(&mut self, id: ConnId, before: usize, after: usize) -> bool {
+        self.incomplete_bytes = self.incomplete_bytes - before + after;
+        if self.incomplete_bytes <= MAX_INCOMPLETE_BYTES {
+            return true;
+        }
+        self.incomplete_bytes -= after;
+        self.conns[id.index()].reader = Reader::default();
+        self.break_off(id, CloseReason::Full, CloseCode::TryAgainLater);
+        false
+    }
+
     fn on_broken(&mut self, id: ConnId, error: WsError) {
         let reason = match error {
             WsError::Protocol => CloseReason::Protocol,
             WsError::Utf8 => CloseReason::Utf8,
             WsError::TooBig => CloseReason::TooBig,
         };
+        self.break_off(id, reason, error.code());
+    }
+
+    /// Ends a connection whose further input cannot be read.
+    fn break_off(&mut self, id: ConnId, reason: CloseReason, code: CloseCode) {
         if self.conns[id.index()].phase == Phase::Closing {
             self.end(id);
         } else {
-            self.close(id, reason, error.code());
+            self.close(id, reason, code);
         }
     }
 

@@ -21,7 +21,7 @@ use slab::Slab;
 use crate::{
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
-    limits::{BACKLOG_FRAMES, MAX_HANDSHAKING, STAMP_MILLIS},
+    limits::{BACKLOG_FRAMES, FLUSHES_PER_TURN, MAX_HANDSHAKING, STAMP_MILLIS},
     outbox::Outbox,
     protocol::encode,
     room::{ConnId, RoomId, Rooms},
@@ -121,9 +121,12 @@ pub struct Shard {
     gone: Vec<ConnId>,
     /// Bytes of incomplete request heads.
     heads_bytes: usize,
+    /// The sum of [`crate::ws::Reader::incomplete_bytes`] of established connections.
+    incomplete_bytes: usize,
     now_millis: u64,
-    /// In this turn, from this source of input.
+    /// In this turn, from this source of input, and how many it may have over the budget.
     broadcasts_of_source: u64,
+    source_quota: u64,
     /// Frames queued to connections that are not blocked.
     backlog: u64,
     /// Connections whose queue is half full although their socket may take more.
@@ -152,8 +155,10 @@ impl Shard {
             outgoing: Vec::new(),
             gone: Vec::new(),
             heads_bytes: 0,
+            incomplete_bytes: 0,
             now_millis: 0,
             broadcasts_of_source: 0,
+            source_quota: 1,
             backlog: 0,
             pressed: 0,
             windows: BinaryHeap::new(),
@@ -164,7 +169,7 @@ impl Shard {
     /// Begins a turn at a time in milliseconds since any fixed moment, which must not go back.
     pub fn begin_turn(&mut self, now_millis: u64) {
         self.now_millis = now_millis;
-        self.begin_source();
+        self.begin_source(1);
         self.counters.turns += 1;
         self.release_due();
     }
@@ -175,16 +180,20 @@ impl Shard {
         self.pressed > 0 || self.backlog >= BACKLOG_FRAMES
     }
 
-    /// Another source of input comes next in this turn. Over its budget, a turn takes one broadcast of each, so that
-    /// neither clients nor other shards and nodes keep the others waiting.
-    pub const fn begin_source(&mut self) {
+    /// Another source of input comes next in this turn. Over its budget, a turn takes so many broadcasts of it: one of the
+    /// clients, and as many as there are other shards and a bus of what these sent. So each of them gets rid of as much as
+    /// the shard's own clients do, and neither keeps the others waiting.
+    pub const fn begin_source(&mut self, quota: u64) {
         self.broadcasts_of_source = 0;
+        self.source_quota = quota;
     }
 
-    /// Whether this turn should take no more input from this source at all: over its budget, one broadcast is the most.
+    /// Whether this turn should take no more input from this source at all: over its budget it has had its share, or more
+    /// queues are half full than the turn can write, and more would end up in them before their sockets were tried.
     #[must_use]
     pub const fn is_saturated(&self) -> bool {
-        self.is_over_budget() && self.broadcasts_of_source > 0
+        let had_its_share = self.broadcasts_of_source >= self.source_quota;
+        self.is_over_budget() && (had_its_share || self.pressed > FLUSHES_PER_TURN as u64)
     }
 
     /// When a turn is due although nothing happens, on the clock of [`Shard::begin_turn`]: a flush window ends, or what
@@ -214,6 +223,15 @@ impl Shard {
         let stamp = self.stamp();
         // A process has far fewer than 2^32 descriptors.
         Some(ConnId(self.conns.insert(Conn::new(stamp)) as u32))
+    }
+
+    /// Input of a connection has arrived, to be read in its turn. It is not idle then, however long its turn takes to come.
+    pub fn on_input(&mut self, id: ConnId) {
+        let stamp = self.stamp();
+        let conn = &mut self.conns[id.index()];
+        if conn.phase == Phase::Open {
+            conn.stamp = stamp;
+        }
     }
 
     /// The peer is gone: end of input or an error of the socket.
@@ -289,6 +307,8 @@ impl Shard {
         let conn = &mut self.conns[id.index()];
         if conn.phase == Phase::Handshake {
             self.heads_bytes -= conn.reader.buffered().len();
+        } else {
+            self.incomplete_bytes -= conn.reader.incomplete_bytes();
         }
         conn.phase = Phase::Gone;
         conn.reader = crate::ws::Reader::default();
@@ -309,9 +329,11 @@ impl Shard {
             self.change_queue(id, |outbox, queue| outbox.clear(queue, true));
         }
         let conn = &mut self.conns[id.index()];
-        // After a broken frame nothing that follows can be read, so there is no point in waiting for a close frame.
+        // After a broken or forgotten frame nothing that follows can be read: no point in waiting for a close frame.
         conn.phase = match reason {
-            CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig => Phase::Linger,
+            CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
+                Phase::Linger
+            }
             _ => Phase::Closing,
         };
         conn.stamp = stamp;

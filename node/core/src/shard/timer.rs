@@ -16,6 +16,8 @@ pub(super) struct Timers {
     last_sweep_millis: u64,
     sweep_part: usize,
     leaving: Option<Leaving>,
+    /// Nothing slows the end down or takes it back.
+    ending: bool,
 }
 
 /// A drain or shutdown under way.
@@ -30,9 +32,10 @@ struct Leaving {
 }
 
 impl Shard {
-    /// Closes connections at a pace, or all at once with [`u32::MAX`], and refuses new ones.
+    /// Closes connections at a pace, or all at once with [`u32::MAX`], and refuses new ones. After
+    /// [`Shard::on_shutdown`] the pace stays what it is.
     pub fn on_drain(&mut self, connections_per_second: u32) {
-        let rate = u64::from(connections_per_second);
+        let rate = if self.timers.ending { u64::from(u32::MAX) } else { u64::from(connections_per_second) };
         // The first connection goes at once, so that the slowest pace still begins.
         let first =
             Leaving { connections_per_second: rate, credit: 1_000, last_millis: self.now_millis, cursor: 0 };
@@ -43,6 +46,7 @@ impl Shard {
 
     /// Closes all connections with 1012 on the next tick, and forgets those that have not said what they want.
     pub fn on_shutdown(&mut self) {
+        self.timers.ending = true;
         self.on_drain(u32::MAX);
         for index in 0..self.conns.capacity() {
             if self.conns.get(index).is_some_and(|conn| conn.phase == Phase::Handshake) {
@@ -54,7 +58,9 @@ impl Shard {
 
     /// Ends a drain: new connections are welcome again.
     pub fn on_drain_stopped(&mut self) {
-        self.timers.leaving = None;
+        if !self.timers.ending {
+            self.timers.leaving = None;
+        }
     }
 
     /// Whether new connections are refused.

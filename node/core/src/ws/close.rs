@@ -12,6 +12,8 @@ pub enum CloseCode {
     TooBig = 1009,
     /// The node goes away and the client shall come back. Never 1000: phoenix.js does not reconnect after that.
     Restart = 1012,
+    /// The node keeps as much of incomplete messages as it may.
+    TryAgainLater = 1013,
     /// The client read too slowly and its send queue was full. Private range (4000-4999).
     SlowConsumer = 4008,
 }
@@ -25,6 +27,7 @@ impl CloseCode {
             Self::InvalidPayload => "invalid UTF-8",
             Self::TooBig => "message too big",
             Self::Restart => "node restarts",
+            Self::TryAgainLater => "try again later",
             Self::SlowConsumer => "slow consumer",
         }
     }

@@ -43,6 +43,8 @@ struct Partial {
     message: Vec<u8>,
     /// Opcode of the fragmented message, if one is under way.
     opcode: Option<Opcode>,
+    /// `bytes` were put off by [`Flow::Pause`].
+    paused: bool,
 }
 
 /// The reading side of one connection: one pointer, null while nothing is incomplete.
@@ -56,6 +58,16 @@ impl Reader {
     #[must_use]
     pub fn buffered(&self) -> &[u8] {
         self.partial.as_ref().map_or(&[], |partial| &partial.bytes)
+    }
+
+    /// Memory in bytes that an incomplete frame or message takes here: its buffers as they are allocated. Input put off
+    /// by [`Flow::Pause`] is not in it, since that waits for the caller and not for the peer.
+    #[must_use]
+    pub fn incomplete_bytes(&self) -> usize {
+        self.partial.as_ref().map_or(0, |partial| {
+            let unparsed = if partial.paused { 0 } else { partial.bytes.capacity() };
+            unparsed + partial.message.capacity()
+        })
     }
 
     /// Keeps bytes without parsing them.
@@ -92,13 +104,16 @@ impl Reader {
         let mut at = 0;
         let flow = loop {
             let Some(header) = Header::parse(&input[at..], max_message_bytes)? else { break Flow::Continue };
+            if header.opcode == Opcode::Continuation {
+                self.check_fits(&header, max_message_bytes)?;
+            }
             let payload_at = at + header.header_len;
             let Some(payload) = input.get_mut(payload_at..payload_at + header.payload_len) else {
                 break Flow::Continue;
             };
             header.unmask(payload);
             at = payload_at + header.payload_len;
-            match self.frame(&header, payload, max_message_bytes, sink)? {
+            match self.frame(&header, payload, sink)? {
                 Flow::Continue => {}
                 other => break other,
             }
@@ -107,21 +122,36 @@ impl Reader {
             self.partial = None;
             return Ok(flow);
         }
-        self.put_back(kept, data, at);
+        self.put_back(kept, data, at, flow == Flow::Pause);
         Ok(flow)
     }
 
+    /// Refuses a fragment by its header, before its payload is waited for.
+    fn check_fits(&self, header: &Header, max_message_bytes: usize) -> Result<(), WsError> {
+        let so_far = self.partial.as_ref().map_or(0, |partial| partial.message.len());
+        if header.payload_len > max_message_bytes.saturating_sub(so_far) {
+            return Err(WsError::TooBig);
+        }
+        Ok(())
+    }
+
     /// Keeps what follows `at`, in the buffer it is already in when there is one.
-    fn put_back(&mut self, mut kept: Vec<u8>, data: &[u8], at: usize) {
+    fn put_back(&mut self, mut kept: Vec<u8>, data: &[u8], at: usize, paused: bool) {
         if kept.is_empty() {
             self.keep(&data[at..]);
         } else {
             kept.drain(..at);
             if !kept.is_empty() {
+                // A few bytes must not keep the memory of the long frame before them.
+                if at > 0 && kept.len() < kept.capacity() / 2 {
+                    kept.shrink_to_fit();
+                }
                 self.partial.get_or_insert_default().bytes = kept;
             }
         }
-        if self.partial.as_ref().is_some_and(|p| p.bytes.is_empty() && p.opcode.is_none()) {
+        let Some(partial) = &mut self.partial else { return };
+        partial.paused = paused;
+        if partial.bytes.is_empty() && partial.opcode.is_none() {
             self.partial = None;
         }
     }
@@ -130,7 +160,6 @@ impl Reader {
         &mut self,
         header: &Header,
         payload: &[u8],
-        max_message_bytes: usize,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<Flow, WsError> {
         let fragmented = self.partial.as_ref().and_then(|partial| partial.opcode);
@@ -152,9 +181,6 @@ impl Reader {
             }
             (_, Some(opcode)) => {
                 let partial = self.partial.get_or_insert_default();
-                if partial.message.len() + payload.len() > max_message_bytes {
-                    return Err(WsError::TooBig);
-                }
                 partial.message.extend_from_slice(payload);
                 if !header.fin {
                     return Ok(Flow::Continue);
@@ -191,4 +217,71 @@ fn check_close(payload: &[u8]) -> Result<(), WsError> {
     }
     std::str::from_utf8(reason).map_err(|_| WsError::Utf8)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: usize = 1_000;
+
+    /// A frame of 126 bytes or more, with a mask of zeros.
+    fn frame(first: u8, length: u16) -> Vec<u8> {
+        let mut frame = vec![first, 0x80 | 126];
+        frame.extend_from_slice(&length.to_be_bytes());
+        frame.resize(8, 0);
+        frame.resize(8 + usize::from(length), b'x');
+        frame
+    }
+
+    fn feed(reader: &mut Reader, data: &[u8], flow: Flow) -> Result<Flow, WsError> {
+        reader.feed(&mut data.to_vec(), MAX, &mut |_| flow)
+    }
+
+    #[test]
+    fn a_fragment_that_makes_the_message_too_long_is_refused_by_its_header() {
+        for (length, result) in [(400, Ok(Flow::Continue)), (401, Err(WsError::TooBig))] {
+            let mut reader = Reader::default();
+            assert_eq!(feed(&mut reader, &frame(0x01, 600), Flow::Continue), Ok(Flow::Continue));
+            assert_eq!(feed(&mut reader, &frame(0x80, length)[..8], Flow::Continue), result);
+        }
+    }
+
+    #[test]
+    fn a_message_of_just_the_limit_takes_control_frames_between_and_leaves_nothing() {
+        let mut reader = Reader::default();
+        let data = frame(0x02, 1_000);
+        let (most, last) = data.split_at(1_007);
+        let ping: &[u8] = &[0x89, 0x82, 0, 0, 0, 0, b'h', b'i'];
+        for (data, least) in [(most, 1_007), (last, 1_000), (ping, 1_000)] {
+            assert_eq!(feed(&mut reader, data, Flow::Continue), Ok(Flow::Continue));
+            assert!(reader.incomplete_bytes() >= least, "{}", reader.incomplete_bytes());
+        }
+        assert_eq!(feed(&mut reader, &[0x80, 0x80, 0, 0, 0, 0], Flow::Continue), Ok(Flow::Continue));
+        assert_eq!(reader.incomplete_bytes(), 0);
+        assert!(reader.partial.is_none());
+    }
+
+    #[test]
+    fn what_was_paused_is_incomplete_when_it_was_looked_at() {
+        let mut reader = Reader::default();
+        let mut data = frame(0x82, 300);
+        data.extend_from_slice(&frame(0x82, 300)[..100]);
+        assert_eq!(feed(&mut reader, &data, Flow::Pause), Ok(Flow::Pause));
+        assert_eq!((reader.buffered().len(), reader.incomplete_bytes()), (100, 0));
+        assert_eq!(feed(&mut reader, &[], Flow::Continue), Ok(Flow::Continue));
+        assert!(reader.incomplete_bytes() >= 100);
+    }
+
+    #[test]
+    fn the_start_of_a_frame_does_not_keep_the_memory_of_the_one_before() {
+        let mut reader = Reader::default();
+        let mut data = frame(0x82, 900);
+        data.push(0x82);
+        let (most, rest) = data.split_at(800);
+        assert_eq!(feed(&mut reader, most, Flow::Continue), Ok(Flow::Continue));
+        assert!(reader.incomplete_bytes() >= 800);
+        assert_eq!(feed(&mut reader, rest, Flow::Continue), Ok(Flow::Continue));
+        assert!((1..100).contains(&reader.incomplete_bytes()), "{}", reader.incomplete_bytes());
+    }
 }

@@ -32,6 +32,19 @@ fn defaults_are_resolved() {
     assert_eq!(plain.config.limits.max_connections, 20_000);
 }
 
+/// A file without the key is one that nodes older than it take.
+#[test]
+fn rooms_follow_the_capacity_and_need_no_key_where_they_are_the_nodes_default() {
+    let plain = valid(PLAIN);
+    assert_eq!(plain.config.limits.max_rooms, config::Limits::default().max_rooms);
+    assert!(!plain.config_file.contains("maxRooms"), "{}", plain.config_file);
+    let more = valid(&PLAIN.replace("auth:", "limits: {maxRooms: 200000}, auth:"));
+    assert!(more.config_file.contains("maxRooms: 200000"), "{}", more.config_file);
+    assert_eq!(more.restart_hash, plain.restart_hash);
+    let large = valid(&PLAIN.replace("auth:", "nodes: {capacity: {connections: 100000}}, auth:"));
+    assert_eq!(large.config.limits.max_rooms, 500_000);
+}
+
 #[test]
 fn the_largest_capacity_still_makes_a_configuration_that_a_node_takes() {
     let spec = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}, \

@@ -22,6 +22,7 @@ fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         3 => masked(0x01, text.as_bytes()),
         4 => (0..u.int_in_range(1..=20)?).map(|_| u.arbitrary()).collect::<Result<_>>()?,
         5 => REQUEST.as_bytes().to_vec(),
+        6 => masked(*u.choose(&[0x00, 0x80])?, text.as_bytes()),
         _ => masked(0x81, text.as_bytes()),
     })
 }
@@ -83,6 +84,7 @@ fn nothing_panics_and_nothing_is_left() {
             config.limits.max_frame_bytes = 1_200;
             config.limits.idle_timeout_millis = 20_000;
             config.limits.max_connections = 10;
+            config.limits.max_rooms = 2;
             config.rooms.max_members = 4;
             config.rooms.policies =
                 serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#)
@@ -95,6 +97,7 @@ fn nothing_panics_and_nothing_is_left() {
             open.retain(|client| !closed.contains(client));
             let sockets: usize = sim.shards.iter().map(Shard::sockets).sum();
             assert_eq!(sockets, open.len());
+            sim.incomplete_bytes();
             let counters = sim.counters();
             assert_eq!(counters.connections + counters.handshaking, open.len() as u64);
             assert!(counters.connections <= 10);
@@ -112,6 +115,7 @@ fn nothing_panics_and_nothing_is_left() {
         let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
         assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
         assert!(sim.shards.iter().all(|shard| shard.heads_bytes == 0));
+        assert_eq!(sim.incomplete_bytes(), 0);
         let opened = counters.opened;
         assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
         assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);

@@ -8,7 +8,7 @@ use crate::{
     limits::CLOSE_TIMEOUT_MILLIS,
     room::ConnId,
     route::Registry,
-    shard::{AfterFlush, Outgoing, Places, Progress, Shard, ShardOptions},
+    shard::{AfterFlush, Outgoing, Phase, Places, Progress, Shard, ShardOptions},
 };
 
 pub(super) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
@@ -248,6 +248,17 @@ impl Sim {
         let ok =
             format!(r#"["{join_ref}","{join_ref}","{topic}","phx_reply",{{"status":"ok","response":{{}}}}]"#);
         assert_eq!(self.texts(client), [ok]);
+    }
+
+    /// What incomplete messages take, added up anew: the shards' own counts must be the same.
+    pub(super) fn incomplete_bytes(&self) -> usize {
+        let of_shard = |shard: &Shard| {
+            let established = shard.conns.iter().filter(|(_, conn)| conn.phase != Phase::Handshake);
+            let bytes: usize = established.map(|(_, conn)| conn.reader.incomplete_bytes()).sum();
+            assert_eq!(shard.incomplete_bytes, bytes);
+            bytes
+        };
+        self.shards.iter().map(of_shard).sum()
     }
 
     pub(super) fn counters(&mut self) -> Counters {

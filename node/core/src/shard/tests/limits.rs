@@ -1,7 +1,7 @@
 use super::harness::{REQUEST, Sent, Sim, masked};
 use crate::{
     counters::{CloseReason, RefuseReason},
-    limits::{BACKLOG_FRAMES, BULK_MEMBERS, MAX_HANDSHAKING, MAX_HEADS_BYTES},
+    limits::{BACKLOG_FRAMES, BULK_MEMBERS, FLUSHES_PER_TURN, MAX_HANDSHAKING, MAX_HEADS_BYTES},
     protocol::{Vsn, encode},
     ws::CloseCode,
 };
@@ -192,13 +192,41 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     assert!(!shard.is_saturated());
     say(shard);
     assert!(shard.is_saturated());
-    shard.begin_source();
-    assert!(!shard.is_saturated(), "others' publishes are not the clients'");
-    shard.on_remote("room:1", encode::broadcast(Vsn::V2, "room:1", "m", "{}"));
+    shard.begin_source(2);
+    for _ in 0..2 {
+        assert!(!shard.is_saturated(), "others' publishes are not the clients', and there are two of these");
+        shard.on_remote("room:1", encode::broadcast(Vsn::V2, "room:1", "m", "{}"));
+    }
     assert!(shard.is_saturated());
     sim.settle();
     assert!(!sim.shards[0].is_over_budget());
-    assert_eq!(sim.texts(to).len(), 6);
+    assert_eq!(sim.texts(to).len(), 7);
+}
+
+#[test]
+fn while_more_queues_are_half_full_than_a_turn_writes_nothing_is_added_to_them() {
+    const MEMBERS: usize = FLUSHES_PER_TURN + 1;
+    let mut sim = Sim::new(1, false, |config| {
+        config.limits.send_queue_frames = 4;
+        config.rooms.max_members = MEMBERS as u32;
+    });
+    let members: Vec<_> = (0..MEMBERS).map(|_| sim.connect()).collect();
+    for member in &members {
+        sim.join(*member, "room:1", "1");
+    }
+    let shard = &mut sim.shards[0];
+    for _ in 0..3 {
+        shard.on_remote("room:1", encode::broadcast(Vsn::V2, "room:1", "m", "{}"));
+    }
+    shard.begin_turn(0);
+    assert!(shard.is_saturated(), "a broadcast more would be for queues that nobody has tried to write");
+    let first = shard.next_flush().expect("one to write");
+    let bytes = shard.output(first).1.bytes();
+    shard.on_sent(first, bytes as usize, false);
+    assert!(!shard.is_saturated());
+    sim.settle();
+    let heard = members.iter().filter(|member| sim.texts(**member).len() == 3).count();
+    assert_eq!(heard, MEMBERS - 1, "all but the one that the test wrote");
 }
 
 #[test]
@@ -213,6 +241,16 @@ fn idle_connections_are_closed_and_heartbeats_keep_them() {
     assert_eq!(sim.sent(alive).len(), 3);
     assert_eq!(sim.counters().closed[CloseReason::Idle as usize], 1);
     assert_eq!(sim.closed, [idle], "dropped although it never answered");
+}
+
+#[test]
+fn a_connection_whose_input_waits_to_be_read_is_not_idle() {
+    let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 60_000);
+    let (idle, waiting) = (sim.connect(), sim.connect());
+    sim.pass(50_000);
+    sim.shards[0].on_input(waiting.1);
+    sim.pass(50_000);
+    assert_eq!((sim.sent(idle), sim.sent(waiting)), (vec![Sent::Close(1002)], vec![]));
 }
 
 #[test]
@@ -315,6 +353,18 @@ fn shutdown_ends_everything() {
     sim.pass(4_000);
     assert_eq!(sim.shards[0].sockets(), 0);
     assert_eq!(sim.counters().connections, 0);
+}
+
+#[test]
+fn nothing_slows_a_shutdown_down_or_takes_it_back() {
+    let mut sim = Sim::dev();
+    let clients: Vec<_> = (0..100).map(|_| sim.connect()).collect();
+    sim.shards[0].on_shutdown();
+    sim.shards[0].on_drain(1);
+    sim.shards[0].on_drain_stopped();
+    sim.settle();
+    sim.pass(100);
+    assert!(clients.iter().all(|client| sim.sent(*client) == [Sent::Close(RESTART)]));
 }
 
 #[test]

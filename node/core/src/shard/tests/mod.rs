@@ -2,6 +2,7 @@
 
 mod chaos;
 mod harness;
+mod incomplete;
 mod limits;
 mod model;
 mod protocol;

@@ -6,6 +6,7 @@ use super::harness::{Client, Sim};
 
 const TOPICS: usize = 4;
 const MAX_MEMBERS: u32 = 5;
+const MAX_ROOMS: u32 = 3;
 
 #[derive(Default)]
 struct Model {
@@ -17,7 +18,10 @@ struct Model {
 fn rooms_behave_like_the_model() {
     arbtest::arbtest(|u| {
         let shards = u.int_in_range(1..=3)?;
-        let mut sim = Sim::new(shards, false, |config| config.rooms.max_members = MAX_MEMBERS);
+        let mut sim = Sim::new(shards, false, |config| {
+            config.rooms.max_members = MAX_MEMBERS;
+            config.limits.max_rooms = MAX_ROOMS;
+        });
         let mut clients: Vec<Option<Client>> = Vec::new();
         let mut model = Model::default();
         for step in 0..u.int_in_range(1..=60)? {
@@ -53,7 +57,7 @@ fn rooms_behave_like_the_model() {
         let memberships: usize = model.rooms.values().map(BTreeSet::len).sum();
         assert_eq!(sim.counters().memberships, memberships as u64);
         let topics = model.rooms.values().filter(|members| !members.is_empty()).count();
-        assert_eq!(sim.shards[0].options.registry.topics(), topics);
+        assert_eq!(sim.shards[0].options.registry.topics() as usize, topics);
         Ok(())
     });
 }
@@ -61,8 +65,10 @@ fn rooms_behave_like_the_model() {
 fn join(sim: &mut Sim, model: &mut Model, who: usize, client: Client, topic: usize) {
     check(sim, model, who, client);
     sim.text(client, &format!(r#"["j","j","room:{topic}","phx_join",{{}}]"#));
+    let rooms = model.rooms.values().filter(|members| !members.is_empty()).count();
     let members = model.rooms.entry(topic).or_default();
-    let fits = members.contains(&who) || members.len() < MAX_MEMBERS as usize;
+    let exists = !members.is_empty() || rooms < MAX_ROOMS as usize;
+    let fits = members.contains(&who) || (exists && members.len() < MAX_MEMBERS as usize);
     if fits {
         members.insert(who);
     }
