@@ -4,7 +4,7 @@ use super::{Conn, Flags, Phase, Shard};
 use crate::{
     config::CLUSTER_TOPIC,
     counters::{CloseReason, RefuseReason},
-    limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES},
+    limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
     protocol::{self, Vsn, encode},
     room::ConnId,
     ws::{
@@ -120,7 +120,7 @@ impl Shard {
     fn on_frames(&mut self, id: ConnId, data: &mut [u8]) -> Progress {
         let max = self.config.limits.max_frame_bytes as usize;
         let mut reader = std::mem::take(&mut self.conns[id.index()].reader);
-        let before = reader.incomplete_bytes();
+        let (before, messages) = (reader.incomplete_bytes(), self.counters.received_messages);
         let result = reader.feed(data, max, &mut |event| self.on_event(id, event));
         let Conn { phase, reader: place, .. } = &mut self.conns[id.index()];
         let mut after = 0;
@@ -128,7 +128,8 @@ impl Shard {
             after = reader.incomplete_bytes();
             *place = reader;
         }
-        if before != after && !self.count_incomplete(id, before, after) {
+        let another = before == 0 || self.counters.received_messages > messages;
+        if (before > 0 || after > 0) && !self.keep_incomplete(id, (before, after), another) {
             return Progress::Done;
         }
         match result {
@@ -141,16 +142,24 @@ impl Shard {
         }
     }
 
-    /// Counts what a connection's incomplete message takes now. False when that is too much for the shard, and the
-    /// connection was closed for it: until then one read was kept beyond the budget.
-    fn count_incomplete(&mut self, id: ConnId, before: usize, after: usize) -> bool {
+    /// Counts what a connection's incomplete message took and takes now. False when that is too much for the shard, or the
+    /// message takes longer than a connection may be idle, and the connection was closed for it.
+    fn keep_incomplete(&mut self, id: ConnId, (before, after): (usize, usize), another: bool) -> bool {
         self.incomplete_bytes = self.incomplete_bytes - before + after;
-        if self.incomplete_bytes <= MAX_INCOMPLETE_BYTES {
+        let now = self.stamp();
+        let reader = &mut self.conns[id.index()].reader;
+        let age_millis = u64::from(now.wrapping_sub(reader.incomplete_since(now, another))) * STAMP_MILLIS;
+        let (reason, code) = if self.incomplete_bytes > MAX_INCOMPLETE_BYTES {
+            (CloseReason::Full, CloseCode::TryAgainLater)
+        } else if after > 0 && age_millis > self.config.limits.idle_timeout_millis {
+            // Pings between its parts would keep it for ever.
+            (CloseReason::Idle, CloseCode::ProtocolError)
+        } else {
             return true;
-        }
+        };
+        *reader = Reader::default();
         self.incomplete_bytes -= after;
-        self.conns[id.index()].reader = Reader::default();
-        self.break_off(id, CloseReason::Full, CloseCode::TryAgainLater);
+        self.break_off(id, reason, code);
         false
     }
 

@@ -45,6 +45,8 @@ struct Partial {
     opcode: Option<Opcode>,
     /// `bytes` were put off by [`Flow::Pause`].
     paused: bool,
+    /// When it became incomplete, on the caller's clock.
+    since: u16,
 }
 
 /// The reading side of one connection: one pointer, null while nothing is incomplete.
@@ -68,6 +70,15 @@ impl Reader {
             let unparsed = if partial.paused { 0 } else { partial.bytes.capacity() };
             unparsed + partial.message.capacity()
         })
+    }
+
+    /// When what is incomplete here began to be, on a clock of which it is `now`. With `anew` it begins now.
+    pub fn incomplete_since(&mut self, now: u16, anew: bool) -> u16 {
+        let Some(partial) = &mut self.partial else { return now };
+        if anew {
+            partial.since = now;
+        }
+        partial.since
     }
 
     /// Keeps bytes without parsing them.

@@ -66,6 +66,27 @@ fn a_connection_that_ends_in_the_middle_leaves_nothing() {
 }
 
 #[test]
+fn a_message_takes_no_longer_than_a_connection_may_be_idle_whatever_is_said_meanwhile() {
+    let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 60_000);
+    let (stuck, busy) = (sim.connect(), sim.connect());
+    let heartbeat = masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#);
+    let (start, end) = heartbeat.split_at(10);
+    sim.bytes(stuck, &masked(0x01, b"x"));
+    sim.bytes(busy, start);
+    for _ in 0..3 {
+        sim.pass(25_000);
+        sim.bytes(stuck, &masked(0x89, b""));
+        // The end of one message and the start of the next: always incomplete, never the same.
+        sim.bytes(busy, &[end, start].concat());
+    }
+    assert_eq!(sim.sent(stuck).last(), Some(&Sent::Close(CloseCode::ProtocolError as u16)));
+    let answers = sim.sent(busy);
+    assert!(answers.len() == 3 && answers.iter().all(|sent| matches!(sent, Sent::Text(_))), "{answers:?}");
+    assert_eq!(sim.counters().closed[CloseReason::Idle as usize], 1);
+    assert_eq!(sim.incomplete_bytes(), start.len());
+}
+
+#[test]
 fn who_adds_beyond_the_budget_is_closed_and_the_others_go_on() {
     let mut sim = large_messages();
     let other = sim.connect();
