@@ -162,8 +162,8 @@ fn the_nodes_file_is_shown_with_every_key_and_default() {
     assert_eq!(config.validate(), Vec::<String>::new());
     let written: Value = serde_saphyr::from_str(shown).unwrap();
     let mut defaults = serde_json::to_value(NodeConfig::default()).unwrap();
-    // Left out of a file while it has its default.
-    defaults["limits"]["maxRooms"] = NodeConfig::default().limits.max_rooms.into();
+    // Left out of a file unless it is set.
+    defaults["limits"]["maxRooms"] = NodeConfig::default().limits.rooms().into();
     assert_eq!(unknown("", &defaults, &written), Vec::<String>::new(), "keys that the page lacks");
     // Shown with another value than the default: what has none that is useful to see.
     for key in ["version", "cluster", "bus", "sysctls", "nofile", "auth"] {
@@ -191,7 +191,7 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
     let rows: Vec<_> =
         text.lines().filter(|line| line.starts_with("| ")).map(|l| l.replace(',', "")).collect();
     let mut limits = serde_json::to_value(node_core::config::Limits::default()).unwrap();
-    limits["maxRooms"] = NodeConfig::default().limits.max_rooms.into();
+    limits["maxRooms"] = NodeConfig::default().limits.rooms().into();
     for (key, value) in limits.as_object().unwrap() {
         let name = format!("`limits.{key}`");
         let row = rows.iter().find(|row| row.contains(&name));

@@ -88,6 +88,9 @@ async fn a_warm_up_is_counted_but_not_measured() {
     assert_eq!((report.counters.published, report.counters.received), (200, 200 * 25), "{report}");
     assert_eq!((report.latency.count, report.generator_lag.count), (50 * 25, 50), "{report}");
     assert!(report.timeline.iter().any(|second| second.phase == "warmup"), "{:?}", report.timeline);
+    let burst = load(&server, "--scenario burst --rate 20 --warmup 0.5 --repeats 2").await;
+    assert_eq!(burst.failures, [""; 0], "{burst}");
+    assert!(burst.bursts.unwrap().each.iter().all(|burst| burst.owed == 200), "its room only");
     let usage = report.server.unwrap().usage.unwrap();
     let each = report.cpu_us_per_delivery.unwrap();
     assert!((each - usage.cpu_seconds * 1e6 / (50.0 * 25.0)).abs() < 1e-6, "{each} {usage:?}");

@@ -102,7 +102,7 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.gauge("ready", "1 while the node is in service", (phase == node_core::admin::Phase::Serving).into())?;
     let limits = &app.config.load().limits;
     out.gauge("connections_limit", "Connections the node may hold", limits.max_connections.into())?;
-    out.gauge("rooms_limit", "Rooms the node may have", limits.max_rooms.into())?;
+    out.gauge("rooms_limit", "Rooms the node may have", limits.rooms().into())?;
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
     out.counter("config_reloads", "Changed configuration files taken", load(&app.reloads))?;
     let refused = load(&app.reload_failures);

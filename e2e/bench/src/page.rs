@@ -16,7 +16,7 @@ use crate::{
     plot::{self, Bar, rounded},
     record::{Records, Run},
     scenario::{ALL as SCENARIOS, Better, Figure, Group, Scenario},
-    stats::{Estimate, estimate, median, ratio},
+    stats::{Estimate, FEWEST, estimate, median, ratio},
 };
 
 /// First line of the section.
@@ -105,6 +105,12 @@ fn rows(records: &Records, scenario: &Scenario) -> Vec<Row> {
     rows
 }
 
+/// What the brackets and lines of these rows are.
+fn interval(rows: &[Row]) -> &'static str {
+    let few = |row: &Row| row.figures.first().copied().flatten().is_some_and(|one| one.count < FEWEST);
+    if rows.iter().any(few) { "95 %, or all of few runs" } else { "95 %" }
+}
+
 /// `7.4 (7.2 to 7.6)`.
 fn with_interval(estimate: Option<Estimate>) -> String {
     match estimate {
@@ -120,10 +126,12 @@ fn count(row: &Row) -> String {
 }
 
 fn table(records: &Records, scenario: &Scenario) -> String {
+    let rows = rows(records, scenario);
+    let interval = interval(&rows);
     let mut out = String::from("| server |");
     let mut rule = String::from("|---|");
     for (at, figure) in scenario.figures.iter().enumerate() {
-        let words = if at == 0 { ", median (95 %)" } else { "" };
+        let words = if at == 0 { format!(", median ({interval})") } else { String::new() };
         out.push_str(&format!(" {}, {}{words} |", figure.name, figure.unit));
         rule.push_str("---|");
     }
@@ -134,7 +142,7 @@ fn table(records: &Records, scenario: &Scenario) -> String {
         rule.push_str("---|");
     }
     out.push_str(&format!(" runs |\n{rule}---|\n"));
-    for row in rows(records, scenario) {
+    for row in rows {
         let name = if is(&row.label, OURS) { format!("**{}**", row.label) } else { row.label.clone() };
         out.push_str(&format!("| {name} |"));
         for (at, figure) in row.figures.iter().enumerate() {
@@ -185,7 +193,8 @@ fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
         Better::Less => "shorter is better",
         Better::More => "longer is better",
     };
-    let note = format!("{}, {}; {way}; lines: 95 % interval", figure.name, figure.unit);
+    let lines = interval(&rows(records, scenario));
+    let note = format!("{}, {}; {way}; lines: interval ({lines})", figure.name, figure.unit);
     (bars.len() > 1).then(|| (format!("{}.svg", scenario.name), plot::bars(scenario.title, &note, &bars)))
 }
 

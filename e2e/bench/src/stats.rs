@@ -6,7 +6,7 @@
 const RESAMPLES: usize = 10_000;
 
 /// Values that an interval of their median needs: among five, the median lies outside of all of them in 1 of 16 cases.
-const FEWEST: usize = 6;
+pub const FEWEST: usize = 6;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to draw samples and to shuffle.
 #[derive(Clone, Debug)]

@@ -84,6 +84,8 @@ pub(super) struct Conductor<'a> {
     segment_latency: Histogram<u64>,
     segment_lag: Histogram<u64>,
     segment: Segment,
+    /// What was owed when the warm-up was over.
+    warmed_account: Account,
     played: Played,
 }
 
@@ -110,6 +112,7 @@ impl<'a> Conductor<'a> {
             segment_latency: histogram(),
             segment_lag: coarse(),
             segment: Segment::default(),
+            warmed_account: Account::default(),
             played: Played {
                 workers,
                 sampler,
@@ -173,7 +176,7 @@ impl<'a> Conductor<'a> {
             return;
         }
         self.publish(seconds, rate, "warmup");
-        self.settle("warmup");
+        self.warmed_account = self.settle("warmup").unwrap_or_default();
         self.sample();
         self.played.warmed = self.sum(|board| board.counters.received);
         self.played.latency.reset();
@@ -269,7 +272,7 @@ impl<'a> Conductor<'a> {
 
     fn bursts(&mut self) {
         let repeats = self.shared.settings.repeats;
-        let mut before = Account::default();
+        let mut before = self.warmed_account;
         for _ in 0..repeats {
             if !self.going() {
                 return;
@@ -312,7 +315,7 @@ impl<'a> Conductor<'a> {
         let highest = settings.options.max_rate.unwrap_or(f64::INFINITY);
         let bound = self.bound();
         let mut search = Search::new(settings.rate.max(1.0), highest, settings.options.precision);
-        let mut before = Account::default();
+        let mut before = self.warmed_account;
         while let Some(rate) = search.next()
             && self.going()
         {

@@ -18,11 +18,9 @@ impl fmt::Display for Report {
             c.rejoined,
             self.stranded
         )?;
-        writeln!(
-            f,
-            "publishes    {} in {:.1} s to {} rooms, {} unsent",
-            c.published, self.publish_seconds, self.asked.rooms, c.unsent
-        )?;
+        let seconds = self.asked.warmup + self.publish_seconds;
+        let (published, unsent, rooms) = (c.published, c.unsent, self.asked.rooms);
+        writeln!(f, "publishes    {published} in {seconds:.1} s to {rooms} rooms, {unsent} unsent")?;
         writeln!(
             f,
             "deliveries   {} expected, {} received, {} lost, {} duplicate; {} interrupted, {} early ({:.0}/s)",

@@ -308,18 +308,25 @@ pub struct Limits {
     pub send_queue_frames: u32,
     /// Most connections of the node; beyond it a handshake is answered 503.
     pub max_connections: u32,
-    /// Most rooms of the node, which are topics with members here; a join that would make another is refused.
-    #[serde(skip_serializing_if = "is_default_rooms")]
-    pub max_rooms: u32,
+    /// Most rooms of the node, which are topics with members here; a join that would make another is refused. None is
+    /// what [`Limits::rooms`] makes of `max_connections`; nodes older than the key refuse a file that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_rooms: Option<u32>,
 }
 
-/// With a bus a topic costs 5.6 KB, so that these cost 280 MB. They are five for each of the 10,000 connections that a
-/// node is sized for by default, where nobody shares a room.
-const DEFAULT_ROOMS: u32 = 50_000;
+/// Rooms that a node takes whatever its connections are: with a bus a topic costs 5.6 KB, so that these cost 280 MB.
+const ROOMS_AT_LEAST: u32 = 50_000;
+/// Most that can be configured.
+const MOST_ROOMS: u32 = 10_000_000;
 
-/// Nodes older than the key refuse a file that has it.
-const fn is_default_rooms(rooms: &u32) -> bool {
-    *rooms == DEFAULT_ROOMS
+impl Limits {
+    /// Most rooms of the node: as configured, or five for every two connections it may have. In a fleet, where a node may
+    /// have twice the connections that it is sized for, these are five for each of those, where nobody shares one.
+    #[must_use]
+    pub fn rooms(&self) -> u32 {
+        let usual = (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, MOST_ROOMS);
+        self.max_rooms.unwrap_or(usual)
+    }
 }
 
 impl Default for Limits {
@@ -332,7 +339,7 @@ impl Default for Limits {
             send_queue_bytes: 512 << 10,
             send_queue_frames: 1_024,
             max_connections: 1_000_000,
-            max_rooms: DEFAULT_ROOMS,
+            max_rooms: None,
         }
     }
 }

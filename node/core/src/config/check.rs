@@ -137,7 +137,7 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     }
     range("limits.sendQueueFrames", limits.send_queue_frames.into(), 1..=65_536, "frames", errors);
     range("limits.maxConnections", limits.max_connections.into(), 1..=10_000_000, "connections", errors);
-    range("limits.maxRooms", limits.max_rooms.into(), 1..=10_000_000, "rooms", errors);
+    range("limits.maxRooms", limits.rooms().into(), 1..=10_000_000, "rooms", errors);
 }
 
 fn auth(auth: &Auth, errors: &mut Vec<String>) {

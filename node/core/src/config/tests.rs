@@ -84,7 +84,7 @@ fn only_restart_keys_change_the_restart_part() {
     reload.rooms.max_members = 7;
     reload.chat_page = false;
     reload.limits.max_connections = 5;
-    reload.limits.max_rooms = 5;
+    reload.limits.max_rooms = Some(5);
     reload.drain.delay_millis = 9;
     assert_eq!(hash(&base), hash(&reload));
     let mut restart = base.clone();
@@ -107,13 +107,24 @@ fn what_is_written_reads_back_the_same() {
 
 /// An operator may be newer than the node, which refuses a file with a key that it does not know.
 #[test]
-fn a_key_added_later_is_left_out_while_it_has_its_default() {
+fn a_key_added_later_is_left_out_unless_it_is_set() {
     let mut config = NodeConfig::dev();
     let written = |config: &NodeConfig| serde_json::to_string(config).unwrap();
     assert!(!written(&config).contains("maxRooms"));
-    config.limits.max_rooms = 7;
+    config.limits.max_rooms = Some(7);
     assert!(written(&config).contains(r#""maxRooms":7"#));
     assert_eq!(serde_json::from_str::<NodeConfig>(&written(&config)).unwrap(), config);
+}
+
+#[test]
+fn rooms_follow_the_connections_unless_they_are_set() {
+    let rooms =
+        |max_connections, max_rooms| Limits { max_connections, max_rooms, ..Limits::default() }.rooms();
+    assert_eq!(
+        [1, 20_000, 200_000, 10_000_000].map(|n| rooms(n, None)),
+        [50_000, 50_000, 500_000, 10_000_000]
+    );
+    assert_eq!(rooms(200_000, Some(7)), 7);
 }
 
 #[test]

@@ -73,7 +73,7 @@ impl Shard {
             return self.config.chat_page.then_some((Caps { members: u32::MAX, rooms: u32::MAX }, 0));
         }
         let policy = self.config.rooms.resolve(topic)?;
-        let caps = Caps { members: policy.max_members, rooms: self.config.limits.max_rooms };
+        let caps = Caps { members: policy.max_members, rooms: self.config.limits.rooms() };
         (topic.len() <= MAX_TOPIC_BYTES).then_some((caps, policy.flush_window_millis))
     }
 

@@ -160,6 +160,11 @@ impl Shard {
         *reader = Reader::default();
         self.incomplete_bytes -= after;
         self.break_off(id, reason, code);
+        // The rest of the message cannot be told from a frame: it is not read.
+        let phase = &mut self.conns[id.index()].phase;
+        if *phase == Phase::Closing {
+            *phase = Phase::Linger;
+        }
         false
     }
 

@@ -127,6 +127,8 @@ pub struct Shard {
     /// In this turn, from this source of input, and how many it may have over the budget.
     broadcasts_of_source: u64,
     source_quota: u64,
+    /// This turn takes no broadcasts.
+    stuck: bool,
     /// Frames queued to connections that are not blocked.
     backlog: u64,
     /// Connections whose queue is half full although their socket may take more.
@@ -159,6 +161,7 @@ impl Shard {
             now_millis: 0,
             broadcasts_of_source: 0,
             source_quota: 1,
+            stuck: false,
             backlog: 0,
             pressed: 0,
             windows: BinaryHeap::new(),
@@ -170,6 +173,7 @@ impl Shard {
     pub fn begin_turn(&mut self, now_millis: u64) {
         self.now_millis = now_millis;
         self.begin_source(1);
+        self.stuck = self.pressed > FLUSHES_PER_TURN as u64;
         self.counters.turns += 1;
         self.release_due();
     }
@@ -188,12 +192,12 @@ impl Shard {
         self.source_quota = quota;
     }
 
-    /// Whether this turn should take no more input from this source at all: over its budget it has had its share, or more
-    /// queues are half full than the turn can write, and more would end up in them before their sockets were tried.
+    /// Whether this turn should take no more input from this source at all: over its budget it has had its share, or the
+    /// turn began with more half-full queues than it can write, and more would end up in them before their sockets were
+    /// tried. All sources of a turn have their share, or none has.
     #[must_use]
     pub const fn is_saturated(&self) -> bool {
-        let had_its_share = self.broadcasts_of_source >= self.source_quota;
-        self.is_over_budget() && (had_its_share || self.pressed > FLUSHES_PER_TURN as u64)
+        self.stuck || (self.is_over_budget() && self.broadcasts_of_source >= self.source_quota)
     }
 
     /// When a turn is due although nothing happens, on the clock of [`Shard::begin_turn`]: a flush window ends, or what

@@ -18,11 +18,6 @@ const CONNECTION_HEADROOM: u64 = 2;
 /// Most that a node takes for `limits.maxConnections`.
 const MOST_CONNECTIONS: u64 = 10_000_000;
 
-/// Rooms that a node takes for each connection of its capacity where the manifest does not say: nobody may share one.
-const ROOMS_PER_CONNECTION: u64 = 5;
-/// Most that a node takes for `limits.maxRooms`.
-const MOST_ROOMS: u64 = 10_000_000;
-
 /// The configuration of this cluster's nodes.
 pub(super) fn config(
     spec: &ChannelClusterSpec,
@@ -77,12 +72,6 @@ fn policy(policy: &RoomPolicy) -> Policy {
     }
 }
 
-/// Most rooms of a node of this capacity, never less than a node allows by itself.
-fn usual_rooms(connections: u64) -> u32 {
-    let rooms = connections.saturating_mul(ROOMS_PER_CONNECTION).min(MOST_ROOMS);
-    u32::try_from(rooms).unwrap_or(u32::MAX).max(Limits::default().max_rooms)
-}
-
 fn limits(spec: &ChannelClusterSpec) -> Limits {
     let limits = &spec.limits;
     let most = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM).min(MOST_CONNECTIONS);
@@ -92,7 +81,7 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
         idle_timeout_millis: limits.idle_timeout.as_millis(),
         send_queue_bytes: limits.send_queue_bytes,
         max_connections: u32::try_from(most).unwrap_or(u32::MAX),
-        max_rooms: limits.max_rooms.unwrap_or_else(|| usual_rooms(spec.nodes.capacity.connections)),
+        max_rooms: limits.max_rooms,
         ..Limits::default()
     }
 }

@@ -34,15 +34,16 @@ fn defaults_are_resolved() {
 
 /// A file without the key is one that nodes older than it take.
 #[test]
-fn rooms_follow_the_capacity_and_need_no_key_where_they_are_the_nodes_default() {
+fn rooms_follow_the_capacity_without_a_key_in_the_file() {
     let plain = valid(PLAIN);
-    assert_eq!(plain.config.limits.max_rooms, config::Limits::default().max_rooms);
+    assert_eq!(plain.config.limits.rooms(), 50_000);
     assert!(!plain.config_file.contains("maxRooms"), "{}", plain.config_file);
     let more = valid(&PLAIN.replace("auth:", "limits: {maxRooms: 200000}, auth:"));
     assert!(more.config_file.contains("maxRooms: 200000"), "{}", more.config_file);
     assert_eq!(more.restart_hash, plain.restart_hash);
     let large = valid(&PLAIN.replace("auth:", "nodes: {capacity: {connections: 100000}}, auth:"));
-    assert_eq!(large.config.limits.max_rooms, 500_000);
+    assert_eq!(large.config.limits.rooms(), 500_000);
+    assert!(!large.config_file.contains("maxRooms"), "{}", large.config_file);
 }
 
 #[test]

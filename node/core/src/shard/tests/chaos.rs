@@ -84,7 +84,7 @@ fn nothing_panics_and_nothing_is_left() {
             config.limits.max_frame_bytes = 1_200;
             config.limits.idle_timeout_millis = 20_000;
             config.limits.max_connections = 10;
-            config.limits.max_rooms = 2;
+            config.limits.max_rooms = Some(2);
             config.rooms.max_members = 4;
             config.rooms.policies =
                 serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#)

@@ -80,6 +80,8 @@ fn a_message_takes_no_longer_than_a_connection_may_be_idle_whatever_is_said_mean
         sim.bytes(busy, &[end, start].concat());
     }
     assert_eq!(sim.sent(stuck).last(), Some(&Sent::Close(CloseCode::ProtocolError as u16)));
+    sim.bytes(stuck, &masked(0x80, b"x")[1..]);
+    assert!(sim.output_ended(stuck) && sim.closed.is_empty(), "the rest is not taken for a frame");
     let answers = sim.sent(busy);
     assert!(answers.len() == 3 && answers.iter().all(|sent| matches!(sent, Sent::Text(_))), "{answers:?}");
     assert_eq!(sim.counters().closed[CloseReason::Idle as usize], 1);

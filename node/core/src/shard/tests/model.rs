@@ -20,7 +20,7 @@ fn rooms_behave_like_the_model() {
         let shards = u.int_in_range(1..=3)?;
         let mut sim = Sim::new(shards, false, |config| {
             config.rooms.max_members = MAX_MEMBERS;
-            config.limits.max_rooms = MAX_ROOMS;
+            config.limits.max_rooms = Some(MAX_ROOMS);
         });
         let mut clients: Vec<Option<Client>> = Vec::new();
         let mut model = Model::default();

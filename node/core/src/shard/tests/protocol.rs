@@ -340,7 +340,7 @@ fn leave(sim: &mut Sim, client: Client, topic: &str) {
 fn the_node_has_max_rooms_over_all_shards_and_a_room_that_empties_frees_its_place() {
     const FULL: &str =
         r#"["1","1","room:3","phx_reply",{"status":"error","response":{"reason":"too many rooms"}}]"#;
-    let mut sim = Sim::new(2, false, |config| config.limits.max_rooms = 2);
+    let mut sim = Sim::new(2, false, |config| config.limits.max_rooms = Some(2));
     let (first, second) = (sim.connect(), sim.connect_to(1, "2.0.0"));
     sim.join(first, "room:1", "1");
     sim.join(second, "room:1", "1");
@@ -361,12 +361,12 @@ fn the_node_has_max_rooms_over_all_shards_and_a_room_that_empties_frees_its_plac
 
 #[test]
 fn a_lower_bound_of_rooms_ends_none_and_never_refuses_the_figures_of_the_node() {
-    let mut sim = Sim::new(1, false, |config| config.limits.max_rooms = 2);
+    let mut sim = Sim::new(1, false, |config| config.limits.max_rooms = Some(2));
     let client = sim.connect();
     sim.join(client, "room:1", "1");
     sim.join(client, "room:2", "1");
     let mut config = NodeConfig::dev();
-    config.limits.max_rooms = 1;
+    config.limits.max_rooms = Some(1);
     sim.shards[0].on_reload(Arc::new(config));
     assert_eq!(sim.counters().memberships, 2);
     leave(&mut sim, client, "room:2");
