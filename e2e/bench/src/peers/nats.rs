@@ -24,7 +24,7 @@ impl Peer for Nats {
     }
 
     fn settings(&self) -> &'static str {
-        "WebSocket listener without TLS and compression, pings off"
+        "WebSocket listener without TLS and compression, pings off but for each connection's first, which cannot be"
     }
 
     fn workers(&self) -> &'static [u8] {
