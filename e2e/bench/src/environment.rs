@@ -129,14 +129,10 @@ impl Busy {
     pub fn now() -> Result<Self> {
         let machine = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let stolen = stolen_ticks(&machine).context("no line for all CPUs in /proc/stat")?;
-        let mut processes = BTreeMap::new();
-        for entry in fs::read_dir("/proc").context("cannot read /proc")? {
-            let name = entry?.file_name();
-            let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
-            // One that has just ended has none.
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            processes.extend(times(&stat).map(|times| (pid, times)));
-        }
+        // One that has just ended has no times.
+        let stat = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let processes =
+            cluster::pids().into_iter().filter_map(|pid| Some((pid, times(&stat(pid))?))).collect();
         let ticks = stolen + others_ticks(&processes, std::process::id());
         Ok(Self { at: Instant::now(), seconds: ticks / TICKS })
     }

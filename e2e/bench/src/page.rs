@@ -125,9 +125,8 @@ fn count(row: &Row) -> String {
     if row.failed == 0 { good.to_string() } else { format!("{good}, {} failed", row.failed) }
 }
 
-fn table(records: &Records, scenario: &Scenario) -> String {
-    let rows = rows(records, scenario);
-    let interval = interval(&rows);
+fn table(records: &Records, scenario: &Scenario, rows: &[Row]) -> String {
+    let interval = interval(rows);
     let mut out = String::from("| server |");
     let mut rule = String::from("|---|");
     for (at, figure) in scenario.figures.iter().enumerate() {
@@ -155,29 +154,33 @@ fn table(records: &Records, scenario: &Scenario) -> String {
         for ratio in &row.ratios {
             out.push_str(&format!(" {} |", with_interval(*ratio)));
         }
-        out.push_str(&format!(" {} |\n", count(&row)));
+        out.push_str(&format!(" {} |\n", count(row)));
     }
     out
 }
 
-fn failures(records: &Records, scenario: &Scenario) -> String {
-    let all = rows(records, scenario);
-    let told = all.iter().filter_map(|row| Some((row, row.why.as_deref()?.lines().next()?)));
+fn failures(rows: &[Row]) -> String {
+    let told = rows.iter().filter_map(|row| Some((row, row.why.as_deref()?.lines().next()?)));
     told.map(|(row, why)| format!("{}: {} failed, {why}\n", row.label, row.failed)).collect()
+}
+
+/// Whether there are runs of a scenario.
+fn has(records: &Records, scenario: &Scenario) -> bool {
+    records.runs.iter().any(|run| run.scenario == scenario.name)
 }
 
 /// The tables of some scenarios, for a terminal.
 #[must_use]
 pub fn text(records: &Records, scenarios: &[Scenario]) -> String {
-    let known = |scenario: &&Scenario| records.runs.iter().any(|run| run.scenario == scenario.name);
     let one = |scenario: &Scenario| {
-        format!("\n{}\n{}{}", scenario.title, table(records, scenario), failures(records, scenario))
+        let rows = rows(records, scenario);
+        format!("\n{}\n{}{}", scenario.title, table(records, scenario, &rows), failures(&rows))
     };
-    scenarios.iter().filter(known).map(one).collect()
+    scenarios.iter().filter(|scenario| has(records, scenario)).map(one).collect()
 }
 
 /// A picture of a scenario's first figure, and its file's name.
-fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
+fn picture(scenario: &Scenario, rows: &[Row]) -> Option<(String, String)> {
     let figure = scenario.figures.first()?;
     let bar = |row: &Row| {
         let one = row.figures.first().copied().flatten()?;
@@ -188,19 +191,19 @@ fn picture(records: &Records, scenario: &Scenario) -> Option<(String, String)> {
             ours: is(&row.label, OURS),
         })
     };
-    let bars: Vec<_> = rows(records, scenario).iter().filter_map(bar).collect();
+    let bars: Vec<_> = rows.iter().filter_map(bar).collect();
     let way = match figure.better {
         Better::Less => "shorter is better",
         Better::More => "longer is better",
     };
-    let lines = interval(&rows(records, scenario));
+    let lines = interval(rows);
     let note = format!("{}, {}; {way}; lines: interval ({lines})", figure.name, figure.unit);
     (bars.len() > 1).then(|| (format!("{}.svg", scenario.name), plot::bars(scenario.title, &note, &bars)))
 }
 
 /// The campaign that a scenario is shown from: the first that has runs of it.
 fn campaign_of<'a>(campaigns: &'a [Records], scenario: &Scenario) -> Option<&'a Records> {
-    campaigns.iter().find(|records| records.runs.iter().any(|run| run.scenario == scenario.name))
+    campaigns.iter().find(|records| has(records, scenario))
 }
 
 /// What was measured where and when, one paragraph per campaign.
@@ -300,12 +303,13 @@ pub fn section(campaigns: &[Records]) -> (String, Vec<(String, String)>) {
             add(format_args!("Not run.\n"));
             continue;
         };
-        if let Some((name, svg)) = picture(records, scenario) {
+        let rows = rows(records, scenario);
+        if let Some((name, svg)) = picture(scenario, &rows) {
             add(format_args!("![{}]({PLOTS}/{name})\n\n", scenario.title));
             pictures.push((name, svg));
         }
-        add(format_args!("{}", table(records, scenario)));
-        for line in failures(records, scenario).lines() {
+        add(format_args!("{}", table(records, scenario, &rows)));
+        for line in failures(&rows).lines() {
             add(format_args!("\n{line}\n"));
         }
         let absent = absent(records, scenario);

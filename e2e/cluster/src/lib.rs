@@ -26,5 +26,6 @@ pub use cgroup::Layout;
 pub use images::Image;
 pub use instance::{CLIENT_ADDRESSES, Instance, NODES};
 pub use net::Dropped;
+pub use procs::pids;
 pub use start::Parts;
 pub use tools::{Tool, cache, check_go};

@@ -105,7 +105,9 @@ pub(crate) fn of_instance(instance: &Instance, layout: &Layout) -> Vec<Process> 
         .collect()
 }
 
-fn pids() -> Vec<u32> {
+/// The numbers of all processes; none when /proc cannot be read.
+#[must_use]
+pub fn pids() -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }

@@ -26,6 +26,12 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// The part in user space, as ticks saw it; 0 of nothing.
+    pub(super) fn user_part_by_ticks(&self) -> f64 {
+        let ticks = self.user_seconds + self.system_seconds;
+        if ticks > 0.0 { self.user_seconds / ticks } else { 0.0 }
+    }
+
     /// What was used since `before`.
     pub(super) fn since(&self, before: &Usage) -> Usage {
         let user = self.user_seconds - before.user_seconds;

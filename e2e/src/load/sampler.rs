@@ -220,14 +220,10 @@ impl Sampler {
             pid,
             usage: self.usage,
             cpu_us_per_delivery: self.usage.and_then(|usage| per(usage.cpu_seconds * 1e6, received)),
-            user_us_per_delivery: self.usage.filter(|_| !self.perf || self.user_part.is_some()).and_then(
-                |usage| {
-                    let ticks = usage.user_seconds + usage.system_seconds;
-                    let by_ticks = if ticks > 0.0 { usage.user_seconds / ticks } else { 0.0 };
-                    let part = self.user_part.map_or(by_ticks, |seen| seen.part);
-                    per(usage.cpu_seconds * part * 1e6, received)
-                },
-            ),
+            user_us_per_delivery: self.usage.and_then(|usage| {
+                let part = if self.perf { self.user_part?.part } else { usage.user_part_by_ticks() };
+                per(usage.cpu_seconds * part * 1e6, received)
+            }),
             user_part: self.user_part,
             before: self.before,
             ramped: self.ramped,

@@ -316,7 +316,7 @@ pub struct Limits {
 
 /// Rooms that a node takes whatever its connections are: with a bus a topic costs 5.6 KB, so that these cost 280 MB.
 const ROOMS_AT_LEAST: u32 = 50_000;
-/// Most that can be configured.
+/// Most rooms that can be configured.
 const MOST_ROOMS: u32 = 10_000_000;
 
 impl Limits {

@@ -21,8 +21,8 @@ pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
 /// and one of 16 MiB, the longest limit: buffers that grow may take twice what is in them.
 pub const MAX_INCOMPLETE_BYTES: usize = 64 * 1024 * 1024;
 /// Frames queued to sockets that may take them, from which on a shard takes no more than one publish per turn from its
-/// clients, and one for each other shard and the bus. A hundred for each of 2,500 connections, or five for each of 50,000: enough for full
-/// writes, and written in 50 to 300 milliseconds.
+/// clients, and one for each other shard and the bus. A hundred for each of 2,500 connections, or five for each of
+/// 50,000: enough for full writes, and written in 50 to 300 milliseconds.
 pub const BACKLOG_FRAMES: u64 = 262_144;
 /// Connections that a shard writes per turn: about 5 ms of system calls.
 pub const FLUSHES_PER_TURN: usize = 1_024;

@@ -109,7 +109,7 @@ impl SharedRoom {
 }
 
 /// Takes one of `max` places, of which so many are taken. False when there is none.
-fn claim(taken: &AtomicU32, max: u32) -> bool {
+pub(crate) fn claim(taken: &AtomicU32, max: u32) -> bool {
     let more = |taken| (taken < max).then(|| taken + 1);
     taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }

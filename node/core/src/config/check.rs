@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Auth, Bus, Drain, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+use super::{Auth, Bus, Drain, Limits, MOST_ROOMS, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
 
 /// Most members of a room that a 32-bit count and one fan-out turn can be asked to carry.
 const MEMBERS: RangeInclusive<u64> = 1..=10_000_000;
@@ -137,7 +137,7 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     }
     range("limits.sendQueueFrames", limits.send_queue_frames.into(), 1..=65_536, "frames", errors);
     range("limits.maxConnections", limits.max_connections.into(), 1..=10_000_000, "connections", errors);
-    range("limits.maxRooms", limits.rooms().into(), 1..=10_000_000, "rooms", errors);
+    range("limits.maxRooms", limits.rooms().into(), 1..=MOST_ROOMS.into(), "rooms", errors);
 }
 
 fn auth(auth: &Auth, errors: &mut Vec<String>) {

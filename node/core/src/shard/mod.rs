@@ -11,7 +11,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -25,7 +25,7 @@ use crate::{
     outbox::Outbox,
     protocol::encode,
     room::{ConnId, RoomId, Rooms},
-    route::{Registry, ShardMask, SharedRoom, Topic},
+    route::{self, Registry, ShardMask, SharedRoom, Topic},
     ws::{CloseCode, frame},
 };
 
@@ -70,12 +70,11 @@ pub struct ShardOptions {
 
 /// The places for connections that the shards of a node share.
 #[derive(Debug, Default)]
-pub struct Places(AtomicU64);
+pub struct Places(AtomicU32);
 
 impl Places {
     fn claim(&self, max: u32) -> bool {
-        let more = |taken| (taken < u64::from(max)).then(|| taken + 1);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+        route::claim(&self.0, max)
     }
 
     fn release(&self) {
