@@ -21,6 +21,7 @@ const CARGO_DENY: &str = "0.20.2";
 /// All steps, in order: quick ones first.
 pub(crate) fn all() -> Vec<Step> {
     let step = |name, needs, count, action| Step { name, needs, count, action };
+    let counted = |name, action| step(name, Needs::Nothing, Count::Cargo, Action::Program(action));
     let simple = |name, action| step(name, Needs::Nothing, Count::One, Action::Program(action));
     let on_cluster = |name, count, action| step(name, Needs::Cluster, count, Action::Program(action));
     vec![
@@ -29,7 +30,7 @@ pub(crate) fn all() -> Vec<Step> {
             let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
             Ok(t.program("cargo", &args))
         }),
-        step("unit tests", Needs::Nothing, Count::Cargo, Action::Program(unit_tests)),
+        counted("unit tests", unit_tests),
         step("gates", Needs::Nothing, Count::One, Action::Code(gates::hold)),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         simple("node binary", |t| Ok(t.program("cargo", &["build", "--bin", "channel-node"]))),
@@ -41,6 +42,12 @@ pub(crate) fn all() -> Vec<Step> {
         ),
         step("dependency rules", Needs::Nothing, Count::One, Action::Code(dependency_rules)),
         step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
+        counted("api server", |t| {
+            let args = ["test", "--package", "apiserver", "--features", "apiserver", "--no-fail-fast"];
+            let mut command = t.program("cargo", &args);
+            command.args(["--", "--test-threads=2"]);
+            Ok(command)
+        }),
         step(
             "down after sigkill",
             Needs::Root,

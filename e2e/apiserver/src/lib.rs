@@ -1,0 +1,67 @@
+//! A real API server for tests that need no kubelet: etcd and kube-apiserver on loopback, with our CRD.
+//!
+//! It starts in about 10 s from the one Kubernetes binary of the cache (built on first use), needs no root, and any
+//! number can run side by side. What is real: storage, validation and CEL, defaulting, server-side apply and field
+//! ownership, dry runs, RBAC, Pod Security admission, watches and their bookmarks. What is not there: nobody schedules
+//! or runs pods, makes service accounts, or counts quota; with [`ApiServer::start_controllers`] the controllers of
+//! Deployments, ReplicaSets, garbage collection, namespaces and quota run too, and pods stay Pending.
+//!
+//! ```no_run
+//! # async fn example() -> anyhow::Result<()> {
+//! use apiserver::{ApiServer, Faults, Identity, Traffic};
+//!
+//! // One for all tests of a file, each in a namespace of its own:
+//! let server = ApiServer::shared().await;
+//! let namespace = server.namespace("apply").await?;
+//! let client = server.client(Identity::Admin)?;
+//! let printed = server.kubectl(&["get", "channelclusters", "-A"], "").await?;
+//!
+//! // One of its own, for a test that ends it, or that breaks the way to it:
+//! let mut server = ApiServer::start().await?;
+//! server.kill().await?;
+//! server.resume().await?; // same data, same port
+//! let proxy = server.proxy().await?;
+//! let client = proxy.client(Identity::Operator)?; // everything it says passes the proxy
+//! proxy.set(Faults { silent: Some(Traffic::Watches), ..Faults::default() });
+//! proxy.reset();
+//! # Ok(()) }
+//! ```
+//!
+//! A test file begins with `#![cfg(feature = "apiserver")]` and runs by
+//! `cargo test -p apiserver --features apiserver --test NAME`. It lies in `e2e/apiserver/tests` and may use the `operator`
+//! library ([`operator_binary`] is the program). All processes end with the value, and with the test's process
+//! however that ends.
+
+mod identity;
+mod process;
+mod proxy;
+mod rig;
+
+pub use identity::{Identity, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
+pub use proxy::{Faults, Proxy, Traffic};
+pub use rig::ApiServer;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+
+/// The `channel-operator` program, built now as the tests are.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn operator_binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || -> anyhow::Result<PathBuf> {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
+        cluster::run::output(cargo.args(["build", "--package", "operator", "--bin", "channel-operator"]))?;
+        // A test's own program lies in target/debug/deps.
+        let own = std::env::current_exe()?;
+        let target = own.ancestors().nth(2).context("a test program lies in a target directory")?;
+        Ok(target.join("channel-operator"))
+    };
+    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
+    built.clone().map_err(anyhow::Error::msg)
+}
