@@ -84,6 +84,27 @@ impl Fence {
     }
 }
 
+/// How a term of leadership ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TermEnd {
+    /// This process was asked to stop: the lease is given back, not lost.
+    Stopped,
+    /// The lease could not be renewed in time, or another took it.
+    Lost,
+    /// The work ended by itself.
+    Ended,
+}
+
+/// Does `work` while the lease is held and until `stop`; dropping it ends what it does.
+pub async fn term(fence: &Fence, stop: &CancellationToken, work: impl Future<Output = ()>) -> TermEnd {
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => TermEnd::Stopped,
+        () = fence.lost() => TermEnd::Lost,
+        () = work => TermEnd::Ended,
+    }
+}
+
 /// A lease record as it was last seen, and when it was first seen like that.
 #[derive(Clone, Debug, Default)]
 struct Seen {
@@ -202,7 +223,7 @@ fn conflict_is_false(result: Result<Lease, kube::Error>) -> Result<bool, kube::E
 
 #[cfg(test)]
 mod tests {
-    use super::{LeaseSpec, Seen};
+    use super::{Fence, LeaseSpec, Seen, TermEnd, term};
 
     fn held_by(holder: &str, transitions: i32) -> LeaseSpec {
         LeaseSpec {
@@ -230,5 +251,19 @@ mod tests {
         assert!(seen.free_for("b", 1));
         seen.look(Some(&held_by("", 3)), 2);
         assert!(seen.free_for("b", 2));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_is_asked_to_stop_did_not_lose_its_lease() {
+        let (fence, stop) = (Fence::default(), tokio_util::sync::CancellationToken::new());
+        fence.extend(crate::clock::now());
+        stop.cancel();
+        fence.give_up(); // as whoever gives the lease back does
+        for _ in 0..64 {
+            // All three are ready: the order of the looks must not decide.
+            assert_eq!(term(&fence, &stop, std::future::ready(())).await, TermEnd::Stopped);
+        }
+        let goes_on = tokio_util::sync::CancellationToken::new();
+        assert_eq!(term(&fence, &goes_on, std::future::pending()).await, TermEnd::Lost);
     }
 }

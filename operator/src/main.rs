@@ -9,7 +9,7 @@ use kube::Client;
 use operator::admin::{self, Admin};
 use operator::args::Args;
 use operator::controller::{self, Term};
-use operator::lease::{Elector, Fence};
+use operator::lease::{self, Elector, Fence, TermEnd};
 use operator::metrics::Metrics;
 use operator::watches::Synced;
 use operator_core::validate::OperatorEnv;
@@ -81,13 +81,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     info!(identity, namespace, server_minor, "standing by");
     let env = Arc::new(OperatorEnv { node_image, nats_image, server_minor, namespace: namespace.clone() });
     let elector = Elector::new(client.clone(), &namespace, identity.clone(), fence.clone());
-    let elector = tokio::spawn(elector.run(stop.clone()));
+    // Cancelled once nothing acts any more: a lease that is given back earlier has two that act.
+    let resign = CancellationToken::new();
+    let elector = tokio::spawn(elector.run(resign.clone()));
     let term = Term { client, fence: fence.clone(), env, metrics, synced, identity };
-    lead(&term, &stop, admin).await?;
+    let led = lead(&term, &stop, admin).await;
     stop.cancel();
+    resign.cancel();
     elector.await.context("the election failed")?;
     info!("stopped");
-    Ok(())
+    led
 }
 
 /// Leads whenever the lease is held, until `stop` or until the admin port fails.
@@ -100,16 +103,18 @@ async fn lead(
         loop {
             term.fence.acquired().await;
             info!("leading");
-            tokio::select! {
-                () = controller::run(term.clone()) => {}
-                () = term.fence.lost() => warn!("lost the lease: stopped acting"),
+            match lease::term(&term.fence, stop, controller::run(term.clone())).await {
+                TermEnd::Stopped => return,
+                TermEnd::Lost => warn!("lost the lease: stopped acting"),
+                TermEnd::Ended => {}
             }
             tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         }
     };
     tokio::select! {
-        () = terms => Ok(()),
+        biased;
         () = stop.cancelled() => Ok(()),
+        () = terms => Ok(()),
         ended = &mut admin => match ended.context("the admin port failed")? {
             Ok(()) => Ok(()),
             Err(error) => Err(error).context("cannot serve --metrics-addr"),
