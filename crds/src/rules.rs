@@ -134,6 +134,10 @@ pub(crate) const IDLE_TIMEOUT: Rule = (
     "duration(self.idleTimeout) >= duration('35s') && duration(self.idleTimeout) <= duration('1h')",
     "limits.idleTimeout must lie between 35s and 1h: Phoenix clients send a heartbeat each 30s, and below that healthy ones would be closed",
 );
+pub(crate) const BUS_MESSAGE_AGE: Rule = (
+    "!has(self.busMessageAge) || (duration(self.busMessageAge) >= duration('1s') && duration(self.busMessageAge) <= duration('1h'))",
+    "limits.busMessageAge must lie between 1s and 1h: a healthy backplane takes milliseconds, and a busy one some hundred",
+);
 pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
     "self.sendQueueBytes >= self.maxFrameBytes",
     "limits.sendQueueBytes must hold one message of limits.maxFrameBytes: raise sendQueueBytes or lower maxFrameBytes",

@@ -164,6 +164,7 @@ fn the_nodes_file_is_shown_with_every_key_and_default() {
     let mut defaults = serde_json::to_value(NodeConfig::default()).unwrap();
     // Left out of a file unless it is set.
     defaults["limits"]["maxRooms"] = NodeConfig::default().limits.rooms().into();
+    defaults["limits"]["busMessageAgeMillis"] = NodeConfig::default().limits.bus_message_age().into();
     assert_eq!(unknown("", &defaults, &written), Vec::<String>::new(), "keys that the page lacks");
     // Shown with another value than the default: what has none that is useful to see.
     for key in ["version", "cluster", "bus", "sysctls", "nofile", "auth"] {
@@ -192,6 +193,7 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
         text.lines().filter(|line| line.starts_with("| ")).map(|l| l.replace(',', "")).collect();
     let mut limits = serde_json::to_value(node_core::config::Limits::default()).unwrap();
     limits["maxRooms"] = NodeConfig::default().limits.rooms().into();
+    limits["busMessageAgeMillis"] = NodeConfig::default().limits.bus_message_age().into();
     for (key, value) in limits.as_object().unwrap() {
         let name = format!("`limits.{key}`");
         let row = rows.iter().find(|row| row.contains(&name));

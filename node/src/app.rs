@@ -95,6 +95,7 @@ impl App {
             build: BUILD.to_owned(),
             phase: self.phase(),
             bus_connected: self.bus.as_ref().map(|bus| bus.connected()),
+            bus: self.bus.as_ref().map(|bus| bus.stats()),
             counters: self.admin_counters(&sum),
             gauges: Gauges {
                 connections: sum.connections,
@@ -114,6 +115,7 @@ impl App {
         let bus = |pick: fn(&BusState) -> u64| self.bus.as_deref().map_or(0, pick);
         Counters {
             writes: sum.writes,
+            late_writes: sum.late_writes,
             socket_writes: sum.socket_writes,
             publishes: sum.publishes,
             sent_bytes: sum.sent_bytes,
@@ -129,6 +131,8 @@ impl App {
             bus_gaps: bus(|bus| bus.gaps.load(Relaxed)),
             bus_dropped: sum.bus_dropped
                 + bus(|bus| bus.dropped_out.load(Relaxed) + bus.dropped_in.load(Relaxed)),
+            bus_late: bus(|bus| bus.late.load(Relaxed)),
+            bus_expired: bus(|bus| bus.expired.load(Relaxed)),
         }
     }
 
@@ -150,6 +154,9 @@ impl App {
                 }
                 let mut new = new.reload_onto(&old);
                 new.limits.max_connections = self.max_connections.unwrap_or(new.limits.max_connections);
+                if let Some(bus) = &self.bus {
+                    bus.most_millis.store(new.limits.bus_message_age(), Relaxed);
+                }
                 self.config.store(Arc::new(new));
                 self.reloads.fetch_add(1, Relaxed);
                 tracing::info!("configuration reloaded");

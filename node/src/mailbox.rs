@@ -42,6 +42,8 @@ pub enum ToShard {
         topic: Topic,
         /// One complete WebSocket frame as sent to a V2 client (`[null,null,topic,event,payload]` or binary kind 2).
         frame: Bytes,
+        /// The bus delivered it late: it is no load of now.
+        late: bool,
     },
     /// Begin, change or end a drain.
     Drain(DrainCommand),
@@ -381,7 +383,7 @@ mod tests {
     }
 
     fn remote(bytes: usize) -> ToShard {
-        ToShard::Remote { topic: "room:1".into(), frame: vec![0; bytes].into() }
+        ToShard::Remote { topic: "room:1".into(), frame: vec![0; bytes].into(), late: false }
     }
 
     #[test]

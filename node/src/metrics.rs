@@ -117,6 +117,7 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
 fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
     for (name, help, value) in [
         ("writes", "Broadcast frames queued to members, one per frame and member", sum.writes),
+        ("late_writes", "Writes of messages that the bus delivered late", sum.late_writes),
         ("socket_writes", "Send calls on client sockets", sum.socket_writes),
         ("short_writes", "Send calls that took less than offered", sum.short_writes),
         ("publishes", "Messages published by clients", sum.publishes),
@@ -198,11 +199,22 @@ fn kernel(out: &mut Out<'_>, app: &App) -> fmt::Result {
 fn bus_metrics(out: &mut Out<'_>, bus: &BusState) -> fmt::Result {
     let load = |value: &std::sync::atomic::AtomicU64| value.load(Relaxed);
     out.gauge("bus_connected", "1 while the bus is connected", bus.connected().into())?;
+    let stats = bus.stats();
+    let silent = ConstGauge::new(stats.silent_millis as f64 / 1e3);
+    out.one(
+        "bus_silent_seconds",
+        "Since anything was heard from the bus, which is asked each second",
+        &silent,
+    )?;
+    let took = ConstGauge::new(stats.round_trip_micros as f64 / 1e6);
+    out.one("bus_round_trip_seconds", "What the last answer of the bus took", &took)?;
     out.gauge("bus_topics", "Topics subscribed to on the bus", load(&bus.topics))?;
     out.counter("bus_connects", "Times the bus connection was made", load(&bus.connects))?;
     out.counter("bus_published", "Messages given to the bus", load(&bus.published))?;
     out.counter("bus_received", "Messages of other nodes", load(&bus.received))?;
     out.counter("bus_gaps", "Messages of other nodes that never arrived", load(&bus.gaps))?;
+    out.counter("bus_late", "Messages of other nodes that were on their way for long", load(&bus.late))?;
+    out.counter("bus_expired", "Messages of other nodes dropped for their age", load(&bus.expired))?;
     out.counter("bus_malformed", "Messages on the bus that could not be read", load(&bus.malformed))?;
     let rows = [("out", load(&bus.dropped_out)), ("in", load(&bus.dropped_in))];
     let rows = rows.map(|(way, value)| (way.to_owned(), ConstCounter::new(value)));

@@ -112,7 +112,8 @@ impl Outgoings {
                 Outgoing::Publish { topic, frame, shards } => {
                     for shard in shards.iter() {
                         if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
-                            peer.push(ToShard::Remote { topic: topic.clone(), frame: frame.clone() });
+                            let (topic, frame) = (topic.clone(), frame.clone());
+                            peer.push(ToShard::Remote { topic, frame, late: false });
                         }
                     }
                     BusCommand::Publish { topic, frame }

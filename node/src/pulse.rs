@@ -61,5 +61,6 @@ fn figures(app: &App, rate: &mut Rate, now: Instant) -> Figures {
         rooms: sum.rooms,
         writes_per_second: rate.per_second(now, sum.writes),
         utilization: app.utilization(),
+        sent_millis: app.bus.as_ref().map(|bus| bus.clock_millis()),
     }
 }

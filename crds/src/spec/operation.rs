@@ -60,6 +60,7 @@ pub struct Drain {
 /// Limits of a connection and of a node.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::IDLE_TIMEOUT)]
+#[x_kube(validation = rules::BUS_MESSAGE_AGE)]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -83,6 +84,10 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10_000_000))]
     pub max_rooms: Option<u32>,
+    /// A message between nodes that was on its way for longer than this is dropped and counted; 10s by default. Such
+    /// messages gather while the backplane stands still, and would all arrive at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus_message_age: Option<Duration>,
 }
 
 impl Default for Drain {
@@ -99,6 +104,7 @@ impl Default for Limits {
             idle_timeout: idle_timeout(),
             send_queue_bytes: queue_bytes(),
             max_rooms: None,
+            bus_message_age: None,
         }
     }
 }

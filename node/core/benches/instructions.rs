@@ -81,7 +81,7 @@ fn from_elsewhere(members: usize) -> (Box<Fake>, String, Bytes) {
 #[library_benchmark]
 #[bench::to_1000(from_elsewhere(MEMBERS))]
 fn remote((mut fake, topic, frame): (Box<Fake>, String, Bytes)) -> (Box<Fake>, String) {
-    fake.shard.on_remote(black_box(&topic), black_box(frame));
+    fake.shard.on_remote(black_box(&topic), black_box(frame), false);
     (fake, topic)
 }
 
@@ -165,7 +165,7 @@ fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
 #[library_benchmark]
 #[bench::there_and_back(encode::broadcast(Vsn::V2, &topic(0), "new_msg", r#"{"body":"hello"}"#).to_vec())]
 fn envelope(frame: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
-    let bytes = Envelope { origin: 7, sequence: 9, frame: black_box(&frame) }.encode();
+    let bytes = Envelope { origin: 7, sequence: 9, sent_millis: Some(3), frame: black_box(&frame) }.encode();
     black_box(Envelope::decode(black_box(&bytes))).expect("an envelope");
     (frame, bytes)
 }

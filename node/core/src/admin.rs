@@ -29,6 +29,9 @@ pub struct Stats {
     pub phase: Phase,
     /// Whether the bus is connected now; none when no bus is configured.
     pub bus_connected: Option<bool>,
+    /// More about the bus; none when no bus is configured, and from nodes older than the field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus: Option<BusStats>,
     /// Cumulative counters.
     pub counters: Counters,
     /// Values of this moment.
@@ -54,12 +57,29 @@ pub enum Phase {
     Unknown,
 }
 
+/// How the node hears the bus.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BusStats {
+    /// Whether there is a connection that answered within the last [`crate::limits::BUS_SILENCE_MILLIS`]; the same as
+    /// [`Stats::bus_connected`].
+    pub connected: bool,
+    /// Milliseconds since the node last heard anything from the bus, which is asked each second; since the start of the
+    /// process while it never did.
+    pub silent_millis: u64,
+    /// How long the last answer took to come, in microseconds; zero before the first.
+    pub round_trip_micros: u64,
+}
+
 /// Cumulative counters since the process started.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Counters {
     /// Broadcast frames queued to members: one per frame and member.
     pub writes: u64,
+    /// Of these, writes of messages that the bus delivered late (see [`Counters::bus_late`]): what gathered while it was
+    /// silent is no load of now.
+    pub late_writes: u64,
     /// write(2) and writev(2) calls on client sockets.
     pub socket_writes: u64,
     /// Messages published by clients of this node.
@@ -88,6 +108,12 @@ pub struct Counters {
     pub bus_gaps: u64,
     /// Messages dropped because a queue to or from the bus was full.
     pub bus_dropped: u64,
+    /// Messages taken from the bus that were on their way for more than
+    /// [`crate::limits::BUS_LATE_MILLIS`].
+    pub bus_late: u64,
+    /// Messages from the bus dropped because they were older than
+    /// [`crate::config::Limits::bus_message_age_millis`]; each is a gap too.
+    pub bus_expired: u64,
 }
 
 /// Values of this moment.

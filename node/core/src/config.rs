@@ -312,7 +312,15 @@ pub struct Limits {
     /// what [`Limits::rooms`] makes of `max_connections`; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rooms: Option<u32>,
+    /// A message of another node that was on its way for longer than this is dropped and counted; milliseconds. None is
+    /// [`BUS_MESSAGE_AGE_MILLIS`]; nodes older than the key refuse a file that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bus_message_age_millis: Option<u64>,
 }
+
+/// Age in milliseconds from which on messages of other nodes are dropped, unless another is configured: the time after
+/// which phoenix.js tells the sender of a push that nobody answered, and applications send again.
+pub const BUS_MESSAGE_AGE_MILLIS: u64 = 10_000;
 
 /// Rooms that a node takes whatever its connections are: with a bus a topic costs 5.6 KB, so that these cost 280 MB.
 const ROOMS_AT_LEAST: u32 = 50_000;
@@ -327,6 +335,12 @@ impl Limits {
         let usual = (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, MOST_ROOMS);
         self.max_rooms.unwrap_or(usual)
     }
+
+    /// Age in milliseconds from which on messages of other nodes are dropped.
+    #[must_use]
+    pub fn bus_message_age(&self) -> u64 {
+        self.bus_message_age_millis.unwrap_or(BUS_MESSAGE_AGE_MILLIS)
+    }
 }
 
 impl Default for Limits {
@@ -340,6 +354,7 @@ impl Default for Limits {
             send_queue_frames: 1_024,
             max_connections: 1_000_000,
             max_rooms: None,
+            bus_message_age_millis: None,
         }
     }
 }

@@ -170,6 +170,8 @@ counters! {
     publishes,
     /// Writes: one broadcast-type frame queued to one member.
     writes,
+    /// Of these, writes of messages that the bus delivered late.
+    late_writes,
     /// Replies and other frames for one client, heartbeats included.
     replies,
     /// Heartbeats answered.

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! byte 0        version, 1
-//! byte 1        length of the header in bytes, 26 here
+//! byte 1        length of the header in bytes, 34 here
 //! bytes 2..18   boot id of the node that sends, big endian
 //! bytes 18..26  sequence, big endian: 1, 2, 3, ... per boot id and topic
+//! bytes 26..34  when it was sent, big endian: milliseconds since the start of the node that sends
 //! then          one whole unmasked WebSocket frame, as a V2 client gets it
 //! ```
 //!
@@ -15,8 +16,11 @@
 /// The version written, and the only one read.
 pub const VERSION: u8 = 1;
 
-/// Length of the header written, and the least that is read, in bytes.
-pub const HEADER_BYTES: usize = 26;
+/// Length of the header written, in bytes.
+pub const HEADER_BYTES: usize = 34;
+
+/// Least length of a header, in bytes: without the time of sending, which older nodes do not write.
+pub const LEAST_HEADER_BYTES: usize = 26;
 
 /// Why bytes from the bus are no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +46,8 @@ pub struct Envelope<'a> {
     pub origin: u128,
     /// Position among the sender's messages of this topic, from 1.
     pub sequence: u64,
+    /// When it was sent, in milliseconds on the sender's own clock (see [`crate::age`]); none from an older node.
+    pub sent_millis: Option<u64>,
     /// The frame.
     pub frame: &'a [u8],
 }
@@ -50,9 +56,13 @@ impl<'a> Envelope<'a> {
     /// The bytes for the bus.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES + self.frame.len());
-        out.extend_from_slice(&[VERSION, HEADER_BYTES as u8]);
+        let header = if self.sent_millis.is_some() { HEADER_BYTES } else { LEAST_HEADER_BYTES };
+        out.extend_from_slice(&[VERSION, header as u8]);
         out.extend_from_slice(&self.origin.to_be_bytes());
         out.extend_from_slice(&self.sequence.to_be_bytes());
+        if let Some(sent_millis) = self.sent_millis {
+            out.extend_from_slice(&sent_millis.to_be_bytes());
+        }
         out.extend_from_slice(self.frame);
         out
     }
@@ -67,16 +77,19 @@ impl<'a> Envelope<'a> {
         if version != VERSION {
             return Err(EnvelopeError::Version(version));
         }
-        if usize::from(header) < HEADER_BYTES {
+        if usize::from(header) < LEAST_HEADER_BYTES {
             return Err(EnvelopeError::Header(header));
         }
         let (head, frame) = bytes.split_at_checked(header.into()).ok_or(short)?;
         let (origin, rest) = head[2..].split_first_chunk().ok_or(short)?;
-        let (sequence, _newer) = rest.split_first_chunk().ok_or(short)?;
+        let (sequence, rest) = rest.split_first_chunk().ok_or(short)?;
+        // What newer nodes append is skipped.
+        let sent_millis = rest.first_chunk().map(|sent| u64::from_be_bytes(*sent));
         if !is_whole_frame(frame) {
             return Err(EnvelopeError::Frame);
         }
-        Ok(Envelope { origin: u128::from_be_bytes(*origin), sequence: u64::from_be_bytes(*sequence), frame })
+        let (origin, sequence) = (u128::from_be_bytes(*origin), u64::from_be_bytes(*sequence));
+        Ok(Envelope { origin, sequence, sent_millis, frame })
     }
 }
 
@@ -148,19 +161,25 @@ mod tests {
 
     #[test]
     fn the_bytes_are_as_documented() {
-        let bytes = Envelope { origin: 0x0102, sequence: 3, frame: &[0x81, 1, b'x'] }.encode();
-        let mut expected = vec![1, 26];
+        let frame = &[0x81, 1, b'x'];
+        let bytes = Envelope { origin: 0x0102, sequence: 3, sent_millis: Some(5), frame }.encode();
+        let mut expected = vec![1, 34];
         expected.extend([0; 14]);
-        expected.extend([1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0x81, 1, b'x']);
+        expected.extend([1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0x81, 1, b'x']);
         assert_eq!(bytes, expected);
     }
 
     #[test]
     fn a_longer_header_of_a_newer_node_is_skipped_and_a_newer_version_is_refused() {
-        let mut bytes = Envelope { origin: 7, sequence: 9, frame: &[0x82, 0] }.encode();
-        bytes.splice(26..26, [0xaa; 4]);
-        bytes[1] = 30;
-        assert_eq!(Envelope::decode(&bytes), Ok(Envelope { origin: 7, sequence: 9, frame: &[0x82, 0] }));
+        let envelope = Envelope { origin: 7, sequence: 9, sent_millis: Some(4), frame: &[0x82, 0] };
+        let mut bytes = envelope.encode();
+        bytes.splice(34..34, [0xaa; 4]);
+        bytes[1] = 38;
+        assert_eq!(Envelope::decode(&bytes), Ok(envelope));
+        // A node of before wrote no time of sending.
+        bytes.drain(26..38);
+        bytes[1] = 26;
+        assert_eq!(Envelope::decode(&bytes), Ok(Envelope { sent_millis: None, ..envelope }));
         bytes[1] = 25;
         assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Header(25)));
         bytes[0] = 2;
@@ -169,7 +188,8 @@ mod tests {
 
     #[test]
     fn only_one_whole_frame_passes() {
-        let envelope = |frame: &[u8]| Envelope { origin: 0, sequence: 1, frame }.encode();
+        let envelope =
+            |frame: &[u8]| Envelope { origin: 0, sequence: 1, sent_millis: Some(0), frame }.encode();
         for (bad, why) in [
             (&[][..], "empty"),
             (&[0x81], "no length"),
@@ -204,9 +224,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_decodes(origin: u128, sequence: u64, body in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn what_is_encoded_decodes(
+            origin: u128,
+            sequence: u64,
+            sent_millis: Option<u64>,
+            body in proptest::collection::vec(any::<u8>(), 0..400),
+        ) {
             let frame = frame(&body);
-            let envelope = Envelope { origin, sequence, frame: &frame };
+            let envelope = Envelope { origin, sequence, sent_millis, frame: &frame };
             let bytes = envelope.encode();
             prop_assert_eq!(Envelope::decode(&bytes), Ok(envelope));
         }
@@ -218,7 +243,7 @@ mod tests {
                 *byte = likely;
             }
             if let Ok(envelope) = Envelope::decode(&bytes) {
-                prop_assert!(envelope.frame.len() <= bytes.len() - HEADER_BYTES);
+                prop_assert!(envelope.frame.len() <= bytes.len() - LEAST_HEADER_BYTES);
             }
         }
     }

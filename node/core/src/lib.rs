@@ -3,6 +3,7 @@
 //! and bytes come out, so that all of it can be tested and simulated without a machine around it.
 
 pub mod admin;
+pub mod age;
 pub mod config;
 pub mod counters;
 pub mod envelope;

@@ -30,6 +30,12 @@ pub const FLUSHES_PER_TURN: usize = 1_024;
 pub const BULK_MEMBERS: usize = 1_024;
 /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds.
 pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;
+/// Silence in milliseconds after which a bus counts as lost. It is asked each second, so this is two answers that did not
+/// come and some; a garbage collection or a busy machine takes less.
+pub const BUS_SILENCE_MILLIS: u64 = 3_000;
+/// Time in milliseconds on its way from which on a message of the bus is late. A healthy bus takes some milliseconds, and
+/// what is later than this has waited somewhere and comes in a burst.
+pub const BUS_LATE_MILLIS: u64 = 1_000;
 /// Most shards of a node: one bit each in a room's mask. Far more than one per core is for descriptor tables: where the
 /// limit of open files is 20,000, so many hold 2.4 million connections.
 pub const MAX_SHARDS: u8 = 128;

@@ -37,6 +37,9 @@ pub struct Figures {
     pub writes_per_second: u64,
     /// Busy fraction of the busiest shard, 0 to 1.
     pub utilization: f64,
+    /// When this was sent, on the clock of [`node_core::envelope::Envelope::sent_millis`]; none from an older node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_millis: Option<u64>,
 }
 
 /// The sums.

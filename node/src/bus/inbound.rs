@@ -79,10 +79,17 @@ impl Inbound {
     }
 
     /// Gives a message to the shards that want its topic. Call [`Inbound::ring`] after the last one of a batch.
-    pub(super) async fn deliver(&self, topic: &Topic, frame: &Bytes, wanted: ShardMask, state: &BusState) {
+    pub(super) async fn deliver(
+        &self,
+        topic: &Topic,
+        frame: &Bytes,
+        late: bool,
+        wanted: ShardMask,
+        state: &BusState,
+    ) {
         let mut missed = 0;
         for inlet in self.wanted(wanted) {
-            let item = ToShard::Remote { topic: Topic::clone(topic), frame: frame.clone() };
+            let item = ToShard::Remote { topic: Topic::clone(topic), frame: frame.clone(), late };
             missed += u64::from(!inlet.push(item).await);
         }
         if missed > 0 {
@@ -110,7 +117,9 @@ mod tests {
     fn full() -> (Inbound, Mailbox) {
         let (handle, mailbox) = mailbox(0).expect("eventfd");
         for _ in 0..MAILBOX_ITEMS {
-            handle.push(ToShard::Remote { topic: "room:1".into(), frame: Bytes::new() }).expect("room");
+            handle
+                .push(ToShard::Remote { topic: "room:1".into(), frame: Bytes::new(), late: false })
+                .expect("room");
         }
         (Inbound::new(vec![handle]), mailbox)
     }
@@ -125,7 +134,7 @@ mod tests {
             (0..MAX_SHARDS).map(|index| mailbox(index).expect("eventfd")).unzip();
         let wanted = ShardMask::default().with(3).with(MAX_SHARDS - 1);
         let (state, topic) = (BusState::default(), Topic::from("room:1"));
-        Inbound::new(handles).deliver(&topic, &Bytes::new(), wanted, &state).await;
+        Inbound::new(handles).deliver(&topic, &Bytes::new(), false, wanted, &state).await;
         let reached: Vec<_> = (0..).zip(&mailboxes).filter(|(_, mailbox)| mailbox.pop().is_some()).collect();
         assert_eq!(reached.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [3, MAX_SHARDS - 1]);
         assert_eq!(lost(&state), (0, 0));
@@ -145,7 +154,7 @@ mod tests {
             while mailbox.pop().is_some() {}
         };
         // Polled in this order.
-        tokio::join!(inbound.deliver(&topic, &frame, first(), &state), drain);
+        tokio::join!(inbound.deliver(&topic, &frame, false, first(), &state), drain);
         assert_eq!(lost(&state), (0, 0));
         assert!(matches!(mailbox.pop(), Some(ToShard::Remote { frame, .. }) if frame == "late"));
         inbound.ring(first());
@@ -157,12 +166,12 @@ mod tests {
         let (inbound, mailbox) = full();
         let (state, topic) = (BusState::default(), Topic::from("room:1"));
         for _ in 0..3 {
-            inbound.deliver(&topic, &Bytes::new(), first().with(1), &state).await;
+            inbound.deliver(&topic, &Bytes::new(), false, first().with(1), &state).await;
         }
         assert_eq!(lost(&state), (3, 3));
         drop(mailbox.pop());
         inbound.ring(first());
-        inbound.deliver(&topic, &Bytes::new(), first(), &state).await;
+        inbound.deliver(&topic, &Bytes::new(), false, first(), &state).await;
         assert_eq!(lost(&state), (3, 3), "what fits is taken");
         assert!(!inbound.0[0].may_wait(Instant::now()), "one place is no recovery");
         while mailbox.pop().is_some() {}

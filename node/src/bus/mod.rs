@@ -12,10 +12,13 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use node_core::{
-    config::{Bus as BusConfig, NodeConfig},
+    admin::BusStats,
+    config::{Bus as BusConfig, Limits, NodeConfig},
+    limits::BUS_SILENCE_MILLIS,
     route::Registry,
 };
 use tokio::{
@@ -29,19 +32,28 @@ use crate::{
     secrets::{SecretError, SecretFile},
 };
 
+mod connect;
 pub mod fleet;
 mod inbound;
 mod nats;
+mod subjects;
 pub mod topics;
 
 /// Figures that wait for the bus; one arrives each second.
 const FIGURES_QUEUE: usize = 2;
 
 /// What the bus does, for metrics, readiness and the operator.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct BusState {
-    connected: AtomicBool,
+    started: Instant,
+    /// There is a connection, be it silent.
+    linked: AtomicBool,
     ever_connected: AtomicBool,
+    /// When anything was last heard, on [`BusState::clock_millis`].
+    heard_millis: AtomicU64,
+    round_trip_micros: AtomicU64,
+    /// Age in milliseconds from which on a message of another node is dropped.
+    pub most_millis: AtomicU64,
     /// Times the connection was made.
     pub connects: AtomicU64,
     /// Messages given to NATS.
@@ -51,6 +63,10 @@ pub struct BusState {
     /// Messages of other nodes that some members here missed: never arrived, by their sequence numbers, or not taken by
     /// a shard.
     pub gaps: AtomicU64,
+    /// Messages of other nodes that were late, see [`node_core::admin::Counters::bus_late`].
+    pub late: AtomicU64,
+    /// Messages of other nodes that were too old and dropped, see [`node_core::admin::Counters::bus_expired`].
+    pub expired: AtomicU64,
     /// Messages that could not be sent: no connection, or NATS too slow.
     pub dropped_out: AtomicU64,
     /// Messages received that a shard could not take, its mailbox being full for too long; one per shard.
@@ -61,10 +77,65 @@ pub struct BusState {
     pub topics: AtomicU64,
 }
 
+impl Default for BusState {
+    fn default() -> Self {
+        BusState::new(&Limits::default())
+    }
+}
+
 impl BusState {
-    /// Whether the bus is connected now.
+    /// A bus that was not heard yet.
+    pub fn new(limits: &Limits) -> Self {
+        BusState {
+            started: Instant::now(),
+            linked: AtomicBool::default(),
+            ever_connected: AtomicBool::default(),
+            heard_millis: AtomicU64::default(),
+            round_trip_micros: AtomicU64::default(),
+            most_millis: limits.bus_message_age().into(),
+            connects: AtomicU64::default(),
+            published: AtomicU64::default(),
+            received: AtomicU64::default(),
+            gaps: AtomicU64::default(),
+            late: AtomicU64::default(),
+            expired: AtomicU64::default(),
+            dropped_out: AtomicU64::default(),
+            dropped_in: AtomicU64::default(),
+            malformed: AtomicU64::default(),
+            topics: AtomicU64::default(),
+        }
+    }
+
+    /// The clock of messages on the bus: milliseconds since the node started.
+    pub fn clock_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Whether the bus is connected now, and was heard lately: a connection on which nothing comes is none.
     pub fn connected(&self) -> bool {
-        self.connected.load(Relaxed)
+        self.linked.load(Relaxed) && self.silent_millis() <= BUS_SILENCE_MILLIS
+    }
+
+    fn silent_millis(&self) -> u64 {
+        self.clock_millis().saturating_sub(self.heard_millis.load(Relaxed))
+    }
+
+    /// Something came from the bus; when it was an answer, with how long that took.
+    fn heard(&self, round_trip: Option<Duration>) {
+        self.heard_millis.store(self.clock_millis(), Relaxed);
+        if let Some(took) = round_trip {
+            let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            self.round_trip_micros.store(micros, Relaxed);
+        }
+    }
+
+    /// What the operator reads about the bus.
+    pub fn stats(&self) -> BusStats {
+        BusStats {
+            connected: self.connected(),
+            silent_millis: self.silent_millis(),
+            round_trip_micros: self.round_trip_micros.load(Relaxed),
+        }
     }
 
     /// Whether it ever was: the condition for a node to become ready for the first time.
@@ -75,10 +146,11 @@ impl BusState {
     /// Records a change of the connection.
     pub fn set_connected(&self, connected: bool) {
         if connected {
+            self.heard(None);
             self.ever_connected.store(true, Relaxed);
             self.connects.fetch_add(1, Relaxed);
         }
-        self.connected.store(connected, Relaxed);
+        self.linked.store(connected, Relaxed);
     }
 }
 
@@ -173,6 +245,7 @@ impl Bus {
             members,
             state: shared.0,
             fleet: shared.1,
+            ages: Mutex::default(),
         };
         let (figures, figures_out) = mpsc::channel(FIGURES_QUEUE);
         let (stop, stopped) = oneshot::channel();
@@ -190,7 +263,7 @@ impl Bus {
         self.figures.clone()
     }
 
-    /// Hands over what is queued and ends. Blocks for a second at most when NATS does not answer.
+    /// Hands over what is queued and ends. Blocks for two seconds at most when NATS does not answer.
     pub fn stop(self) {
         // Already ended is as good.
         self.stop.send(()).ok();
@@ -251,7 +324,7 @@ mod tests {
             start("nats://127.0.0.1:1", runtime).stop();
             ended.send(()).ok();
         });
-        let result = end.recv_timeout(std::time::Duration::from_secs(120));
+        let result = end.recv_timeout(Duration::from_secs(120));
         drop(answer);
         result.expect("the bus ended while the resolver hung");
     }

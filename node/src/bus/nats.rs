@@ -7,17 +7,18 @@
 use std::{
     fmt::Write,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
-use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, Message, Subscriber, connection::State};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber, connection::State};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use node_core::{
+    age::Ages,
     config::{ClusterId, Nats},
     envelope::{Envelope, Gaps},
+    limits::BUS_LATE_MILLIS,
     route::Registry,
 };
 use tokio::{
@@ -27,32 +28,23 @@ use tokio::{
 };
 
 use super::{
-    BusState, Credentials,
+    BusState, Credentials, connect,
     fleet::{Figures, Fleet},
     inbound::Inbound,
+    subjects,
     topics::Topics,
 };
 use crate::mailbox::{BusCommand, BusReceiver, Topic};
 
-/// Commands that wait in the client for its connection, each a message or a subscription. The client counts no bytes: with
-/// the default limit of a frame this is 64 MiB.
-const CLIENT_QUEUE: usize = 1_024;
-/// Messages of one topic that wait for this node. More are dropped by the client, which the sequence numbers show.
-const TOPIC_QUEUE: usize = 8_192;
 /// How long a full client queue is waited for. Longer means that NATS does not take our bytes.
 const STALL: Duration = Duration::from_secs(1);
-/// A silent server is noticed after two of these.
-const PING: Duration = Duration::from_secs(10);
-/// Longest pause between attempts to connect; each is random up to its bound, so that a fleet does not come back at once.
-const MAX_PAUSE: Duration = Duration::from_secs(2);
-/// Least time between two log lines about the same outage.
+/// Least time between two log lines about messages that were too old.
 const COMPLAINT: Duration = Duration::from_secs(10);
-/// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is not
-/// asked without pause.
-const SHORT_LIVED: Duration = Duration::from_secs(10);
+/// How long the answer to a ping is waited for. The next one follows, so that a connection that was made anew is soon asked.
+const PING_PATIENCE: Duration = Duration::from_secs(1);
 /// Commands of shards, and messages of a topic, handled before others get their turn.
 const BATCH: usize = 256;
-/// How often left topics are looked at and missed subscriptions tried again.
+/// How often left topics are looked at, missed subscriptions tried again and the bus asked whether it lives.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What the client needs.
@@ -66,6 +58,15 @@ pub(super) struct Link {
     pub(super) members: Arc<Registry>,
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
+    pub(super) ages: Mutex<Ages>,
+}
+
+impl Link {
+    /// Milliseconds that a message was on its way from `origin`, beyond what such a message takes at least.
+    fn age(&self, origin: u128, sent_millis: u64) -> u64 {
+        let now = self.state.clock_millis();
+        self.ages.lock().unwrap_or_else(PoisonError::into_inner).note(origin, sent_millis, now)
+    }
 }
 
 /// A subscription is the task that reads it; it ends with its owner.
@@ -78,18 +79,6 @@ impl Drop for Reading {
     }
 }
 
-/// Subject of a topic.
-fn topic_subject(cluster: &ClusterId, topic: &str) -> String {
-    let mut subject = format!("cc1.{}.{}.t.", cluster.namespace, cluster.name);
-    URL_SAFE_NO_PAD.encode_string(topic, &mut subject);
-    subject
-}
-
-/// Subject of the nodes' own figures.
-fn figures_subject(cluster: &ClusterId) -> String {
-    format!("cc1.{}.{}.c.stats", cluster.namespace, cluster.name)
-}
-
 /// Runs until `stop`, then hands over what is queued and returns.
 ///
 /// # Errors
@@ -100,13 +89,16 @@ pub(super) async fn run(
     mut figures: mpsc::Receiver<Figures>,
     mut stop: oneshot::Receiver<()>,
 ) -> io::Result<()> {
-    let client = connect(&link).await.map_err(io::Error::other)?;
+    let client = connect::connect(&link).await.map_err(io::Error::other)?;
     let mut run = Run {
         topics: Topics::default(),
         behind: false,
         stalled: false,
         control: None,
-        subject: figures_subject(&link.cluster),
+        subject: subjects::figures(&link.cluster),
+        ping: None,
+        bytes: 0,
+        expired: (0, None),
         link: Arc::new(link),
         client,
     };
@@ -123,111 +115,24 @@ pub(super) async fn run(
     while let Some(command) = commands.try_recv() {
         run.handle(command).await;
     }
-    if run.connected() && timeout(STALL, run.client.flush()).await.is_err() {
-        tracing::warn!("the bus did not take the last messages in time");
-    }
+    run.settle().await;
     Ok(())
 }
 
-async fn connect(link: &Link) -> Result<Client, async_nats::ConnectError> {
-    let credentials = link.credentials.clone();
-    let state = Arc::clone(&link.state);
-    let trouble = Arc::new(Mutex::new(Trouble::default()));
-    let history = Arc::clone(&trouble);
-    let options = match &link.credentials {
-        Credentials::None => ConnectOptions::new(),
-        _ => ConnectOptions::with_auth_callback(move |_| std::future::ready(auth(&credentials))),
+/// Asks NATS for a sign of life. Returns whether one came; nobody listens there, so it is NATS itself that answers.
+async fn ping(client: Client, link: Arc<Link>) -> bool {
+    let asked = Instant::now();
+    // The subscription to an inbox of its own ends with the question, also with one that is never answered.
+    let inbox = subjects::inbox(&link.cluster, link.boot_id);
+    let request = Request::new().inbox(inbox).timeout(Some(PING_PATIENCE));
+    let answered = match client.send_request(subjects::ping(&link.cluster), request).await {
+        Ok(_) => true,
+        Err(error) => error.kind() == RequestErrorKind::NoResponders,
     };
-    options
-        .name(&link.node_name)
-        .no_echo()
-        .retry_on_initial_connect()
-        .ping_interval(PING)
-        .client_capacity(CLIENT_QUEUE)
-        .subscription_capacity(TOPIC_QUEUE)
-        .reconnect_delay_callback(move |attempt| pause(attempt + lock(&history).short_lived))
-        .event_callback(move |event| {
-            note(&state, &mut lock(&trouble), &event, Instant::now());
-            std::future::ready(())
-        })
-        .connect(link.nats.urls.clone())
-        .await
-}
-
-/// Read at each attempt, so that a rotated password counts.
-fn auth(credentials: &Credentials) -> Result<Auth, AuthError> {
-    let (username, password) = credentials.read().map_err(|error| {
-        tracing::error!(%error, "the bus cannot log in");
-        AuthError::new(error)
-    })?;
-    let mut auth = Auth::new();
-    auth.username = Some(username);
-    auth.password = Some(password);
-    Ok(auth)
-}
-
-/// Full jitter below a bound that doubles from 50 ms.
-fn pause(attempt: usize) -> Duration {
-    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
-    let bound = MAX_PAUSE.min(Duration::from_millis(50) * 2u32.pow(doublings));
-    if attempt <= 1 { Duration::ZERO } else { bound.mul_f64(rand::random::<f64>()) }
-}
-
-/// What went wrong lately.
-#[derive(Debug, Default)]
-struct Trouble {
-    connected: Option<Instant>,
-    /// Connections in a row that did not last.
-    short_lived: usize,
-    told: Option<Instant>,
-}
-
-impl Trouble {
-    fn lost(&mut self, now: Instant) {
-        let lasted = self.connected.take().map(|at| now.saturating_duration_since(at));
-        match lasted {
-            Some(lasted) if lasted < SHORT_LIVED => self.short_lived += 1,
-            Some(_) => self.short_lived = 0,
-            None => {}
-        }
+    if answered {
+        link.state.heard(Some(asked.elapsed()));
     }
-
-    /// What repeats is told once per [`COMPLAINT`].
-    fn is_worth_telling(&mut self, now: Instant) -> bool {
-        let worth = self.told.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAINT);
-        if worth {
-            self.told = Some(now);
-        }
-        worth
-    }
-}
-
-fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
-    trouble.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Keeps the state and tells changes.
-fn note(state: &BusState, trouble: &mut Trouble, event: &Event, now: Instant) {
-    match event {
-        Event::Connected => {
-            state.set_connected(true);
-            trouble.connected = Some(now);
-            if trouble.short_lived == 0 {
-                tracing::info!("the bus is connected");
-            }
-        }
-        Event::Disconnected | Event::Closed => {
-            state.set_connected(false);
-            trouble.lost(now);
-            if trouble.short_lived <= 1 || trouble.is_worth_telling(now) {
-                tracing::warn!(
-                    "the bus is lost; local members are served on, and it is tried again for ever"
-                );
-            }
-        }
-        event if trouble.is_worth_telling(now) => tracing::warn!(%event, "the bus has trouble"),
-        _ => {}
-    }
+    answered
 }
 
 struct Run {
@@ -240,6 +145,12 @@ struct Run {
     stalled: bool,
     control: Option<Reading>,
     subject: String,
+    /// A ping under way.
+    ping: Option<JoinHandle<bool>>,
+    /// Bytes from the server so far.
+    bytes: u64,
+    /// Messages that were too old, as of when that was last told.
+    expired: (u64, Option<Instant>),
 }
 
 impl Run {
@@ -278,8 +189,9 @@ impl Run {
 
     async fn publish(&mut self, topic: &Topic, frame: &[u8]) {
         let sequence = self.topics.next_sequence(topic, Instant::now());
-        let bytes = Envelope { origin: self.link.boot_id, sequence, frame }.encode();
-        let subject = topic_subject(&self.link.cluster, topic);
+        let sent_millis = Some(self.link.state.clock_millis());
+        let bytes = Envelope { origin: self.link.boot_id, sequence, sent_millis, frame }.encode();
+        let subject = subjects::topic(&self.link.cluster, topic);
         let client = self.client.clone();
         let sent = self.connected() && self.within(client.publish(subject, bytes.into())).await.is_some();
         let counter = if sent { &self.link.state.published } else { &self.link.state.dropped_out };
@@ -289,7 +201,7 @@ impl Run {
     /// Without a connection nothing is queued in the client: the tick after the reconnect catches up.
     async fn subscribe(&mut self, topic: Topic) {
         let client = self.client.clone();
-        let subject = topic_subject(&self.link.cluster, &topic);
+        let subject = subjects::topic(&self.link.cluster, &topic);
         let subscribed = match self.connected() {
             true => self.within(client.subscribe(subject)).await,
             false => None,
@@ -306,9 +218,11 @@ impl Run {
     async fn tick(&mut self) {
         self.topics.expire(Instant::now());
         self.link.state.topics.store(self.topics.len() as u64, Relaxed);
+        self.tell_expired();
         if !self.connected() {
             return;
         }
+        self.listen_for_life();
         if self.control.is_none() {
             let client = self.client.clone();
             if let Some(subscriber) = self.within(client.subscribe(self.subject.clone())).await {
@@ -328,6 +242,42 @@ impl Run {
         if self.connected() {
             // The next second brings new figures.
             self.within(client.publish(self.subject.clone(), json.into())).await;
+        }
+    }
+
+    /// Whatever comes from the server is a sign of life; so that something does, it is asked.
+    fn listen_for_life(&mut self) {
+        let bytes = self.client.statistics().in_bytes.load(Relaxed);
+        if bytes != self.bytes {
+            self.bytes = bytes;
+            self.link.state.heard(None);
+        }
+        if self.ping.as_ref().is_none_or(JoinHandle::is_finished) {
+            self.ping = Some(tokio::spawn(ping(self.client.clone(), Arc::clone(&self.link))));
+        }
+    }
+
+    fn tell_expired(&mut self) {
+        let (told, at) = self.expired;
+        let expired = self.link.state.expired.load(Relaxed);
+        if expired > told && at.is_none_or(|at| at.elapsed() >= COMPLAINT) {
+            self.expired = (expired, Some(Instant::now()));
+            tracing::warn!(
+                messages = expired - told,
+                "messages of other nodes came too late and were dropped"
+            );
+        }
+    }
+
+    /// Waits, within bounds, until NATS has all that it was given. What is only in the socket's buffer might be lost with it.
+    async fn settle(&mut self) {
+        if !self.connected() {
+            return;
+        }
+        let taken = timeout(STALL, self.client.flush()).await.is_ok_and(|flushed| flushed.is_ok());
+        // NATS handles what one client sends in its order: with the answer, it has handled all that was sent before.
+        if !taken || !ping(self.client.clone(), Arc::clone(&self.link)).await {
+            tracing::warn!("the bus did not take the last messages in time");
         }
     }
 
@@ -352,8 +302,8 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     while let Some(batch) = batches.next().await {
         let wanted = link.members.shards(&topic);
         for message in &batch {
-            if let Some(frame) = open(message, &mut gaps, &link) {
-                link.shards.deliver(&topic, &frame, wanted, &link.state).await;
+            if let Some((frame, late)) = open(message, &mut gaps, &link) {
+                link.shards.deliver(&topic, &frame, late, wanted, &link.state).await;
             }
         }
         link.shards.ring(wanted);
@@ -361,15 +311,23 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     }
 }
 
-/// The frame of a message from another node. It is copied: a slice would keep the connection's whole read buffer alive
+/// The frame of a message from another node, and whether it is late; none when it is too old to be of use. It is copied: a slice would keep the connection's whole read buffer alive
 /// for as long as one slow client has the frame queued.
-fn open(message: &Message, gaps: &mut Gaps, link: &Link) -> Option<Bytes> {
+fn open(message: &Message, gaps: &mut Gaps, link: &Link) -> Option<(Bytes, bool)> {
     match Envelope::decode(&message.payload) {
         Ok(envelope) if envelope.origin == link.boot_id => None,
         Ok(envelope) => {
             link.state.received.fetch_add(1, Relaxed);
             link.state.gaps.fetch_add(gaps.note(envelope.origin, envelope.sequence), Relaxed);
-            Some(Bytes::copy_from_slice(envelope.frame))
+            let age = envelope.sent_millis.map_or(0, |sent| link.age(envelope.origin, sent));
+            let late = age > BUS_LATE_MILLIS;
+            link.state.late.fetch_add(late.into(), Relaxed);
+            if age > link.state.most_millis.load(Relaxed) {
+                link.state.expired.fetch_add(1, Relaxed);
+                link.state.gaps.fetch_add(1, Relaxed);
+                return None;
+            }
+            Some((Bytes::copy_from_slice(envelope.frame), late))
         }
         Err(error) => {
             link.state.malformed.fetch_add(1, Relaxed);
@@ -388,6 +346,13 @@ async fn hear(mut messages: impl Stream<Item = Message> + Unpin, link: Arc<Link>
         match serde_json::from_slice::<Figures>(&message.payload) {
             Ok(figures) if figures.boot_id == own => {}
             Ok(figures) => {
+                // These come each second, so that the first message of a node that speaks rarely has something to be
+                // compared with.
+                if let (Ok(origin), Some(sent)) =
+                    (u128::from_str_radix(&figures.boot_id, 16), figures.sent_millis)
+                {
+                    link.age(origin, sent);
+                }
                 let mut fleet = link.fleet.lock().unwrap_or_else(PoisonError::into_inner);
                 fleet.observe(figures, Instant::now());
             }
@@ -395,50 +360,5 @@ async fn hear(mut messages: impl Stream<Item = Message> + Unpin, link: Arc<Link>
                 link.state.malformed.fetch_add(1, Relaxed);
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn subjects_are_single_tokens_whatever_the_topic() {
-        let cluster = ClusterId { namespace: "ns".to_owned(), name: "chat".to_owned() };
-        assert_eq!(topic_subject(&cluster, "room:lobby"), "cc1.ns.chat.t.cm9vbTpsb2JieQ");
-        for topic in ["a.b.*.>", "\u{0}\r\n ", &"x".repeat(255)] {
-            let subject = topic_subject(&cluster, topic);
-            let token = subject.strip_prefix("cc1.ns.chat.t.").expect("the prefix");
-            assert!(token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{subject}");
-        }
-        assert_eq!(figures_subject(&cluster), "cc1.ns.chat.c.stats");
-    }
-
-    #[test]
-    fn pauses_stay_below_their_bound_and_the_first_attempt_is_at_once() {
-        assert_eq!(pause(1), Duration::ZERO);
-        for attempt in 2..100 {
-            assert!(pause(attempt) <= MAX_PAUSE);
-        }
-        assert!(pause(usize::MAX) <= MAX_PAUSE);
-    }
-
-    #[test]
-    fn a_server_that_hangs_up_after_the_login_is_asked_ever_less_often_and_told_rarely() {
-        let state = BusState::default();
-        let mut trouble = Trouble::default();
-        let start = Instant::now();
-        for _ in 0..5 {
-            note(&state, &mut trouble, &Event::Connected, start);
-            note(&state, &mut trouble, &Event::Disconnected, start);
-        }
-        assert_eq!((trouble.short_lived, state.connects.load(Relaxed)), (5, 5));
-        let told = trouble.told;
-        note(&state, &mut trouble, &Event::Connected, start);
-        note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED / 2);
-        assert_eq!((trouble.short_lived, trouble.told), (6, told));
-        note(&state, &mut trouble, &Event::Connected, start);
-        note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED);
-        assert_eq!(trouble.short_lived, 0, "one that lasts is forgiven");
     }
 }

@@ -137,6 +137,7 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     }
     range("limits.sendQueueFrames", limits.send_queue_frames.into(), 1..=65_536, "frames", errors);
     range("limits.maxConnections", limits.max_connections.into(), 1..=10_000_000, "connections", errors);
+    range("limits.busMessageAgeMillis", limits.bus_message_age(), 1_000..=hour, "ms", errors);
     range("limits.maxRooms", limits.rooms().into(), 1..=MOST_ROOMS.into(), "rooms", errors);
 }
 

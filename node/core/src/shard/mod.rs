@@ -248,12 +248,16 @@ impl Shard {
     }
 
     /// A broadcast from another shard or node. Bytes that are not one frame are dropped: members could read nothing
-    /// after them.
-    pub fn on_remote(&mut self, topic: &str, frame: Bytes) {
+    /// after them. What is late is counted apart.
+    pub fn on_remote(&mut self, topic: &str, frame: Bytes, late: bool) {
         self.counters.remote_received += 1;
         if !encode::is_broadcast_frame(&frame) {
             self.counters.malformed_messages += 1;
         } else if let Some(room) = self.rooms.find(topic) {
+            if late {
+                // Those that cannot take it are counted too: this is taken off a load, and few.
+                self.counters.late_writes += self.rooms.get(room).members().len() as u64;
+            }
             self.broadcast(room, frame, None);
         }
     }

@@ -82,6 +82,7 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
         send_queue_bytes: limits.send_queue_bytes,
         max_connections: u32::try_from(most).unwrap_or(u32::MAX),
         max_rooms: limits.max_rooms,
+        bus_message_age_millis: limits.bus_message_age.map(crds::Duration::as_millis),
         ..Limits::default()
     }
 }

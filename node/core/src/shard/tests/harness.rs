@@ -174,7 +174,7 @@ impl Sim {
                     Outgoing::Publish { topic, frame, shards } => {
                         self.bus.push(format!("publish {topic}"));
                         for shard in shards.iter() {
-                            self.shards[usize::from(shard)].on_remote(&topic, frame.clone());
+                            self.shards[usize::from(shard)].on_remote(&topic, frame.clone(), false);
                         }
                     }
                     Outgoing::Opened(topic) => self.bus.push(format!("join {topic}")),

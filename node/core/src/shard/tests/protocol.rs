@@ -384,7 +384,7 @@ fn bytes_from_elsewhere_that_are_no_frame_reach_nobody() {
     let client = sim.connect();
     sim.join(client, "room:1", "1");
     for bad in [&b""[..], b"\x81", b"\x81\x05abc", b"\x81\x01ab", b"\x88\x00", b"{}"] {
-        sim.shards[0].on_remote("room:1", bytes::Bytes::copy_from_slice(bad));
+        sim.shards[0].on_remote("room:1", bytes::Bytes::copy_from_slice(bad), false);
     }
     sim.settle();
     assert_eq!((sim.sent(client).len(), sim.counters().malformed_messages), (0, 6));

@@ -1,0 +1,323 @@
+//! How the connection to NATS is made, and made again.
+//!
+//! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up anew, it is connected to,
+//! and its greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the client. A pod that was
+//! replaced leaves its address behind, where packets are dropped or a connection is taken and never answered; without the
+//! look each attempt would hang there for as long as a login may take, which has to be long enough for a fleet that logs
+//! in at once.
+
+use std::{
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, ReconnectToServer, Server};
+use rand::seq::SliceRandom;
+use tokio::{
+    io::AsyncReadExt,
+    net::TcpStream,
+    time::{sleep, timeout},
+};
+
+use super::{BusState, Credentials, nats::Link, subjects};
+
+/// Commands that wait in the client for its connection, each a message or a subscription. The client counts no bytes: with
+/// the default limit of a frame this is 64 MiB.
+const CLIENT_QUEUE: usize = 1_024;
+/// Messages of one topic that wait for this node. More are dropped by the client, which the sequence numbers show.
+const TOPIC_QUEUE: usize = 8_192;
+/// A server that says nothing at all is given up after two to three of these, and connected to anew. Longer than what makes
+/// a bus count as silent: giving up loses what waits on both ends of the connection.
+const PING: Duration = Duration::from_secs(5);
+/// How long a login may take, after the server has greeted. Long enough for a server on which a whole fleet logs in at once.
+const LOGIN: Duration = Duration::from_secs(5);
+/// How long looking up a name may take, and then how long a server has to take a connection and to greet.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest pause between two looks; each is random up to its bound, so that a fleet does not come back at once. With the
+/// time of a look this is how late a server that listens again is found at worst.
+const MAX_PAUSE: Duration = Duration::from_millis(750);
+/// Least time between two log lines about the same outage.
+const COMPLAINT: Duration = Duration::from_secs(10);
+/// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is not
+/// asked without pause.
+const SHORT_LIVED: Duration = Duration::from_secs(10);
+/// Longest pause after connections that did not last. They cost the server a login each.
+const MAX_LOGIN_PAUSE: Duration = Duration::from_secs(2);
+
+/// Starts the client, which connects in the background and for ever.
+pub(super) async fn connect(link: &Link) -> Result<Client, async_nats::ConnectError> {
+    let credentials = link.credentials.clone();
+    let state = Arc::clone(&link.state);
+    let trouble = Arc::new(Mutex::new(Trouble::default()));
+    let history = Arc::clone(&trouble);
+    let lookups = Arc::new(tokio::sync::Mutex::new(Lookups::default()));
+    let options = match &link.credentials {
+        Credentials::None => ConnectOptions::new(),
+        _ => ConnectOptions::with_auth_callback(move |_| std::future::ready(auth(&credentials))),
+    };
+    options
+        .name(&link.node_name)
+        .no_echo()
+        .retry_on_initial_connect()
+        .ping_interval(PING)
+        .connection_timeout(LOGIN)
+        .client_capacity(CLIENT_QUEUE)
+        .subscription_capacity(TOPIC_QUEUE)
+        // Replies come to a subject of the fleet, so that permissions need to name no other.
+        .custom_inbox_prefix(subjects::inbox(&link.cluster, link.boot_id))
+        .reconnect_to_server_callback(move |servers, _| {
+            let (lookups, history) = (Arc::clone(&lookups), Arc::clone(&history));
+            async move {
+                let mut lookups = lookups.lock().await;
+                find(servers, &mut lookups, &history).await
+            }
+        })
+        .event_callback(move |event| {
+            note(&state, &mut lock(&trouble), &event, Instant::now());
+            std::future::ready(())
+        })
+        .connect(link.nats.urls.clone())
+        .await
+}
+
+/// Read at each attempt, so that a rotated password counts.
+fn auth(credentials: &Credentials) -> Result<Auth, AuthError> {
+    let (username, password) = credentials.read().map_err(|error| {
+        tracing::error!(%error, "the bus cannot log in");
+        AuthError::new(error)
+    })?;
+    let mut auth = Auth::new();
+    auth.username = Some(username);
+    auth.password = Some(password);
+    Ok(auth)
+}
+
+/// Looks at the servers, in random order with those that failed least first, until one greets. Returns that one.
+async fn find(
+    mut servers: Vec<Server>,
+    lookups: &mut Lookups,
+    trouble: &Mutex<Trouble>,
+) -> Option<ReconnectToServer> {
+    servers.shuffle(&mut rand::rng());
+    servers.sort_by_key(|server| server.failed_attempts);
+    // A server that greets and then refuses or drops the login is not greeted by this alone.
+    let failed = servers.first().map_or(0, |server| server.failed_attempts);
+    let lost = lock(trouble).short_lived + failed;
+    sleep(pause(lost, MAX_LOGIN_PAUSE)).await;
+    for attempt in 1.. {
+        for server in &servers {
+            let (host, port) = (server.addr.host(), server.addr.port());
+            match look(lookups, host, port).await {
+                Ok(()) => {
+                    let addr = server.addr.clone();
+                    return Some(ReconnectToServer { addr, delay: Some(Duration::ZERO) });
+                }
+                Err(error) if lock(trouble).is_worth_telling(Instant::now()) => {
+                    tracing::warn!(host, port, %error, "the bus cannot be reached, it is tried again for ever");
+                }
+                Err(_) => {}
+            }
+        }
+        sleep(pause(attempt, MAX_PAUSE)).await;
+    }
+    None
+}
+
+/// Whether a server takes connections and greets. A NATS server speaks first, before any login and any TLS.
+async fn look(lookups: &mut Lookups, host: &str, port: u16) -> io::Result<()> {
+    let addresses = lookups.addresses(host, port).await?;
+    let greeted = async {
+        let mut last = io::Error::other("the name has no address");
+        for address in addresses {
+            let one = async { TcpStream::connect(address).await?.read_u8().await };
+            match one.await {
+                Ok(_) => return Ok(()),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    };
+    timeout(LOOK, greeted).await.unwrap_or_else(|_| Err(in_time("connection or greeting")))
+}
+
+fn in_time(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, format!("no {what} within {} ms", LOOK.as_millis()))
+}
+
+/// Look-ups of names, one at a time: one that hangs keeps a thread, and is waited for again rather than joined by others.
+#[derive(Debug, Default)]
+struct Lookups(Option<(String, tokio::task::JoinHandle<io::Result<Vec<std::net::SocketAddr>>>)>);
+
+impl Lookups {
+    async fn addresses(&mut self, host: &str, port: u16) -> io::Result<Vec<std::net::SocketAddr>> {
+        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let running = self.0.take().filter(|(known, lookup)| *known == name || !lookup.is_finished());
+        let (asked, mut lookup) = running.unwrap_or_else(|| {
+            let host = name.clone();
+            let lookup = async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) };
+            (name.clone(), tokio::spawn(lookup))
+        });
+        let Ok(answer) = timeout(LOOK, &mut lookup).await else {
+            self.0 = Some((asked, lookup));
+            return Err(in_time("answer about the name"));
+        };
+        if asked != name {
+            return Err(io::Error::other("another name was looked up meanwhile"));
+        }
+        answer.map_err(io::Error::other)?
+    }
+}
+
+/// Full jitter below a bound that doubles from 50 ms up to `most`.
+fn pause(attempt: usize, most: Duration) -> Duration {
+    let doublings = u32::try_from(attempt.saturating_sub(1)).unwrap_or(u32::MAX).min(10);
+    let bound = most.min(Duration::from_millis(50) * 2u32.pow(doublings));
+    if attempt == 0 { Duration::ZERO } else { bound.mul_f64(rand::random::<f64>()) }
+}
+
+/// What went wrong lately.
+#[derive(Debug, Default)]
+struct Trouble {
+    connected: Option<Instant>,
+    /// Connections in a row that did not last.
+    short_lived: usize,
+    told: Option<Instant>,
+}
+
+impl Trouble {
+    fn lost(&mut self, now: Instant) {
+        let lasted = self.connected.take().map(|at| now.saturating_duration_since(at));
+        match lasted {
+            Some(lasted) if lasted < SHORT_LIVED => self.short_lived += 1,
+            Some(_) => self.short_lived = 0,
+            None => {}
+        }
+    }
+
+    /// What repeats is told once per [`COMPLAINT`].
+    fn is_worth_telling(&mut self, now: Instant) -> bool {
+        let worth = self.told.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAINT);
+        if worth {
+            self.told = Some(now);
+        }
+        worth
+    }
+}
+
+fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
+    trouble.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the state and tells changes.
+fn note(state: &BusState, trouble: &mut Trouble, event: &Event, now: Instant) {
+    match event {
+        Event::Connected => {
+            state.set_connected(true);
+            trouble.connected = Some(now);
+            if trouble.short_lived == 0 {
+                tracing::info!("the bus is connected");
+            }
+        }
+        Event::Disconnected | Event::Closed => {
+            state.set_connected(false);
+            trouble.lost(now);
+            if trouble.short_lived <= 1 || trouble.is_worth_telling(now) {
+                tracing::warn!(
+                    "the bus is lost; local members are served on, and it is tried again for ever"
+                );
+            }
+        }
+        event if trouble.is_worth_telling(now) => tracing::warn!(%event, "the bus has trouble"),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering::Relaxed;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn pauses_stay_below_their_bound_and_the_first_attempt_is_at_once() {
+        assert_eq!(pause(0, MAX_PAUSE), Duration::ZERO);
+        for attempt in 1..100 {
+            assert!(pause(attempt, MAX_PAUSE) <= MAX_PAUSE);
+        }
+        assert!(pause(usize::MAX, MAX_PAUSE) <= MAX_PAUSE);
+    }
+
+    #[test]
+    fn a_server_that_hangs_up_after_the_login_is_asked_ever_less_often_and_told_rarely() {
+        let state = BusState::default();
+        let mut trouble = Trouble::default();
+        let start = Instant::now();
+        for _ in 0..5 {
+            note(&state, &mut trouble, &Event::Connected, start);
+            note(&state, &mut trouble, &Event::Disconnected, start);
+        }
+        assert_eq!((trouble.short_lived, state.connects.load(Relaxed)), (5, 5));
+        let told = trouble.told;
+        note(&state, &mut trouble, &Event::Connected, start);
+        note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED / 2);
+        assert_eq!((trouble.short_lived, trouble.told), (6, told));
+        note(&state, &mut trouble, &Event::Connected, start);
+        note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED);
+        assert_eq!(trouble.short_lived, 0, "one that lasts is forgiven");
+    }
+
+    async fn looked_at(address: std::net::SocketAddr) -> io::Result<()> {
+        look(&mut Lookups::default(), &address.ip().to_string(), address.port()).await
+    }
+
+    #[tokio::test]
+    async fn a_server_that_takes_the_connection_and_says_nothing_is_given_up() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let error = looked_at(silent.local_addr().unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_address_that_drops_packets_is_given_up() {
+        // A full accept queue drops SYNs, as a dead pod's address does.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let full = socket.listen(0).unwrap();
+        let address = full.local_addr().unwrap();
+        let mut held = Vec::new();
+        while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+            held.push(stream);
+        }
+        let error = looked_at(address).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_greets_is_found_by_address_and_by_name() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::io::AsyncWriteExt::write_all(&mut stream, b"INFO {}\r\n").await.unwrap();
+            }
+        });
+        looked_at(address).await.unwrap();
+        look(&mut Lookups::default(), "localhost", address.port()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_name_whose_look_up_hangs_is_asked_for_by_one_thread_only() {
+        let hangs = tokio::spawn(std::future::pending());
+        let id = hangs.id();
+        let mut lookups = Lookups(Some(("slow".to_owned(), hangs)));
+        for _ in 0..2 {
+            let error = lookups.addresses("slow", 1).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+            assert_eq!(lookups.0.as_ref().map(|(_, lookup)| lookup.id()), Some(id));
+        }
+    }
+}

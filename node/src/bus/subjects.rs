@@ -1,0 +1,57 @@
+//! The subjects of a fleet. All of them, the inboxes of its nodes included, begin with `cc1.<namespace>.<name>.`, so that
+//! one permission for `cc1.<namespace>.<name>.>` is all that its user needs.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use node_core::config::ClusterId;
+
+/// What all subjects of a fleet begin with.
+fn prefix(cluster: &ClusterId) -> String {
+    format!("cc1.{}.{}.", cluster.namespace, cluster.name)
+}
+
+/// Subject of a topic.
+pub(super) fn topic(cluster: &ClusterId, topic: &str) -> String {
+    let mut subject = prefix(cluster) + "t.";
+    URL_SAFE_NO_PAD.encode_string(topic, &mut subject);
+    subject
+}
+
+/// Subject of the nodes' own figures.
+pub(super) fn figures(cluster: &ClusterId) -> String {
+    prefix(cluster) + "c.stats"
+}
+
+/// Subject that nobody listens to: NATS itself answers that at once, which shows that it lives.
+pub(super) fn ping(cluster: &ClusterId) -> String {
+    prefix(cluster) + "c.ping"
+}
+
+/// Prefix of the subjects on which one node is answered.
+pub(super) fn inbox(cluster: &ClusterId, boot_id: u128) -> String {
+    format!("{}i.{boot_id:032x}", prefix(cluster))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_single_tokens_whatever_the_topic() {
+        let cluster = ClusterId { namespace: "ns".to_owned(), name: "chat".to_owned() };
+        assert_eq!(topic(&cluster, "room:lobby"), "cc1.ns.chat.t.cm9vbTpsb2JieQ");
+        for name in ["a.b.*.>", "\u{0}\r\n ", &"x".repeat(255)] {
+            let subject = topic(&cluster, name);
+            let token = subject.strip_prefix("cc1.ns.chat.t.").expect("the prefix");
+            assert!(token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{subject}");
+        }
+        assert_eq!(figures(&cluster), "cc1.ns.chat.c.stats");
+    }
+
+    #[test]
+    fn all_that_a_fleet_uses_is_below_its_own_name() {
+        let cluster = ClusterId { namespace: "ns".to_owned(), name: "chat".to_owned() };
+        for subject in [topic(&cluster, "t"), figures(&cluster), ping(&cluster), inbox(&cluster, 7)] {
+            assert!(subject.starts_with("cc1.ns.chat."), "{subject}");
+        }
+    }
+}
