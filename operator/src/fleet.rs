@@ -16,6 +16,7 @@ use operator_core::autoscale::{Decision, Inputs, Settings, State};
 use operator_core::capacity::Sizing;
 use operator_core::conditions::first_sight;
 use operator_core::drain::{self, NodeView, Note, Observed, PodView, Step};
+use operator_core::hindrance::{self, Hindrance};
 use operator_core::names::{ADMIN_TOKEN_KEY, Component, Names};
 use operator_core::refused::{self, Rejected};
 use operator_core::samples::{NodeLoad, NodeSeries};
@@ -27,6 +28,7 @@ use tracing::{debug, warn};
 use crate::act::Target;
 use crate::clock;
 use crate::context::{Reconciled, Shared};
+use crate::hindrances;
 use crate::metrics::{ClusterLabels, RuleLabels};
 use crate::observe::{self, SeenDeployment, SeenPod};
 use crate::publish::{PublishError, Publisher};
@@ -61,6 +63,8 @@ pub struct Fleet {
     token: Option<String>,
     /// Whether the last order to close reached its node; not known at first, since another operator may have given it.
     told_to_close: bool,
+    /// What hindered when an Event last said so.
+    hindered: Vec<(Component, hindrance::Reason)>,
 }
 
 /// What one tick saw.
@@ -69,6 +73,7 @@ struct Seen {
     pods: Vec<SeenPod>,
     nodes: Vec<NodeSeen>,
     rejected: Vec<Rejected>,
+    hindrances: Vec<Hindrance>,
 }
 
 /// What one tick decided.
@@ -96,6 +101,7 @@ impl Fleet {
             series: HashMap::new(),
             token: None,
             told_to_close: false,
+            hindered: Vec::new(),
         }
     }
 
@@ -137,6 +143,7 @@ impl Fleet {
         self.count(&status);
         let pace = pace(&status, cluster, seen.pods.len());
         self.refusal(cluster, &status).await;
+        self.hindrance(cluster, &seen.hindrances).await;
         let news = self.publish(status, now).await?;
         let (Some(Decided { decision, step, .. }), Some(deployment)) = (decided, &seen.deployment) else {
             return Ok(Flow::Again(pace));
@@ -197,8 +204,12 @@ impl Fleet {
             });
             nodes.push(NodeSeen { pod: pod.view.clone(), stats, rates });
         }
-        let rejected = observe::rejected(&self.shared.stores, &self.labels.namespace, &self.names);
-        Seen { deployment, pods, nodes, rejected }
+        let (shared, names) = (&self.shared, &self.names);
+        let namespace = &self.labels.namespace;
+        let mut rejected = observe::rejected(&shared.stores, namespace, names);
+        rejected.extend(hindrances::refused_by_admission(shared, namespace, names, uid));
+        let hindrances = hindrances::look(shared, namespace, names, uid, now).await;
+        Seen { deployment, pods, nodes, rejected, hindrances }
     }
 
     async fn scrape(&mut self, pods: &[SeenPod]) {
@@ -333,6 +344,7 @@ impl Fleet {
             decision: decided.map(|d| &d.decision),
             operation,
             refused: refused.as_ref(),
+            hindrances: &seen.hindrances,
         })
     }
 
@@ -367,6 +379,20 @@ impl Fleet {
         if let Some(sentence) = refused::sentence(refused) {
             self.shared.events.say(cluster, true, refused::REASON, "LeaveOut", &sentence).await;
         }
+    }
+
+    /// Says once of each thing that it hinders, and when nothing does any more.
+    async fn hindrance(&mut self, cluster: &ChannelCluster, now: &[Hindrance]) {
+        let events = &self.shared.events;
+        for new in now.iter().filter(|h| !self.hindered.contains(&(h.component, h.reason))) {
+            events.say(cluster, true, new.reason.as_str(), "Start", &new.sentence()).await;
+        }
+        if now.is_empty() && !self.hindered.is_empty() {
+            events
+                .say(cluster, false, "NothingHinders", "Start", "nothing keeps pods from starting any more")
+                .await;
+        }
+        self.hindered = now.iter().map(|h| (h.component, h.reason)).collect();
     }
 
     async fn say(&self, cluster: &ChannelCluster, decision: &Decision, notes: &[Note], decided: bool) {

@@ -15,6 +15,7 @@ pub mod controller;
 pub mod events;
 pub mod fetch;
 pub mod fleet;
+pub mod hindrances;
 pub mod lease;
 pub mod metrics;
 pub mod observe;

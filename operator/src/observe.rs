@@ -93,6 +93,24 @@ pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected
     pods.iter().map(rejected).collect()
 }
 
+/// All pods of one Deployment of a cluster, those that have ended included.
+#[must_use]
+pub fn pods_of(
+    stores: &Stores,
+    namespace: &str,
+    names: &Names,
+    component: Component,
+    deployment: &str,
+) -> Vec<Arc<Pod>> {
+    let labels = names.selector_labels(component);
+    let replica_sets = format!("{deployment}-");
+    stores.pods.state_filter(|pod| {
+        pod.namespace().as_deref() == Some(namespace)
+            && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
+            && is_controlled(pod, &replica_sets)
+    })
+}
+
 /// Pods of the node Deployment. Labels alone do not say so: whoever may make pods can set them, and such a pod would be
 /// sent the admin token and, since no controller counts it, hold up every scale-in.
 fn node_pods(
@@ -101,14 +119,9 @@ fn node_pods(
     names: &Names,
     wanted: impl Fn(&Pod) -> bool,
 ) -> Vec<Arc<Pod>> {
-    let labels = names.selector_labels(Component::Node);
-    let replica_sets = format!("{}-", names.deployment());
-    stores.pods.state_filter(|pod| {
-        pod.namespace().as_deref() == Some(namespace)
-            && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-            && is_controlled(pod, &replica_sets)
-            && wanted(pod)
-    })
+    let mut pods = pods_of(stores, namespace, names, Component::Node, &names.deployment());
+    pods.retain(|pod| wanted(pod));
+    pods
 }
 
 /// Whether a ReplicaSet whose name begins so makes and replaces this pod.

@@ -6,12 +6,16 @@ use crds::{AutoscalingMode, Operation, OperationStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::drain;
+use crate::hindrance::{self, Reason, sentences};
 use crate::refused;
 use crate::status::{NodeSeen, Outcome, View};
 use crate::tuning;
 
 /// Most bytes of a message; a node's words may be in it.
 const MAX_MESSAGE: usize = 1_024;
+/// What keeps pods from starting for so long will not go by itself: Stalled, in milliseconds. An image of 1 GB is pulled and
+/// a machine is added by an autoscaler within it, mostly.
+const STALL_MILLIS: u64 = 120_000;
 
 /// One condition before its times are known.
 struct Draft {
@@ -89,6 +93,7 @@ fn blocked(view: &View<'_>) -> Option<(&'static str, String)> {
             Some((reason, all.join("; ")))
         }
         Outcome::Conflict(message) => Some(("NameConflict", message.clone())),
+        Outcome::Refused(message) => Some(("Refused", message.clone())),
         Outcome::Pending | Outcome::Applied | Outcome::Failed(_) => None,
     }
 }
@@ -103,16 +108,47 @@ fn ready(view: &View<'_>) -> Draft {
     {
         return Draft::new("Ready", "False", "ApplyFailed", message.clone());
     }
+    let why = sentences(view.hindrances);
+    let with_why = |text: String| if why.is_empty() { text } else { format!("{text}: {why}") };
     if ready < view.min {
         let message = format!("{ready} of at least {} nodes are ready", view.min);
+        if let Some(first) = view.hindrances.first() {
+            return Draft::new("Ready", "False", first.reason.as_str(), with_why(message));
+        }
+        if let Some(node) = cut_off(view, false) {
+            let message = format!("{message}: {node} has no connection to the backplane");
+            return Draft::new("Ready", "False", "BackplaneDisconnected", message);
+        }
         return Draft::new("Ready", "False", "NodesNotReady", message);
     }
-    let cut_off = |node: &&NodeSeen| node.stats.as_ref().is_some_and(|s| s.bus_connected == Some(false));
-    if let Some(node) = view.nodes.iter().filter(|n| n.pod.ready).find(cut_off) {
-        let message = format!("{} has no connection to the backplane", node.pod.name);
+    if let Some(node) = cut_off(view, true) {
+        let message = with_why(format!("{node} has no connection to the backplane"));
         return Draft::new("Ready", "False", "BackplaneDisconnected", message);
     }
-    Draft::new("Ready", "True", "Serving", "the nodes serve and hear each other")
+    let serves = "the nodes serve and hear each other";
+    let message = if why.is_empty() { serves.to_owned() } else { format!("{serves}, but {why}") };
+    Draft::new("Ready", "True", "Serving", message)
+}
+
+/// The first node of those that are ready, or are not, which says that it has no connection to the backplane.
+fn cut_off<'a>(view: &View<'a>, ready: bool) -> Option<&'a str> {
+    let alone = |node: &&NodeSeen| node.stats.as_ref().is_some_and(|s| s.bus_connected == Some(false));
+    let nodes = view.nodes.iter().filter(|n| n.pod.ready == ready && !n.pod.terminating);
+    nodes.into_iter().find(alone).map(|node| node.pod.name.as_str())
+}
+
+/// What hinders, once it has done so for long. It goes on for as long as anything does.
+fn stuck<'a>(view: &View<'a>) -> Option<&'a hindrance::Hindrance> {
+    let first = view.hindrances.first()?;
+    let before = |kind: &str, status: &str| {
+        view.previous.conditions.iter().find(|c| c.type_ == kind && c.status == status)
+    };
+    let already = before("Stalled", "True").is_some_and(|c| Reason::parse(&c.reason).is_some());
+    let since = before("Ready", "False").into_iter().chain(before("Reconciling", "True"));
+    let since =
+        since.map(|c| u64::try_from(c.last_transition_time.0.as_millisecond()).unwrap_or_default()).min();
+    let long = since.is_some_and(|since| view.now.saturating_sub(since) >= STALL_MILLIS);
+    (already || long).then_some(first)
 }
 
 fn reconciling(view: &View<'_>) -> Draft {
@@ -128,6 +164,12 @@ fn reconciling(view: &View<'_>) -> Draft {
         }
         _ => {}
     }
+    if stuck(view).is_some() {
+        return Draft::new("Reconciling", "False", "Stalled", "the Stalled condition says why");
+    }
+    if let Some(first) = view.hindrances.first() {
+        return Draft::new("Reconciling", "True", first.reason.as_str(), sentences(view.hindrances));
+    }
     if !view.settled {
         return Draft::new("Reconciling", "True", "RollingOut", "the node Deployment is rolling out");
     }
@@ -140,7 +182,10 @@ fn reconciling(view: &View<'_>) -> Draft {
 fn stalled(view: &View<'_>) -> Draft {
     match blocked(view) {
         Some((reason, message)) => Draft::new("Stalled", "True", reason, message),
-        None => Draft::new("Stalled", "False", "NoProblem", ""),
+        None => match stuck(view) {
+            Some(first) => Draft::new("Stalled", "True", first.reason.as_str(), sentences(view.hindrances)),
+            None => Draft::new("Stalled", "False", "NoProblem", ""),
+        },
     }
 }
 

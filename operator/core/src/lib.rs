@@ -12,6 +12,7 @@ pub mod autoscale;
 pub mod capacity;
 pub mod conditions;
 pub mod drain;
+pub mod hindrance;
 pub mod refused;
 pub mod samples;
 pub mod status;

@@ -48,7 +48,7 @@ pub const ADMIN_TOKEN_KEY: &str = "admin-token";
 pub const NATS_PASSWORD_KEY: &str = "nats-password";
 
 /// What an object is part of; the value of `app.kubernetes.io/component`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Component {
     /// The WebSocket nodes.
     Node,

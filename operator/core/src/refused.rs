@@ -8,8 +8,10 @@
 use std::collections::BTreeSet;
 
 use crds::{ChannelCluster, RefusedSysctls, Tuning};
+use k8s_openapi::api::apps::v1::Deployment;
 
-use crate::{drain, validate::short_hash};
+use crate::names::RESTART_HASH_ANNOTATION;
+use crate::{drain, tuning, validate::short_hash};
 
 /// Reason of the pods, of the condition and of the Event.
 pub const REASON: &str = "SysctlForbidden";
@@ -88,11 +90,47 @@ pub fn step(
     (previous.is_some() || !next.names.is_empty()).then_some(next)
 }
 
-/// The sysctls that the kubelet names in quotes; all of them when it names none, so that the pods come to an end.
+/// Pods that admission refuses for a sysctl, as their Deployment tells it: Pod Security admission, whose lists of safe
+/// sysctls grow with the version that a namespace names, or a policy of somebody's.
+#[must_use]
+pub fn by_admission(deployment: &Deployment) -> Option<Rejected> {
+    let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
+    let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
+    let message = failure.message.clone().filter(|text| text.contains("sysctl"))?;
+    let template = &deployment.spec.as_ref()?.template;
+    let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
+    let security = template.spec.as_ref()?.security_context.as_ref()?;
+    let told = failure.last_update_time.as_ref().or(failure.last_transition_time.as_ref());
+    Some(Rejected {
+        created: told.map_or(0, |t| u64::try_from(t.0.as_millisecond()).unwrap_or_default()),
+        restart_hash: annotations.and_then(|all| all.get(RESTART_HASH_ANNOTATION).cloned()),
+        sysctls: security.sysctls.iter().flatten().map(|sysctl| sysctl.name.clone()).collect(),
+        message,
+    })
+}
+
+/// The sysctls that are named; all of them when none is, so that the pods come to an end. Where only others are named, the
+/// words are about a template of before.
 fn blamed(pod: &Rejected) -> Vec<&String> {
-    let named: Vec<_> =
-        pod.sysctls.iter().filter(|name| pod.message.contains(&format!("\"{name}\""))).collect();
-    if named.is_empty() { pod.sysctls.iter().collect() } else { named }
+    let parts = pod.message.split(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c)));
+    let words: BTreeSet<_> = parts.map(|word| word.trim_matches('.').replace('/', ".")).collect();
+    let named: Vec<_> = pod.sysctls.iter().filter(|name| words.contains(*name)).collect();
+    let of_another = words.iter().any(|word| tuning::is_namespaced(word));
+    if named.is_empty() && !of_another { pod.sysctls.iter().collect() } else { named }
+}
+
+/// Who says so, and what would make it allowed.
+fn refuser(words: &str) -> (&'static str, &'static str) {
+    if words.contains("PodSecurity") {
+        (
+            "Pod Security admission",
+            "relax the namespace's labels pod-security.kubernetes.io/enforce and enforce-version",
+        )
+    } else if words.contains("denied") || words.contains("constraint") {
+        ("an admission policy", "except these pods from it")
+    } else {
+        ("a kubelet", "list it in allowedUnsafeSysctls of the kubelets")
+    }
 }
 
 /// One sentence with the remedy; none when nothing was refused.
@@ -104,13 +142,15 @@ pub fn sentence(refused: &RefusedSysctls) -> Option<String> {
     let kept: Vec<_> = refused.names.iter().filter(|name| !refused.left_out.contains(name)).collect();
     let names = refused.names.join(", ");
     let words = &refused.message;
-    let remedy = "list it in allowedUnsafeSysctls of the kubelets and change spec.tuning to have it asked for \
-        again, or remove it from tuning.sysctls";
+    let (who, allow) = refuser(words);
+    let remedy = format!(
+        "{allow} and change spec.tuning to have it asked for again, or remove it from tuning.sysctls"
+    );
     Some(if kept.is_empty() {
-        format!("a kubelet refuses {names} ({words}): nodes are made without it; {remedy}")
+        format!("{who} refuses {names} ({words}): nodes are made without it; {remedy}")
     } else {
         format!(
-            "a kubelet refuses {names} ({words}): it stays where serving nodes have it; {remedy}, or keep the nodes on \
+            "{who} refuses {names} ({words}): it stays where serving nodes have it; {remedy}, or keep the nodes on \
              other machines with nodes.nodeSelector"
         )
     })

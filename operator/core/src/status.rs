@@ -12,6 +12,7 @@ use crate::autoscale::Decision;
 use crate::capacity::Sizing;
 use crate::conditions::conditions;
 use crate::drain::{self, PodView};
+use crate::hindrance::Hindrance;
 use crate::samples::Rates;
 use crate::tuning;
 use crate::validate::Problem;
@@ -33,6 +34,8 @@ pub enum Outcome {
     Invalid(Vec<Problem>),
     /// An object of the name that we need belongs to somebody else.
     Conflict(String),
+    /// The API server refuses an object that the spec asks for, in its own words; nothing of the spec is applied.
+    Refused(String),
     /// The API server refused or did not answer; it is tried again.
     Failed(String),
 }
@@ -87,6 +90,8 @@ pub struct View<'a> {
     pub operation: Option<&'a Operation>,
     /// Sysctls that a kubelet refused.
     pub refused: Option<&'a RefusedSysctls>,
+    /// What keeps pods from starting, most telling first.
+    pub hindrances: &'a [Hindrance],
 }
 
 impl View<'_> {
@@ -95,7 +100,9 @@ impl View<'_> {
     pub fn observed_generation(&self) -> Option<i64> {
         match self.outcome {
             Outcome::Pending | Outcome::Failed(_) => self.previous.observed_generation,
-            Outcome::Applied | Outcome::Invalid(_) | Outcome::Conflict(_) => Some(self.generation),
+            Outcome::Applied | Outcome::Invalid(_) | Outcome::Conflict(_) | Outcome::Refused(_) => {
+                Some(self.generation)
+            }
         }
     }
 
@@ -170,6 +177,9 @@ fn reason(
     }
     if let Some(operation) = view.operation {
         return format!("Draining {}", operation.pod);
+    }
+    if let Some(hindrance) = view.hindrances.first() {
+        return hindrance.reason.as_str().to_owned();
     }
     view.decision.map_or_else(|| "Starting".to_owned(), |d| d.rule.as_str().to_owned())
 }

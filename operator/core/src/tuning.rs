@@ -70,9 +70,14 @@ pub fn standing(name: &str, minor: u32) -> Standing {
     match SAFE_SINCE.iter().find(|(safe, _)| *safe == name) {
         Some((_, since)) if *since <= minor => Standing::Safe,
         Some((_, since)) => Standing::SafeSince(*since),
-        None if NAMESPACED.iter().any(|prefix| name.starts_with(prefix)) => Standing::Unsafe,
+        None if is_namespaced(name) => Standing::Unsafe,
         None => Standing::NotNamespaced,
     }
+}
+
+/// Whether `name` is that of a sysctl which exists per pod.
+pub(crate) fn is_namespaced(name: &str) -> bool {
+    NAMESPACED.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The sysctls of the `Safe` profile that Kubernetes 1.`minor` allows.

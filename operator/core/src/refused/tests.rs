@@ -85,3 +85,39 @@ fn the_pods_are_as_if_it_had_never_been_asked_for() {
     asked.spec.tuning.nofile = Some(2_000);
     assert!(left_out(&asked).is_empty(), "another tuning is asked for in full");
 }
+
+/// What Pod Security admission of Kubernetes 1.34 says through the Deployment.
+const POD_SECURITY: &str = "pods \"chat-node-7b9-x\" is forbidden: violates PodSecurity \"baseline:v1.28\": forbidden sysctls (net.core.somaxconn, net.ipv4.tcp_fin_timeout)";
+
+fn refusing(message: &str) -> k8s_openapi::api::apps::v1::Deployment {
+    let valid = validate(&cluster(SPEC), &env(), &Fetched::default()).unwrap();
+    let mut deployment = bundle(&valid, 2).deployment;
+    let status = serde_json::json!({"conditions": [{
+        "type": "ReplicaFailure", "status": "True", "message": message, "lastUpdateTime": "2026-01-01T00:00:00Z",
+    }]});
+    deployment.status = serde_json::from_value(status).unwrap();
+    deployment
+}
+
+#[test]
+fn what_pod_security_names_is_left_out_too() {
+    let seen = super::by_admission(&refusing(POD_SECURITY)).unwrap();
+    let hash = seen.restart_hash.clone().unwrap();
+    let found = step(None, "k", &hash, &[seen], &nobody()).unwrap();
+    assert_eq!(found.left_out, [SOMAXCONN, "net.ipv4.tcp_fin_timeout"]);
+    let said = sentence(&found).unwrap();
+    assert!(said.contains("Pod Security admission refuses") && said.contains("enforce-version"), "{said}");
+}
+
+#[test]
+fn a_policy_that_names_none_means_all_and_one_that_names_others_means_none() {
+    let refused = |message: &str| {
+        let seen = super::by_admission(&refusing(message)).unwrap();
+        let hash = seen.restart_hash.clone().unwrap();
+        step(None, "k", &hash, &[seen], &nobody()).map_or(0, |found| found.left_out.len())
+    };
+    assert_eq!(refused("admission webhook \"p\" denied the request: sysctls are not allowed"), 2);
+    assert_eq!(refused("violates PodSecurity \"baseline:v1.24\": forbidden sysctls (net.ipv4.tcp_rmem)"), 0);
+    assert_eq!(refused("denied the request: sysctl net.core.somaxconn. It is unsafe"), 1);
+    assert!(super::by_admission(&refusing("exceeded quota: q")).is_none());
+}

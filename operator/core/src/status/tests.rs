@@ -7,6 +7,8 @@ use super::{NodeSeen, Outcome, View, compute, differs_materially};
 use crate::autoscale::{Decision, Rule};
 use crate::capacity::Sizing;
 use crate::drain::PodView;
+use crate::hindrance::{Hindrance, Reason};
+use crate::names::Component;
 use crate::samples::Rates;
 use crate::validate::Problem;
 
@@ -33,6 +35,7 @@ struct Scene {
     asked: BTreeMap<String, String>,
     now: u64,
     refused: Option<RefusedSysctls>,
+    hindrances: Vec<Hindrance>,
 }
 
 impl Scene {
@@ -46,6 +49,7 @@ impl Scene {
             asked: BTreeMap::new(),
             now: 1_000_000,
             refused: None,
+            hindrances: Vec::new(),
         }
     }
 
@@ -69,6 +73,7 @@ impl Scene {
             decision: Some(&self.decision),
             operation: None,
             refused: self.refused.as_ref(),
+            hindrances: &self.hindrances,
         })
     }
 }
@@ -190,4 +195,81 @@ fn a_refused_sysctl_is_said_before_any_node_answers() {
     assert_eq!(condition(&status, "TuningApplied"), pair("False", "SysctlForbidden"));
     assert_eq!(status.refused_sysctls, scene.refused, "kept for the next operator");
     assert!(differs_materially(&ChannelClusterStatus { refused_sysctls: None, ..status.clone() }, &status));
+}
+
+fn hindrance(component: Component, reason: Reason) -> Hindrance {
+    Hindrance { component, reason, pod: None, words: "exceeded quota: q".to_owned(), remedy: "raise it" }
+}
+
+fn message(status: &ChannelClusterStatus, kind: &str) -> String {
+    status.conditions.iter().find(|c| c.type_ == kind).unwrap().message.clone()
+}
+
+#[test]
+fn what_hinders_is_said_at_once_and_stalls_after_a_while_until_it_is_solved() {
+    let mut scene = Scene::new();
+    scene.nodes.pop();
+    scene.hindrances = vec![hindrance(Component::Node, Reason::QuotaExceeded)];
+    scene.previous = scene.status();
+    assert_eq!(condition(&scene.previous, "Ready"), pair("False", "QuotaExceeded"));
+    assert_eq!(condition(&scene.previous, "Reconciling"), pair("True", "QuotaExceeded"));
+    assert_eq!(condition(&scene.previous, "Stalled"), pair("False", "NoProblem"));
+    assert_eq!(scene.previous.reason.as_deref(), Some("QuotaExceeded"));
+    for part in ["1 of at least 2 nodes", "exceeded quota: q", "raise it"] {
+        assert!(message(&scene.previous, "Ready").contains(part));
+    }
+    scene.now += 119_000;
+    scene.previous = scene.status();
+    assert_eq!(condition(&scene.previous, "Stalled"), pair("False", "NoProblem"));
+    scene.now += 2_000;
+    scene.previous = scene.status();
+    assert_eq!(condition(&scene.previous, "Stalled"), pair("True", "QuotaExceeded"));
+    assert_eq!(condition(&scene.previous, "Reconciling"), pair("False", "Stalled"));
+    scene.hindrances[0].reason = Reason::LimitRangeViolated;
+    scene.previous = scene.status();
+    assert_eq!(condition(&scene.previous, "Stalled"), pair("True", "LimitRangeViolated"), "it goes on");
+    scene.hindrances.clear();
+    let solved = scene.status();
+    assert_eq!(condition(&solved, "Stalled"), pair("False", "NoProblem"));
+    assert_eq!(condition(&solved, "Ready"), pair("False", "NodesNotReady"));
+}
+
+#[test]
+fn a_fleet_that_serves_says_what_keeps_it_from_growing() {
+    let mut scene = Scene::new();
+    scene.hindrances = vec![hindrance(Component::Node, Reason::Unschedulable)];
+    let status = scene.status();
+    assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
+    assert!(message(&status, "Ready").contains("exceeded quota: q"));
+    assert_eq!(condition(&status, "Reconciling"), pair("True", "Unschedulable"));
+    assert_eq!(status.reason.as_deref(), Some("Unschedulable"));
+}
+
+#[test]
+fn nodes_without_a_backplane_say_what_hinders_it() {
+    let mut scene = Scene::new();
+    for node in &mut scene.nodes {
+        node.pod.ready = false;
+        node.stats.as_mut().unwrap().bus_connected = Some(false);
+    }
+    assert_eq!(condition(&scene.status(), "Ready"), pair("False", "BackplaneDisconnected"));
+    scene.hindrances = vec![hindrance(Component::Nats, Reason::ImagePullFailed)];
+    assert_eq!(condition(&scene.status(), "Ready"), pair("False", "ImagePullFailed"));
+    let mut scene = Scene::new();
+    scene.nodes[1].stats.as_mut().unwrap().bus_connected = Some(false);
+    scene.hindrances = vec![hindrance(Component::Nats, Reason::CrashLoop)];
+    let status = scene.status();
+    assert_eq!(condition(&status, "Ready"), pair("False", "BackplaneDisconnected"));
+    assert!(message(&status, "Ready").contains("the NATS pods"));
+}
+
+#[test]
+fn a_refused_spec_stalls_with_the_servers_sentence() {
+    let mut scene = Scene::new();
+    scene.outcome = Outcome::Refused("Deployment chat-node: quantities must match".to_owned());
+    let status = scene.status();
+    assert_eq!(condition(&status, "Ready"), pair("False", "Refused"));
+    assert_eq!(condition(&status, "Stalled"), pair("True", "Refused"));
+    assert!(message(&status, "Stalled").contains("quantities must match"));
+    assert_eq!(status.observed_generation, Some(3));
 }

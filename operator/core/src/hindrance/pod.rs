@@ -1,0 +1,314 @@
+//! Pods that exist and do not become ready: what the scheduler, the kubelet and the container runtime say of them.
+
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Event, Pod, PodCondition,
+};
+
+use super::words::{short, tail};
+use super::{Hindrance, Part, Reason, millis};
+use crate::names::Component;
+use crate::refused;
+
+/// From then on a container that runs and is not ready has a probe that fails, in milliseconds. Nodes and NATS are ready
+/// within a few seconds of their start.
+const UNREADY_MILLIS: u64 = 30_000;
+/// From then on a pod that has a machine and no container yet is asked about in Events, in milliseconds.
+const CREATING_MILLIS: u64 = 4_000;
+/// A pod that failed tells of the present for so long, in milliseconds; its object may stay for days.
+const FAILED_MILLIS: u64 = 120_000;
+/// What a kubelet waits with while it prepares a container; no problem by itself.
+const PREPARING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+
+/// What one pod says, and what to do.
+struct Said(Reason, String, &'static str);
+
+/// What hinders a pod; none if it is ready, ended well or goes.
+pub(super) fn look(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Hindrance> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let Said(reason, words, remedy) = said(part, pod, now)?;
+    let name = pod.metadata.name.clone().unwrap_or_default();
+    Some(Hindrance { component: part.component, reason, pod: Some(name), words, remedy })
+}
+
+fn said(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Said> {
+    let status = pod.status.as_ref()?;
+    match status.phase.as_deref() {
+        Some("Succeeded") => return None,
+        Some("Failed") => return failed(pod, now),
+        _ => {}
+    }
+    let ready = condition(pod, "Ready");
+    if ready.is_some_and(|c| c.status == "True") {
+        return None;
+    }
+    unscheduled(part.component, pod)
+        .or_else(|| containers(pod).find_map(|one| container(part.component, one)))
+        .or_else(|| prepared(pod, part.events, now))
+        .or_else(|| lost(pod))
+        .or_else(|| containers(pod).find_map(|one| unready(one, ready, now)))
+}
+
+/// Init containers come first: while one of them fails the others wait.
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|s| s.init_container_statuses.as_ref());
+    let main = status.and_then(|s| s.container_statuses.as_ref());
+    init.into_iter().chain(main).flatten()
+}
+
+fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
+}
+
+/// A pod that a kubelet refused or evicted, as long as that tells of the present.
+fn failed(pod: &Pod, now: u64) -> Option<Said> {
+    let status = pod.status.as_ref()?;
+    let conditions = status.conditions.iter().flatten();
+    let changed = conditions.map(|c| millis(c.last_transition_time.as_ref())).max().unwrap_or_default();
+    let since = changed.max(millis(pod.metadata.creation_timestamp.as_ref()));
+    if now.saturating_sub(since) > FAILED_MILLIS {
+        return None;
+    }
+    let words = short(status.message.as_deref().unwrap_or_default());
+    let reason = status.reason.as_deref().unwrap_or_default();
+    Some(match reason {
+        refused::REASON => Said(
+            Reason::SysctlForbidden,
+            words,
+            "list it in allowedUnsafeSysctls of the kubelets, or remove it from tuning.sysctls",
+        ),
+        "Evicted" => Said(
+            Reason::Evicted,
+            words,
+            "the machine ran short of what is named: raise requests and limits in nodes.resources, or relieve the machine",
+        ),
+        // A machine that shuts down or is taken over by a pod of higher priority says so; the next pod is under way.
+        "Terminated" | "NodeShutdown" | "Preempting" | "" => return None,
+        _ => Said(
+            Reason::RejectedByMachine,
+            format!("{}: {words}", short(reason)),
+            "look at the machine, or keep the nodes on others with nodes.nodeSelector",
+        ),
+    })
+}
+
+fn unscheduled(component: Component, pod: &Pod) -> Option<Said> {
+    let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "False")?;
+    let message = scheduled.message.as_deref().unwrap_or_default();
+    if scheduled.reason.as_deref() == Some("SchedulingGated") {
+        return Some(Said(
+            Reason::SchedulingGated,
+            short(message),
+            "whoever added the scheduling gate has to remove it",
+        ));
+    }
+    // What follows says why throwing others out would not help.
+    let message = message.split(" preemption:").next().unwrap_or_default();
+    Some(Said(Reason::Unschedulable, short(message), room(component, message)))
+}
+
+/// The remedy for what the scheduler misses.
+fn room(component: Component, message: &str) -> &'static str {
+    let says = |words: &str| message.contains(words);
+    let nats = component == Component::Nats;
+    if says("Insufficient") && nats {
+        "lower backplane.resources, or add machines"
+    } else if says("Insufficient") {
+        "lower nodes.resources, or add machines"
+    } else if says("node affinity/selector") || says("node selector") {
+        "change nodes.nodeSelector or nodes.affinity, or label a machine so"
+    } else if says("untolerated taint") {
+        "add the taint to nodes.tolerations, or remove it from a machine"
+    } else if says("anti-affinity") || says("pod affinity") || says("topology spread") {
+        "change nodes.affinity or the topology spread, or add machines"
+    } else if says("Too many pods") {
+        "add machines, or allow more pods on them"
+    } else if says("unschedulable") {
+        "uncordon a machine, or add machines"
+    } else if says("no nodes available") || says("0/0 nodes") {
+        "the cluster has no machine: add one"
+    } else {
+        "add a machine that fits, or ask for less in nodes"
+    }
+}
+
+fn container(component: Component, one: &ContainerStatus) -> Option<Said> {
+    let state = one.state.as_ref()?;
+    if let Some(waiting) = &state.waiting
+        && let Some(said) = waits(one, waiting, component)
+    {
+        return Some(said);
+    }
+    // Between two attempts, and in the moments in which it runs, what counts is how it ended.
+    let last = one.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+    let ended = state.terminated.as_ref().or(last.filter(|_| !one.ready && one.restart_count > 0))?;
+    (ended.exit_code != 0 || one.restart_count > 0).then(|| crashed(component, ended))
+}
+
+/// What a container waits for, if that will not come by itself.
+fn waits(one: &ContainerStatus, waiting: &ContainerStateWaiting, component: Component) -> Option<Said> {
+    let reason = waiting.reason.as_deref().unwrap_or_default();
+    let words = waiting.message.as_deref().unwrap_or_default();
+    Some(match reason {
+        reason if PREPARING.contains(&reason) || reason.is_empty() => return None,
+        "CrashLoopBackOff" => {
+            let last = one.last_state.as_ref()?.terminated.as_ref()?;
+            crashed(component, last)
+        }
+        "InvalidImageName" => Said(Reason::InvalidImageName, image(one, words), image_field(component)),
+        "ErrImageNeverPull" => Said(
+            Reason::ImagePullFailed,
+            image(one, words),
+            "load the image on the machine, or let it be pulled",
+        ),
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "ImageInspectError"
+        | "RegistryUnavailable"
+        | "SignatureValidationFailed" => Said(Reason::ImagePullFailed, image(one, words), pull(component)),
+        "CreateContainerConfigError" => Said(
+            Reason::ContainerConfigError,
+            short(words),
+            "create the Secret, ConfigMap or key that is named, or change what the spec asks of the container",
+        ),
+        _ if words.contains("OOM") => Said(Reason::OutOfMemory, short(words), memory(component)),
+        _ => Said(
+            Reason::ContainerStartFailed,
+            format!("{}: {}", short(reason), short(words)),
+            "look at the image and at the container runtime of the machine",
+        ),
+    })
+}
+
+/// The image and why it is not there. While the kubelet waits between two attempts it may say no more than that.
+fn image(one: &ContainerStatus, words: &str) -> String {
+    let image = short(&one.image);
+    let why = words.strip_prefix("Back-off pulling image").and_then(|rest| rest.split_once("\": "));
+    let why = why.map_or(words, |(_, why)| why);
+    if why.is_empty() || why.starts_with("Back-off") { image } else { format!("{image}: {}", short(why)) }
+}
+
+const fn image_field(component: Component) -> &'static str {
+    match component {
+        Component::Node => "write nodes.image as REGISTRY/NAME:TAG",
+        Component::Nats => "write backplane.image as REGISTRY/NAME:TAG",
+    }
+}
+
+const fn pull(component: Component) -> &'static str {
+    match component {
+        Component::Node => {
+            "correct nodes.image, push the image, or give the pods what their registry asks for (imagePullSecrets)"
+        }
+        Component::Nats => {
+            "correct backplane.image, push the image, or give the pods what their registry asks for (imagePullSecrets)"
+        }
+    }
+}
+
+const fn memory(component: Component) -> &'static str {
+    match component {
+        Component::Node => "raise limits.memory in nodes.resources, or lower nodes.capacity.connections",
+        Component::Nats => "raise limits.memory in backplane.resources",
+    }
+}
+
+fn crashed(component: Component, ended: &ContainerStateTerminated) -> Said {
+    let reason = ended.reason.as_deref().unwrap_or_default();
+    let last = ended.message.as_deref().filter(|text| !text.trim().is_empty());
+    let code = format!("exit code {}", ended.exit_code);
+    let words = match last {
+        Some(last) => format!("{code}, {}", tail(last)),
+        None => code,
+    };
+    match reason {
+        "OOMKilled" => Said(Reason::OutOfMemory, words, memory(component)),
+        "StartError" | "ContainerCannotRun" if last.is_some_and(|text| text.contains("OOM")) => {
+            Said(Reason::OutOfMemory, words, memory(component))
+        }
+        "StartError" | "ContainerCannotRun" => Said(
+            Reason::ContainerStartFailed,
+            words,
+            "look at the image and at the container runtime of the machine",
+        ),
+        _ => Said(Reason::CrashLoop, words, "look at its log with kubectl logs --previous"),
+    }
+}
+
+/// Whether a pod has a machine and waits there for its volumes or its network, of which only Events tell.
+#[must_use]
+pub fn waits_for_machine(pod: &Pod, now: u64) -> bool {
+    let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "True");
+    let Some(scheduled) = scheduled else { return false };
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    let long = now.saturating_sub(millis(scheduled.last_transition_time.as_ref())) >= CREATING_MILLIS;
+    let preparing = containers(pod).all(|one| {
+        let waiting = one.state.as_ref().and_then(|state| state.waiting.as_ref());
+        waiting.is_some_and(|w| PREPARING.contains(&w.reason.as_deref().unwrap_or_default()))
+    });
+    phase == Some("Pending") && long && preparing && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// The last warning about a pod that waits for its machine.
+fn prepared(pod: &Pod, events: &[Event], now: u64) -> Option<Said> {
+    if !waits_for_machine(pod, now) {
+        return None;
+    }
+    let about = |event: &&Event| {
+        event.involved_object.uid == pod.metadata.uid && event.type_.as_deref() == Some("Warning")
+    };
+    let known = |event: &Event| {
+        let words = short(event.message.as_deref().unwrap_or_default());
+        match event.reason.as_deref()? {
+            "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => Some(Said(
+                Reason::VolumeFailed,
+                words,
+                "create the Secret or ConfigMap that is named, or look at the volume",
+            )),
+            "FailedCreatePodSandBox" | "FailedCreatePodContainer" | "NetworkNotReady" | "FailedSync" => {
+                Some(Said(
+                    Reason::SandboxFailed,
+                    words,
+                    "look at the network plugin and the container runtime of the machine",
+                ))
+            }
+            _ => None,
+        }
+    };
+    events.iter().filter(about).max_by_key(|event| at(event)).and_then(known)
+}
+
+/// When an Event was last said.
+fn at(event: &Event) -> u64 {
+    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref());
+    let micro = series.or(event.event_time.as_ref());
+    let micro = micro.map_or(0, |t| u64::try_from(t.0.as_millisecond()).unwrap_or_default());
+    micro.max(millis(event.last_timestamp.as_ref()))
+}
+
+/// The node controller marks the pods of a machine that is silent as not ready, and nothing else of them.
+fn lost(pod: &Pod) -> Option<Said> {
+    let containers = condition(pod, "ContainersReady").is_some_and(|c| c.status == "True");
+    let ready = condition(pod, "Ready").is_some_and(|c| c.status == "False");
+    let gates = pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.is_some());
+    let machine = pod.spec.as_ref().and_then(|spec| spec.node_name.clone())?;
+    (containers && ready && !gates).then(|| {
+        Said(Reason::MachineLost, short(&machine), "look at that machine, or remove it from the cluster")
+    })
+}
+
+fn unready(one: &ContainerStatus, ready: Option<&PodCondition>, now: u64) -> Option<Said> {
+    let running = one.state.as_ref()?.running.as_ref()?;
+    let since = millis(running.started_at.as_ref());
+    let turned = ready.map_or(0, |c| millis(c.last_transition_time.as_ref()));
+    let long = now.saturating_sub(since.max(turned)) >= UNREADY_MILLIS;
+    (!one.ready && long).then(|| {
+        Said(
+            Reason::ProbeFailing,
+            format!("container {} fails its probe", one.name),
+            "look at its log, and at the Events of the pod",
+        )
+    })
+}
