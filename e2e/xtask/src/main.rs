@@ -3,6 +3,7 @@
 mod artifacts;
 mod bench;
 mod context;
+mod fuzz;
 mod gates;
 mod install;
 mod load;
@@ -51,6 +52,11 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   test    run every check and test; the last line counts them
             --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
+  fuzz    run the fuzz targets of node/core/fuzz on what libFuzzer makes of the kept corpus
+            --target NAME     one of config, envelope, frame, origin, protocol, shard (default: all)
+            --seconds N       each target (default 60)
+            --jobs N          at a time (default 2)
+            --input FILE      run one input of --target, such as a finding
   gates   hold counted instructions and bytes of the node to what they were
             --record          accept the figures as they are now
   logs    copy all logs of an instance to target/e2e/logs
@@ -86,6 +92,7 @@ fn dispatch() -> Result<ExitCode> {
         "up" => up::up(&mut options),
         "down" => down(&mut options),
         "test" => test::test(&mut options),
+        "fuzz" => fuzz::fuzz(&mut options),
         "gates" => gates::gates(&mut options),
         "logs" => test::logs(&mut options),
         "crdgen" => crdgen(&options),

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
 
 use crate::{
-    artifacts, gates, install, root,
+    artifacts, fuzz, gates, install, root,
     test::{Action, Count, Needs, Step, Tools},
 };
 
@@ -32,6 +32,7 @@ pub(crate) fn all() -> Vec<Step> {
         }),
         counted("unit tests", unit_tests),
         step("gates", Needs::Nothing, Count::One, Action::Code(gates::hold)),
+        step("fuzz", Needs::Nothing, Count::One, Action::Code(fuzz::step)),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         simple("node binary", |t| Ok(t.program("cargo", &["build", "--bin", "channel-node"]))),
         step(

@@ -7,6 +7,8 @@ pub mod age;
 pub mod config;
 pub mod counters;
 pub mod envelope;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod limits;
 pub mod outbox;
 pub mod protocol;

@@ -38,8 +38,9 @@ mod pass;
 mod timer;
 mod window;
 
-#[cfg(test)]
-mod tests;
+// The fuzz targets drive the shard with the harness of its tests.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod tests;
 
 use conn::{Conn, Flags, Phase};
 pub use flush::AfterFlush;

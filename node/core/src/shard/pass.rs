@@ -93,7 +93,7 @@ impl Passes {
     }
 
     /// Nobody is written before this time, as after a long pass.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(super) const fn put_off(&mut self, next_millis: u64) {
         self.next_millis = next_millis;
     }

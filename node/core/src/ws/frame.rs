@@ -188,7 +188,9 @@ pub fn split_server_frame(frame: &[u8]) -> Option<(u8, &[u8])> {
             let (length, payload) = rest.split_first_chunk::<8>()?;
             (u64::from_be_bytes(*length), payload)
         }
-        length => (u64::from(length), rest),
+        length @ 0..LENGTH_16 => (u64::from(length), rest),
+        // The mask bit: only clients mask.
+        MASKED.. => return None,
     };
     (length == payload.len() as u64).then_some((first, payload))
 }
@@ -247,6 +249,9 @@ mod tests {
             frame.push(0);
             assert_eq!(split_server_frame(&frame), None);
         }
+        // With the mask bit the second byte is not a length of 128 and more.
+        let masked = [&[FIN_TEXT, 0x80 | 5][..], &[b'x'; 0x80 | 5]].concat();
+        assert_eq!(split_server_frame(&masked), None);
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Random bytes, short writes, losses, time and drains: whatever comes, nothing panics and nothing is left behind.
 
-use arbtest::arbitrary::{Result, Unstructured};
+use arbitrary::{Result, Unstructured};
+
+use std::sync::Arc;
 
 use super::harness::{Client, REQUEST, Sim, masked};
-use crate::shard::Shard;
+use crate::{
+    config::NodeConfig,
+    protocol::{Vsn, binary, encode},
+    shard::Shard,
+};
 
 const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
 const EVENTS: [&str; 8] = ["m", "m", "m_ack", "echo", "phx_join", "phx_join", "phx_leave", "phx_close"];
@@ -40,7 +46,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         }
         return Ok(());
     };
-    match u.int_in_range(0..=41)? {
+    match u.int_in_range(0..=49)? {
         0 => sim.lose(client),
         1 => sim.limit(client, Some(u.int_in_range(0..=200)?)),
         2 => sim.limit(client, None),
@@ -61,6 +67,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
             shard.dirty.put_off(until);
             shard.bulk.put_off(until);
         }
+        7..=14 => from_elsewhere(u, sim, client)?,
         _ => {
             let mut bytes = message(u)?;
             if u.ratio(1, 20)? {
@@ -75,53 +82,103 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
     Ok(())
 }
 
+/// What does not come from a client.
+fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Result<()> {
+    let shard = u.int_in_range(0..=sim.shards.len() - 1)?;
+    let (topic, late) = (*u.choose(&TOPICS)?, u.arbitrary()?);
+    match u.int_in_range(0..=4)? {
+        0 => {
+            let length = u.arbitrary_len::<u8>()?.min(300);
+            let bytes = u.bytes(length)?.to_vec();
+            sim.shards[shard].on_remote(topic, bytes.into(), late);
+        }
+        1 => {
+            let frame = encode::broadcast(Vsn::V2, topic, u.choose(&EVENTS)?, "{}");
+            sim.shards[shard].on_remote(topic, frame, late);
+        }
+        2 => {
+            let frame = binary::broadcast(topic, "m", &[u.arbitrary()?]).expect("short names");
+            sim.shards[shard].on_remote(topic, frame, late);
+        }
+        3 => sim.shards[shard].on_cluster_stats("{}"),
+        _ => {
+            let mut config = NodeConfig::dev();
+            small(&mut config);
+            config.limits.send_queue_frames = u.int_in_range(1..=20)?;
+            config.limits.max_frame_bytes = u.int_in_range(200..=2_000)?;
+            config.limits.idle_timeout_millis = u.int_in_range(1_000..=60_000)?;
+            config.rooms.max_members = u.int_in_range(1..=8)?;
+            config.chat_page = u.arbitrary()?;
+            let config = Arc::new(config);
+            sim.shards.iter_mut().for_each(|shard| shard.on_reload(Arc::clone(&config)));
+            sim.shards[client.0].on_input(client.1);
+            let farewell = sim.shards[client.0].farewell(client.1);
+            assert!(farewell.is_none_or(|frame| frame[0] == 0x88));
+        }
+    }
+    sim.settle();
+    Ok(())
+}
+
+/// Bounds that a few clients reach.
+fn small(config: &mut NodeConfig) {
+    config.limits.send_queue_frames = 6;
+    config.limits.send_queue_bytes = 1_500;
+    config.limits.max_frame_bytes = 1_200;
+    config.limits.idle_timeout_millis = 20_000;
+    config.limits.max_connections = 10;
+    config.limits.max_rooms = Some(2);
+    config.rooms.max_members = 4;
+    config.rooms.policies =
+        serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#).expect("policies");
+}
+
+/// Steps as `u` says, then the end of the node.
+pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
+    let mut sim = Sim::new(u.int_in_range(1..=3)?, u.arbitrary()?, small);
+    let mut open = Vec::new();
+    for _ in 0..u.int_in_range(1..=200)? {
+        let stepped = step(u, &mut sim, &mut open);
+        let closed = std::mem::take(&mut sim.closed);
+        open.retain(|client| !closed.contains(client));
+        check(&mut sim, open.len());
+        if stepped.is_err() {
+            break;
+        }
+    }
+    for shard in &mut sim.shards {
+        shard.on_shutdown();
+    }
+    sim.settle();
+    sim.pass(10_000);
+    let counters = sim.counters();
+    let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
+    assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
+    assert!(sim.shards.iter().all(|shard| shard.heads_bytes == 0));
+    assert_eq!(sim.incomplete_bytes(), 0);
+    let opened = counters.opened;
+    assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
+    assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);
+    assert_eq!(sim.shards[0].options.registry.topics(), 0);
+    Ok(())
+}
+
+/// What holds between any two steps.
+fn check(sim: &mut Sim, open: usize) {
+    let sockets: usize = sim.shards.iter().map(Shard::sockets).sum();
+    assert_eq!(sockets, open);
+    sim.incomplete_bytes();
+    let counters = sim.counters();
+    assert_eq!(counters.connections + counters.handshaking, open as u64);
+    assert!(counters.connections <= 10);
+    for shard in &sim.shards {
+        assert!(!shard.has_flushes() && shard.pressed == 0);
+        assert!(shard.backlog == 0 || shard.next_due_millis() > Some(sim.now_millis));
+    }
+}
+
+#[cfg(test)]
 #[test]
 fn nothing_panics_and_nothing_is_left() {
-    arbtest::arbtest(|u| {
-        let mut sim = Sim::new(u.int_in_range(1..=3)?, u.arbitrary()?, |config| {
-            config.limits.send_queue_frames = 6;
-            config.limits.send_queue_bytes = 1_500;
-            config.limits.max_frame_bytes = 1_200;
-            config.limits.idle_timeout_millis = 20_000;
-            config.limits.max_connections = 10;
-            config.limits.max_rooms = Some(2);
-            config.rooms.max_members = 4;
-            config.rooms.policies =
-                serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#)
-                    .expect("policies");
-        });
-        let mut open = Vec::new();
-        for _ in 0..u.int_in_range(1..=200)? {
-            step(u, &mut sim, &mut open)?;
-            let closed = std::mem::take(&mut sim.closed);
-            open.retain(|client| !closed.contains(client));
-            let sockets: usize = sim.shards.iter().map(Shard::sockets).sum();
-            assert_eq!(sockets, open.len());
-            sim.incomplete_bytes();
-            let counters = sim.counters();
-            assert_eq!(counters.connections + counters.handshaking, open.len() as u64);
-            assert!(counters.connections <= 10);
-            for shard in &sim.shards {
-                assert!(!shard.has_flushes() && shard.pressed == 0);
-                assert!(shard.backlog == 0 || shard.next_due_millis() > Some(sim.now_millis));
-            }
-        }
-        for shard in &mut sim.shards {
-            shard.on_shutdown();
-        }
-        sim.settle();
-        sim.pass(10_000);
-        let counters = sim.counters();
-        let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
-        assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
-        assert!(sim.shards.iter().all(|shard| shard.heads_bytes == 0));
-        assert_eq!(sim.incomplete_bytes(), 0);
-        let opened = counters.opened;
-        assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
-        assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);
-        assert_eq!(sim.shards[0].options.registry.topics(), 0);
-        Ok(())
-    })
-    .size_min(1_024)
-    .budget_ms(500);
+    arbtest::arbtest(run).size_min(1_024).budget_ms(500);
 }

@@ -1,5 +1,7 @@
 //! Shards of one node with fake sockets: bytes in, bytes out, time by hand.
 
+#![cfg_attr(not(test), allow(dead_code, reason = "the fuzz targets use less of it than the tests"))]
+
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
@@ -11,15 +13,15 @@ use crate::{
     shard::{AfterFlush, Outgoing, Phase, Places, Progress, Shard, ShardOptions},
 };
 
-pub(super) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
+pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 /// A connection, by shard and id.
-pub(super) type Client = (usize, ConnId);
+pub(crate) type Client = (usize, ConnId);
 
 /// What the node sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sent {
+pub(crate) enum Sent {
     Text(String),
     Binary(Vec<u8>),
     Pong(Vec<u8>),
@@ -34,7 +36,7 @@ struct Socket {
     output_ended: bool,
 }
 
-pub(super) struct Sim {
+pub(crate) struct Sim {
     pub(super) shards: Vec<Shard>,
     sockets: HashMap<Client, Socket>,
     pub(super) closed: Vec<Client>,
@@ -45,7 +47,7 @@ pub(super) struct Sim {
 }
 
 impl Sim {
-    pub(super) fn new(shards: u8, has_bus: bool, change: impl FnOnce(&mut NodeConfig)) -> Self {
+    pub(crate) fn new(shards: u8, has_bus: bool, change: impl FnOnce(&mut NodeConfig)) -> Self {
         let mut config = NodeConfig::dev();
         change(&mut config);
         let config = Arc::new(config);
@@ -79,7 +81,7 @@ impl Sim {
     }
 
     /// A socket that said nothing yet.
-    pub(super) fn accept(&mut self, shard: usize) -> Client {
+    pub(crate) fn accept(&mut self, shard: usize) -> Client {
         let id = self.shards[shard].on_accept().expect("accepted");
         self.sockets.insert((shard, id), Socket::default());
         (shard, id)
@@ -98,7 +100,7 @@ impl Sim {
     }
 
     /// Sends raw text and returns the raw answer.
-    pub(super) fn http(&mut self, client: Client, request: &str) -> String {
+    pub(crate) fn http(&mut self, client: Client, request: &str) -> String {
         self.bytes(client, request.as_bytes());
         let output = std::mem::take(&mut self.sockets.get_mut(&client).expect("known").output);
         String::from_utf8(output).expect("text")
@@ -117,18 +119,18 @@ impl Sim {
         }
     }
 
-    pub(super) fn text(&mut self, client: Client, text: &str) {
+    pub(crate) fn text(&mut self, client: Client, text: &str) {
         self.bytes(client, &masked(0x81, text.as_bytes()));
     }
 
-    pub(super) fn lose(&mut self, (shard, id): Client) {
+    pub(crate) fn lose(&mut self, (shard, id): Client) {
         self.begin();
         self.shards[shard].on_lost(id);
         self.settle();
     }
 
     /// Time passes in steps of a tick.
-    pub(super) fn pass(&mut self, millis: u64) {
+    pub(crate) fn pass(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(50) {
             self.now_millis += 50;
             self.begin();
@@ -207,7 +209,7 @@ impl Sim {
     }
 
     /// Takes what was sent to a client, as messages. A message cut off in the middle stays.
-    pub(super) fn sent(&mut self, client: Client) -> Vec<Sent> {
+    pub(crate) fn sent(&mut self, client: Client) -> Vec<Sent> {
         let output = &mut self.sockets.get_mut(&client).expect("known").output;
         let mut sent = Vec::new();
         while let Some((first, payload, rest)) = split(output) {
@@ -261,7 +263,7 @@ impl Sim {
         self.shards.iter().map(of_shard).sum()
     }
 
-    pub(super) fn counters(&mut self) -> Counters {
+    pub(crate) fn counters(&mut self) -> Counters {
         let mut sum = Counters::ZERO;
         for shard in &mut self.shards {
             shard.update_gauges();

@@ -1,8 +1,12 @@
 //! The state machine driven without sockets: protocol rules, limits and time.
 
-mod chaos;
-mod harness;
+pub(crate) mod chaos;
+pub(crate) mod harness;
+#[cfg(test)]
 mod incomplete;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
 mod model;
+#[cfg(test)]
 mod protocol;

@@ -1,0 +1,73 @@
+//! What `cargo xtask fuzz` feeds with bytes: one function for each place where somebody else's bytes come in.
+//!
+//! A target panics when something that must always hold does not. The programs around them are in `node/core/fuzz`, a
+//! workspace of its own that needs libFuzzer; the tests here run the same functions on the corpus that is kept there, so
+//! that what was found once stays found without it.
+
+use arbitrary::Unstructured;
+
+mod config;
+mod envelope;
+mod frame;
+mod origin;
+mod protocol;
+
+/// A target: any bytes are good input, and none may make it panic.
+pub type Target = fn(&[u8]);
+
+/// All targets by their names, which are those of the programs and of the directories of the corpus.
+pub const TARGETS: [(&str, Target); 6] = [
+    ("config", config::check),
+    ("envelope", envelope::check),
+    ("frame", frame::check),
+    ("origin", origin::check),
+    ("protocol", protocol::check),
+    ("shard", shard),
+];
+
+/// Runs one target; unknown names do nothing.
+pub fn run(target: &str, bytes: &[u8]) {
+    if let Some((_, check)) = TARGETS.iter().find(|(name, _)| *name == target) {
+        check(bytes);
+    }
+}
+
+/// What clients, other nodes, the kernel, time and the operator do to the shards of a node, in any order.
+fn shard(bytes: &[u8]) {
+    // Too few bytes end the run early, which is no fault.
+    crate::shard::tests::chaos::run(&mut Unstructured::new(bytes)).ok();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Also cut in the middle and turned around, which costs nothing and reaches what lies beside.
+    #[test]
+    fn the_kept_corpus_passes() {
+        for (name, check) in TARGETS {
+            let directory = format!("{}/fuzz/corpus/{name}", env!("CARGO_MANIFEST_DIR"));
+            let mut files = 0;
+            for entry in std::fs::read_dir(&directory).expect(&directory) {
+                let path = entry.expect("listed").path();
+                let mut bytes = std::fs::read(&path).expect("readable");
+                // Captured, and so shown only when the target panics.
+                println!("{}", path.display());
+                check(&bytes);
+                check(&bytes[..bytes.len() / 2]);
+                bytes.reverse();
+                check(&bytes);
+                files += 1;
+            }
+            assert!(files > 0, "{directory} is empty");
+        }
+    }
+
+    #[test]
+    fn nothing_and_one_byte_pass() {
+        for (_, check) in TARGETS {
+            check(&[]);
+            (0..=u8::MAX).for_each(|byte| check(&[byte]));
+        }
+    }
+}

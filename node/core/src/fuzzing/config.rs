@@ -1,0 +1,54 @@
+//! A node's configuration file: read or refused with a sentence, and what is accepted serves.
+
+use crate::{
+    config::{CLUSTER_TOPIC, NodeConfig},
+    shard::tests::harness::{REQUEST, Sim},
+};
+
+/// The bytes are the file.
+pub(super) fn check(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(config) = serde_saphyr::from_str::<NodeConfig>(text) else { return };
+    let rendered = serde_json::to_string(&config).expect("a configuration is JSON");
+    // JSON is YAML, and is what the operator writes.
+    let again: NodeConfig = serde_saphyr::from_str(&rendered).expect("what was written is read");
+    assert_eq!(again, config);
+    let errors = config.validate();
+    for error in &errors {
+        assert!(error.contains(": "), "{error:?} names a key and what is wrong");
+    }
+    let running = NodeConfig::dev();
+    let reloaded = config.clone().reload_onto(&running);
+    assert_eq!(reloaded.restart_keys(), running.restart_keys());
+    for topic in ["", "room:1", "live:a", CLUSTER_TOPIC, "$x", "phoenix"] {
+        let policy = config.rooms.resolve(topic);
+        assert!(policy.is_none() || !(topic.starts_with('$') || topic == "phoenix"), "{topic} is reserved");
+    }
+    if errors.is_empty() {
+        serves(&config);
+    }
+}
+
+/// A client connects, joins what can be joined, and says something.
+fn serves(config: &NodeConfig) {
+    let path = config.path.clone();
+    let mut sim = Sim::new(1, false, |place| *place = config.clone());
+    let client = sim.accept(0);
+    let response = sim.http(client, &REQUEST.replace("/socket", &path));
+    assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+    let patterns =
+        config.rooms.topics.iter().chain(config.rooms.policies.iter().map(|policy| &policy.topics));
+    for pattern in patterns {
+        let topic = serde_json::Value::from(pattern.0.replace('*', "1"));
+        for message in
+            [format!(r#"["1","1",{topic},"phx_join",{{}}]"#), format!(r#"["1","2",{topic},"m",{{"x":1}}]"#)]
+        {
+            sim.text(client, &message);
+        }
+    }
+    sim.pass(2_000);
+    sim.sent(client);
+    sim.lose(client);
+    let counters = sim.counters();
+    assert_eq!((counters.connections, counters.rooms, counters.memberships), (0, 0, 0));
+}

@@ -1,0 +1,119 @@
+//! Phoenix messages: what is taken from a client can be said again, and any client can read it.
+
+use serde_json::Value;
+
+use crate::{
+    limits::MAX_REF_BYTES,
+    protocol::{Message, NULL, Payload, RawRef, Vsn, binary, decode_binary, decode_text, encode},
+    ws::frame::{FIN_BINARY, FIN_TEXT, split_server_frame},
+};
+
+/// The first byte chooses serializer and form; the rest is the message.
+pub(super) fn check(bytes: &[u8]) {
+    let Some((&how, body)) = bytes.split_first() else { return };
+    let vsn = if how & 1 == 0 { Vsn::V2 } else { Vsn::V1 };
+    let message = if how & 2 == 0 {
+        let Ok(text) = std::str::from_utf8(body) else { return };
+        let parsed = Vsn::parse(text);
+        assert!(parsed.is_none() || text.split('.').count() == 3);
+        decode_text(vsn, text)
+    } else {
+        decode_binary(vsn, body)
+    };
+    if let Ok(message) = message
+        && is_readable(&message)
+    {
+        refs(&message);
+        replies(vsn, &message);
+        broadcasts(&message);
+    }
+    // What comes from the bus is text or binary of any content.
+    for first in [FIN_TEXT, FIN_BINARY] {
+        let mut frame = Vec::new();
+        crate::ws::frame::write_header(&mut frame, first, body.len());
+        frame.extend_from_slice(body);
+        if let Some(v1) = encode::broadcast_to_v1(&frame) {
+            assert!(encode::is_broadcast_frame(&v1));
+        }
+    }
+}
+
+/// Whether strict readers can read what the message carries.
+fn is_readable(message: &Message<'_>) -> bool {
+    let payload = match message.payload {
+        Payload::Json(json) => json,
+        Payload::Binary(_) => NULL,
+    };
+    [&message.join_ref, &message.reference, payload]
+        .iter()
+        .all(|raw| serde_json::from_str::<Value>(raw).is_ok())
+}
+
+/// The JSON of one whole text frame.
+fn json(frame: &[u8]) -> Value {
+    let (first, payload) = split_server_frame(frame).expect("one whole frame");
+    assert_eq!(first, FIN_TEXT);
+    serde_json::from_slice(payload).expect("JSON that any reader can read")
+}
+
+fn refs(message: &Message<'_>) {
+    for raw in [&message.join_ref, &message.reference] {
+        // A binary ref is quoted here, and escapes make it longer.
+        assert!(raw.len() <= 2 + 6 * MAX_REF_BYTES, "{raw}");
+        let kept = RawRef::new(raw);
+        assert_eq!(kept.as_str(), &**raw);
+        assert_eq!(kept, kept.clone());
+        serde_json::from_str::<Value>(raw).expect("a ref is JSON");
+    }
+}
+
+fn replies(vsn: Vsn, message: &Message<'_>) {
+    let Message { join_ref, reference, topic, .. } = message;
+    let read = |raw: &str| serde_json::from_str::<Value>(raw).expect("checked");
+    let frames = [
+        encode::reply(vsn, (join_ref, reference), topic, "ok", encode::EMPTY),
+        encode::error(vsn, (NULL, reference), topic, "unmatched topic"),
+        encode::phx_close(vsn, join_ref, topic),
+    ];
+    for frame in &frames {
+        let said = json(frame);
+        let said_topic = if vsn == Vsn::V2 { &said[2] } else { &said["topic"] };
+        assert_eq!(said_topic, &**topic);
+    }
+    let said = json(&frames[0]);
+    let said_reference = if vsn == Vsn::V2 { &said[1] } else { &said["ref"] };
+    assert_eq!(*said_reference, read(reference));
+    if let Payload::Binary(data) = message.payload
+        && let Some(frame) = binary::reply_ok(join_ref, reference, topic, data)
+    {
+        let (first, payload) = split_server_frame(&frame).expect("one whole frame");
+        assert!(first == FIN_BINARY && payload.ends_with(data));
+    }
+}
+
+fn broadcasts(message: &Message<'_>) {
+    let Message { topic, event, .. } = message;
+    match message.payload {
+        Payload::Json(payload) => {
+            let v2 = encode::broadcast(Vsn::V2, topic, event, payload);
+            assert!(encode::is_broadcast_frame(&v2));
+            let expected: Value =
+                serde_json::from_str(payload).expect("a payload is JSON that any reader can read");
+            assert_eq!(json(&v2), serde_json::json!([null, null, topic, event, expected]));
+            let v1 = json(&encode::broadcast_to_v1(&v2).expect("text has a V1 form"));
+            assert_eq!(
+                v1,
+                serde_json::json!({"topic": topic, "event": event, "payload": expected, "ref": null})
+            );
+        }
+        Payload::Binary(data) => {
+            let Some(frame) = binary::broadcast(topic, event, data) else { return };
+            assert!(encode::is_broadcast_frame(&frame));
+            assert_eq!(encode::broadcast_to_v1(&frame), None);
+            let (_, body) = split_server_frame(&frame).expect("one whole frame");
+            let names =
+                [&[2, topic.len() as u8, event.len() as u8], topic.as_bytes(), event.as_bytes()].concat();
+            assert_eq!(body.strip_prefix(&*names), Some(data));
+        }
+    }
+}
