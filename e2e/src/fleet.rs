@@ -22,7 +22,7 @@ pub struct Fleet {
     pub name: String,
 }
 
-/// A node pod as the API server knows it.
+/// A pod of a fleet as the API server knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodePod {
     /// Pod name.
@@ -81,6 +81,28 @@ pub fn signal(pid: i32, signal: libc::c_int) -> Result<()> {
     let pid = rustix::process::Pid::from_raw(pid).with_context(|| format!("{pid} is no process id"))?;
     let signal = rustix::process::Signal::from_named_raw(signal).context("not a signal")?;
     rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
+}
+
+/// A process that stands still until the value goes.
+pub struct Stopped(i32);
+
+impl Stopped {
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When there is no such process.
+    pub fn new(pid: i32) -> Result<Self> {
+        signal(pid, libc::SIGSTOP)?;
+        Ok(Self(pid))
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if let Err(error) = signal(self.0, libc::SIGCONT) {
+            eprintln!("process {} stays stopped: {error:#}", self.0);
+        }
+    }
 }
 
 impl Fleet {
@@ -145,7 +167,22 @@ impl Fleet {
     /// # Errors
     /// When the API server does not answer.
     pub fn node_pods(&self) -> Result<Vec<NodePod>> {
-        let selector = format!("channelcluster.io/cluster={},app.kubernetes.io/component=node", self.name);
+        self.pods("node")
+    }
+
+    /// The pod of the managed NATS that runs.
+    ///
+    /// # Errors
+    /// When the API server does not answer, or there is none that is not being deleted.
+    pub fn nats_pod(&self) -> Result<NodePod> {
+        let mut pods = self.pods("nats")?;
+        pods.retain(|pod| !pod.terminating);
+        pods.pop().context("no pod of NATS")
+    }
+
+    fn pods(&self, component: &str) -> Result<Vec<NodePod>> {
+        let selector =
+            format!("channelcluster.io/cluster={},app.kubernetes.io/component={component}", self.name);
         let list = self.instance.kubectl_json([
             "-n",
             &self.namespace,

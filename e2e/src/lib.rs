@@ -5,11 +5,14 @@
 
 pub mod client;
 #[cfg(feature = "cluster")]
+pub mod cut;
+#[cfg(feature = "cluster")]
 pub mod fleet;
 pub mod load;
 pub mod report;
 #[cfg(feature = "cluster")]
 pub mod scaling;
+pub mod soak;
 #[cfg(feature = "cluster")]
 pub mod stock;
 pub mod tsung;

@@ -1,54 +1,19 @@
 //! (g) No node can be asked any more: the fleet is left as it is, and shrinks once they answer again.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use e2e::cut::Cut;
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;
-use e2e::scaling::{
-    Load, OperatorPod, SMALL_STEPS, operator_process, operators, replicas, status, wait_replicas,
-};
+use e2e::scaling::{Load, SMALL_STEPS, operator_process, operators, replicas, status, wait_replicas};
 
 const RATE: u32 = 40;
+/// Where the operators ask the nodes.
+const ADMIN_PORT: u16 = 9400;
 /// Longer than stable window, stabilization and cool-down of the burst together: without the rule the fleet would have
 /// shrunk by then.
 const WATCHED: Duration = Duration::from_secs(40);
-
-/// Packets from the operators to the nodes' admin port are dropped while this lives. It is done inside the operators' own
-/// network namespaces: the kubelet's probes use the same port and must go through.
-struct Cut {
-    pods: Vec<OperatorPod>,
-}
-
-impl Cut {
-    fn new(pods: Vec<OperatorPod>) -> Result<Self> {
-        let cut = Self { pods };
-        cut.rule("-I")?;
-        Ok(cut)
-    }
-
-    fn rule(&self, how: &str) -> Result<()> {
-        for pod in &self.pods {
-            let net = format!("--net=/proc/{}/ns/net", operator_process(pod)?);
-            let status = Command::new("nsenter")
-                .args([&net, "iptables", how, "OUTPUT", "-p", "tcp", "--dport", "9400", "-j", "DROP"])
-                .status()
-                .context("cannot run nsenter")?;
-            ensure!(status.success(), "iptables {how} in {}: {status}", pod.name);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Cut {
-    fn drop(&mut self) {
-        if let Err(error) = self.rule("-D") {
-            eprintln!("the operators stay cut off: {error:#}");
-        }
-    }
-}
 
 #[test]
 fn without_figures_nothing_shrinks() {
@@ -59,7 +24,10 @@ fn without_figures_nothing_shrinks() {
     wait_replicas(&fleet, 4).unwrap();
     let (before, _) = fleet.wait_ready(4).unwrap();
 
-    let cut = Cut::new(operators(&fleet.instance).unwrap()).unwrap();
+    // In the operators' own network namespaces: the kubelet's probes use the same port and must go through.
+    let operators = operators(&fleet.instance).unwrap();
+    let pids = operators.iter().map(|pod| operator_process(pod).unwrap()).collect();
+    let cut = Cut::to_port(pids, ADMIN_PORT).unwrap();
     load.stop().unwrap();
     let (_, elapsed) = eventually("the status says that figures are missing", || {
         let (fresh, _) = fleet.condition("MetricsFresh")?;

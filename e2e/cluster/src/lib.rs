@@ -10,6 +10,7 @@ mod cgroup;
 mod components;
 mod config;
 mod dns;
+mod faults;
 mod images;
 mod instance;
 mod mounts;

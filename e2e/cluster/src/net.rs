@@ -115,14 +115,27 @@ impl Dropped {
     /// # Errors
     /// When the rule cannot be set.
     pub fn new(instance: &Instance, pod: &str, port: u16) -> Result<Self> {
-        let rule = |chain: &str| -> Vec<String> {
-            let port = port.to_string();
-            let words = [chain, "-s", pod, "-p", "tcp", "--dport", &port, "-j", "DROP"];
-            words.iter().map(|word| (*word).to_owned()).collect()
-        };
-        let mut dropped = Self { netns: instance.netns(), rules: Vec::new() };
+        let port = port.to_string();
+        let from = ["-s", pod, "-p", "tcp", "--dport", &port, "-j", "DROP"];
         // FORWARD sees packets to other pods (each has a link of its own), INPUT those to a node.
-        for rule in [rule("FORWARD"), rule("INPUT")] {
+        Self::with(instance, &[("FORWARD", &from), ("INPUT", &from)])
+    }
+
+    /// As [`Dropped::new`], and what comes back from that port, too.
+    ///
+    /// # Errors
+    /// When a rule cannot be set.
+    pub fn both_ways(instance: &Instance, pod: &str, port: u16) -> Result<Self> {
+        let port = port.to_string();
+        let from = ["-s", pod, "-p", "tcp", "--dport", &port, "-j", "DROP"];
+        let back = ["-d", pod, "-p", "tcp", "--sport", &port, "-j", "DROP"];
+        Self::with(instance, &[("FORWARD", &from), ("INPUT", &from), ("FORWARD", &back), ("OUTPUT", &back)])
+    }
+
+    fn with(instance: &Instance, rules: &[(&str, &[&str])]) -> Result<Self> {
+        let mut dropped = Self { netns: instance.netns(), rules: Vec::new() };
+        for (chain, words) in rules {
+            let rule: Vec<_> = std::iter::once(chain).chain(*words).map(|word| (*word).to_owned()).collect();
             run::output(inside(&dropped.netns).args(["iptables", "--wait", "-I"]).args(&rule))?;
             dropped.rules.push(rule);
         }

@@ -10,6 +10,7 @@ mod load;
 mod options;
 mod root;
 mod schemas;
+mod soak;
 mod steps;
 mod test;
 mod up;
@@ -52,6 +53,13 @@ usage: cargo xtask COMMAND [--instance NAME] [flags]
   test    run every check and test; the last line counts them
             --only TEXT       only the steps whose name holds TEXT; cluster: all that need the cluster
             --keep            leave the cluster running
+  soak    break a fleet of the running instance test in random ways while clients talk; each loss needs a cause
+            --minutes M       (default 20)
+            --seed S          the same faults again (default: said at the start)
+            --faults A,B      only these: delete-pod, kill-node, freeze-node, delete-nats, freeze-nats, kill-api,
+                              kill-operator, scale, cut-bus, cut-clients, cut-admin
+            --clients N --room-size N --rate R   who talks, and how often in a second (default 300, 10, 0.5)
+            --report DIRECTORY   of the report (default target/soak)
   fuzz    run the fuzz targets of node/core/fuzz on what libFuzzer makes of the kept corpus
             --target NAME     one of config, envelope, frame, origin, protocol, shard (default: all)
             --seconds N       each target (default 60)
@@ -92,6 +100,7 @@ fn dispatch() -> Result<ExitCode> {
         "up" => up::up(&mut options),
         "down" => down(&mut options),
         "test" => test::test(&mut options),
+        "soak" => soak::soak(options),
         "fuzz" => fuzz::fuzz(&mut options),
         "gates" => gates::gates(&mut options),
         "logs" => test::logs(&mut options),

@@ -1,0 +1,65 @@
+//! What tests do to the control plane of a running instance.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rustix::process::Signal;
+
+use crate::{
+    Instance,
+    cgroup::Layout,
+    components::{Starter, recorded},
+    config::API_PORT,
+    net::Dropped,
+    procs::Process,
+    run::{Wait, wait_for},
+};
+
+/// Name of the API server among the components.
+const API_SERVER: &str = "kube-apiserver";
+/// How long a killed process may take to go, and a started one to answer.
+const LIMIT: Duration = Duration::from_secs(120);
+
+impl Instance {
+    /// Kills the API server and waits until it is gone.
+    ///
+    /// # Errors
+    /// When it does not run, or does not go.
+    pub fn kill_api_server(&self) -> Result<()> {
+        let server = self.api_server()?;
+        server.signal(Signal::KILL)?;
+        wait_for("the end of the API server", LIMIT, || {
+            Ok(if server.alive() { Wait::NotYet("it lives".into()) } else { Wait::Done })
+        })
+    }
+
+    /// Starts the API server again and waits until it answers.
+    ///
+    /// # Errors
+    /// When it cannot be started, or does not answer.
+    pub fn start_api_server(&self) -> Result<()> {
+        let layout = Layout::detect()?;
+        Starter::new(self, &layout, self.kube_binary()?).apiserver()?;
+        wait_for("the API server", LIMIT, || {
+            Ok(match self.kubectl(["get", "--raw", "/readyz", "--request-timeout", "5s"]) {
+                Ok(_) => Wait::Done,
+                Err(error) => Wait::NotYet(error.to_string()),
+            })
+        })
+        .with_context(|| format!("see {}", self.logs().join("kube-apiserver.log").display()))
+    }
+
+    /// Drops all packets between a pod (by address) and the API server, in both directions and without a word to either,
+    /// until the value goes.
+    ///
+    /// # Errors
+    /// When a rule cannot be set.
+    pub fn black_hole_api(&self, pod_address: &str) -> Result<Dropped> {
+        Dropped::both_ways(self, pod_address, API_PORT)
+    }
+
+    fn api_server(&self) -> Result<Process> {
+        let started = recorded(self).into_iter().find(|started| started.name == API_SERVER);
+        started.map(|started| started.process).with_context(|| format!("{API_SERVER} was not started"))
+    }
+}

@@ -1,0 +1,73 @@
+//! Packets that are dropped inside the network namespaces of processes, until the value goes.
+//!
+//! Inside, because what is outside may share the port: the kubelet's probes use the nodes' admin port, too.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+/// What is dropped, as words for iptables.
+type Rule = Vec<String>;
+
+/// Rules in the network namespaces of some processes.
+pub struct Cut {
+    pids: Vec<i32>,
+    rules: Vec<Rule>,
+}
+
+impl Cut {
+    /// What these processes send to a TCP port.
+    ///
+    /// # Errors
+    /// When a rule cannot be set.
+    pub fn to_port(pids: Vec<i32>, port: u16) -> Result<Self> {
+        Self::new(pids, vec![rule("OUTPUT", "--dport", port)])
+    }
+
+    /// What these processes send to a TCP port, and what comes from it.
+    ///
+    /// # Errors
+    /// When a rule cannot be set.
+    pub fn from_server(pids: Vec<i32>, port: u16) -> Result<Self> {
+        Self::new(pids, vec![rule("OUTPUT", "--dport", port), rule("INPUT", "--sport", port)])
+    }
+
+    /// What others send to a TCP port of these processes, and what they answer.
+    ///
+    /// # Errors
+    /// When a rule cannot be set.
+    pub fn from_clients(pids: Vec<i32>, port: u16) -> Result<Self> {
+        Self::new(pids, vec![rule("INPUT", "--dport", port), rule("OUTPUT", "--sport", port)])
+    }
+
+    fn new(pids: Vec<i32>, rules: Vec<Rule>) -> Result<Self> {
+        let cut = Self { pids, rules };
+        cut.change("-I")?;
+        Ok(cut)
+    }
+
+    fn change(&self, how: &str) -> Result<()> {
+        for pid in &self.pids {
+            for rule in &self.rules {
+                let net = format!("--net=/proc/{pid}/ns/net");
+                let mut command = Command::new("nsenter");
+                command.args([&net, "iptables", "--wait", how]).args(rule);
+                let status = command.status().context("cannot run nsenter")?;
+                ensure!(status.success(), "iptables {how} in the namespace of {pid}: {status}");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Err(error) = self.change("-D") {
+            eprintln!("packets go on being dropped: {error:#}");
+        }
+    }
+}
+
+fn rule(chain: &str, end: &str, port: u16) -> Rule {
+    [chain, "-p", "tcp", end, &port.to_string(), "-j", "DROP"].map(str::to_owned).to_vec()
+}

@@ -1,0 +1,27 @@
+//! A soak: clients that talk for minutes while a fleet of the local cluster is broken in random ways.
+//!
+//! Every message of every client is in a [`ledger`], so that what did not arrive is known one by one, and each such miss
+//! is put to a [`fault`] that explains it: who was where when, and what was broken at that time. What no fault explains is
+//! a failure, and so are a message that comes twice, or before an earlier one of the same client, and a client that does
+//! not come back.
+
+pub mod fault;
+pub mod ledger;
+pub mod report;
+
+#[cfg(feature = "cluster")]
+mod breaking;
+#[cfg(feature = "cluster")]
+mod clients;
+#[cfg(feature = "cluster")]
+pub mod run;
+
+/// Milliseconds of wall-clock time since 1970: clients and faults are on one machine.
+pub type Millis = u64;
+
+/// Now.
+#[must_use]
+pub fn now() -> Millis {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

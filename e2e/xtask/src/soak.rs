@@ -1,0 +1,29 @@
+//! `soak`: random faults on a fleet of the `test` instance while clients talk.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result};
+use cluster::{Instance, run::Progress};
+
+use crate::{artifacts, options::Options, root, test::INSTANCE};
+
+/// Runs the command; its flags go to the program.
+pub(crate) fn soak(options: Options) -> Result<ExitCode> {
+    let progress = Progress::new();
+    let _sudo = root::ask_early()?;
+    let target = artifacts::target();
+    let mut build = Command::new("cargo");
+    build.args(["build", "--package", "e2e", "--features", "cluster", "--bin", "soak", "--target-dir"]);
+    build.arg(&target).current_dir(artifacts::repository());
+    progress.long("building the soak (Rust)", &mut build, &target.join("soak-build.log"))?;
+    if let Some(code) = root::as_root()? {
+        return Ok(code);
+    }
+    Instance::attach(INSTANCE)?;
+    let mut soak = Command::new(target.join("debug/soak"));
+    if !options.has("report") {
+        soak.arg("--report").arg(target.join("soak"));
+    }
+    let status = soak.args(options.into_words()).status().context("cannot start the soak")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
