@@ -205,7 +205,7 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
 /// Every Rust source of the programs.
 fn sources() -> Vec<String> {
     let mut directories: Vec<_> =
-        ["node/src", "node/core/src", "operator/src", "operator/core/src", "crds/src"]
+        ["node/src", "node/core/src", "node/shell/src", "operator/src", "operator/core/src", "crds/src"]
             .map(|d| pages::root().join(d))
             .into();
     let mut texts = Vec::new();

@@ -1,4 +1,4 @@
-//! The listening socket of a shard.
+//! The listening sockets of a shard.
 
 use std::{
     net::SocketAddr,
@@ -6,10 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    io::{self, Errno},
-    net::{AddressFamily, SocketFlags, SocketType, sockopt},
-};
+use rustix::{io::Errno, net::SocketFlags};
+use shell::socket::{self, Sharing};
 
 /// Length of the accept queue asked for; the kernel cuts it to net.core.somaxconn.
 pub(crate) const BACKLOG: i32 = 4_096;
@@ -18,10 +16,10 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Most accepts per turn, so that a connect storm leaves the established ones their share.
 const ACCEPTS_PER_TURN: usize = 128;
 
-/// One shard's listener.
+/// One shard's listener, at one or more addresses.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    fd: OwnedFd,
+    fds: Vec<OwnedFd>,
     /// Whether connections may wait: set by an edge, cleared when accept finds none.
     waiting: bool,
     /// The kernel gives the lowest free number, so a client's number tells how many are in use in this table.
@@ -39,14 +37,18 @@ pub(crate) struct Round {
 impl Listener {
     /// Listens beside the other shards; the kernel spreads connections over them. Clients get descriptors below
     /// `ceiling`.
-    pub(crate) fn bind(addr: SocketAddr, ceiling: i32) -> io::Result<Self> {
-        let fd = bound(addr, true)?;
-        rustix::net::listen(&fd, BACKLOG)?;
-        Ok(Self { fd, waiting: true, ceiling, paused_until: None })
+    pub(crate) fn bind(addresses: &[SocketAddr], ceiling: i32) -> std::io::Result<Self> {
+        let bind = |address: &SocketAddr| {
+            let fd = socket::bound(*address, Sharing::Shared)?;
+            rustix::net::listen(&fd, BACKLOG)?;
+            Ok(fd)
+        };
+        let fds = addresses.iter().map(bind).collect::<std::io::Result<_>>()?;
+        Ok(Self { fds, waiting: true, ceiling, paused_until: None })
     }
 
-    pub(crate) const fn fd(&self) -> &OwnedFd {
-        &self.fd
+    pub(crate) fn fds(&self) -> &[OwnedFd] {
+        &self.fds
     }
 
     pub(crate) const fn on_ready(&mut self) {
@@ -66,17 +68,22 @@ impl Listener {
     /// Accepts what waits, up to a bound per turn. `sink` tells whether there was a place for the socket.
     pub(crate) fn accept(&mut self, now: Instant, mut sink: impl FnMut(OwnedFd) -> bool) -> Round {
         self.paused_until = None;
+        let mut addresses = self.fds.iter();
+        let Some(mut next) = addresses.next() else { return Round::default() };
         for _ in 0..ACCEPTS_PER_TURN {
-            match rustix::net::accept_with(&self.fd, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            match rustix::net::accept_with(next, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok(fd) if fd.as_raw_fd() < self.ceiling => {
                     if !sink(fd) {
                         return self.pause(now);
                     }
                 }
-                Err(Errno::AGAIN) => {
-                    self.waiting = false;
-                    break;
-                }
+                Err(Errno::AGAIN) => match addresses.next() {
+                    Some(other) => next = other,
+                    None => {
+                        self.waiting = false;
+                        break;
+                    }
+                },
                 Ok(_) | Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     return self.pause(now);
                 }
@@ -93,23 +100,26 @@ impl Listener {
     }
 }
 
-fn bound(addr: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&fd, true)?;
-    sockopt::set_socket_reuseport(&fd, shared)?;
-    // Accepted sockets inherit it, which saves a call per connection. Frames leave in one write per turn already.
-    sockopt::set_tcp_nodelay(&fd, true)?;
-    rustix::net::bind(&fd, &addr)?;
-    Ok(fd)
+/// Holds the addresses for the shards, which all bind them. Fails when another process listens there: with SO_REUSEPORT
+/// alone the two would silently share the connections. Of several addresses one may be of a family that there is not here.
+pub(crate) fn reserve(addresses: &[SocketAddr]) -> std::io::Result<(Vec<OwnedFd>, Vec<SocketAddr>)> {
+    let mut reserved = (Vec::new(), Vec::new());
+    for (index, address) in addresses.iter().enumerate() {
+        match reserve_one(*address) {
+            Ok((fd, bound)) => {
+                reserved.0.push(fd);
+                reserved.1.push(bound);
+            }
+            Err(error) if index > 0 && socket::is_absent(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(reserved)
 }
 
-/// Holds the address for the shards, which all bind it. Fails when another process listens there: with SO_REUSEPORT
-/// alone the two would silently share the connections.
-pub(crate) fn reserve(addr: SocketAddr) -> std::io::Result<(OwnedFd, SocketAddr)> {
-    drop(bound(addr, false)?);
-    let fd = bound(addr, true)?;
-    let addr = SocketAddr::try_from(rustix::net::getsockname(&fd)?)?;
-    Ok((fd, addr))
+fn reserve_one(address: SocketAddr) -> std::io::Result<(OwnedFd, SocketAddr)> {
+    drop(socket::bound(address, Sharing::Alone)?);
+    let fd = socket::bound(address, Sharing::Shared)?;
+    let bound = SocketAddr::try_from(rustix::net::getsockname(&fd)?)?;
+    Ok((fd, bound))
 }

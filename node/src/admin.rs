@@ -3,7 +3,7 @@
 //! It runs on its own thread and runtime, so that a busy shard cannot delay a probe and a slow scrape cannot delay a
 //! shard.
 
-use std::{fmt::Display, sync::Arc};
+use std::{fmt::Display, net::TcpListener, sync::Arc};
 
 use axum::{
     Json, Router,
@@ -13,13 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use node_core::admin::{DrainRequest, Phase, VERSION};
+use node_core::{
+    admin::{DrainRequest, Phase, VERSION},
+    visitors::BOUNDS,
+};
 use serde_json::json;
+use shell::http::Port;
 
 use crate::{app::App, drain::DrainError, metrics, secrets};
-
-mod listener;
-pub use listener::Limited;
 
 /// Longest request body in bytes.
 const BODY_BYTES: usize = 16 * 1024;
@@ -47,9 +48,10 @@ pub fn router(app: Arc<App>) -> Router {
 /// Serves the routes until the task is dropped.
 ///
 /// # Errors
-/// Only what the listener reports at the start.
-pub async fn serve(listener: Limited, app: Arc<App>) -> std::io::Result<()> {
-    axum::serve(listener, router(app)).await
+/// When the runtime does not take a listener.
+pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>) -> std::io::Result<()> {
+    Port::new(listeners, BOUNDS)?.serve(router(app), std::future::pending()).await;
+    Ok(())
 }
 
 fn refuse(status: StatusCode, error: impl Display) -> Response {

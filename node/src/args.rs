@@ -1,9 +1,13 @@
 //! The command line.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Parser, ValueEnum, error::ErrorKind};
 use node_core::limits::MAX_SHARDS;
+use shell::socket::everywhere;
 
 use crate::layout::{Asked, DescriptorTables};
 
@@ -34,11 +38,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub check_config: Option<PathBuf>,
 
-    /// Address of the public port [default: 0.0.0.0:4000, with --dev 127.0.0.1:4000].
+    /// Address of the public port [default: [::]:4000, which is all addresses of IPv6 and IPv4; with --dev
+    /// 127.0.0.1:4000 and [::1]:4000].
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub listen: Option<SocketAddr>,
 
-    /// Address of the admin port [default: 0.0.0.0:9400, with --dev 127.0.0.1:9400].
+    /// Address of the admin port [default: [::]:9400; with --dev 127.0.0.1:9400 and [::1]:9400].
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub admin: Option<SocketAddr>,
 
@@ -101,14 +106,14 @@ impl Args {
         })
     }
 
-    /// Address of the public port.
-    pub fn listen_addr(&self) -> SocketAddr {
-        self.listen.unwrap_or_else(|| self.default_addr(4000))
+    /// Addresses of the public port. All but the first may be missing here.
+    pub fn listen_addrs(&self) -> Vec<SocketAddr> {
+        self.listen.map_or_else(|| self.default_addrs(4000), |address| vec![address])
     }
 
-    /// Address of the admin port.
-    pub fn admin_addr(&self) -> SocketAddr {
-        self.admin.unwrap_or_else(|| self.default_addr(9400))
+    /// Addresses of the admin port. All but the first may be missing here.
+    pub fn admin_addrs(&self) -> Vec<SocketAddr> {
+        self.admin.map_or_else(|| self.default_addrs(9400), |address| vec![address])
     }
 
     /// What was asked for about shards and their descriptor tables.
@@ -116,9 +121,12 @@ impl Args {
         Asked { shards: self.shards, max_connections: self.max_connections, tables: self.descriptor_tables }
     }
 
-    fn default_addr(&self, port: u16) -> SocketAddr {
-        let host = if self.dev { [127, 0, 0, 1] } else { [0, 0, 0, 0] };
-        SocketAddr::from((host, port))
+    fn default_addrs(&self, port: u16) -> Vec<SocketAddr> {
+        if self.dev {
+            vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+        } else {
+            vec![everywhere(port)]
+        }
     }
 }
 
@@ -152,11 +160,13 @@ mod tests {
     #[test]
     fn dev_listens_on_loopback_and_a_cluster_node_everywhere() {
         let dev = read("channel-node --dev").unwrap();
-        assert_eq!(dev.listen_addr().to_string(), "127.0.0.1:4000");
-        assert_eq!(dev.admin_addr().to_string(), "127.0.0.1:9400");
+        let written =
+            |addresses: Vec<SocketAddr>| addresses.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(written(dev.listen_addrs()), ["127.0.0.1:4000", "[::1]:4000"]);
+        assert_eq!(written(dev.admin_addrs()), ["127.0.0.1:9400", "[::1]:9400"]);
         let node = read("channel-node --config c.yaml --secrets s --admin [::1]:1").unwrap();
-        assert_eq!(node.listen_addr().to_string(), "0.0.0.0:4000");
-        assert_eq!(node.admin_addr().to_string(), "[::1]:1");
+        assert_eq!(written(node.listen_addrs()), ["[::]:4000"]);
+        assert_eq!(written(node.admin_addrs()), ["[::1]:1"]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! watching inodes would need care; comparing a few kilobytes needs none.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -62,10 +62,8 @@ pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let at = |source| ConfigError::Read { path: path.to_owned(), source };
-    if fs::metadata(path).map_err(at)?.len() > MAX_BYTES {
-        return Err(ConfigError::Size { path: path.to_owned() });
-    }
-    fs::read_to_string(path).map_err(at)
+    let read = shell::file::read_text(path, MAX_BYTES).map_err(at)?;
+    read.ok_or_else(|| ConfigError::Size { path: path.to_owned() })
 }
 
 fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
@@ -111,6 +109,8 @@ impl Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::test_dir::TestDir;
 

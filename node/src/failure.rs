@@ -4,10 +4,12 @@
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
 use node_core::limits::CLOSE_TIMEOUT_MILLIS;
+use shell::output::Lines;
 
 use crate::mailbox::{ShardHandle, ToShard};
 
@@ -19,6 +21,15 @@ const FAREWELL: Duration = Duration::from_millis(CLOSE_TIMEOUT_MILLIS + 1_000);
 const LAST_WORDS: Duration = Duration::from_millis(500);
 /// How often it is looked whether they are done.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// The log, whose last lines say what failed.
+static LOG: OnceLock<Lines> = OnceLock::new();
+
+/// Names the log that is written out before a failed process ends.
+pub fn set_log(log: Lines) {
+    // A process has one log; a second one would not be waited for.
+    LOG.set(log).ok();
+}
 
 /// Runs a thread's life and ends the process when it fails or panics.
 pub fn guarded(shards: &[ShardHandle], life: impl FnOnce() -> io::Result<()>) {
@@ -41,6 +52,9 @@ pub fn end_process(shards: &[ShardHandle]) -> ! {
     let busy = || shards.iter().any(|shard| shard.stats().load().connections > 0);
     while begun.elapsed() < LAST_WORDS || (begun.elapsed() < FAREWELL && busy()) {
         std::thread::sleep(LOOK);
+    }
+    if let Some(log) = LOG.get() {
+        log.flush();
     }
     std::process::exit(EXIT_FAILED);
 }

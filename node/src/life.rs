@@ -1,12 +1,10 @@
 //! The two long stretches of a node's life: serving, and leaving.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use node_core::admin::{DrainRequest, DrainStage, VERSION};
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval, sleep, timeout},
-};
+use shell::signals::{Asked, Signals};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{
     app::App,
@@ -18,41 +16,18 @@ use crate::{
 /// How often a leaving node looks whether it is empty, or sends an order again that found a mailbox full.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The signals that end a node.
-#[derive(Debug)]
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Takes over SIGTERM and SIGINT.
-    ///
-    /// # Errors
-    /// When the system refuses a handler.
-    pub fn new() -> io::Result<Self> {
-        Ok(Signals {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => (),
-            _ = self.interrupt.recv() => (),
-        }
-    }
-}
-
-/// Serves until a signal asks for the end; meanwhile picks up changes of the configuration file.
+/// Serves until a signal asks for the end; meanwhile picks up changes of the configuration file, at once when SIGHUP asks
+/// for it. Without such a file SIGHUP is the end: a terminal was closed.
 pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
     let mut look = interval(POLL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut untold = false;
     loop {
         tokio::select! {
-            () = signals.any() => return,
+            asked = signals.next() => match asked {
+                Asked::Reload if watch.is_some() => tracing::info!("SIGHUP: looking at the configuration"),
+                Asked::Reload | Asked::End | Asked::Interrupt => return,
+            },
             _ = look.tick() => (),
         }
         if let Some(changed) = watch.as_mut().and_then(Watch::changed) {
@@ -76,8 +51,13 @@ pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
     tracing::info!(delay_millis = delay, connections_per_second = pace, "leaving");
     tokio::select! {
         () = depart(app, &drain) => (),
-        _ = signals.interrupt.recv() => tracing::warn!("second interrupt: closing everything at once"),
+        () = interrupt(signals) => tracing::warn!("second interrupt: closing everything at once"),
     }
+}
+
+/// Waits for SIGINT; what else is asked for is under way already, or too late.
+async fn interrupt(signals: &mut Signals) {
+    while signals.next().await != Asked::Interrupt {}
 }
 
 async fn depart(app: &App, drain: &node_core::config::Drain) {

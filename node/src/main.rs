@@ -2,7 +2,7 @@
 
 use std::{
     io::IsTerminal,
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     path::Path,
     process::ExitCode,
     sync::{Arc, Mutex},
@@ -17,7 +17,6 @@ use node::{
     bus::{Bus, BusState, Credentials, Identity, fleet::Fleet},
     config::{self, Watch},
     dashboard, failure, layout, life,
-    life::Signals,
     mailbox::{BusReceiver, bus_queue},
     pulse,
     secrets::SecretFile,
@@ -25,6 +24,12 @@ use node::{
     threads::{ShardSettings, start_shards},
 };
 use node_core::{config::NodeConfig, limits::CLOSE_TIMEOUT_MILLIS};
+use shell::{
+    http::BACKLOG,
+    output::{self, Lines},
+    signals::Signals,
+    socket,
+};
 use tokio::runtime::{Builder, Runtime};
 
 mod allocator;
@@ -33,7 +38,7 @@ fn main() -> ExitCode {
     let args = match Args::read(std::env::args_os()) {
         Ok(args) => args,
         Err(Answer::Print(text)) => {
-            print!("{text}");
+            output::say(text.trim_end());
             return ExitCode::SUCCESS;
         }
         Err(Answer::Wrong(text)) => return wrong(&text),
@@ -45,27 +50,27 @@ fn main() -> ExitCode {
         Ok(read) => read,
         Err(text) => return wrong(&text),
     };
-    if let Err(text) = log_to_stderr(&args) {
-        return wrong(&text);
-    }
-    match run(&args, config, watch) {
-        Ok(code) => code,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let log = match log_to_stderr(&args) {
+        Ok(log) => log,
+        Err(text) => return wrong(&text),
+    };
+    let code = run(&args, config, watch).unwrap_or_else(|error| {
+        tracing::error!("{error:#}");
+        ExitCode::FAILURE
+    });
+    log.flush();
+    code
 }
 
 fn wrong(text: &str) -> ExitCode {
-    eprintln!("channel-node: {text}");
+    output::complain(format_args!("channel-node: {text}"));
     ExitCode::from(EXIT_USAGE)
 }
 
 fn check_config(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(_) => {
-            println!("{}: ok", file.display());
+            output::say(format_args!("{}: ok", file.display()));
             ExitCode::SUCCESS
         }
         Err(error) => wrong(&error.to_string()),
@@ -85,18 +90,24 @@ fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
     if errors.is_empty() { Ok((config, watch)) } else { Err(errors.join(". ")) }
 }
 
-fn log_to_stderr(args: &Args) -> Result<(), String> {
+fn log_to_stderr(args: &Args) -> Result<Lines, String> {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .map_err(|error| format!("--log: {error}; write a level or target=level, like info,node=debug"))?;
+    let writer =
+        output::lines(std::io::stderr()).map_err(|error| format!("cannot start the log: {error}"))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(writer.clone())
+        // It would panic where standard error is broken.
+        .log_internal_errors(false)
         .with_ansi(std::io::stderr().is_terminal());
     match args.log_format.unwrap_or(if args.dev { LogFormat::Text } else { LogFormat::Json }) {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
-    Ok(())
+    output::log_panics();
+    failure::set_log(writer.clone());
+    Ok(writer)
 }
 
 fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<ExitCode> {
@@ -115,12 +126,13 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
     let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
     // As PID 1 of a container a process without a handler would never see SIGTERM.
-    let mut signals =
-        control.block_on(async { Signals::new() }).context("cannot take over SIGTERM and SIGINT")?;
+    let mut signals = control.block_on(async { Signals::new() }).context("cannot take over signals")?;
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let shards = start_shards(&settings, &config, config.bus.as_ref().map(|_| &to_bus))
-        .with_context(|| format!("cannot listen on {}; choose another --listen", args.listen_addr()))?;
+    let shards =
+        start_shards(&settings, &config, config.bus.as_ref().map(|_| &to_bus)).with_context(|| {
+            format!("cannot listen on {}; choose another --listen", written(&args.listen_addrs()))
+        })?;
     let app = Arc::new(App {
         boot_id: rand::random(),
         started,
@@ -166,7 +178,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
     let cpus =
         std::thread::available_parallelism().context("cannot tell how many CPUs there are; use --shards")?;
     Ok(layout::decide(args.layout(), cpus.get(), nofile).map(|layout| ShardSettings {
-        listen: args.listen_addr(),
+        listen: args.listen_addrs(),
         layout,
         nofile,
         node_name: args.node_name.clone(),
@@ -194,18 +206,14 @@ fn start_bus(
         .context("cannot start the bus thread")
 }
 
-fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<std::net::SocketAddr> {
-    let address = args.admin_addr();
-    let listener = TcpListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .with_context(|| format!("cannot listen on {address}; choose another --admin"))?;
-    let bound = listener.local_addr()?;
+fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<SocketAddr> {
+    let addresses = args.admin_addrs();
+    let listeners = admin_listeners(&addresses)
+        .with_context(|| format!("cannot listen on {}; choose another --admin", written(&addresses)))?;
+    let bound = listeners.first().context("no address")?.local_addr()?;
     let shards = app.shards.clone();
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        let served = runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            admin::serve(admin::Limited::new(listener), app).await
-        });
+        let served = runtime.block_on(admin::serve(listeners, app));
         // Without its admin port a node cannot be probed, drained or measured: better to end and be replaced.
         let error = served.map_or_else(|error| anyhow!(error), |()| anyhow!("it stopped"));
         tracing::error!("admin port: {error:#}");
@@ -214,9 +222,25 @@ fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<s
     Ok(bound)
 }
 
-fn welcome(path: &str, listen: std::net::SocketAddr, admin: std::net::SocketAddr) {
-    println!("chat page   http://{listen}/");
-    println!("socket      ws://{listen}{path}/websocket");
-    println!("metrics     http://{admin}/metrics");
-    println!("Ctrl-C stops; twice at once.");
+/// Of several addresses all but the first may be of a family that there is not here.
+fn admin_listeners(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>> {
+    let mut listeners = Vec::new();
+    for address in addresses {
+        match socket::listen(*address, BACKLOG) {
+            Err(error) if !listeners.is_empty() && socket::is_absent(&error) => {}
+            listener => listeners.push(listener?),
+        }
+    }
+    Ok(listeners)
+}
+
+fn written(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+fn welcome(path: &str, listen: SocketAddr, admin: SocketAddr) {
+    output::say(format_args!("chat page   http://{listen}/"));
+    output::say(format_args!("socket      ws://{listen}{path}/websocket"));
+    output::say(format_args!("metrics     http://{admin}/metrics"));
+    output::say("Ctrl-C stops; twice at once.");
 }

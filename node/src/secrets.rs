@@ -4,7 +4,7 @@
 //! request, a reconnect of the bus). A secret's value never enters a log line or an error.
 
 use std::{
-    fs, hint, io,
+    hint, io,
     path::{Path, PathBuf},
 };
 
@@ -46,10 +46,8 @@ impl SecretFile {
     /// When the file is missing, empty, too long or no text.
     pub fn read(&self) -> Result<String, SecretError> {
         let at = |source| SecretError::Read { path: self.0.clone(), source };
-        if fs::metadata(&self.0).map_err(at)?.len() > MAX_BYTES {
-            return Err(SecretError::Size { path: self.0.clone() });
-        }
-        let text = fs::read_to_string(&self.0).map_err(at)?;
+        let read = shell::file::read_text(&self.0, MAX_BYTES).map_err(at)?;
+        let text = read.ok_or_else(|| SecretError::Size { path: self.0.clone() })?;
         match text.trim() {
             "" => Err(SecretError::Size { path: self.0.clone() }),
             value => Ok(value.to_owned()),
@@ -69,6 +67,8 @@ pub fn equal(given: &[u8], secret: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

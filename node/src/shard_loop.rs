@@ -11,7 +11,7 @@ use std::{
 
 use node_core::{
     counters::Counters,
-    limits::{FLUSHES_PER_TURN, STAMP_MILLIS, TICK_MILLIS},
+    limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, STAMP_MILLIS, TICK_MILLIS},
     room::ConnId,
     shard::{AfterFlush, Progress, Shard},
 };
@@ -40,6 +40,9 @@ const READS_AT_LEAST: usize = 64;
 /// Bytes after which a turn reads no further connections: about 2 ms of parsing.
 const READ_BYTES_PER_TURN: u64 = 2 * 1024 * 1024;
 
+/// How long a shard that ends, and has no more connections, tries to hand over what they said last.
+const HANDING_OVER: Duration = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
+
 /// Everything one shard thread owns.
 pub(crate) struct ShardLoop {
     core: Shard,
@@ -59,6 +62,8 @@ pub(crate) struct ShardLoop {
     /// Events may be left in epoll.
     more_events: bool,
     stopping: bool,
+    /// When a shard that ends had no more connections.
+    empty_since: Option<Instant>,
 }
 
 impl ShardLoop {
@@ -70,7 +75,7 @@ impl ShardLoop {
         outgoing: Outgoings,
     ) -> rustix::io::Result<Self> {
         poller.add_wake(&mailbox)?;
-        poller.add_listener(listener.fd())?;
+        listener.fds().iter().try_for_each(|fd| poller.add_listener(fd))?;
         poller.add_inbox(handover.inbox())?;
         let now = Instant::now();
         Ok(Self {
@@ -90,6 +95,7 @@ impl ShardLoop {
             next_tick: now,
             more_events: false,
             stopping: false,
+            empty_since: None,
         })
     }
 
@@ -97,7 +103,7 @@ impl ShardLoop {
     pub(crate) async fn run(&mut self) -> std::io::Result<()> {
         let timer = tokio::time::sleep_until(self.next_tick.into());
         tokio::pin!(timer);
-        while !(self.stopping && self.core.sockets() == 0) {
+        while !(self.stopping && self.is_done(Instant::now())) {
             let now = Instant::now();
             self.turn(now)?;
             let next = self.next_turn();
@@ -117,6 +123,16 @@ impl ShardLoop {
         }
         self.mailbox.stats().store(&self.core.counters);
         Ok(())
+    }
+
+    /// Whether a shard that ends has nothing more to do: its last connection is gone, and what they said last is on its way
+    /// to the other shards and the bus. Those may have ended too, or be stuck, so this is waited for within a bound.
+    fn is_done(&mut self, now: Instant) -> bool {
+        if self.core.sockets() > 0 {
+            return false;
+        }
+        let since = *self.empty_since.get_or_insert(now);
+        !self.outgoing.is_waiting() || now.duration_since(since) >= HANDING_OVER
     }
 
     fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {

@@ -37,8 +37,9 @@ use crate::{
 /// What the shards need besides the configuration.
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
-    /// Address of the public port. Port 0 asks the kernel; see [`Shards::local_addr`].
-    pub listen: SocketAddr,
+    /// Addresses of the public port, of which all but the first are done without where their family is missing. Port 0 asks
+    /// the kernel; see [`Shards::local_addr`].
+    pub listen: Vec<SocketAddr>,
     /// How many shards, and whose descriptor tables.
     pub layout: Layout,
     /// Soft limit of open files, per table.
@@ -58,7 +59,7 @@ pub struct ShardSettings {
 pub struct Shards {
     handles: Vec<ShardHandle>,
     threads: Vec<JoinHandle<()>>,
-    local_addr: SocketAddr,
+    local_addrs: Vec<SocketAddr>,
     topics: Arc<Registry>,
 }
 
@@ -75,10 +76,10 @@ impl Shards {
         &self.handles
     }
 
-    /// The address that clients connect to.
+    /// The first address that clients connect to.
     #[must_use]
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addrs[0]
     }
 
     /// Waits until every shard ended, which they do after [`crate::mailbox::ToShard::Shutdown`]. Blocks.
@@ -140,11 +141,11 @@ pub fn start_shards(
         gates.iter().try_for_each(|gate| gate.order(Order::OwnTable(first)))?;
         finished()?;
     }
-    let (reservation, local_addr) = accept::reserve(settings.listen)?;
-    gates.iter().try_for_each(|gate| gate.order(Order::Listen(local_addr)))?;
+    let (reservation, local_addrs) = accept::reserve(&settings.listen)?;
+    gates.iter().try_for_each(|gate| gate.order(Order::Listen(local_addrs.clone())))?;
     finished()?;
     drop(reservation);
-    Ok(Shards { handles, threads, local_addr, topics: registry })
+    Ok(Shards { handles, threads, local_addrs, topics: registry })
 }
 
 /// The first number above all descriptors of the calling thread's table.
@@ -173,7 +174,7 @@ enum Order {
     /// Take a descriptor table of your own, with copies of those below.
     OwnTable(RawFd),
     /// Listen here, and serve.
-    Listen(SocketAddr),
+    Listen(Vec<SocketAddr>),
 }
 
 /// What a starting shard and the one that starts it tell each other.
@@ -223,16 +224,16 @@ fn life(door: &Door, parts: Parts) -> std::io::Result<()> {
         }
     };
     door.report(Ok(()));
-    let address = loop {
+    let addresses = loop {
         match door.orders.recv() {
             Ok(Order::OwnTable(first)) => door.report(sys::own_descriptor_table(first)),
-            Ok(Order::Listen(address)) => break address,
+            Ok(Order::Listen(addresses)) => break addresses,
             Err(_) => return Ok(()),
         }
     };
     let Parts { core, mailbox, handover, outgoing, ceiling } = parts;
     let started = runtime.block_on(async {
-        let listener = Listener::bind(address, ceiling)?;
+        let listener = Listener::bind(&addresses, ceiling)?;
         Ok(ShardLoop::new(core, mailbox, Poller::new()?, (listener, handover), outgoing)?)
     });
     match started {
@@ -312,7 +313,7 @@ mod tests {
 
     fn settings(listen: SocketAddr) -> ShardSettings {
         ShardSettings {
-            listen,
+            listen: vec![listen],
             layout: Layout { shards: 2, own_tables: false },
             nofile: 1_024,
             node_name: String::new(),

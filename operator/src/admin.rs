@@ -9,6 +9,9 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use node_core::visitors::BOUNDS;
+use shell::http::{BACKLOG, Port};
+use shell::socket;
 use tokio_util::sync::CancellationToken;
 
 use crate::lease::Fence;
@@ -31,13 +34,14 @@ pub struct Admin {
 /// # Errors
 /// When the address cannot be bound.
 pub async fn serve(admin: Admin, address: SocketAddr, stop: CancellationToken) -> std::io::Result<()> {
-    let listener = tokio::net::TcpListener::bind(address).await?;
+    let port = Port::new(vec![socket::listen(address, BACKLOG)?], BOUNDS)?;
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .with_state(admin);
-    axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await
+    port.serve(router, stop.cancelled_owned()).await;
+    Ok(())
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {

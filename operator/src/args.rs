@@ -20,7 +20,7 @@ pub struct Args {
     /// Name of this process among the operators; unset: a random one.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
-    /// Where /metrics, /healthz and /readyz are served.
-    #[arg(long, env = "METRICS_ADDR", default_value = "0.0.0.0:9410")]
+    /// Where /metrics, /healthz and /readyz are served; the default is all addresses of IPv6 and IPv4.
+    #[arg(long, env = "METRICS_ADDR", default_value = "[::]:9410")]
     pub metrics_addr: SocketAddr,
 }

@@ -15,7 +15,8 @@ use operator::watches::Synced;
 use operator_core::validate::OperatorEnv;
 use rand::distr::{Alphanumeric, SampleString};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use shell::output::{self, Lines};
+use shell::signals::{Asked, Signals};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
@@ -32,14 +33,29 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             let asked = !error.use_stderr(); // --help, --version
-            if error.print().is_err() || !asked {
-                return ExitCode::from(USAGE);
-            }
-            return ExitCode::SUCCESS;
+            // Where it cannot be written, the exit code says as much as can be said.
+            error.print().ok();
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
     };
+    let log = match output::lines(std::io::stdout()) {
+        Ok(log) => log,
+        Err(error) => {
+            output::complain(format_args!("channel-operator: cannot start the log: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = start(args, &log);
+    log.flush();
+    code
+}
+
+fn start(args: Args, log: &Lines) -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).init();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone());
+    // It would panic where standard error is broken.
+    lines.log_internal_errors(false).with_ansi(false).init();
+    output::log_panics();
     if let Err(error) = raise_nofile() {
         warn!(%error, "cannot raise the limit of open files: large fleets may not be seen whole");
     }
@@ -144,14 +160,11 @@ async fn server_minor(client: &Client, stop: &CancellationToken) -> Option<u32> 
 
 fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let stop = CancellationToken::new();
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut signals = Signals::new().context("cannot take over signals")?;
     let token = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        // There is no configuration to read again: what the operator does stands in the cluster.
+        while signals.next().await == Asked::Reload {}
         info!("stopping");
         token.cancel();
     });

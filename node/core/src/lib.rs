@@ -15,4 +15,5 @@ pub mod protocol;
 pub mod room;
 pub mod route;
 pub mod shard;
+pub mod visitors;
 pub mod ws;

@@ -28,7 +28,8 @@ pub const BACKLOG_FRAMES: u64 = 262_144;
 pub const FLUSHES_PER_TURN: usize = 1_024;
 /// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
 pub const BULK_MEMBERS: usize = 1_024;
-/// Time a peer has to answer a close frame, or to read a refusal, in milliseconds.
+/// Time a peer has to answer a close frame, or to read a refusal, in milliseconds. After a polite goodbye what it says
+/// within this time is still taken.
 pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;
 /// Silence in milliseconds after which a bus counts as lost. It is asked each second, so this is two answers that did not
 /// come and some; a garbage collection or a busy machine takes less.

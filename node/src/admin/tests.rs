@@ -8,7 +8,7 @@ use node_core::{
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
 };
 
 use super::*;
@@ -43,9 +43,9 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
     };
     change(&mut app);
     let app = Arc::new(app);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(Limited::new(listener), Arc::clone(&app)));
+    tokio::spawn(serve(vec![listener], Arc::clone(&app)));
     Node { address, app, inboxes }
 }
 

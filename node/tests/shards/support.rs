@@ -48,7 +48,7 @@ impl Node {
         let mut config = NodeConfig::dev();
         change(&mut config);
         let settings = ShardSettings {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             layout: Layout { shards, own_tables: false },
             nofile: sysinfo::nofile().soft,
             node_name: "test".to_owned(),

@@ -32,8 +32,10 @@ const SAFE_PROFILE: [(&str, &str); 9] = [
     ("net.ipv4.ip_local_port_range", "10240 65535"),
     // A closed socket waits 15 s, not 60, for a client that never says goodbye: a drain closes thousands at once.
     ("net.ipv4.tcp_fin_timeout", "15"),
-    // A dead peer is noticed after 60 + 6 x 10 s, not after two hours; 60 s is below the idle timeouts of NAT gateways
-    // and cloud load balancers (the shortest common one is 240 s).
+    // For the node's client sockets, which have SO_KEEPALIVE. A peer that is gone while nothing is on its way to it is
+    // noticed after 60 + 6 x 10 s, not after two hours. With the default `limits.idleTimeout` of 60 s the node closes such a
+    // connection itself by then; with a longer one this is what ends it. And a silent connection has a packet each 60 s,
+    // which is below the idle timeouts of NAT gateways and cloud load balancers (the shortest common one is 240 s).
     ("net.ipv4.tcp_keepalive_intvl", "10"),
     ("net.ipv4.tcp_keepalive_probes", "6"),
     ("net.ipv4.tcp_keepalive_time", "60"),

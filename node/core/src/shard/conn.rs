@@ -17,11 +17,16 @@ pub(super) enum Phase {
     Handshake,
     /// WebSocket messages flow.
     Open,
-    /// A close frame was queued; the peer's is awaited.
+    /// A close frame was queued as a polite goodbye. What the peer had under way is served to the others until its own
+    /// close frame; the peer itself gets nothing more, and so neither replies nor broadcasts.
+    Leaving,
+    /// A close frame was queued; the peer's is awaited, and what comes before it is not wanted.
     Closing,
     /// Sends what is queued, ends the output, then discards input until the peer ends too. For answers after which
     /// unread input may exist: closing at once would reset the connection and lose them.
     Linger,
+    /// The same once the output has ended.
+    Drop,
     /// Sends what is queued, then closes: the peer's close frame was answered.
     Final,
     /// Nothing more is read or written.
@@ -41,8 +46,8 @@ impl Flags {
     pub(super) const BLOCKED: Self = Self(1 << 2);
     /// The handshake succeeded and a place is taken.
     pub(super) const ESTABLISHED: Self = Self(1 << 3);
-    /// Output was ended with shutdown.
-    pub(super) const OUTPUT_ENDED: Self = Self(1 << 4);
+    /// Is a member of its rooms and gets nothing of what is said there: see [`Phase::Leaving`].
+    pub(super) const MUTED: Self = Self(1 << 4);
     /// Speaks serializer V1.
     pub(super) const V1: Self = Self(1 << 5);
     /// Waits in the list of connections with broadcasts of large rooms to flush.
@@ -52,6 +57,11 @@ impl Flags {
 
     pub(super) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
+    }
+
+    /// Whether broadcasts go to this connection as a V2 client gets them.
+    pub(super) const fn is_plain_listener(self) -> bool {
+        self.0 & (Self::V1.0 | Self::MUTED.0) == 0
     }
 
     pub(super) const fn set(&mut self, flag: Self) {

@@ -116,8 +116,9 @@ impl Shard {
 
     fn v1_members(&self, room: RoomId, except: Option<ConnId>) -> u64 {
         let members = self.rooms.get(room).members().iter();
-        let v1 = |id: &&ConnId| Some(**id) != except && self.conns[id.index()].vsn() == Vsn::V1;
-        members.filter(v1).count() as u64
+        let v1 = |conn: &Conn| conn.vsn() == Vsn::V1 && !conn.flags.has(Flags::MUTED);
+        let unable = |id: &&ConnId| Some(**id) != except && v1(&self.conns[id.index()]);
+        members.filter(unable).count() as u64
     }
 
     /// Queues a run of V2 broadcast frames to the local members of a room. `frames` are its parts; none says that it is
@@ -137,9 +138,12 @@ impl Shard {
                 continue;
             }
             let conn = &mut conns[member.index()];
-            let run = match conn.vsn() {
-                Vsn::V2 => &mut v2,
-                Vsn::V1 => v1.get_or_insert_with(|| Run::v1(outbox, whole, frames)),
+            let run = if conn.flags.is_plain_listener() {
+                &mut v2
+            } else if conn.flags.has(Flags::MUTED) {
+                continue;
+            } else {
+                v1.get_or_insert_with(|| Run::v1(outbox, whole, frames))
             };
             run.offered += 1;
             if run.frames == 0 {

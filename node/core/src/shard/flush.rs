@@ -122,8 +122,8 @@ impl Shard {
         }
         match conn.phase {
             Phase::Final => self.end(id),
-            Phase::Linger if !conn.flags.has(Flags::OUTPUT_ENDED) => {
-                conn.flags.set(Flags::OUTPUT_ENDED);
+            Phase::Linger => {
+                conn.phase = Phase::Drop;
                 return AfterFlush::EndOutput;
             }
             _ => {}

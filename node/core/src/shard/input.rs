@@ -35,8 +35,8 @@ impl Shard {
                 conn.stamp = stamp;
                 self.on_frames(id, data)
             }
-            Phase::Closing => self.on_frames(id, data),
-            Phase::Linger | Phase::Final | Phase::Gone => Progress::Done,
+            Phase::Leaving | Phase::Closing => self.on_frames(id, data),
+            Phase::Linger | Phase::Drop | Phase::Final | Phase::Gone => Progress::Done,
         }
     }
 
@@ -124,7 +124,7 @@ impl Shard {
         let result = reader.feed(data, max, &mut |event| self.on_event(id, event));
         let Conn { phase, reader: place, .. } = &mut self.conns[id.index()];
         let mut after = 0;
-        if result.is_ok() && matches!(phase, Phase::Open | Phase::Closing) {
+        if result.is_ok() && matches!(phase, Phase::Open | Phase::Leaving | Phase::Closing) {
             after = reader.incomplete_bytes();
             *place = reader;
         }
@@ -161,9 +161,9 @@ impl Shard {
         self.incomplete_bytes -= after;
         self.break_off(id, reason, code);
         // The rest of the message cannot be told from a frame: it is not read.
-        let phase = &mut self.conns[id.index()].phase;
-        if *phase == Phase::Closing {
-            *phase = Phase::Linger;
+        if matches!(self.conns[id.index()].phase, Phase::Leaving | Phase::Closing) {
+            self.leave_all(id);
+            self.conns[id.index()].phase = Phase::Linger;
         }
         false
     }
@@ -179,7 +179,7 @@ impl Shard {
 
     /// Ends a connection whose further input cannot be read.
     fn break_off(&mut self, id: ConnId, reason: CloseReason, code: CloseCode) {
-        if self.conns[id.index()].phase == Phase::Closing {
+        if matches!(self.conns[id.index()].phase, Phase::Leaving | Phase::Closing) {
             self.end(id);
         } else {
             self.close(id, reason, code);
@@ -193,7 +193,7 @@ impl Shard {
         }
         let conn = &self.conns[id.index()];
         match conn.phase {
-            Phase::Open => {}
+            Phase::Open | Phase::Leaving => {}
             Phase::Closing => return Flow::Continue,
             _ => return Flow::Stop,
         }
@@ -218,9 +218,12 @@ impl Shard {
                 conn.stamp = stamp;
                 self.queue_one(id, frame::control(Opcode::Close, payload).into());
             }
-            Phase::Closing if self.conns[id.index()].queue.is_empty() => self.end(id),
+            Phase::Leaving | Phase::Closing if self.conns[id.index()].queue.is_empty() => self.end(id),
             // Our own close frame is still queued: send it, then close.
-            Phase::Closing => self.conns[id.index()].phase = Phase::Final,
+            Phase::Leaving | Phase::Closing => {
+                self.leave_all(id);
+                self.conns[id.index()].phase = Phase::Final;
+            }
             _ => {}
         }
     }

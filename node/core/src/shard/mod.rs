@@ -243,7 +243,7 @@ impl Shard {
         match self.conns[id.index()].phase {
             Phase::Handshake => self.counters.count_refused(RefuseReason::Lost),
             Phase::Open => self.counters.count_closed(CloseReason::Lost),
-            Phase::Closing | Phase::Linger | Phase::Final | Phase::Gone => {}
+            Phase::Leaving | Phase::Closing | Phase::Linger | Phase::Drop | Phase::Final | Phase::Gone => {}
         }
         self.end(id);
     }
@@ -326,12 +326,23 @@ impl Shard {
     }
 
     /// Starts the closing handshake from this side. What is queued is sent first, except to a slow consumer.
+    ///
+    /// A goodbye that is no answer to something wrong is polite: what the peer said before it heard of it is served to the
+    /// others, until its own close frame or the close time-out, and only then does it leave its rooms.
     fn close(&mut self, id: ConnId, reason: CloseReason, code: CloseCode) {
+        let is_polite = matches!(reason, CloseReason::Drain | CloseReason::Idle);
+        if is_polite {
+            self.release_rooms(id);
+        }
         if self.conns[id.index()].phase != Phase::Open {
             return;
         }
         self.counters.count_closed(reason);
-        self.leave_all(id);
+        if is_polite {
+            self.conns[id.index()].flags.set(Flags::MUTED);
+        } else {
+            self.leave_all(id);
+        }
         let stamp = self.stamp();
         if reason == CloseReason::SlowConsumer {
             self.change_queue(id, |outbox, queue| outbox.clear(queue, true));
@@ -342,6 +353,7 @@ impl Shard {
             CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
                 Phase::Linger
             }
+            _ if is_polite => Phase::Leaving,
             _ => Phase::Closing,
         };
         conn.stamp = stamp;
@@ -353,6 +365,20 @@ impl Shard {
     pub fn farewell(&self, id: ConnId) -> Option<Vec<u8>> {
         let conn = self.conns.get(id.index())?;
         (conn.phase == Phase::Open && !conn.queue.is_partly_sent()).then(|| frame::close(CloseCode::Restart))
+    }
+
+    /// Sends what the rooms of a connection hold: it was said while that one was a member, and shall be heard by it.
+    fn release_rooms(&mut self, id: ConnId) {
+        if self.windows.is_empty() {
+            return;
+        }
+        let rooms: Vec<_> = self.conns[id.index()].channels.iter().map(|channel| channel.room).collect();
+        for room in rooms {
+            // Sending may close slow members, and with the last of them a room.
+            if self.rooms.is_open(room) {
+                self.release(room);
+            }
+        }
     }
 
     fn leave_all(&mut self, id: ConnId) {

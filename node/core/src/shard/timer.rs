@@ -137,7 +137,9 @@ impl Shard {
                     self.counters.count_refused(RefuseReason::Timeout);
                     self.end(id);
                 }
-                Phase::Closing | Phase::Linger | Phase::Final if age_millis > close => {
+                Phase::Leaving | Phase::Closing | Phase::Linger | Phase::Drop | Phase::Final
+                    if age_millis > close =>
+                {
                     self.end(id);
                 }
                 _ => {}

@@ -1,6 +1,8 @@
 //! The state machine driven without sockets: protocol rules, limits and time.
 
 pub(crate) mod chaos;
+#[cfg(test)]
+mod goodbye;
 pub(crate) mod harness;
 #[cfg(test)]
 mod incomplete;

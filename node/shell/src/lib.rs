@@ -1,0 +1,8 @@
+//! What the processes share at their edges: ports that anyone can reach, listening sockets, lines of log, files that
+//! somebody else wrote, and signals. Decisions about them that need no system are in `node_core::visitors`.
+
+pub mod file;
+pub mod http;
+pub mod output;
+pub mod signals;
+pub mod socket;

@@ -1,0 +1,218 @@
+//! Lines of log and words to people, which never stop or end the process.
+//!
+//! Standard error may be a pipe whose reader is gone, a file on a full disk, or a pipe that nobody reads. The standard
+//! macros panic on the first two, and any direct write blocks on the third: a shard that logs one line would stand still
+//! with all its connections. So lines of log go through a bounded queue to a thread of their own. What the queue cannot
+//! take, and what cannot be written, is dropped; how much was dropped in the queue is told once there is room again.
+
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    time::Duration,
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Lines that wait to be written: some for each of 128 shards that fail at once.
+const LINES: usize = 1_024;
+/// Their bytes at most.
+const BYTES: usize = 1 << 20;
+/// How long the end of a process waits for lines that are still to be written.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Writes a line to standard output for people, if it can be written.
+pub fn say(line: impl Display) {
+    // Nobody there to read it changes nothing.
+    writeln!(io::stdout().lock(), "{line}").ok();
+}
+
+/// Writes a line to standard error, past the log, if it can be written: for what is told before there is a log.
+pub fn complain(line: impl Display) {
+    writeln!(io::stderr().lock(), "{line}").ok();
+}
+
+/// Sends what panics say to the log. By default it is written to standard error at once, which may block for ever.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = std::thread::current();
+        tracing::error!("{} panicked: {panic}", thread.name().unwrap_or("a thread"));
+    }));
+}
+
+/// Where lines of log are written.
+#[derive(Debug, Clone)]
+pub struct Lines {
+    queue: SyncSender<Item>,
+    counts: Arc<Counts>,
+}
+
+#[derive(Debug)]
+enum Item {
+    Line(Vec<u8>),
+    /// Answered when all lines before it were tried.
+    Flush(SyncSender<()>),
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    waiting_bytes: AtomicUsize,
+    dropped: AtomicU64,
+}
+
+/// Starts the thread that writes lines of log to `target`.
+///
+/// # Errors
+/// When the thread cannot be made.
+pub fn lines(target: impl Write + Send + 'static) -> io::Result<Lines> {
+    let (queue, items) = sync_channel(LINES);
+    let counts = Arc::new(Counts::default());
+    let shared = Arc::clone(&counts);
+    std::thread::Builder::new().name("log".to_owned()).spawn(move || write_all(target, &items, &shared))?;
+    Ok(Lines { queue, counts })
+}
+
+fn write_all(mut target: impl Write, items: &Receiver<Item>, counts: &Counts) {
+    while let Ok(item) = items.recv() {
+        match item {
+            Item::Line(line) => {
+                // On a full disk, or without a reader, the next line may fare better.
+                target.write_all(&line).ok();
+                counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
+            }
+            Item::Flush(done) => {
+                target.flush().ok();
+                // Who asked may have given up.
+                done.try_send(()).ok();
+            }
+        }
+        let dropped = counts.dropped.swap(0, Relaxed);
+        if dropped > 0 {
+            let message = format!("{dropped} lines of log were dropped, nobody took them");
+            writeln!(target, "{{\"level\":\"WARN\",\"message\":\"{message}\"}}").ok();
+        }
+    }
+}
+
+impl Lines {
+    /// Queues a line, or drops and counts it. Never blocks.
+    fn push(&self, line: &[u8]) {
+        let before = self.counts.waiting_bytes.fetch_add(line.len(), Relaxed);
+        if before + line.len() > BYTES || self.queue.try_send(Item::Line(line.to_vec())).is_err() {
+            self.counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
+            self.counts.dropped.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Waits for a moment until what was logged is written: the last thing that a process does.
+    pub fn flush(&self) {
+        let (done, written) = sync_channel(1);
+        // A full queue is one that nobody takes.
+        if self.queue.try_send(Item::Flush(done)).is_ok() {
+            written.recv_timeout(LAST_LINES).ok();
+        }
+    }
+}
+
+/// One line; the formatter writes it in one call.
+#[derive(Debug)]
+pub struct Line<'a>(&'a Lines);
+
+impl Write for Line<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.push(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<'a>;
+
+    fn make_writer(&'a self) -> Line<'a> {
+        Line(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use super::*;
+
+    /// Takes a line for each permit; what it took.
+    struct Target {
+        permits: Receiver<()>,
+        taken: Arc<Mutex<Vec<u8>>>,
+        fails: bool,
+    }
+
+    impl Write for Target {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.permits.recv().ok();
+            if self.fails {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            self.taken.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn target(fails: bool) -> (Target, mpsc::Sender<()>, Arc<Mutex<Vec<u8>>>) {
+        let (permit, permits) = mpsc::channel();
+        let taken = Arc::new(Mutex::new(Vec::new()));
+        (Target { permits, taken: Arc::clone(&taken), fails }, permit, taken)
+    }
+
+    #[test]
+    fn nobody_waits_for_a_reader_that_does_not_read_and_what_was_dropped_is_told() {
+        let (target, permit, taken) = target(false);
+        let lines = lines(target).unwrap();
+        for number in 0..4 * LINES {
+            lines.make_writer().write_all(format!("line {number}\n").as_bytes()).unwrap();
+        }
+        lines.flush();
+        assert!(lines.counts.dropped.load(Relaxed) >= 2 * LINES as u64);
+        drop(permit);
+        while lines.counts.waiting_bytes.load(Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        lines.flush();
+        let taken = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        assert!(taken.starts_with("line 0\n") && taken.contains("lines of log were dropped"), "{taken}");
+    }
+
+    #[test]
+    fn bytes_are_bounded_as_well_as_lines() {
+        let (target, _permit, _) = target(false);
+        let lines = lines(target).unwrap();
+        for _ in 0..64 {
+            lines.push(&vec![b'x'; BYTES / 16]);
+        }
+        assert!(lines.counts.waiting_bytes.load(Relaxed) <= BYTES);
+        assert!(lines.counts.dropped.load(Relaxed) >= 40);
+    }
+
+    #[test]
+    fn a_broken_pipe_changes_nothing() {
+        let (target, permit, taken) = target(true);
+        drop(permit);
+        let lines = lines(target).unwrap();
+        for _ in 0..10 {
+            lines.push(b"x\n");
+        }
+        lines.flush();
+        assert_eq!((lines.counts.waiting_bytes.load(Relaxed), taken.lock().unwrap().len()), (0, 0));
+    }
+}
