@@ -17,7 +17,6 @@ use crate::{rules, schema};
     kind = "ChannelCluster",
     plural = "channelclusters",
     shortname = "cc",
-    category = "all",
     namespaced,
     status = "ChannelClusterStatus",
     validation = rules::NAME_LENGTH,

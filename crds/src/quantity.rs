@@ -1,14 +1,18 @@
 //! Quantities with a unit, as they stand in a manifest.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Value, json};
 
-/// A span of time as Kubernetes users write it: `250ms`, `60s`, `5m`, `1h30m`.
+use crate::rules;
+
+/// A span of time as Kubernetes users write it: `250ms`, `60s`, `5m`, `1h30m`, `1.5h`.
 ///
-/// Kept in whole milliseconds; printed in the largest units that are exact.
+/// Kept in whole milliseconds, rounded up; printed in the largest units that are exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Duration {
     millis: u64,
@@ -19,6 +23,10 @@ pub struct Duration {
 #[error("`{0}` is not a duration: write a number and a unit, as in 250ms, 60s, 5m or 1h30m")]
 pub struct DurationError(String);
 
+/// Most decimals of a number: those of an hour, times its milliseconds, stay below 2^64.
+const FRACTION_DIGITS: usize = 9;
+/// Most characters of a duration in a manifest: four units with nine digits each, without decimals, are 41.
+const MAX_TEXT: usize = 41;
 /// Units, largest first, with their length in milliseconds.
 const UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
@@ -65,17 +73,34 @@ impl FromStr for Duration {
             return Err(err());
         }
         while !rest.is_empty() {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let number: u64 = rest[..digits].parse().map_err(|_| err())?;
-            rest = &rest[digits..];
+            let (number, tail) = digits(rest);
+            let number: u64 = number.parse().map_err(|_| err())?;
+            let (fraction, tail) = match tail.strip_prefix('.').map(digits) {
+                Some((fraction, tail)) if (1..=FRACTION_DIGITS).contains(&fraction.len()) => (fraction, tail),
+                Some(_) => return Err(err()),
+                None => ("", tail),
+            };
+            rest = tail;
             let letters = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
             let (unit, tail) = rest.split_at(letters);
             let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(err)?;
             millis = number.checked_mul(*factor).and_then(|m| millis.checked_add(m)).ok_or_else(err)?;
+            millis = millis.checked_add(part(fraction, *factor)).ok_or_else(err)?;
             rest = tail;
         }
         Ok(Self { millis })
     }
+}
+
+/// The digits that a text begins with, and what follows them.
+fn digits(text: &str) -> (&str, &str) {
+    text.split_at(text.bytes().take_while(u8::is_ascii_digit).count())
+}
+
+/// The decimals `fraction` of a unit of `factor` milliseconds, rounded up.
+fn part(fraction: &str, factor: u64) -> u64 {
+    let scale = 10u64.pow(u32::try_from(fraction.len()).unwrap_or_default());
+    (fraction.parse().unwrap_or(0) * factor).div_ceil(scale)
 }
 
 impl fmt::Display for Duration {
@@ -115,14 +140,49 @@ impl JsonSchema for Duration {
         true
     }
 
+    /// A number is let through by the type, so that the rule can say in words what is missing.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
-            "type": "string",
-            "minLength": 2,
-            "maxLength": 32,
-            "pattern": "^([0-9]{1,4}h)?([0-9]{1,6}m)?([0-9]{1,8}s)?([0-9]{1,9}ms)?$",
+            "x-kubernetes-int-or-string": true,
+            "maxLength": MAX_TEXT,
+            "x-kubernetes-validations": form(),
         })
     }
+}
+
+impl Duration {
+    /// The schema inside a list, where a rule on a text without a type costs older API servers more than they allow.
+    pub(crate) fn text_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "maxLength": MAX_TEXT, "x-kubernetes-validations": form()})
+    }
+}
+
+fn form() -> Value {
+    let (rule, message) = rules::DURATION_FORM;
+    json!([{"rule": rule, "message": message}])
+}
+
+/// The schema of a map whose values are texts that may look like numbers, as those of sysctls do.
+pub(crate) fn texts_or_numbers(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({"type": "object", "additionalProperties": {"x-kubernetes-int-or-string": true}})
+}
+
+/// Reads such a map; a number means its digits.
+pub(crate) fn numbers_as_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Scalar {
+        Text(String),
+        Number(i64),
+    }
+    let map = BTreeMap::<String, Scalar>::deserialize(deserializer)?;
+    let text = |value| match value {
+        Scalar::Text(text) => text,
+        Scalar::Number(number) => number.to_string(),
+    };
+    Ok(map.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
 #[cfg(test)]
@@ -131,7 +191,16 @@ mod tests {
 
     #[test]
     fn reads_and_prints_each_unit() {
-        for (text, millis) in [("250ms", 250), ("60s", 60_000), ("5m", 300_000), ("1h30m", 5_400_000)] {
+        let given = [
+            ("250ms", 250),
+            ("60s", 60_000),
+            ("5m", 300_000),
+            ("1h30m", 5_400_000),
+            ("1.5h", 5_400_000),
+            ("0.05s", 50),
+            ("0.0001s", 1),
+        ];
+        for (text, millis) in given {
             assert_eq!(text.parse::<Duration>().unwrap(), Duration::from_millis(millis));
         }
         assert_eq!(Duration::from_secs(60).to_string(), "1m");
@@ -141,7 +210,9 @@ mod tests {
 
     #[test]
     fn refuses_what_has_no_unit() {
-        for text in ["", "5", "s", "5 s", "-1s", "5d", "99999999999999999999h"] {
+        for text in
+            ["", "5", "s", "5 s", "-1s", "5d", "5min", "1.h", ".5h", "1.5.5h", "99999999999999999999h"]
+        {
             assert!(text.parse::<Duration>().is_err(), "{text}");
         }
     }

@@ -15,6 +15,31 @@ pub(crate) const NAME_FORM: Rule = (
     "metadata.name must be a Service name: begin with a letter and use only a-z, 0-9 and -",
 );
 
+/// Whether a value reads as a [`crate::Duration`].
+macro_rules! is_duration {
+    ($value:literal) => {
+        concat!(
+            "(type(",
+            $value,
+            ") == string && ",
+            $value,
+            ".matches('^([0-9]{1,9}([.][0-9]{1,9})?(h|m|s|ms))+$'))"
+        )
+    };
+}
+/// A condition on durations, which counts once they read as such: [`DURATION_FORM`] speaks before that.
+macro_rules! with_durations {
+    ($($value:literal),+; $condition:literal) => {
+        concat!($("!", is_duration!($value), " || ",)+ $condition)
+    };
+}
+
+/// On every [`crate::Duration`].
+pub(crate) const DURATION_FORM: Rule = (
+    is_duration!("self"),
+    "a duration must be a number with its unit h, m, s or ms: write 600s, 10m, 1h30m or 250ms, and 24h for a day",
+);
+
 pub(crate) const AUTH_REQUIRED: Rule = (
     "has(self.auth)",
     "auth is required, so that nobody opens a fleet to everyone by accident: write `auth: {anonymous: true}` to let clients connect without credentials",
@@ -44,6 +69,22 @@ pub(crate) const BACKPLANE_IMAGE_UNUSED: Rule = (
     "!has(self.image) || self.type == 'Managed'",
     "backplane.image counts only with backplane.type Managed: remove it or set the type",
 );
+pub(crate) const BACKPLANE_PODS_UNUSED: Rule = (
+    "self.type == 'Managed' || !(has(self.resources) || has(self.nodeSelector) || has(self.tolerations) \
+     || has(self.affinity) || has(self.podLabels) || has(self.podAnnotations) || has(self.imagePullSecrets) \
+     || has(self.priorityClassName) || has(self.runtimeClassName) || has(self.serviceAccountName) \
+     || has(self.topologySpreadConstraints) || has(self.env) || has(self.userIds) || has(self.podSecurityContext) \
+     || has(self.securityContext))",
+    "the fields of backplane about pods count only with backplane.type Managed: remove them or set the type",
+);
+pub(crate) const BACKPLANE_LABELS: Rule = (
+    "!has(self.podLabels) || self.podLabels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
+    "backplane.podLabels must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
+);
+pub(crate) const BACKPLANE_ANNOTATIONS: Rule = (
+    "!has(self.podAnnotations) || self.podAnnotations.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
+    "backplane.podAnnotations must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
+);
 pub(crate) const BACKPLANE_URL_FORM: Rule = (
     "self.urls.all(u, u.matches('^(nats|tls)://[^/@]+$'))",
     "backplane.urls takes nats://HOST:PORT or tls://HOST:PORT without credentials: put those in a Secret and name it in credentialsSecretRef",
@@ -61,7 +102,7 @@ pub(crate) const REPLICAS_RANGE: Rule = (
 );
 pub(crate) const REPLICAS_MODE: Rule = (
     "!has(self.nodes.replicas) || self.autoscaling.mode != 'Auto'",
-    "nodes.replicas counts only with autoscaling.mode Off or Observe: remove it, or change the mode first",
+    "nodes.replicas counts only with autoscaling.mode Manual or Observe: remove it, or change the mode first",
 );
 pub(crate) const POD_LABELS: Rule = (
     "self.podLabels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
@@ -72,25 +113,69 @@ pub(crate) const POD_ANNOTATIONS: Rule = (
     "nodes.podAnnotations must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
 );
 
+pub(crate) const ENV_NAME: Rule = (
+    "self.name.matches('^[-._a-zA-Z][-._a-zA-Z0-9]*$')",
+    "env[].name must be a variable's name: use letters, digits, -, _ and ., and no digit in front",
+);
+pub(crate) const ENV_RESERVED: Rule = (
+    "!(self.name in ['NATS_PASSWORD', 'NODE_NAME', 'POD_IP', 'POD_NAME', 'POD_NAMESPACE'])",
+    "env[].name must not be NATS_PASSWORD, NODE_NAME, POD_IP, POD_NAME or POD_NAMESPACE, which the operator sets: choose another name",
+);
+pub(crate) const ENV_ONE_VALUE: Rule = (
+    "!has(self.value) || !has(self.valueFrom)",
+    "env[] has a value and a valueFrom, and only one can count: remove the other",
+);
+pub(crate) const ENV_ONE_SOURCE: Rule = (
+    "has(self.fieldRef) != has(self.resourceFieldRef)",
+    "env[].valueFrom must have one of fieldRef and resourceFieldRef: a Secret or a ConfigMap cannot be named here",
+);
+
+pub(crate) const SERVICE_BALANCER: Rule = (
+    "self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges))",
+    "expose.service.loadBalancerClass and loadBalancerSourceRanges count only with type LoadBalancer: remove them or set the type",
+);
+pub(crate) const SERVICE_TRAFFIC: Rule = (
+    "self.type != 'ClusterIP' || !has(self.externalTrafficPolicy)",
+    "expose.service.externalTrafficPolicy counts only with type NodePort or LoadBalancer: remove it or set the type",
+);
+pub(crate) const SERVICE_FAMILIES: Rule = (
+    "!has(self.ipFamilies) || size(self.ipFamilies) < 2 || (self.ipFamilies[0] != self.ipFamilies[1] \
+     && has(self.ipFamilyPolicy) && self.ipFamilyPolicy != 'SingleStack')",
+    "expose.service.ipFamilies with two families must name both and needs ipFamilyPolicy: set it to PreferDualStack or RequireDualStack",
+);
+pub(crate) const SERVICE_RANGES: Rule = (
+    "!has(self.loadBalancerSourceRanges) || self.loadBalancerSourceRanges.all(r, r.matches('^[0-9a-fA-F:.]+/[0-9]{1,3}$'))",
+    "expose.service.loadBalancerSourceRanges takes address ranges with their prefix length: write 192.0.2.0/24 or 2001:db8::/32",
+);
+pub(crate) const SERVICE_ANNOTATIONS: Rule = (
+    "!has(self.annotations) || self.annotations.all(k, !k.startsWith('channelcluster.io/'))",
+    "expose.service.annotations must not begin with channelcluster.io/, which the operator sets: choose another prefix",
+);
+pub(crate) const SERVICE_CLASS_KEPT: Rule = (
+    "self.type != 'LoadBalancer' || oldSelf.type != 'LoadBalancer' || (has(self.loadBalancerClass) == has(oldSelf.loadBalancerClass) \
+     && (!has(self.loadBalancerClass) || self.loadBalancerClass == oldSelf.loadBalancerClass))",
+    "expose.service.loadBalancerClass must stay as it is while the type is LoadBalancer: apply type ClusterIP first, then LoadBalancer with the class",
+);
+
 pub(crate) const WINDOWS_ORDER: Rule = (
-    "duration(self.burst) <= duration(self.stable)",
+    with_durations!("self.burst", "self.stable"; "duration(self.burst) <= duration(self.stable)"),
     "autoscaling.windows.burst must not be longer than autoscaling.windows.stable: shorten burst or lengthen stable",
 );
 pub(crate) const WINDOWS_RANGE: Rule = (
-    "duration(self.burst) >= duration('2s') && duration(self.stable) <= duration('1h')",
+    with_durations!("self.burst", "self.stable"; "duration(self.burst) >= duration('2s') && duration(self.stable) <= duration('1h')"),
     "autoscaling.windows must lie between 2s, the pace of observation, and 1h",
 );
 
 pub(crate) const DRAIN_ORDER: Rule = (
-    "duration(self.delay) < duration(self.deadline)",
+    with_durations!("self.delay", "self.deadline"; "duration(self.delay) < duration(self.deadline)"),
     "drain.delay must be shorter than drain.deadline: lower drain.delay or raise drain.deadline",
 );
 pub(crate) const DRAIN_DELAY: Rule = (
-    "duration(self.delay) <= duration('5m')",
+    with_durations!("self.delay"; "duration(self.delay) <= duration('5m')"),
     "drain.delay must be at most 5m: load balancers that need longer to take a node out are broken",
 );
 pub(crate) const DRAIN_GRACE: Rule = (
-    "duration(self.delay) + duration(self.deadline) + duration('30s') <= duration('1h')",
+    with_durations!("self.delay", "self.deadline"; "duration(self.delay) + duration(self.deadline) + duration('30s') <= duration('1h')"),
     "drain.delay + drain.deadline + 30s is the pods' termination grace period and must be at most 1h: lower drain.deadline",
 );
 
@@ -126,12 +211,15 @@ pub(crate) const ACK_EVENTS: Rule = (
 );
 
 pub(crate) const FLUSH_WINDOW: Rule = (
-    "!has(self.flushWindow) || (duration(self.flushWindow) >= duration('1ms') && duration(self.flushWindow) <= duration('1s'))",
+    concat!(
+        "!has(self.flushWindow) || ",
+        with_durations!("self.flushWindow"; "(duration(self.flushWindow) >= duration('1ms') && duration(self.flushWindow) <= duration('1s'))")
+    ),
     "rooms.policies[].flushWindow must lie between 1ms and 1s: leave it out to send at once",
 );
 
 pub(crate) const IDLE_TIMEOUT: Rule = (
-    "duration(self.idleTimeout) >= duration('35s') && duration(self.idleTimeout) <= duration('1h')",
+    with_durations!("self.idleTimeout"; "duration(self.idleTimeout) >= duration('35s') && duration(self.idleTimeout) <= duration('1h')"),
     "limits.idleTimeout must lie between 35s and 1h: Phoenix clients send a heartbeat each 30s, and below that healthy ones would be closed",
 );
 pub(crate) const BUS_MESSAGE_AGE: Rule = (

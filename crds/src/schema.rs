@@ -4,20 +4,52 @@ use serde_json::Value;
 
 /// Longest value of a label or a sysctl: the longest safe sysctl value has three numbers, labels end at 63.
 const MAX_MAP_VALUE: u64 = 256;
-/// Fields of `spec.nodes` whose types are Kubernetes' own: their documentation is Kubernetes' too, and 60 KB long.
-const EMBEDDED: [&str; 3] = ["affinity", "resources", "tolerations"];
+/// Parts of `spec` that describe pods.
+const PODS: [&str; 2] = ["nodes", "backplane"];
+/// Fields there whose types are Kubernetes' own: their documentation is Kubernetes' too, and 60 KB long.
+const EMBEDDED: [&str; 6] = [
+    "affinity",
+    "podSecurityContext",
+    "resources",
+    "securityContext",
+    "tolerations",
+    "topologySpreadConstraints",
+];
+/// What those types have and a fleet does not: `tuning.sysctls` stands for the one, and nodes run on Linux.
+const LEFT_OUT: [&str; 2] = ["sysctls", "windowsOptions"];
 /// Maps of `spec` whose values rules read or pods repeat.
-const BOUNDED_MAPS: [[&str; 2]; 3] =
-    [["nodes", "nodeSelector"], ["nodes", "podLabels"], ["tuning", "sysctls"]];
+const BOUNDED_MAPS: [[&str; 2]; 5] = [
+    ["nodes", "nodeSelector"],
+    ["nodes", "podLabels"],
+    ["backplane", "nodeSelector"],
+    ["backplane", "podLabels"],
+    ["tuning", "sysctls"],
+];
 
 /// Makes the schema of `version` plain and bounded.
 pub(crate) fn finish(version: &mut Value) {
     let Some(root) = version.pointer_mut("/schema/openAPIV3Schema") else { return };
     drop_nullable(root);
-    for field in EMBEDDED {
-        let path = format!("/properties/spec/properties/nodes/properties/{field}");
+    drop_defaults(root, false);
+    for (part, field) in PODS.into_iter().flat_map(|part| EMBEDDED.map(|field| (part, field))) {
+        let path = format!("/properties/spec/properties/{part}/properties/{field}");
         if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
             schema.iter_mut().filter(|(key, _)| *key != "description").for_each(|(_, part)| strip(part));
+            if let Some(Value::Object(fields)) = schema.get_mut("properties") {
+                fields.retain(|name, _| !LEFT_OUT.contains(&name.as_str()));
+            }
+        }
+    }
+    for part in PODS {
+        let path = format!(
+            "/properties/spec/properties/{part}/properties/env/items/properties/valueFrom/properties"
+        );
+        if let Some(Value::Object(sources)) = root.pointer_mut(&path) {
+            sources.values_mut().for_each(|source| {
+                if let Some(fields) = source.get_mut("properties") {
+                    strip(fields);
+                }
+            });
         }
     }
     for [part, field] in BOUNDED_MAPS {
@@ -38,6 +70,24 @@ fn drop_nullable(schema: &mut Value) {
         }
         Value::Array(list) => list.iter_mut().for_each(drop_nullable),
         _ => {}
+    }
+}
+
+/// Removes defaults from the items of lists and maps. Tools that compare a manifest with the object know that a server
+/// adds fields to objects, but take a list as a whole: an item that the server completed differs for ever.
+fn drop_defaults(schema: &mut Value, inside: bool) {
+    let Value::Object(map) = schema else { return };
+    if inside {
+        map.remove("default");
+    }
+    for (key, part) in map.iter_mut() {
+        match (key.as_str(), part) {
+            ("properties", Value::Object(fields)) => {
+                fields.values_mut().for_each(|field| drop_defaults(field, inside));
+            }
+            ("items" | "additionalProperties", part) => drop_defaults(part, true),
+            _ => {}
+        }
     }
 }
 

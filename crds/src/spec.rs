@@ -4,10 +4,12 @@ mod autoscaling;
 mod network;
 mod nodes;
 mod operation;
+mod pods;
 mod rooms;
 
 pub use autoscaling::*;
 pub use network::*;
 pub use nodes::*;
 pub use operation::*;
+pub use pods::*;
 pub use rooms::*;

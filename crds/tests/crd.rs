@@ -66,11 +66,120 @@ fn every_rule_has_a_sentence_and_no_field_is_nullable() {
 #[test]
 fn every_field_of_ours_is_described() {
     walk("", &schema(), &mut |path, node| {
-        let embedded = ["affinity", "resources", "tolerations"]
-            .iter()
-            .any(|field| path.starts_with(&format!(".spec.nodes.{field}")));
+        let fields = [
+            "affinity",
+            "podSecurityContext",
+            "resources",
+            "securityContext",
+            "tolerations",
+            "topologySpread",
+        ];
+        let sources = ["fieldRef.", "resourceFieldRef."];
+        let embedded = [".spec.nodes.", ".spec.backplane."].iter().any(|part| {
+            path.strip_prefix(part).is_some_and(|rest| {
+                fields.iter().any(|field| rest.starts_with(field))
+                    || sources.iter().any(|source| rest.contains(source))
+            })
+        });
         let named = !path.is_empty() && !path.ends_with("[]") && !embedded;
         let standard = path == ".apiVersion" || path == ".kind" || path == ".metadata";
         assert!(!named || standard || node["description"].is_string(), "{path} has no description");
     });
+}
+
+/// A tool that compares a manifest with the object takes a list as a whole: what the server adds to an item is a
+/// difference for ever.
+#[test]
+fn no_list_and_no_map_has_items_with_defaults() {
+    let mut items = 0;
+    walk("", &schema(), &mut |path, node| {
+        let inside = path.contains("[]");
+        items += usize::from(inside);
+        assert!(!inside || node.get("default").is_none(), "{path} has a default");
+    });
+    assert!(items > 50, "only {items} schemas in lists and maps: is the search broken?");
+}
+
+/// YAML 1.1, which kubectl reads, takes such words without quotes for something else than a text.
+#[test]
+fn no_word_of_an_enum_is_a_boolean_or_nothing_in_yaml() {
+    let other = ["y", "n", "yes", "no", "on", "off", "true", "false", "null", "~"];
+    let mut words = 0;
+    walk("", &schema(), &mut |path, node| {
+        for word in node["enum"].as_array().into_iter().flatten() {
+            words += 1;
+            let word = word.as_str().unwrap();
+            // The first word for `Manual`, still taken in quotes.
+            let kept = path == ".spec.autoscaling.mode" && word == "Off";
+            assert!(kept || !other.contains(&word.to_lowercase().as_str()), "{path}: {word}");
+        }
+    });
+    assert!(words > 20, "only {words}");
+}
+
+/// `kubectl delete all --all` deletes what has the category `all`: no fleet.
+#[test]
+fn fleets_are_not_among_all() {
+    let crd = crds::crd().unwrap();
+    assert_eq!(crd.spec.names.categories, None);
+}
+
+/// A refusal by a regular expression tells nobody what to write; a rule has a sentence.
+#[test]
+fn nothing_is_refused_by_a_bare_pattern() {
+    walk("", &schema(), &mut |path, node| assert!(node.get("pattern").is_none(), "{path} has a pattern"));
+}
+
+#[test]
+fn the_words_of_the_rule_on_env_are_those_that_the_operator_sets() {
+    let mut rules = 0;
+    walk("", &schema(), &mut |path, node| {
+        for rule in node["x-kubernetes-validations"].as_array().into_iter().flatten() {
+            let text = rule["rule"].as_str().unwrap();
+            if path.ends_with(".env[]") && text.contains(" in [") {
+                rules += 1;
+                let named: Vec<_> = text.split('\'').skip(1).step_by(2).collect();
+                assert_eq!(named, crds::RESERVED_ENV);
+            }
+        }
+    });
+    assert_eq!(rules, 2, "nodes and NATS");
+}
+
+/// Fields that a manifest has to have; a new one would refuse every manifest of before.
+#[test]
+fn no_field_is_required_that_was_not() {
+    let mut required = std::collections::BTreeSet::new();
+    walk("", &schema(), &mut |path, node| {
+        if path.starts_with(".spec") && !path.contains("ffinity") && !path.contains("opologySpread") {
+            for name in node["required"].as_array().into_iter().flatten() {
+                required.insert(format!("{path}.{}", name.as_str().unwrap()));
+            }
+        }
+    });
+    let own: Vec<_> = required
+        .iter()
+        .map(String::as_str)
+        .filter(|path| {
+            !path.contains("ecurityContext") && !path.contains("resources") && !path.contains("From")
+        })
+        .collect();
+    let expected = [
+        ".spec.autoscaling.behavior.scaleDown.policies[].periodSeconds",
+        ".spec.autoscaling.behavior.scaleDown.policies[].type",
+        ".spec.autoscaling.behavior.scaleDown.policies[].value",
+        ".spec.autoscaling.behavior.scaleUp.policies[].periodSeconds",
+        ".spec.autoscaling.behavior.scaleUp.policies[].type",
+        ".spec.autoscaling.behavior.scaleUp.policies[].value",
+        ".spec.backplane.credentialsSecretRef.name",
+        ".spec.backplane.env[].name",
+        ".spec.backplane.imagePullSecrets[].name",
+        ".spec.nodes.env[].name",
+        ".spec.nodes.imagePullSecrets[].name",
+        ".spec.rooms",
+        ".spec.rooms.maxMembers",
+        ".spec.rooms.policies[].topics",
+        ".spec.targetConnections",
+    ];
+    assert_eq!(own, expected);
 }

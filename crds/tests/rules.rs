@@ -7,11 +7,20 @@ use std::path::{Path, PathBuf};
 
 use crds::ChannelCluster;
 use kube::core::cel::Validator;
+use serde_json::Value;
 
 const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/manifests/bad");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
-/// What the schema refuses before any rule is asked.
-const SCHEMA_ONLY: [&str; 3] = ["duration-without-unit", "rooms-missing", "unknown-field"];
+/// What the schema refuses before any rule is asked, or what cannot be read as the types say.
+const SERVER_ONLY: [&str; 7] = [
+    "duration-in-days",
+    "duration-min",
+    "duration-number-in-quotes",
+    "duration-without-unit",
+    "flush-window-without-unit",
+    "rooms-missing",
+    "unknown-field",
+];
 
 fn manifests(directory: &str) -> Vec<PathBuf> {
     let mut paths: Vec<_> = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -28,11 +37,29 @@ fn verdict(path: &Path) -> Vec<String> {
     let cluster: ChannelCluster =
         serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
-    let schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap();
+    let mut schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap().clone();
+    untyped(&mut schema);
     let object = serde_json::to_value(&cluster).unwrap();
-    match Validator::new().validate(schema, &object, None) {
+    match Validator::new().validate(&schema, &object, None) {
         Ok(()) => Vec::new(),
         Err(errors) => vec![errors.to_string()],
+    }
+}
+
+/// This evaluator has no `type()`. What was read as a [`ChannelCluster`] has texts wherever a rule asks for one.
+fn untyped(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if let Some(Value::String(rule)) = map.get_mut("rule") {
+                while let Some(start) = rule.find("type(") {
+                    let end = start + rule[start..].find(" == string").unwrap() + " == string".len();
+                    rule.replace_range(start..end, "true");
+                }
+            }
+            map.values_mut().for_each(untyped);
+        }
+        Value::Array(list) => list.iter_mut().for_each(untyped),
+        _ => {}
     }
 }
 
@@ -41,7 +68,7 @@ fn each_bad_manifest_is_refused_with_its_sentence() {
     let mut asked = 0;
     for path in manifests(BAD) {
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if SCHEMA_ONLY.contains(&stem) {
+        if SERVER_ONLY.contains(&stem) {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use std::{env, fs};
 
 use crds::ChannelCluster;
-use operator_core::validate::{Fetched, OperatorEnv, validate};
+use operator_core::validate::{Credentials, Fetched, OperatorEnv, validate};
 use serde_json::Value;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
@@ -20,9 +20,11 @@ fn rendered(manifest: &str) -> anyhow::Result<String> {
         nats_image: "nats-server".to_owned(),
         server_minor: 34,
         namespace: "channelcluster-system".to_owned(),
+        allowed_images: Vec::new(),
     };
     let keys = ["username", "password"].map(str::to_owned);
-    let fetched = Fetched { credential_keys: Some(keys.into()), ..Fetched::default() };
+    let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
+    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
     let valid = validate(&cluster, &operator, &fetched).map_err(|all| anyhow::anyhow!("{all:?}"))?;
     Ok(valid.config_file)
 }

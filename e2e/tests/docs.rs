@@ -5,7 +5,7 @@
 use clap::CommandFactory;
 use crds::ChannelCluster;
 use node_core::config::NodeConfig;
-use operator_core::validate::{Fetched, OperatorEnv, validate};
+use operator_core::validate::{Credentials, Fetched, OperatorEnv, validate};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -116,6 +116,7 @@ fn every_manifest_can_be_applied() {
         nats_image: "nats-server".to_owned(),
         server_minor: 34,
         namespace: "channelcluster-system".to_owned(),
+        allowed_images: Vec::new(),
     };
     let mut seen = 0;
     for Page { path, text } in pages::all() {
@@ -129,7 +130,8 @@ fn every_manifest_can_be_applied() {
             assert_eq!(unknown("", &written, &read), Vec::<String>::new(), "{at}: unknown fields");
             cluster.metadata.namespace = Some("default".to_owned());
             let keys = ["username", "password"].map(str::to_owned);
-            let fetched = Fetched { credential_keys: Some(keys.into()), ..Fetched::default() };
+            let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
+            let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
             validate(&cluster, &env, &fetched).unwrap_or_else(|all| panic!("{at}: {all:?}\n{manifest}"));
             seen += 1;
         }
@@ -329,6 +331,7 @@ fn every_word_of_the_status_and_of_events_is_explained() {
         ("operator/core/src/drain.rs", 7),
         ("operator/core/src/hindrance.rs", 22),
         ("operator/core/src/validate.rs", 8),
+        ("operator/core/src/validate/shape.rs", 2),
     ] {
         let source = page(file);
         let words = spoken(&source);
@@ -347,4 +350,32 @@ fn decisions_are_numbered_once_each() {
         assert!(name.starts_with(&format!("{number:03}-")), "{name} should have the number {number:03}");
         assert!(text.starts_with(&format!("# {number}. ")), "{name}: its title should begin with {number}.");
     }
+}
+
+/// A claim about security is worth what its test is.
+#[test]
+fn every_test_that_the_security_page_names_exists() {
+    let text = page("docs/SECURITY.md");
+    let mut seen = 0;
+    for named in text.split('`').filter(|span| span.contains("::")) {
+        let (file, test) = named.split_once("::").unwrap();
+        assert!(page(file).contains(&format!("fn {test}(")), "{file} has no test {test}");
+        seen += 1;
+    }
+    assert!(seen >= 5, "only {seen} tests: is the search broken?");
+}
+
+#[test]
+fn the_rights_on_secrets_are_as_the_security_page_says() {
+    let rules = page("charts/channelcluster/templates/rbac.yaml");
+    let verbs: BTreeSet<_> = rules
+        .split("resources: [secrets]")
+        .skip(1)
+        .flat_map(|rest| rest.split("verbs: [").nth(1).unwrap().split(']').next().unwrap().split(", "))
+        .map(str::to_owned)
+        .collect();
+    let text = page("docs/SECURITY.md");
+    let said = text.split("On Secrets: ").nth(1).unwrap().split('.').next().unwrap();
+    let said: BTreeSet<_> = said.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+    assert_eq!(verbs, said);
 }

@@ -14,6 +14,9 @@ pub struct Args {
     /// Image of the managed NATS.
     #[arg(long, env = "NATS_IMAGE")]
     pub nats_image: String,
+    /// Image that ChannelClusters may name beside the two above, exact or with `*` at the end; may be repeated. None: all.
+    #[arg(long = "allowed-image", env = "ALLOWED_IMAGES", value_delimiter = ',')]
+    pub allowed_images: Vec<String>,
     /// The operator's own namespace, where its lease is.
     #[arg(long, env = "POD_NAMESPACE", default_value = "channelcluster-system")]
     pub namespace: String,

@@ -1,13 +1,11 @@
 //! Reads what validation needs besides the ChannelCluster itself.
 
-use std::collections::BTreeSet;
-
 use crds::{BackplaneType, ChannelCluster};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
-use operator_core::names::Names;
-use operator_core::validate::Fetched;
+use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION};
+use operator_core::validate::{Credentials, Fetched};
 
 /// Fetches.
 ///
@@ -23,7 +21,7 @@ pub async fn fetch(client: &Client, cluster: &ChannelCluster) -> Result<Fetched,
     Ok(Fetched {
         node_image: node.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
         nats_image: nats.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
-        credential_keys: credential_keys(client, &namespace, cluster).await?,
+        credentials: credentials(client, &namespace, cluster).await?,
     })
 }
 
@@ -38,11 +36,11 @@ pub fn image(deployment: &Deployment) -> Option<String> {
     deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
 }
 
-async fn credential_keys(
+async fn credentials(
     client: &Client,
     namespace: &str,
     cluster: &ChannelCluster,
-) -> Result<Option<BTreeSet<String>>, kube::Error> {
+) -> Result<Option<Credentials>, kube::Error> {
     let backplane = &cluster.spec.backplane;
     let Some(reference) =
         backplane.credentials_secret_ref.as_ref().filter(|_| backplane.type_ == BackplaneType::Nats)
@@ -50,5 +48,15 @@ async fn credential_keys(
         return Ok(None);
     };
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&reference.name).await?;
-    Ok(secret.map(|secret| secret.data.unwrap_or_default().into_keys().collect()))
+    Ok(secret.map(|secret| {
+        let servers = secret.annotations().get(SERVERS_ANNOTATION);
+        let urls = |text: &String| {
+            text.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect()
+        };
+        Credentials {
+            labelled: secret.labels().get(CREDENTIALS_LABEL).is_some_and(|value| value == "true"),
+            servers: servers.map(urls),
+            keys: secret.data.unwrap_or_default().into_keys().collect(),
+        }
+    }))
 }

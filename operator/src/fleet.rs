@@ -425,7 +425,7 @@ fn refused(
 fn least(cluster: &ChannelCluster, valid: Option<&ValidatedCluster>) -> i32 {
     let manual = valid.and_then(|v| v.bounds.replicas);
     match cluster.spec.autoscaling.mode {
-        AutoscalingMode::Off | AutoscalingMode::Observe => manual.unwrap_or(cluster.spec.nodes.min),
+        AutoscalingMode::Manual | AutoscalingMode::Observe => manual.unwrap_or(cluster.spec.nodes.min),
         AutoscalingMode::Auto => cluster.spec.nodes.min,
     }
 }

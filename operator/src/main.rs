@@ -83,7 +83,7 @@ fn raise_nofile() -> std::io::Result<()> {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { node_image, nats_image, namespace, identity, metrics_addr } = args;
+    let Args { node_image, nats_image, allowed_images, namespace, identity, metrics_addr } = args;
     let identity = identity.unwrap_or_else(|| Alphanumeric.sample_string(&mut rand::rng(), IDENTITY_LENGTH));
     let stop = stop_on_signal()?;
     let client =
@@ -95,7 +95,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let Some(server_minor) = server_minor(&client, &stop).await else { return Ok(()) };
     info!(identity, namespace, server_minor, "standing by");
-    let env = Arc::new(OperatorEnv { node_image, nats_image, server_minor, namespace: namespace.clone() });
+    let own = namespace.clone();
+    let env = Arc::new(OperatorEnv { node_image, nats_image, server_minor, namespace: own, allowed_images });
     let elector = Elector::new(client.clone(), &namespace, identity.clone(), fence.clone());
     // Cancelled once nothing acts any more: a lease that is given back earlier has two that act.
     let resign = CancellationToken::new();

@@ -1,9 +1,32 @@
-{{/* Name of everything of the operator: the release, once, even when it is called like the chart. */}}
+{{/* Name of everything of the operator: the release, once, even when it is called like the chart. A release may have dots
+and begin with a digit, which the name of a Service may not. */}}
 {{- define "channelcluster.name" -}}
 {{- if eq .Release.Name .Chart.Name -}}
 channel-operator
 {{- else -}}
-{{- printf "%s-channel-operator" .Release.Name | trunc 52 | trimSuffix "-" -}}
+{{- $release := .Release.Name | lower | replace "." "-" -}}
+{{- if regexMatch "^[^a-z]" $release }}{{ $release = printf "release-%s" $release }}{{ end -}}
+{{- printf "%s-channel-operator" $release | trunc 52 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Fails where an object that is there belongs to another release or to none: Helm would refuse it, and not say what to
+do. (list context apiVersion kind namespace name remedy). Without a server there is nothing to see. */}}
+{{- define "channelcluster.notForeign" -}}
+{{- $context := index . 0 -}}
+{{- $object := lookup (index . 1) (index . 2) (index . 3) (index . 4) -}}
+{{- if $object -}}
+{{- $annotations := dig "metadata" "annotations" (dict) $object -}}
+{{- $release := dig "meta.helm.sh/release-name" "" $annotations -}}
+{{- $namespace := dig "meta.helm.sh/release-namespace" "" $annotations -}}
+{{- if or (ne $release $context.Release.Name) (ne $namespace $context.Release.Namespace) -}}
+{{- $owner := "no Helm release" -}}
+{{- if $release }}{{ $owner = printf "release %s in namespace %s" $release $namespace }}{{ end -}}
+{{- $what := printf "%s %s" (lower (index . 2)) (index . 4) -}}
+{{- $flag := "" -}}
+{{- if index . 3 }}{{ $flag = printf "-n %s " (index . 3) }}{{ end -}}
+{{- fail (printf "%s is there and belongs to %s. %s, or hand it over to this release: kubectl %sannotate --overwrite %s meta.helm.sh/release-name=%s meta.helm.sh/release-namespace=%s && kubectl %slabel --overwrite %s app.kubernetes.io/managed-by=Helm" $what $owner (index . 5) $flag $what $context.Release.Name $context.Release.Namespace $flag $what) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -1,7 +1,7 @@
 //! How the node count is decided.
 
 use kube::KubeSchema;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::{Duration, rules};
@@ -10,7 +10,8 @@ use crate::{Duration, rules};
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Autoscaling {
-    /// `Auto` acts, `Observe` only says what it would do, `Off` follows `nodes.replicas`.
+    /// `Auto` acts, `Observe` only says what it would do, `Manual` follows `nodes.replicas`. `Off` is an older word for
+    /// `Manual` and wants quotes, because YAML reads it as a boolean.
     #[serde(default)]
     pub mode: AutoscalingMode,
     /// Percent of a node's capacity that the fleet is sized for.
@@ -105,15 +106,31 @@ pub enum SelectPolicy {
 }
 
 /// Who decides the node count.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, PartialEq, Eq)]
 pub enum AutoscalingMode {
     /// The operator decides and acts.
     #[default]
     Auto,
     /// The operator says in the status what it would do.
     Observe,
-    /// `nodes.replicas` decides.
-    Off,
+    /// `nodes.replicas` decides. `Off` is what it was called first.
+    #[serde(alias = "Off")]
+    Manual,
+}
+
+impl JsonSchema for AutoscalingMode {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "AutoscalingMode".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// By hand, because a derived schema leaves the alias out.
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "enum": ["Auto", "Observe", "Manual", "Off"]})
+    }
 }
 
 impl Default for Autoscaling {

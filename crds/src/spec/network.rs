@@ -1,10 +1,14 @@
 //! Who may connect, how clients reach the fleet, and what carries messages between nodes.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
+use crate::spec::PodOptions;
 
 /// What carries messages from node to node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
@@ -12,6 +16,9 @@ use crate::rules;
 #[x_kube(validation = rules::BACKPLANE_URLS_UNUSED)]
 #[x_kube(validation = rules::BACKPLANE_URL_FORM)]
 #[x_kube(validation = rules::BACKPLANE_IMAGE_UNUSED)]
+#[x_kube(validation = rules::BACKPLANE_PODS_UNUSED)]
+#[x_kube(validation = rules::BACKPLANE_LABELS)]
+#[x_kube(validation = rules::BACKPLANE_ANNOTATIONS)]
 #[serde(rename_all = "camelCase")]
 pub struct Backplane {
     /// Who runs it.
@@ -26,9 +33,35 @@ pub struct Backplane {
     #[serde(default)]
     #[schemars(length(max = 16), inner(length(min = 1, max = 512)))]
     pub urls: Vec<String>,
-    /// Secret with the keys `username` and `password`; only with type `Nats`.
+    /// Secret with the keys `username` and `password` and the label `channelcluster.io/credentials: "true"`; only with type
+    /// `Nats`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials_secret_ref: Option<SecretRef>,
+    /// Compute resources of the managed NATS; unset: requests of 50m CPU and 64Mi memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Labels of the machines that may run the managed NATS; unset: those of `nodes.nodeSelector`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub node_selector: Option<BTreeMap<String, String>>,
+    /// Taints that the managed NATS tolerates; unset: those of `nodes.tolerations`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Option<Vec<Toleration>>,
+    /// Scheduling affinity of the managed NATS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// More labels for the pods of the managed NATS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_labels: Option<BTreeMap<String, String>>,
+    /// More annotations for the pods of the managed NATS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub pod_annotations: Option<BTreeMap<String, String>>,
+    /// More about the pods of the managed NATS.
+    #[serde(flatten)]
+    pub pod: PodOptions,
 }
 
 /// Who runs the backplane.
@@ -65,6 +98,12 @@ pub struct Expose {
 
 /// The client-facing Service.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::SERVICE_BALANCER)]
+#[x_kube(validation = rules::SERVICE_TRAFFIC)]
+#[x_kube(validation = rules::SERVICE_FAMILIES)]
+#[x_kube(validation = rules::SERVICE_RANGES)]
+#[x_kube(validation = rules::SERVICE_ANNOTATIONS)]
+#[x_kube(validation = rules::SERVICE_CLASS_KEPT)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// Type of the Service.
@@ -74,6 +113,57 @@ pub struct ServiceSpec {
     #[serde(default = "eighty")]
     #[schemars(range(min = 1, max = 65_535))]
     pub port: i32,
+    /// Annotations, which cloud load balancers and others read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub annotations: Option<BTreeMap<String, String>>,
+    /// Implementation of the load balancer; only with type `LoadBalancer`, and fixed while the Service has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 317))]
+    pub load_balancer_class: Option<String>,
+    /// Address ranges that may reach the load balancer, as `192.0.2.0/24`; only with type `LoadBalancer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 64)))]
+    pub load_balancer_source_ranges: Option<Vec<String>>,
+    /// `Local` keeps clients' addresses and uses only machines with a node; with types `NodePort` and `LoadBalancer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub external_traffic_policy: Option<TrafficPolicy>,
+    /// Whether the Service has addresses of one family or of both; unset: the cluster decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ip_family_policy: Option<IpFamilyPolicy>,
+    /// The families, the first one for good; unset: the cluster decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 2))]
+    pub ip_families: Option<Vec<IpFamily>>,
+}
+
+/// Where traffic from outside may go.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// To any node.
+    Cluster,
+    /// To the nodes on the machine that it came to.
+    Local,
+}
+
+/// How many address families a Service has.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum IpFamilyPolicy {
+    /// One.
+    SingleStack,
+    /// Both where the cluster has both.
+    PreferDualStack,
+    /// Both.
+    RequireDualStack,
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum IpFamily {
+    /// IPv4.
+    IPv4,
+    /// IPv6.
+    IPv6,
 }
 
 /// Type of the client-facing Service.
@@ -105,7 +195,16 @@ pub struct Auth {
 
 impl Default for ServiceSpec {
     fn default() -> Self {
-        Self { type_: ServiceType::ClusterIP, port: eighty() }
+        Self {
+            type_: ServiceType::ClusterIP,
+            port: eighty(),
+            annotations: None,
+            load_balancer_class: None,
+            load_balancer_source_ranges: None,
+            external_traffic_policy: None,
+            ip_family_policy: None,
+            ip_families: None,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
+use crate::spec::PodOptions;
 
 /// The nodes of the fleet.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
@@ -24,7 +25,7 @@ pub struct Nodes {
     #[serde(default = "ten")]
     #[schemars(range(min = 1, max = 1_000))]
     pub max: i32,
-    /// Node count while autoscaling is `Off` or `Observe`; the field of the scale subresource.
+    /// Node count while autoscaling is `Manual` or `Observe`; the field of the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000))]
     pub replicas: Option<i32>,
@@ -57,6 +58,9 @@ pub struct Nodes {
     /// What one node carries at 100 % utilization.
     #[serde(default)]
     pub capacity: Capacity,
+    /// More about the node pods.
+    #[serde(flatten)]
+    pub pod: PodOptions,
 }
 
 /// What one node carries at 100 % utilization.
@@ -87,6 +91,7 @@ impl Default for Nodes {
             pod_labels: BTreeMap::new(),
             pod_annotations: BTreeMap::new(),
             capacity: Capacity::default(),
+            pod: PodOptions::default(),
         }
     }
 }

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, rules};
+use crate::{Duration, quantity, rules};
 
 /// Kernel parameters and limits of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
@@ -18,8 +18,8 @@ pub struct Tuning {
     #[serde(default)]
     pub profile: TuningProfile,
     /// More sysctls, or other values for those of the profile.
-    #[serde(default)]
-    #[schemars(extend("maxProperties" = 32))]
+    #[serde(default, deserialize_with = "quantity::numbers_as_text")]
+    #[schemars(extend("maxProperties" = 32), schema_with = "quantity::texts_or_numbers")]
     pub sysctls: BTreeMap<String, String>,
     /// Open files that a node should be able to have; compared with what it got.
     #[serde(skip_serializing_if = "Option::is_none")]

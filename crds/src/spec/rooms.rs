@@ -46,9 +46,9 @@ pub struct RoomPolicy {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_members: Option<u32>,
-    /// Who may push events into the room.
-    #[serde(default)]
-    pub publish: Publish,
+    /// Who may push events into the room; unset: `Members`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Publish>,
     /// Overrides `rooms.ackEvents`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
@@ -58,7 +58,8 @@ pub struct RoomPolicy {
     pub echo_to_sender: Option<bool>,
     /// Lets what is said in the room within this time leave in one write per member, which adds as much to its latency;
     /// unset: at once. Worth it where many messages per second come one by one; under load writes batch by themselves.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "Duration::text_schema")]
     pub flush_window: Option<Duration>,
 }
 

@@ -90,7 +90,7 @@ fn unit_tests(tools: &Tools) -> Result<Command> {
     Ok(command)
 }
 
-/// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone and checked elsewhere.
+/// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone: docs/SECURITY.md says when it is looked at.
 fn dependency_rules(tools: &Tools) -> Result<()> {
     let program = if packages::has("cargo-deny") {
         PathBuf::from("cargo-deny")

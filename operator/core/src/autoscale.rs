@@ -42,7 +42,7 @@ const MAX_CHANGES: usize = 1_800;
 pub struct Settings {
     /// Who decides.
     pub mode: AutoscalingMode,
-    /// Node count given by the user for the modes `Off` and `Observe`.
+    /// Node count given by the user for the modes `Manual` and `Observe`.
     pub manual: Option<i32>,
     /// Fewest nodes.
     pub min: i32,
@@ -89,7 +89,7 @@ impl Settings {
     #[must_use]
     pub fn initial(&self, last: Option<i32>) -> i32 {
         match (self.mode, self.manual) {
-            (AutoscalingMode::Off | AutoscalingMode::Observe, Some(replicas)) => replicas,
+            (AutoscalingMode::Manual | AutoscalingMode::Observe, Some(replicas)) => replicas,
             _ => self.floor.max(last.unwrap_or(0)).clamp(self.min, self.max),
         }
     }
@@ -370,7 +370,7 @@ fn manual(settings: &Settings, replicas: i32, wanted: &Decision) -> Decision {
             Rule::Observe,
             format!("observing only; would be {} ({}): {}", wanted.desired, wanted.rule, wanted.message),
         ),
-        _ => (Rule::Manual, format!("autoscaling is off, nodes.replicas decides: {desired}")),
+        _ => (Rule::Manual, format!("autoscaling.mode is Manual, nodes.replicas decides: {desired}")),
     };
     Decision { desired, rule, message, limited: None, quorum: wanted.quorum }
 }

@@ -9,6 +9,7 @@ mod pdb;
 mod pod;
 mod secret;
 mod service;
+mod shape;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};

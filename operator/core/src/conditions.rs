@@ -202,8 +202,8 @@ fn scaling_active(view: &View<'_>) -> Draft {
         return Draft::new("ScalingActive", "False", "Paused", "spec.paused is set");
     }
     match view.mode {
-        AutoscalingMode::Off => {
-            Draft::new("ScalingActive", "False", "Off", "nodes.replicas decides the node count")
+        AutoscalingMode::Manual => {
+            Draft::new("ScalingActive", "False", "Manual", "nodes.replicas decides the node count")
         }
         AutoscalingMode::Observe => {
             Draft::new("ScalingActive", "False", "Observing", "decisions are shown and not acted on")

@@ -244,7 +244,7 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
     }
     let Some(victim) = pick(seen.pods) else { return };
     if victim.ready && !seen.quorum {
-        // In mode Off too: it would be out of service for as long as the figures are missing.
+        // In mode Manual too: it would be out of service for as long as the figures are missing.
         out.waiting = Some("too few nodes have fresh figures".to_owned());
         return;
     }

@@ -21,5 +21,6 @@ pub(crate) fn env() -> OperatorEnv {
         nats_image: "channelcluster.io/nats-server:new".to_owned(),
         server_minor: 34,
         namespace: "channelcluster-system".to_owned(),
+        allowed_images: Vec::new(),
     }
 }

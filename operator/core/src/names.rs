@@ -13,6 +13,10 @@ pub const APP: &str = "channelcluster";
 
 /// Label that names the ChannelCluster an object belongs to.
 pub const CLUSTER_LABEL: &str = "channelcluster.io/cluster";
+/// Label that a Secret needs, set to `true`, before a ChannelCluster may name it as credentials.
+pub const CREDENTIALS_LABEL: &str = "channelcluster.io/credentials";
+/// Annotation of such a Secret with the only servers that it may be sent to, as URLs with commas between.
+pub const SERVERS_ANNOTATION: &str = "channelcluster.io/servers";
 /// Pod template annotation with the hash of what a running node cannot reload.
 pub const RESTART_HASH_ANNOTATION: &str = "channelcluster.io/restart-hash";
 /// Pod template annotation of NATS with the hash of its configuration file.

@@ -5,6 +5,7 @@
 //! other objects.
 
 mod render;
+mod shape;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -16,13 +17,13 @@ use crds::{AutoscalingMode, BackplaneType, ChannelCluster, ChannelClusterSpec, S
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::names::Names;
+use crate::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION};
 use crate::refused;
 use crate::tuning::{self, Standing};
 
 pub(crate) use render::short_hash;
 pub use value::{
-    Bounds, Bus, Drain, NodeCapacity, Pace, PacePolicy, Pod, Scaling, Service, ValidatedCluster,
+    Bounds, Bus, Drain, NatsPod, NodeCapacity, Pace, PacePolicy, Pod, Scaling, ValidatedCluster,
 };
 
 /// Part of a node's termination grace period that is left when delay and drain have both taken as long as they may: for
@@ -46,6 +47,8 @@ pub struct OperatorEnv {
     pub server_minor: u32,
     /// The operator's own namespace.
     pub namespace: String,
+    /// Images that ChannelClusters may name, exact or with `*` at the end; none: all.
+    pub allowed_images: Vec<String>,
 }
 
 /// What was read from the server beside the ChannelCluster.
@@ -55,8 +58,19 @@ pub struct Fetched {
     pub node_image: Option<String>,
     /// Image in our NATS Deployment; none when there is no Deployment yet.
     pub nats_image: Option<String>,
-    /// Keys of the Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
-    pub credential_keys: Option<BTreeSet<String>>,
+    /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
+    pub credentials: Option<Credentials>,
+}
+
+/// What is read of a Secret that a ChannelCluster names. Its values are not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Its keys.
+    pub keys: BTreeSet<String>,
+    /// Whether its label says that it is meant for this.
+    pub labelled: bool,
+    /// Servers that it may be sent to; none: any.
+    pub servers: Option<Vec<String>>,
 }
 
 /// Something that keeps a ChannelCluster from working.
@@ -96,6 +110,7 @@ pub fn validate(
     let bus = bus(spec, env, fetched, &mut problems);
     let names = Names::new(&name);
     let mut pod = pod(spec, env, fetched, &mut problems);
+    let nats = shape::nats(spec, &mut problems);
     let left_out = refused::left_out(cluster);
     pod.sysctls.retain(|name, _| !left_out.contains(name));
     let config = render::config(spec, &namespace, &names, &pod.sysctls);
@@ -123,8 +138,9 @@ pub fn validate(
         scaling,
         drain,
         pod,
+        nats,
         bus,
-        service: Service { kind: spec.expose.service.type_, port: spec.expose.service.port },
+        service: spec.expose.service.clone(),
         config,
         config_file: files.yaml,
         restart_hash: files.restart_hash,
@@ -158,7 +174,7 @@ fn bounds(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Bounds {
     }
     let replicas = match spec.autoscaling.mode {
         AutoscalingMode::Auto => None,
-        AutoscalingMode::Observe | AutoscalingMode::Off => nodes.replicas,
+        AutoscalingMode::Observe | AutoscalingMode::Manual => nodes.replicas,
     };
     let replicas = replicas.map(|wanted| wanted.min(nodes.max).max(nodes.min));
     Bounds { min: nodes.min, max: nodes.max, replicas }
@@ -230,39 +246,58 @@ fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
     match spec.backplane.type_ {
         BackplaneType::None => Bus::None,
         BackplaneType::Managed => {
-            let kept = fetched.nats_image.as_ref();
-            Bus::Managed { image: spec.backplane.image.as_ref().or(kept).unwrap_or(&env.nats_image).clone() }
+            let (wanted, kept) = (spec.backplane.image.as_ref(), fetched.nats_image.as_ref());
+            Bus::Managed {
+                image: shape::image(wanted, kept, &env.nats_image, env, "backplane.image", problems),
+            }
         }
         BackplaneType::Nats => {
             let secret = spec.backplane.credentials_secret_ref.as_ref().map(|secret| secret.name.clone());
             if let Some(name) = &secret {
-                check_credentials(name, fetched.credential_keys.as_ref(), problems);
+                check_credentials(name, fetched.credentials.as_ref(), &spec.backplane.urls, problems);
             }
             Bus::External { credentials_secret: secret }
         }
     }
 }
 
-fn check_credentials(name: &str, keys: Option<&BTreeSet<String>>, problems: &mut Vec<Problem>) {
-    let Some(keys) = keys else {
+/// Whoever may edit ChannelClusters names any Secret and any server, and the nodes would send the one to the other. So
+/// whoever may edit the Secret has to agree.
+fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], problems: &mut Vec<Problem>) {
+    let Some(secret) = secret else {
         problems.push(Problem::new(
             "SecretNotFound",
-            format!("the Secret {name:?} of backplane.credentialsSecretRef does not exist here: create it with the keys username and password"),
+            format!("the Secret {name:?} of backplane.credentialsSecretRef does not exist here: create it with the keys username and password and the label {CREDENTIALS_LABEL}=true"),
         ));
         return;
     };
-    for key in CREDENTIAL_KEYS.iter().filter(|key| !keys.contains(**key)) {
+    if !secret.labelled {
+        // Its keys are nobody's business then.
+        problems.push(Problem::new(
+            "SecretNotLabelled",
+            format!("the Secret {name:?} of backplane.credentialsSecretRef does not say that ChannelClusters may use it: kubectl label secret {name} {CREDENTIALS_LABEL}=true"),
+        ));
+        return;
+    }
+    for key in CREDENTIAL_KEYS.iter().filter(|key| !secret.keys.contains(**key)) {
         problems.push(Problem::new(
             "SecretIncomplete",
             format!("the Secret {name:?} of backplane.credentialsSecretRef has no key {key}: add it"),
+        ));
+    }
+    let Some(servers) = &secret.servers else { return };
+    for url in urls.iter().filter(|url| !servers.contains(url)) {
+        problems.push(Problem::new(
+            "ServerNotAllowed",
+            format!("the Secret {name:?} of backplane.credentialsSecretRef may not be sent to {url}: remove it from backplane.urls or add it to the Secret's annotation {SERVERS_ANNOTATION}"),
         ));
     }
 }
 
 fn pod(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems: &mut Vec<Problem>) -> Pod {
     let nodes = &spec.nodes;
-    let kept = fetched.node_image.as_ref();
-    let image = nodes.image.as_ref().or(kept).unwrap_or(&env.node_image).clone();
+    let (wanted, kept) = (nodes.image.as_ref(), fetched.node_image.as_ref());
+    let image = shape::image(wanted, kept, &env.node_image, env, "nodes.image", problems);
     let outdated = nodes.image.is_none() && image != env.node_image;
     Pod {
         newer_image: outdated.then(|| env.node_image.clone()),
@@ -274,6 +309,7 @@ fn pod(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
         affinity: nodes.affinity.clone(),
         labels: not_ours(&nodes.pod_labels, "nodes.podLabels", problems),
         annotations: not_ours(&nodes.pod_annotations, "nodes.podAnnotations", problems),
+        options: nodes.pod.clone(),
     }
 }
 

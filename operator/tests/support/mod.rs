@@ -227,6 +227,7 @@ fn env() -> OperatorEnv {
         nats_image: "nats:1".to_owned(),
         server_minor: 34,
         namespace: "channelcluster-system".to_owned(),
+        allowed_images: Vec::new(),
     }
 }
 

@@ -33,7 +33,7 @@ pub enum Rule {
     Warmup,
     /// `autoscaling.mode: Observe`.
     Observe,
-    /// `autoscaling.mode: Off`.
+    /// `autoscaling.mode: Manual`.
     Manual,
 }
 

@@ -123,14 +123,14 @@ fn nodes_cut_off_from_kubernetes_count_as_full() {
 
 #[test]
 fn a_deployment_that_was_deleted_comes_back_as_large_as_it_was() {
-    let off = Settings { mode: AutoscalingMode::Off, manual: Some(3), ..settings() };
+    let off = Settings { mode: AutoscalingMode::Manual, manual: Some(3), ..settings() };
     assert_eq!((settings().initial(None), settings().initial(Some(7)), off.initial(Some(7))), (2, 7, 3));
     assert_eq!(settings().initial(Some(70)), 10, "nodes.max holds");
 }
 
 #[test]
 fn switching_it_off_takes_back_the_node_that_it_drains() {
-    for mode in [AutoscalingMode::Off, AutoscalingMode::Observe] {
+    for mode in [AutoscalingMode::Manual, AutoscalingMode::Observe] {
         let settings = Settings { mode, ..settings() };
         let inputs = Inputs { now: 2_000, current: 2, replicas: 3, nodes: &[known(1.0, 1); 3] };
         let decision = State::new(0, 2).step(&settings, inputs);
@@ -196,7 +196,7 @@ fn observe_says_what_it_would_do_and_off_follows_the_user() {
     let decision = feed(&mut State::new(0, 3), &observe, &[known(8_000.0, 1); 3], 3, 2, 10);
     assert_eq!((decision.desired, decision.rule), (3, Rule::Observe));
     assert!(decision.message.contains("would be 7"), "{}", decision.message);
-    let off = Settings { mode: AutoscalingMode::Off, manual: Some(7), ..settings() };
+    let off = Settings { mode: AutoscalingMode::Manual, manual: Some(7), ..settings() };
     let decision = feed(&mut State::new(0, 3), &off, &[known(1.0, 1); 3], 3, 2, 4);
     assert_eq!((decision.desired, decision.rule), (7, Rule::Manual));
 }

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{meta, pod};
+use super::{meta, pod, shape};
 use crate::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION, WS_PORT,
     WS_PORT_NAME,
@@ -60,20 +60,21 @@ fn template(cluster: &ValidatedCluster) -> PodTemplateSpec {
 }
 
 fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
-    let mut security = pod::pod_security();
+    let mut security = shape::pod_security(&cluster.pod.options);
+    let has_group = security.fs_group.is_some();
     let sysctl = |(name, value): (&String, &String)| Sysctl { name: name.clone(), value: value.clone() };
     security.sysctls = Some(cluster.pod.sysctls.iter().map(sysctl).collect());
     let mut volumes = vec![
         pod::config_volume("config", cluster.names.config()),
-        pod::secret_volume("secrets", cluster.names.secret()),
+        pod::secret_volume("secrets", cluster.names.secret(), has_group),
     ];
     let mut mounts = vec![pod::mount("config", CONFIG_DIR), pod::mount("secrets", SECRETS_DIR)];
     if let Bus::External { credentials_secret: Some(secret) } = &cluster.bus {
-        volumes.push(pod::secret_volume("nats", secret.clone()));
+        volumes.push(pod::secret_volume("nats", secret.clone(), has_group));
         mounts.push(pod::mount("nats", NATS_CREDENTIALS_DIR));
     }
     let selector = &cluster.pod.node_selector;
-    PodSpec {
+    let mut spec = PodSpec {
         service_account_name: Some(cluster.names.service_account()),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
@@ -86,7 +87,9 @@ fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
         volumes: Some(volumes),
         containers: vec![Container { volume_mounts: Some(mounts), ..container(cluster) }],
         ..Default::default()
-    }
+    };
+    shape::apply(&mut spec, &cluster.pod.options, &cluster.names.selector(Component::Node));
+    spec
 }
 
 /// Over the machines as evenly as it goes, but a pod never waits for it.
@@ -121,7 +124,7 @@ fn container(cluster: &ValidatedCluster) -> Container {
         ]),
         ports: Some(vec![port(WS_PORT_NAME, WS_PORT), port(ADMIN_PORT_NAME, ADMIN_PORT)]),
         resources: Some(cluster.pod.resources.clone()),
-        security_context: Some(pod::container_security()),
+        security_context: Some(shape::container_security(&cluster.pod.options)),
         // A minute to start; then unready within 2 s of saying so, restarted only after a minute of silence: a restart
         // ends every connection of the node, so a slow answer must not cause one.
         startup_probe: Some(probe("/healthz", 1, 2, 60)),

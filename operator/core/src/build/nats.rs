@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::api::core::v1::{
     ConfigMap, Container, ContainerPort, EnvVar, EnvVarSource, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SecretKeySelector, Service, ServicePort, ServiceSpec, TCPSocketAction,
+    SecretKeySelector, Service, ServicePort, ServiceSpec, TCPSocketAction,
 };
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{NatsBundle, meta, network_policy, pod};
+use super::{NatsBundle, meta, network_policy, pod, shape};
 use crate::names::{
     CONFIG_HASH_ANNOTATION, Component, NATS_CONFIG_KEY, NATS_CONTAINER, NATS_PASSWORD_KEY, NATS_PORT,
     NATS_PORT_NAME, NATS_USER,
@@ -74,7 +73,10 @@ fn service(cluster: &ValidatedCluster) -> Service {
 }
 
 fn deployment(cluster: &ValidatedCluster, image: &str, config: &str) -> Deployment {
-    let annotations = BTreeMap::from([(CONFIG_HASH_ANNOTATION.to_owned(), short_hash(config.as_bytes()))]);
+    let mut annotations = cluster.nats.annotations.clone();
+    annotations.insert(CONFIG_HASH_ANNOTATION.to_owned(), short_hash(config.as_bytes()));
+    let mut labels = cluster.nats.labels.clone();
+    labels.extend(cluster.names.labels(Component::Nats));
     Deployment {
         metadata: meta(cluster, cluster.names.nats(), Component::Nats),
         spec: Some(DeploymentSpec {
@@ -84,26 +86,34 @@ fn deployment(cluster: &ValidatedCluster, image: &str, config: &str) -> Deployme
             strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
-                    labels: Some(cluster.names.labels(Component::Nats)),
+                    labels: Some(labels),
                     annotations: Some(annotations),
                     ..Default::default()
                 }),
-                spec: Some(PodSpec {
-                    service_account_name: Some(cluster.names.service_account()),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    security_context: Some(pod::pod_security()),
-                    node_selector: Some(cluster.pod.node_selector.clone()).filter(|s| !s.is_empty()),
-                    tolerations: Some(cluster.pod.tolerations.clone()).filter(|t| !t.is_empty()),
-                    volumes: Some(vec![pod::config_volume("config", cluster.names.nats())]),
-                    containers: vec![container(cluster, image)],
-                    ..Default::default()
-                }),
+                spec: Some(pod_spec(cluster, image)),
             },
             ..Default::default()
         }),
         status: None,
     }
+}
+
+fn pod_spec(cluster: &ValidatedCluster, image: &str) -> PodSpec {
+    let own = &cluster.nats;
+    let mut spec = PodSpec {
+        service_account_name: Some(cluster.names.service_account()),
+        automount_service_account_token: Some(false),
+        enable_service_links: Some(false),
+        security_context: Some(shape::pod_security(&own.options)),
+        node_selector: Some(own.node_selector.clone()).filter(|s| !s.is_empty()),
+        tolerations: Some(own.tolerations.clone()).filter(|t| !t.is_empty()),
+        affinity: own.affinity.clone(),
+        volumes: Some(vec![pod::config_volume("config", cluster.names.nats())]),
+        containers: vec![container(cluster, image)],
+        ..Default::default()
+    };
+    shape::apply(&mut spec, &own.options, &cluster.names.selector(Component::Nats));
+    spec
 }
 
 fn container(cluster: &ValidatedCluster, image: &str) -> Container {
@@ -112,8 +122,6 @@ fn container(cluster: &ValidatedCluster, image: &str) -> Container {
         key: NATS_PASSWORD_KEY.to_owned(),
         optional: Some(false),
     };
-    let amount = |text: &str| Quantity(text.to_owned());
-    let requests = [("cpu".to_owned(), amount("50m")), ("memory".to_owned(), amount("64Mi"))];
     Container {
         name: NATS_CONTAINER.to_owned(),
         image: Some(image.to_owned()),
@@ -133,11 +141,8 @@ fn container(cluster: &ValidatedCluster, image: &str) -> Container {
             protocol: Some("TCP".to_owned()),
             ..Default::default()
         }]),
-        resources: Some(ResourceRequirements {
-            requests: Some(BTreeMap::from(requests)),
-            ..Default::default()
-        }),
-        security_context: Some(pod::container_security()),
+        resources: Some(cluster.nats.resources.clone()),
+        security_context: Some(shape::container_security(&cluster.nats.options)),
         readiness_probe: Some(probe(1, 3)),
         liveness_probe: Some(probe(10, 6)),
         volume_mounts: Some(vec![pod::mount("config", CONFIG_DIR)]),

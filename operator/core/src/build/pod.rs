@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{
 const NONROOT: i64 = 65_532;
 /// Mode of secret files: the pod's group reads, nobody writes.
 const SECRET_MODE: i32 = 0o440;
+/// The same where the pod has no group of its own, so that its user can read them. They are files of this pod alone.
+const OPEN_SECRET_MODE: i32 = 0o444;
 
 /// Pod-level part of the `restricted` Pod Security Standard.
 pub(super) fn pod_security() -> PodSecurityContext {
@@ -52,13 +54,13 @@ pub(super) fn config_volume(name: &str, config_map: String) -> Volume {
     }
 }
 
-/// A volume with the files of a Secret.
-pub(super) fn secret_volume(name: &str, secret: String) -> Volume {
+/// A volume with the files of a Secret, for a pod whose files have a group or not.
+pub(super) fn secret_volume(name: &str, secret: String, has_group: bool) -> Volume {
     Volume {
         name: name.to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret),
-            default_mode: Some(SECRET_MODE),
+            default_mode: Some(if has_group { SECRET_MODE } else { OPEN_SECRET_MODE }),
             ..Default::default()
         }),
         ..Default::default()

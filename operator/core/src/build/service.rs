@@ -1,6 +1,6 @@
 //! The Services of the nodes.
 
-use crds::ServiceType;
+use crds::{IpFamily, IpFamilyPolicy, ServiceType, TrafficPolicy};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
@@ -13,20 +13,50 @@ const WS_APP_PROTOCOL: &str = "kubernetes.io/ws";
 
 /// The Service that clients connect to.
 pub(super) fn clients(cluster: &ValidatedCluster) -> Service {
-    let kind = match cluster.service.kind {
+    let asked = &cluster.service;
+    let kind = match asked.type_ {
         ServiceType::ClusterIP => "ClusterIP",
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
+    let mut metadata = meta(cluster, cluster.names.service(), Component::Node);
+    metadata.annotations = asked.annotations.clone().filter(|all| !all.is_empty());
     Service {
-        metadata: meta(cluster, cluster.names.service(), Component::Node),
+        metadata,
         spec: Some(ServiceSpec {
             type_: Some(kind.to_owned()),
             selector: Some(cluster.names.selector_labels(Component::Node)),
-            ports: Some(vec![ws_port(cluster.service.port)]),
+            ports: Some(vec![ws_port(asked.port)]),
+            load_balancer_class: asked.load_balancer_class.clone(),
+            load_balancer_source_ranges: asked.load_balancer_source_ranges.clone().filter(|r| !r.is_empty()),
+            external_traffic_policy: asked.external_traffic_policy.map(|policy| traffic(policy).to_owned()),
+            ip_family_policy: asked.ip_family_policy.map(|policy| families(policy).to_owned()),
+            ip_families: asked.ip_families.as_ref().map(|all| all.iter().copied().map(family).collect()),
             ..Default::default()
         }),
         status: None,
+    }
+}
+
+const fn traffic(policy: TrafficPolicy) -> &'static str {
+    match policy {
+        TrafficPolicy::Cluster => "Cluster",
+        TrafficPolicy::Local => "Local",
+    }
+}
+
+const fn families(policy: IpFamilyPolicy) -> &'static str {
+    match policy {
+        IpFamilyPolicy::SingleStack => "SingleStack",
+        IpFamilyPolicy::PreferDualStack => "PreferDualStack",
+        IpFamilyPolicy::RequireDualStack => "RequireDualStack",
+    }
+}
+
+fn family(family: IpFamily) -> String {
+    match family {
+        IpFamily::IPv4 => "IPv4".to_owned(),
+        IpFamily::IPv6 => "IPv6".to_owned(),
     }
 }
 

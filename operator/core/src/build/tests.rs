@@ -5,14 +5,15 @@ use serde_json::Value;
 
 use super::{Bundle, NatsBundle, bundle, secret};
 use crate::fixtures::{cluster, env};
-use crate::validate::{Fetched, ValidatedCluster, validate};
+use crate::validate::{Credentials, Fetched, ValidatedCluster, validate};
 
 const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
 const REPLICAS: i32 = 3;
 
 fn valid(spec: &str) -> ValidatedCluster {
     let keys = ["username", "password"].map(str::to_owned);
-    let fetched = Fetched { credential_keys: Some(BTreeSet::from(keys)), ..Fetched::default() };
+    let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
+    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
     validate(&cluster(spec), &env(), &fetched).unwrap()
 }
 
@@ -152,4 +153,88 @@ fn a_reloadable_change_leaves_the_pod_template_alone() {
 fn only_the_operators_namespace_and_scrapers_reach_the_admin_port() {
     let built = bundle(&valid(PLAIN), REPLICAS);
     insta::assert_yaml_snapshot!([built.network_policy, built.nats.unwrap().network_policy]);
+}
+
+/// Everything that a manifest can say of pods, for nodes and NATS alike.
+const SHAPED: &str = "imagePullSecrets: [{name: registry}], priorityClassName: high, runtimeClassName: gvisor, \
+    serviceAccountName: mine, topologySpreadConstraints: [{maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}], \
+    env: [{name: EXTRA, value: x}, {name: CPUS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}], userIds: Assigned, \
+    podSecurityContext: {supplementalGroups: [7], fsGroupChangePolicy: OnRootMismatch}, \
+    securityContext: {capabilities: {add: [NET_BIND_SERVICE]}}, resources: {limits: {cpu: 1, memory: 1Gi}}, \
+    nodeSelector: {pool: ws}, tolerations: [{key: ws, operator: Exists}], \
+    affinity: {podAntiAffinity: {requiredDuringSchedulingIgnoredDuringExecution: [{topologyKey: rack}]}}, \
+    podLabels: {team: a}, podAnnotations: {note: b}";
+
+fn shaped() -> Bundle {
+    let spec = PLAIN.replace("auth:", &format!("nodes: {{{SHAPED}}}, backplane: {{{SHAPED}}}, auth:"));
+    bundle(&valid(&spec), REPLICAS)
+}
+
+#[test]
+fn pods_are_shaped_as_the_manifest_says() {
+    let built = shaped();
+    insta::assert_yaml_snapshot!([
+        built.deployment.spec.unwrap().template,
+        built.nats.unwrap().deployment.spec.unwrap().template,
+    ]);
+}
+
+/// A ResourceQuota with limits refuses any pod with a container that says none.
+#[test]
+fn every_container_of_a_fleet_can_have_limits() {
+    let built = shaped();
+    for deployment in [json(&built.deployment), json(&built.nats.unwrap().deployment)] {
+        let pod = &deployment["spec"]["template"]["spec"];
+        assert!(pod.get("initContainers").is_none());
+        for container in pod["containers"].as_array().unwrap() {
+            let limits = &container["resources"]["limits"];
+            assert!(limits["cpu"].is_string() && limits["memory"].is_string(), "{container}");
+        }
+    }
+}
+
+/// Who assigns ids gives a pod none of ours, and its user reads the secrets without a group.
+#[test]
+fn assigned_ids_leave_none_of_ours() {
+    let built = shaped();
+    for deployment in [json(&built.deployment), json(&built.nats.unwrap().deployment)] {
+        assert!(!deployment.to_string().contains("65532"), "{deployment}");
+        let security = &deployment["spec"]["template"]["spec"]["securityContext"];
+        assert_eq!(security["runAsNonRoot"], true);
+    }
+    let pod = json(&built.deployment)["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["volumes"][1]["secret"]["defaultMode"], 0o444);
+    let own = PLAIN.replace("auth:", "nodes: {podSecurityContext: {runAsUser: 1000, fsGroup: 2000}}, auth:");
+    let pod = json(&bundle(&valid(&own), REPLICAS).deployment)["spec"]["template"]["spec"].clone();
+    assert_eq!(pod["securityContext"]["runAsUser"], 1000);
+    assert_eq!(pod["securityContext"]["runAsGroup"], 65_532);
+    assert_eq!(pod["volumes"][1]["secret"]["defaultMode"], 0o440);
+}
+
+/// What the managed NATS was given before it had fields of its own.
+#[test]
+fn nats_goes_where_the_nodes_go_unless_told_otherwise() {
+    let nats = |more: &str| {
+        let nodes = "nodes: {nodeSelector: {pool: ws}, tolerations: [{key: ws, operator: Exists}]}";
+        let built = bundle(&valid(&PLAIN.replace("auth:", &format!("{nodes}, {more} auth:"))), REPLICAS);
+        json(&built.nats.unwrap().deployment)["spec"]["template"]["spec"].clone()
+    };
+    let follows = nats("");
+    assert_eq!(
+        (&follows["nodeSelector"]["pool"], &follows["tolerations"][0]["key"]),
+        (&"ws".into(), &"ws".into())
+    );
+    let own = nats("backplane: {nodeSelector: {}, tolerations: []},");
+    assert!(own.get("nodeSelector").is_none() && own.get("tolerations").is_none(), "{own}");
+}
+
+#[test]
+fn the_service_is_shaped_as_the_manifest_says() {
+    let spec = PLAIN.replace(
+        "auth:",
+        "expose: {service: {type: LoadBalancer, annotations: {lb.example/x: y}, loadBalancerClass: example.org/lb, \
+         loadBalancerSourceRanges: [192.0.2.0/24], externalTrafficPolicy: Local, ipFamilyPolicy: PreferDualStack, \
+         ipFamilies: [IPv6, IPv4]}}, auth:",
+    );
+    insta::assert_yaml_snapshot!(bundle(&valid(&spec), REPLICAS).service);
 }

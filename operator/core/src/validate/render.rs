@@ -61,7 +61,7 @@ fn policy(policy: &RoomPolicy) -> Policy {
     Policy {
         topics: TopicPattern(policy.topics.clone()),
         max_members: policy.max_members,
-        publish: Some(match policy.publish {
+        publish: Some(match policy.publish.unwrap_or_default() {
             Publish::Members => config::Publish::Members,
             Publish::Nobody => config::Publish::Nobody,
         }),

@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crds::AutoscalingMode;
 use node_core::config::{self, NodeConfig};
 
-use super::{Bus, Fetched, OperatorEnv, Problem, ValidatedCluster, validate};
+use super::{Bus, Credentials, Fetched, OperatorEnv, Problem, ValidatedCluster, validate};
 use crate::fixtures::{cluster, env};
 
 fn valid(spec: &str) -> ValidatedCluster {
@@ -118,7 +119,11 @@ fn credentials_must_be_there_and_whole() {
     );
     assert_eq!(reasons(&spec), ["SecretNotFound"]);
     let keys = |keys: &[&str]| Fetched {
-        credential_keys: Some(keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>()),
+        credentials: Some(Credentials {
+            keys: keys.iter().map(|key| (*key).to_owned()).collect::<BTreeSet<_>>(),
+            labelled: true,
+            servers: None,
+        }),
         ..Fetched::default()
     };
     let half = problems(&spec, &env(), &keys(&["username"]));
@@ -126,6 +131,82 @@ fn credentials_must_be_there_and_whole() {
     assert!(half[0].message.contains("no key password"), "{half:?}");
     let whole = validate(&cluster(&spec), &env(), &keys(&["username", "password"])).unwrap();
     assert_eq!(whole.bus, Bus::External { credentials_secret: Some("nats".to_owned()) });
+}
+
+/// Whoever edits the manifest could have any Secret of the namespace sent to any host.
+#[test]
+fn credentials_are_sent_only_where_their_owner_agrees() {
+    let spec = PLAIN.replace(
+        "auth:",
+        "backplane: {type: Nats, urls: ['nats://nats:4222', 'nats://evil:4222'], credentialsSecretRef: {name: db}}, auth:",
+    );
+    let keys: BTreeSet<_> = ["username", "password"].map(str::to_owned).into();
+    let with = |credentials| Fetched { credentials: Some(credentials), ..Fetched::default() };
+    let foreign = Credentials { keys: keys.clone(), ..Credentials::default() };
+    let refused = problems(&spec, &env(), &with(foreign));
+    assert_eq!(refused.iter().map(|problem| problem.reason).collect::<Vec<_>>(), ["SecretNotLabelled"]);
+    assert!(refused[0].message.contains("kubectl label secret db channelcluster.io/credentials=true"));
+    let servers = Some(vec!["nats://nats:4222".to_owned()]);
+    let meant = Credentials { keys, labelled: true, servers };
+    let refused = problems(&spec, &env(), &with(meant.clone()));
+    assert_eq!(refused.iter().map(|problem| problem.reason).collect::<Vec<_>>(), ["ServerNotAllowed"]);
+    assert!(refused[0].message.contains("nats://evil:4222"), "{refused:?}");
+    let honest = spec.replace(", 'nats://evil:4222'", "");
+    assert!(validate(&cluster(&honest), &env(), &with(meant)).is_ok());
+}
+
+#[test]
+fn only_allowed_images_run() {
+    let env = OperatorEnv { allowed_images: vec!["registry.example/rt/*".to_owned()], ..env() };
+    let spec = |image: &str| {
+        PLAIN
+            .replace("auth:", &format!("nodes: {{image: '{image}'}}, backplane: {{image: '{image}'}}, auth:"))
+    };
+    let refused = problems(&spec("evil.example/x:1"), &env, &Fetched::default());
+    assert_eq!(refused.iter().map(|problem| problem.reason).collect::<Vec<_>>(), ["ImageNotAllowed"; 2]);
+    assert!(refused.iter().all(|problem| problem.message.contains("registry.example/rt/*")), "{refused:?}");
+    assert!(validate(&cluster(&spec("registry.example/rt/node:1")), &env, &Fetched::default()).is_ok());
+    // Named before there was a list, and then left out.
+    let kept = |image: &str| {
+        let fetched = Fetched { node_image: Some(image.to_owned()), ..Fetched::default() };
+        validate(&cluster(PLAIN), &env, &fetched).unwrap().pod.image
+    };
+    assert_eq!(kept("evil.example/x:1"), env.node_image);
+    assert_eq!(kept("channelcluster.io/channel-node:old"), "channelcluster.io/channel-node:old");
+}
+
+/// A variable or a label of ours under another value would make a node somebody else.
+#[test]
+fn what_the_operator_sets_is_not_the_users_to_set() {
+    let spec = PLAIN.replace(
+        "auth:",
+        "nodes: {env: [{name: POD_IP, value: x}, {name: MINE, value: x}]}, \
+         backplane: {env: [{name: NATS_PASSWORD, value: x}], podLabels: {app.kubernetes.io/name: x}, \
+         podAnnotations: {channelcluster.io/config-hash: x}}, auth:",
+    );
+    assert_eq!(reasons(&spec), ["ReservedKey"; 4]);
+}
+
+#[test]
+fn an_older_word_for_the_mode_is_still_read() {
+    let mode = |word: &str| {
+        let spec = format!("autoscaling: {{mode: {word}}}, nodes: {{min: 2, max: 4, replicas: 3}}, auth:");
+        valid(&PLAIN.replace("auth:", &spec)).scaling.mode
+    };
+    assert_eq!((mode("'Off'"), mode("Manual")), (AutoscalingMode::Manual, AutoscalingMode::Manual));
+}
+
+#[test]
+fn a_sysctl_may_be_written_as_a_number() {
+    let spec = |value: &str| {
+        PLAIN.replace(
+            "auth:",
+            &format!("tuning: {{sysctls: {{net.ipv4.tcp_keepalive_time: {value}}}}}, auth:"),
+        )
+    };
+    let (number, text) = (valid(&spec("120")), valid(&spec("'120'")));
+    assert_eq!(number.pod.sysctls["net.ipv4.tcp_keepalive_time"], "120");
+    assert_eq!(number, text);
 }
 
 #[test]
@@ -163,7 +244,8 @@ fn names_that_cannot_name_services_are_refused() {
 fn every_sample_is_valid_on_each_supported_server() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
     let keys = ["username", "password"].map(str::to_owned);
-    let fetched = Fetched { credential_keys: Some(BTreeSet::from(keys)), ..Fetched::default() };
+    let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
+    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crds::{AutoscalingMode, PolicyType, SelectPolicy, ServiceType};
+use crds::{AutoscalingMode, PodOptions, PolicyType, SelectPolicy, ServiceSpec};
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use node_core::config::NodeConfig;
 
@@ -38,10 +38,12 @@ pub struct ValidatedCluster {
     pub drain: Drain,
     /// What the node pods look like.
     pub pod: Pod,
+    /// What the pods of the managed NATS look like; their image is in [`Bus::Managed`].
+    pub nats: NatsPod,
     /// What carries messages from node to node.
     pub bus: Bus,
     /// The client-facing Service.
-    pub service: Service,
+    pub service: ServiceSpec,
     /// The node's configuration.
     pub config: NodeConfig,
     /// [`ValidatedCluster::config`] as the text of the node's file.
@@ -57,7 +59,7 @@ pub struct Bounds {
     pub min: i32,
     /// Most nodes.
     pub max: i32,
-    /// What the scale subresource says; only with mode `Off` or `Observe`. Within the bounds.
+    /// What the scale subresource says; only with mode `Manual` or `Observe`. Within the bounds.
     pub replicas: Option<i32>,
 }
 
@@ -143,6 +145,27 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// More annotations; none of them is one of ours.
     pub annotations: BTreeMap<String, String>,
+    /// More of the user's; no environment variable in it is one of ours.
+    pub options: PodOptions,
+}
+
+/// What the pods of the managed NATS look like.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsPod {
+    /// Resources of the container.
+    pub resources: ResourceRequirements,
+    /// Labels of the machines that may run it.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints tolerated.
+    pub tolerations: Vec<Toleration>,
+    /// Scheduling affinity.
+    pub affinity: Option<Affinity>,
+    /// More labels; none of them is one of ours.
+    pub labels: BTreeMap<String, String>,
+    /// More annotations; none of them is one of ours.
+    pub annotations: BTreeMap<String, String>,
+    /// More of the user's; no environment variable in it is one of ours.
+    pub options: PodOptions,
 }
 
 /// What carries messages from node to node.
@@ -160,13 +183,4 @@ pub enum Bus {
         /// Secret with `username` and `password`.
         credentials_secret: Option<String>,
     },
-}
-
-/// The client-facing Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Its type.
-    pub kind: ServiceType,
-    /// Its port.
-    pub port: i32,
 }
