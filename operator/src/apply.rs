@@ -1,49 +1,65 @@
-//! Writes a bundle: server-side apply in the bundle's order, and the removal of what a spec no longer asks for once no node
-//! uses it. An object of that name that is not ours is never touched.
+//! Writes a bundle: everything is looked at, then tried, then written with server-side apply in the bundle's order; what a
+//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched.
 //!
-//! The node count has a field manager of its own. The bundle's is applied once, by that manager, when the Deployment is
-//! made; from then on this file leaves the field out and only scaling writes it.
+//! The node count has a field manager of its own. It is written here only when the Deployment is made, and from then on
+//! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of who
+//! manages what are put right before the next one ([`operator_core::ownership`]).
+
+mod piece;
 
 use std::fmt::Debug;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use operator_core::build::{self, Bundle, NatsBundle};
-use operator_core::names::FIELD_MANAGER;
+use operator_core::names::{Component, FIELD_MANAGER};
+pub use operator_core::ownership::SCALING_MANAGER;
+use operator_core::ownership::{self, Owner};
 use operator_core::validate::ValidatedCluster;
-use rand::distr::{Alphanumeric, SampleString};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
+use tracing::info;
 
 use crate::context::{Fenced, Shared};
-use crate::fetch::is_owned;
 use crate::observe;
+use crate::secrets::{self, SecretSeen};
 
-/// Field manager of the node count.
-pub const SCALING_MANAGER: &str = "channel-operator-scaling";
-/// Length of generated secrets, in letters and digits: 190 bits.
-const SECRET_LENGTH: usize = 32;
+use piece::Piece;
+
+/// Most refusals that are told of.
+const MAX_REFUSALS: usize = 3;
 
 /// Why a bundle could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// An object of that name belongs to somebody else.
     #[error(
-        "{kind} {name} exists and is not ours: delete or rename it, or choose another name for the ChannelCluster"
+        "{kind} {name} exists and belongs to {owner}: name the ChannelCluster otherwise; or, if it was made for this one, \
+         take its ownerReferences away and label it app.kubernetes.io/managed-by=channel-operator, \
+         app.kubernetes.io/name=channelcluster and channelcluster.io/cluster={cluster}, and it is taken over as it is"
     )]
     NotOurs {
         /// Its kind.
         kind: String,
         /// Its name.
         name: String,
+        /// Whose it is.
+        owner: String,
+        /// Name of the ChannelCluster.
+        cluster: String,
     },
-    /// The API server refused or did not answer.
+    /// The API server refuses objects of a spec that was never applied; nothing of it is written.
+    #[error("{0}")]
+    Refused(String),
+    /// The API server refuses objects of a spec that was applied before; the others are written.
+    #[error("the API server refuses what it took before, and everything else is applied: {0}")]
+    Partly(String),
+    /// The API server did not answer, or not now.
     #[error("cannot write {what}: {source}")]
     Api {
         /// Kind and name.
@@ -65,17 +81,36 @@ pub enum Applied {
     Leftovers,
 }
 
+/// What is known of a spec before it is applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trial {
+    /// It was never applied: all of it is tried first, and a refusal ends it.
+    New,
+    /// It was applied, perhaps by another version of this program: all of it is tried first, and what is not refused
+    /// is written.
+    Before,
+    /// Exactly these objects were applied: they are written.
+    Known,
+}
+
 /// Applies everything of a cluster; `replicas` counts only when the Deployment does not exist yet.
 ///
 /// # Errors
-/// The first object that could not be written.
+/// What could not be written.
 pub async fn apply(
     shared: &Shared,
     cluster: &ValidatedCluster,
     replicas: i32,
+    trial: Trial,
 ) -> Result<Applied, ApplyError> {
     // On the heap: the future of all these requests is some 20 kB.
-    Box::pin(Applier { shared, cluster }.all(replicas)).await
+    Box::pin(Applier { shared, cluster }.all(replicas, trial)).await
+}
+
+/// What tells the objects of one spec, made by one version of this program, from others.
+#[must_use]
+pub fn fingerprint(cluster: &ValidatedCluster) -> String {
+    build::fingerprint(cluster)
 }
 
 struct Applier<'a> {
@@ -84,44 +119,147 @@ struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    async fn all(&self, replicas: i32) -> Result<Applied, ApplyError> {
+    async fn all(&self, replicas: i32, trial: Trial) -> Result<Applied, ApplyError> {
+        let (mut pieces, has_nats) = self.pieces(replicas)?;
+        // Nothing is written before every name is known to be free or ours.
+        let secret = secrets::look(self.shared, self.cluster).await?;
+        for piece in &mut pieces {
+            self.look(piece).await?;
+        }
+        for piece in &mut pieces {
+            if piece.leftover {
+                self.adopt(piece).await?;
+            }
+        }
+        if trial != Trial::Known {
+            let refused = self.rehearse(&pieces, &secret).await?;
+            if !refused.is_empty() && trial == Trial::New {
+                return Err(ApplyError::Refused(refused.join("; ")));
+            }
+        }
+        let secret = secrets::ensure(self.shared, self.cluster, secret).await?;
+        pieces.iter_mut().for_each(|piece| piece.mark(&secret));
+        let nodes = self.write(&pieces).await?;
+        secrets::hurry(self.shared, self.cluster, &secret).await;
+        match nodes {
+            Some(nodes) if !has_nats => self.no_nats(self.moved(&nodes)).await,
+            _ => Ok(Applied::Whole),
+        }
+    }
+
+    /// The bundle in its order, and whether NATS is in it.
+    fn pieces(&self, replicas: i32) -> Result<(Vec<Piece>, bool), ApplyError> {
         // No `..`: an object that nobody applies does not compile.
         let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
             build::bundle(self.cluster, replicas);
-        // Nothing is written before every name is known to be free or ours.
-        let has_secret = self.exists::<Secret>(&self.cluster.names.secret()).await?;
-        let has_nodes = self.exists::<Deployment>(&deployment.name_any()).await?;
-        self.exists::<ServiceAccount>(&service_account.name_any()).await?;
-        self.exists::<ConfigMap>(&config_map.name_any()).await?;
-        self.exists::<NetworkPolicy>(&network_policy.name_any()).await?;
-        self.exists::<Service>(&headless.name_any()).await?;
-        self.exists::<Service>(&service.name_any()).await?;
-        self.exists::<PodDisruptionBudget>(&pdb.name_any()).await?;
-        if let Some(nats) = &nats {
-            self.exists::<ConfigMap>(&nats.config_map.name_any()).await?;
-            self.exists::<NetworkPolicy>(&nats.network_policy.name_any()).await?;
-            self.exists::<Service>(&nats.service.name_any()).await?;
-            self.exists::<Deployment>(&nats.deployment.name_any()).await?;
-        }
-
-        if !has_secret {
-            self.secret().await?;
-        }
-        self.one(&service_account).await?;
-        self.one(&config_map).await?;
-        self.one(&network_policy).await?;
+        let mut pieces =
+            vec![Piece::of(&service_account)?, Piece::of(&config_map)?, Piece::of(&network_policy)?];
         let has_nats = nats.is_some();
         if let Some(NatsBundle { config_map, network_policy, service, deployment }) = nats {
-            self.one(&config_map).await?;
-            self.one(&network_policy).await?;
-            self.one(&service).await?;
-            self.one(&deployment).await?;
+            pieces.push(Piece::of(&config_map)?);
+            pieces.push(Piece::of(&network_policy)?);
+            pieces.push(Piece::of(&service)?);
+            pieces.push(Piece::of(&deployment)?);
         }
-        self.one(&headless).await?;
-        self.one(&service).await?;
-        self.one(&pdb).await?;
-        let nodes = self.nodes(deployment, !has_nodes).await?;
-        if has_nats { Ok(Applied::Whole) } else { self.no_nats(self.moved(&nodes)).await }
+        pieces.extend([Piece::of(&headless)?, Piece::of(&service)?, Piece::of(&pdb)?]);
+        pieces.push(Piece::of(&deployment)?.counted());
+        Ok((pieces, has_nats))
+    }
+
+    /// Looks at what is there of a piece; refuses what is not ours.
+    async fn look(&self, piece: &mut Piece) -> Result<(), ApplyError> {
+        let live = self.api(piece).get_metadata_opt(&piece.name).await.map_err(|e| piece.failed(e))?;
+        let Some(live) = live else { return Ok(()) };
+        piece.leftover = is_leftover(self.shared, self.cluster, piece.kind(), &piece.name, &live.metadata)?;
+        piece.live = Some(live.metadata);
+        Ok(())
+    }
+
+    fn api(&self, piece: &Piece) -> Api<DynamicObject> {
+        Api::namespaced_with(self.shared.client.clone(), &self.cluster.namespace, &piece.resource)
+    }
+
+    /// Takes over what was made for a ChannelCluster of this name that is gone.
+    async fn adopt(&self, piece: &mut Piece) -> Result<(), ApplyError> {
+        let Some(live) = &piece.live else { return Ok(()) };
+        self.shared.check()?;
+        let records = live.managed_fields.as_deref().unwrap_or_default();
+        let patch = adoption(self.cluster, live, ownership::repair(records, piece.counted, true).as_deref());
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.api(piece);
+        let live =
+            api.patch(&piece.name, &params, &Patch::Merge(patch)).await.map_err(|e| piece.failed(e))?;
+        info!(namespace = self.cluster.namespace, kind = piece.kind(), name = piece.name, "taken over");
+        piece.live = Some(live.metadata);
+        Ok(())
+    }
+
+    /// Has the server try everything without keeping it. Gives what it refuses, in its own words.
+    async fn rehearse(&self, pieces: &[Piece], secret: &SecretSeen) -> Result<Vec<String>, ApplyError> {
+        let params = PatchParams::apply(FIELD_MANAGER).force().dry_run();
+        let mut refused = Vec::new();
+        if let Some(error) = secrets::rehearse(self.shared, self.cluster, secret).await {
+            refused.push(refusal(error)?);
+        }
+        for piece in pieces {
+            let tried = self.api(piece).patch(&piece.name, &params, &Patch::Apply(piece.body())).await;
+            if let Err(error) = tried {
+                refused.push(refusal(piece.failed(error))?);
+            }
+        }
+        refused.truncate(MAX_REFUSALS);
+        Ok(refused)
+    }
+
+    /// Writes everything. What is refused now was taken before, and does not keep the others from being written, but
+    /// for pods whose configuration it is. Gives the nodes.
+    async fn write(&self, pieces: &[Piece]) -> Result<Option<Deployment>, ApplyError> {
+        let (mut refused, mut nodes) = (Vec::new(), None);
+        let mut missing: Vec<&Piece> = Vec::new();
+        for piece in pieces {
+            if missing.iter().any(|other| piece.needs(other)) {
+                continue;
+            }
+            match self.one(piece).await {
+                Ok(live) if piece.counted => nodes = live.try_parse().ok(),
+                Ok(_) => {}
+                Err(error) => {
+                    refused.push(refusal(error)?);
+                    missing.push(piece);
+                }
+            }
+        }
+        refused.truncate(MAX_REFUSALS);
+        if refused.is_empty() { Ok(nodes) } else { Err(ApplyError::Partly(refused.join("; "))) }
+    }
+
+    /// Writes one piece, and puts right who manages it: before, if it is there, and after, if it was made now.
+    async fn one(&self, piece: &Piece) -> Result<DynamicObject, ApplyError> {
+        if let Some(live) = &piece.live {
+            self.repair(piece, live).await?;
+        }
+        self.shared.check()?;
+        let params = PatchParams::apply(FIELD_MANAGER).force();
+        let api = self.api(piece);
+        let applied = api.patch(&piece.name, &params, &Patch::Apply(piece.body())).await;
+        let applied = applied.map_err(|error| piece.failed(error))?;
+        if piece.live.is_none() {
+            self.repair(piece, &applied.metadata).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn repair(&self, piece: &Piece, live: &ObjectMeta) -> Result<(), ApplyError> {
+        let records = live.managed_fields.as_deref().unwrap_or_default();
+        let Some(right) = ownership::repair(records, piece.counted, false) else { return Ok(()) };
+        self.shared.check()?;
+        let patch = json!({"metadata": {
+            "uid": live.uid, "resourceVersion": live.resource_version, "managedFields": right,
+        }});
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = self.api(piece).patch_metadata(&piece.name, &params, &Patch::Merge(patch)).await;
+        patched.map_err(|error| piece.failed(error))?;
+        Ok(())
     }
 
     /// Removes the managed NATS, if nodes have `moved` away from it.
@@ -150,83 +288,16 @@ impl Applier<'_> {
             && pods.iter().all(|hash| hash.as_ref() == Some(restart_hash))
     }
 
-    fn api<K>(&self) -> Api<K>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    {
-        Api::namespaced(self.shared.client.clone(), &self.cluster.namespace)
-    }
-
-    /// Whether the object exists; refuses one that is not ours.
-    async fn exists<K>(&self, name: &str) -> Result<bool, ApplyError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
-    {
-        let live = self.api::<K>().get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
-        match live {
-            None => Ok(false),
-            Some(live) if is_owned(&live, &self.cluster.uid) => Ok(true),
-            Some(_) => Err(ApplyError::NotOurs { kind: K::kind(&()).into_owned(), name: name.to_owned() }),
-        }
-    }
-
-    async fn one<K>(&self, desired: &K) -> Result<(), ApplyError>
-    where
-        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + Debug
-            + Serialize
-            + DeserializeOwned,
-    {
-        self.patch(&self.api::<K>(), desired, FIELD_MANAGER).await?;
-        Ok(())
-    }
-
-    /// Gives the object as it is then.
-    async fn patch<K>(&self, api: &Api<K>, desired: &K, manager: &str) -> Result<K, ApplyError>
-    where
-        K: Resource<DynamicType = ()> + Clone + Debug + Serialize + DeserializeOwned,
-    {
-        self.shared.check()?;
-        let name = desired.name_any();
-        let params = PatchParams::apply(manager).force();
-        api.patch(&name, &params, &Patch::Apply(desired)).await.map_err(|e| failed::<K>(&name, e))
-    }
-
-    async fn nodes(&self, mut desired: Deployment, new: bool) -> Result<Deployment, ApplyError> {
-        let api = self.api::<Deployment>();
-        let name = desired.name_any();
-        let replicas = desired.spec.as_ref().and_then(|s| s.replicas);
-        if new {
-            self.patch(&api, &desired, SCALING_MANAGER).await?;
-        }
-        if let Some(spec) = &mut desired.spec {
-            spec.replicas = None;
-        }
-        let applied = self.patch(&api, &desired, FIELD_MANAGER).await?;
-        if new {
-            // The scaling manager lets go of everything but the count.
-            self.shared.check()?;
-            let only = json!({
-                "apiVersion": "apps/v1", "kind": "Deployment",
-                "metadata": {"name": name}, "spec": {"replicas": replicas},
-            });
-            let params = PatchParams::apply(SCALING_MANAGER).force();
-            api.patch(&name, &params, &Patch::Apply(only))
-                .await
-                .map_err(|e| failed::<Deployment>(&name, e))?;
-        }
-        Ok(applied)
-    }
-
     /// Removes an object if it is ours, or says that it is there if this is not the time.
     async fn remove<K>(&self, name: &str, now: bool) -> Result<Applied, ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
-        let api = self.api::<K>();
+        let api: Api<K> = Api::namespaced(self.shared.client.clone(), &self.cluster.namespace);
         let live = api.get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
-        let Some(live) = live.filter(|live| is_owned(live, &self.cluster.uid)) else {
+        let Some(live) = live.filter(|live| {
+            matches!(whose(self.shared, self.cluster, &live.metadata), Owner::Ours | Owner::Leftover)
+        }) else {
             return Ok(Applied::Whole);
         };
         if !now {
@@ -241,25 +312,73 @@ impl Applier<'_> {
             Err(error) => Err(failed::<K>(name, error)),
         }
     }
+}
 
-    /// Makes the Secret. It is never written again.
-    async fn secret(&self) -> Result<(), ApplyError> {
-        let api = self.api::<Secret>();
-        let name = self.cluster.names.secret();
-        self.shared.check()?;
-        let secret = build::secret(self.cluster, &random_text(), &random_text());
-        let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        match api.create(&params, &secret).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(failed::<Secret>(&name, error)),
-        }
+/// Whose an object of this name is.
+fn whose(shared: &Shared, cluster: &ValidatedCluster, live: &ObjectMeta) -> Owner {
+    let lives = |name: &str, uid: &str| {
+        let there = shared.stores.cluster(&cluster.namespace, name);
+        there.is_some_and(|there| there.meta().uid.as_deref() == Some(uid))
+    };
+    ownership::owner(live, &cluster.name, &cluster.uid, lives)
+}
+
+/// Whether an object that is there is to be taken over.
+///
+/// # Errors
+/// When it is somebody else's.
+pub(crate) fn is_leftover(
+    shared: &Shared,
+    cluster: &ValidatedCluster,
+    kind: &str,
+    name: &str,
+    live: &ObjectMeta,
+) -> Result<bool, ApplyError> {
+    match whose(shared, cluster, live) {
+        Owner::Ours => Ok(false),
+        Owner::Leftover => Ok(true),
+        Owner::Another(owner) => Err(ApplyError::NotOurs {
+            kind: kind.to_owned(),
+            name: name.to_owned(),
+            owner,
+            cluster: cluster.name.clone(),
+        }),
     }
 }
 
-fn random_text() -> String {
-    Alphanumeric.sample_string(&mut rand::rng(), SECRET_LENGTH)
+/// What makes an object that was looked at ours, and only if it is still the same.
+pub(crate) fn adoption(
+    cluster: &ValidatedCluster,
+    live: &ObjectMeta,
+    records: Option<&[ManagedFieldsEntry]>,
+) -> Value {
+    let mut meta = json!({
+        "uid": live.uid, "resourceVersion": live.resource_version, "ownerReferences": [build::owner(cluster)],
+    });
+    if let Some(records) = records {
+        meta["managedFields"] = json!(records);
+    }
+    json!({"metadata": meta})
 }
 
-fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> ApplyError {
+/// The server's sentence, if it refuses; what is worth another try soon stays an error.
+fn refusal(error: ApplyError) -> Result<String, ApplyError> {
+    match &error {
+        ApplyError::Api { what, source: kube::Error::Api(status) }
+            if matches!(status.code, 400 | 403 | 405 | 413 | 415 | 422) =>
+        {
+            Ok(format!("the API server refuses {what}: {}", status.message))
+        }
+        _ => Err(error),
+    }
+}
+
+pub(crate) fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> ApplyError {
     ApplyError::Api { what: format!("{} {name}", K::kind(&())), source }
+}
+
+/// The part of a fleet that an object belongs to, as its label says.
+fn component(body: &Value) -> Option<Component> {
+    let label = body["metadata"]["labels"]["app.kubernetes.io/component"].as_str()?;
+    [Component::Node, Component::Nats].into_iter().find(|component| component.as_str() == label)
 }

@@ -14,6 +14,7 @@ use crate::fleet::Fleet;
 use crate::lease::Fence;
 use crate::metrics::{ClusterLabels, Metrics};
 use crate::scrape::Nodes;
+use crate::secrets::Remembered;
 use crate::watches::Stores;
 
 /// A write was about to be made by a process that no longer leads.
@@ -36,6 +37,8 @@ pub struct Shared {
     pub nodes: Nodes,
     /// Where Events go.
     pub events: Events,
+    /// What was in the Secrets of fleets.
+    pub secrets: Arc<Remembered>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
@@ -78,6 +81,8 @@ pub struct Context {
     /// What the loops have too.
     pub shared: Arc<Shared>,
     loops: Mutex<Loops>,
+    /// What was applied in whole, as its fingerprint.
+    applied: Mutex<HashMap<ClusterLabels, String>>,
     failures: Mutex<HashMap<ClusterLabels, u32>>,
 }
 
@@ -85,7 +90,12 @@ impl Context {
     /// A new term.
     #[must_use]
     pub fn new(shared: Shared) -> Self {
-        Self { shared: Arc::new(shared), loops: Mutex::default(), failures: Mutex::default() }
+        Self {
+            shared: Arc::new(shared),
+            loops: Mutex::default(),
+            applied: Mutex::default(),
+            failures: Mutex::default(),
+        }
     }
 
     /// The last valid spec of a ChannelCluster.
@@ -112,9 +122,24 @@ impl Context {
         loops.0.insert(labels.clone(), Loop { uid, tell, task });
     }
 
+    /// Whether objects with this fingerprint were the last that were applied in whole.
+    pub fn is_applied(&self, labels: &ClusterLabels, fingerprint: &str) -> bool {
+        let applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        applied.get(labels).is_some_and(|known| known == fingerprint)
+    }
+
+    /// Records that objects with this fingerprint were applied in whole.
+    pub fn applied(&self, labels: &ClusterLabels, fingerprint: String) {
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(labels.clone(), fingerprint);
+    }
+
     /// Stops the loop of a ChannelCluster that is gone.
     pub fn stop(&self, labels: &ClusterLabels) {
-        self.loops.lock().unwrap_or_else(PoisonError::into_inner).0.remove(labels);
+        let stopped = self.loops.lock().unwrap_or_else(PoisonError::into_inner).0.remove(labels);
+        if let Some(stopped) = stopped {
+            self.shared.secrets.forget(&stopped.uid);
+        }
+        self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(labels);
         self.succeeded(labels);
         self.shared.metrics.forget(labels);
     }

@@ -52,6 +52,7 @@ pub async fn run(term: Term) {
     let shared = Shared {
         events: Events::new(client.clone(), identity),
         nodes: Nodes::default(),
+        secrets: Arc::default(),
         client: client.clone(),
         fence,
         env,

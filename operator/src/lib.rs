@@ -22,4 +22,5 @@ pub mod observe;
 pub mod publish;
 pub mod reconcile;
 pub mod scrape;
+pub mod secrets;
 pub mod watches;

@@ -10,12 +10,13 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
+use operator_core::hindrance::Reason;
 use operator_core::status::Outcome;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
 use serde_json::json;
 use tracing::warn;
 
-use crate::apply::{Applied, ApplyError, apply};
+use crate::apply::{Applied, ApplyError, Trial, apply, fingerprint};
 use crate::clock;
 use crate::context::{Context, Reconciled};
 use crate::fetch::fetch;
@@ -27,6 +28,8 @@ use crate::watches::Guarded;
 const RESYNC: Duration = Duration::from_secs(300);
 /// Pause between looks whether nodes still use what a spec no longer asks for: their Deployment's status triggers nothing.
 const LEFTOVERS: Duration = Duration::from_secs(10);
+/// Pause before what was refused is tried again without a change of the spec: a quota may be raised, a webhook mended.
+const REFUSED: Duration = Duration::from_secs(60);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -46,6 +49,7 @@ impl Error {
         match self {
             Self::Apply(ApplyError::NotOurs { .. }) => "conflict",
             Self::Apply(ApplyError::Fenced(_)) => "fenced",
+            Self::Apply(ApplyError::Refused(_) | ApplyError::Partly(_)) => "refused",
             Self::Fetch(_) | Self::Apply(ApplyError::Api { .. }) => "error",
         }
     }
@@ -136,21 +140,47 @@ async fn look(
     }
     let last = cluster.status.as_ref().and_then(|status| status.desired_replicas);
     let replicas = Settings::of(&valid).initial(last);
-    match apply(&context.shared, &valid, replicas).await {
+    let fingerprint = fingerprint(&valid);
+    let trial = match () {
+        () if context.is_applied(labels, &fingerprint) => Trial::Known,
+        () if was_applied(cluster) => Trial::Before,
+        () => Trial::New,
+    };
+    match apply(&context.shared, &valid, replicas, trial).await {
         Ok(applied) => {
+            context.applied(labels, fingerprint);
             tell(Outcome::Applied, Some(valid));
             Ok(("applied", if applied == Applied::Leftovers { LEFTOVERS } else { RESYNC }))
         }
+        Err(ApplyError::Refused(message)) => {
+            context.shared.events.say(cluster, true, "Refused", "Apply", &message).await;
+            tell(Outcome::Refused(message), None);
+            Ok(("refused", REFUSED))
+        }
         Err(error) => {
-            if let ApplyError::NotOurs { .. } = &error {
-                context.shared.events.say(cluster, true, "NameConflict", "Apply", &error.to_string()).await;
-                tell(Outcome::Conflict(error.to_string()), Some(valid));
-            } else {
-                tell(Outcome::Failed(error.to_string()), Some(valid));
+            let message = error.to_string();
+            let (outcome, event) = match &error {
+                ApplyError::NotOurs { .. } => (Outcome::Conflict(message.clone()), Some("NameConflict")),
+                ApplyError::Partly(_) => (Outcome::Failed(message.clone()), Some("Refused")),
+                _ => (Outcome::Failed(message.clone()), None),
+            };
+            if let Some(reason) = event {
+                context.shared.events.say(cluster, true, reason, "Apply", &message).await;
             }
+            tell(outcome, Some(valid));
             Err(error.into())
         }
     }
+}
+
+/// Whether the status says that this generation was applied. What a status says of a spec that was refused does not count.
+fn was_applied(cluster: &ChannelCluster) -> bool {
+    let Some(status) = &cluster.status else { return false };
+    let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
+    let hindered = stalled.is_none_or(|c| Reason::parse(&c.reason).is_some());
+    status.observed_generation.is_some()
+        && status.observed_generation == cluster.metadata.generation
+        && hindered
 }
 
 async fn say_problems(context: &Context, cluster: &ChannelCluster, problems: &[Problem]) {

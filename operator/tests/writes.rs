@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams, WatchParams};
 use kube::core::DeserializeGuard;
-use operator::apply::{Applied, ApplyError, apply};
+use operator::apply::{Applied, ApplyError, Trial, apply};
 use operator::client::REQUEST_TIMEOUT;
 use operator::context::{Context, Reconciled, Shared};
 use operator::metrics::ClusterLabels;
@@ -35,38 +35,41 @@ fn none() -> Value {
 #[tokio::test]
 async fn a_new_cluster_is_written_in_order_and_the_count_has_its_own_manager() {
     let server = Server::default();
-    apply(&server.shared(), &valid(&none()), 3).await.unwrap();
+    apply(&server.shared(), &valid(&none()), 3, Trial::New).await.unwrap();
     let writes = server.writes();
     assert!(writes[0].path.ends_with("/secrets") && writes[0].method == Method::POST, "{:?}", writes[0]);
     let nodes: Vec<_> = writes.iter().filter(|w| w.path == NODES).collect();
-    let seen: Vec<_> = nodes
-        .iter()
-        .map(|w| (w.query.contains("channel-operator-scaling"), w.body["spec"]["replicas"].clone()))
-        .collect();
-    assert_eq!(seen, [(true, json!(3)), (false, Value::Null), (true, json!(3))]);
-    assert!(
-        nodes[2].body["spec"].as_object().unwrap().len() == 1,
-        "the scaling manager keeps the count only"
-    );
+    assert_eq!(nodes.len(), 2, "{nodes:?}");
+    assert_eq!(nodes[0].body["spec"]["replicas"], 3);
+    assert!(nodes[0].query.contains("fieldManager=channel-operator") && !nodes[0].query.contains("scaling"));
+    assert_eq!(counters(&nodes[1].body["metadata"]["managedFields"]), ["channel-operator-scaling"]);
+    assert!(nodes[1].body["spec"].is_null(), "it changes nothing else");
     let position = |name: &str| writes.iter().position(|w| w.path.ends_with(name)).unwrap();
     assert!(
         position("/chat-config") < position("/deployments/chat-nats")
             && position("/deployments/chat-nats") < position("/deployments/chat-node")
     );
     for write in &writes {
-        let owner = &write.body["metadata"]["ownerReferences"][0]["uid"];
-        let count_only = write.query.contains("scaling") && owner.is_null();
-        assert!(count_only || owner == UID, "{write:?}");
+        let meta = &write.body["metadata"];
+        let records_only = meta["managedFields"].is_array() && meta["ownerReferences"].is_null();
+        assert!(records_only || meta["ownerReferences"][0]["uid"] == UID, "{write:?}");
     }
+}
+
+/// Managers of the node count.
+fn counters(records: &Value) -> Vec<&str> {
+    let records = records.as_array().unwrap().iter();
+    let counts = records.filter(|record| record["fieldsV1"]["f:spec"]["f:replicas"].is_object());
+    counts.map(|record| record["manager"].as_str().unwrap()).collect()
 }
 
 #[tokio::test]
 async fn a_second_pass_writes_no_count_and_no_secret() {
     let server = Server::default();
     let shared = server.shared();
-    apply(&shared, &valid(&none()), 3).await.unwrap();
+    apply(&shared, &valid(&none()), 3, Trial::Known).await.unwrap();
     let before = server.writes().len();
-    apply(&shared, &valid(&none()), 7).await.unwrap();
+    apply(&shared, &valid(&none()), 7, Trial::Known).await.unwrap();
     for write in &server.writes()[before..] {
         assert_eq!(write.method, Method::PATCH, "{write:?}");
         let nodes = write.path.ends_with("/deployments/chat-node");
@@ -82,13 +85,108 @@ async fn a_name_of_somebody_elses_stops_everything_before_it_begins() {
         path,
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "chat", "namespace": "default"}}),
     );
-    let error = apply(&server.shared(), &valid(&none()), 2).await.unwrap_err();
+    let error = apply(&server.shared(), &valid(&none()), 2, Trial::Known).await.unwrap_err();
     assert!(
-        matches!(&error, ApplyError::NotOurs { kind, name } if kind == "Service" && name == "chat"),
+        matches!(&error, ApplyError::NotOurs { kind, name, .. } if kind == "Service" && name == "chat"),
         "{error}"
     );
-    assert!(error.to_string().contains("choose another name"), "{error}");
+    let advice = error.to_string();
+    assert!(advice.contains("name the ChannelCluster otherwise") && !advice.contains("delete"), "{advice}");
     assert_eq!(server.writes().len(), 0, "nothing is begun that cannot be finished");
+}
+
+#[tokio::test]
+async fn a_spec_that_is_refused_is_not_begun_and_what_was_taken_before_does_not_stop_the_rest() {
+    let server = Server::default();
+    let shared = server.shared();
+    server.refuse("/deployments/chat-node");
+    let error = apply(&shared, &valid(&none()), 2, Trial::New).await.unwrap_err();
+    assert!(matches!(&error, ApplyError::Refused(_)), "{error}");
+    let said = error.to_string();
+    assert!(said.contains("Deployment chat-node") && said.contains("since a test says so"), "{said}");
+    assert_eq!(server.writes().len(), 0, "nothing is begun");
+
+    server.refuse("/services/chat");
+    for trial in [Trial::Before, Trial::Known] {
+        let before = server.writes().len();
+        let error = apply(&shared, &valid(&none()), 2, trial).await.unwrap_err();
+        assert!(matches!(&error, ApplyError::Partly(_)), "{error}");
+        assert!(server.writes()[before..].iter().any(|w| w.path == NODES), "{trial:?}");
+    }
+    server.refuse("/configmaps/chat-config");
+    let before = server.writes().len();
+    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap_err();
+    let written: Vec<_> = server.writes()[before..].iter().map(|w| w.path.clone()).collect();
+    assert!(!written.iter().any(|path| path == NODES), "its pods mount what is refused: {written:?}");
+    assert!(written.iter().any(|path| path.ends_with("/deployments/chat-nats")), "{written:?}");
+}
+
+const SECRET: &str = "/api/v1/namespaces/default/secrets/chat-node";
+
+/// What the API server makes of `stringData`.
+fn stored(secret: &Value) -> Value {
+    let encode =
+        |text: &str| serde_json::to_value(k8s_openapi::ByteString(text.as_bytes().to_vec())).unwrap();
+    let mut secret = secret.clone();
+    let texts = secret["stringData"].as_object().unwrap().clone();
+    for (key, text) in texts {
+        secret["data"][key] = encode(text.as_str().unwrap());
+    }
+    secret
+}
+
+#[tokio::test]
+async fn a_secret_that_is_gone_comes_back_as_it_was_and_another_password_reaches_nats() {
+    let server = Server::default();
+    let shared = server.shared();
+    let again = async || apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
+    let mark = || {
+        let nats = server.get(&format!("{DEPLOYMENTS}/chat-nats"));
+        let template = &nats["spec"]["template"]["metadata"]["annotations"]["channelcluster.io/secret-mark"];
+        template.as_str().unwrap_or_default().to_owned()
+    };
+    again().await;
+    let first = stored(&server.get(SECRET));
+    server.put(SECRET, first.clone());
+    again().await;
+    let before = mark();
+    assert!(!before.is_empty());
+
+    server.remove(SECRET);
+    again().await;
+    assert_eq!(server.get(SECRET)["data"], first["data"], "those who have read it need not read it again");
+    again().await;
+    assert_eq!(mark(), before);
+
+    server.edit(SECRET, &json!({"data": {"nats-password": null}}));
+    again().await;
+    assert_eq!(server.get(SECRET)["data"], first["data"], "a key that is gone comes back too");
+
+    server.edit(SECRET, &json!({"data": {"nats-password": "b3RoZXI="}}));
+    again().await;
+    assert_ne!(mark(), before, "NATS reads it when it starts");
+    assert_eq!(server.get(SECRET)["data"]["nats-password"], "b3RoZXI=", "what somebody wrote is kept");
+}
+
+#[tokio::test]
+async fn a_server_from_before_there_were_marks_is_restarted_by_a_newer_secret_only() {
+    let server = Server::default();
+    let shared = server.shared();
+    let nats = format!("{DEPLOYMENTS}/chat-nats");
+    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
+    let mut old = server.get(&nats);
+    for path in ["/metadata", "/spec/template/metadata"] {
+        old.pointer_mut(path).unwrap().as_object_mut().unwrap().remove("annotations");
+    }
+    old["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    server.put(&nats, old);
+    server.edit(SECRET, &json!({"metadata": {"creationTimestamp": "2025-12-31T23:59:59Z"}}));
+    let marked = || !server.get(&nats)["metadata"]["annotations"].is_null();
+    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
+    assert!(!marked());
+    server.edit(SECRET, &json!({"metadata": {"creationTimestamp": "2026-01-02T00:00:00Z"}}));
+    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
+    assert!(marked());
 }
 
 /// Makes the node Deployment say that it is as its last spec says.
@@ -108,7 +206,7 @@ fn removals(server: &Server, before: usize) -> Vec<String> {
 async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     let server = Server::default();
     let mut shared = server.shared();
-    apply(&shared, &valid(&none()), 2).await.unwrap();
+    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
     rolled_out(&server);
     let of = |name: &str, made_for: &ValidatedCluster, more: Value| {
         let mut pod = node_pod(name, &more);
@@ -124,23 +222,31 @@ async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
 
     server.edit(NODES, &json!({"metadata": {"generation": 3}}));
     shared.stores.pods = watched(vec![c.clone(), d.clone()]);
-    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "the change was not seen yet");
+    assert_eq!(
+        apply(&shared, &after, 2, Trial::Known).await.unwrap(),
+        Applied::Leftovers,
+        "the change was not seen yet"
+    );
     server.edit(NODES, &json!({"status": {"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1}}));
-    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "it rolls");
+    assert_eq!(apply(&shared, &after, 2, Trial::Known).await.unwrap(), Applied::Leftovers, "it rolls");
     server.edit(NODES, &json!({"status": {"replicas": 2, "updatedReplicas": 2}}));
     for pods in [vec![a, b], vec![c.clone(), d.clone(), leaves], vec![c.clone()]] {
         shared.stores.pods = watched(pods);
-        assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Leftovers, "one uses it, perhaps");
+        assert_eq!(
+            apply(&shared, &after, 2, Trial::Known).await.unwrap(),
+            Applied::Leftovers,
+            "one uses it, perhaps"
+        );
     }
     assert!(removals(&server, written).iter().all(|path| path == NODES), "nothing is removed");
 
     shared.stores.pods = watched(vec![c, d, failed]);
     let written = server.writes().len();
-    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Whole);
+    assert_eq!(apply(&shared, &after, 2, Trial::Known).await.unwrap(), Applied::Whole);
     let removed = removals(&server, written);
     assert_eq!(removed[..2], [NODES.to_owned(), format!("{DEPLOYMENTS}/chat-nats")], "in this order");
     assert_eq!(removed.len(), 5, "and the rest of it: {removed:?}");
-    assert_eq!(apply(&shared, &after, 2).await.unwrap(), Applied::Whole);
+    assert_eq!(apply(&shared, &after, 2, Trial::Known).await.unwrap(), Applied::Whole);
 }
 
 fn own_nats() -> Value {
@@ -151,7 +257,7 @@ fn own_nats() -> Value {
 async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     let server = Server::default();
     let mut shared = server.shared();
-    apply(&shared, &valid(&none()), 1).await.unwrap();
+    apply(&shared, &valid(&none()), 1, Trial::Known).await.unwrap();
     let before = server.writes().len();
     let users = "/api/v1/namespaces/default/configmaps/chat-nats";
     server.put(users, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-nats"}}));
@@ -159,7 +265,7 @@ async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     rolled_out(&server);
     let made = json!({"metadata": {"annotations": {RESTART_HASH_ANNOTATION: alone.restart_hash}}});
     shared.stores.pods = watched(vec![node_pod("a", &made)]);
-    apply(&shared, &alone, 1).await.unwrap();
+    apply(&shared, &alone, 1, Trial::Known).await.unwrap();
     let deleted = removals(&server, before);
     assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
     assert!(!deleted.contains(&users.to_owned()), "it is the user's: {deleted:?}");
@@ -170,7 +276,7 @@ async fn nothing_is_written_without_the_lease() {
     let server = Server::default();
     let mut shared = server.shared();
     shared.fence = Arc::default();
-    let error = apply(&shared, &valid(&none()), 2).await.unwrap_err();
+    let error = apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap_err();
     assert!(matches!(error, ApplyError::Fenced(_)), "{error}");
     assert_eq!(server.writes().len(), 0);
 }

@@ -18,9 +18,9 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::names::Component;
-use crate::validate::{Bus, ValidatedCluster};
+use crate::validate::{Bus, ValidatedCluster, short_hash};
 
-pub use secret::secret;
+pub use secret::{mark as secret_mark, secret};
 
 /// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts comes
 /// before the pods, NATS before the nodes.
@@ -74,6 +74,12 @@ pub fn bundle(cluster: &ValidatedCluster, replicas: i32) -> Bundle {
         pdb: pdb::build(cluster),
         deployment: deployment::build(cluster, replicas),
     }
+}
+
+/// What tells the objects of one spec, as this version builds them, from others; the node count does not matter.
+#[must_use]
+pub fn fingerprint(cluster: &ValidatedCluster) -> String {
+    short_hash(format!("{:?}", bundle(cluster, 0)).as_bytes())
 }
 
 fn service_account(cluster: &ValidatedCluster) -> ServiceAccount {

@@ -5,6 +5,7 @@ pub mod build;
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub mod names;
+pub mod ownership;
 pub mod tuning;
 pub mod validate;
 

@@ -22,6 +22,9 @@ pub const RESTART_HASH_ANNOTATION: &str = "channelcluster.io/restart-hash";
 /// Pod template annotation of NATS with the hash of its configuration file.
 pub const CONFIG_HASH_ANNOTATION: &str = "channelcluster.io/config-hash";
 
+/// Annotation of NATS and of node pods with what tells the content of their Secret from another.
+pub const SECRET_MARK_ANNOTATION: &str = "channelcluster.io/secret-mark";
+
 /// Port of a node that clients connect to.
 pub const WS_PORT: i32 = 4000;
 /// Name of [`WS_PORT`] in pods and Services.

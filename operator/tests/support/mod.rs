@@ -42,6 +42,7 @@ struct Contents {
     writes: Vec<Write>,
     version: u64,
     unanswered: u32,
+    refused: Vec<String>,
     pending: Vec<SendResponse<Response<Body>>>,
 }
 
@@ -71,6 +72,18 @@ impl Server {
     /// Writes that were not answered.
     pub(crate) fn swallowed(&self) -> usize {
         self.0.lock().unwrap().pending.len()
+    }
+
+    /// Takes an object away, as somebody else would.
+    pub(crate) fn remove(&self, path: &str) {
+        self.0.lock().unwrap().objects.remove(path);
+    }
+
+    /// Refuses what is written to paths with this end; an empty one ends that.
+    pub(crate) fn refuse(&self, end: &str) {
+        let mut contents = self.0.lock().unwrap();
+        contents.refused.clear();
+        contents.refused.extend((!end.is_empty()).then(|| end.to_owned()));
     }
 
     /// Changes an object, as somebody else would.
@@ -106,6 +119,12 @@ impl Server {
         if kept.is_some_and(|kept| !meant.is_null() && *meant != kept["metadata"]["resourceVersion"]) {
             return (409, status(409, "Conflict"));
         }
+        if contents.refused.iter().any(|end| path.ends_with(end)) {
+            return (422, status(422, "it is invalid, since a test says so"));
+        }
+        if query.contains("dryRun=All") {
+            return (200, body);
+        }
         let version = contents.next_version();
         contents.writes.push(Write {
             method: method.clone(),
@@ -113,6 +132,7 @@ impl Server {
             query: query.to_owned(),
             body: body.clone(),
         });
+        let applied = body.clone();
         let mut stored = body;
         if *method == Method::POST {
             let name = stored["metadata"]["name"].as_str().unwrap_or_default().to_owned();
@@ -128,6 +148,10 @@ impl Server {
             let mut merged = before.clone();
             merge(&mut merged, &stored);
             stored = merged;
+        }
+        if query.contains("force=true") {
+            let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=")).unwrap();
+            record(&mut stored, manager, &fields(&applied));
         }
         stored["metadata"]["resourceVersion"] = version;
         contents.objects.insert(path.to_owned(), stored.clone());
@@ -177,6 +201,7 @@ impl Server {
                 endpoints: reflector::store().0,
             },
             nodes: Nodes::default(),
+            secrets: Arc::default(),
             metrics: Arc::new(Metrics::default()),
         }
     }
@@ -194,6 +219,25 @@ where
     }
     writer.apply_watcher_event(&Event::InitDone);
     store
+}
+
+/// The fields of an applied object as server-side apply writes them down, lists whole.
+fn fields(applied: &Value) -> Value {
+    let Some(map) = applied.as_object() else { return json!({}) };
+    let known = |key: &String| {
+        !["apiVersion", "kind", "name", "namespace", "resourceVersion", "uid"].contains(&key.as_str())
+    };
+    map.iter().filter(|(key, _)| known(key)).map(|(key, value)| (format!("f:{key}"), fields(value))).collect()
+}
+
+/// Writes down who manages what. Nobody loses a field here: that needs a real API server.
+fn record(object: &mut Value, manager: &str, fields: &Value) {
+    let records = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
+    let mut records: Vec<_> = records.into_iter().filter(|record| record["manager"] != manager).collect();
+    records.push(json!({
+        "manager": manager, "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": fields,
+    }));
+    object["metadata"]["managedFields"] = json!(records);
 }
 
 fn merge(into: &mut Value, from: &Value) {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::meta;
 use crate::names::{ADMIN_TOKEN_KEY, Component, NATS_PASSWORD_KEY};
-use crate::validate::ValidatedCluster;
+use crate::validate::{ValidatedCluster, short_hash};
 
 /// The Secret with a random admin token and a random NATS password.
 ///
@@ -24,4 +25,12 @@ pub fn secret(cluster: &ValidatedCluster, admin_token: &str, nats_password: &str
         type_: Some("Opaque".to_owned()),
         ..Default::default()
     }
+}
+
+/// What tells the NATS password from another. The admin token, 190 random bits, is hashed with it, so that a weak password of
+/// somebody's cannot be guessed from what stands in an annotation.
+#[must_use]
+pub fn mark(data: &BTreeMap<String, ByteString>) -> String {
+    let value = |key: &str| data.get(key).map(|value| value.0.as_slice()).unwrap_or_default();
+    short_hash(&[value(ADMIN_TOKEN_KEY), b"\n", value(NATS_PASSWORD_KEY)].concat())
 }

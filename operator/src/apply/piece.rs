@@ -1,0 +1,91 @@
+//! One object of a bundle, whatever its kind.
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::ApiResource;
+use kube::{Resource, ResourceExt};
+use operator_core::names::{Component, SECRET_MARK_ANNOTATION};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::{ApplyError, component};
+use crate::secrets::Secret;
+
+/// One object that is to be.
+pub(super) struct Piece {
+    pub(super) resource: ApiResource,
+    pub(super) name: String,
+    /// Whether its node count belongs to another manager once it exists.
+    pub(super) counted: bool,
+    /// Metadata of what is there.
+    pub(super) live: Option<ObjectMeta>,
+    /// Whether what is there is to be taken over.
+    pub(super) leftover: bool,
+    body: Value,
+}
+
+impl Piece {
+    pub(super) fn of<K>(object: &K) -> Result<Self, ApplyError>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        let name = object.name_any();
+        let body = serde_json::to_value(object).map_err(|error| ApplyError::Api {
+            what: format!("{} {name}", resource.kind),
+            source: kube::Error::SerdeError(error),
+        })?;
+        Ok(Self { resource, name, counted: false, live: None, leftover: false, body })
+    }
+
+    /// The same, with a node count that another manager has once the object exists.
+    pub(super) fn counted(self) -> Self {
+        Self { counted: true, ..self }
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        &self.resource.kind
+    }
+
+    /// What is applied: without the node count, if that is there already.
+    pub(super) fn body(&self) -> Value {
+        let mut body = self.body.clone();
+        if self.counted
+            && self.live.is_some()
+            && let Some(spec) = body["spec"].as_object_mut()
+        {
+            spec.remove("replicas");
+        }
+        body
+    }
+
+    /// Whether its pods mount or read another piece.
+    pub(super) fn needs(&self, other: &Self) -> bool {
+        let config = other.kind() == "ConfigMap" && component(&self.body) == component(&other.body);
+        self.kind() == "Deployment" && (config || other.kind() == "ServiceAccount")
+    }
+
+    /// Lets NATS follow its password, which it reads when it starts. A server from before there were marks keeps running
+    /// as long as the Secret is the one that it was made with.
+    pub(super) fn mark(&mut self, secret: &Secret) {
+        if self.kind() != "Deployment" || component(&self.body) != Some(Component::Nats) {
+            return;
+        }
+        let marked = |live: &ObjectMeta| {
+            live.annotations.as_ref().is_some_and(|all| all.contains_key(SECRET_MARK_ANNOTATION))
+        };
+        let follows = |live: &ObjectMeta| marked(live) || secret.made > live.creation_timestamp;
+        if self.live.as_ref().is_none_or(follows) {
+            let mark = json!(secret.mark);
+            for path in ["/metadata", "/spec/template/metadata"] {
+                if let Some(meta) = self.body.pointer_mut(path) {
+                    meta["annotations"][SECRET_MARK_ANNOTATION] = mark.clone();
+                }
+            }
+        }
+    }
+
+    pub(super) fn failed(&self, source: kube::Error) -> ApplyError {
+        ApplyError::Api { what: format!("{} {}", self.kind(), self.name), source }
+    }
+}

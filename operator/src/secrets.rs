@@ -1,0 +1,226 @@
+//! The Secret of a fleet: made once, kept as it is, put back when somebody deletes it, and followed by those who read it.
+//!
+//! What was in it is remembered for as long as this process leads, so that a Secret that comes back is the same one to all
+//! who have read it. Where it is not known any more, or somebody wrote another password, NATS gets another pod template
+//! and the kubelets of the nodes are woken, so that the mounted files change now and not within a minute and a half.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Pod, Secret as Object};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::ResourceExt;
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use operator_core::build;
+use operator_core::names::{
+    ADMIN_TOKEN_KEY, Component, FIELD_MANAGER, NATS_PASSWORD_KEY, Names, SECRET_MARK_ANNOTATION,
+};
+use operator_core::validate::ValidatedCluster;
+use rand::distr::{Alphanumeric, SampleString};
+use serde_json::json;
+use tracing::{info, warn};
+
+use crate::apply::{ApplyError, adoption, failed, is_leftover};
+use crate::context::Shared;
+use crate::observe;
+
+/// Length of generated secrets, in letters and digits: 190 bits.
+const SECRET_LENGTH: usize = 32;
+/// Most fleets whose secrets are remembered: 100 bytes each.
+const MAX_REMEMBERED: usize = 10_000;
+/// The keys that the Secret has.
+const KEYS: [&str; 2] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY];
+
+/// Values by key.
+type Values = BTreeMap<String, ByteString>;
+
+/// What was in the Secrets of fleets, by UID of the ChannelCluster. Never printed.
+#[derive(Default)]
+pub struct Remembered(Mutex<HashMap<String, Values>>);
+
+impl Remembered {
+    fn get(&self, uid: &str) -> Option<Values> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
+    }
+
+    fn put(&self, uid: &str, values: &Values) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() < MAX_REMEMBERED || all.contains_key(uid) {
+            all.insert(uid.to_owned(), values.clone());
+        }
+    }
+
+    /// Forgets what belonged to a ChannelCluster that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+/// The Secret that is there, if one is.
+pub struct SecretSeen {
+    live: Option<Object>,
+    leftover: bool,
+}
+
+/// The Secret as it is now.
+pub struct Secret {
+    /// What tells its content from another; says nothing about it.
+    pub mark: String,
+    /// When it was made.
+    pub made: Option<Time>,
+    /// When it was last written.
+    written: Option<Time>,
+}
+
+impl Secret {
+    fn of(object: &Object) -> Self {
+        let meta = &object.metadata;
+        let writes = meta.managed_fields.iter().flatten().filter_map(|record| record.time.clone());
+        let written = writes.chain(meta.creation_timestamp.clone()).max();
+        Self { mark: build::secret_mark(&values(object)), made: meta.creation_timestamp.clone(), written }
+    }
+}
+
+/// Looks at what is there.
+///
+/// # Errors
+/// When it is somebody else's, or cannot be read.
+pub async fn look(shared: &Shared, cluster: &ValidatedCluster) -> Result<SecretSeen, ApplyError> {
+    let name = cluster.names.secret();
+    let live = api(shared, cluster).get_opt(&name).await.map_err(|e| failed::<Object>(&name, e))?;
+    let leftover = match &live {
+        Some(live) => is_leftover(shared, cluster, "Secret", &name, &live.metadata)?,
+        None => false,
+    };
+    Ok(SecretSeen { live, leftover })
+}
+
+/// Has the server try the making of a Secret that is not there; gives what it says against it.
+pub async fn rehearse(shared: &Shared, cluster: &ValidatedCluster, seen: &SecretSeen) -> Option<ApplyError> {
+    if seen.live.is_some() {
+        return None;
+    }
+    let secret = build::secret(cluster, &random_text(), &random_text());
+    let params = PostParams { dry_run: true, ..made_by_us() };
+    let tried = api(shared, cluster).create(&params, &secret).await;
+    tried.err().map(|error| failed::<Object>(&cluster.names.secret(), error))
+}
+
+/// Makes the Secret if it is not there, takes it over if it was left, and adds what somebody removed from it. What is in
+/// it is never written over.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn ensure(
+    shared: &Shared,
+    cluster: &ValidatedCluster,
+    seen: SecretSeen,
+) -> Result<Secret, ApplyError> {
+    let name = cluster.names.secret();
+    let written = match seen.live {
+        None => Some(make(shared, cluster).await?),
+        Some(live) => {
+            let missing = missing(shared, cluster, &live);
+            if missing.is_empty() && !seen.leftover {
+                shared.secrets.put(&cluster.uid, &values(&live));
+                return Ok(Secret::of(&live));
+            }
+            shared.check()?;
+            let mut patch = adoption(cluster, &live.metadata, None);
+            if !missing.is_empty() {
+                warn!(namespace = cluster.namespace, name, keys = ?missing.keys(), "the Secret lacks keys: added");
+                patch["data"] = json!(missing);
+            }
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            let patched = api(shared, cluster).patch(&name, &params, &Patch::Merge(patch)).await;
+            Some(patched.map_err(|e| failed::<Object>(&name, e))?)
+        }
+    };
+    let object = written.unwrap_or_default();
+    shared.secrets.put(&cluster.uid, &values(&object));
+    Ok(Secret::of(&object))
+}
+
+async fn make(shared: &Shared, cluster: &ValidatedCluster) -> Result<Object, ApplyError> {
+    shared.check()?;
+    let name = cluster.names.secret();
+    let mut secret = build::secret(cluster, &random_text(), &random_text());
+    if let Some(known) = shared.secrets.get(&cluster.uid) {
+        info!(namespace = cluster.namespace, name, "the Secret is gone: made again as it was");
+        secret.string_data = None;
+        secret.data = Some(known);
+    }
+    let made = api(shared, cluster).create(&made_by_us(), &secret).await;
+    made.map_err(|error| failed::<Object>(&name, error))
+}
+
+/// Keys that a Secret should have and has not, as they were before if that is known.
+fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values {
+    let there = values(live);
+    let lacks = |key: &&str| there.get(*key).is_none_or(|value| value.0.is_empty());
+    let keys: Vec<_> = KEYS.into_iter().filter(lacks).collect();
+    if keys.is_empty() {
+        return Values::new();
+    }
+    let known = shared.secrets.get(&cluster.uid).unwrap_or_default();
+    let fresh = build::secret(cluster, &random_text(), &random_text()).string_data.unwrap_or_default();
+    let value = |key: &str| {
+        let fresh = || fresh.get(key).map(|text| ByteString(text.clone().into_bytes()));
+        known.get(key).cloned().or_else(fresh)
+    };
+    keys.into_iter().filter_map(|key| Some((key.to_owned(), value(key)?))).collect()
+}
+
+/// Has the kubelets look at the files of node pods that are older than the last write of the Secret: a pod that changes
+/// is synced at once.
+pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &Secret) {
+    let names = &cluster.names;
+    let pods =
+        observe::pods_of(&shared.stores, &cluster.namespace, names, Component::Node, &names.deployment());
+    let api: Api<Pod> = Api::namespaced(shared.client.clone(), &cluster.namespace);
+    let patch = json!({"metadata": {"annotations": {SECRET_MARK_ANNOTATION: secret.mark}}});
+    let late = |pod: &Pod| {
+        pod.annotations().get(SECRET_MARK_ANNOTATION) != Some(&secret.mark)
+            && pod.creation_timestamp() < secret.written
+            && pod.metadata.deletion_timestamp.is_none()
+    };
+    for pod in pods.iter().filter(|pod| late(pod)) {
+        if shared.check().is_err() {
+            return;
+        }
+        let name = pod.name_any();
+        let told = api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        if let Err(error) = told {
+            // Its kubelet looks by itself, only later.
+            warn!(namespace = cluster.namespace, name, %error, "cannot wake the kubelet of a node");
+        }
+    }
+}
+
+/// Version of the Secret of a fleet; none if it is not there.
+///
+/// # Errors
+/// When it cannot be read.
+pub async fn version(shared: &Shared, namespace: &str, names: &Names) -> Result<Option<String>, kube::Error> {
+    let api: Api<Object> = Api::namespaced(shared.client.clone(), namespace);
+    let meta: Option<ObjectMeta> = api.get_metadata_opt(&names.secret()).await?.map(|live| live.metadata);
+    Ok(meta.and_then(|meta| meta.resource_version))
+}
+
+fn api(shared: &Shared, cluster: &ValidatedCluster) -> Api<Object> {
+    Api::namespaced(shared.client.clone(), &cluster.namespace)
+}
+
+fn values(object: &Object) -> Values {
+    object.data.clone().unwrap_or_default()
+}
+
+fn made_by_us() -> PostParams {
+    PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+fn random_text() -> String {
+    Alphanumeric.sample_string(&mut rand::rng(), SECRET_LENGTH)
+}
