@@ -20,10 +20,16 @@ pub(crate) struct NatsServer {
 impl NatsServer {
     /// Starts a server; `more` are further arguments.
     pub(crate) fn start(port: &Port, more: &[&str]) -> Self {
+        Self::start_with(port, more, &[])
+    }
+
+    /// The same with an environment for what its configuration refers to.
+    pub(crate) fn start_with(port: &Port, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let port = port.number();
         let child = Command::new(program())
             .args(["--addr", "127.0.0.1", "--port", &port.to_string()])
             .args(more)
+            .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -35,6 +41,10 @@ impl NatsServer {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         server
+    }
+
+    pub(crate) fn pid(&self) -> rustix::process::Pid {
+        rustix::process::Pid::from_child(&self.child)
     }
 
     pub(crate) fn url(&self) -> String {
