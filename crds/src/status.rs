@@ -19,7 +19,8 @@ pub struct ChannelClusterStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Ready, Reconciling, Stalled (kstatus); Available, ScalingActive, ScalingLimited, MetricsFresh, TuningApplied, Draining.
+    /// Ready, Reconciling, Stalled (kstatus); Available, BackplaneHealthy, ScalingActive, ScalingLimited, MetricsFresh,
+    /// TuningApplied, Draining.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -81,23 +82,31 @@ pub struct RefusedSysctls {
     pub after: Option<Time>,
 }
 
-/// Sums over the nodes whose figures are fresh.
+/// Sums over the nodes whose figures are known. A figure that no node gives is missing: it is not 0.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Totals {
+    /// Running nodes whose figures are in none of these sums: they do not answer, or answered once only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_nodes: Option<i32>,
     /// Connections held.
-    pub connections: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i64>,
     /// Rooms with members, counted once per node.
-    pub rooms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<i64>,
     /// Messages delivered to members per second.
-    pub writes_per_second: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes_per_second: Option<i64>,
     /// Messages published per second.
-    pub publishes_per_second: i64,
-    /// Observed writes/s as a percentage of the fleet's capacity.
-    pub utilization_percent: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub publishes_per_second: Option<i64>,
+    /// Observed writes/s as a percentage of the capacity of the nodes in the sum.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<i32>,
 }
 
-/// One node.
+/// One node. A figure that is not known is missing: it is not 0.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct NodeStatus {
@@ -105,14 +114,21 @@ pub struct NodeStatus {
     pub name: String,
     /// Pending, Serving, Draining, Unknown (no fresh figures), Terminating.
     pub phase: String,
+    /// When the node last answered; only while it has no fresh figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_answer: Option<Time>,
     /// Connections held.
-    pub connections: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i64>,
     /// Rooms with members.
-    pub rooms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rooms: Option<i64>,
     /// Messages delivered to members per second.
-    pub writes_per_second: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writes_per_second: Option<i64>,
     /// Busy fraction of the busiest shard, in percent.
-    pub utilization_percent: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub utilization_percent: Option<i32>,
     /// Soft limit of open files that the process has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nofile: Option<i64>,
@@ -151,8 +167,9 @@ pub struct Operation {
     pub started_at: Time,
     /// When the step began.
     pub step_at: Time,
-    /// Connections that the node still held when last seen.
-    pub connections: i64,
+    /// Connections that the node still held when last seen; none when it never said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<i64>,
     /// Pace in connections per second that the node was last told to close at; none before it was told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connections_per_second: Option<u32>,

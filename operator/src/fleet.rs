@@ -11,15 +11,15 @@ use std::time::Duration;
 use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus, RefusedSysctls};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
-use node_core::admin::Stats;
 use operator_core::autoscale::{Decision, Inputs, Settings, State};
 use operator_core::capacity::Sizing;
 use operator_core::conditions::first_sight;
-use operator_core::drain::{self, NodeView, Note, Observed, PodView, Step};
+use operator_core::drain::{self, Note, Observed, PodView, Step};
 use operator_core::hindrance::{self, Hindrance};
 use operator_core::names::{ADMIN_TOKEN_KEY, Component, Names};
 use operator_core::refused::{self, Rejected};
-use operator_core::samples::{NodeLoad, NodeSeries};
+use operator_core::samples::{Missed, NodeLoad, NodeSeries};
+use operator_core::seen;
 use operator_core::status::{NodeSeen, Outcome, View, compute};
 use operator_core::validate::ValidatedCluster;
 use tokio::sync::watch;
@@ -140,7 +140,7 @@ impl Fleet {
         let now = clock::now();
         let decided = self.decide(cluster, &told, &seen, now);
         let status = self.status(cluster, &told, &seen, decided.as_ref(), now);
-        self.count(&status);
+        self.shared.metrics.tell(&self.labels, &status);
         let pace = pace(&status, cluster, seen.pods.len());
         self.refusal(cluster, &status).await;
         self.hindrance(cluster, &seen.hindrances).await;
@@ -195,14 +195,15 @@ impl Fleet {
         let mut nodes = Vec::with_capacity(pods.len());
         for pod in &mut pods {
             let series = self.series.get(&pod.view.uid);
-            let stats: Option<Stats> = series.and_then(|s| s.fresh(now)).cloned();
-            let rates = series.and_then(|s| s.rates(now));
-            pod.view.node = stats.as_ref().map(|stats| NodeView {
-                phase: stats.phase,
-                connections: stats.gauges.connections,
-                writes_per_second: rates.map_or(0.0, |r| r.writes),
+            pod.view.node = series.and_then(|s| seen::view(s, now));
+            nodes.push(NodeSeen {
+                pod: pod.view.clone(),
+                stats: series.and_then(|s| s.fresh(now)).cloned(),
+                rates: series.and_then(|s| s.rates(now)),
+                hearing: series.and_then(|s| s.hearing(now)),
+                last_at: series.and_then(NodeSeries::last_at),
+                runs: seen::runs(&pod.view, series),
             });
-            nodes.push(NodeSeen { pod: pod.view.clone(), stats, rates });
         }
         let (shared, names) = (&self.shared, &self.names);
         let namespace = &self.labels.namespace;
@@ -213,6 +214,9 @@ impl Fleet {
     }
 
     async fn scrape(&mut self, pods: &[SeenPod]) {
+        for series in self.series.values_mut() {
+            series.missed(Missed::Silent); // until it answers this time
+        }
         let asked: Vec<_> = pods
             .iter()
             .filter(|p| !p.view.pending)
@@ -225,10 +229,17 @@ impl Fleet {
         self.shared.metrics.scrapes.inc_by(asked.len() as u64);
         let answers = self.shared.nodes.stats(asked, &token).await;
         let now = clock::now();
+        let pods: HashMap<_, _> = pods.iter().map(|p| (p.view.uid.as_str(), &p.view)).collect();
         for (uid, answer) in answers {
+            let Some(pod) = pods.get(uid.as_str()) else { continue };
+            let series = self.series.entry(uid.clone()).or_default();
             match answer {
-                Ok(stats) => self.series.entry(uid).or_default().push(stats, now),
+                Ok(stats) => {
+                    series.push(stats, now);
+                    series.of_process(pod.restarts);
+                }
                 Err(error) => {
+                    series.missed(seen::missed(pod, series, matches!(error, NodeError::Refused)));
                     self.shared.metrics.scrape_failures.inc();
                     debug!(name = self.labels.name, uid, %error, "no statistics");
                     if matches!(error, NodeError::Unauthorized) {
@@ -268,7 +279,8 @@ impl Fleet {
         let operation = self.publisher.as_ref()?.last().operation.clone();
         let pods: Vec<PodView> = seen.pods.iter().map(|p| p.view.clone()).collect();
         let current = drain::staying(operation.as_ref(), &pods, deployment.replicas);
-        let loads: Vec<NodeLoad> = seen.pods.iter().map(|pod| self.load(pod, now)).collect();
+        let load = |pod: &PodView| seen::load(pod, self.series.get(&pod.uid), now);
+        let loads: Vec<NodeLoad> = pods.iter().map(load).collect();
         let state = self.state.get_or_insert_with(|| State::new(now, current));
         let inputs = Inputs { now, current, replicas: deployment.replicas, nodes: &loads };
         let decision = state.step(&Settings::of(valid), inputs);
@@ -282,23 +294,13 @@ impl Fleet {
                 settled: deployment.observed && !deployment.rolling,
                 desired: decision.desired,
                 quorum: decision.quorum,
+                heard: decision.heard,
                 connections_per_second: valid.drain.connections_per_second,
                 told: self.told_to_close,
                 deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
             },
         );
         Some(Decided { current, decision, step })
-    }
-
-    fn load(&self, pod: &SeenPod, now: u64) -> NodeLoad {
-        let series = self.series.get(&pod.view.uid);
-        let runs = !pod.view.pending && !pod.view.terminating;
-        NodeLoad {
-            ready: pod.view.ready && runs,
-            unready: !pod.view.ready && runs,
-            writes_per_second: series.and_then(|s| s.rates_now(now)).map(|r| r.writes),
-            connections: series.and_then(|s| s.fresh(now)).map(|s| s.gauges.connections),
-        }
     }
 
     fn status(
@@ -346,16 +348,6 @@ impl Fleet {
             refused: refused.as_ref(),
             hindrances: &seen.hindrances,
         })
-    }
-
-    fn count(&self, status: &ChannelClusterStatus) {
-        let metrics = &self.shared.metrics;
-        let set = |gauge: Option<i32>| i64::from(gauge.unwrap_or_default());
-        metrics.desired.get_or_create(&self.labels).set(set(status.desired_replicas));
-        metrics.ready.get_or_create(&self.labels).set(set(status.ready_replicas));
-        let writes = status.totals.as_ref().map_or(0, |t| t.writes_per_second);
-        #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
-        metrics.writes.get_or_create(&self.labels).set(writes as f64);
     }
 
     /// Writes the status; gives the decision that is new in it.
@@ -442,7 +434,9 @@ fn sizing(cluster: &ChannelCluster) -> Sizing {
 
 fn pace(status: &ChannelClusterStatus, cluster: &ChannelCluster, nodes: usize) -> Duration {
     let target = i32::try_from(cluster.spec.autoscaling.target_utilization).unwrap_or(100);
-    let utilization = status.totals.as_ref().map_or(0, |t| t.utilization_percent);
-    let calm = utilization * 100 < target * CALM_PERCENT && status.operation.is_none();
+    let utilization = status.totals.as_ref().and_then(|t| t.utilization_percent);
+    // What is unknown is not calm.
+    let low = utilization.is_some_and(|utilization| utilization * 100 < target * CALM_PERCENT);
+    let calm = low && status.operation.is_none();
     if calm && nodes > SMALL_FLEET { SLOW } else { FAST }
 }

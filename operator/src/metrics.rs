@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicU64;
 
+use crds::ChannelClusterStatus;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -49,6 +50,8 @@ pub struct Metrics {
     pub ready: Family<ClusterLabels, Gauge>,
     /// Writes/s seen.
     pub writes: Family<ClusterLabels, Gauge<f64, AtomicU64>>,
+    /// Nodes that run and whose figures are unknown.
+    pub unknown: Family<ClusterLabels, Gauge>,
     /// Changes of the node count by rule.
     pub decisions: Family<RuleLabels, Counter>,
     /// Scale-in steps entered.
@@ -69,6 +72,7 @@ impl Default for Metrics {
             desired: Family::default(),
             ready: Family::default(),
             writes: Family::default(),
+            unknown: Family::default(),
             decisions: Family::default(),
             drain_steps: Counter::default(),
             status_writes: Counter::default(),
@@ -81,6 +85,7 @@ impl Default for Metrics {
         r.register("desired_nodes", "Nodes wanted", metrics.desired.clone());
         r.register("ready_nodes", "Nodes ready", metrics.ready.clone());
         r.register("writes_per_second", "Messages delivered to members per second", metrics.writes.clone());
+        r.register("unknown_nodes", "Running nodes whose figures are unknown", metrics.unknown.clone());
         r.register("decisions", "Changes of the node count by rule", metrics.decisions.clone());
         r.register("drain_steps", "Steps of scale-ins entered", metrics.drain_steps.clone());
         r.register("status_writes", "Writes of a status", metrics.status_writes.clone());
@@ -100,17 +105,54 @@ impl Metrics {
         Ok(text)
     }
 
+    /// Tells the figures of a ChannelCluster. What is unknown is not told: a series that is absent is not 0.
+    pub fn tell(&self, labels: &ClusterLabels, status: &ChannelClusterStatus) {
+        for (gauge, value) in [(&self.desired, status.desired_replicas), (&self.ready, status.ready_replicas)]
+        {
+            match value {
+                Some(value) => drop(gauge.get_or_create(labels).set(value.into())),
+                None => drop(gauge.remove(labels)),
+            }
+        }
+        let totals = status.totals.as_ref();
+        #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+        match totals.and_then(|totals| totals.writes_per_second) {
+            Some(writes) => drop(self.writes.get_or_create(labels).set(writes as f64)),
+            None => drop(self.writes.remove(labels)),
+        }
+        let unknown = totals.and_then(|totals| totals.unknown_nodes).unwrap_or_default();
+        self.unknown.get_or_create(labels).set(unknown.into());
+    }
+
     /// Forgets a ChannelCluster that is gone.
     pub fn forget(&self, labels: &ClusterLabels) {
         self.desired.remove(labels);
         self.ready.remove(labels);
         self.writes.remove(labels);
+        self.unknown.remove(labels);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use crds::{ChannelClusterStatus, Totals};
+
     use super::{ClusterLabels, Metrics, RuleLabels};
+
+    #[test]
+    fn what_is_unknown_is_absent_and_not_zero() {
+        let metrics = Metrics::default();
+        let labels = ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() };
+        let totals = |writes_per_second| Some(Totals { writes_per_second, ..Totals::default() });
+        let mut status = ChannelClusterStatus { totals: totals(Some(40)), ..ChannelClusterStatus::default() };
+        metrics.tell(&labels, &status);
+        let text = metrics.encode().unwrap();
+        assert!(text.contains("writes_per_second{namespace=\"default\",name=\"chat\"} 40"), "{text}");
+        assert!(!text.contains("desired_nodes{"), "{text}");
+        status.totals = totals(None);
+        metrics.tell(&labels, &status);
+        assert!(!metrics.encode().unwrap().contains("writes_per_second{"));
+    }
 
     #[test]
     fn names_carry_the_prefix_and_a_cluster_that_is_gone_leaves() {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
 use operator_core::drain::PodView;
-use operator_core::names::{Component, Names, RESTART_HASH_ANNOTATION};
+use operator_core::names::{Component, NODE_CONTAINER, Names, RESTART_HASH_ANNOTATION};
 use operator_core::refused::{self, Rejected};
 
 use crate::watches::Stores;
@@ -158,6 +158,10 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
     let status = pod.status.as_ref();
     let conditions = status.and_then(|s| s.conditions.as_ref());
     let ready = conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+    let container = container(pod);
+    let state = container.and_then(|c| c.state.as_ref());
+    let stopped =
+        state.is_some_and(|s| s.running.is_none() && (s.waiting.is_some() || s.terminated.is_some()));
     SeenPod {
         sysctls: sysctls(pod),
         ip: status.and_then(|s| s.pod_ip.clone()).filter(|ip| !ip.is_empty()),
@@ -165,6 +169,8 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
             name: pod.name_any(),
             ready,
             pending: phase(pod) == "Pending",
+            dead: phase(pod) == "Running" && !ready && stopped,
+            restarts: container.map_or(0, |c| c.restart_count),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             created: created(pod),
             deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
@@ -173,6 +179,12 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
             node: None,
         },
     }
+}
+
+/// What the kubelet says of the container with the node in it; another may be beside it, put there by an admission webhook.
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    all.iter().find(|c| c.name == NODE_CONTAINER)
 }
 
 /// UID of each pod in a Service's EndpointSlices, and whether its endpoint is ready.

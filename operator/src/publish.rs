@@ -5,7 +5,7 @@
 use crds::{ChannelCluster, ChannelClusterStatus};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
-use operator_core::status::{FIGURES_MILLIS, differs_materially};
+use operator_core::status::{News, news};
 use serde_json::json;
 
 use crate::context::{Fenced, Shared};
@@ -41,7 +41,7 @@ pub struct Publisher {
     last: ChannelClusterStatus,
     /// The same as the server gave it back.
     stored: ChannelClusterStatus,
-    figures_at: u64,
+    written_at: u64,
 }
 
 impl Publisher {
@@ -53,7 +53,7 @@ impl Publisher {
         let api: Api<ChannelCluster> = Api::namespaced(client, &labels.namespace);
         let (version, stored) = read(&api, &labels.name, uid).await?;
         let last = stored.clone();
-        Ok(Self { api, labels: labels.clone(), uid: uid.to_owned(), version, last, stored, figures_at: 0 })
+        Ok(Self { api, labels: labels.clone(), uid: uid.to_owned(), version, last, stored, written_at: 0 })
     }
 
     /// What was written last.
@@ -62,7 +62,7 @@ impl Publisher {
         &self.last
     }
 
-    /// Writes `next` if it says something new, or if its figures changed and the last figures are old enough.
+    /// Writes `next` if it says something new: facts at once, words and figures when the last write is old enough.
     ///
     /// # Errors
     /// When it should have been written and was not.
@@ -72,8 +72,8 @@ impl Publisher {
         next: ChannelClusterStatus,
         now: u64,
     ) -> Result<bool, PublishError> {
-        let due = now.saturating_sub(self.figures_at) >= FIGURES_MILLIS;
-        if !(differs_materially(&self.last, &next) || (due && self.last != next)) {
+        let news = news(&self.last, &next);
+        if news == News::Nothing || now.saturating_sub(self.written_at) < news.pause() {
             return Ok(false);
         }
         match self.write(shared, &next).await {
@@ -89,7 +89,7 @@ impl Publisher {
         }
         shared.metrics.status_writes.inc();
         self.last = next;
-        self.figures_at = now;
+        self.written_at = now;
         Ok(true)
     }
 

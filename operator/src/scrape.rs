@@ -1,6 +1,7 @@
 //! The operator's side of the nodes' admin API: statistics and drain commands. Each request has a time-out, and the
 //! number of requests at a time is bounded.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -29,6 +30,9 @@ pub enum NodeError {
     /// It did not answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
+    /// Nobody listens on the admin port: the process that did is gone, or something on the way says so in its stead.
+    #[error("refused the connection")]
+    Refused,
     /// The connection failed.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
@@ -140,8 +144,7 @@ impl Nodes {
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, NodeError> {
-        let response =
-            self.client.request(request).await.map_err(|e| NodeError::Unreachable(e.to_string()))?;
+        let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
         match response.status().as_u16() {
             200..=299 => {}
             401 | 403 => return Err(NodeError::Unauthorized),
@@ -154,4 +157,13 @@ impl Nodes {
             .to_bytes();
         serde_json::from_slice(&body).map_err(|e| NodeError::Unreadable(e.to_string()))
     }
+}
+
+/// Tells a connection that was refused from one that failed otherwise.
+fn unreachable(error: &(dyn std::error::Error + 'static)) -> NodeError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let refused = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    };
+    if causes.any(refused) { NodeError::Refused } else { NodeError::Unreachable(error.to_string()) }
 }

@@ -16,6 +16,7 @@ fn every_metric_is_in_the_page_and_no_other() {
     metrics.desired.get_or_create(&cluster).set(2);
     metrics.ready.get_or_create(&cluster).set(2);
     metrics.writes.get_or_create(&cluster).set(1.0);
+    metrics.unknown.get_or_create(&cluster).set(1);
     metrics.decisions.get_or_create(&RuleLabels { rule: "MinNodes" }).inc();
     let names = pages::scraped(&metrics.encode().unwrap());
     let registered = include_str!("../src/metrics.rs").matches("r.register(").count();

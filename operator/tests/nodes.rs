@@ -94,5 +94,5 @@ async fn a_node_that_hangs_lies_or_floods_costs_one_error() {
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = Nodes::on_port(held.local_addr().unwrap().port(), PATIENT);
-    assert!(matches!(ask(&nobody, TOKEN).await, Err(NodeError::Unreachable(_))));
+    assert!(matches!(ask(&nobody, TOKEN).await, Err(NodeError::Refused)));
 }

@@ -3,11 +3,12 @@
 //! One [`State`] per cluster is fed at each tick and answers with a [`Decision`] and the rule that won:
 //!
 //! 1. The need for nodes is the largest of writes/s over a stable and a burst window, and connections, each over
-//!    (capacity x target utilization). What is unknown counts as nothing when growing and as a full node when shrinking.
+//!    (capacity x target utilization). What is unknown counts as nothing when growing and as a full node (100 % of its
+//!    capacity) when shrinking. Writes of messages that the bus delivered late are no burst.
 //! 2. Inside the tolerance nothing changes. Shrinking asks for more: the survivors must stay below the target by the
 //!    tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same load.
-//! 3. Never in: without fresh figures from two thirds of the ready nodes, during a burst and a stable window after it,
-//!    and before the first stable window of this process is over (a new leader knows no history), or the first after a
+//! 3. Nothing but the least count while the bus is silent. Never in: without fresh figures from two thirds of the ready
+//!    nodes, while a node that serves does not hear the bus, during a burst and a stable window after it, and before the first stable window of this process is over (a new leader knows no history), or the first after a
 //!    gap (a pause).
 //! 4. The floor from `targetConnections`, `nodes.min` and `nodes.max`.
 //! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]); as there, they do not hold a
@@ -36,6 +37,9 @@ pub const TOLERANCE: f64 = 0.1;
 const MAX_RECOMMENDATIONS: usize = 1_800;
 /// Most changes kept for the policies.
 const MAX_CHANGES: usize = 1_800;
+
+/// What a message says of nodes without figures.
+const UNKNOWN_FULL: &str = " with unknown nodes taken to be full";
 
 /// What a cluster's spec says about its size.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,6 +125,8 @@ pub struct Decision {
     pub limited: Option<Rule>,
     /// Whether enough nodes are known to shrink.
     pub quorum: bool,
+    /// Whether every node that serves hears the others, in time, as far as is known.
+    pub heard: bool,
 }
 
 /// What one cluster's autoscaler remembers.
@@ -132,6 +138,8 @@ pub struct State {
     recommendations: VecDeque<(u64, i32)>,
     changes: VecDeque<(u64, i32)>,
     last_current: i32,
+    /// When a bound last held the count back, which, and at how many nodes.
+    limit: Option<(u64, Rule, i32)>,
 }
 
 /// A need for nodes, with its reason.
@@ -152,6 +160,7 @@ impl State {
             recommendations: VecDeque::from([(now, current)]),
             changes: VecDeque::new(),
             last_current: current,
+            limit: None,
         }
     }
 
@@ -187,10 +196,12 @@ impl State {
         let (desired, rule, message) = self.recommend(settings.stable, &needs, point, now, current);
         let (desired, rule, message, limited) = bound(settings, desired, rule, message);
         let (desired, rule, message) = self.hold(settings, point, now, current, (desired, rule, message));
+        let limited = self.limit(settings, limited, point, now);
         behavior::remember(&mut self.recommendations, MAX_RECOMMENDATIONS, (now, desired));
         let pace = (&settings.up, &settings.down);
         let stable = behavior::stabilize(current, desired, self.recommendations.make_contiguous(), pace, now);
-        let mut decision = Decision { desired, rule, message, limited, quorum: point.quorum() };
+        let (quorum, heard) = (point.quorum(), !point.bus_impaired());
+        let mut decision = Decision { desired, rule, message, limited, quorum, heard };
         if stable != desired {
             decision.message = format!(
                 "{} wanted {desired}, held at {stable} by the stabilization window: {}",
@@ -205,39 +216,73 @@ impl State {
                 format!("{} nodes wanted, {paced} allowed now: {}", decision.desired, decision.message);
             (decision.desired, decision.rule) = (paced, rule);
         }
-        let (least, rule) = least(settings);
-        if decision.desired < least {
-            (decision.desired, decision.rule) = (least, rule);
+        if let Some((desired, rule, message)) = raise(settings, decision.desired, &decision.message) {
+            (decision.desired, decision.rule, decision.message) = (desired, rule, message);
         }
         decision
+    }
+
+    /// The bound that holds the count back, for a stable window after it last did: a load that goes around a bound would
+    /// otherwise say so and take it back each few seconds. What is not known says nothing either way.
+    fn limit(
+        &mut self,
+        settings: &Settings,
+        limited: Option<Rule>,
+        point: FleetPoint,
+        now: u64,
+    ) -> Option<Rule> {
+        let bound = |rule| match rule {
+            Rule::MaxNodes => settings.max,
+            Rule::MinNodes => settings.min,
+            _ => settings.floor,
+        };
+        self.limit = self.limit.filter(|&(_, rule, at)| bound(rule) == at);
+        let sure = !point.bus_silent() && (limited == Some(Rule::MaxNodes) || point.quorum());
+        match limited {
+            _ if !sure => {}
+            Some(rule) => self.limit = Some((now, rule, bound(rule))),
+            None => self.limit = self.limit.filter(|(at, ..)| now.saturating_sub(*at) < settings.stable),
+        }
+        self.limit.map(|(_, rule, _)| rule)
     }
 
     fn needs(&self, settings: &Settings, point: FleetPoint, now: u64) -> Needs {
         let Sizing { writes_per_second, connections, target_percent } = settings.sizing;
         let per_node = settings.sizing.target_writes();
-        let mut writes = Vec::with_capacity(2);
-        let mut shrink = 0.0f64;
-        let windows =
-            [(Rule::WritesPerSecond, settings.stable), (Rule::WritesPerSecondBurst, settings.burst)];
-        for (rule, window) in windows {
-            let Some(average) = self.fleet.average(window, per_node, now) else { continue };
-            let nodes = average.known / per_node;
-            shrink = shrink.max(average.presumed / per_node);
-            let message = format!(
-                "{:.0} writes/s over {} s need {nodes:.2} nodes of {writes_per_second:.0} writes/s at {target_percent} %",
-                average.known,
-                window.div_ceil(1_000),
-            );
-            writes.push(Need { nodes, rule, message });
-        }
+        let (mut grow, mut shrink) = (Vec::with_capacity(2), Vec::with_capacity(2));
+        let mut writes = |rule, window: u64, of: fn(&FleetPoint) -> f64| {
+            let Some(average) = self.fleet.average(of, window, writes_per_second, now) else { return };
+            let sentence = |writes: f64, unknown: &str| {
+                format!(
+                    "{writes:.0} writes/s over {} s{unknown} need {:.2} nodes of {writes_per_second:.0} writes/s at {target_percent} %",
+                    window.div_ceil(1_000),
+                    writes / per_node,
+                )
+            };
+            let message = sentence(average.known, "");
+            grow.push(Need { nodes: average.known / per_node, rule, message });
+            let unknown = if average.presumed > average.known { UNKNOWN_FULL } else { "" };
+            let message = sentence(average.presumed, unknown);
+            // The burst window only grows; that what it shows is not shrunk away is a matter of writes/s.
+            shrink.push(Need { nodes: average.presumed / per_node, rule: Rule::WritesPerSecond, message });
+        };
+        writes(Rule::WritesPerSecond, settings.stable, |point| point.writes_per_second);
+        writes(Rule::WritesPerSecondBurst, settings.burst, |point| point.timely_per_second);
         let per_node = settings.sizing.target_connections();
-        let nodes = point.connections / per_node;
-        shrink = shrink.max((point.connections + f64::from(point.missing()) * per_node) / per_node);
-        let message = format!(
-            "{:.0} connections need {nodes:.2} nodes of {connections:.0} connections at {target_percent} %",
-            point.connections
-        );
-        Needs { writes, connections: Need { nodes, rule: Rule::Connections, message }, shrink }
+        let need = |held: f64, unknown: &str| Need {
+            nodes: held / per_node,
+            rule: Rule::Connections,
+            message: format!(
+                "{held:.0} connections{unknown} need {:.2} nodes of {connections:.0} connections at {target_percent} %",
+                held / per_node
+            ),
+        };
+        let presumed = point.connections + f64::from(point.unknown_connections) * connections;
+        let unknown = if point.unknown_connections > 0 { UNKNOWN_FULL } else { "" };
+        Needs {
+            grow: Kinds { writes: grow, connections: need(point.connections, "") },
+            shrink: Kinds { writes: shrink, connections: need(presumed, unknown) },
+        }
     }
 
     /// What the load asks for, without bounds.
@@ -249,12 +294,20 @@ impl State {
         now: u64,
         current: i32,
     ) -> (i32, Rule, String) {
+        if point.bus_silent() {
+            let message = format!(
+                "{} of {} nodes do not hear the backplane: what they write says nothing of the load",
+                point.lost_bus, point.on_bus
+            );
+            return (current, Rule::BackplaneSilent, message);
+        }
         let enough = f64::from(current) * (1.0 + TOLERANCE);
-        let burst = needs.writes.iter().any(|n| n.rule == Rule::WritesPerSecondBurst && n.nodes > enough);
+        let burst =
+            needs.grow.writes.iter().any(|n| n.rule == Rule::WritesPerSecondBurst && n.nodes > enough);
         if burst {
             self.burst_until = now + stable;
         }
-        let top = needs.top();
+        let top = needs.grow.most();
         if top.nodes > enough {
             let nodes = capacity::whole(top.nodes);
             return (nodes, top.rule, format!("{}: {nodes}", top.message));
@@ -264,9 +317,14 @@ impl State {
             return (current, Rule::MetricsMissing, message);
         }
         // Enough that the survivors stay below the target by the tolerance.
-        let fewer = capacity::whole(needs.shrink / (1.0 - TOLERANCE)).max(1);
+        let most = needs.shrink.most();
+        let fewer = capacity::whole(most.nodes / (1.0 - TOLERANCE)).max(1);
         if fewer < current {
-            return (fewer, top.rule, format!("{}; {fewer} keep below the target", top.message));
+            return (fewer, most.rule, format!("{}; {fewer} keep below the target", most.message));
+        }
+        if capacity::whole(top.nodes / (1.0 - TOLERANCE)).max(1) < current {
+            let message = format!("{}: not shrinking on what is not known", most.message);
+            return (current, Rule::MetricsMissing, message);
         }
         (current, Rule::WithinTolerance, format!("{}; {current} are right", top.message))
     }
@@ -290,6 +348,13 @@ impl State {
             );
             return (current, Rule::MetricsMissing, message);
         }
+        if point.bus_impaired() {
+            let message = format!(
+                "{} of {} nodes do not hear the backplane, {} hear it late: not shrinking",
+                point.lost_bus, point.on_bus, point.late_bus
+            );
+            return (current, Rule::BackplaneSilent, message);
+        }
         if now < self.burst_until {
             let left = (self.burst_until - now).div_ceil(1_000);
             return (
@@ -312,19 +377,22 @@ impl State {
 }
 
 struct Needs {
-    /// From what is known, for growing.
-    writes: Vec<Need>,
-    /// The same from the connections.
-    connections: Need,
-    /// The largest, with what is unknown presumed, for shrinking.
-    shrink: f64,
+    /// From what is known.
+    grow: Kinds,
+    /// With what is unknown presumed.
+    shrink: Kinds,
 }
 
-impl Needs {
-    fn top(&self) -> &Need {
+struct Kinds {
+    writes: Vec<Need>,
+    connections: Need,
+}
+
+impl Kinds {
+    /// The largest; the first of equals: the stable window explains better than the burst.
+    fn most(&self) -> &Need {
         let mut needs = self.writes.iter().chain([&self.connections]);
         let first = needs.next().unwrap_or(&self.connections);
-        // The first of equals: the stable window explains better than the burst.
         needs.fold(first, |best, need| if need.nodes > best.nodes * 1.001 { need } else { best })
     }
 }
@@ -336,6 +404,20 @@ fn least(settings: &Settings) -> (i32, Rule) {
     (floor.max(min).min(max), rule)
 }
 
+/// The least count instead of a lower one.
+fn raise(settings: &Settings, desired: i32, message: &str) -> Option<(i32, Rule, String)> {
+    let Settings { min, floor, target_connections, .. } = *settings;
+    let (least, rule) = least(settings);
+    let why = match rule {
+        Rule::TargetConnectionsFloor => format!(
+            "targetConnections {target_connections} needs {floor} nodes of {:.0} connections",
+            settings.sizing.connections
+        ),
+        _ => format!("nodes.min is {min}"),
+    };
+    (desired < least).then(|| (least, rule, format!("{why}: {message}")))
+}
+
 /// Applies floor, min and max.
 fn bound(
     settings: &Settings,
@@ -343,18 +425,10 @@ fn bound(
     rule: Rule,
     message: String,
 ) -> (i32, Rule, String, Option<Rule>) {
-    let Settings { min, max, floor, target_connections, .. } = *settings;
-    let (least, least_rule) = least(settings);
-    if desired < least {
-        let why = match least_rule {
-            Rule::TargetConnectionsFloor => format!(
-                "targetConnections {target_connections} needs {floor} nodes of {:.0} connections",
-                settings.sizing.connections
-            ),
-            _ => format!("nodes.min is {min}"),
-        };
-        return (least, least_rule, format!("{why}: {message}"), Some(least_rule));
+    if let Some((least, rule, message)) = raise(settings, desired, &message) {
+        return (least, rule, message, Some(rule));
     }
+    let max = settings.max;
     if desired > max {
         return (max, Rule::MaxNodes, format!("nodes.max is {max}: {message}"), Some(Rule::MaxNodes));
     }
@@ -372,5 +446,5 @@ fn manual(settings: &Settings, replicas: i32, wanted: &Decision) -> Decision {
         ),
         _ => (Rule::Manual, format!("autoscaling.mode is Manual, nodes.replicas decides: {desired}")),
     };
-    Decision { desired, rule, message, limited: None, quorum: wanted.quorum }
+    Decision { desired, rule, message, limited: None, quorum: wanted.quorum, heard: wanted.heard }
 }

@@ -41,14 +41,12 @@ impl Sizing {
         self.connections * f64::from(self.target_percent) / 100.0
     }
 
-    /// Percent of the capacity of `nodes` nodes that a load of `writes` is; at most 9,999.
+    /// Percent of the capacity of `nodes` nodes that a load of `writes` is; at most 9,999, and none without nodes.
     #[must_use]
     #[allow(clippy::cast_possible_truncation, reason = "clamped")]
-    pub fn utilization_percent(&self, writes: f64, nodes: u32) -> i32 {
-        if nodes == 0 {
-            return 0;
-        }
-        (writes * 100.0 / (self.writes_per_second * f64::from(nodes))).round().clamp(0.0, 9_999.0) as i32
+    pub fn utilization_percent(&self, writes: f64, nodes: u32) -> Option<i32> {
+        let percent = writes * 100.0 / (self.writes_per_second * f64::from(nodes));
+        (nodes > 0).then(|| percent.round().clamp(0.0, 9_999.0) as i32)
     }
 }
 
@@ -74,7 +72,8 @@ mod tests {
     fn the_arithmetic_of_the_model() {
         let sizing = Sizing { writes_per_second: 40_000.0, connections: 10_000.0, target_percent: 100 };
         assert_eq!(whole(120_000.0 / sizing.target_writes()), 3, "2,000 publishes/s x 150 x 40 %");
-        assert_eq!(sizing.utilization_percent(60_000.0, 3), 50);
+        assert_eq!(sizing.utilization_percent(60_000.0, 3), Some(50));
+        assert_eq!(sizing.utilization_percent(60_000.0, 0), None, "it is not idle");
         assert_eq!(floor(100_000, 10_000), 10);
         assert_eq!(floor(100_001, 10_000), 11);
         assert_eq!((whole(0.0), whole(2.000_000_000_1), whole(2.1)), (0, 2, 3));

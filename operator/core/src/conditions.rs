@@ -1,10 +1,11 @@
 //! The conditions of a ChannelCluster: the three of kstatus (Ready, Reconciling, Stalled) and one per thing that a person
 //! asks about. Messages carry no figures that change by the second, so that a condition changes only when it means
-//! something else.
+//! something else. What is measured turns bad at once and good again only after [`DWELL_MILLIS`].
 
 use crds::{AutoscalingMode, Operation, OperationStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::backplane::Hearing;
 use crate::drain;
 use crate::hindrance::{self, Reason, sentences};
 use crate::refused;
@@ -16,6 +17,17 @@ const MAX_MESSAGE: usize = 1_024;
 /// What keeps pods from starting for so long will not go by itself: Stalled, in milliseconds. An image of 1 GB is pulled and
 /// a machine is added by an autoscaler within it, mostly.
 const STALL_MILLIS: u64 = 120_000;
+
+/// For how long a condition that is measured stays bad at least, in milliseconds: seven looks. What comes and goes within
+/// that is bad.
+pub const DWELL_MILLIS: u64 = 15_000;
+/// Reasons that are measured and may come and go. How a node hears the bus is calm already ([`crate::samples::SETTLE_MILLIS`]).
+const MEASURED: [&str; 2] = [METRICS_MISSING, NO_FIGURES];
+const BACKPLANE_DISCONNECTED: &str = "BackplaneDisconnected";
+const BACKPLANE_LATE: &str = "BackplaneLate";
+const BACKPLANE_SILENT: &str = "BackplaneSilent";
+const METRICS_MISSING: &str = "MetricsMissing";
+const NO_FIGURES: &str = "NoFigures";
 
 /// One condition before its times are known.
 struct Draft {
@@ -44,6 +56,7 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         reconciling(view),
         stalled(view),
         available(view),
+        backplane_healthy(view),
         scaling_active(view),
         scaling_limited(view),
         metrics_fresh(view),
@@ -67,6 +80,7 @@ pub fn first_sight(generation: i64, now: u64) -> Vec<Condition> {
 }
 
 fn dated(draft: Draft, view: &View<'_>) -> Condition {
+    let draft = dwelling(draft, view);
     let before = view.previous.conditions.iter().find(|c| c.type_ == draft.kind && c.status == draft.status);
     let mut message = draft.message;
     if let Some(end) = (0..=MAX_MESSAGE).rev().find(|at| message.is_char_boundary(*at))
@@ -83,6 +97,21 @@ fn dated(draft: Draft, view: &View<'_>) -> Condition {
         last_transition_time: before
             .map_or_else(|| drain::time(view.now), |c| c.last_transition_time.clone()),
     }
+}
+
+/// The condition as it was, if it was bad for a reason that comes and goes, and not for long.
+fn dwelling(draft: Draft, view: &View<'_>) -> Draft {
+    let bad = view.previous.conditions.iter().find(|c| c.type_ == draft.kind && c.status != "True");
+    let Some(bad) = bad.filter(|bad| draft.status == "True" && MEASURED.contains(&bad.reason.as_str()))
+    else {
+        return draft;
+    };
+    let since = u64::try_from(bad.last_transition_time.0.as_millisecond()).unwrap_or_default();
+    if view.now.saturating_sub(since) >= DWELL_MILLIS {
+        return draft;
+    }
+    let status = if bad.status == "False" { "False" } else { "Unknown" };
+    Draft::new(draft.kind, status, bad.reason.clone(), bad.message.clone())
 }
 
 fn blocked(view: &View<'_>) -> Option<(&'static str, String)> {
@@ -115,25 +144,24 @@ fn ready(view: &View<'_>) -> Draft {
         if let Some(first) = view.hindrances.first() {
             return Draft::new("Ready", "False", first.reason.as_str(), with_why(message));
         }
-        if let Some(node) = cut_off(view, false) {
+        if let Some(node) = cut_off(view) {
             let message = format!("{message}: {node} has no connection to the backplane");
-            return Draft::new("Ready", "False", "BackplaneDisconnected", message);
+            return Draft::new("Ready", "False", BACKPLANE_DISCONNECTED, message);
         }
         return Draft::new("Ready", "False", "NodesNotReady", message);
     }
-    if let Some(node) = cut_off(view, true) {
-        let message = with_why(format!("{node} has no connection to the backplane"));
-        return Draft::new("Ready", "False", "BackplaneDisconnected", message);
+    if let Some(message) = unheard(view) {
+        return Draft::new("Ready", "False", BACKPLANE_DISCONNECTED, with_why(message));
     }
     let serves = "the nodes serve and hear each other";
     let message = if why.is_empty() { serves.to_owned() } else { format!("{serves}, but {why}") };
     Draft::new("Ready", "True", "Serving", message)
 }
 
-/// The first node of those that are ready, or are not, which says that it has no connection to the backplane.
-fn cut_off<'a>(view: &View<'a>, ready: bool) -> Option<&'a str> {
-    let alone = |node: &&NodeSeen| node.stats.as_ref().is_some_and(|s| s.bus_connected == Some(false));
-    let nodes = view.nodes.iter().filter(|n| n.pod.ready == ready && !n.pod.terminating);
+/// The first node which says that it is not ready for lack of the backplane.
+fn cut_off<'a>(view: &View<'a>) -> Option<&'a str> {
+    let alone = |node: &&NodeSeen| node.hearing == Some(Hearing::Lost);
+    let nodes = view.nodes.iter().filter(|n| !n.pod.ready && !n.pod.terminating);
     nodes.into_iter().find(alone).map(|node| node.pod.name.as_str())
 }
 
@@ -190,11 +218,55 @@ fn stalled(view: &View<'_>) -> Draft {
 }
 
 fn available(view: &View<'_>) -> Draft {
-    if view.ready_nodes() > 0 {
-        Draft::new("Available", "True", "NodesServing", "clients can connect")
-    } else {
-        Draft::new("Available", "False", "NoNodes", "no node is ready")
+    if view.ready_nodes() == 0 {
+        return Draft::new("Available", "False", "NoNodes", "no node is ready");
     }
+    let message = match unheard(view) {
+        Some(_) => "clients can connect; what they say does not reach the members on every other node",
+        None => "clients can connect",
+    };
+    Draft::new("Available", "True", "NodesServing", message)
+}
+
+/// The nodes that serve and hear the bus so: how many, and the name of one.
+fn hearing<'a>(view: &View<'a>, so: Hearing) -> (usize, Option<&'a str>) {
+    let mut nodes = view.nodes.iter().filter(|n| n.serves() && n.hearing == Some(so)).peekable();
+    let first = nodes.peek().map(|node| node.pod.name.as_str());
+    (nodes.count(), first)
+}
+
+/// A sentence about nodes that serve and do not hear the backplane.
+fn unheard(view: &View<'_>) -> Option<String> {
+    let (count, first) = hearing(view, Hearing::Lost);
+    let others = match count {
+        0 | 1 => String::new(),
+        _ => format!(" and {} more", count - 1),
+    };
+    first.map(|name| {
+        format!(
+            "no connection to the backplane, or nothing comes over it: {name}{others} of {} nodes",
+            view.ready_nodes()
+        )
+    })
+}
+
+fn backplane_healthy(view: &View<'_>) -> Draft {
+    const KIND: &str = "BackplaneHealthy";
+    if let Some(message) = unheard(view) {
+        let message = format!("{message}; no scale-in meanwhile");
+        return Draft::new(KIND, "False", BACKPLANE_DISCONNECTED, message);
+    }
+    if let (_, Some(name)) = hearing(view, Hearing::Late) {
+        let message = format!("what other nodes publish reaches {name} late; no scale-in meanwhile");
+        return Draft::new(KIND, "False", BACKPLANE_LATE, message);
+    }
+    if hearing(view, Hearing::Well).0 > 0 {
+        return Draft::new(KIND, "True", "Heard", "every node that answers hears the others");
+    }
+    if hearing(view, Hearing::Unused).0 > 0 {
+        return Draft::new(KIND, "True", "NotUsed", "there is no backplane");
+    }
+    Draft::new(KIND, "Unknown", NO_FIGURES, "no ready node answers the operator")
 }
 
 fn scaling_active(view: &View<'_>) -> Draft {
@@ -212,8 +284,12 @@ fn scaling_active(view: &View<'_>) -> Draft {
             Draft::new("ScalingActive", "False", "Stalled", "the Stalled condition says why")
         }
         AutoscalingMode::Auto => match view.decision {
+            Some(decision) if !decision.heard => {
+                let message = "not shrinking while a node does not hear the backplane, or late";
+                Draft::new("ScalingActive", "False", BACKPLANE_SILENT, message)
+            }
             Some(decision) if !decision.quorum => {
-                Draft::new("ScalingActive", "False", "MetricsMissing", "not shrinking on what is not known")
+                Draft::new("ScalingActive", "False", METRICS_MISSING, "not shrinking on what is not known")
             }
             _ => Draft::new("ScalingActive", "True", "Deciding", "the node count follows the load"),
         },
@@ -236,7 +312,7 @@ fn scaling_limited(view: &View<'_>) -> Draft {
 
 fn metrics_fresh(view: &View<'_>) -> Draft {
     let ready = view.ready_nodes();
-    let fresh = view.nodes.iter().filter(|n| n.pod.ready && !n.pod.terminating && n.stats.is_some());
+    let fresh = view.nodes.iter().filter(|n| n.serves() && n.stats.is_some());
     let fresh = fresh.count();
     if ready == 0 {
         return Draft::new("MetricsFresh", "Unknown", "NoNodes", "no node is ready");
@@ -246,7 +322,7 @@ fn metrics_fresh(view: &View<'_>) -> Draft {
         return Draft::new("MetricsFresh", "True", "AllNodes", "every ready node answers");
     }
     let message = format!("{missing} of {ready} ready nodes do not answer the operator");
-    Draft::new("MetricsFresh", "False", "MetricsMissing", message)
+    Draft::new("MetricsFresh", "False", METRICS_MISSING, message)
 }
 
 fn tuning_applied(view: &View<'_>) -> Draft {
@@ -275,10 +351,15 @@ fn tuning_applied(view: &View<'_>) -> Draft {
         }
     }
     if known {
-        Draft::new("TuningApplied", "True", "AsAsked", "every node reads back what was asked for")
-    } else {
-        Draft::new("TuningApplied", "Unknown", "NoFigures", "no node has answered yet")
+        let message = "every node that answers reads back what was asked for";
+        return Draft::new("TuningApplied", "True", "AsAsked", message);
     }
+    let message = if view.nodes.iter().any(|node| node.last_at.is_some()) {
+        "no node answers the operator now"
+    } else {
+        "no node has answered this operator yet"
+    };
+    Draft::new("TuningApplied", "Unknown", NO_FIGURES, message)
 }
 
 fn draining(operation: Option<&Operation>) -> Draft {

@@ -7,6 +7,12 @@
 //! `Unready` -> the endpoint is out of the Service -> `Closing` -> empty -> `Removing`: lowest deletion cost, all other
 //! pods ready -> replicas - 1 -> that pod is seen to go. Only one node drains at a time, so the cluster-wide budget is
 //! the rate given to it.
+//!
+//! While a node that serves does not hear the others, nothing begins and no step ends: a client that is moved then comes
+//! back into a room that is cut in two, and what an emptied node still has for the others would go with it. A node that was
+//! told to close goes on at its pace: it cannot take clients back.
+//!
+//! Orders go to a node that answered when it was asked just before; to a dead process they would only fail.
 
 use crds::{Operation, OperationStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -32,6 +38,11 @@ pub const DEADLINE_SLACK_MILLIS: u64 = 30_000;
 /// pod is the better choice.
 pub const REPLAN_MILLIS: u64 = 60_000;
 
+/// What is waited for without a quorum.
+const UNKNOWN: &str = "too few nodes have fresh figures";
+/// What is waited for while a node that serves does not hear the others.
+const UNHEARD: &str = "a node that serves does not hear the backplane";
+
 /// A node pod as it is now.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodView {
@@ -43,6 +54,10 @@ pub struct PodView {
     pub ready: bool,
     /// Whether it never ran yet.
     pub pending: bool,
+    /// Whether its process does not run, as Kubernetes says: it ended, and was not started again yet. Nobody is on it.
+    pub dead: bool,
+    /// How often its process was started again.
+    pub restarts: i32,
     /// Whether it is being deleted.
     pub terminating: bool,
     /// When it was made, in milliseconds.
@@ -62,8 +77,23 @@ pub struct NodeView {
     pub phase: Phase,
     /// Connections held.
     pub connections: u64,
-    /// Messages delivered per second; 0 when not known yet.
-    pub writes_per_second: f64,
+    /// Messages delivered per second; none when not known yet.
+    pub writes_per_second: Option<f64>,
+    /// Whether it answered when it was asked last.
+    pub answers: bool,
+}
+
+impl PodView {
+    /// Whether no process of it can hold a connection: it never ran, or does not run now.
+    #[must_use]
+    pub fn vacant(&self) -> bool {
+        self.pending || self.dead
+    }
+
+    /// Whether it can take an order.
+    fn answers(&self) -> bool {
+        self.node.is_some_and(|node| node.answers)
+    }
 }
 
 /// What is there now.
@@ -83,6 +113,8 @@ pub struct Observed<'a> {
     pub desired: i32,
     /// Whether enough nodes are known to go on shrinking.
     pub quorum: bool,
+    /// Whether every node that serves hears the others, as far as is known.
+    pub heard: bool,
     /// `drain.connectionsPerSecond`.
     pub connections_per_second: u32,
     /// Whether the last [`Action::Close`] is known to have reached its node: the operation is recorded before that.
@@ -203,8 +235,8 @@ fn tidy(seen: &Observed<'_>, out: &mut Step) {
         if out.operation.as_ref().is_some_and(|op| op.pod_uid == pod.uid) {
             continue;
         }
-        if pod.node.is_some_and(|node| matches!(node.phase, Phase::Unready | Phase::Closing | Phase::Closed))
-        {
+        let drains = |phase| matches!(phase, Phase::Unready | Phase::Closing | Phase::Closed);
+        if pod.answers() && pod.node.is_some_and(|node| drains(node.phase)) {
             out.actions.push(Action::TakeBack { pod: pod.name.clone() });
         }
         if pod.deletion_cost == Some(LOWEST_COST) {
@@ -242,14 +274,18 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         out.actions.push(Action::Replicas { from: seen.replicas, to });
         return;
     }
+    if !seen.heard {
+        out.waiting = Some(UNHEARD.to_owned());
+        return;
+    }
     let Some(victim) = pick(seen.pods) else { return };
     if victim.ready && !seen.quorum {
         // In mode Manual too: it would be out of service for as long as the figures are missing.
-        out.waiting = Some("too few nodes have fresh figures".to_owned());
+        out.waiting = Some(UNKNOWN.to_owned());
         return;
     }
-    // A pod that never ran holds nothing and is not in the Service.
-    let step = if victim.pending { OperationStep::Removing } else { OperationStep::Unready };
+    // A pod without a process holds nothing, is not in the Service, and takes no order.
+    let step = if victim.vacant() { OperationStep::Removing } else { OperationStep::Unready };
     let now = time(seen.now);
     out.operation = Some(Operation {
         pod: victim.name.clone(),
@@ -257,22 +293,20 @@ fn begin(seen: &Observed<'_>, out: &mut Step) {
         step,
         started_at: now.clone(),
         step_at: now,
-        connections: victim.node.map_or(0, |node| signed(node.connections)),
+        connections: pick::held(victim),
         connections_per_second: None,
     });
-    if step == OperationStep::Unready {
-        out.actions.push(Action::Unready { pod: victim.name.clone() });
-    } else {
+    if step == OperationStep::Removing {
         out.actions.push(Action::DeletionCost { pod: victim.name.clone(), cost: Some(LOWEST_COST) });
+    } else if victim.answers() {
+        out.actions.push(Action::Unready { pod: victim.name.clone() });
     }
-    let message = match victim.node {
-        Some(node) => format!(
-            "{} goes, the cheapest: {} connections, {:.0} writes/s",
-            victim.name, node.connections, node.writes_per_second
-        ),
-        None => format!("{} goes: it does not serve", victim.name),
-    };
-    out.note("DrainStarted", false, message);
+    out.note("DrainStarted", false, format!("{} goes{}", victim.name, pick::why(victim)));
+}
+
+/// How many connections there are, for a sentence.
+fn so_many(connections: Option<i64>) -> String {
+    connections.map_or("an unknown number of".to_owned(), |connections| connections.to_string())
 }
 
 /// Goes on with an operation.
@@ -315,8 +349,11 @@ fn advance(operation: &Operation, seen: &Observed<'_>, out: &mut Step) {
         return;
     }
     let mut next = operation.clone();
-    if let Some(node) = victim.node {
-        next.connections = signed(node.connections);
+    next.connections = pick::held(victim).or(next.connections);
+    if !seen.heard {
+        out.waiting = Some(UNHEARD.to_owned());
+        out.operation = Some(next);
+        return;
     }
     match operation.step {
         OperationStep::Unready => unready(&mut next, victim, seen, out),
@@ -333,8 +370,11 @@ fn deaf(victim: &PodView) -> bool {
 
 fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mut Step) {
     let pod = victim.name.clone();
+    if victim.vacant() {
+        return emptied(next, victim, seen, out);
+    }
     if !seen.quorum {
-        out.waiting = Some("too few nodes have fresh figures".to_owned());
+        out.waiting = Some(UNKNOWN.to_owned());
         return;
     }
     let late = seen.now.saturating_sub(millis(&next.step_at)) > UNREADY_DEADLINE_MILLIS;
@@ -343,18 +383,22 @@ fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
         next.step = OperationStep::Closing;
         next.step_at = time(seen.now);
         next.connections_per_second = Some(seen.connections_per_second);
-        out.actions.push(Action::Close { pod, rate: seen.connections_per_second });
+        if victim.answers() {
+            out.actions.push(Action::Close { pod, rate: seen.connections_per_second });
+        }
         let how =
             if out_of_service { "is out of the Service" } else { "was still in the Service after 60 s" };
         let message = format!(
             "{} {how}, closes {} connections at {}/s",
-            victim.name, next.connections, seen.connections_per_second
+            victim.name,
+            so_many(next.connections),
+            seen.connections_per_second
         );
         out.note("DrainClosing", late && !out_of_service, message);
         return;
     }
     out.waiting = Some(format!("{pod} is still in the Service"));
-    if victim.node.is_none_or(|node| node.phase != Phase::Unready) {
+    if victim.answers() && victim.node.is_some_and(|node| node.phase != Phase::Unready) {
         out.actions.push(Action::Unready { pod });
     }
 }
@@ -362,26 +406,29 @@ fn unready(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
 fn closing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mut Step) {
     let pod = victim.name.clone();
     let phase = victim.node.map(|node| node.phase);
-    let empty = phase == Some(Phase::Closed) || (phase == Some(Phase::Closing) && next.connections == 0);
-    let late = seen.now.saturating_sub(millis(&next.step_at)) > seen.deadline + DEADLINE_SLACK_MILLIS;
-    if !seen.quorum && !empty {
-        out.waiting = Some("too few nodes have fresh figures".to_owned());
+    let empty = victim.vacant()
+        || phase == Some(Phase::Closed)
+        || (phase == Some(Phase::Closing) && next.connections == Some(0));
+    if empty {
+        return emptied(next, victim, seen, out);
+    }
+    if !seen.quorum {
+        out.waiting = Some(UNKNOWN.to_owned());
         return;
     }
-    if empty || late {
+    if seen.now.saturating_sub(millis(&next.step_at)) > seen.deadline + DEADLINE_SLACK_MILLIS {
         next.step = OperationStep::Removing;
         next.step_at = time(seen.now);
         out.actions.push(Action::DeletionCost { pod, cost: Some(LOWEST_COST) });
-        if late && !empty {
-            let message =
-                format!("{} still has {} connections after the deadline", victim.name, next.connections);
-            out.note("DrainDeadline", true, message);
-        } else {
-            out.note("DrainEmpty", false, format!("{} has no connections left", victim.name));
-        }
+        let message =
+            format!("{} still has {} connections after the deadline", victim.name, so_many(next.connections));
+        out.note("DrainDeadline", true, message);
         return;
     }
-    out.waiting = Some(format!("{} connections left on {pod}", next.connections));
+    out.waiting = Some(format!("{} connections left on {pod}", so_many(next.connections)));
+    if !victim.answers() {
+        return; // it is told once it answers: what it was told before does not matter then
+    }
     // The node keeps the pace that it was told, so one that changed since is told again.
     let paced = next.connections_per_second.replace(seen.connections_per_second);
     if phase != Some(Phase::Closing) || paced != Some(seen.connections_per_second) || !seen.told {
@@ -389,14 +436,26 @@ fn closing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mu
     }
 }
 
+/// Nobody is on it any more.
+fn emptied(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mut Step) {
+    next.step = OperationStep::Removing;
+    next.step_at = time(seen.now);
+    out.actions.push(Action::DeletionCost { pod: victim.name.clone(), cost: Some(LOWEST_COST) });
+    let how = if victim.vacant() { "does not run any more" } else { "has no connections left" };
+    out.note("DrainEmpty", false, format!("{} {how}", victim.name));
+}
+
 fn removing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &mut Step) {
     let pod = victim.name.clone();
-    let serves = victim.ready || victim.node.is_some_and(|node| node.phase == Phase::Serving);
+    let says = victim.node.is_some_and(|node| node.phase == Phase::Serving);
+    let serves = !victim.vacant() && (victim.ready || says);
     if serves && !lowered(seen.pods, seen.replicas) {
         // It was pending when it was picked, or its process was restarted.
         next.step = OperationStep::Unready;
         next.step_at = time(seen.now);
-        out.actions.push(Action::Unready { pod });
+        if victim.answers() {
+            out.actions.push(Action::Unready { pod });
+        }
         return;
     }
     if victim.deletion_cost != Some(LOWEST_COST) {
@@ -427,8 +486,4 @@ fn removing(next: &mut Operation, victim: &PodView, seen: &Observed<'_>, out: &m
 fn unseen(seen: &Observed<'_>) -> Option<String> {
     let alive = alive(seen.pods);
     (seen.existing > alive).then(|| format!("the Deployment has {} pods, {alive} are seen", seen.existing))
-}
-
-fn signed(connections: u64) -> i64 {
-    i64::try_from(connections).unwrap_or(i64::MAX)
 }

@@ -10,10 +10,12 @@ pub mod tuning;
 pub mod validate;
 
 pub mod autoscale;
+pub mod backplane;
 pub mod capacity;
 pub mod conditions;
 pub mod drain;
 pub mod hindrance;
 pub mod refused;
 pub mod samples;
+pub mod seen;
 pub mod status;

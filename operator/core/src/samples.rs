@@ -6,15 +6,22 @@
 //! the *fleet's* series: when a node is drained its load reappears on the others, and an average of per-node windows
 //! would miss it for a whole window.
 //!
-//! Missing data is unknown, never zero: each point says how many running nodes it does not know.
+//! Missing data is unknown, never zero: each point says how many running nodes it does not know. So is what was measured
+//! while a node did not hear the bus, and for [`SETTLE_MILLIS`] after it: the load that was held back is not gone, and what
+//! then comes at once is not more. Figures end with the process that gave them.
 
 use std::collections::VecDeque;
 
-use node_core::admin::Stats;
+use node_core::admin::{Phase, Stats};
+
+use crate::backplane::Hearing;
 
 /// A node's statistics older than this are no longer trusted, in milliseconds: two scrapes of the slow pace (5 s) and
 /// one time-out.
 pub const FRESH_MILLIS: u64 = 12_000;
+/// After a node hears the bus again its rates say nothing for so long, in milliseconds: what gathered meanwhile arrives
+/// within about a second, and two scrapes of the slow pace see none of it any more.
+pub const SETTLE_MILLIS: u64 = 10_000;
 /// Most statistics kept per node.
 const MAX_READINGS: usize = 16;
 /// Most points kept of the fleet: an hour at a scrape each 2 s.
@@ -30,7 +37,9 @@ struct Reading {
     at: u64,
     node_millis: u64,
     writes: u64,
+    late_writes: u64,
     publishes: u64,
+    bus_late: u64,
 }
 
 /// Messages per second of one node.
@@ -38,8 +47,19 @@ struct Reading {
 pub struct Rates {
     /// Messages delivered to members per second.
     pub writes: f64,
+    /// Of these, without those of messages that the bus delivered late.
+    pub timely: f64,
     /// Messages published per second.
     pub publishes: f64,
+}
+
+/// Why a node did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Missed {
+    /// Nothing came in time. It may serve nevertheless, as its last answer says.
+    Silent,
+    /// The process that answered last is gone.
+    Ended,
 }
 
 /// The recent statistics of one node.
@@ -47,32 +67,85 @@ pub struct Rates {
 pub struct NodeSeries {
     readings: VecDeque<Reading>,
     last: Option<(u64, Stats)>,
+    /// When the last answer came, also after the process that gave it ended.
+    answered_at: Option<u64>,
+    /// When an answer last said that the bus is not heard.
+    lost_at: Option<u64>,
+    /// When an answer last told of late messages.
+    late_at: Option<u64>,
+    answers: bool,
+    restarts: Option<i32>,
 }
 
 impl NodeSeries {
-    /// Takes an answer that arrived at `now` (milliseconds).
+    /// Takes an answer that arrived at `now` (milliseconds). One that repeats itself, the node's own clock too, is none.
     pub fn push(&mut self, stats: Stats, now: u64) {
         if let Some((_, last)) = &self.last {
-            let restarted = last.boot_id != stats.boot_id
+            let same = last.boot_id == stats.boot_id;
+            if same && last.monotonic_millis == stats.monotonic_millis {
+                self.answers = false;
+                return;
+            }
+            let restarted = !same
                 || stats.counters.writes < last.counters.writes
                 || stats.counters.publishes < last.counters.publishes
                 || stats.monotonic_millis < last.monotonic_millis;
             if restarted {
-                self.readings.clear();
+                self.forget();
             }
         }
-        if self.readings.back().is_none_or(|r| r.node_millis < stats.monotonic_millis) {
-            self.readings.push_back(Reading {
-                at: now,
-                node_millis: stats.monotonic_millis,
-                writes: stats.counters.writes,
-                publishes: stats.counters.publishes,
-            });
+        self.answers = true;
+        self.answered_at = Some(now);
+        if self.readings.back().is_some_and(|r| r.bus_late < stats.counters.bus_late) {
+            self.late_at = Some(now);
         }
+        if Hearing::of(&stats) == Hearing::Lost {
+            self.lost_at = Some(now);
+        }
+        self.readings.push_back(Reading {
+            at: now,
+            node_millis: stats.monotonic_millis,
+            writes: stats.counters.writes,
+            late_writes: stats.counters.late_writes,
+            publishes: stats.counters.publishes,
+            bus_late: stats.counters.bus_late,
+        });
         if self.readings.len() > MAX_READINGS {
             self.readings.pop_front();
         }
         self.last = Some((now, stats));
+    }
+
+    /// Takes how often Kubernetes had restarted the node when it answered last.
+    pub fn of_process(&mut self, restarts: i32) {
+        self.restarts = Some(restarts);
+    }
+
+    /// How often Kubernetes had restarted the node when it answered last.
+    #[must_use]
+    pub fn restarts(&self) -> Option<i32> {
+        self.restarts
+    }
+
+    /// Takes that no answer came.
+    pub fn missed(&mut self, why: Missed) {
+        self.answers = false;
+        if why == Missed::Ended {
+            self.forget();
+            self.last = None;
+        }
+    }
+
+    /// Another process answers, if any.
+    fn forget(&mut self) {
+        self.readings.clear();
+        (self.lost_at, self.late_at) = (None, None);
+    }
+
+    /// Whether the node answered when it was asked last.
+    #[must_use]
+    pub fn answers(&self) -> bool {
+        self.answers
     }
 
     /// The last answer, if it is fresh at `now`.
@@ -81,10 +154,36 @@ impl NodeSeries {
         self.last.as_ref().filter(|(at, _)| now.saturating_sub(*at) <= FRESH_MILLIS).map(|(_, stats)| stats)
     }
 
-    /// When the last answer came, in milliseconds.
+    /// When the last answer came, in milliseconds; also after the process that gave it ended.
     #[must_use]
     pub fn last_at(&self) -> Option<u64> {
-        self.last.as_ref().map(|(at, _)| *at)
+        self.answered_at
+    }
+
+    /// Whether the node said last that it is drained: such a node takes no connection any more, so this stays true while it
+    /// ends.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.last.as_ref().is_some_and(|(_, stats)| stats.phase == Phase::Closed)
+    }
+
+    /// How the node hears the bus; unknown when the last answer is old. It hears it well again once it did for
+    /// [`SETTLE_MILLIS`].
+    #[must_use]
+    pub fn hearing(&self, now: u64) -> Option<Hearing> {
+        let hearing = Hearing::of(self.fresh(now)?);
+        let lately = |at: Option<u64>| at.is_some_and(|at| now.saturating_sub(at) <= SETTLE_MILLIS);
+        Some(match hearing {
+            _ if lately(self.lost_at) => Hearing::Lost,
+            Hearing::Well if lately(self.late_at) => Hearing::Late,
+            hearing => hearing,
+        })
+    }
+
+    /// [`NodeSeries::rates_now`] for a decision: unknown as well while the node does not hear the bus, and shortly after.
+    #[must_use]
+    pub fn load(&self, now: u64) -> Option<Rates> {
+        self.rates_now(now).filter(|_| self.hearing(now) != Some(Hearing::Lost))
     }
 
     /// Rates between the last two answers; unknown when the last answer is old or there is only one.
@@ -114,8 +213,11 @@ impl NodeSeries {
 #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
 fn rates(first: &Reading, last: &Reading) -> Rates {
     let seconds = (last.node_millis - first.node_millis) as f64 / 1_000.0;
+    let writes = last.writes - first.writes;
+    let late = last.late_writes.saturating_sub(first.late_writes);
     Rates {
-        writes: (last.writes - first.writes) as f64 / seconds,
+        writes: writes as f64 / seconds,
+        timely: writes.saturating_sub(late) as f64 / seconds,
         publishes: (last.publishes - first.publishes) as f64 / seconds,
     }
 }
@@ -125,12 +227,17 @@ fn rates(first: &Reading, last: &Reading) -> Rates {
 pub struct NodeLoad {
     /// Whether the node is Ready, and so expected to answer.
     pub ready: bool,
-    /// Whether it runs without being Ready: cut off from Kubernetes it may still carry load.
+    /// Whether its process runs without the node being Ready and there to stay: cut off from Kubernetes, or leaving, it may
+    /// still carry load.
     pub unready: bool,
     /// Messages delivered per second; none when unknown.
     pub writes_per_second: Option<f64>,
+    /// Of these, those that came in time; none when unknown.
+    pub timely_per_second: Option<f64>,
     /// Connections held; none when unknown.
     pub connections: Option<u64>,
+    /// How it hears the bus; none when unknown.
+    pub hearing: Option<Hearing>,
 }
 
 /// The fleet at one tick.
@@ -141,13 +248,23 @@ pub struct FleetPoint {
     /// Sum over the nodes that are known.
     pub writes_per_second: f64,
     /// Sum over the nodes that are known.
+    pub timely_per_second: f64,
+    /// Sum over the nodes that are known.
     pub connections: f64,
     /// Ready nodes.
     pub ready: u32,
-    /// Of those, how many have fresh figures.
+    /// Of those, how many have fresh figures of their load.
     pub fresh: u32,
-    /// Nodes that run without being Ready and without fresh figures.
-    pub unseen: u32,
+    /// Running nodes whose writes/s are unknown.
+    pub unknown_writes: u32,
+    /// Running nodes whose connections are unknown.
+    pub unknown_connections: u32,
+    /// Ready nodes that say that they use the bus.
+    pub on_bus: u32,
+    /// Of those, how many do not hear it.
+    pub lost_bus: u32,
+    /// Of those, how many hear it late.
+    pub late_bus: u32,
 }
 
 impl FleetPoint {
@@ -157,19 +274,33 @@ impl FleetPoint {
     pub fn of(nodes: &[NodeLoad], at: u64) -> Self {
         let mut point = Self { at, ..Self::default() };
         for node in nodes {
+            let runs = node.ready || node.unready;
             point.ready += u32::from(node.ready);
             point.fresh += u32::from(node.ready && node.writes_per_second.is_some());
-            point.unseen += u32::from(node.unready && node.writes_per_second.is_none());
+            point.unknown_writes += u32::from(runs && node.writes_per_second.is_none());
+            point.unknown_connections += u32::from(runs && node.connections.is_none());
             point.writes_per_second += node.writes_per_second.unwrap_or(0.0);
+            point.timely_per_second += node.timely_per_second.unwrap_or(0.0);
             point.connections += node.connections.unwrap_or(0) as f64;
+            if let Some(hearing) = node.hearing.filter(|_| node.ready) {
+                point.on_bus += u32::from(hearing != Hearing::Unused);
+                point.lost_bus += u32::from(hearing == Hearing::Lost);
+                point.late_bus += u32::from(hearing == Hearing::Late);
+            }
         }
         point
     }
 
-    /// Running nodes whose load is unknown.
+    /// Whether the bus itself is silent, not a node or two cut off from it: half of those that use it do not hear it.
     #[must_use]
-    pub fn missing(&self) -> u32 {
-        self.ready - self.fresh + self.unseen
+    pub fn bus_silent(&self) -> bool {
+        self.lost_bus > 0 && self.lost_bus * 2 >= self.on_bus
+    }
+
+    /// Whether a node that serves does not hear the bus, or late.
+    #[must_use]
+    pub fn bus_impaired(&self) -> bool {
+        self.lost_bus + self.late_bus > 0
     }
 
     /// Whether at least two thirds of the ready nodes are known, and at least one is.
@@ -212,13 +343,20 @@ impl FleetSeries {
         self.points.back()
     }
 
-    /// Time-weighted average over the last `window` milliseconds, in which each point stands for the time since the one
-    /// before it. An unknown node counts as `presumed` writes/s. None without a point in the window.
+    /// Time-weighted average over the last `window` milliseconds of what `of` reads from a point, in which each point stands
+    /// for the time since the one before it. An unknown node counts as `presumed` writes/s. None without a point in the
+    /// window.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "milliseconds far below 2^52")]
-    pub fn average(&self, window: u64, presumed: f64, now: u64) -> Option<Average> {
+    pub fn average(
+        &self,
+        of: impl Fn(&FleetPoint) -> f64,
+        window: u64,
+        presumed: f64,
+        now: u64,
+    ) -> Option<Average> {
         let start = now.saturating_sub(window);
-        let (mut weight, mut known, mut missing) = (0.0, 0.0, 0.0);
+        let (mut weight, mut known, mut unknown) = (0.0, 0.0, 0.0);
         for (index, point) in self.points.iter().enumerate().rev() {
             if point.at < start {
                 break;
@@ -229,94 +367,13 @@ impl FleetSeries {
             };
             let span = since.min(MAX_POINT_MILLIS).min(point.at - start).max(1) as f64;
             weight += span;
-            known += span * point.writes_per_second;
-            missing += span * f64::from(point.missing());
+            known += span * of(point);
+            unknown += span * f64::from(point.unknown_writes);
         }
         (weight > 0.0)
-            .then(|| Average { known: known / weight, presumed: (known + missing * presumed) / weight })
+            .then(|| Average { known: known / weight, presumed: (known + unknown * presumed) / weight })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use node_core::admin::{Counters, Stats};
-
-    use super::{FRESH_MILLIS, FleetPoint, FleetSeries, NodeLoad, NodeSeries};
-
-    fn stats(boot: &str, millis: u64, writes: u64) -> Stats {
-        Stats {
-            boot_id: boot.to_owned(),
-            monotonic_millis: millis,
-            counters: Counters { writes, ..Counters::default() },
-            ..Stats::default()
-        }
-    }
-
-    #[test]
-    fn rates_use_the_nodes_clock() {
-        let mut node = NodeSeries::default();
-        node.push(stats("a", 1_000, 0), 50_000);
-        assert_eq!(node.rates_now(50_000), None, "one answer is no rate");
-        node.push(stats("a", 3_000, 500), 53_500);
-        assert!(
-            (node.rates_now(53_500).unwrap().writes - 250.0).abs() < 1e-9,
-            "the late scrape does not matter"
-        );
-    }
-
-    #[test]
-    fn a_restart_is_unknown_and_then_counts_anew() {
-        let mut node = NodeSeries::default();
-        node.push(stats("a", 1_000, 0), 1_000);
-        node.push(stats("a", 3_000, 9_000), 3_000);
-        node.push(stats("b", 500, 10), 5_000);
-        assert_eq!(node.rates_now(5_000), None);
-        node.push(stats("b", 2_500, 30), 7_000);
-        assert!((node.rates_now(7_000).unwrap().writes - 10.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn old_figures_are_unknown() {
-        let mut node = NodeSeries::default();
-        node.push(stats("a", 1_000, 0), 1_000);
-        node.push(stats("a", 3_000, 9_000), 3_000);
-        assert!(node.rates_now(3_000 + FRESH_MILLIS).is_some());
-        assert_eq!(node.rates_now(3_001 + FRESH_MILLIS), None);
-        assert!(node.fresh(3_001 + FRESH_MILLIS).is_none());
-    }
-
-    #[test]
-    fn rates_are_never_negative_whatever_the_counters_do() {
-        arbtest::arbtest(|u| {
-            let mut node = NodeSeries::default();
-            let mut now = 0;
-            for _ in 0..u.int_in_range(1..=40)? {
-                now += u.int_in_range(0..=20_000u64)?;
-                let boot = if u.ratio(1u8, 4u8)? { "b" } else { "a" };
-                node.push(stats(boot, u.int_in_range(0..=100_000)?, u.int_in_range(0..=1_000_000)?), now);
-                for rates in [node.rates(now), node.rates_now(now)].into_iter().flatten() {
-                    assert!(rates.writes >= 0.0 && rates.writes.is_finite(), "{rates:?}");
-                }
-            }
-            Ok(())
-        });
-    }
-
-    #[test]
-    fn an_unknown_node_is_not_a_node_without_load() {
-        let mut fleet = FleetSeries::default();
-        for tick in 0..10 {
-            let nodes = [
-                NodeLoad { ready: true, writes_per_second: Some(100.0), ..NodeLoad::default() },
-                NodeLoad { ready: true, ..NodeLoad::default() },
-            ];
-            fleet.push(FleetPoint::of(&nodes, tick * 2_000));
-        }
-        let average = fleet.average(6_000, 3_000.0, 18_000).unwrap();
-        assert!(
-            (average.known - 100.0).abs() < 1e-6 && (average.presumed - 3_100.0).abs() < 1e-6,
-            "{average:?}"
-        );
-        assert!(!fleet.last().unwrap().quorum());
-    }
-}
+mod tests;

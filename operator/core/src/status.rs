@@ -6,9 +6,10 @@ use crds::{
     AutoscalingMode, ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, Operation,
     RefusedSysctls, ScalingDecision, Totals,
 };
-use node_core::admin::{Phase, Stats};
+use node_core::admin::{Gauges, Phase, Stats};
 
 use crate::autoscale::Decision;
+use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::conditions::conditions;
 use crate::drain::{self, PodView};
@@ -19,6 +20,9 @@ use crate::validate::Problem;
 
 /// Figures alone are written at most so often, in milliseconds.
 pub const FIGURES_MILLIS: u64 = 15_000;
+/// Words alone, as those of a reason, are written at most so often, in milliseconds: what changes each 2 s is then read in
+/// the log, and the API server has 12 writes a minute of it at most.
+pub const WORDS_MILLIS: u64 = 5_000;
 
 /// Most bytes of a text that comes from a node.
 const MAX_TEXT: usize = 160;
@@ -49,6 +53,20 @@ pub struct NodeSeen {
     pub stats: Option<Stats>,
     /// Its rates, if known.
     pub rates: Option<Rates>,
+    /// How it hears the bus, if known.
+    pub hearing: Option<Hearing>,
+    /// When it last answered, in milliseconds since 1970; none when it never did.
+    pub last_at: Option<u64>,
+    /// Whether a process of it may hold connections.
+    pub runs: bool,
+}
+
+impl NodeSeen {
+    /// Whether it is expected to serve and to answer.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.pod.ready && !self.pod.terminating
+    }
 }
 
 /// Everything that the status is made of.
@@ -109,7 +127,7 @@ impl View<'_> {
     /// Ready nodes.
     #[must_use]
     pub fn ready_nodes(&self) -> i32 {
-        count(self.nodes.iter().filter(|n| n.pod.ready && !n.pod.terminating).count())
+        count(self.nodes.iter().filter(|n| n.serves()).count())
     }
 }
 
@@ -137,32 +155,78 @@ pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
     }
 }
 
-/// Whether `next` says something that `last` does not, besides figures.
+/// How new a status is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    /// It is the same.
+    Nothing,
+    /// Figures differ.
+    Figures,
+    /// What is said of the same state differs.
+    Words,
+    /// Something is another than it was.
+    Facts,
+}
+
+impl News {
+    /// For how long after the last write this is not written, in milliseconds.
+    #[must_use]
+    pub const fn pause(self) -> u64 {
+        match self {
+            Self::Nothing => u64::MAX,
+            Self::Figures => FIGURES_MILLIS,
+            Self::Words => WORDS_MILLIS,
+            Self::Facts => 0,
+        }
+    }
+}
+
+/// What `next` says that `last` does not.
 #[must_use]
-pub fn differs_materially(last: &ChannelClusterStatus, next: &ChannelClusterStatus) -> bool {
-    let strip = |status: &ChannelClusterStatus| {
-        let mut status = status.clone();
-        status.totals = None;
-        for node in &mut status.nodes {
-            let NodeStatus {
-                name: _,
-                phase: _,
-                connections,
-                rooms,
-                writes_per_second,
-                utilization_percent,
-                nofile: _,
-                sysctls: _,
-            } = node;
-            (*connections, *rooms, *writes_per_second, *utilization_percent) = (0, 0, 0, 0);
-        }
-        status.nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(operation) = &mut status.operation {
-            operation.connections = 0;
-        }
-        status
-    };
-    strip(last) != strip(next)
+pub fn news(last: &ChannelClusterStatus, next: &ChannelClusterStatus) -> News {
+    if last == next {
+        return News::Nothing;
+    }
+    let (last, next) = (without_figures(last), without_figures(next));
+    if last == next {
+        return News::Figures;
+    }
+    if facts(last) == facts(next) { News::Words } else { News::Facts }
+}
+
+fn without_figures(status: &ChannelClusterStatus) -> ChannelClusterStatus {
+    let mut status = status.clone();
+    status.totals = None;
+    for node in &mut status.nodes {
+        let NodeStatus {
+            name: _,
+            phase: _,
+            last_answer,
+            connections,
+            rooms,
+            writes_per_second,
+            utilization_percent,
+            nofile: _,
+            sysctls: _,
+        } = node;
+        (*last_answer, *utilization_percent) = (None, None);
+        (*connections, *rooms, *writes_per_second) = (None, None, None);
+    }
+    status.nodes.sort_by(|a, b| a.name.cmp(&b.name));
+    if let Some(operation) = &mut status.operation {
+        operation.connections = None;
+    }
+    status
+}
+
+/// The rest, without words.
+fn facts(mut status: ChannelClusterStatus) -> ChannelClusterStatus {
+    (status.reason, status.nodes) = (None, Vec::new());
+    for condition in &mut status.conditions {
+        condition.reason.clear();
+        condition.message.clear();
+    }
+    status
 }
 
 fn reason(
@@ -184,25 +248,41 @@ fn reason(
     view.decision.map_or_else(|| "Starting".to_owned(), |d| d.rule.as_str().to_owned())
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "rounded figures for people")]
+#[allow(clippy::cast_possible_truncation, reason = "rounded figures for people")]
 fn totals(view: &View<'_>) -> Totals {
-    let stats = || view.nodes.iter().filter_map(|n| n.stats.as_ref());
-    let rates = || view.nodes.iter().filter_map(|n| n.rates);
-    let writes: f64 = rates().map(|r| r.writes).sum();
-    let serving = u32::try_from(view.ready_nodes()).unwrap_or_default();
+    let sum = |of: fn(&Gauges) -> u64| {
+        let known = view.nodes.iter().filter_map(|n| n.stats.as_ref());
+        total(view, known.map(|stats| of(&stats.gauges)).reduce(u64::saturating_add)).map(signed)
+    };
+    let rate = |of: fn(Rates) -> f64| {
+        total(view, view.nodes.iter().filter_map(|n| n.rates).map(of).reduce(|sum, rate| sum + rate))
+    };
+    let unknown = view.nodes.iter().filter(|n| n.runs && (n.stats.is_none() || n.rates.is_none()));
+    let serving = view.nodes.iter().filter(|n| n.serves() && n.rates.is_some()).count();
+    let serving = u32::try_from(serving).unwrap_or(u32::MAX);
+    let writes = rate(|rates| rates.writes);
     Totals {
-        connections: signed(stats().fold(0, |sum, s| sum.saturating_add(s.gauges.connections))),
-        rooms: signed(stats().fold(0, |sum, s| sum.saturating_add(s.gauges.rooms))),
-        writes_per_second: writes.round() as i64,
-        publishes_per_second: rates().map(|r| r.publishes).sum::<f64>().round() as i64,
-        utilization_percent: view.sizing.utilization_percent(writes, serving),
+        unknown_nodes: Some(count(unknown.count())),
+        connections: sum(|gauges| gauges.connections),
+        rooms: sum(|gauges| gauges.rooms),
+        writes_per_second: writes.map(|writes| writes.round() as i64),
+        publishes_per_second: rate(|rates| rates.publishes).map(|publishes| publishes.round() as i64),
+        utilization_percent: writes.and_then(|writes| view.sizing.utilization_percent(writes, serving)),
     }
+}
+
+/// A sum over the nodes that are known: 0 where there is none to know of, unknown where there are some and none is known.
+fn total<T: Default>(view: &View<'_>, sum: Option<T>) -> Option<T> {
+    let nobody = !view.nodes.iter().any(|node| node.runs);
+    sum.or_else(|| nobody.then(T::default))
 }
 
 fn nodes(view: &View<'_>) -> Vec<NodeStatus> {
     let mut nodes: Vec<_> = view.nodes.iter().map(|node| node_status(node, view)).collect();
     if nodes.len() > MAX_STATUS_NODES {
-        nodes.sort_by_key(|n| std::cmp::Reverse((n.writes_per_second, n.connections)));
+        // What is unknown is not the least: it is shown before what is idle.
+        let busy = |figure: Option<i64>| figure.unwrap_or(i64::MAX);
+        nodes.sort_by_key(|n| std::cmp::Reverse((busy(n.writes_per_second), busy(n.connections))));
         nodes.truncate(MAX_STATUS_NODES);
     }
     nodes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -226,10 +306,11 @@ fn node_status(node: &NodeSeen, view: &View<'_>) -> NodeStatus {
     NodeStatus {
         name: node.pod.name.clone(),
         phase: phase.to_owned(),
-        connections: gauges.map_or(0, |g| signed(g.connections)),
-        rooms: gauges.map_or(0, |g| signed(g.rooms)),
-        writes_per_second: node.rates.map_or(0, |r| r.writes.round() as i64),
-        utilization_percent: gauges.map_or(0, |g| (g.utilization * 100.0).round() as i32),
+        last_answer: node.last_at.filter(|_| stats.is_none()).map(drain::time),
+        connections: gauges.map(|g| signed(g.connections)),
+        rooms: gauges.map(|g| signed(g.rooms)),
+        writes_per_second: node.rates.map(|r| r.writes.round() as i64),
+        utilization_percent: gauges.map(|g| (g.utilization * 100.0).round() as i32),
         nofile: gauges.map(|g| signed(g.nofile.soft)),
         sysctls: gauges.map(|g| short(tuning::differences(view.sysctls, &g.sysctls))).unwrap_or_default(),
     }

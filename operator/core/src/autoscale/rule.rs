@@ -27,6 +27,8 @@ pub enum Rule {
     ScaleDownPolicy,
     /// Too few nodes have fresh figures.
     MetricsMissing,
+    /// The bus is silent, or a node that serves does not hear it, or late.
+    BackplaneSilent,
     /// A burst was seen within the last stable window.
     BurstCooldown,
     /// The operator has not watched for a stable window yet.
@@ -53,6 +55,7 @@ impl Rule {
             Self::ScaleUpPolicy => "ScaleUpPolicy",
             Self::ScaleDownPolicy => "ScaleDownPolicy",
             Self::MetricsMissing => "MetricsMissing",
+            Self::BackplaneSilent => "BackplaneSilent",
             Self::BurstCooldown => "BurstCooldown",
             Self::Warmup => "Warmup",
             Self::Observe => "Observe",

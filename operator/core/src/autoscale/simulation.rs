@@ -1,8 +1,16 @@
-//! The loop closed: the fleet becomes what was decided some seconds later, and its load spreads over it.
+//! The loop closed: the fleet becomes what was decided some seconds later, and its load spreads over it. And the loop open,
+//! with a load that stays the same: answers are lost, processes die, the bus falls silent and delivers late, and none of it
+//! is to be taken for another load.
 
-use super::tests::{known, settings};
-use super::{Inputs, Settings, State};
-use crate::samples::NodeLoad;
+use arbtest::arbitrary::{Result, Unstructured};
+use node_core::admin::{BusStats, Counters, Gauges, Phase, Stats};
+
+use super::tests::{calm, known, settings};
+use super::{Inputs, Rule, Settings, State};
+use crate::capacity::whole;
+use crate::drain::PodView;
+use crate::samples::{NodeLoad, NodeSeries};
+use crate::seen;
 
 /// A fleet whose nodes take 6 s to become ready and 10 s to drain.
 struct Fleet {
@@ -93,4 +101,151 @@ fn a_restart_of_the_operator_never_shrinks_early() {
     let restarts: Vec<u64> = (0..30).map(|i| i * 40 + 40).collect();
     let trace = run(&settings(), 6, 1_200, |_| 10.0, &restarts);
     assert_eq!(trace, vec![(0, 6)], "never watched for a whole stable window, so never shrank");
+}
+
+/// Pause between two looks, in milliseconds.
+const LOOK: u64 = 2_000;
+
+/// A node process with its part of a load.
+struct Node {
+    pod: PodView,
+    series: NodeSeries,
+    boot: u64,
+    began: u64,
+    /// Part of the load, and of the connections, that is on it.
+    part: f64,
+    counters: Counters,
+    /// Writes that wait in a silent bus.
+    waits: f64,
+}
+
+impl Node {
+    fn new(index: i32, part: f64) -> Self {
+        let pod = PodView { uid: format!("u{index}"), ready: true, ..PodView::default() };
+        let counters = Counters::default();
+        Self { pod, series: NodeSeries::default(), boot: 1, began: 0, part, counters, waits: 0.0 }
+    }
+
+    /// Delivers for a look's time; two thirds of it come over the bus, which is silent or not.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+    fn deliver(&mut self, load: f64, silent: bool) {
+        let due = load * self.part * (LOOK / 1_000) as f64;
+        if silent {
+            self.waits += due * 2.0 / 3.0;
+            self.counters.writes += (due / 3.0) as u64;
+            return;
+        }
+        let late = std::mem::take(&mut self.waits) as u64;
+        self.counters.writes += due as u64 + late;
+        self.counters.late_writes += late;
+        self.counters.bus_late += u64::from(late > 0);
+    }
+
+    fn stats(&self, now: u64, connections: f64, silent_millis: u64) -> Stats {
+        let bus = BusStats { connected: silent_millis < 3_000, silent_millis, ..BusStats::default() };
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
+        let gauges = Gauges { connections: (connections * self.part) as u64, ..Gauges::default() };
+        Stats {
+            boot_id: self.boot.to_string(),
+            monotonic_millis: now - self.began,
+            phase: Phase::Serving,
+            bus_connected: Some(bus.connected),
+            bus: Some(bus),
+            counters: self.counters.clone(),
+            gauges,
+            ..Stats::default()
+        }
+    }
+
+    /// Its process dies, or comes back; gives the part of the load that has to go elsewhere.
+    fn dies(&mut self) -> f64 {
+        (self.pod.dead, self.pod.ready, self.pod.restarts) = (true, false, self.pod.restarts + 1);
+        (self.counters, self.waits) = (Counters::default(), 0.0);
+        std::mem::take(&mut self.part)
+    }
+
+    fn comes_back(&mut self, now: u64) {
+        (self.pod.dead, self.pod.ready) = (false, true);
+        (self.boot, self.began) = (self.boot + 1, now);
+    }
+}
+
+/// The same load at all times, and what is seen of it.
+struct Constant {
+    nodes: Vec<Node>,
+    load: f64,
+    connections: f64,
+    /// When the bus fell silent, in milliseconds.
+    silent_since: Option<u64>,
+}
+
+impl Constant {
+    fn look(&mut self, now: u64, u: &mut Unstructured<'_>) -> Result<Vec<NodeLoad>> {
+        match self.silent_since {
+            None if u.ratio(1u8, 40u8)? => self.silent_since = Some(now),
+            Some(_) if u.ratio(1u8, 6u8)? => self.silent_since = None,
+            _ => {}
+        }
+        let alive = self.nodes.iter().filter(|n| !n.pod.dead).count();
+        let dies = u.choose_index(self.nodes.len())?;
+        for (index, node) in self.nodes.iter_mut().enumerate() {
+            if node.pod.dead && u.ratio(1u8, 3u8)? {
+                node.comes_back(now);
+            } else if index == dies && !node.pod.dead && alive > 1 && u.ratio(1u8, 30u8)? {
+                let part = node.dies();
+                return self.moved(part, now, u);
+            }
+        }
+        self.moved(0.0, now, u)
+    }
+
+    /// `part` of the load comes back on the other nodes, and what was delivered since the last look is asked for.
+    fn moved(&mut self, part: f64, now: u64, u: &mut Unstructured<'_>) -> Result<Vec<NodeLoad>> {
+        let serving = self.nodes.iter().filter(|n| n.pod.ready).count().max(1) as f64;
+        let silent = self.silent_since.map_or(0, |since| now - since);
+        let mut loads = Vec::with_capacity(self.nodes.len());
+        for node in &mut self.nodes {
+            if node.pod.ready {
+                node.part += part / serving;
+                node.deliver(self.load, self.silent_since.is_some());
+            }
+            let lost = u.ratio(1u8, 10u8)?;
+            if node.pod.dead || lost {
+                node.series.missed(seen::missed(&node.pod, &node.series, node.pod.dead && !lost));
+            } else {
+                node.series.push(node.stats(now, self.connections, silent), now);
+                node.series.of_process(node.pod.restarts);
+            }
+            loads.push(seen::load(&node.pod, Some(&node.series), now));
+        }
+        Ok(loads)
+    }
+}
+
+#[test]
+fn a_load_that_stays_the_same_is_answered_by_the_same_count_whatever_is_seen_of_it() {
+    arbtest::arbtest(|u| {
+        let settings = Settings { down: calm(300), ..settings() };
+        let load = f64::from(u.int_in_range(1_000..=26_000u32)?);
+        let connections = f64::from(u.int_in_range(10..=2_000u32)?);
+        let target = settings.sizing.target_writes();
+        let count = whole(load / target / (1.0 - super::TOLERANCE)).clamp(settings.min, settings.max);
+        let nodes = (0..count).map(|index| Node::new(index, 1.0 / f64::from(count))).collect();
+        let mut world = Constant { nodes, load, connections, silent_since: None };
+        let mut state = State::new(0, count);
+        for look in 1..=u.int_in_range(1..=400u64)? {
+            let now = look * LOOK;
+            let nodes = world.look(now, u)?;
+            let inputs = Inputs { now, current: count, replicas: count, nodes: &nodes };
+            let decision = state.step(&settings, inputs);
+            let silent = world.silent_since.map(|since| now - since);
+            assert_eq!(decision.desired, count, "{load} at {now}, silent for {silent:?}: {decision:?}");
+            if nodes.iter().all(|n| n.hearing == Some(crate::backplane::Hearing::Lost)) {
+                assert_eq!(decision.rule, Rule::BackplaneSilent, "{decision:?}");
+            }
+        }
+        Ok(())
+    })
+    .size_min(16_384)
+    .budget_ms(2_000);
 }

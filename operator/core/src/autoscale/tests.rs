@@ -5,6 +5,7 @@ use std::time::Duration;
 use crds::{AutoscalingMode, PolicyType, SelectPolicy};
 
 use super::{Decision, Inputs, Rule, Settings, State};
+use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::samples::NodeLoad;
 use crate::validate::{Pace, PacePolicy};
@@ -29,16 +30,29 @@ pub(super) fn settings() -> Settings {
     }
 }
 
-fn calm(seconds: u64) -> Pace {
+pub(super) fn calm(seconds: u64) -> Pace {
     Pace { stabilization: Duration::from_secs(seconds), policies: Vec::new(), select: SelectPolicy::Max }
 }
 
 pub(super) fn known(writes: f64, connections: u64) -> NodeLoad {
-    NodeLoad { ready: true, unready: false, writes_per_second: Some(writes), connections: Some(connections) }
+    NodeLoad {
+        ready: true,
+        unready: false,
+        writes_per_second: Some(writes),
+        timely_per_second: Some(writes),
+        connections: Some(connections),
+        hearing: Some(Hearing::Well),
+    }
 }
 
-const UNKNOWN: NodeLoad =
-    NodeLoad { ready: true, unready: false, writes_per_second: None, connections: None };
+pub(super) const UNKNOWN: NodeLoad = NodeLoad {
+    ready: true,
+    unready: false,
+    writes_per_second: None,
+    timely_per_second: None,
+    connections: None,
+    hearing: None,
+};
 
 /// Feeds the same observation each 2 s from `from` to `to` seconds and gives the last decision.
 fn feed(
@@ -217,11 +231,15 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
             for _ in 0..count {
                 let load = u.int_in_range(0..=20_000u32)?;
                 let ready = u.ratio(4u8, 5u8)?;
+                let known = u.ratio(3u8, 4u8)?;
+                let hearing = [Hearing::Well, Hearing::Well, Hearing::Late, Hearing::Lost];
                 nodes.push(NodeLoad {
                     ready,
                     unready: !ready && u.arbitrary()?,
-                    writes_per_second: u.ratio(3u8, 4u8)?.then_some(f64::from(load)),
+                    writes_per_second: known.then_some(f64::from(load)),
+                    timely_per_second: known.then_some(f64::from(load) / 2.0),
                     connections: u.ratio(3u8, 4u8)?.then_some(u64::from(load) / 10),
+                    hearing: known.then_some(*u.choose(&hearing)?),
                 });
             }
             let decision = state.step(&settings, Inputs { now, current, replicas: current, nodes: &nodes });
@@ -233,6 +251,15 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
                     "{decision:?} with {fresh} of {ready} known, {current} now"
                 );
             }
+            let on_bus = nodes.iter().filter(|n| n.ready && n.hearing.is_some()).count();
+            let lost = nodes.iter().filter(|n| n.ready && n.hearing == Some(Hearing::Lost)).count();
+            if lost > 0 {
+                assert!(decision.desired >= current, "{decision:?} with {lost} without the bus");
+            }
+            if lost * 2 >= on_bus && lost > 0 {
+                let least = floor.max(min).min(max);
+                assert_eq!(decision.desired, current.max(least), "{decision:?}: the bus is silent");
+            }
             assert!(decision.desired <= max.max(current), "{decision:?}, max {max}, {current} now");
             assert!(decision.desired >= min.min(current), "{decision:?}, min {min}, {current} now");
             assert!(!decision.message.is_empty());
@@ -242,4 +269,119 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
         }
         Ok(())
     });
+}
+
+/// Of the default capacity: 24,000 writes/s per node at the target.
+fn default_size() -> Settings {
+    let sizing = Sizing { writes_per_second: 40_000.0, connections: 10_000.0, target_percent: 60 };
+    Settings { sizing, min: 1, ..settings() }
+}
+
+#[test]
+fn a_missing_figure_counts_as_a_full_node_when_shrinking() {
+    let settings = default_size();
+    let mut nodes = [known(9_960.0, 1); 4];
+    nodes[0] = known(40_000.0, 1);
+    let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
+    assert_eq!(decision.desired, 4, "{}", decision.message);
+    nodes[0] = UNKNOWN;
+    let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
+    assert_eq!(decision.desired, 4, "less is known, not less is there: {}", decision.message);
+    // The same of connections.
+    let mut nodes = [known(1.0, 2_490); 4];
+    nodes[0].connections = None;
+    let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
+    assert_eq!(decision.desired, 4, "{}", decision.message);
+}
+
+#[test]
+fn a_leaving_node_without_figures_counts_as_full() {
+    let settings = default_size();
+    let leaves = NodeLoad { ready: false, unready: true, ..UNKNOWN };
+    let mut nodes = vec![known(9_960.0, 1); 3];
+    let decision = feed(&mut State::new(0, 3), &settings, &nodes, 3, 2, 200);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
+    nodes.push(leaves);
+    let decision = feed(&mut State::new(0, 3), &settings, &nodes, 3, 2, 200);
+    assert_eq!(decision.desired, 3, "what is on it comes to the others: {}", decision.message);
+}
+
+#[test]
+fn a_decision_to_shrink_never_names_the_rule_that_only_grows() {
+    let (mut state, settings) = (State::new(0, 5), settings());
+    feed(&mut state, &settings, &[known(2_000.0, 1); 5], 5, 2, 100);
+    feed(&mut state, &settings, &[known(2_100.0, 1); 5], 5, 102, 106);
+    let decision = feed(&mut state, &settings, &[known(2_000.0, 1); 5], 5, 108, 108);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::WritesPerSecond), "{}", decision.message);
+    assert!(decision.message.contains("over 6 s"), "the higher window counts: {}", decision.message);
+}
+
+fn without_bus(mut load: NodeLoad) -> NodeLoad {
+    (load.writes_per_second, load.timely_per_second, load.hearing) = (None, None, Some(Hearing::Lost));
+    load
+}
+
+#[test]
+fn while_the_bus_is_silent_nothing_is_decided_but_to_hold() {
+    let (mut state, settings) = (State::new(0, 4), settings());
+    feed(&mut state, &settings, &[known(2_900.0, 100); 4], 4, 2, 100);
+    let silent = [without_bus(known(0.0, 100)); 4];
+    let decision = feed(&mut state, &settings, &silent, 4, 102, 900);
+    assert_eq!((decision.desired, decision.rule, decision.heard), (4, Rule::BackplaneSilent, false));
+    let crowd = [without_bus(known(0.0, 9_000)); 4];
+    let decision = feed(&mut state, &settings, &crowd, 4, 902, 960);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::BackplaneSilent), "{}", decision.message);
+    let raised = Settings { min: 6, ..settings.clone() };
+    let decision = feed(&mut state, &raised, &silent, 4, 962, 964);
+    assert_eq!((decision.desired, decision.rule), (6, Rule::MinNodes), "what the user asks for holds");
+}
+
+#[test]
+fn a_node_cut_off_from_the_bus_keeps_the_fleet_from_shrinking_and_not_from_growing() {
+    let (mut state, settings) = (State::new(0, 4), settings());
+    let mut nodes = [known(10.0, 1); 4];
+    nodes[3] = without_bus(known(10.0, 1));
+    let decision = feed(&mut state, &settings, &nodes, 4, 2, 300);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::BackplaneSilent), "{}", decision.message);
+    nodes[..3].fill(known(6_000.0, 1));
+    let decision = feed(&mut state, &settings, &nodes, 4, 302, 310);
+    assert!(decision.desired > 4, "{}", decision.message);
+    let mut late = [known(10.0, 1); 4];
+    late[0].hearing = Some(Hearing::Late);
+    let decision = feed(&mut State::new(0, 4), &settings, &late, 4, 2, 300);
+    assert_eq!((decision.desired, decision.rule), (4, Rule::BackplaneSilent), "{}", decision.message);
+}
+
+#[test]
+fn what_the_bus_delivers_late_is_no_burst() {
+    let (mut state, settings) = (State::new(0, 2), settings());
+    feed(&mut state, &settings, &[known(745.0, 10); 2], 2, 2, 100);
+    let mut backlog = known(9_000.0, 10);
+    backlog.timely_per_second = Some(745.0);
+    let decision = feed(&mut state, &settings, &[backlog; 2], 2, 102, 108);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
+}
+
+#[test]
+fn a_load_around_a_bound_does_not_take_back_that_it_is_limited() {
+    let (mut state, settings) = (State::new(0, 10), settings());
+    let mut changes = 0;
+    let mut before = None;
+    for second in (2..600u64).step_by(2) {
+        // Ten seconds above what nodes.max carries, ten seconds below.
+        let load = if second % 20 < 10 { 3_600.0 } else { 2_800.0 };
+        let nodes = [known(load, 1); 10];
+        let inputs = Inputs { now: second * 1_000, current: 10, replicas: 10, nodes: &nodes };
+        let limited = state.step(&settings, inputs).limited;
+        changes += u32::from(before.is_some_and(|before| before != limited));
+        before = Some(limited);
+    }
+    assert!(changes <= 1, "{changes} changes in ten minutes");
+    assert_eq!(before, Some(Some(Rule::MaxNodes)));
+    let decision = feed(&mut state, &settings, &[known(2_000.0, 1); 10], 10, 600, 664);
+    assert_eq!(decision.limited, None, "it ends a stable window later");
+    feed(&mut state, &settings, &[known(9_000.0, 1); 10], 10, 666, 680);
+    let raised = Settings { max: 100, ..settings };
+    let decision = feed(&mut state, &raised, &[known(2_900.0, 1); 10], 10, 682, 684);
+    assert_eq!(decision.limited, None, "another bound does not hold back: {}", decision.message);
 }

@@ -4,23 +4,49 @@ use std::cmp::Ordering;
 
 use super::PodView;
 
-/// The cheapest pod to remove: one that never ran, then one that is not ready, then the fewest writes/s, the fewest
-/// connections, the youngest. None when every pod is already going.
+/// The cheapest pod to remove: one that never ran, then one whose process does not run (nobody is on either), then one
+/// that is not ready, then the fewest writes/s, the fewest connections, the youngest. What is unknown comes after all that
+/// is known. None when every pod is already going.
 #[must_use]
 pub fn pick(pods: &[PodView]) -> Option<&PodView> {
     pods.iter().filter(|pod| !pod.terminating).min_by(|a, b| cost(a, b))
 }
 
 fn cost(a: &PodView, b: &PodView) -> Ordering {
-    let writes = |pod: &PodView| pod.node.map_or(f64::INFINITY, |node| node.writes_per_second);
-    let connections = |pod: &PodView| pod.node.map_or(u64::MAX, |node| node.connections);
+    // Figures of a process that ended are nobody's.
+    let node = |pod: &PodView| pod.node.filter(|_| !pod.dead);
+    let writes = |pod: &PodView| node(pod).and_then(|node| node.writes_per_second).unwrap_or(f64::INFINITY);
+    let connections = |pod: &PodView| node(pod).map_or(u64::MAX, |node| node.connections);
     // Smaller goes first.
-    (!a.pending, a.ready)
-        .cmp(&(!b.pending, b.ready))
+    (!a.pending, !a.dead, a.ready)
+        .cmp(&(!b.pending, !b.dead, b.ready))
         .then(writes(a).total_cmp(&writes(b)))
         .then(connections(a).cmp(&connections(b)))
         .then(b.created.cmp(&a.created))
         .then(a.name.cmp(&b.name))
+}
+
+/// Connections of a node, as far as they are known.
+pub(super) fn held(victim: &PodView) -> Option<i64> {
+    if victim.vacant() {
+        Some(0)
+    } else {
+        victim.node.map(|node| i64::try_from(node.connections).unwrap_or(i64::MAX))
+    }
+}
+
+/// Why this one was picked.
+pub(super) fn why(victim: &PodView) -> String {
+    match victim.node {
+        _ if victim.pending => ": it never ran".to_owned(),
+        _ if victim.dead => ": its process does not run, so nobody is on it".to_owned(),
+        Some(node) if victim.ready => {
+            let writes = node.writes_per_second.map_or("unknown".to_owned(), |writes| format!("{writes:.0}"));
+            format!(", the cheapest: {} connections, {writes} writes/s", node.connections)
+        }
+        Some(node) => format!(": it is not ready; {} connections", node.connections),
+        None => ": it is not ready and does not answer".to_owned(),
+    }
 }
 
 /// Whether the ReplicaSet controller removes `victim`, which has the lowest deletion cost, before `other`. It looks at

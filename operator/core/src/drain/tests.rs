@@ -13,7 +13,12 @@ fn pod(name: &str, connections: u64) -> PodView {
         uid: format!("uid-{name}"),
         ready: true,
         endpoint_ready: Some(true),
-        node: Some(NodeView { phase: Phase::Serving, connections, writes_per_second: 0.0 }),
+        node: Some(NodeView {
+            phase: Phase::Serving,
+            connections,
+            writes_per_second: Some(0.0),
+            answers: true,
+        }),
         ..PodView::default()
     }
 }
@@ -27,6 +32,7 @@ fn seen(pods: &[PodView], replicas: i32, desired: i32) -> Observed<'_> {
         settled: true,
         desired,
         quorum: true,
+        heard: true,
         connections_per_second: 500,
         told: true,
         deadline: 600_000,
@@ -40,7 +46,7 @@ fn operation(pod: &str, step: OperationStep, since: u64) -> Operation {
         step,
         started_at: time(NOW - since),
         step_at: time(NOW - since),
-        connections: 0,
+        connections: Some(0),
         connections_per_second: None,
     }
 }
@@ -48,7 +54,7 @@ fn operation(pod: &str, step: OperationStep, since: u64) -> Operation {
 #[test]
 fn the_cheapest_node_goes_and_a_pod_that_never_ran_before_it() {
     let mut pods = [pod("a", 30), pod("b", 10), pod("c", 20)];
-    pods[1].node.as_mut().unwrap().writes_per_second = 50.0;
+    pods[1].node.as_mut().unwrap().writes_per_second = Some(50.0);
     assert_eq!(pick(&pods).unwrap().name, "c", "writes/s come before connections");
     pods[0].ready = false;
     assert_eq!(pick(&pods).unwrap().name, "a");
@@ -63,7 +69,7 @@ fn the_steps_follow_each_other() {
     let mut pods = [pod("a", 9), pod("b", 5), pod("c", 7)];
     let out = step(None, &seen(&pods, 3, 2));
     let mut op = out.operation.unwrap();
-    assert_eq!((op.pod.as_str(), op.step, op.connections), ("b", OperationStep::Unready, 5));
+    assert_eq!((op.pod.as_str(), op.step, op.connections), ("b", OperationStep::Unready, Some(5)));
     assert_eq!(out.actions, [Action::Unready { pod: "b".to_owned() }]);
     assert_eq!(staying(Some(&op), &pods, 3), 2);
 
@@ -79,9 +85,10 @@ fn the_steps_follow_each_other() {
     assert_eq!(op.step, OperationStep::Closing);
     assert_eq!(out.actions, [Action::Close { pod: "b".to_owned(), rate: 500 }]);
 
-    pods[1].node = Some(NodeView { phase: Phase::Closing, connections: 2, writes_per_second: 0.0 });
+    pods[1].node =
+        Some(NodeView { phase: Phase::Closing, connections: 2, writes_per_second: Some(0.0), answers: true });
     let out = step(Some(&op), &seen(&pods, 3, 2));
-    assert_eq!(out.operation.as_ref().unwrap().connections, 2);
+    assert_eq!(out.operation.as_ref().unwrap().connections, Some(2));
     assert!(out.actions.is_empty());
 
     let hurried = Observed { connections_per_second: 2_000, ..seen(&pods, 3, 2) };
@@ -93,7 +100,8 @@ fn the_steps_follow_each_other() {
     let lost = step(out.operation.as_ref(), &Observed { told: false, ..hurried });
     assert_eq!(lost.actions, [Action::Close { pod: "b".to_owned(), rate: 2_000 }], "it did not arrive");
 
-    pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
+    pods[1].node =
+        Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: Some(0.0), answers: true });
     let out = step(out.operation.as_ref(), &seen(&pods, 3, 2));
     op = out.operation.unwrap();
     assert_eq!(op.step, OperationStep::Removing);
@@ -139,7 +147,8 @@ fn a_pod_that_would_be_removed_instead_holds_the_last_step() {
     let mut pods = [pod("a", 9), pod("b", 0), pod("c", 9)];
     pods[1].ready = false;
     pods[1].deletion_cost = Some(LOWEST_COST);
-    pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
+    pods[1].node =
+        Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: Some(0.0), answers: true });
     pods[2] = PodView { name: "c".to_owned(), uid: "uid-c".to_owned(), pending: true, ..PodView::default() };
     let op = operation("b", OperationStep::Removing, 5_000);
     let out = step(Some(&op), &seen(&pods, 3, 2));
@@ -222,7 +231,8 @@ fn pods_that_are_not_seen_are_not_taken_for_pods_that_were_never_made() {
 
     pods[1].ready = false;
     pods[1].deletion_cost = Some(LOWEST_COST);
-    pods[1].node = Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: 0.0 });
+    pods[1].node =
+        Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: Some(0.0), answers: true });
     let op = operation("b", OperationStep::Removing, 5_000);
     let out = step(Some(&op), &Observed { existing: 3, ..seen(&pods, 3, 2) });
     assert!(out.actions.is_empty() && out.operation.is_some(), "the third may go instead: {out:?}");
@@ -247,4 +257,112 @@ fn pods_that_cannot_be_placed_do_not_keep_each_other_from_going() {
     let out = step(Some(&op), &seen(&pods[..2], 2, 2));
     assert_eq!(out.operation, None);
     assert_eq!(out.actions, [Action::DeletionCost { pod: "b".to_owned(), cost: None }]);
+}
+
+/// A pod whose process ended, with the figures that it gave before.
+fn crashed(name: &str, connections: u64) -> PodView {
+    let mut dead = pod(name, connections);
+    (dead.ready, dead.dead, dead.restarts, dead.endpoint_ready) = (false, true, 3, Some(false));
+    dead.node.as_mut().unwrap().answers = false;
+    dead
+}
+
+#[test]
+fn a_process_that_does_not_run_goes_first_and_is_told_nothing() {
+    // The fullest node crashes again and again while a scale-in is due.
+    let mut pods = [crashed("a", 151), pod("b", 5), pod("c", 7)];
+    pods[1].ready = false;
+    assert_eq!(pick(&pods).unwrap().name, "a", "nobody is on it");
+    let out = step(None, &seen(&pods, 3, 2));
+    let mut op = out.operation.unwrap();
+    assert_eq!((op.pod.as_str(), op.step, op.connections), ("a", OperationStep::Removing, Some(0)));
+    assert!(!out.notes[0].message.contains("151"), "figures of a dead process: {}", out.notes[0].message);
+    assert!(out.notes[0].message.contains("does not run"), "{}", out.notes[0].message);
+    assert_eq!(out.actions, [Action::DeletionCost { pod: "a".to_owned(), cost: Some(LOWEST_COST) }]);
+    pods[0].deletion_cost = Some(LOWEST_COST);
+    let out = step(Some(&op), &seen(&pods, 3, 2));
+    assert_eq!(out.actions, [Action::Replicas { from: 3, to: 2 }]);
+    // It runs again before that: it is a node like any other, and is drained.
+    pods[0] = PodView { deletion_cost: Some(LOWEST_COST), restarts: 4, ..pod("a", 2) };
+    let out = step(Some(&op), &seen(&pods, 3, 2));
+    op = out.operation.unwrap();
+    assert_eq!(op.step, OperationStep::Unready);
+    assert_eq!(out.actions, [Action::Unready { pod: "a".to_owned() }]);
+}
+
+#[test]
+fn a_node_that_dies_while_it_is_drained_is_empty_and_gets_no_orders() {
+    for begun in [OperationStep::Unready, OperationStep::Closing] {
+        let mut pods = [crashed("a", 151), pod("b", 5)];
+        pods[0].node.as_mut().unwrap().phase = Phase::Closing;
+        let out = step(Some(&operation("a", begun, 4_000)), &seen(&pods, 2, 1));
+        let op = out.operation.unwrap();
+        assert_eq!((op.step, op.connections), (OperationStep::Removing, Some(0)));
+        assert_eq!(out.actions, [Action::DeletionCost { pod: "a".to_owned(), cost: Some(LOWEST_COST) }]);
+    }
+}
+
+#[test]
+fn orders_wait_for_an_answer() {
+    let mut pods = [pod("a", 151), pod("b", 5)];
+    pods[0].ready = false;
+    pods[0].endpoint_ready = Some(false);
+    let node = pods[0].node.as_mut().unwrap();
+    (node.phase, node.answers) = (Phase::Unready, false);
+    for begun in [OperationStep::Unready, OperationStep::Closing] {
+        let mut op = Some(operation("a", begun, 4_000));
+        for _ in 0..7 {
+            let out = step(op.as_ref(), &seen(&pods, 2, 1));
+            assert!(out.actions.is_empty(), "an order to a process that does not answer: {:?}", out.actions);
+            op = out.operation;
+        }
+        assert_eq!(op.as_ref().unwrap().step, OperationStep::Closing);
+        let mut answers = pods.clone();
+        answers[0].node.as_mut().unwrap().answers = true;
+        let out = step(op.as_ref(), &seen(&answers, 2, 1));
+        assert_eq!(out.actions, [Action::Close { pod: "a".to_owned(), rate: 500 }]);
+    }
+    let out = step(None, &seen(&pods, 2, 2));
+    assert!(out.actions.is_empty(), "nor is it taken back: {:?}", out.actions);
+}
+
+#[test]
+fn what_is_unknown_is_no_candidate_by_figures() {
+    let mut pods = [pod("a", 9), pod("b", 0), pod("c", 20)];
+    pods[0].node.as_mut().unwrap().writes_per_second = Some(10.0);
+    pods[1].node.as_mut().unwrap().writes_per_second = None;
+    pods[2].node.as_mut().unwrap().writes_per_second = Some(20.0);
+    assert_eq!(pick(&pods).unwrap().name, "a", "one answer is no rate");
+    let silent = PodView { node: None, ready: false, ..pod("d", 0) };
+    let out = step(None, &seen(&[pods[0].clone(), silent], 2, 1));
+    let op = out.operation.unwrap();
+    assert_eq!((op.pod.as_str(), op.connections), ("d", None), "unknown is not 0");
+    assert!(out.actions.is_empty(), "{:?}", out.actions);
+}
+
+#[test]
+fn while_a_node_does_not_hear_the_others_no_drain_begins_or_goes_on() {
+    let mut pods = [pod("a", 9), pod("b", 0)];
+    let deaf = Observed { heard: false, ..seen(&pods, 2, 1) };
+    let out = step(None, &deaf);
+    assert!(out.operation.is_none() && out.actions.is_empty() && out.waiting.is_some(), "{out:?}");
+    pods[1].ready = false;
+    pods[1].endpoint_ready = Some(false);
+    pods[1].deletion_cost = Some(LOWEST_COST);
+    let steps = [
+        (OperationStep::Unready, Phase::Unready),
+        (OperationStep::Closing, Phase::Closed),
+        (OperationStep::Removing, Phase::Closed),
+    ];
+    for (begun, phase) in steps {
+        pods[1].node.as_mut().unwrap().phase = phase;
+        let op = operation("b", begun, 2_000_000);
+        let out = step(Some(&op), &Observed { heard: false, ..seen(&pods, 2, 1) });
+        assert_eq!((out.operation.unwrap().step, out.actions.len()), (begun, 0));
+        let out = step(Some(&op), &seen(&pods, 2, 1));
+        assert!(!out.actions.is_empty(), "it goes on afterwards: {out:?}");
+        // More nodes are wanted: the user's word does not wait for the bus.
+        let out = step(Some(&op), &Observed { heard: false, ..seen(&pods, 2, 3) });
+        assert!(out.operation.is_none() && out.actions.contains(&Action::Replicas { from: 2, to: 3 }));
+    }
 }

@@ -3,8 +3,9 @@ use std::collections::BTreeMap;
 use crds::{AutoscalingMode, ChannelClusterStatus, RefusedSysctls};
 use node_core::admin::{Gauges, Nofile, Phase, Stats};
 
-use super::{NodeSeen, Outcome, View, compute, differs_materially};
+use super::{News, NodeSeen, Outcome, View, compute, news};
 use crate::autoscale::{Decision, Rule};
+use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::drain::PodView;
 use crate::hindrance::{Hindrance, Reason};
@@ -18,12 +19,20 @@ fn node(name: &str, ready: bool) -> NodeSeen {
     NodeSeen {
         pod: PodView { name: name.to_owned(), uid: name.to_owned(), ready, ..PodView::default() },
         stats: Some(Stats { phase: Phase::Serving, bus_connected: Some(true), gauges, ..Stats::default() }),
-        rates: Some(Rates { writes: 1_000.0, publishes: 10.0 }),
+        rates: Some(Rates { writes: 1_000.0, timely: 1_000.0, publishes: 10.0 }),
+        hearing: Some(Hearing::Well),
+        last_at: Some(999_000),
+        runs: true,
     }
 }
 
 fn decision(desired: i32, rule: Rule) -> Decision {
-    Decision { desired, rule, message: "because".to_owned(), limited: None, quorum: true }
+    Decision { desired, rule, message: "because".to_owned(), limited: None, quorum: true, heard: true }
+}
+
+/// The same node without fresh figures.
+fn silent(node: &NodeSeen) -> NodeSeen {
+    NodeSeen { stats: None, rates: None, hearing: None, ..node.clone() }
 }
 
 struct Scene {
@@ -93,8 +102,10 @@ fn a_serving_fleet_is_ready_and_says_its_sums() {
     assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
     assert_eq!(condition(&status, "Reconciling"), pair("False", "Settled"));
     assert_eq!(condition(&status, "MetricsFresh"), pair("True", "AllNodes"));
-    let totals = status.totals.unwrap();
-    assert_eq!((totals.connections, totals.writes_per_second, totals.utilization_percent), (20, 2_000, 20));
+    let totals = status.totals.clone().unwrap();
+    assert_eq!((totals.connections, totals.writes_per_second), (Some(20), Some(2_000)));
+    assert_eq!((totals.utilization_percent, totals.unknown_nodes), (Some(20), Some(0)));
+    assert_eq!(condition(&status, "BackplaneHealthy"), pair("True", "Heard"));
     assert_eq!((status.observed_generation, status.reason.as_deref()), (Some(3), Some("WithinTolerance")));
     assert!(status.decisions.is_empty());
 }
@@ -118,10 +129,10 @@ fn few_nodes_or_a_lost_backplane_are_not_ready() {
     scene.nodes[1].pod.ready = false;
     assert_eq!(condition(&scene.status(), "Ready"), pair("False", "NodesNotReady"));
     let mut scene = Scene::new();
-    scene.nodes[1].stats.as_mut().unwrap().bus_connected = Some(false);
+    scene.nodes[1].hearing = Some(Hearing::Lost);
     assert_eq!(condition(&scene.status(), "Ready"), pair("False", "BackplaneDisconnected"));
     let mut scene = Scene::new();
-    scene.nodes[1].stats = None;
+    scene.nodes[1] = silent(&scene.nodes[1]);
     assert_eq!(condition(&scene.status(), "Ready"), pair("True", "Serving"), "silence is not a fault");
     assert_eq!(condition(&scene.status(), "MetricsFresh"), pair("False", "MetricsMissing"));
     scene.nodes.push(node("going", true));
@@ -159,10 +170,10 @@ fn nonsense_from_a_node_stays_small() {
         let gauges = &mut node.stats.as_mut().unwrap().gauges;
         (gauges.connections, gauges.rooms, gauges.utilization) = (u64::MAX, u64::MAX, f64::NAN);
         gauges.sysctls.insert("net.ipv4.tcp_rmem".to_owned(), "ä".repeat(100_000));
-        node.rates = Some(Rates { writes: 1e300, publishes: f64::INFINITY });
+        node.rates = Some(Rates { writes: 1e300, timely: f64::NAN, publishes: f64::INFINITY });
     }
     let status = scene.status();
-    assert_eq!(status.totals.as_ref().unwrap().connections, i64::MAX);
+    assert_eq!(status.totals.as_ref().unwrap().connections, Some(i64::MAX));
     let size = serde_json::to_string(&status).unwrap().len();
     assert!(size < 8_000, "{size} bytes");
 }
@@ -173,13 +184,13 @@ fn transition_times_are_kept_and_figures_are_not_material() {
     let first = scene.status();
     scene.previous = first.clone();
     scene.now += 60_000;
-    scene.nodes[0].rates = Some(Rates { writes: 5.0, publishes: 5.0 });
+    scene.nodes[0].rates = Some(Rates { writes: 5.0, timely: 5.0, publishes: 5.0 });
     let second = scene.status();
     assert_eq!(first.conditions, second.conditions);
-    assert!(!differs_materially(&first, &second) && first != second);
+    assert_eq!((news(&first, &second), news(&second, &second)), (News::Figures, News::Nothing));
     scene.decision = decision(4, Rule::WritesPerSecond);
     let third = scene.status();
-    assert!(differs_materially(&second, &third));
+    assert_eq!(news(&second, &third), News::Facts);
     assert_eq!((third.decisions.len(), third.decisions[0].from, third.decisions[0].to), (1, 2, 4));
     scene.previous = third.clone();
     assert_eq!(scene.status().decisions, third.decisions, "said once");
@@ -194,7 +205,111 @@ fn a_refused_sysctl_is_said_before_any_node_answers() {
     let status = scene.status();
     assert_eq!(condition(&status, "TuningApplied"), pair("False", "SysctlForbidden"));
     assert_eq!(status.refused_sysctls, scene.refused, "kept for the next operator");
-    assert!(differs_materially(&ChannelClusterStatus { refused_sysctls: None, ..status.clone() }, &status));
+    let before = ChannelClusterStatus { refused_sysctls: None, ..status.clone() };
+    assert_eq!(news(&before, &status), News::Facts);
+}
+
+#[test]
+fn unknown_is_missing_and_never_zero() {
+    let mut scene = Scene::new();
+    for node in &mut scene.nodes {
+        *node = silent(node);
+    }
+    let status = scene.status();
+    let shown = serde_json::to_value(&status).unwrap();
+    assert_eq!(shown["totals"], serde_json::json!({"unknownNodes": 2}), "300 clients may be on them");
+    let node = &shown["nodes"][0];
+    assert_eq!((node["phase"].as_str(), node["lastAnswer"].is_string()), (Some("Unknown"), true));
+    for figure in ["connections", "rooms", "writesPerSecond", "utilizationPercent", "nofile"] {
+        assert!(node.get(figure).is_none(), "{node}");
+    }
+    let tuning = status.conditions.iter().find(|c| c.type_ == "TuningApplied").unwrap();
+    assert_eq!(
+        (tuning.status.as_str(), tuning.message.as_str()),
+        ("Unknown", "no node answers the operator now")
+    );
+
+    // A sum over those that are known says how many are not in it, and is measured against their capacity.
+    let mut scene = Scene::new();
+    scene.nodes[1] = silent(&scene.nodes[1]);
+    let totals = scene.status().totals.unwrap();
+    assert_eq!((totals.unknown_nodes, totals.connections), (Some(1), Some(10)));
+    assert_eq!((totals.writes_per_second, totals.utilization_percent), (Some(1_000), Some(20)));
+    // One answer is no rate.
+    scene.nodes.remove(1);
+    scene.nodes[0].rates = None;
+    let totals = scene.status().totals.unwrap();
+    assert_eq!(
+        (totals.unknown_nodes, totals.connections, totals.writes_per_second),
+        (Some(1), Some(10), None)
+    );
+    // Without any process there is nothing to know.
+    scene.nodes.clear();
+    let totals = scene.status().totals.unwrap();
+    assert_eq!(
+        (totals.unknown_nodes, totals.connections, totals.writes_per_second),
+        (Some(0), Some(0), Some(0))
+    );
+}
+
+#[test]
+fn a_bus_that_is_silent_or_late_is_said_in_words_of_its_own() {
+    let mut scene = Scene::new();
+    scene.nodes[0].hearing = Some(Hearing::Lost);
+    scene.decision.heard = false;
+    let status = scene.status();
+    assert_eq!(condition(&status, "Ready"), pair("False", "BackplaneDisconnected"));
+    assert_eq!(condition(&status, "BackplaneHealthy"), pair("False", "BackplaneDisconnected"));
+    assert_eq!(condition(&status, "ScalingActive"), pair("False", "BackplaneSilent"));
+    assert_eq!(condition(&status, "Available"), pair("True", "NodesServing"));
+    let available = status.conditions.iter().find(|c| c.type_ == "Available").unwrap();
+    assert!(available.message.contains("does not reach"), "{}", available.message);
+    scene.nodes[0].hearing = Some(Hearing::Late);
+    let status = scene.status();
+    assert_eq!(condition(&status, "BackplaneHealthy"), pair("False", "BackplaneLate"));
+    assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
+    for node in &mut scene.nodes {
+        node.hearing = Some(Hearing::Unused);
+    }
+    assert_eq!(condition(&scene.status(), "BackplaneHealthy"), pair("True", "NotUsed"));
+}
+
+#[test]
+fn what_comes_and_goes_within_seconds_changes_a_condition_once() {
+    let mut scene = Scene::new();
+    scene.previous = scene.status();
+    let mut changes = 0;
+    for look in 0..150 {
+        scene.now += 2_000; // for five minutes
+        let bad = look % 3 == 0;
+        scene.decision.quorum = !bad;
+        scene.nodes[0].stats = node("a", true).stats.filter(|_| !bad);
+        let status = scene.status();
+        for kind in ["MetricsFresh", "ScalingActive"] {
+            changes += u32::from(condition(&scene.previous, kind).0 != condition(&status, kind).0);
+            assert!(!bad || condition(&status, kind).0 == "False", "bad news waits for nothing");
+        }
+        scene.previous = status;
+    }
+    assert!(changes <= 2 * 2 * 300 / 15, "{changes} changes in five minutes");
+    for _ in 0..10 {
+        scene.now += 2_000;
+        scene.previous = scene.status();
+    }
+    assert_eq!(condition(&scene.previous, "MetricsFresh"), pair("True", "AllNodes"), "it ends");
+}
+
+#[test]
+fn words_alone_are_no_facts() {
+    let scene = Scene::new();
+    let first = scene.status();
+    let mut reworded = first.clone();
+    reworded.reason = Some("MinNodes".to_owned());
+    assert_eq!(news(&first, &reworded), News::Words);
+    let mut counted = reworded.clone();
+    counted.desired_replicas = Some(7);
+    assert_eq!(news(&first, &counted), News::Facts);
+    assert!(News::Facts.pause() < News::Words.pause() && News::Words.pause() < News::Figures.pause());
 }
 
 fn hindrance(component: Component, reason: Reason) -> Hindrance {
@@ -250,13 +365,13 @@ fn nodes_without_a_backplane_say_what_hinders_it() {
     let mut scene = Scene::new();
     for node in &mut scene.nodes {
         node.pod.ready = false;
-        node.stats.as_mut().unwrap().bus_connected = Some(false);
+        node.hearing = Some(Hearing::Lost);
     }
     assert_eq!(condition(&scene.status(), "Ready"), pair("False", "BackplaneDisconnected"));
     scene.hindrances = vec![hindrance(Component::Nats, Reason::ImagePullFailed)];
     assert_eq!(condition(&scene.status(), "Ready"), pair("False", "ImagePullFailed"));
     let mut scene = Scene::new();
-    scene.nodes[1].stats.as_mut().unwrap().bus_connected = Some(false);
+    scene.nodes[1].hearing = Some(Hearing::Lost);
     scene.hindrances = vec![hindrance(Component::Nats, Reason::CrashLoop)];
     let status = scene.status();
     assert_eq!(condition(&status, "Ready"), pair("False", "BackplaneDisconnected"));

@@ -1,0 +1,127 @@
+//! What a look at a node's pod and the node's own answers make of it.
+//!
+//! Two sources that are late in their own ways: the watch says after a moment that a process ended, and an answer that does
+//! not come says at once that something is wrong, and not what. Together they tell a node that is gone, and carries nothing,
+//! from one that is not heard, and may carry everything.
+
+use crate::drain::{NodeView, PodView};
+use crate::samples::{Missed, NodeLoad, NodeSeries};
+
+/// What a request that failed says of the process that answered before. `refused`: nobody listens on the admin port.
+#[must_use]
+pub fn missed(pod: &PodView, series: &NodeSeries, refused: bool) -> Missed {
+    if pod.terminating && series.drained() {
+        return Missed::Silent; // its last word, that it is empty, stays true
+    }
+    let restarted = series.restarts().is_some_and(|restarts| restarts != pod.restarts);
+    if refused || pod.terminating || pod.dead || restarted { Missed::Ended } else { Missed::Silent }
+}
+
+/// Whether a process may hold connections: it runs as far as Kubernetes knows or as it says itself, and is not drained and
+/// about to end.
+#[must_use]
+pub fn runs(pod: &PodView, series: Option<&NodeSeries>) -> bool {
+    let answers = series.is_some_and(NodeSeries::answers);
+    let ends_empty = pod.terminating && series.is_some_and(NodeSeries::drained);
+    !pod.pending && (!pod.dead || answers) && !ends_empty
+}
+
+/// The load of a node for a decision.
+#[must_use]
+pub fn load(pod: &PodView, series: Option<&NodeSeries>, now: u64) -> NodeLoad {
+    if !runs(pod, series) {
+        return NodeLoad::default();
+    }
+    let ready = pod.ready && !pod.terminating;
+    let rates = series.and_then(|s| s.load(now));
+    NodeLoad {
+        ready,
+        unready: !ready,
+        writes_per_second: rates.map(|r| r.writes),
+        timely_per_second: rates.map(|r| r.timely),
+        connections: series.and_then(|s| s.fresh(now)).map(|s| s.gauges.connections),
+        hearing: series.and_then(|s| s.hearing(now)),
+    }
+}
+
+/// What the node said of itself, for the choice of a node and its drain.
+#[must_use]
+pub fn view(series: &NodeSeries, now: u64) -> Option<NodeView> {
+    let stats = series.fresh(now)?;
+    Some(NodeView {
+        phase: stats.phase,
+        connections: stats.gauges.connections,
+        writes_per_second: series.rates(now).map(|r| r.writes),
+        answers: series.answers(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use node_core::admin::{Counters, Gauges, Phase, Stats};
+
+    use super::{load, missed, runs, view};
+    use crate::drain::PodView;
+    use crate::samples::{FleetPoint, Missed, NodeLoad, NodeSeries};
+
+    fn pod() -> PodView {
+        PodView { name: "a".to_owned(), ready: true, ..PodView::default() }
+    }
+
+    fn answered(phase: Phase, connections: u64) -> NodeSeries {
+        let mut series = NodeSeries::default();
+        for second in 1..=2u64 {
+            let gauges = Gauges { connections, ..Gauges::default() };
+            let counters = Counters { writes: second * 100, ..Counters::default() };
+            let stats =
+                Stats { phase, monotonic_millis: second * 1_000, gauges, counters, ..Stats::default() };
+            series.push(stats, second * 1_000);
+            series.of_process(0);
+        }
+        series
+    }
+
+    #[test]
+    fn figures_end_with_the_process_and_not_with_a_lost_answer() {
+        let series = answered(Phase::Serving, 151);
+        assert_eq!(missed(&pod(), &series, false), Missed::Silent);
+        assert_eq!(missed(&pod(), &series, true), Missed::Ended, "nobody listens");
+        let gone = [
+            PodView { dead: true, ..pod() },
+            PodView { restarts: 1, ..pod() },
+            PodView { terminating: true, ..pod() },
+        ];
+        for pod in gone {
+            assert_eq!(missed(&pod, &series, false), Missed::Ended, "{pod:?}");
+        }
+        let mut series = answered(Phase::Serving, 151);
+        series.missed(Missed::Silent);
+        assert_eq!(view(&series, 3_000).map(|v| (v.connections, v.answers)), Some((151, false)));
+        series.missed(Missed::Ended);
+        assert_eq!((view(&series, 3_000), series.last_at()), (None, Some(2_000)));
+    }
+
+    #[test]
+    fn clients_that_came_back_elsewhere_are_counted_once() {
+        // 300 clients on two nodes; one dies and its 151 come back on the other.
+        let (mut dies, lives) = (answered(Phase::Serving, 151), answered(Phase::Serving, 300));
+        dies.missed(missed(&pod(), &dies.clone(), true));
+        let loads = [load(&pod(), Some(&dies), 2_000), load(&pod(), Some(&lives), 2_000)];
+        let point = FleetPoint::of(&loads, 2_000);
+        assert!((point.connections - 300.0).abs() < 1e-9 && point.unknown_connections == 1, "{point:?}");
+    }
+
+    #[test]
+    fn a_leaving_node_counts_until_it_is_known_to_be_empty() {
+        let leaves = PodView { terminating: true, ..pod() };
+        let unknown = NodeLoad { unready: true, ..NodeLoad::default() };
+        assert_eq!(load(&leaves, None, 2_000), unknown, "it may carry everything");
+        let mut drained = answered(Phase::Closed, 0);
+        assert_eq!(missed(&leaves, &drained, true), Missed::Silent, "that it is empty stays true");
+        drained.missed(Missed::Silent);
+        assert_eq!(load(&leaves, Some(&drained), 60_000), NodeLoad::default(), "it stays empty");
+        let dead = PodView { dead: true, ready: false, ..pod() };
+        assert_eq!(load(&dead, None, 2_000), NodeLoad::default(), "nobody is on a process that does not run");
+        assert!(runs(&dead, Some(&answered(Phase::Serving, 1))), "it answers: the watch is late");
+    }
+}
