@@ -1,5 +1,5 @@
-//! The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`. A stand-by is ready too; a leader is ready once its
-//! watches have seen their first lists.
+//! The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`. A stand-by is ready too; a leader is ready while its
+//! watches see.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lease::Fence;
 use crate::metrics::Metrics;
-use crate::watches::Synced;
+use crate::watches::{Pulses, Sight};
 
 /// What the port answers from.
 #[derive(Clone, Debug)]
@@ -25,8 +25,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// Whether this process leads.
     pub fence: Arc<Fence>,
-    /// Whether the leader's watches are synced.
-    pub synced: Synced,
+    /// The leader's watches.
+    pub sight: Sight,
 }
 
 /// Serves until `stop`.
@@ -45,6 +45,7 @@ pub async fn serve(admin: Admin, address: SocketAddr, stop: CancellationToken) -
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    admin.metrics.watches(admin.sight.get().as_ref());
     admin.metrics.leader.set(i64::from(admin.fence.held()));
     match admin.metrics.encode() {
         Ok(text) => {
@@ -57,12 +58,46 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
     }
 }
 
-async fn readyz(State(admin): State<Admin>) -> impl IntoResponse {
-    if !admin.fence.held() {
-        (StatusCode::OK, "standing by\n")
-    } else if admin.synced.get() {
-        (StatusCode::OK, "leading\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "the watches have not seen their first lists yet\n")
+async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
+    let (ready, text) = readiness(admin.fence.held(), admin.fence.stands_back(), admin.sight.get().as_ref());
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, format!("{text}\n"))
+}
+
+fn readiness(leads: bool, stands_back: bool, watches: Option<&Pulses>) -> (bool, String) {
+    if stands_back {
+        return (false, "standing back: a watch had seen nothing for too long".to_owned());
+    }
+    if !leads {
+        return (true, "standing by".to_owned());
+    }
+    let Some(watches) = watches else { return (false, "the watches have not begun yet".to_owned()) };
+    if let Some((kind, age)) = watches.stale() {
+        return (false, format!("the watch of {kind} has seen nothing for {} s", age / 1_000));
+    }
+    if !watches.synced() {
+        return (false, "the watches have not seen their first lists yet".to_owned());
+    }
+    (true, "leading".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::readiness;
+    use crate::watch::Pulse;
+    use crate::watches::{Pulses, STALE_MILLIS};
+
+    #[test]
+    fn a_leader_that_sees_nothing_is_not_ready() {
+        let pulse = Arc::new(Pulse::new("pods"));
+        let watches = Pulses::new(vec![pulse.clone()]);
+        assert!(readiness(false, false, None).0, "a stand-by sees nothing and is ready");
+        assert!(!readiness(true, false, None).0);
+        assert!(readiness(true, false, Some(&watches)).1.contains("first lists"));
+        pulse.set_age(STALE_MILLIS + 5_000);
+        assert_eq!(readiness(true, false, Some(&watches)).1, "the watch of pods has seen nothing for 35 s");
+        assert!(!readiness(false, true, None).0, "it left the lease to others and says so");
     }
 }

@@ -20,6 +20,9 @@ pub struct Args {
     /// The operator's own namespace, where its lease is.
     #[arg(long, env = "POD_NAMESPACE", default_value = "channelcluster-system")]
     pub namespace: String,
+    /// Namespaces whose ChannelClusters are kept, separated by commas; unset: all.
+    #[arg(long, env = "WATCH_NAMESPACES", value_delimiter = ',', value_name = "NAMESPACE")]
+    pub watch_namespaces: Vec<String>,
     /// Name of this process among the operators; unset: a random one.
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,

@@ -5,12 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::Client;
-use kube::api::Api;
-use kube::runtime::{Controller, controller, watcher};
+use kube::runtime::controller::{self, applier};
 use operator_core::validate::OperatorEnv;
 use tracing::{info, warn};
 
@@ -20,12 +16,14 @@ use crate::lease::Fence;
 use crate::metrics::{ClusterLabels, Metrics};
 use crate::reconcile::{error_policy, reconcile};
 use crate::scrape::Nodes;
-use crate::watches::{self, Synced, Watches};
+use crate::watches::{self, Pulses, Sight, Watches};
 
 /// Reconciles at a time.
 const CONCURRENCY: u16 = 16;
 /// Changes that come within this time are one.
 const DEBOUNCE: Duration = Duration::from_millis(500);
+/// How often the watches are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// What a term needs from the process.
 #[derive(Clone)]
@@ -38,56 +36,79 @@ pub struct Term {
     pub env: Arc<OperatorEnv>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Set once the watches are synced.
-    pub synced: Synced,
+    /// Told of the watches.
+    pub sight: Sight,
     /// Name of this process in Events.
     pub identity: String,
+    /// Namespaces that are watched; none: all.
+    pub namespaces: Arc<[String]>,
 }
 
-/// Leads until dropped.
+/// Tells nobody of watches that have ended.
+struct Seeing(Sight);
+
+impl Drop for Seeing {
+    fn drop(&mut self) {
+        self.0.set(None);
+    }
+}
+
+/// Leads until dropped, or until a watch has seen nothing for too long: then somebody who sees more is to lead.
 pub async fn run(term: Term) {
-    let Term { client, fence, env, metrics, synced, identity } = term;
-    synced.set(false);
-    let Watches { stores, background: _background, clusters, deployments } = watches::start(&client);
+    let Term { client, fence, env, metrics, sight, identity, namespaces } = term;
+    let watches = watches::start(&client, &namespaces);
+    let Watches { stores, pending, .. } = &watches;
+    sight.set(Some(stores.pulses.clone()));
+    let _seeing = Seeing(sight);
     let shared = Shared {
         events: Events::new(client.clone(), identity),
         nodes: Nodes::default(),
         secrets: Arc::default(),
-        client: client.clone(),
-        fence,
+        client,
+        fence: fence.clone(),
         env,
         stores: stores.clone(),
         metrics,
     };
     let context = Arc::new(Context::new(shared));
-    let labelled = || watcher::Config::default().labels(&watches::ours());
-    let reconciles = Controller::for_stream(clusters, stores.clusters.clone())
-        .with_config(controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE))
-        .owns_stream(deployments)
-        .owns(Api::<Service>::all(client.clone()), labelled())
-        .owns(Api::<ConfigMap>::all(client.clone()), labelled())
-        .owns(Api::<ServiceAccount>::all(client.clone()), labelled())
-        .owns(Api::<PodDisruptionBudget>::all(client.clone()), labelled())
-        .owns(Api::<NetworkPolicy>::all(client), labelled())
-        .run(reconcile, error_policy, context.clone())
-        .for_each(|result| {
-            match result {
-                Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {} // said by the error policy
-                Err(controller::Error::ObjectNotFound(gone)) => context
-                    .stop(&ClusterLabels { namespace: gone.namespace.unwrap_or_default(), name: gone.name }),
-                Err(error) => warn!(%error, "the controller's queue failed, trying again"),
-            }
-            std::future::ready(())
-        });
+    let config = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let reconcile = |object, context| Box::pin(reconcile(object, context));
+    let queue = Box::pin(pending.clone().stream());
+    let reconciles =
+        applier(reconcile, error_policy, context.clone(), stores.clusters.clone(), queue, config).for_each(
+            |result| {
+                match result {
+                    Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {} // said by the error policy
+                    Err(controller::Error::ObjectNotFound(gone)) => context.stop(&ClusterLabels {
+                        namespace: gone.namespace.unwrap_or_default(),
+                        name: gone.name,
+                    }),
+                    Err(error) => warn!(%error, "the controller's queue failed, trying again"),
+                }
+                std::future::ready(())
+            },
+        );
     let sync = async {
         stores.ready().await;
-        synced.set(true);
         info!("the watches are synced");
         std::future::pending::<()>().await;
     };
     tokio::select! {
         () = reconciles => warn!("the controller ended"),
         () = sync => {}
+        (kind, age) = stale(&stores.pulses) => {
+            warn!(kind, age_ms = age, "a watch has seen nothing for too long: leaving the lease to others");
+            fence.stand_back();
+        }
     }
-    synced.set(false);
+}
+
+/// Returns when a watch has seen nothing for too long.
+async fn stale(pulses: &Pulses) -> (&'static str, u64) {
+    loop {
+        if let Some(stale) = pulses.stale() {
+            return stale;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
 }

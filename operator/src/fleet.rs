@@ -135,6 +135,9 @@ impl Fleet {
         {
             return Ok(Flow::End);
         }
+        if self.shared.stores.pulses.stale().is_some() {
+            return Ok(Flow::Again(FAST)); // nothing is decided on what may be long gone
+        }
         self.greet(&told).await?;
         let seen = self.look(&told.uid).await;
         let now = clock::now();

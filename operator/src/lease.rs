@@ -28,17 +28,29 @@ pub const LEASE_DURATION: Duration = Duration::from_secs(15);
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts; one attempt may take twice that.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
+/// How long before the end of the lease the last write of its holder is over.
+const REQUEST_MARGIN: Duration = Duration::from_secs(1);
+/// How long an operator that sees too little leaves the lease to others: longer than they need to take it.
+const STAND_BACK: Duration = Duration::from_secs(30);
+/// Looks at a lease within one attempt: each after a conflict with somebody else's change of it.
+const LOOKS: usize = 3;
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Whether this process leads now.
 #[derive(Debug)]
 pub struct Fence {
     until: AtomicU64,
+    /// Until when this process does not want to lead.
+    back_until: AtomicU64,
     changed: watch::Sender<()>,
 }
 
 impl Default for Fence {
     fn default() -> Self {
-        Self { until: AtomicU64::new(0), changed: watch::Sender::new(()) }
+        Self { until: AtomicU64::new(0), back_until: AtomicU64::new(0), changed: watch::Sender::new(()) }
     }
 }
 
@@ -51,9 +63,29 @@ impl Fence {
 
     /// Holds for [`RENEW_DEADLINE`] from `since` (milliseconds).
     pub fn extend(&self, since: u64) {
-        let deadline = u64::try_from(RENEW_DEADLINE.as_millis()).unwrap_or_default();
-        self.until.store(since + deadline, Ordering::Release);
+        self.until.store(since + millis(RENEW_DEADLINE), Ordering::Release);
         self.changed.send_replace(());
+    }
+
+    /// How long a write that begins now may take, so that it is over before another process may lead; none while this
+    /// process does not lead.
+    #[must_use]
+    pub fn request_time(&self) -> Option<Duration> {
+        let held = self.until.load(Ordering::Acquire).checked_sub(clock::now())?;
+        let beyond = LEASE_DURATION.saturating_sub(RENEW_DEADLINE).saturating_sub(REQUEST_MARGIN);
+        Some(Duration::from_millis(held) + beyond)
+    }
+
+    /// Gives the lease up, and leaves it to others for a while: this process sees too little to lead.
+    pub fn stand_back(&self) {
+        self.back_until.store(clock::now() + millis(STAND_BACK), Ordering::Release);
+        self.give_up();
+    }
+
+    /// Whether the lease is left to others.
+    #[must_use]
+    pub fn stands_back(&self) -> bool {
+        clock::now() < self.back_until.load(Ordering::Acquire)
     }
 
     fn give_up(&self) {
@@ -145,13 +177,28 @@ impl Elector {
 
     /// Runs until `stop` is cancelled.
     pub async fn run(mut self, stop: CancellationToken) {
+        let mut led = false;
         while !stop.is_cancelled() {
-            let started = clock::now();
-            match tokio::time::timeout(RETRY_PERIOD * 2, self.attempt(started)).await {
-                Ok(Ok(true)) => self.fence.extend(started),
-                Ok(Ok(false)) => self.fence.give_up(),
-                Ok(Err(error)) => warn!(%error, "cannot renew the lease"),
-                Err(_) => warn!("the API server did not answer a lease request in time"),
+            if self.fence.stands_back() {
+                if std::mem::take(&mut led) {
+                    self.give_back().await;
+                }
+            } else {
+                let started = clock::now();
+                match tokio::time::timeout(RETRY_PERIOD * 2, self.attempt(started)).await {
+                    // It may have been decided meanwhile that another is to lead.
+                    Ok(Ok(true)) if self.fence.stands_back() => led = true,
+                    Ok(Ok(true)) => {
+                        led = true;
+                        self.fence.extend(started);
+                    }
+                    Ok(Ok(false)) => {
+                        led = false;
+                        self.fence.give_up();
+                    }
+                    Ok(Err(error)) => warn!(%error, "cannot renew the lease"),
+                    Err(_) => warn!("the API server did not answer a lease request in time"),
+                }
             }
             let pause = RETRY_PERIOD.mul_f64(rand::random_range(0.9..1.1));
             tokio::select! {
@@ -161,29 +208,43 @@ impl Elector {
         }
         if self.fence.held() {
             self.fence.give_up();
-            match tokio::time::timeout(RETRY_PERIOD, self.release()).await {
-                Ok(Ok(())) => info!("gave the lease back"),
-                Ok(Err(error)) => warn!(%error, "cannot give the lease back"),
-                Err(_) => warn!("the API server did not take the lease back in time"),
-            }
+            self.give_back().await;
         }
     }
 
-    /// Whether the lease is ours after this.
-    async fn attempt(&mut self, now: u64) -> Result<bool, kube::Error> {
-        let Some(lease) = self.api.get_opt(LEASE_NAME).await? else {
-            let lease = Lease {
-                metadata: ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() },
-                spec: Some(self.claim(None)),
-            };
-            return conflict_is_false(self.api.create(&PostParams::default(), &lease).await);
-        };
-        self.seen.look(lease.spec.as_ref(), now);
-        if !self.seen.free_for(&self.identity, now) {
-            return Ok(false);
+    async fn give_back(&self) {
+        match tokio::time::timeout(RETRY_PERIOD, self.release()).await {
+            Ok(Ok(())) => info!("gave the lease back"),
+            Ok(Err(error)) => warn!(%error, "cannot give the lease back"),
+            Err(_) => warn!("the API server did not take the lease back in time"),
         }
-        let claim = Lease { spec: Some(self.claim(lease.spec.as_ref())), ..lease };
-        conflict_is_false(self.api.replace(LEASE_NAME, &PostParams::default(), &claim).await)
+    }
+
+    /// Whether the lease is ours after this. Somebody else's change of the object, for example of a label, is a conflict
+    /// and no reason to give up: only another holder is.
+    async fn attempt(&mut self, now: u64) -> Result<bool, kube::Error> {
+        for _ in 0..LOOKS {
+            let written = match self.api.get_opt(LEASE_NAME).await? {
+                None => {
+                    let metadata = ObjectMeta { name: Some(LEASE_NAME.to_owned()), ..ObjectMeta::default() };
+                    let lease = Lease { metadata, spec: Some(self.claim(None)) };
+                    self.api.create(&PostParams::default(), &lease).await
+                }
+                Some(lease) => {
+                    self.seen.look(lease.spec.as_ref(), now);
+                    if !self.seen.free_for(&self.identity, now) {
+                        return Ok(false);
+                    }
+                    let claim = Lease { spec: Some(self.claim(lease.spec.as_ref())), ..lease };
+                    self.api.replace(LEASE_NAME, &PostParams::default(), &claim).await
+                }
+            };
+            if conflict_is_false(written)? {
+                return Ok(true);
+            }
+        }
+        // Not renewed and nobody else's: the time that is left goes on.
+        Err(kube::Error::Service("the lease changed under each attempt".into()))
     }
 
     fn claim(&self, before: Option<&LeaseSpec>) -> LeaseSpec {

@@ -23,4 +23,6 @@ pub mod publish;
 pub mod reconcile;
 pub mod scrape;
 pub mod secrets;
+pub mod store;
+pub mod watch;
 pub mod watches;

@@ -11,7 +11,7 @@ use operator::args::Args;
 use operator::controller::{self, Term};
 use operator::lease::{self, Elector, Fence, TermEnd};
 use operator::metrics::Metrics;
-use operator::watches::Synced;
+use operator::watches::Sight;
 use operator_core::validate::OperatorEnv;
 use rand::distr::{Alphanumeric, SampleString};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -25,6 +25,8 @@ use tracing_subscriber::EnvFilter;
 const USAGE: u8 = 64;
 /// Environment variable with what is logged, as `tracing_subscriber::EnvFilter` reads it.
 const LOG_ENV: &str = "CHANNEL_LOG";
+/// Longest pause between attempts to reach the API server at the start: it is to be found soon after it comes back.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(4);
 /// Length of a random identity.
 const IDENTITY_LENGTH: usize = 8;
 
@@ -83,14 +85,15 @@ fn raise_nofile() -> std::io::Result<()> {
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let Args { node_image, nats_image, allowed_images, namespace, identity, metrics_addr } = args;
+    let Args { node_image, nats_image, allowed_images, namespace, watch_namespaces, identity, metrics_addr } =
+        args;
     let identity = identity.unwrap_or_else(|| Alphanumeric.sample_string(&mut rand::rng(), IDENTITY_LENGTH));
     let stop = stop_on_signal()?;
-    let client =
-        operator::client::connect().await.context("cannot configure the client of the API server")?;
-    let (fence, metrics, synced) =
-        (Arc::new(Fence::default()), Arc::new(Metrics::default()), Synced::default());
-    let admin = Admin { metrics: metrics.clone(), fence: fence.clone(), synced: synced.clone() };
+    let (fence, metrics, sight) =
+        (Arc::new(Fence::default()), Arc::new(Metrics::default()), Sight::default());
+    let client = operator::client::connect(fence.clone()).await;
+    let client = client.context("cannot configure the client of the API server")?;
+    let admin = Admin { metrics: metrics.clone(), fence: fence.clone(), sight: sight.clone() };
     let admin = tokio::spawn(admin::serve(admin, metrics_addr, stop.clone()));
 
     let Some(server_minor) = server_minor(&client, &stop).await else { return Ok(()) };
@@ -101,7 +104,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // Cancelled once nothing acts any more: a lease that is given back earlier has two that act.
     let resign = CancellationToken::new();
     let elector = tokio::spawn(elector.run(resign.clone()));
-    let term = Term { client, fence: fence.clone(), env, metrics, synced, identity };
+    let namespaces = watch_namespaces.into();
+    let term = Term { client, fence: fence.clone(), env, metrics, sight, identity, namespaces };
     let led = lead(&term, &stop, admin).await;
     stop.cancel();
     resign.cancel();
@@ -155,7 +159,7 @@ async fn server_minor(client: &Client, stop: &CancellationToken) -> Option<u32> 
             () = tokio::time::sleep(pause.mul_f64(rand::random_range(0.8..1.2))) => {}
             () = stop.cancelled() => return None,
         }
-        pause = (pause * 2).min(std::time::Duration::from_secs(30));
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

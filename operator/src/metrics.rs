@@ -11,6 +11,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::watches::Pulses;
+
 /// One ChannelCluster.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ClusterLabels {
@@ -32,6 +34,13 @@ pub struct ResultLabels {
 pub struct RuleLabels {
     /// The rule's CamelCase word.
     pub rule: &'static str,
+}
+
+/// What is watched.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct KindLabels {
+    /// The kind in plural, as Kubernetes calls it.
+    pub kind: &'static str,
 }
 
 /// All metrics.
@@ -60,6 +69,10 @@ pub struct Metrics {
     pub status_writes: Counter,
     /// 1 while this process leads.
     pub leader: Gauge,
+    /// Seconds since a watch of the leader last showed a sign.
+    pub watch_age: Family<KindLabels, Gauge<f64, AtomicU64>>,
+    /// Lists and watches of this term that failed.
+    pub watch_failures: Family<KindLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -77,6 +90,8 @@ impl Default for Metrics {
             drain_steps: Counter::default(),
             status_writes: Counter::default(),
             leader: Gauge::default(),
+            watch_age: Family::default(),
+            watch_failures: Family::default(),
         };
         let r = &mut metrics.registry;
         r.register("reconciles", "Reconciles by how they ended", metrics.reconciles.clone());
@@ -90,11 +105,32 @@ impl Default for Metrics {
         r.register("drain_steps", "Steps of scale-ins entered", metrics.drain_steps.clone());
         r.register("status_writes", "Writes of a status", metrics.status_writes.clone());
         r.register("leader", "1 while this process leads", metrics.leader.clone());
+        let help =
+            "Seconds since the last list, event, bookmark or orderly end of a watch; none without a term";
+        r.register("watch_age_seconds", help, metrics.watch_age.clone());
+        let help = "Lists and watches of this term that failed";
+        r.register("watch_failures", help, metrics.watch_failures.clone());
         metrics
     }
 }
 
 impl Metrics {
+    /// Tells of the watches of the present term.
+    #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+    pub fn watches(&self, pulses: Option<&Pulses>) {
+        self.watch_age.clear();
+        self.watch_failures.clear();
+        for pulse in pulses.iter().flat_map(|pulses| pulses.iter()) {
+            let labels = KindLabels { kind: pulse.kind };
+            let age = self.watch_age.get_or_create(&labels);
+            // Of several namespaces, the worst counts.
+            age.set(age.get().max(pulse.age() as f64 / 1_000.0));
+            drop(age);
+            let failures = i64::try_from(pulse.failures()).unwrap_or(i64::MAX);
+            self.watch_failures.get_or_create(&labels).inc_by(failures);
+        }
+    }
+
     /// The text of `/metrics` (OpenMetrics).
     ///
     /// # Errors

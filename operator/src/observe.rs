@@ -1,5 +1,6 @@
 //! From watched objects to what the core decides on.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -93,7 +94,9 @@ pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected
     pods.iter().map(rejected).collect()
 }
 
-/// All pods of one Deployment of a cluster, those that have ended included.
+/// All pods of one Deployment of a cluster, those that have ended included. Labels and names alone do not say whose a pod
+/// is: whoever may make pods can set them, and such a pod would be sent the admin token and, since no controller counts
+/// it, hold up every scale-in. The UIDs of pod, ReplicaSet and Deployment form a chain that only their controllers make.
 #[must_use]
 pub fn pods_of(
     stores: &Stores,
@@ -103,16 +106,22 @@ pub fn pods_of(
     deployment: &str,
 ) -> Vec<Arc<Pod>> {
     let labels = names.selector_labels(component);
-    let replica_sets = format!("{deployment}-");
+    let key = ObjectRef::<Deployment>::new(deployment).within(namespace);
+    let Some(deployment) = stores.deployments.get(&key).and_then(|live| live.uid()) else {
+        return Vec::new();
+    };
+    let sets = stores.replica_sets.state_filter(|set| {
+        set.namespace().as_deref() == Some(namespace) && controller_uid(set) == Some(&deployment)
+    });
+    let sets: HashSet<String> = sets.iter().filter_map(|set| set.uid()).collect();
     stores.pods.state_filter(|pod| {
         pod.namespace().as_deref() == Some(namespace)
             && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-            && is_controlled(pod, &replica_sets)
+            && controller_uid(pod).is_some_and(|uid| sets.contains(uid))
     })
 }
 
-/// Pods of the node Deployment. Labels alone do not say so: whoever may make pods can set them, and such a pod would be
-/// sent the admin token and, since no controller counts it, hold up every scale-in.
+/// Pods of the node Deployment.
 fn node_pods(
     stores: &Stores,
     namespace: &str,
@@ -124,10 +133,9 @@ fn node_pods(
     pods
 }
 
-/// Whether a ReplicaSet whose name begins so makes and replaces this pod.
-fn is_controlled(pod: &Pod, replica_sets: &str) -> bool {
-    let mut owners = pod.owner_references().iter();
-    owners.any(|o| o.controller == Some(true) && o.kind == "ReplicaSet" && o.name.starts_with(replica_sets))
+/// UID of what makes and replaces an object.
+fn controller_uid(object: &impl ResourceExt) -> Option<&String> {
+    object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.uid)
 }
 
 fn created(pod: &Pod) -> u64 {

@@ -1,30 +1,33 @@
-//! What the leader watches, kept in memory: ChannelClusters, node Deployments, node pods, and the EndpointSlices of the
-//! Services. Only objects with our label are asked for.
+//! What the leader watches, and how much of it is kept in memory. Only objects with our label are asked for, and of those
+//! only the fields that are read are kept: **a field that `prune_*` here cuts reads as absent everywhere.**
 
-use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crds::ChannelCluster;
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::api::Api;
-use kube::core::DeserializeGuard;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, Resource};
 use operator_core::names::FIELD_MANAGER;
 use serde::de::DeserializeOwned;
-use tokio::task::JoinHandle;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+
+use crate::store::{Filler, Pending, Request, Rules};
+use crate::watch::{Pulse, Source};
 
 /// A ChannelCluster, or what could not be read as one.
 pub type Guarded = DeserializeGuard<ChannelCluster>;
+
+/// Age of the last sign of a watch from which on what it fills is stale (milliseconds): a watch that falls silent is
+/// noticed after 8 s, and another one shows its first sign 4 s after it began.
+pub const STALE_MILLIS: u64 = 30_000;
 
 /// Label selector of everything that the operator made.
 #[must_use]
@@ -32,20 +35,50 @@ pub fn ours() -> String {
     format!("app.kubernetes.io/managed-by={FIELD_MANAGER}")
 }
 
-/// Whether every watch has seen its first list.
+/// How well the watches of one term see.
 #[derive(Clone, Debug, Default)]
-pub struct Synced(Arc<AtomicBool>);
+pub struct Pulses(Arc<[Arc<Pulse>]>);
 
-impl Synced {
-    /// The present state.
+impl Pulses {
+    /// Of these watches.
     #[must_use]
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    pub fn new(pulses: Vec<Arc<Pulse>>) -> Self {
+        Self(pulses.into())
     }
 
-    /// Sets it.
-    pub fn set(&self, synced: bool) {
-        self.0.store(synced, Ordering::Release);
+    /// Each watch.
+    pub fn iter(&self) -> impl Iterator<Item = &Pulse> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// The watch that has seen nothing for the longest time, if that is too long, and for how long (milliseconds).
+    #[must_use]
+    pub fn stale(&self) -> Option<(&'static str, u64)> {
+        let oldest = self.iter().map(|pulse| (pulse.kind, pulse.age())).max_by_key(|(_, age)| *age);
+        oldest.filter(|(_, age)| *age > STALE_MILLIS)
+    }
+
+    /// Whether every watch has seen its first list.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.iter().all(Pulse::synced)
+    }
+}
+
+/// The watches of the present term, for those that tell of them.
+#[derive(Clone, Debug, Default)]
+pub struct Sight(Arc<Mutex<Option<Pulses>>>);
+
+impl Sight {
+    /// The present watches; none without a term.
+    #[must_use]
+    pub fn get(&self) -> Option<Pulses> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A term begins, or ends.
+    pub fn set(&self, pulses: Option<Pulses>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pulses;
     }
 }
 
@@ -56,10 +89,14 @@ pub struct Stores {
     pub clusters: Store<Guarded>,
     /// Deployments of nodes and NATS.
     pub deployments: Store<Deployment>,
+    /// ReplicaSets of those Deployments.
+    pub replica_sets: Store<PartialObjectMeta<ReplicaSet>>,
     /// Pods of nodes and NATS.
     pub pods: Store<Pod>,
     /// Endpoints of the Services.
     pub endpoints: Store<EndpointSlice>,
+    /// How well all of that is known.
+    pub pulses: Pulses,
 }
 
 impl Stores {
@@ -74,75 +111,155 @@ impl Stores {
         let _writers_live_as_long_as_we = tokio::join!(
             self.clusters.wait_until_ready(),
             self.deployments.wait_until_ready(),
+            self.replica_sets.wait_until_ready(),
             self.pods.wait_until_ready(),
             self.endpoints.wait_until_ready(),
         );
     }
 }
 
-/// Watches that only fill a store; dropping them ends them.
-pub struct Background {
-    _pods: AbortOnDropHandle<()>,
-    _endpoints: AbortOnDropHandle<()>,
-}
-
-/// A stream of objects that trigger reconciles.
-pub type Trigger<K> = BoxStream<'static, Result<K, watcher::Error>>;
-
-/// What [`start`] starts.
+/// What [`start`] starts. Dropping it ends the watches.
 pub struct Watches {
     /// What is there.
     pub stores: Stores,
-    /// Fills the stores that trigger nothing.
-    pub background: Background,
-    /// A ChannelCluster is new, or its spec changed, or what its pods are to be made without. Fills its store while it is polled.
-    pub clusters: Trigger<Guarded>,
-    /// A Deployment's spec changed, or it is gone. Fills its store while it is polled.
-    pub deployments: Trigger<Deployment>,
+    /// What is to be reconciled.
+    pub pending: Arc<Pending>,
+    _tasks: Vec<AbortOnDropHandle<()>>,
 }
 
-/// Starts everything.
+/// Starts everything, each watch in a task of its own; `namespaces`: empty for all.
 #[must_use]
-pub fn start(client: &Client) -> Watches {
-    let (clusters, write_clusters) = reflector::store();
-    let (deployments, write_deployments) = reflector::store();
-    let cluster_events = watch(Api::all(client.clone()), watcher::Config::default());
-    let labelled = watcher::Config::default().labels(&ours());
-    let deployment_events = watch(Api::<Deployment>::all(client.clone()), labelled);
-    let (pods, pods_task) = keep::<Pod>(client);
-    let (endpoints, endpoints_task) = keep::<EndpointSlice>(client);
+pub fn start(client: &Client, namespaces: &[String]) -> Watches {
+    let mut starting = Starting {
+        client: client.clone(),
+        namespaces: namespaces.to_vec(),
+        pending: Arc::default(),
+        tasks: Vec::new(),
+        pulses: Vec::new(),
+    };
+    let (clusters, writer) = reflector::store();
+    starting.watch("channelclusters", "", false, clusters_rules(), Some(writer));
+    let (deployments, writer) = reflector::store();
+    starting.watch("deployments", &ours(), false, deployment_rules(), Some(writer));
+    let (replica_sets, writer) = reflector::store();
+    starting.watch("replicasets", &ours(), true, replica_set_rules(), Some(writer));
+    let (pods, writer) = reflector::store();
+    starting.watch("pods", &ours(), false, pod_rules(), Some(writer));
+    let (endpoints, writer) = reflector::store();
+    starting.watch("endpointslices", &ours(), false, endpoint_rules(), Some(writer));
+    starting.trigger::<Service>("services");
+    starting.trigger::<ConfigMap>("configmaps");
+    starting.trigger::<ServiceAccount>("serviceaccounts");
+    starting.trigger::<PodDisruptionBudget>("poddisruptionbudgets");
+    starting.trigger::<NetworkPolicy>("networkpolicies");
+    let pulses = Pulses::new(starting.pulses);
     Watches {
-        stores: Stores { clusters, deployments, pods, endpoints },
-        background: Background {
-            _pods: AbortOnDropHandle::new(pods_task),
-            _endpoints: AbortOnDropHandle::new(endpoints_task),
-        },
-        clusters: spec_changes(cluster_events.default_backoff().reflect(write_clusters), left_out).boxed(),
-        deployments: spec_changes(
-            deployment_events.default_backoff().modify(slim).reflect(write_deployments),
-            |_| Vec::new(),
-        )
-        .boxed(),
+        stores: Stores { clusters, deployments, replica_sets, pods, endpoints, pulses },
+        pending: starting.pending,
+        _tasks: starting.tasks,
     }
 }
 
-fn slim<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
+struct Starting {
+    client: Client,
+    namespaces: Vec<String>,
+    pending: Arc<Pending>,
+    tasks: Vec<AbortOnDropHandle<()>>,
+    pulses: Vec<Arc<Pulse>>,
 }
 
-fn keep<K>(client: &Client) -> (Store<K>, JoinHandle<()>)
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let config = watcher::Config::default().labels(&ours());
-    let stream = watch(Api::<K>::all(client.clone()), config).default_backoff().modify(slim).reflect(writer);
-    let task = tokio::spawn(stream.for_each(|event| async move {
-        if let Err(error) = event {
-            warn!(kind = %K::kind(&()), %error, "watch failed, trying again");
+impl Starting {
+    fn watch<K>(
+        &mut self,
+        kind: &'static str,
+        labels: &str,
+        metadata_only: bool,
+        rules: Rules<K>,
+        writer: Option<Writer<K>>,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        let scopes: Vec<Option<String>> = match self.namespaces.as_slice() {
+            [] => vec![None],
+            some => some.iter().cloned().map(Some).collect(),
+        };
+        let filler = Filler::new(rules, writer, scopes.len(), self.pending.clone());
+        let filler = Arc::new(Mutex::new(filler));
+        for (number, namespace) in scopes.into_iter().enumerate() {
+            let pulse = Arc::new(Pulse::new(kind));
+            let source = Source {
+                client: self.client.clone(),
+                namespace,
+                labels: labels.to_owned(),
+                metadata_only,
+                filler: filler.clone(),
+                number,
+                pulse: pulse.clone(),
+            };
+            self.pulses.push(pulse);
+            self.tasks.push(AbortOnDropHandle::new(tokio::spawn(source.run())));
         }
-    }));
-    (store, task)
+    }
+
+    /// Watches objects that nobody reads; that one of ours is another, or gone, is a reason to look at its owner.
+    fn trigger<K>(&mut self, kind: &'static str)
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    {
+        self.watch::<PartialObjectMeta<K>>(kind, &ours(), true, trigger_rules::<K>(), None);
+    }
+}
+
+/// The ChannelCluster that owns an object.
+fn owner(object: &impl Resource) -> Option<Request> {
+    let meta = object.meta();
+    let group = format!("{}/", crds::GROUP);
+    let owners = meta.owner_references.iter().flatten();
+    let mut ours =
+        owners.filter(|owner| owner.kind == "ChannelCluster" && owner.api_version.starts_with(&group));
+    let owner = ours.next()?;
+    Some(ObjectRef::new(&owner.name).within(meta.namespace.as_deref()?))
+}
+
+/// Whether a controller of that kind makes and replaces the object.
+fn controlled(object: &impl Resource, kind: &str) -> bool {
+    let owners = object.meta().owner_references.iter().flatten();
+    owners.into_iter().any(|owner| owner.controller == Some(true) && owner.kind == kind)
+}
+
+/// Its spec, and whether it is being deleted: status writes pass by. Objects without a generation: everything.
+fn spec_version(object: &impl Resource) -> String {
+    let meta = object.meta();
+    let deleted = meta.deletion_timestamp.is_some();
+    match meta.generation {
+        Some(generation) => format!("{generation} {deleted}"),
+        None => format!("{:?} {deleted}", meta.resource_version),
+    }
+}
+
+/// Whether a label or an annotation is one that we, or those who work with our objects, set.
+fn known_key(key: &str) -> bool {
+    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
+    prefix == crds::GROUP
+        || prefix == "kubernetes.io"
+        || prefix.ends_with(".kubernetes.io")
+        || key == "pod-template-hash"
+}
+
+fn prune_meta(meta: &mut ObjectMeta) {
+    meta.managed_fields = None;
+    for map in [&mut meta.labels, &mut meta.annotations].into_iter().flatten() {
+        map.retain(|key, _| known_key(key) && key != "kubectl.kubernetes.io/last-applied-configuration");
+    }
+}
+
+fn clusters_rules() -> Rules<Guarded> {
+    Rules {
+        keep: |_| true,
+        prune: |cluster| cluster.meta_mut().managed_fields = None,
+        version: |cluster| format!("{} {:?}", spec_version(cluster), left_out(cluster)),
+        about: |cluster| Some(ObjectRef::from_obj(cluster)),
+    }
 }
 
 /// Sysctls that pods are to be made without: the part of a status that the pods depend on.
@@ -151,32 +268,143 @@ fn left_out(cluster: &Guarded) -> Vec<String> {
     status.and_then(|s| s.refused_sysctls.as_ref()).map(|r| r.left_out.clone()).unwrap_or_default()
 }
 
-/// Objects whose generation, or what `also` reads of them, is new, and objects that are gone. Other status writes, ours
-/// among them, pass by.
-fn spec_changes<K: Resource + Clone>(
-    events: impl Stream<Item = Result<Event<K>, watcher::Error>>,
-    also: impl Fn(&K) -> Vec<String>,
-) -> impl Stream<Item = Result<K, watcher::Error>> {
-    let mut generations: HashMap<String, (Option<i64>, bool, Vec<String>)> = HashMap::new();
-    events.filter_map(move |event| {
-        let passes = match event {
-            Err(error) => Some(Err(error)),
-            Ok(Event::Delete(object)) => {
-                generations.remove(&object.uid().unwrap_or_default());
-                Some(Ok(object))
-            }
-            Ok(Event::Apply(object) | Event::InitApply(object)) => {
-                let meta = object.meta();
-                let version = (meta.generation, meta.deletion_timestamp.is_some(), also(&object));
-                let before = generations.insert(object.uid().unwrap_or_default(), version.clone());
-                (before != Some(version)).then_some(Ok(object))
-            }
-            Ok(Event::Init) => {
-                generations.clear(); // a new list: look at everything again
-                None
-            }
-            Ok(Event::InitDone) => None,
+fn deployment_rules() -> Rules<Deployment> {
+    Rules {
+        keep: |deployment| owner(deployment).is_some(),
+        prune: prune_deployment,
+        version: |deployment| spec_version(deployment),
+        about: |deployment| owner(deployment),
+    }
+}
+
+/// Keeps the count, the image of the first container, what the pods were made for, their sysctls, and the status.
+fn prune_deployment(deployment: &mut Deployment) {
+    prune_meta(&mut deployment.metadata);
+    let Some(spec) = &mut deployment.spec else { return };
+    spec.selector = Default::default();
+    if let Some(meta) = &mut spec.template.metadata {
+        prune_meta(meta);
+    }
+    let Some(pod) = spec.template.spec.take() else { return };
+    let mut kept = PodSpec { security_context: pod.security_context, ..PodSpec::default() };
+    if let Some(container) = pod.containers.into_iter().next() {
+        kept.containers.push(k8s_openapi::api::core::v1::Container {
+            name: container.name,
+            image: container.image,
+            ..Default::default()
+        });
+    }
+    spec.template.spec = Some(kept);
+}
+
+fn replica_set_rules() -> Rules<PartialObjectMeta<ReplicaSet>> {
+    Rules {
+        keep: |set| controlled(set, "Deployment"),
+        prune: |set| prune_meta(set.meta_mut()),
+        version: |_| String::new(),
+        about: |_| None,
+    }
+}
+
+fn pod_rules() -> Rules<Pod> {
+    Rules {
+        keep: |pod| controlled(pod, "ReplicaSet"),
+        prune: prune_pod,
+        version: |_| String::new(),
+        about: |_| None,
+    }
+}
+
+/// Keeps the machine, the sysctls, the readiness gates, and the status, which only the kubelet and the control plane write.
+fn prune_pod(pod: &mut Pod) {
+    prune_meta(&mut pod.metadata);
+    let Some(spec) = pod.spec.take() else { return };
+    let kept = PodSpec {
+        node_name: spec.node_name,
+        readiness_gates: spec.readiness_gates,
+        security_context: spec.security_context,
+        ..PodSpec::default()
+    };
+    pod.spec = Some(kept);
+}
+
+fn endpoint_rules() -> Rules<EndpointSlice> {
+    Rules {
+        keep: |slice| controlled(slice, "Service"),
+        prune: prune_slice,
+        version: |_| String::new(),
+        about: |_| None,
+    }
+}
+
+/// Keeps which pod each endpoint is, and whether it is ready.
+fn prune_slice(slice: &mut EndpointSlice) {
+    prune_meta(&mut slice.metadata);
+    for endpoint in &mut slice.endpoints {
+        *endpoint = k8s_openapi::api::discovery::v1::Endpoint {
+            conditions: endpoint.conditions.take(),
+            target_ref: endpoint.target_ref.take(),
+            ..Default::default()
         };
-        std::future::ready(passes)
-    })
+    }
+    slice.endpoints.shrink_to_fit();
+}
+
+fn trigger_rules<K: Resource<DynamicType = ()>>() -> Rules<PartialObjectMeta<K>> {
+    Rules {
+        keep: |object| owner(object).is_some(),
+        prune: |object| prune_meta(object.meta_mut()),
+        version: |object| spec_version(object),
+        about: |object| owner(object),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn deployment(owner: &Value) -> Deployment {
+        let containers =
+            json!([{"name": "node", "image": "a:1", "env": [{"name": "A", "value": "x".repeat(1_000_000)}]}]);
+        serde_json::from_value(json!({
+            "metadata": {"name": "chat-node", "namespace": "default", "ownerReferences": [owner],
+                "labels": {"app.kubernetes.io/name": "a", "else": "b"}, "annotations": {"note": "y".repeat(1_000)}},
+            "spec": {"replicas": 3, "selector": {}, "template": {"spec": {"containers": containers}}},
+            "status": {"replicas": 2},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn of_a_deployment_only_what_is_read_is_kept() {
+        let owner = json!({"apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster", "name": "chat", "uid": "1"});
+        let mut ours = deployment(&owner);
+        let rules = deployment_rules();
+        assert!((rules.keep)(&ours) && (rules.about)(&ours).is_some());
+        (rules.prune)(&mut ours);
+        assert!(serde_json::to_string(&ours).unwrap().len() < 600, "{ours:?}");
+        assert_eq!(crate::fetch::image(&ours).as_deref(), Some("a:1"));
+        assert_eq!(ours.spec.unwrap().replicas, Some(3));
+        assert_eq!(ours.metadata.labels.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_no_channelcluster_owns_is_dropped() {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ChannelCluster", "name": "chat", "uid": "1"});
+        assert!(!(deployment_rules().keep)(&deployment(&owner)), "another group's");
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
+        assert!(!(pod_rules().keep)(&pod));
+    }
+
+    #[test]
+    fn the_oldest_watch_says_whether_all_are_stale() {
+        let (a, b) = (Arc::new(Pulse::new("pods")), Arc::new(Pulse::new("services")));
+        let pulses = Pulses::new(vec![a.clone(), b.clone()]);
+        assert!(pulses.stale().is_none() && !pulses.synced());
+        b.set_age(STALE_MILLIS + 5_000);
+        assert_eq!(pulses.stale().map(|(kind, _)| kind), Some("services"));
+        b.beat();
+        assert!(pulses.stale().is_none());
+    }
 }

@@ -1,8 +1,11 @@
 //! The pages for people name this program's metrics and flags, all of them and no others.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use operator::metrics::{ClusterLabels, Metrics, ResultLabels, RuleLabels};
+use operator::watch::Pulse;
+use operator::watches::Pulses;
 
 #[path = "../../e2e/tests/support/pages.rs"]
 mod pages;
@@ -17,6 +20,8 @@ fn every_metric_is_in_the_page_and_no_other() {
     metrics.ready.get_or_create(&cluster).set(2);
     metrics.writes.get_or_create(&cluster).set(1.0);
     metrics.unknown.get_or_create(&cluster).set(1);
+    let pulses = Pulses::new(vec![Arc::new(Pulse::new("pods"))]);
+    metrics.watches(Some(&pulses));
     metrics.decisions.get_or_create(&RuleLabels { rule: "MinNodes" }).inc();
     let names = pages::scraped(&metrics.encode().unwrap());
     let registered = include_str!("../src/metrics.rs").matches("r.register(").count();

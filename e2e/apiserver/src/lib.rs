@@ -29,39 +29,16 @@
 //!
 //! A test file begins with `#![cfg(feature = "apiserver")]` and runs by
 //! `cargo test -p apiserver --features apiserver --test NAME`. It lies in `e2e/apiserver/tests` and may use the `operator`
-//! library ([`operator_binary`] is the program). All processes end with the value, and with the test's process
+//! library ([`Operator`] is the program). All processes end with the value, and with the test's process
 //! however that ends.
 
 mod identity;
+mod operator;
 mod process;
 mod proxy;
 mod rig;
 
 pub use identity::{Identity, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
+pub use operator::{Operator, operator_binary};
 pub use proxy::{Faults, Proxy, Traffic};
 pub use rig::ApiServer;
-
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::OnceLock;
-
-use anyhow::Context as _;
-
-/// The `channel-operator` program, built now as the tests are.
-///
-/// # Errors
-/// When it cannot be built.
-pub fn operator_binary() -> anyhow::Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || -> anyhow::Result<PathBuf> {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        cluster::run::output(cargo.args(["build", "--package", "operator", "--bin", "channel-operator"]))?;
-        // A test's own program lies in target/debug/deps.
-        let own = std::env::current_exe()?;
-        let target = own.ancestors().nth(2).context("a test program lies in a target directory")?;
-        Ok(target.join("channel-operator"))
-    };
-    let built = BUILT.get_or_init(|| build().map_err(|error| format!("{error:#}")));
-    built.clone().map_err(anyhow::Error::msg)
-}

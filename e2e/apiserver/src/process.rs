@@ -14,6 +14,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 /// A running program.
 pub(crate) struct Kept {
     name: &'static str,
+    pid: u32,
     log: PathBuf,
     /// Pins the process: its number cannot pass to another one.
     process: OwnedFd,
@@ -33,14 +34,20 @@ impl Kept {
                 Ok(child) => child,
                 Err(error) => return drop(tell.send(Err(error.into()))),
             };
-            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process number");
-            let process = pid.and_then(|pid| Ok(pidfd_open(pid, PidfdFlags::empty())?));
+            let number = child.id();
+            let pid = i32::try_from(number).ok().and_then(Pid::from_raw).context("no process number");
+            let process = pid.and_then(|pid| Ok((number, pidfd_open(pid, PidfdFlags::empty())?)));
             drop(tell.send(process));
             drop(child.wait());
         })?;
         let process = told.recv().context("the thread that starts a process ended")?;
-        let process = process.with_context(|| format!("cannot start {name}"))?;
-        Ok(Self { name, log, process, keeper: Some(keeper) })
+        let (pid, process) = process.with_context(|| format!("cannot start {name}"))?;
+        Ok(Self { name, pid, log, process, keeper: Some(keeper) })
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
     }
 
     /// Fails with the end of its log when it has ended.

@@ -358,7 +358,7 @@ fn etcd_flags(directory: &Path, port: u16, peers: u16) -> Vec<String> {
     ]
 }
 
-fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     for _ in 0..100 {
         let port = rand::random_range(PORTS);
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {

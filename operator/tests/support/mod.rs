@@ -7,8 +7,10 @@ use std::sync::{Arc, Mutex};
 use crds::ChannelCluster;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::client::{Body, ClientBuilder};
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, Resource};
@@ -18,7 +20,7 @@ use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
 use operator::scrape::Nodes;
-use operator::watches::Stores;
+use operator::watches::{Pulses, Stores};
 use operator_core::names::{Component, Names};
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
@@ -181,7 +183,7 @@ impl Server {
                 respond.send_response(Response::builder().status(code).body(answer).unwrap());
             }
         });
-        ClientBuilder::new(service, "default").with_layer(&Bounded).build()
+        ClientBuilder::new(service, "default").with_layer(&Bounded::default()).build()
     }
 
     /// What a reconcile gets, with a lease that is held.
@@ -196,9 +198,11 @@ impl Server {
             env: Arc::new(env()),
             stores: Stores {
                 clusters: reflector::store().0,
-                deployments: reflector::store().0,
+                deployments: watched(vec![node_deployment()]),
+                replica_sets: watched(vec![node_replica_set()]),
                 pods: reflector::store().0,
                 endpoints: reflector::store().0,
+                pulses: Pulses::default(),
             },
             nodes: Nodes::default(),
             secrets: Arc::default(),
@@ -249,6 +253,25 @@ fn merge(into: &mut Value, from: &Value) {
         }
         (into, from) => *into = from.clone(),
     }
+}
+
+/// The Deployment of the nodes of `default/chat`, as far as it says whose the pods are.
+fn node_deployment() -> Deployment {
+    let owner = json!({"apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster", "name": "chat", "uid": UID});
+    let meta =
+        json!({"name": "chat-node", "namespace": "default", "uid": "deployment", "ownerReferences": [owner]});
+    serde_json::from_value(json!({"metadata": meta})).unwrap()
+}
+
+/// The ReplicaSet that makes [`node_pod`].
+fn node_replica_set() -> PartialObjectMeta<ReplicaSet> {
+    let owner = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat-node", "uid": "deployment", "controller": true,
+    });
+    let meta = json!({
+        "name": "chat-node-5d4f", "namespace": "default", "uid": "replica-set", "ownerReferences": [owner],
+    });
+    serde_json::from_value(json!({"metadata": meta})).unwrap()
 }
 
 /// A node pod of `default/chat` with `more` in it.

@@ -1,0 +1,304 @@
+//! From what watches see to the stores and to what is to be reconciled.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::Stream;
+use kube::Resource;
+use kube::runtime::controller::ReconcileRequest;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::Event;
+use tokio::sync::Notify;
+
+use crate::watches::Guarded;
+
+/// A ChannelCluster that is to be looked at.
+pub type Request = ObjectRef<Guarded>;
+
+/// ChannelClusters that are to be looked at and that the controller has not taken yet: each once, however much changed.
+#[derive(Debug, Default)]
+pub struct Pending {
+    due: Mutex<HashSet<Request>>,
+    more: Notify,
+}
+
+impl Pending {
+    /// One more.
+    pub fn push(&self, request: Request) {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner).insert(request);
+        self.more.notify_one();
+    }
+
+    fn pop(&self) -> Option<Request> {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = due.iter().next().cloned()?;
+        due.take(&next)
+    }
+
+    /// Gives them to the controller, for ever. No watch that fails can hold it up.
+    pub fn stream(self: Arc<Self>) -> impl Stream<Item = Result<ReconcileRequest<Guarded>, Infallible>> {
+        futures::stream::unfold(self, |pending| async {
+            loop {
+                if let Some(next) = pending.pop() {
+                    return Some((Ok(next.into()), pending));
+                }
+                pending.more.notified().await;
+            }
+        })
+    }
+}
+
+/// How objects of a kind are looked at.
+#[derive(Debug)]
+pub struct Rules<K> {
+    /// Whether a ChannelCluster may stand behind the object; others are dropped at once.
+    pub keep: fn(&K) -> bool,
+    /// Cuts an object to what is read of it.
+    pub prune: fn(&mut K),
+    /// What is compared: another value is a reason to look at the ChannelCluster.
+    pub version: fn(&K) -> String,
+    /// The ChannelCluster that it is about; none: the object triggers nothing.
+    pub about: fn(&K) -> Option<Request>,
+}
+
+impl<K> Clone for Rules<K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K> Copy for Rules<K> {}
+
+/// One object's place in a list, and what is compared.
+#[derive(Debug)]
+struct Known<K: Resource<DynamicType = ()> + Clone + 'static> {
+    object: ObjectRef<K>,
+    source: usize,
+    version: String,
+    about: Option<Request>,
+}
+
+/// A list under way.
+#[derive(Debug)]
+pub struct Fill<K>(Vec<K>);
+
+impl<K> Default for Fill<K> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+/// Fills one store from one source or several, and says which ChannelClusters are to be looked at.
+pub struct Filler<K: Resource<DynamicType = ()> + Clone + 'static> {
+    rules: Rules<K>,
+    /// None: nobody reads these objects, they only trigger.
+    writer: Option<Writer<K>>,
+    /// Sources whose first list has not come yet.
+    waiting: HashSet<usize>,
+    known: HashMap<String, Known<K>>,
+    tell: Arc<Pending>,
+}
+
+fn key(object: &impl Resource) -> String {
+    let meta = object.meta();
+    // The UID: an object that was replaced by another of its name is another one.
+    [&meta.namespace, &meta.name, &meta.uid].map(|part| part.as_deref().unwrap_or_default()).join("/")
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
+    /// For `sources` sources.
+    pub fn new(rules: Rules<K>, writer: Option<Writer<K>>, sources: usize, tell: Arc<Pending>) -> Self {
+        Self { rules, writer, waiting: (0..sources).collect(), known: HashMap::new(), tell }
+    }
+
+    /// Takes a page of a list.
+    pub fn listed(&self, fill: &mut Fill<K>, page: Vec<K>) {
+        fill.0.extend(page.into_iter().filter(|object| (self.rules.keep)(object)).map(|mut object| {
+            (self.rules.prune)(&mut object);
+            object
+        }));
+    }
+
+    /// A list is whole: what it does not have is gone.
+    pub fn replace(&mut self, source: usize, fill: Fill<K>) {
+        let listed: HashSet<String> = fill.0.iter().map(key).collect();
+        let mut gone = Vec::new();
+        self.known.retain(|key, known| {
+            let stays = known.source != source || listed.contains(key);
+            if !stays {
+                gone.push((known.object.clone(), known.about.clone()));
+            }
+            stays
+        });
+        for (object, about) in gone {
+            self.forget(&object);
+            self.trigger(about);
+        }
+        for object in fill.0 {
+            self.put(source, object);
+        }
+        if self.waiting.remove(&source)
+            && self.waiting.is_empty()
+            && let Some(writer) = &mut self.writer
+        {
+            // Only this releases those that wait for the first lists.
+            writer.apply_watcher_event(&Event::Init);
+            for object in writer.as_reader().state() {
+                writer.apply_watcher_event(&Event::InitApply((*object).clone()));
+            }
+            writer.apply_watcher_event(&Event::InitDone);
+        }
+    }
+
+    /// An object is there, or is another.
+    pub fn apply(&mut self, source: usize, mut object: K) {
+        if !(self.rules.keep)(&object) {
+            self.delete(&object); // it may have been one of ours
+            return;
+        }
+        (self.rules.prune)(&mut object);
+        self.put(source, object);
+    }
+
+    /// An object is gone.
+    pub fn delete(&mut self, object: &K) {
+        if let Some(known) = self.known.remove(&key(object)) {
+            self.forget(&known.object);
+            self.trigger(known.about);
+        }
+    }
+
+    fn put(&mut self, source: usize, object: K) {
+        let (version, about) = ((self.rules.version)(&object), (self.rules.about)(&object));
+        let known = Known { object: ObjectRef::from_obj(&object), source, version, about: about.clone() };
+        let version = known.version.clone();
+        let before = self.known.insert(key(&object), known);
+        if let Some(writer) = &mut self.writer {
+            writer.apply_watcher_event(&Event::Apply(object));
+        }
+        if before.is_none_or(|before| before.version != version) {
+            self.trigger(about);
+        }
+    }
+
+    /// Takes an object from the store, unless another of its name is there.
+    fn forget(&mut self, object: &ObjectRef<K>) {
+        let Some(writer) = &mut self.writer else { return };
+        // The same name with another UID compares equal: it came before this one's end was seen.
+        let live = writer.as_reader().get(object);
+        let Some(live) = live.filter(|live| live.meta().uid == object.extra.uid) else { return };
+        writer.apply_watcher_event(&Event::Delete((*live).clone()));
+    }
+
+    fn trigger(&self, about: Option<Request>) {
+        if let Some(about) = about {
+            self.tell.push(about);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::ResourceExt;
+    use kube::runtime::reflector::{self, ObjectRef, Store};
+    use serde_json::json;
+
+    use super::*;
+
+    const RULES: Rules<ConfigMap> = Rules {
+        keep: |map| map.labels().contains_key("ours"),
+        prune: |map| map.data = None,
+        version: |map| map.resource_version().unwrap_or_default(),
+        about: |map| Some(ObjectRef::new(&map.name_any()).within("default")),
+    };
+
+    fn object(name: &str, uid: &str, version: &str) -> ConfigMap {
+        serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "default", "uid": uid, "resourceVersion": version,
+                "labels": {"ours": "yes"}},
+            "data": {"much": "more"},
+        }))
+        .unwrap()
+    }
+
+    struct Seen {
+        filler: Filler<ConfigMap>,
+        store: Store<ConfigMap>,
+        pending: Arc<Pending>,
+    }
+
+    impl Seen {
+        fn new(sources: usize) -> Self {
+            let (store, writer) = reflector::store();
+            let pending = Arc::new(Pending::default());
+            Self { filler: Filler::new(RULES, Some(writer), sources, pending.clone()), store, pending }
+        }
+
+        fn list(&mut self, source: usize, objects: Vec<ConfigMap>) {
+            let mut fill = Fill::default();
+            self.filler.listed(&mut fill, objects);
+            self.filler.replace(source, fill);
+        }
+
+        fn told(&self) -> Vec<String> {
+            let mut told: Vec<_> = std::iter::from_fn(|| self.pending.pop()).map(|one| one.name).collect();
+            told.sort();
+            told
+        }
+
+        fn ready(&self) -> bool {
+            futures::FutureExt::now_or_never(self.store.wait_until_ready()).is_some()
+        }
+    }
+
+    #[test]
+    fn what_went_between_two_lists_is_told_as_gone() {
+        let mut seen = Seen::new(1);
+        seen.list(0, vec![object("a", "1", "1"), object("b", "2", "1"), object("c", "3", "1")]);
+        assert_eq!(seen.told(), ["a", "b", "c"]);
+        seen.list(0, vec![object("a", "1", "1"), object("b", "2", "2")]);
+        assert_eq!(seen.told(), ["b", "c"], "what is as it was is no news");
+        assert_eq!(seen.store.len(), 2);
+        assert!(seen.store.state().iter().all(|map| map.data.is_none()), "nothing is kept that is not read");
+    }
+
+    #[test]
+    fn a_store_is_ready_after_the_last_of_its_first_lists() {
+        let mut seen = Seen::new(2);
+        seen.list(0, vec![object("a", "1", "1")]);
+        assert!(!seen.ready());
+        seen.list(0, vec![]);
+        seen.list(1, vec![object("b", "2", "1")]);
+        assert!(seen.ready());
+        assert_eq!(seen.store.len(), 1, "a list of one source says nothing of another's");
+        seen.list(0, vec![]);
+        assert_eq!(seen.store.len(), 1);
+    }
+
+    #[test]
+    fn an_object_replaced_by_another_of_its_name_stays_there() {
+        let mut seen = Seen::new(1);
+        seen.list(0, vec![object("a", "1", "1")]);
+        seen.filler.apply(0, object("a", "2", "2"));
+        seen.filler.delete(&object("a", "1", "3"));
+        assert_eq!(seen.store.state()[0].uid().as_deref(), Some("2"));
+        seen.filler.delete(&object("a", "2", "4"));
+        assert_eq!(seen.store.len(), 0);
+    }
+
+    #[test]
+    fn what_is_not_ours_is_dropped_also_when_it_was() {
+        let mut seen = Seen::new(1);
+        let mut foreign = object("a", "1", "1");
+        foreign.metadata.labels = None;
+        seen.list(0, vec![foreign.clone(), object("b", "2", "1")]);
+        assert_eq!((seen.store.len(), seen.told()), (1, vec!["b".to_owned()]));
+        seen.filler.apply(0, object("a", "1", "2"));
+        seen.told();
+        seen.filler.apply(0, foreign);
+        assert_eq!((seen.store.len(), seen.told()), (1, vec!["a".to_owned()]));
+    }
+}

@@ -1,0 +1,306 @@
+//! One watch: it lists, follows, and lists again, alone in its task, with its own pauses.
+//!
+//! The library's own watch tells nobody that a bookmark came, so a quiet one and a dead one look the same. Here each watch
+//! runs for a few seconds only: the server sends a bookmark 2 s before it ends one, so something comes at least that often, and
+//! what does not come is missed. Ending and going on costs one request and transfers nothing twice.
+//!
+//! Objects of others are never kept whole: a page of a list has a bound in bytes, each object is cut to what is read before
+//! the next one is looked at, and what no ChannelCluster stands behind is dropped.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use kube::api::{ListParams, WatchParams};
+use kube::core::{ObjectList, Request, WatchEvent};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+use tracing::{debug, info, warn};
+
+use crate::client::{AnswerLimit, FreshConnection, MAX_ANSWER, is_too_long};
+use crate::clock;
+use crate::store::{Fill, Filler};
+
+/// How long one watch runs, in seconds. A break of a moment that leaves a dead connection is noticed by what does not come,
+/// so this and [`SILENCE`] bound how long after it nothing is heard. The price is one request per kind in that time.
+const WATCH_SECONDS: u32 = 6;
+/// Longest silence of a watch: then its connection is dead, since the server would have ended it.
+const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 2);
+/// A watch that ends sooner counts as a failure: a server that ends each at once is not asked without a pause.
+const SHORT: Duration = Duration::from_secs(1);
+/// First and longest pause after a failure.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// Objects in a page of a list.
+const PAGE: u32 = 500;
+/// Longest page, in bytes; one that is longer is asked for in smaller ones. An object alone may have [`MAX_ANSWER`].
+const PAGE_BYTES: usize = 4 << 20;
+/// A page that was too long is made smaller by this factor.
+const SHRINK: u32 = 4;
+
+/// When a watch was last known to see everything, and whether it has seen its first list.
+#[derive(Debug)]
+pub struct Pulse {
+    /// What is watched, in plural, as Kubernetes calls it.
+    pub kind: &'static str,
+    at: AtomicU64,
+    synced: AtomicBool,
+    failures: AtomicU64,
+}
+
+impl Pulse {
+    /// Of a watch that begins now.
+    #[must_use]
+    pub fn new(kind: &'static str) -> Self {
+        let at = AtomicU64::new(clock::now());
+        Self { kind, at, synced: AtomicBool::new(false), failures: AtomicU64::new(0) }
+    }
+
+    /// Milliseconds since a list, an event, a bookmark or the orderly end of a watch.
+    #[must_use]
+    pub fn age(&self) -> u64 {
+        clock::now().saturating_sub(self.at.load(Ordering::Acquire))
+    }
+
+    /// Whether the first list was seen.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Lists and watches that failed.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Something came.
+    pub fn beat(&self) {
+        self.at.store(clock::now(), Ordering::Release);
+    }
+
+    /// Acts as if nothing had come for so long (milliseconds).
+    pub fn set_age(&self, age: u64) {
+        self.at.store(clock::now().saturating_sub(age), Ordering::Release);
+    }
+}
+
+/// Why a watch has to begin anew.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error("cannot list: {0}")]
+    List(#[source] kube::Error),
+    #[error("cannot watch: {0}")]
+    Watch(#[source] kube::Error),
+    #[error("the server ended the watch: {0}")]
+    Refused(String),
+    #[error("nothing came for {} s", SILENCE.as_secs())]
+    Silent,
+    #[error("the watch ended as soon as it had begun")]
+    Short,
+    #[error("the version that was seen last is no longer known")]
+    Gone,
+    #[error("a list without a version")]
+    NoVersion,
+}
+
+/// What is watched: objects of one kind with a label, in one namespace or in all.
+pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
+    /// Where from.
+    pub client: Client,
+    /// None: all namespaces.
+    pub namespace: Option<String>,
+    /// Label selector; empty: everything.
+    pub labels: String,
+    /// Whether the server is to send nothing but the metadata; `K` is a `PartialObjectMeta` then.
+    pub metadata_only: bool,
+    /// Where what was seen goes.
+    pub filler: Arc<Mutex<Filler<K>>>,
+    /// Number of this source among those of the filler.
+    pub number: usize,
+    /// Where it is said that something came.
+    pub pulse: Arc<Pulse>,
+}
+
+impl<K> Source<K>
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    /// Watches until dropped.
+    pub async fn run(self) {
+        let mut version: Option<String> = None;
+        let mut failures = 0_u32;
+        loop {
+            let error = match self.turn(&mut version, failures > 0).await {
+                Ok(()) => {
+                    if failures > 0 {
+                        info!(kind = self.pulse.kind, failures, "the watch goes on");
+                        failures = 0;
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if matches!(error, Interrupted::Gone) {
+                debug!(kind = self.pulse.kind, %error, "listing again");
+                version = None;
+            }
+            failures = failures.saturating_add(1);
+            self.pulse.failures.fetch_add(1, Ordering::Relaxed);
+            if failures == 1 {
+                warn!(kind = self.pulse.kind, %error, "the watch was interrupted, trying again");
+            } else {
+                debug!(kind = self.pulse.kind, %error, failures, "the watch was interrupted, trying again");
+            }
+            tokio::time::sleep(pause(failures, rand::random_range(0.5..1.0))).await;
+        }
+    }
+
+    /// Lists if there is no version to go on from, and watches once.
+    async fn turn(&self, version: &mut Option<String>, fresh: bool) -> Result<(), Interrupted> {
+        let mut from = match version.take() {
+            Some(from) => from,
+            None => self.list(fresh).await?,
+        };
+        let followed = self.follow(&mut from, fresh).await;
+        *version = Some(from);
+        followed
+    }
+
+    fn request(&self) -> Request {
+        Request::new(K::url_path(&(), self.namespace.as_deref()))
+    }
+
+    /// Lists everything, page by page.
+    async fn list(&self, mut fresh: bool) -> Result<String, Interrupted> {
+        let mut fill = Fill::default();
+        let mut params =
+            ListParams { label_selector: self.selector(), limit: Some(PAGE), ..ListParams::default() };
+        loop {
+            let page = match self.page(&params, std::mem::take(&mut fresh)).await {
+                Ok(page) => page,
+                Err(error) if is_too_long(&error) && params.limit.is_some_and(|limit| limit > 1) => {
+                    params.limit = params.limit.map(|limit| (limit / SHRINK).max(1));
+                    continue;
+                }
+                Err(kube::Error::Api(status)) if status.code == 410 => return Err(Interrupted::Gone),
+                Err(error) => return Err(Interrupted::List(error)),
+            };
+            self.pulse.beat();
+            self.filler().listed(&mut fill, page.items);
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                let version = page.metadata.resource_version.filter(|version| !version.is_empty());
+                let version = version.ok_or(Interrupted::NoVersion)?;
+                self.filler().replace(self.number, fill);
+                self.pulse.synced.store(true, Ordering::Release);
+                self.pulse.beat();
+                return Ok(version);
+            }
+        }
+    }
+
+    async fn page(&self, params: &ListParams, fresh: bool) -> Result<ObjectList<K>, kube::Error> {
+        let request = self.request();
+        let request = if self.metadata_only { request.list_metadata(params) } else { request.list(params) };
+        let mut request = request.map_err(kube::Error::BuildRequest)?;
+        let whole = params.limit == Some(1);
+        request.extensions_mut().insert(AnswerLimit(if whole { MAX_ANSWER } else { PAGE_BYTES }));
+        if fresh {
+            request.extensions_mut().insert(FreshConnection);
+        }
+        self.client.request(request).await
+    }
+
+    /// Watches once from a version on, which it moves.
+    async fn follow(&self, version: &mut String, fresh: bool) -> Result<(), Interrupted> {
+        let params = WatchParams {
+            label_selector: self.selector(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            ..WatchParams::default()
+        };
+        let request = self.request();
+        let request = if self.metadata_only {
+            request.watch_metadata(&params, version)
+        } else {
+            request.watch(&params, version)
+        };
+        let mut request = request.map_err(|error| Interrupted::Watch(kube::Error::BuildRequest(error)))?;
+        if fresh {
+            request.extensions_mut().insert(FreshConnection);
+        }
+        let events = self.client.request_events::<K>(request).await.map_err(refused)?;
+        let began = std::time::Instant::now();
+        let mut events = pin!(events);
+        loop {
+            let next = tokio::time::timeout(SILENCE, events.try_next()).await;
+            let event = next.map_err(|_| Interrupted::Silent)?.map_err(refused)?;
+            let Some(event) = event else {
+                if began.elapsed() < SHORT {
+                    return Err(Interrupted::Short);
+                }
+                self.pulse.beat();
+                return Ok(());
+            };
+            match event {
+                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
+                    self.moved(version, &object)?;
+                    self.filler().apply(self.number, object);
+                }
+                WatchEvent::Deleted(object) => {
+                    self.moved(version, &object)?;
+                    self.filler().delete(&object);
+                }
+                WatchEvent::Bookmark(bookmark) => *version = bookmark.metadata.resource_version,
+                WatchEvent::Error(status) if status.code == 410 => return Err(Interrupted::Gone),
+                WatchEvent::Error(status) => return Err(Interrupted::Refused(status.message)),
+            }
+            self.pulse.beat();
+        }
+    }
+
+    fn moved(&self, version: &mut String, object: &K) -> Result<(), Interrupted> {
+        *version = object.meta().resource_version.clone().ok_or(Interrupted::NoVersion)?;
+        Ok(())
+    }
+
+    fn selector(&self) -> Option<String> {
+        Some(self.labels.clone()).filter(|labels| !labels.is_empty())
+    }
+
+    fn filler(&self) -> std::sync::MutexGuard<'_, Filler<K>> {
+        self.filler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn refused(error: kube::Error) -> Interrupted {
+    match error {
+        kube::Error::Api(status) if status.code == 410 => Interrupted::Gone,
+        error => Interrupted::Watch(error),
+    }
+}
+
+/// Doubles from 250 ms to 2 s, times a jitter in 0.5 to 1.
+fn pause(failures: u32, jitter: f64) -> Duration {
+    let (first, longest) = PAUSES;
+    first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest).mul_f64(jitter)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::HEAD_TIMEOUT;
+
+    #[test]
+    fn a_watch_is_back_within_ten_seconds_of_the_server() {
+        assert_eq!(pause(1, 1.0), Duration::from_millis(250));
+        assert_eq!(pause(u32::MAX, 1.0), Duration::from_secs(2));
+        // A connection that died in a break of no length.
+        assert!(SILENCE + pause(1, 1.0) < Duration::from_secs(10));
+        // A long break: an attempt that began just before the server came back hangs, and the next comes after the longest pause.
+        assert!(HEAD_TIMEOUT + pause(u32::MAX, 1.0) < Duration::from_secs(10));
+    }
+}
