@@ -99,7 +99,8 @@ impl NodeSeries {
         if self.readings.back().is_some_and(|r| r.bus_late < stats.counters.bus_late) {
             self.late_at = Some(now);
         }
-        if Hearing::of(&stats) == Hearing::Lost {
+        // A process that starts has not lost what it never had, and nothing gathered for it.
+        if Hearing::of(&stats) == Hearing::Lost && stats.phase != Phase::Starting {
             self.lost_at = Some(now);
         }
         self.readings.push_back(Reading {
