@@ -63,7 +63,7 @@ impl Cut {
 impl Drop for Cut {
     fn drop(&mut self) {
         if let Err(error) = self.change("-D") {
-            eprintln!("packets go on being dropped: {error:#}");
+            say::err!("packets go on being dropped: {error:#}");
         }
     }
 }

@@ -100,7 +100,7 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         if let Err(error) = signal(self.0, libc::SIGCONT) {
-            eprintln!("process {} stays stopped: {error:#}", self.0);
+            say::err!("process {} stays stopped: {error:#}", self.0);
         }
     }
 }
@@ -260,12 +260,12 @@ impl Drop for Fleet {
         if std::thread::panicking() {
             let logs = crate::report::directory().join("logs").join(&self.namespace);
             if let Err(error) = self.instance.collect_logs(&logs) {
-                eprintln!("could not keep the logs: {error:#}");
+                say::err!("could not keep the logs: {error:#}");
             }
-            eprintln!("the logs of this failure are in {}", logs.display());
+            say::err!("the logs of this failure are in {}", logs.display());
         }
         if let Err(error) = self.remove_namespace() {
-            eprintln!("{} stays behind: {error:#}", self.namespace);
+            say::err!("{} stays behind: {error:#}", self.namespace);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! A WebSocket node that speaks Phoenix Channels: the shell around the pure core in `node-core`. `main` reads as the
 //! life of the process.
 
+// They panic where nobody takes what they write; see `shell::output`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod admin;
 pub mod app;
 pub mod args;

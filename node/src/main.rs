@@ -1,5 +1,8 @@
 //! `channel-node`: the life of the process, from its arguments to its exit.
 
+// They panic where nobody takes what they write; see `shell::output`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::{
     io::IsTerminal,
     net::{SocketAddr, TcpListener},

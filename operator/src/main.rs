@@ -1,5 +1,8 @@
 //! Entry point of channel-operator: the life of the process.
 
+// They panic where nobody takes what they write; see `shell::output`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 use std::process::ExitCode;
 use std::sync::Arc;
 

@@ -107,7 +107,7 @@ fn main() -> ExitCode {
     match dispatch(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error:#}");
+            say::err!("bench: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -155,11 +155,11 @@ fn dispatch(word: Word) -> Result<()> {
                 scratch,
             };
             campaign(&plan, &mut records, &progress)?;
-            print!("{}", page::text(&records, &scenarios));
+            say::raw!("{}", page::text(&records, &scenarios));
             Ok(())
         }
         Word::Show { results } => {
-            print!("{}", page::text(&Records::read(&results)?, &bench::scenario::ALL));
+            say::raw!("{}", page::text(&Records::read(&results)?, &bench::scenario::ALL));
             Ok(())
         }
         Word::Page { results } => {

@@ -109,7 +109,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Err(error) = self.end() {
-            eprintln!("a server may be left: {error:#}");
+            say::err!("a server may be left: {error:#}");
         }
     }
 }

@@ -148,7 +148,7 @@ impl Drop for Dropped {
         for rule in &self.rules {
             let gone = run::output(inside(&self.netns).args(["iptables", "--wait", "-D"]).args(rule));
             if let Err(error) = gone {
-                eprintln!("a rule that drops packets stays until `down`: {error:#}");
+                say::err!("a rule that drops packets stays until `down`: {error:#}");
             }
         }
     }

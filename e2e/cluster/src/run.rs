@@ -117,7 +117,7 @@ impl Progress {
 
     /// Says one thing.
     pub fn say(&self, what: &str) {
-        eprintln!("[{:>4} s] {what}", self.started.elapsed().as_secs());
+        say::err!("[{:>4} s] {what}", self.started.elapsed().as_secs());
     }
 
     /// Runs a long program with its output in a file, and says every few seconds how far it is.

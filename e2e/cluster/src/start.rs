@@ -79,7 +79,7 @@ pub(crate) fn lock(instance: &Instance) -> Result<File> {
     let file = File::create(&path)
         .with_context(|| format!("cannot open {}: a local cluster needs root", path.display()))?;
     if file.try_lock().is_err() {
-        eprintln!("another `up` or `down` of {} is at work; waiting for it", instance.name());
+        say::err!("another `up` or `down` of {} is at work; waiting for it", instance.name());
         file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)

@@ -11,7 +11,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("loadgen: {error:#}");
+            say::err!("loadgen: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -28,13 +28,13 @@ fn load(options: Options) -> anyhow::Result<bool> {
         std::fs::write(&path, report.html())
             .map_err(|error| anyhow::anyhow!("--html {}: {error}", path.display()))?;
     }
-    print!("{report}");
+    say::raw!("{report}");
     Ok(report.failures().is_empty())
 }
 
 fn show(progress: &Progress) {
     let counters = &progress.counters;
-    eprintln!(
+    say::err!(
         "{:>6.1} s {:<8} {:>7} joined {:>9} published {:>11} received {:>9.0}/s  p50 {:.1} p99 {:.1} ms  \
          {} failed {} disconnected {} lost",
         progress.elapsed.as_secs_f64(),

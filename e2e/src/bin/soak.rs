@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("soak: {error:#}");
+            say::err!("soak: {error:#}");
             ExitCode::from(2)
         }
     }
@@ -58,9 +58,9 @@ fn soak(words: &Words) -> anyhow::Result<bool> {
         period: Duration::try_from_secs_f64(1.0 / words.rate)?,
         kinds: if words.faults.is_empty() { all.collect() } else { words.faults.iter().copied().collect() },
     };
-    let report = run(&options, &mut |line| eprintln!("{line}"))?;
+    let report = run(&options, &mut |line| say::err!("{line}"))?;
     write(&report, &words.report)?;
-    print!("{report}");
-    println!("the report is in {}", words.report.display());
+    say::raw!("{report}");
+    say::out!("the report is in {}", words.report.display());
     Ok(report.failures.is_empty())
 }

@@ -180,7 +180,7 @@ impl Sampler {
         if let Some(sampling) = self.sampling.take() {
             // The rest of the run is worth its report.
             self.user_part = sampling.end().unwrap_or_else(|error| {
-                eprintln!("loadgen: --perf: {error:#}");
+                say::err!("loadgen: --perf: {error:#}");
                 None
             });
         }

@@ -40,12 +40,12 @@ pub(crate) fn gates(options: &mut Options) -> Result<ExitCode> {
     let compiler = Compiler::ask(&tools)?;
     let mut baselines = read(&tools)?;
     let lines = compare(baselines.get(&compiler.key), &figures);
-    println!("{}", table(&lines));
+    say::out!("{}", table(&lines));
     baselines.insert(compiler.key, figures);
     let path = path(&tools);
     fs::write(&path, format!("{}\n", serde_json::to_string_pretty(&baselines)?))
         .with_context(|| format!("cannot write {}", path.display()))?;
-    println!("recorded in {}; say in the commit why they changed", path.display());
+    say::out!("recorded in {}; say in the commit why they changed", path.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -56,7 +56,7 @@ pub(crate) fn hold(tools: &Tools) -> Result<()> {
     let baselines = read(tools)?;
     let baseline = baselines.get(&compiler.key);
     let lines = compare(baseline, &figures);
-    println!("{}", table(&lines));
+    say::out!("{}", table(&lines));
     judge(&compiler, baseline.is_some(), &lines)
 }
 
@@ -66,7 +66,7 @@ fn judge(compiler: &Compiler, known: bool, lines: &[Line]) -> Result<()> {
     if !known {
         let sentence = format!("there is no baseline for rustc {}: record one with `{RECORD}`", compiler.key);
         ensure!(!compiler.is_pinned(), sentence);
-        println!("{sentence}; only rustc {PINNED_RUSTC} must have one, so nothing was judged");
+        say::out!("{sentence}; only rustc {PINNED_RUSTC} must have one, so nothing was judged");
         return Ok(());
     }
     let wrong: Vec<_> = lines.iter().filter_map(Line::complaint).collect();

@@ -77,7 +77,7 @@ fn main() -> ExitCode {
     match dispatch() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            say::err!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -92,7 +92,7 @@ fn dispatch() -> Result<ExitCode> {
     let words: Vec<_> = words.collect();
     // What is behind -- is another program's.
     if words.iter().take_while(|word| *word != "--").any(|word| word == "--help" || word == "-h") {
-        print!("{HELP}");
+        say::raw!("{HELP}");
         return Ok(ExitCode::SUCCESS);
     }
     let mut options = Options::parse(words)?;
@@ -110,7 +110,7 @@ fn dispatch() -> Result<ExitCode> {
         "build" => build(&mut options),
         "kubectl" => kubectl(&mut options),
         "help" | "--help" | "-h" => {
-            print!("{HELP}");
+            say::raw!("{HELP}");
             Ok(ExitCode::SUCCESS)
         }
         other => bail!("no command {other:?}; `cargo xtask help` lists them"),
@@ -138,7 +138,7 @@ fn build(options: &mut Options) -> Result<ExitCode> {
     let progress = Progress::new();
     cluster::packages::ensure(&[cluster::packages::BUILD], &progress)?;
     for image in artifacts::product(profile, &progress)?.all() {
-        println!("{}\t{}", image.reference, image.archive.display());
+        say::out!("{}\t{}", image.reference, image.archive.display());
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -150,7 +150,7 @@ fn crdgen(options: &Options) -> Result<ExitCode> {
     let yaml = cluster::run::output(command.current_dir(artifacts::repository()))?;
     let path = artifacts::repository().join("charts/channelcluster/files/crd.yaml");
     std::fs::write(&path, yaml).with_context(|| format!("cannot write {}", path.display()))?;
-    println!("wrote {}", path.display());
+    say::out!("wrote {}", path.display());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn ask_early() -> Result<Asked> {
     silent.args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
     // Asked first: `sudo -v` wants a password also of those who need none for any command (sudoers, verifypw).
     if !silent.status().context(NO_SUDO)?.success() {
-        eprintln!("a local cluster needs root after the builds: sudo asks now");
+        say::err!("a local cluster needs root after the builds: sudo asks now");
         let status = Command::new("sudo").arg("-v").status().context(NO_SUDO)?;
         if !status.success() {
             bail!("sudo lets nobody become root here: run this as root, or from a terminal for the password");

@@ -208,12 +208,12 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
         // Once more at the end: of a long run often only the end is kept.
         for (step, error) in &failures {
             let said = fs::read_to_string(tools.step_log(step));
-            println!("\n{step}:\n{}", said.map_or_else(|_| error.clone(), |said| excerpt(&said)));
+            say::out!("\n{step}:\n{}", said.map_or_else(|_| error.clone(), |said| excerpt(&said)));
         }
         let steps: Vec<_> = failures.iter().map(|(step, _)| *step).collect();
-        println!("failed steps: {}; their logs are in {}", steps.join(", "), tools.reports().display());
+        say::out!("failed steps: {}; their logs are in {}", steps.join(", "), tools.reports().display());
     }
-    println!("{} passed, {} failed", total.passed, total.failed);
+    say::out!("{} passed, {} failed", total.passed, total.failed);
     Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -351,7 +351,7 @@ pub(crate) fn logs(options: &mut Options) -> Result<ExitCode> {
     }
     let directory = crate::up::logs(&instance);
     instance.collect_logs(&directory)?;
-    println!("{}", directory.display());
+    say::out!("{}", directory.display());
     Ok(ExitCode::SUCCESS)
 }
 

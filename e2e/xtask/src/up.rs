@@ -71,8 +71,8 @@ pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
         let directory = logs(&wanted.instance);
         // What failed first is what matters.
         match wanted.instance.collect_logs(&directory) {
-            Ok(()) => eprintln!("all logs are in {}", directory.display()),
-            Err(error) => eprintln!("the logs could not be collected: {error:#}"),
+            Ok(()) => say::err!("all logs are in {}", directory.display()),
+            Err(error) => say::err!("the logs could not be collected: {error:#}"),
         }
     }
     result?;
@@ -110,22 +110,22 @@ fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<(
     let place = Place::Context(context.to_owned());
     context::check(&place, context, wanted.sample, progress)?;
     let product = artifacts::product(wanted.profile, progress)?;
-    println!("\nThe images must be where the nodes of {context} find them:");
+    say::out!("\nThe images must be where the nodes of {context} find them:");
     for image in product.all() {
-        println!("{}", bring(image, context, wanted.registry.as_deref()));
+        say::out!("{}", bring(image, context, wanted.registry.as_deref()));
     }
     let product = match &wanted.registry {
         Some(registry) => product.in_registry(registry),
         None => product,
     };
-    println!();
+    say::out!("");
     install::chart_onto(&place, &product, progress)
         .context("are the images there? see the commands above")?;
     if wanted.sample {
         install::sample_onto(&place, progress)?;
     }
-    println!("\n{}", place.kubectl(["get", "channelclusters,pods"])?);
-    println!(
+    say::out!("\n{}", place.kubectl(["get", "channelclusters,pods"])?);
+    say::out!(
         "chat page:  {} port-forward service/chat 8080:80, then http://127.0.0.1:8080/",
         place.kubectl_words()
     );
@@ -171,16 +171,16 @@ fn summary(wanted: &Wanted, progress: &Progress) -> Result<()> {
     let place = Place::Local(instance);
     let words = place.kubectl_words();
     let what = if wanted.bare { "nodes" } else { "channelclusters,pods" };
-    println!("\n{}", place.kubectl(["get", what, "-o", "wide"])?);
+    say::out!("\n{}", place.kubectl(["get", what, "-o", "wide"])?);
     let name = instance.name();
     let flag = if name == "demo" { String::new() } else { format!(" --instance {name}") };
     if wanted.sample && !wanted.bare {
-        println!("chat page   http://127.0.0.1:{}/   (open it in two windows)", wanted.port);
-        println!("load        cargo xtask load{flag} --connections 1000 --rooms 10 --rate 60 --duration 60");
+        say::out!("chat page   http://127.0.0.1:{}/   (open it in two windows)", wanted.port);
+        say::out!("load        cargo xtask load{flag} --connections 1000 --rooms 10 --rate 60 --duration 60");
     }
     let kubeconfig = artifacts::kubeconfig(instance);
-    println!("kubectl     {words} get channelclusters   (or KUBECONFIG={})", kubeconfig.display());
-    println!("stop        cargo xtask down{flag}");
+    say::out!("kubectl     {words} get channelclusters   (or KUBECONFIG={})", kubeconfig.display());
+    say::out!("stop        cargo xtask down{flag}");
     let mebibytes = instance.memory_bytes()? / (1 << 20);
     progress.say(&format!("up; the whole cluster uses {mebibytes} MiB of memory"));
     Ok(())

@@ -1,6 +1,9 @@
 //! What the processes share at their edges: ports that anyone can reach, listening sockets, lines of log, files that
 //! somebody else wrote, and signals. Decisions about them that need no system are in `node_core::visitors`.
 
+// They panic where nobody takes what they write; see `shell::output`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod file;
 pub mod http;
 pub mod output;

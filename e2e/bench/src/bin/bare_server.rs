@@ -63,7 +63,7 @@ fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bare-server: {error:#}");
+            say::err!("bare-server: {error:#}");
             ExitCode::FAILURE
         }
     }

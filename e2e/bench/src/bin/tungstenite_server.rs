@@ -36,7 +36,7 @@ fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tungstenite-server: {error:#}");
+            say::err!("tungstenite-server: {error:#}");
             ExitCode::FAILURE
         }
     }
