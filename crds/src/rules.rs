@@ -48,9 +48,101 @@ pub(crate) const AUTH_ANONYMOUS: Rule = (
     "self.anonymous",
     "auth.anonymous must be true: this version knows no other way to connect, so nobody could",
 );
+/// The grammar of hosts and origins as regular expressions, which `node_core::ws::{host, origin}` has as code; a test holds
+/// the two together.
+macro_rules! grammar {
+    (port) => {
+        "(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))"
+    };
+    (name) => {
+        "([A-Za-z0-9_-]+([.][A-Za-z0-9_-]+)*[.]?)"
+    };
+    (number) => {
+        "([^:]*[.])?([0-9]+|0[xX][0-9a-fA-F]*)[.]?"
+    };
+    (v4) => {
+        "((25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])([.](25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])){3})"
+    };
+    (h) => {
+        "[0-9a-fA-F]{1,4}"
+    };
+    (v6) => {
+        concat!(
+            r"(\[((",
+            grammar!(h),
+            ":){7}",
+            grammar!(h),
+            "|(",
+            grammar!(h),
+            ":){1,7}:|(",
+            grammar!(h),
+            ":){1,6}:",
+            grammar!(h),
+            "|(",
+            grammar!(h),
+            ":){1,5}(:",
+            grammar!(h),
+            "){1,2}|(",
+            grammar!(h),
+            ":){1,4}(:",
+            grammar!(h),
+            "){1,3}|(",
+            grammar!(h),
+            ":){1,3}(:",
+            grammar!(h),
+            "){1,4}|(",
+            grammar!(h),
+            ":){1,2}(:",
+            grammar!(h),
+            "){1,5}|",
+            grammar!(h),
+            ":(:",
+            grammar!(h),
+            "){1,6}|:((:",
+            grammar!(h),
+            r"){1,7}|:))\])"
+        )
+    };
+}
+
 pub(crate) const AUTH_ORIGINS: Rule = (
-    "self.allowedOrigins.all(o, o == '*' || o.matches('^https?://[^/]+$'))",
-    "auth.allowedOrigins takes origins as browsers send them: write https://HOST or https://HOST:PORT without a path, or * for all",
+    concat!(
+        "self.allowedOrigins.all(o, o == '*' || o == 'null'",
+        " || o.matches(r'^(?i:https?)://(",
+        grammar!(v4),
+        "|",
+        grammar!(v6),
+        ")",
+        grammar!(port),
+        "?$')",
+        " || (o.matches(r'^(?i:https?)://([*][.])?",
+        grammar!(name),
+        grammar!(port),
+        "?$')",
+        " && !o.matches(r'^[^:]*://",
+        grammar!(number),
+        "(:[0-9]+)?$'))",
+        " || (o.matches(r'^[A-Za-z][A-Za-z0-9+.-]*://([A-Za-z0-9._-]+",
+        grammar!(port),
+        "?)?$')",
+        " && !o.matches(r'^(?i:https?|wss?)://')))",
+    ),
+    "auth.allowedOrigins takes origins as browsers send them: write https://HOST, https://HOST:PORT or https://*.HOST without user, path, query or blank; null, file:// or SCHEME://ID for apps and extensions; or * for all",
+);
+pub(crate) const AUTH_HOSTS: Rule = (
+    concat!(
+        "!has(self.servedHosts) || self.servedHosts.all(h, h.matches(r'^(",
+        grammar!(v4),
+        "|",
+        grammar!(v6),
+        ")$')",
+        " || (h.matches(r'^([*][.])?",
+        grammar!(name),
+        "$') && !h.matches(r'^",
+        grammar!(number),
+        "$')))",
+    ),
+    "auth.servedHosts takes hosts without scheme and port: write a name, *.NAME, 10.0.0.1 or [::1]",
 );
 
 pub(crate) const BACKPLANE_REQUIRED: Rule = (
@@ -205,9 +297,13 @@ pub(crate) const TOPIC_DUPLICATE: Rule = (
     "self.policies.all(p, self.policies.exists_one(q, q.topics == p.topics))",
     "rooms.policies has the same topics twice, and only the first would count: merge the two",
 );
+pub(crate) const EVENTS: Rule = (
+    "!has(self.events) || self.events.all(e, !e.startsWith('phx_') && !(e in ['presence_state', 'presence_diff', 'access_token']))",
+    "events must not begin with phx_ or be presence_state, presence_diff or access_token, which are the protocol's own events: choose another name",
+);
 pub(crate) const ACK_EVENTS: Rule = (
-    "!has(self.ackEvents) || self.ackEvents.all(e, !e.startsWith('phx_'))",
-    "ackEvents must not begin with phx_, which are the protocol's own events: choose another name",
+    "!has(self.ackEvents) || self.ackEvents.all(e, !e.startsWith('phx_') && !(e in ['presence_state', 'presence_diff', 'access_token']))",
+    "ackEvents must not begin with phx_ or be presence_state, presence_diff or access_token, which are the protocol's own events: choose another name",
 );
 
 pub(crate) const FLUSH_WINDOW: Rule = (
@@ -225,6 +321,10 @@ pub(crate) const IDLE_TIMEOUT: Rule = (
 pub(crate) const BUS_MESSAGE_AGE: Rule = (
     "!has(self.busMessageAge) || (duration(self.busMessageAge) >= duration('1s') && duration(self.busMessageAge) <= duration('1h'))",
     "limits.busMessageAge must lie between 1s and 1h: a healthy backplane takes milliseconds, and a busy one some hundred",
+);
+pub(crate) const PING_INTERVAL: Rule = (
+    "!has(self.pingInterval) || (duration(self.pingInterval) >= duration('1s') && duration(self.pingInterval) + duration('5s') <= duration(self.idleTimeout))",
+    "limits.pingInterval must be at least 1s and 5s below limits.idleTimeout, so that an answer comes in time: lower it or raise idleTimeout",
 );
 pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
     "self.sendQueueBytes >= self.maxFrameBytes",

@@ -86,3 +86,88 @@ fn the_samples_break_no_rule() {
         assert_eq!(verdict(&path), Vec::<String>::new(), "{}", path.display());
     }
 }
+
+/// Pieces of origins and hosts, good and bad.
+const SCHEMES: [&str; 10] =
+    ["https://", "HTTP://", "http:/", "file://", "tauri://", "wss://", "a+b.c-d://", "1a://", "", "://"];
+const HOSTS: [&str; 34] = [
+    "",
+    "a",
+    "*",
+    "*.a",
+    "*.example.org",
+    "a.*.b",
+    "*a",
+    "example.org.",
+    ".",
+    "a..b",
+    "-a_b-",
+    "a b",
+    "b\u{fc}cher.example",
+    "xn--bcher-kva.example",
+    "10.0.0.1",
+    "256.0.0.1",
+    "10.0.0",
+    "01.0.0.1",
+    "10.0.0.1.",
+    "127.1",
+    "1",
+    "a.1",
+    "a.0x1f",
+    "0x",
+    "1.a",
+    "[::1]",
+    "[::]",
+    "[2001:DB8::1]",
+    "[1:2:3:4:5:6:7:8]",
+    "[1:2:3:4:5:6:7::]",
+    "[1::2::3]",
+    "[::1.2.3.4]",
+    "[::1",
+    "u@h",
+];
+const ENDS: [&str; 11] = ["", ":80", ":443", ":65535", ":65536", ":0", ":080", ":", "/", "?x", " "];
+
+/// Whether the rules take `auth` with this entry in a list.
+fn takes(schema: &Value, list: &str, entry: &str) -> bool {
+    let object = serde_json::json!({"anonymous": true, "allowedOrigins": [], list: [entry]});
+    Validator::new().validate(schema, &object, None).is_ok()
+}
+
+/// The lists that a browser is judged by have one grammar, here as rules and in the node as code.
+#[test]
+fn origins_and_hosts_are_judged_as_the_node_does() {
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let auth = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth";
+    let schema = crd.pointer(auth).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for entry in ["*", "null", "NULL", "**", "http://[1:2:3:4:5:6:7:8:9]", "http://[12345::]"] {
+        assert_eq!(
+            takes(schema, "allowedOrigins", entry),
+            node_core::ws::origin::check_entry(entry).is_ok(),
+            "{entry:?}"
+        );
+    }
+    let served = |host: &str| {
+        let mut config = node_core::config::NodeConfig::dev();
+        config.auth.served_hosts = vec![host.to_owned()];
+        config.validate().is_empty()
+    };
+    for host in HOSTS.iter().filter(|host| !host.is_empty()) {
+        assert_eq!(takes(schema, "servedHosts", host), served(host), "{host:?}");
+    }
+    assert!(!takes(schema, "servedHosts", "a:80") && !served("a:80"));
+    let ends = ENDS
+        .iter()
+        .flat_map(|end| ["https://a", "tauri://a", "file://"].map(|front| format!("{front}{end}")));
+    let hosts =
+        HOSTS.iter().flat_map(|host| ["https://", "tauri://"].map(|front| format!("{front}{host}:8080")));
+    let schemes =
+        SCHEMES.iter().flat_map(|front| ["", "a", "*.a", "[::1]"].map(|host| format!("{front}{host}")));
+    for entry in ends.chain(hosts).chain(schemes).filter(|entry| !entry.is_empty()) {
+        let is_good = node_core::ws::origin::check_entry(&entry).is_ok();
+        (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
+        assert_eq!(takes(schema, "allowedOrigins", &entry), is_good, "{entry:?}");
+    }
+    assert!(good > 30 && bad > 60, "{good} good, {bad} bad");
+}

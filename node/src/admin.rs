@@ -42,6 +42,7 @@ pub fn router(app: Arc<App>) -> Router {
             refuse(StatusCode::NOT_FOUND, "no such path; see /metrics, /healthz, /readyz, /v1/stats")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), by_its_own_name))
         .with_state(app)
 }
 
@@ -56,6 +57,20 @@ pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>) -> std::io::Resul
 
 fn refuse(status: StatusCode, error: impl Display) -> Response {
     (status, Json(json!({ "error": error.to_string() }))).into_response()
+}
+
+/// Where no token protects the port, as in dev mode, a page in the developer's browser must not reach it: neither by a
+/// name that was made to lead here nor from another origin.
+async fn by_its_own_name(State(app): Shared, request: Request, next: Next) -> Response {
+    let names = app.config.load().auth.names;
+    let is_allowed = {
+        let header = |name| request.headers().get(name).map(header::HeaderValue::as_bytes);
+        names.allow_request(header(header::HOST), header(header::ORIGIN))
+    };
+    if is_allowed {
+        return next.run(request).await;
+    }
+    refuse(StatusCode::FORBIDDEN, "in dev mode ask by localhost or a loopback address")
 }
 
 async fn authorize(State(app): Shared, request: Request, next: Next) -> Response {
@@ -116,12 +131,14 @@ async fn drain(State(app): Shared, body: Result<Json<DrainRequest>, JsonRejectio
     }
     let pace = app.config.load().drain.connections_per_second;
     let done = app.drain.request(&request, pace, &app.shards);
+    app.tell_ready();
     tracing::info!(stage = ?request.stage, pace = request.connections_per_second, ?done, "drain order");
     answer(&app, done)
 }
 
 async fn cancel_drain(State(app): Shared) -> Response {
     let done = app.drain.cancel(&app.shards);
+    app.tell_ready();
     tracing::info!(?done, "drain cancelled");
     answer(&app, done)
 }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
 };
@@ -49,6 +49,8 @@ pub struct App {
     pub topics: Arc<Registry>,
     /// How far the node has left.
     pub drain: Drain,
+    /// What the shards tell load balancers: see [`App::tell_ready`].
+    pub ready: Arc<AtomicBool>,
     /// The bus, when one is configured.
     pub bus: Option<Arc<BusState>>,
     /// The admin token; none opens the admin API, which only dev mode does.
@@ -81,6 +83,12 @@ impl App {
     pub fn phase(&self) -> Phase {
         let started = self.bus.as_ref().is_none_or(|bus| bus.ever_connected());
         self.drain.phase(self.counters().connections, started)
+    }
+
+    /// Lets the public port say whether the node is in service, as `/readyz` does. To be called when that may have changed;
+    /// the pulse does once a second.
+    pub fn tell_ready(&self) {
+        self.ready.store(self.phase() == Phase::Serving, Relaxed);
     }
 
     /// Everything the operator reads.
@@ -156,6 +164,7 @@ impl App {
                 new.limits.max_connections = self.max_connections.unwrap_or(new.limits.max_connections);
                 if let Some(bus) = &self.bus {
                     bus.most_millis.store(new.limits.bus_message_age(), Relaxed);
+                    bus.set_max_frame_bytes(new.limits.max_frame_bytes);
                 }
                 self.config.store(Arc::new(new));
                 self.reloads.fetch_add(1, Relaxed);

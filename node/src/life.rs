@@ -47,6 +47,7 @@ pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
     if app.drain.end() {
         drain.delay_millis = 0;
     }
+    app.tell_ready();
     let (delay, pace) = (drain.delay_millis, drain.connections_per_second);
     tracing::info!(delay_millis = delay, connections_per_second = pace, "leaving");
     tokio::select! {

@@ -26,7 +26,7 @@ use node::{
     sysinfo,
     threads::{ShardSettings, start_shards},
 };
-use node_core::{config::NodeConfig, limits::CLOSE_TIMEOUT_MILLIS};
+use node_core::{config::NodeConfig, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
 use shell::{
     http::BACKLOG,
     output::{self, Lines},
@@ -83,6 +83,13 @@ fn check_config(file: &Path) -> ExitCode {
 fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
     let read = args.config.as_deref().map(Watch::start).transpose().map_err(|error| error.to_string())?;
     let (mut config, watch) = read.map_or((NodeConfig::dev(), None), |(config, watch)| (config, Some(watch)));
+    if args.dev {
+        // A page of somebody else must not reach what a developer runs, whatever its name was made to lead to. Addresses
+        // are no names, and are used where the node listens for others.
+        let mut addresses = args.listen_addrs().into_iter().chain(args.admin_addrs());
+        let local = addresses.all(|address| address.ip().is_loopback());
+        config.auth.names = if local { Names::Loopback } else { Names::Addresses };
+    }
     if let Some(path) = &args.path {
         config.path.clone_from(path);
     }
@@ -145,11 +152,13 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
         shards: shards.handles().to_vec(),
         topics: Arc::clone(shards.topics()),
         drain: Default::default(),
+        ready: Arc::clone(shards.ready()),
         bus: config.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
         token,
         reloads: Default::default(),
         reload_failures: Default::default(),
     });
+    app.tell_ready();
     let fleet = Arc::default();
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, &fleet)?;
     let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;

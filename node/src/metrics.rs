@@ -132,6 +132,7 @@ fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
         ("joins", "Joins accepted", sum.joins),
         ("malformed_messages", "Messages that were no Phoenix message", sum.malformed_messages),
         ("publish_refused", "Publishes refused by policy", sum.publish_refused),
+        ("access_tokens", "Tokens pushed by clients, passed on to nobody", sum.access_tokens),
         ("unencodable_writes", "Broadcasts that a member's serializer cannot carry", sum.unencodable_writes),
         ("bus_queue_dropped", "Messages to the bus lost to a full queue", sum.bus_dropped),
         ("remote_received", "Broadcasts from other shards and nodes", sum.remote_received),
@@ -216,6 +217,9 @@ fn bus_metrics(out: &mut Out<'_>, bus: &BusState) -> fmt::Result {
     out.counter("bus_late", "Messages of other nodes that were on their way for long", load(&bus.late))?;
     out.counter("bus_expired", "Messages of other nodes dropped for their age", load(&bus.expired))?;
     out.counter("bus_malformed", "Messages on the bus that could not be read", load(&bus.malformed))?;
+    let failures = load(&bus.subscribe_failures);
+    out.counter("bus_subscribe_failures", "Attempts to subscribe to a topic that failed", failures)?;
+    out.counter("bus_server_errors", "Errors that the bus' server told", load(&bus.server_errors))?;
     let rows = [("out", load(&bus.dropped_out)), ("in", load(&bus.dropped_in))];
     let rows = rows.map(|(way, value)| (way.to_owned(), ConstCounter::new(value)));
     let about = ("bus_dropped", "Messages lost between node and bus", MetricType::Counter);

@@ -30,6 +30,7 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
     let mut rate = Rate::new(Instant::now(), app.counters().writes);
     loop {
         tick.tick().await;
+        app.tell_ready();
         let now = Instant::now();
         let own = figures(&app, &mut rate, now);
         if let Some(bus) = &bus {

@@ -11,7 +11,7 @@ use std::{
     net::SocketAddr,
     os::fd::RawFd,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::AtomicBool, mpsc},
     thread::JoinHandle,
 };
 
@@ -61,6 +61,7 @@ pub struct Shards {
     threads: Vec<JoinHandle<()>>,
     local_addrs: Vec<SocketAddr>,
     topics: Arc<Registry>,
+    ready: Arc<AtomicBool>,
 }
 
 impl Shards {
@@ -68,6 +69,12 @@ impl Shards {
     #[must_use]
     pub const fn topics(&self) -> &Arc<Registry> {
         &self.topics
+    }
+
+    /// What the public port tells load balancers: false at first.
+    #[must_use]
+    pub const fn ready(&self) -> &Arc<AtomicBool> {
+        &self.ready
     }
 
     /// One handle per shard, in the order of their index.
@@ -109,7 +116,7 @@ pub fn start_shards(
     let ceiling = if own_tables { i32::MAX } else { i32::try_from(room).unwrap_or(i32::MAX) };
     let handovers = handovers(count, capacity)?;
     let registry = Arc::new(Registry::new(rand::random()));
-    let places = Arc::default();
+    let (places, ready) = (Arc::default(), Arc::<AtomicBool>::default());
     let mut threads = Vec::new();
     let mut gates = Vec::new();
     for ((mailbox, handover), index) in mailboxes.into_iter().zip(handovers).zip(0..) {
@@ -121,6 +128,7 @@ pub fn start_shards(
             page: settings.chat_page,
             registry: Arc::clone(&registry),
             places: Arc::clone(&places),
+            ready: Arc::clone(&ready),
             close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
@@ -145,7 +153,7 @@ pub fn start_shards(
     gates.iter().try_for_each(|gate| gate.order(Order::Listen(local_addrs.clone())))?;
     finished()?;
     drop(reservation);
-    Ok(Shards { handles, threads, local_addrs, topics: registry })
+    Ok(Shards { handles, threads, local_addrs, topics: registry, ready })
 }
 
 /// The first number above all descriptors of the calling thread's table.

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use node_core::route::Topic;
+use node_core::{route::Topic, topic::is_reserved};
 
 use crate::mailbox::{BusCommand, BusSender};
 
@@ -58,7 +58,7 @@ impl ToBus {
 
     fn skip(&mut self, topic: Topic) {
         // The bus numbers no reserved topic.
-        if topic.starts_with('$') {
+        if is_reserved(&topic) {
             return;
         }
         if self.skipped.len() < SKIPPED_TOPICS {

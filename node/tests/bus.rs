@@ -17,8 +17,12 @@ use node::{
 };
 use node_core::{
     config::{Bus as BusConfig, ClusterId, Nats, NodeConfig},
+    envelope::{Envelope, MAX_GAP},
+    protocol::{Vsn, encode},
     route::Registry,
+    ws::frame::split_server_frame,
 };
+use serde_json::Value;
 
 #[path = "support/nats.rs"]
 mod nats;
@@ -77,7 +81,7 @@ impl Node {
     }
 
     fn publish(&self, topic: &Topic, text: &str) {
-        self.tell(BusCommand::Publish { topic: Arc::clone(topic), frame: frame(text) });
+        self.tell(BusCommand::Publish { topic: Arc::clone(topic), frame: frame(topic, text) });
     }
 
     /// Publishes until the other side hears it, which proves the subscription; then empties the other side.
@@ -101,17 +105,20 @@ impl Drop for Node {
     }
 }
 
-fn frame(text: &str) -> Bytes {
-    let mut bytes = vec![0x81, u8::try_from(text.len()).unwrap()];
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.into()
+fn frame(topic: &str, text: &str) -> Bytes {
+    encode::broadcast(Vsn::V2, topic, text, "{}")
 }
 
 fn texts(shard: &Mailbox) -> Vec<String> {
     let items = std::iter::from_fn(|| shard.pop());
     items
         .map(|item| match item {
-            ToShard::Remote { frame, .. } => String::from_utf8(frame[2..].to_vec()).unwrap(),
+            ToShard::Remote { frame, .. } => {
+                let (_, body) = split_server_frame(&frame).unwrap();
+                let (_, _, _, text, _): (Value, Value, Value, String, Value) =
+                    serde_json::from_slice(body).unwrap();
+                text
+            }
             other => panic!("{other:?}"),
         })
         .collect()
@@ -223,8 +230,8 @@ fn a_password_that_is_corrected_lets_the_node_in() {
 fn nodes_hear_each_others_figures_and_survive_nonsense() {
     let server = NatsServer::start(&Port::reserve(), &[]);
     let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
-    let figures =
-        Figures { boot_id: "x".to_owned(), node: "a".to_owned(), connections: 3, ..Figures::default() };
+    let boot_id = "0123456789abcdef".repeat(2);
+    let figures = Figures { boot_id, node: "a".to_owned(), connections: 3, ..Figures::default() };
     let from_a = a.bus.as_ref().unwrap().figures();
     wait("the figures", || {
         from_a.try_send(figures.clone()).ok();
@@ -243,4 +250,62 @@ fn nodes_hear_each_others_figures_and_survive_nonsense() {
     });
     wait("the nonsense to be counted", || b.state.malformed.load(Relaxed) == 2);
     a.meet(&b, &topic);
+}
+
+/// Whoever has the password of the bus can write to any subject.
+#[test]
+fn forged_messages_are_counted_and_given_to_nobody() {
+    let server = NatsServer::start(&Port::reserve(), &[]);
+    let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
+    let topic: Topic = Arc::from("room:1");
+    a.join(0, &topic);
+    b.join(0, &topic);
+    a.meet(&b, &topic);
+    let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(NodeConfig::dev().limits.max_frame_bytes as usize));
+    let about = |topic, event, payload: &str| encode::broadcast(Vsn::V2, topic, event, payload).to_vec();
+    let forged = [
+        about("room:1", "phx_close", "{}"),
+        about("room:2", "said", "{}"),
+        about("room:1", "said", r#"{"a":"\ud83d"}"#),
+        about("room:1", "said", &long),
+        vec![0x81, 2, 0xff, 0xfe],
+        vec![0x81, 5, b'h', b'e', b'l', b'l', b'o'],
+    ];
+    let (count, runtime) = (forged.len() as u64, tokio::runtime::Runtime::new().unwrap());
+    runtime.block_on(async {
+        let client = async_nats::connect(server.url()).await.unwrap();
+        let send = |sequence, frame: &[u8]| {
+            let envelope = Envelope { origin: 666, sequence, sent_millis: None, frame }.encode();
+            client.publish("cc1.test.chat.t.cm9vbTox", envelope.into())
+        };
+        for frame in &forged {
+            send(u64::MAX, frame).await.unwrap();
+        }
+        send(1, &about("room:1", "first", "{}")).await.unwrap();
+        send(u64::MAX, &about("room:1", "second", "{}")).await.unwrap();
+        client.flush().await.unwrap();
+    });
+    let mut got = Vec::new();
+    wait("what is no forgery", || {
+        got.extend(texts(&b.shards[0]));
+        got.len() >= 2
+    });
+    assert_eq!(got, ["first", "second"]);
+    assert_eq!((b.state.malformed.load(Relaxed), b.state.gaps.load(Relaxed)), (count, MAX_GAP));
+}
+
+#[test]
+fn a_topic_that_the_client_refuses_is_counted_once_and_ends_nothing() {
+    let server = NatsServer::start(&Port::reserve(), &[]);
+    let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
+    let (empty, topic): (Topic, Topic) = (Arc::from(""), Arc::from("room:1"));
+    // No client can join it; this is what would happen if one could.
+    b.join(0, &empty);
+    wait("the refusal", || b.state.subscribe_failures.load(Relaxed) == 1);
+    b.join(0, &topic);
+    a.meet(&b, &topic);
+    // Subscriptions that failed are tried again each second: two of them pass.
+    let ticks = Instant::now();
+    wait("two ticks", || ticks.elapsed().as_millis() > 2_100);
+    assert_eq!(b.state.subscribe_failures.load(Relaxed), 1);
 }

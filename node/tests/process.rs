@@ -124,6 +124,71 @@ fn a_dev_node_serves_at_once_and_ctrl_c_closes_with_1012() {
     assert_eq!(node.exited().code(), Some(0));
 }
 
+/// Status line and the rest of what a raw request to a port is answered.
+fn raw(address: std::net::SocketAddr, request: &str) -> String {
+    use std::io::{Read, Write};
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[test]
+fn a_page_whose_name_leads_to_a_dev_node_reaches_neither_of_its_ports() {
+    let mut dev = command();
+    dev.arg("--dev");
+    let node = Process::start(dev);
+    let handshake = |host: &str, origin: &str| {
+        let request = format!(
+            "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+        );
+        // Two bytes that are no frame end the connection where the handshake is good.
+        raw(node.listen, &(request + "\u{8}\0")).lines().next().unwrap_or_default().to_owned()
+    };
+    assert!(handshake("evil.example:80", "http://evil.example").starts_with("HTTP/1.1 421 "));
+    assert!(handshake("127.0.0.1:4000", "http://evil.example").starts_with("HTTP/1.1 403 "));
+    assert!(handshake("127.0.0.1:4000", "http://localhost:5173").starts_with("HTTP/1.1 101 "));
+    let admin = |line: &str, headers: &str| {
+        let body = r#"{"version":1,"stage":"Unready"}"#;
+        let answer = raw(
+            node.admin,
+            &format!(
+                "{line} HTTP/1.1\r\n{headers}connection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        );
+        answer[9..12].parse::<u16>().unwrap()
+    };
+    for line in ["GET /v1/stats", "GET /metrics", "GET /v1/drain", "POST /v1/drain", "DELETE /v1/drain"] {
+        for headers in
+            ["host: evil.example:80\r\n", "host: 127.0.0.1:9400\r\norigin: http://evil.example\r\n"]
+        {
+            assert_eq!(admin(line, headers), 403, "{line} {headers}");
+        }
+    }
+    assert_eq!(node.ready(), 200);
+    assert_eq!(admin("POST /v1/drain", "host: [::1]:9400\r\norigin: http://localhost:9400\r\n"), 200);
+    assert_eq!(node.ready(), 503);
+}
+
+#[test]
+fn load_balancers_learn_on_the_public_port_what_the_kubelet_learns_on_the_other() {
+    let mounts = Mounts::new();
+    let node = Process::start(mounts.command());
+    let health = || raw(node.listen, "GET /healthz HTTP/1.0\r\n\r\n")[9..12].to_owned();
+    let drain = |method: &str, body: &str| node.ask(method, "/v1/drain", Some("token"), body).0;
+    assert_eq!((health(), node.ready()), ("200".to_owned(), 200));
+    assert_eq!(drain("POST", r#"{"version":1,"stage":"Unready"}"#), 200);
+    assert_eq!((health(), node.ready()), ("503".to_owned(), 503));
+    assert_eq!(drain("DELETE", ""), 200);
+    assert_eq!((health(), node.ready()), ("200".to_owned(), 200));
+    let refused = node.ask("GET", "/metrics", None, "").1;
+    let line = refused.lines().find(|line| line.contains("refused_total{reason=\"not_found\"}")).unwrap();
+    assert!(line.ends_with(" 0"), "to ask is no error: {line}");
+}
+
 #[test]
 fn sigterm_turns_unready_and_goes_on_accepting_until_an_interrupt_closes_with_1012() {
     let mounts = Mounts::new();

@@ -61,6 +61,7 @@ pub struct Drain {
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::IDLE_TIMEOUT)]
 #[x_kube(validation = rules::BUS_MESSAGE_AGE)]
+#[x_kube(validation = rules::PING_INTERVAL)]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
@@ -75,6 +76,10 @@ pub struct Limits {
     /// A connection without data from the client for so long is closed. Phoenix clients send a heartbeat each 30 s.
     #[serde(default = "idle_timeout")]
     pub idle_timeout: Duration,
+    /// A connection that was silent for so long is sent a ping, whose answer counts as data; unset: none is sent. For
+    /// listeners that never send anything, not even heartbeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ping_interval: Option<Duration>,
     /// Most bytes queued for one connection before it is closed as too slow.
     #[serde(default = "queue_bytes")]
     #[schemars(range(min = 16_384, max = 67_108_864))]
@@ -102,6 +107,7 @@ impl Default for Limits {
             max_frame_bytes: frame_bytes(),
             max_channels_per_connection: hundred(),
             idle_timeout: idle_timeout(),
+            ping_interval: None,
             send_queue_bytes: queue_bytes(),
             max_rooms: None,
             bus_message_age: None,

@@ -9,6 +9,7 @@ use crate::{quantity::Duration, rules};
 /// Rooms: who may be in one and what happens to what is said there.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::TOPIC_DUPLICATE)]
+#[x_kube(validation = rules::EVENTS)]
 #[x_kube(validation = rules::ACK_EVENTS)]
 #[serde(rename_all = "camelCase")]
 pub struct Rooms {
@@ -18,6 +19,10 @@ pub struct Rooms {
     /// What a join to a full room gets.
     #[serde(default)]
     pub on_full: OnFull,
+    /// Events that members may publish; unset: every event that is not the protocol's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
+    pub events: Option<Vec<String>>,
     /// Events that are broadcast and then replied `ok`. Other events are broadcast without a reply.
     #[serde(default)]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
@@ -36,6 +41,7 @@ pub struct Rooms {
 #[x_kube(validation = rules::TOPIC_STAR)]
 #[x_kube(validation = rules::TOPIC_RESERVED)]
 #[x_kube(validation = rules::FLUSH_WINDOW)]
+#[x_kube(validation = rules::EVENTS)]
 #[x_kube(validation = rules::ACK_EVENTS)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomPolicy {
@@ -49,6 +55,10 @@ pub struct RoomPolicy {
     /// Who may push events into the room; unset: `Members`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish: Option<Publish>,
+    /// Overrides `rooms.events`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
+    pub events: Option<Vec<String>>,
     /// Overrides `rooms.ackEvents`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]

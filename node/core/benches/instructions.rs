@@ -156,8 +156,7 @@ fn heartbeat((mut fake, id, mut frames): Scene) -> Scene {
 #[library_benchmark]
 #[bench::of_a_browser(NodeConfig::dev())]
 fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
-    let allowed_origins = &config.auth.allowed_origins;
-    let rules = Rules { path: &config.path, allowed_origins, page: None };
+    let rules = Rules { path: &config.path, auth: &config.auth, page: None, ready: true };
     let request = handshake::read(black_box(REQUEST.as_bytes()), &rules);
     (config, request)
 }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::{topic, ws::host::Names};
+
 mod check;
 #[cfg(test)]
 mod tests;
@@ -161,6 +163,9 @@ pub struct Rooms {
     pub max_members: u32,
     /// What a join of a full room gets.
     pub on_full: OnFull,
+    /// Events that members may publish; none is every event that is not reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<String>>,
     /// Events answered `ok` after they were broadcast.
     pub ack_events: Vec<String>,
     /// An event with this suffix is broadcast without it and answered `ok`.
@@ -181,6 +186,7 @@ impl Default for Rooms {
             topics: vec![TopicPattern("*".to_owned())],
             max_members: 1_000,
             on_full: OnFull::Reject,
+            events: None,
             ack_events: Vec::new(),
             ack_suffix: None,
             echo_events: Vec::new(),
@@ -193,7 +199,7 @@ impl Default for Rooms {
 impl Rooms {
     /// The policy of a topic's room, or none when the topic cannot be joined.
     pub fn resolve(&self, topic: &str) -> Option<RoomPolicy<'_>> {
-        if !self.topics.iter().any(|pattern| pattern.matches(topic)) {
+        if !topic::is_valid(topic) || !self.topics.iter().any(|pattern| pattern.matches(topic)) {
             return None;
         }
         let policy = self.policies.iter().find(|policy| policy.topics.matches(topic));
@@ -201,6 +207,7 @@ impl Rooms {
             max_members: policy.and_then(|p| p.max_members).unwrap_or(self.max_members),
             on_full: self.on_full,
             publish: policy.and_then(|p| p.publish).unwrap_or(Publish::Members),
+            events: policy.and_then(|p| p.events.as_deref()).or(self.events.as_deref()),
             ack_events: policy.and_then(|p| p.ack_events.as_deref()).unwrap_or(&self.ack_events),
             ack_suffix: self.ack_suffix.as_deref(),
             echo_events: &self.echo_events,
@@ -219,6 +226,8 @@ pub struct RoomPolicy<'a> {
     pub on_full: OnFull,
     /// Who may publish.
     pub publish: Publish,
+    /// Events that may be published; none is every event that is not reserved.
+    pub events: Option<&'a [String]>,
     /// Events answered `ok` after they were broadcast.
     pub ack_events: &'a [String],
     /// Suffix that asks for an `ok`.
@@ -243,6 +252,9 @@ pub struct Policy {
     /// Who may publish; members unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Publish>,
+    /// Overrides [`Rooms::events`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<String>>,
     /// Overrides [`Rooms::ack_events`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ack_events: Option<Vec<String>>,
@@ -264,7 +276,7 @@ pub struct TopicPattern(pub String);
 impl TopicPattern {
     /// Whether a topic is meant.
     pub fn matches(&self, topic: &str) -> bool {
-        if topic.starts_with('$') || topic == "phoenix" {
+        if topic::is_reserved(topic) || topic == "phoenix" {
             return false;
         }
         match self.0.strip_suffix('*') {
@@ -300,6 +312,10 @@ pub struct Limits {
     pub max_channels_per_connection: u32,
     /// A connection without data from the client for so long is closed; milliseconds.
     pub idle_timeout_millis: u64,
+    /// A connection that was silent for so long is sent a ping, whose answer counts as data; milliseconds. None sends no
+    /// pings: clients of Phoenix send heartbeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ping_interval_millis: Option<u64>,
     /// Time from accept to the end of the handshake; milliseconds.
     pub handshake_timeout_millis: u64,
     /// Most bytes queued to one connection; beyond it the connection is closed as a slow consumer.
@@ -349,6 +365,7 @@ impl Default for Limits {
             max_frame_bytes: 65_536,
             max_channels_per_connection: 100,
             idle_timeout_millis: 60_000,
+            ping_interval_millis: None,
             handshake_timeout_millis: 5_000,
             send_queue_bytes: 512 << 10,
             send_queue_frames: 1_024,
@@ -365,9 +382,16 @@ impl Default for Limits {
 pub struct Auth {
     /// Everyone may. It has to be said: there is no other way in yet, and none by default.
     pub anonymous: bool,
-    /// Origins (`https://example.org`, with the port when it is not the scheme's own) that may connect besides the host
-    /// that the client addressed; `*` allows all.
+    /// Origins that may connect, as browsers send them: `https://example.org`, with the port when it is not the scheme's
+    /// own; `https://*.example.org` for one label or more; `null`, `file://` or `chrome-extension://ID`; `*` allows all.
+    /// Without any the host that the client addressed may.
     pub allowed_origins: Vec<String>,
+    /// Hosts that clients may address, without port: names, `*.example.org`, addresses; none is every host.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub served_hosts: Vec<String>,
+    /// Which hosts dev mode answers to.
+    #[serde(skip)]
+    pub names: Names,
 }
 
 /// How the node leaves: on SIGTERM, and on a drain command.

@@ -56,7 +56,7 @@ reasons! {
     RefuseReason {
         /// The request could not be read as HTTP/1.1 or lacked what RFC 6455 section 4.2.1 wants (400).
         BadRequest => "bad_request",
-        /// Another method than GET (400 for a WebSocket path as Phoenix does, 405 elsewhere).
+        /// Another method than GET or HEAD (400 for a WebSocket path as Phoenix does, 405 elsewhere).
         Method => "method",
         /// Unknown path (404).
         NotFound => "not_found",
@@ -64,6 +64,8 @@ reasons! {
         Version => "version",
         /// Origin neither the host's own nor listed (403).
         Origin => "origin",
+        /// A host that this node does not serve (421).
+        Host => "host",
         /// Request head longer than the limit (431).
         HeaderTooLarge => "header_too_large",
         /// The request head did not arrive in time (408).
@@ -190,6 +192,8 @@ counters! {
     malformed_messages,
     /// Publishes dropped because the policy allows nobody to publish.
     publish_refused,
+    /// Tokens that clients pushed as the event `access_token`, which are never passed on.
+    access_tokens,
     /// Broadcasts that a member could not take because its serializer cannot carry them (binary to V1).
     unencodable_writes,
     /// Messages to the bus dropped because its queue was full.

@@ -114,25 +114,58 @@ fn is_whole_frame(frame: &[u8]) -> bool {
 
 /// Counts what is missing between the messages of one origin about one topic. NATS keeps the order of a sender, so a
 /// sequence that does not rise means that the sender began anew (it had no members of the topic for a while).
+///
+/// Anybody with the password of the bus can make up origins and sequences. One message therefore adds no more than
+/// [`MAX_GAP`] to the count, and made-up origins push each other out rather than those that go on speaking.
 #[derive(Debug, Default)]
-pub struct Gaps(Vec<(u128, u64)>);
+pub struct Gaps(Vec<Origin>);
 
-/// Most origins remembered per topic. Beyond it the one heard first is forgotten, and with it one possible gap.
+/// A node that spoke about the topic.
+#[derive(Debug)]
+struct Origin {
+    id: u128,
+    sequence: u64,
+    /// When it spoke last, in seconds.
+    heard: u64,
+    /// How often it spoke since it is known.
+    messages: u32,
+}
+
+/// Most origins remembered per topic. Beyond it one is forgotten, and with it one possible gap.
 pub const MAX_ORIGINS: usize = 256;
+/// Most messages that are counted as missing before one: eleven minutes of 100 messages per second. A longer gap counts
+/// as this long.
+pub const MAX_GAP: u64 = 65_536;
+/// An origin that has been silent for so many seconds is forgotten before any that was not: its process is gone, or it
+/// has no members of the topic.
+const SILENT_SECONDS: u64 = 300;
 
 impl Gaps {
-    /// Notes a message; returns how many are missing before it. The first one of an origin tells nothing.
-    pub fn note(&mut self, origin: u128, sequence: u64) -> u64 {
-        if let Some((_, last)) = self.0.iter_mut().find(|(known, _)| *known == origin) {
-            let before = if sequence > *last { *last } else { 0 };
-            *last = sequence;
-            return (sequence - before).saturating_sub(1);
+    /// Notes a message at a time in seconds, whose start does not matter; returns how many are missing before it, at most
+    /// [`MAX_GAP`]. The first one of an origin tells nothing.
+    pub fn note(&mut self, id: u128, sequence: u64, now: u64) -> u64 {
+        if let Some(origin) = self.0.iter_mut().find(|origin| origin.id == id) {
+            let before = if sequence > origin.sequence { origin.sequence } else { 0 };
+            origin.sequence = sequence;
+            origin.heard = now;
+            origin.messages = origin.messages.saturating_add(1);
+            return (sequence - before).saturating_sub(1).min(MAX_GAP);
         }
         if self.0.len() == MAX_ORIGINS {
-            self.0.remove(0);
+            self.forget_one(now);
         }
-        self.0.push((origin, sequence));
+        self.0.push(Origin { id, sequence, heard: now, messages: 1 });
         0
+    }
+
+    /// Forgets whom it costs least: one that fell silent, or else who said least, and among these the one heard first.
+    fn forget_one(&mut self, now: u64) {
+        let rank = |origin: &Origin| {
+            let silent = now.saturating_sub(origin.heard) >= SILENT_SECONDS;
+            (!silent, origin.messages, origin.heard)
+        };
+        let least = self.0.iter().enumerate().min_by_key(|(_, origin)| rank(origin)).map(|(index, _)| index);
+        least.map(|index| self.0.remove(index));
     }
 }
 
@@ -212,14 +245,43 @@ mod tests {
     #[test]
     fn gaps_are_counted_per_origin_and_a_new_start_is_none() {
         let mut gaps = Gaps::default();
-        assert_eq!([gaps.note(1, 5), gaps.note(1, 6), gaps.note(1, 9), gaps.note(2, 1)], [0, 0, 2, 0]);
-        assert_eq!([gaps.note(1, 1), gaps.note(1, 2), gaps.note(2, 3)], [0, 0, 1]);
-        assert_eq!(gaps.note(1, 2), 1, "began anew and lost its first");
-        assert_eq!(gaps.note(1, 0), 0, "no sender writes 0, and it must not overflow");
-        for origin in 0..2 * MAX_ORIGINS as u128 {
-            gaps.note(origin, 1);
+        let mut note = |origin, sequence| gaps.note(origin, sequence, 0);
+        assert_eq!([note(1, 5), note(1, 6), note(1, 9), note(2, 1)], [0, 0, 2, 0]);
+        assert_eq!([note(1, 1), note(1, 2), note(2, 3)], [0, 0, 1]);
+        assert_eq!(note(1, 2), 1, "began anew and lost its first");
+        assert_eq!(note(1, 0), 0, "no sender writes 0, and it must not overflow");
+    }
+
+    #[test]
+    fn one_message_adds_a_bounded_gap_whatever_it_says() {
+        let mut gaps = Gaps::default();
+        gaps.note(1, 1, 0);
+        assert_eq!([gaps.note(1, u64::MAX, 0), gaps.note(1, 3, 0), gaps.note(1, 4, 0)], [MAX_GAP, 2, 0]);
+        gaps.note(1, 10_000_000, 0);
+        gaps.note(1, 1, 0);
+        assert_eq!(gaps.note(1, 10_000_001, 0), MAX_GAP);
+    }
+
+    #[test]
+    fn made_up_origins_push_out_each_other_and_the_silent_but_nobody_who_speaks() {
+        let mut gaps = Gaps::default();
+        for sequence in [1, 2] {
+            gaps.note(7, sequence, 0);
+            gaps.note(8, sequence, 0);
+        }
+        for made_up in 0..5_000 {
+            gaps.note(1_000 + made_up, 1, 0);
         }
         assert_eq!(gaps.0.len(), MAX_ORIGINS);
+        assert_eq!([gaps.note(7, 4, SILENT_SECONDS - 1), gaps.note(8, 5, SILENT_SECONDS - 1)], [1, 2]);
+        // Processes that are gone make room, however much they said.
+        let mut gaps = Gaps::default();
+        for gone in 0..MAX_ORIGINS as u128 {
+            (1..=3).for_each(|sequence| assert_eq!(gaps.note(gone, sequence, 0), 0));
+        }
+        gaps.note(1_000, 1, SILENT_SECONDS);
+        gaps.note(1_001, 1, SILENT_SECONDS);
+        assert_eq!(gaps.note(1_000, 3, SILENT_SECONDS), 1, "the new one is known");
     }
 
     proptest! {

@@ -15,5 +15,6 @@ pub mod protocol;
 pub mod room;
 pub mod route;
 pub mod shard;
+pub mod topic;
 pub mod visitors;
 pub mod ws;

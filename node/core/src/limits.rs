@@ -1,16 +1,20 @@
 //! Limits that are not configuration: each a named constant with its unit and reason.
 
-/// Longest HTTP request head in bytes. Browsers with large cookies stay below it; it is what a half-open connection may
-/// cost.
-pub const MAX_REQUEST_HEAD_BYTES: usize = 8 * 1024;
-/// Most headers of a request.
-pub const MAX_HEADERS: usize = 64;
+/// Longest HTTP request head in bytes. Phoenix's default server takes 10,000 for the request line and for each header:
+/// cookies and a token in the query fit here at that length, both at once. It is what a half-open connection may cost.
+pub const MAX_REQUEST_HEAD_BYTES: usize = 32 * 1024;
+/// Most headers of a request: twice what Phoenix's default server takes.
+pub const MAX_HEADERS: usize = 100;
 /// Longest topic in bytes: what fits the one-byte length field of a binary frame.
 pub const MAX_TOPIC_BYTES: usize = 255;
 /// Longest event name in bytes, for the same reason.
 pub const MAX_EVENT_BYTES: usize = 255;
 /// Longest `ref` or `join_ref` in bytes of JSON. phoenix.js counts up from `"1"`; the node remembers one per channel.
 pub const MAX_REF_BYTES: usize = 64;
+/// Deepest nesting of arrays and objects in a payload or ref. The strictest of common readers, `serde_json`, takes 127
+/// levels, of which a message takes one and the reply to an echoed event two; Jackson takes 1,000, and the readers of .NET
+/// 64 unless told otherwise.
+pub const MAX_JSON_DEPTH: usize = 125;
 /// Most sockets of a shard whose handshake is not done; more are dropped on accept.
 pub const MAX_HANDSHAKING: u64 = 16_384;
 /// Bytes of incomplete request heads that a shard keeps; whoever adds more is refused. An honest head comes whole in one

@@ -5,6 +5,7 @@ use node_core::{
     config::NodeConfig,
     counters::{CloseReason, Counters},
     route::Registry,
+    ws::host::Names,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -36,6 +37,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         shards: handles,
         topics: Arc::new(Registry::new(Default::default())),
         drain: Default::default(),
+        ready: Arc::default(),
         bus: None,
         token: None,
         reloads: Default::default(),
@@ -92,6 +94,20 @@ async fn the_api_wants_the_token_and_the_probes_do_not() {
     assert_eq!(node.status(&with("Bearer rotated")).await, 200);
     fs::remove_file(dir.path().join("admin-token")).unwrap();
     assert_eq!(node.status(&with("Bearer rotated")).await, 503);
+}
+
+#[tokio::test]
+async fn a_port_without_a_token_is_reached_by_local_names_only() {
+    let node = node(|app| {
+        let mut config = NodeConfig::dev();
+        config.auth.names = Names::Loopback;
+        app.config = Arc::new(config).into();
+    })
+    .await;
+    // The client here calls the node "n".
+    for line in ["GET /metrics", "GET /v1/stats", "POST /v1/drain", "DELETE /v1/drain"] {
+        assert_eq!(node.status(&format!("{line} HTTP/1.1")).await, 403, "{line}");
+    }
 }
 
 #[tokio::test]

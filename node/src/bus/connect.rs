@@ -8,7 +8,7 @@
 
 use std::{
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -211,6 +211,9 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
 
 /// Keeps the state and tells changes.
 fn note(state: &BusState, trouble: &mut Trouble, event: &Event, now: Instant) {
+    if matches!(event, Event::ServerError(_)) {
+        state.server_errors.fetch_add(1, Ordering::Relaxed);
+    }
     match event {
         Event::Connected => {
             state.set_connected(true);

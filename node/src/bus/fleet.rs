@@ -12,10 +12,14 @@ use serde::{Deserialize, Serialize};
 pub const FRESH: Duration = Duration::from_secs(5);
 /// Most nodes in the list that clients get; the sums hold all.
 pub const LISTED: usize = 50;
-/// Most nodes remembered.
-const NODES: usize = 4_096;
-/// Longest node name kept, in bytes: what Kubernetes allows.
+/// Most nodes remembered: twice the largest fleet. Figures of further ones are not taken.
+const NODES: usize = 2_048;
+/// Longest node name taken, in bytes: what Kubernetes allows.
 const NAME_BYTES: usize = 253;
+/// Longest figures taken, in bytes: several times what a node says of itself, so that newer ones may say more.
+const FIGURES_BYTES: usize = 4 * 1024;
+/// Digits of a boot id.
+const BOOT_ID_DIGITS: usize = 32;
 
 /// What a node says about itself on the control subject.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -42,6 +46,18 @@ pub struct Figures {
     pub sent_millis: Option<u64>,
 }
 
+impl Figures {
+    /// Reads what a node says of itself; `None` when no node says such a thing.
+    pub fn read(json: &[u8]) -> Option<Self> {
+        let short = Some(json).filter(|json| json.len() <= FIGURES_BYTES)?;
+        let figures: Self = serde_json::from_slice(short).ok()?;
+        let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        let boot_id = figures.boot_id.len() == BOOT_ID_DIGITS && figures.boot_id.bytes().all(is_hex);
+        let is_busy_fraction = (0.0..=1.0).contains(&figures.utilization);
+        (boot_id && is_busy_fraction && figures.node.len() <= NAME_BYTES).then_some(figures)
+    }
+}
+
 /// The sums.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -54,7 +70,7 @@ pub struct Sum {
     pub rooms: u64,
     /// Their writes per second.
     pub writes_per_second: u64,
-    /// The first [`LISTED`] nodes by name.
+    /// The [`LISTED`] nodes that are known for longest, by name.
     pub list: Vec<Line>,
 }
 
@@ -74,36 +90,48 @@ pub struct Line {
     pub utilization: f64,
 }
 
-/// Everyone heard of lately.
+/// Everyone heard of lately. Anybody with the password of the bus can make up nodes; those who are known already are
+/// never forgotten or left out for them.
 #[derive(Debug, Default)]
-pub struct Fleet(HashMap<String, (Instant, Figures)>);
+pub struct Fleet(HashMap<String, Known>);
+
+/// A node that is heard.
+#[derive(Debug)]
+struct Known {
+    since: Instant,
+    heard: Instant,
+    figures: Figures,
+}
 
 impl Fleet {
-    /// Takes a node's figures.
-    pub fn observe(&mut self, mut figures: Figures, now: Instant) {
-        if figures.boot_id.len() > NAME_BYTES
-            || (self.0.len() >= NODES && !self.0.contains_key(&figures.boot_id))
-        {
-            return;
+    /// Takes a node's figures; says false when there are too many others.
+    pub fn observe(&mut self, figures: Figures, now: Instant) -> bool {
+        if let Some(known) = self.0.get_mut(&figures.boot_id) {
+            (known.heard, known.figures) = (now, figures);
+            return true;
         }
-        figures.node.truncate(figures.node.floor_char_boundary(NAME_BYTES));
-        self.0.insert(figures.boot_id.clone(), (now, figures));
+        let room = self.0.len() < NODES;
+        if room {
+            self.0.insert(figures.boot_id.clone(), Known { since: now, heard: now, figures });
+        }
+        room
     }
 
     /// Forgets who was not heard of for [`FRESH`] and adds up the others.
     pub fn sum(&mut self, now: Instant) -> Sum {
-        self.0.retain(|_, (heard, _)| now.saturating_duration_since(*heard) < FRESH);
-        let mut all: Vec<&Figures> = self.0.values().map(|(_, figures)| figures).collect();
-        all.sort_by(|a, b| (&a.node, &a.boot_id).cmp(&(&b.node, &b.boot_id)));
+        self.0.retain(|_, known| now.saturating_duration_since(known.heard) < FRESH);
+        let mut all: Vec<&Known> = self.0.values().collect();
+        let name = |known: &Known| (known.figures.node.clone(), known.figures.boot_id.clone());
+        all.sort_by_cached_key(|known| (known.since, name(known)));
         // Saturating, because peers say these numbers.
-        let add = |pick: fn(&Figures) -> u64| all.iter().map(|f| pick(f)).fold(0, u64::saturating_add);
-        Sum {
-            nodes: all.len() as u64,
-            connections: add(|f| f.connections),
-            rooms: add(|f| f.rooms),
-            writes_per_second: add(|f| f.writes_per_second),
-            list: all.iter().take(LISTED).map(|figures| line(figures)).collect(),
-        }
+        let add =
+            |pick: fn(&Figures) -> u64| all.iter().map(|k| pick(&k.figures)).fold(0, u64::saturating_add);
+        let (nodes, connections) = (all.len() as u64, add(|f| f.connections));
+        let (rooms, writes_per_second) = (add(|f| f.rooms), add(|f| f.writes_per_second));
+        all.truncate(LISTED);
+        all.sort_by_cached_key(|known| name(known));
+        let list = all.iter().map(|known| line(&known.figures)).collect();
+        Sum { nodes, connections, rooms, writes_per_second, list }
     }
 }
 
@@ -167,9 +195,46 @@ mod tests {
         for boot in 0..2 * LISTED {
             fleet.observe(figures(&boot.to_string(), u64::MAX), now);
         }
-        fleet.observe(Figures { boot_id: "x".repeat(1000), ..Figures::default() }, now);
         let sum = fleet.sum(now);
         assert_eq!((sum.nodes, sum.connections, sum.list.len()), (2 * LISTED as u64, u64::MAX, LISTED));
+    }
+
+    #[test]
+    fn made_up_nodes_push_out_nobody_who_is_known() {
+        let mut fleet = Fleet::default();
+        let start = Instant::now();
+        let real = || (0..10).map(|n| figures(&format!("z{n}"), 1));
+        assert!(real().all(|figures| fleet.observe(figures, start)));
+        for second in 1..20 {
+            let now = start + Duration::from_secs(second);
+            assert!(real().all(|figures| fleet.observe(figures, now)));
+            let taken = (0..5_000).filter(|n| fleet.observe(figures(&format!("a{n}"), 0), now)).count();
+            assert_eq!(taken, NODES - 10);
+            let list = fleet.sum(now).list;
+            let listed = list.iter().filter(|line| line.node.starts_with("n-z")).count();
+            assert_eq!((listed, list.len()), (10, LISTED), "after {second} s");
+        }
+        let later = start + Duration::from_secs(20) + FRESH;
+        assert!(real().all(|figures| fleet.observe(figures, later)));
+        assert_eq!(fleet.sum(later).nodes, 10, "the others fell silent");
+    }
+
+    #[test]
+    fn figures_that_no_node_says_are_not_read() {
+        let good = Figures { boot_id: "0123456789abcdef".repeat(2), ..figures("", 1) };
+        let json = |figures: &Figures| serde_json::to_vec(figures).expect("JSON");
+        assert_eq!(Figures::read(&json(&good)), Some(good.clone()));
+        for bad in [
+            Figures { boot_id: "x".repeat(32), ..good.clone() },
+            Figures { boot_id: "0".repeat(1_000), ..good.clone() },
+            Figures { node: "n".repeat(NAME_BYTES + 1), ..good.clone() },
+            Figures { utilization: 1e9, ..good.clone() },
+            Figures { utilization: -1.0, ..good.clone() },
+        ] {
+            assert_eq!(Figures::read(&json(&bad)), None, "{bad:?}");
+        }
+        let padded = [json(&good), vec![b' '; FIGURES_BYTES]].concat();
+        assert_eq!((Figures::read(&padded), Figures::read(b"{")), (None, None));
     }
 
     #[test]

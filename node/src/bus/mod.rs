@@ -9,7 +9,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -54,6 +54,8 @@ pub struct BusState {
     round_trip_micros: AtomicU64,
     /// Age in milliseconds from which on a message of another node is dropped.
     pub most_millis: AtomicU64,
+    /// Longest message of a client in bytes, which bounds what is taken from the bus.
+    max_frame_bytes: AtomicU32,
     /// Times the connection was made.
     pub connects: AtomicU64,
     /// Messages given to NATS.
@@ -71,8 +73,12 @@ pub struct BusState {
     pub dropped_out: AtomicU64,
     /// Messages received that a shard could not take, its mailbox being full for too long; one per shard.
     pub dropped_in: AtomicU64,
-    /// Messages received that could not be read.
+    /// Messages received that could not be read, or that no member may be given.
     pub malformed: AtomicU64,
+    /// Attempts to subscribe to a topic, while connected, that failed: what other nodes said about it did not arrive.
+    pub subscribe_failures: AtomicU64,
+    /// Errors that the server told: mostly subjects that this node's user may not use.
+    pub server_errors: AtomicU64,
     /// Gauge: topics subscribed to.
     pub topics: AtomicU64,
 }
@@ -93,6 +99,7 @@ impl BusState {
             heard_millis: AtomicU64::default(),
             round_trip_micros: AtomicU64::default(),
             most_millis: limits.bus_message_age().into(),
+            max_frame_bytes: limits.max_frame_bytes.into(),
             connects: AtomicU64::default(),
             published: AtomicU64::default(),
             received: AtomicU64::default(),
@@ -102,6 +109,8 @@ impl BusState {
             dropped_out: AtomicU64::default(),
             dropped_in: AtomicU64::default(),
             malformed: AtomicU64::default(),
+            subscribe_failures: AtomicU64::default(),
+            server_errors: AtomicU64::default(),
             topics: AtomicU64::default(),
         }
     }
@@ -141,6 +150,16 @@ impl BusState {
     /// Whether it ever was: the condition for a node to become ready for the first time.
     pub fn ever_connected(&self) -> bool {
         self.ever_connected.load(Relaxed)
+    }
+
+    /// Longest message of a client in bytes.
+    fn max_frame_bytes(&self) -> usize {
+        self.max_frame_bytes.load(Relaxed) as usize
+    }
+
+    /// Takes over [`node_core::config::Limits::max_frame_bytes`] when it changes.
+    pub fn set_max_frame_bytes(&self, bytes: u32) {
+        self.max_frame_bytes.store(bytes, Relaxed);
     }
 
     /// Records a change of the connection.
@@ -241,6 +260,7 @@ impl Bus {
             credentials,
             node_name: identity.node_name,
             boot_id: identity.boot_id,
+            started: Instant::now(),
             shards: inbound::Inbound::new(shards),
             members,
             state: shared.0,

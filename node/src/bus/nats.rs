@@ -11,7 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber, connection::State};
+use async_nats::{
+    Client, Message, Request, RequestErrorKind, Subscriber, client::SubscribeErrorKind, connection::State,
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use node_core::{
@@ -19,7 +21,9 @@ use node_core::{
     config::{ClusterId, Nats},
     envelope::{Envelope, Gaps},
     limits::BUS_LATE_MILLIS,
+    protocol::foreign,
     route::Registry,
+    topic,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -54,6 +58,7 @@ pub(super) struct Link {
     pub(super) credentials: Credentials,
     pub(super) node_name: String,
     pub(super) boot_id: u128,
+    pub(super) started: Instant,
     pub(super) shards: Inbound,
     pub(super) members: Arc<Registry>,
     pub(super) state: Arc<BusState>,
@@ -169,17 +174,17 @@ impl Run {
 
     async fn handle(&mut self, command: BusCommand) {
         match command {
-            BusCommand::Join { shard, topic } if !topic.starts_with('$') => {
+            BusCommand::Join { shard, topic } if !topic::is_reserved(&topic) => {
                 self.topics.join(&topic, shard);
                 if self.topics.is_unsubscribed(&topic) {
                     self.subscribe(topic).await;
                 }
             }
             BusCommand::Leave { shard, topic } => self.topics.leave(&topic, shard, Instant::now()),
-            BusCommand::Publish { topic, frame } if !topic.starts_with('$') => {
+            BusCommand::Publish { topic, frame } if !topic::is_reserved(&topic) => {
                 self.publish(&topic, &frame).await;
             }
-            BusCommand::Skipped { topic, count } if !topic.starts_with('$') => {
+            BusCommand::Skipped { topic, count } if !topic::is_reserved(&topic) => {
                 self.topics.skip(&topic, count, Instant::now());
             }
             // Reserved topics are this node's own.
@@ -193,7 +198,7 @@ impl Run {
         let bytes = Envelope { origin: self.link.boot_id, sequence, sent_millis, frame }.encode();
         let subject = subjects::topic(&self.link.cluster, topic);
         let client = self.client.clone();
-        let sent = self.connected() && self.within(client.publish(subject, bytes.into())).await.is_some();
+        let sent = self.connected() && self.within(client.publish(subject, bytes.into())).await.is_ok();
         let counter = if sent { &self.link.state.published } else { &self.link.state.dropped_out };
         counter.fetch_add(1, Relaxed);
     }
@@ -202,17 +207,24 @@ impl Run {
     async fn subscribe(&mut self, topic: Topic) {
         let client = self.client.clone();
         let subject = subjects::topic(&self.link.cluster, &topic);
-        let subscribed = match self.connected() {
-            true => self.within(client.subscribe(subject)).await,
-            false => None,
-        };
-        match subscribed {
-            Some(subscriber) => {
+        if !self.connected() {
+            self.behind = true;
+            return;
+        }
+        match self.within(client.subscribe(subject)).await {
+            Ok(subscriber) => {
                 let reading = tokio::spawn(read(subscriber, Arc::clone(&topic), Arc::clone(&self.link)));
                 self.topics.subscribed(&topic, Reading(reading));
+                return;
             }
-            None => self.behind = true,
+            Err(Missed::Refused(error)) if error.kind() == SubscribeErrorKind::InvalidSubject => {
+                // The same subject is refused each time. A topic that can be joined never has such a subject.
+                tracing::error!(%error, "the bus cannot carry a topic; its members hear this node only");
+                self.topics.refuse(&topic);
+            }
+            Err(Missed::Refused(_) | Missed::Late) => self.behind = true,
         }
+        self.link.state.subscribe_failures.fetch_add(1, Relaxed);
     }
 
     async fn tick(&mut self) {
@@ -225,7 +237,7 @@ impl Run {
         self.listen_for_life();
         if self.control.is_none() {
             let client = self.client.clone();
-            if let Some(subscriber) = self.within(client.subscribe(self.subject.clone())).await {
+            if let Ok(subscriber) = self.within(client.subscribe(self.subject.clone())).await {
                 self.control = Some(Reading(tokio::spawn(hear(subscriber, Arc::clone(&self.link)))));
             }
         }
@@ -241,7 +253,7 @@ impl Run {
         let client = self.client.clone();
         if self.connected() {
             // The next second brings new figures.
-            self.within(client.publish(self.subject.clone(), json.into())).await;
+            self.within(client.publish(self.subject.clone(), json.into())).await.ok();
         }
     }
 
@@ -286,12 +298,21 @@ impl Run {
     }
 
     /// Waits for the client's queue, but not while it is known to be stuck.
-    async fn within<T, E>(&mut self, order: impl Future<Output = Result<T, E>>) -> Option<T> {
+    async fn within<T, E>(&mut self, order: impl Future<Output = Result<T, E>>) -> Result<T, Missed<E>> {
         let patience = if self.stalled { Duration::ZERO } else { STALL };
         let done = timeout(patience, order).await;
         self.stalled = done.is_err();
-        done.ok()?.ok()
+        done.map_err(|_| Missed::Late)?.map_err(Missed::Refused)
     }
+}
+
+/// Why the client did not take an order.
+#[derive(Debug)]
+enum Missed<E> {
+    /// Its queue stayed full.
+    Late,
+    /// It said no.
+    Refused(E),
 }
 
 /// Hands the messages of one topic to the shards that have members of it. These are known from the registry, where a
@@ -301,8 +322,9 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     let mut batches = subscriber.ready_chunks(BATCH);
     while let Some(batch) = batches.next().await {
         let wanted = link.members.shards(&topic);
+        let now = link.started.elapsed().as_secs();
         for message in &batch {
-            if let Some((frame, late)) = open(message, &mut gaps, &link) {
+            if let Some((frame, late)) = open(&message.payload, (&topic, now), &mut gaps, &link) {
                 link.shards.deliver(&topic, &frame, late, wanted, &link.state).await;
             }
         }
@@ -311,30 +333,32 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     }
 }
 
-/// The frame of a message from another node, and whether it is late; none when it is too old to be of use. It is copied: a slice would keep the connection's whole read buffer alive
-/// for as long as one slow client has the frame queued.
-fn open(message: &Message, gaps: &mut Gaps, link: &Link) -> Option<(Bytes, bool)> {
-    match Envelope::decode(&message.payload) {
-        Ok(envelope) if envelope.origin == link.boot_id => None,
-        Ok(envelope) => {
-            link.state.received.fetch_add(1, Relaxed);
-            link.state.gaps.fetch_add(gaps.note(envelope.origin, envelope.sequence), Relaxed);
-            let age = envelope.sent_millis.map_or(0, |sent| link.age(envelope.origin, sent));
-            let late = age > BUS_LATE_MILLIS;
-            link.state.late.fetch_add(late.into(), Relaxed);
-            if age > link.state.most_millis.load(Relaxed) {
-                link.state.expired.fetch_add(1, Relaxed);
-                link.state.gaps.fetch_add(1, Relaxed);
-                return None;
-            }
-            Some((Bytes::copy_from_slice(envelope.frame), late))
-        }
-        Err(error) => {
-            link.state.malformed.fetch_add(1, Relaxed);
-            tracing::debug!(%error, "a message on the bus cannot be read");
-            None
-        }
+/// The frame of a message from another node, and whether it is late; none when its members may not be given it or it is too
+/// old to be of use. It is copied: a slice would keep the connection's whole read buffer alive for as long as one slow client
+/// has the frame queued.
+fn open(payload: &[u8], (topic, now): (&str, u64), gaps: &mut Gaps, link: &Link) -> Option<(Bytes, bool)> {
+    let state = &link.state;
+    let malformed = |error: &dyn std::fmt::Display| {
+        state.malformed.fetch_add(1, Relaxed);
+        tracing::debug!(%error, "a message on the bus is given to nobody");
+    };
+    let envelope = Envelope::decode(payload).map_err(|error| malformed(&error)).ok()?;
+    if envelope.origin == link.boot_id {
+        return None;
     }
+    // Before its sequence counts for anything.
+    foreign::check(envelope.frame, topic, state.max_frame_bytes()).map_err(|error| malformed(&error)).ok()?;
+    state.received.fetch_add(1, Relaxed);
+    state.gaps.fetch_add(gaps.note(envelope.origin, envelope.sequence, now), Relaxed);
+    let age = envelope.sent_millis.map_or(0, |sent| link.age(envelope.origin, sent));
+    let late = age > BUS_LATE_MILLIS;
+    state.late.fetch_add(late.into(), Relaxed);
+    if age > state.most_millis.load(Relaxed) {
+        state.expired.fetch_add(1, Relaxed);
+        state.gaps.fetch_add(1, Relaxed);
+        return None;
+    }
+    Some((Bytes::copy_from_slice(envelope.frame), late))
 }
 
 /// Takes the figures of the other nodes.
@@ -343,9 +367,9 @@ async fn hear(mut messages: impl Stream<Item = Message> + Unpin, link: Arc<Link>
     // Writing to a string does not fail.
     write!(own, "{:032x}", link.boot_id).ok();
     while let Some(message) = messages.next().await {
-        match serde_json::from_slice::<Figures>(&message.payload) {
-            Ok(figures) if figures.boot_id == own => {}
-            Ok(figures) => {
+        let taken = match Figures::read(&message.payload) {
+            Some(figures) if figures.boot_id == own => true,
+            Some(figures) => {
                 // These come each second, so that the first message of a node that speaks rarely has something to be
                 // compared with.
                 if let (Ok(origin), Some(sent)) =
@@ -354,11 +378,10 @@ async fn hear(mut messages: impl Stream<Item = Message> + Unpin, link: Arc<Link>
                     link.age(origin, sent);
                 }
                 let mut fleet = link.fleet.lock().unwrap_or_else(PoisonError::into_inner);
-                fleet.observe(figures, Instant::now());
+                fleet.observe(figures, Instant::now())
             }
-            Err(_) => {
-                link.state.malformed.fetch_add(1, Relaxed);
-            }
-        }
+            None => false,
+        };
+        link.state.malformed.fetch_add(u64::from(!taken), Relaxed);
     }
 }

@@ -33,6 +33,8 @@ pub(super) fn inbox(cluster: &ClusterId, boot_id: u128) -> String {
 
 #[cfg(test)]
 mod tests {
+    use node_core::config::Rooms;
+
     use super::*;
 
     #[test]
@@ -45,6 +47,31 @@ mod tests {
             assert!(token.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'), "{subject}");
         }
         assert_eq!(figures(&cluster), "cc1.ns.chat.c.stats");
+    }
+
+    /// Whatever configuration lets it be joined, the client takes the subject of a topic.
+    #[test]
+    fn each_topic_that_can_be_joined_has_a_subject_that_the_client_takes() {
+        let longest = "n".repeat(63);
+        let cluster = ClusterId { namespace: longest.clone(), name: longest };
+        let rooms = Rooms::default();
+        let mut joinable = 0;
+        let mut check = |name: &str| {
+            let can_be_joined = rooms.resolve(name).is_some();
+            joinable += u32::from(can_be_joined);
+            let subject = topic(&cluster, name);
+            let is_taken = async_nats::Subject::validated(&subject).is_ok() && subject.len() < 4_096;
+            assert!(is_taken || !can_be_joined, "{name:?}: {subject:?}");
+        };
+        ["", " ", ".", "..", "*", ">", "$", "phoenix", "\0", "\r\n", "\u{10ffff}"]
+            .into_iter()
+            .for_each(&mut check);
+        arbtest::arbtest(|u| {
+            check(u.arbitrary::<&str>()?);
+            check(&"x".repeat(u.int_in_range(0..=300)?));
+            Ok(())
+        });
+        assert!(joinable >= 8, "the test asks about topics that cannot be joined");
     }
 
     #[test]

@@ -27,6 +27,8 @@ struct Entry<S> {
     /// When the last member left; none while there are members.
     idle_since: Option<Instant>,
     subscription: Option<S>,
+    /// The client refused its subject: asking again is in vain.
+    refused: bool,
 }
 
 /// The table. `S` is a subscription: dropping it ends it.
@@ -81,13 +83,19 @@ impl<S> Topics<S> {
 
     /// Topics with members but without a subscription.
     pub fn missing(&self) -> Vec<Topic> {
-        let missing = self.entries.iter().filter(|(_, e)| e.subscription.is_none() && e.idle_since.is_none());
+        let is_missing = |e: &Entry<S>| e.subscription.is_none() && e.idle_since.is_none() && !e.refused;
+        let missing = self.entries.iter().filter(|(_, entry)| is_missing(entry));
         missing.map(|(topic, _)| Arc::clone(topic)).collect()
     }
 
-    /// Whether a topic is known and has no subscription yet.
+    /// Whether a topic is known and has no subscription yet, but could have one.
     pub fn is_unsubscribed(&self, topic: &Topic) -> bool {
-        self.entries.get(topic).is_some_and(|entry| entry.subscription.is_none())
+        self.entries.get(topic).is_some_and(|entry| entry.subscription.is_none() && !entry.refused)
+    }
+
+    /// The topic has no subject that the client takes: it is not asked for again while it is known.
+    pub fn refuse(&mut self, topic: &Topic) {
+        self.entry(topic).refused = true;
     }
 
     /// Keeps a subscription until the topic expires.
@@ -136,6 +144,7 @@ impl<S> Topics<S> {
             sequence: 0,
             idle_since: None,
             subscription: None,
+            refused: false,
         })
     }
 }
@@ -211,6 +220,18 @@ mod tests {
         topics.leave(&topic(), 0, start + LINGER);
         topics.expire(start + LINGER);
         assert!(topics.is_empty());
+    }
+
+    #[test]
+    fn a_topic_that_the_client_refuses_is_not_asked_for_again() {
+        let mut topics = Topics::<()>::default();
+        let start = Instant::now();
+        topics.join(&topic(), 0);
+        topics.refuse(&topic());
+        assert!(topics.missing().is_empty() && !topics.is_unsubscribed(&topic()));
+        topics.leave(&topic(), 0, start);
+        topics.expire(start + LINGER);
+        assert!(topics.is_empty(), "forgotten like any other");
     }
 
     #[test]

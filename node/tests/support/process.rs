@@ -51,7 +51,7 @@ impl Process {
         let length = body.len();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: n\r\nconnection: close\r\ncontent-type: application/json\r\n{token}\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n{token}\
              content-length: {length}\r\n\r\n{body}"
         )
         .expect("a request");

@@ -48,6 +48,7 @@ impl Fake {
             page: b"",
             registry: Arc::new(Registry::new([1, 2])),
             places: Arc::default(),
+            ready: Arc::new(true.into()),
             close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,
         };
         Box::new(Self {

@@ -2,12 +2,21 @@
 
 use std::ops::RangeInclusive;
 
+use crate::{
+    protocol::is_reserved_event,
+    ws::{host, origin},
+};
+
 use super::{Auth, Bus, Drain, Limits, MOST_ROOMS, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
 
 /// Most members of a room that a 32-bit count and one fan-out turn can be asked to carry.
 const MEMBERS: RangeInclusive<u64> = 1..=10_000_000;
 /// Longest topic or event name in bytes: what fits the one-byte length field of a binary frame.
 const NAME_BYTES: usize = 255;
+
+/// Least time from a ping to the end of a silent connection in milliseconds: a second until it is sent, and a round trip
+/// over a bad network with a retransmission.
+const PING_SLACK_MILLIS: u64 = 5_000;
 
 /// Every error, in the order of the file.
 pub(super) fn all(config: &NodeConfig) -> Vec<String> {
@@ -73,6 +82,7 @@ fn rooms(rooms: &Rooms, errors: &mut Vec<String>) {
         pattern("rooms.topics", topic, errors);
     }
     range("rooms.maxMembers", rooms.max_members.into(), MEMBERS, "members", errors);
+    allowed_events("rooms.events", rooms.events.as_deref(), errors);
     events("rooms.ackEvents", &rooms.ack_events, errors);
     events("rooms.echoEvents", &rooms.echo_events, errors);
     if let Some(suffix) = &rooms.ack_suffix {
@@ -88,6 +98,7 @@ fn one_policy(key: &str, policy: &Policy, errors: &mut Vec<String>) {
     if let Some(members) = policy.max_members {
         range(&format!("{key}.maxMembers"), members.into(), MEMBERS, "members", errors);
     }
+    allowed_events(&format!("{key}.events"), policy.events.as_deref(), errors);
     if let Some(names) = &policy.ack_events {
         events(&format!("{key}.ackEvents"), names, errors);
     }
@@ -109,13 +120,23 @@ fn pattern(key: &str, TopicPattern(text): &TopicPattern, errors: &mut Vec<String
     }
 }
 
+fn allowed_events(key: &str, names: Option<&[String]>, errors: &mut Vec<String>) {
+    let Some(names) = names else { return };
+    if names.is_empty() {
+        errors.push(format!("{key}: is empty; leave it out to allow all events, or use publish: Nobody"));
+    }
+    events(key, names, errors);
+}
+
 fn events(key: &str, names: &[String], errors: &mut Vec<String>) {
     for name in names {
         if name.is_empty() || name.len() > NAME_BYTES {
             errors.push(format!("{key}: {name:?} is not an event name; use 1 to {NAME_BYTES} bytes"));
-        } else if name.starts_with("phx_") {
-            errors
-                .push(format!("{key}: {name:?} is the protocol's own; choose a name without phx_ in front"));
+        } else if is_reserved_event(name) {
+            errors.push(format!(
+                "{key}: {name:?} is the protocol's own; choose a name that is not presence_state, presence_diff or \
+                 access_token and has no phx_ in front"
+            ));
         }
     }
 }
@@ -127,6 +148,17 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     range("limits.maxChannelsPerConnection", channels, 1..=10_000, "channels", errors);
     let hour = 3_600_000;
     range("limits.idleTimeoutMillis", limits.idle_timeout_millis, 1_000..=hour, "ms", errors);
+    if let Some(interval) = limits.ping_interval_millis {
+        range("limits.pingIntervalMillis", interval, 1_000..=hour, "ms", errors);
+        // Deadlines are met within a second, and the answer needs a moment.
+        let most = limits.idle_timeout_millis.saturating_sub(PING_SLACK_MILLIS);
+        if interval > most {
+            errors.push(format!(
+                "limits.pingIntervalMillis: {interval} is too close to limits.idleTimeoutMillis for an answer to come in \
+                 time; use at most {most}"
+            ));
+        }
+    }
     range("limits.handshakeTimeoutMillis", limits.handshake_timeout_millis, 100..=60_000, "ms", errors);
     let queue = u64::from(limits.send_queue_bytes);
     range("limits.sendQueueBytes", queue, 4_096..=256 << 20, "bytes", errors);
@@ -147,12 +179,17 @@ fn auth(auth: &Auth, errors: &mut Vec<String>) {
             "auth.anonymous: nobody could connect; set it to true, there is no other way in yet".to_owned(),
         );
     }
-    for origin in &auth.allowed_origins {
-        let host = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        let ok = origin == "*" || host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
-        if !ok {
+    for entry in &auth.allowed_origins {
+        if let Err(why) = origin::check_entry(entry) {
             errors.push(format!(
-                "auth.allowedOrigins: {origin:?} is not an origin; write https://host[:port] without a path, or *"
+                "auth.allowedOrigins: {entry:?} {why}; list origins as browsers send them, or * for all"
+            ));
+        }
+    }
+    for entry in &auth.served_hosts {
+        if !host::is_entry(entry) {
+            errors.push(format!(
+                "auth.servedHosts: {entry:?} is not a host; write a name, *.NAME or an address, without scheme and port"
             ));
         }
     }

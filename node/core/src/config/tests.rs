@@ -21,7 +21,7 @@ fn an_unknown_key_is_refused_at_every_level() {
 #[test]
 fn all_errors_are_told_at_once_and_name_their_key() {
     let text = r#"{"version":7,"path":"socket/","cluster":{"namespace":"a.b","name":""},
-        "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x"}]},
+        "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x","events":[]},{"topics":"x","events":["access_token"]}]},
         "limits":{"maxFrameBytes":65536,"sendQueueBytes":8192,"maxRooms":0},
         "drain":{"connectionsPerSecond":0},"auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
         "sysctls":{"../../etc/passwd":"1"},"nofile":3}"#;
@@ -36,6 +36,8 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         "rooms.topics",
         "rooms.ackEvents",
         "rooms.policies[0].topics",
+        "rooms.policies[0].events",
+        "rooms.policies[1].events",
         "limits.sendQueueBytes",
         "limits.maxRooms: 0",
         "drain.connectionsPerSecond",
@@ -49,7 +51,7 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         assert!(all.contains(key), "no error about {key} in:\n{all}");
     }
     assert!(!all.contains("u:p"), "credentials repeated in:\n{all}");
-    assert_eq!(errors.len(), 17, "{all}");
+    assert_eq!(errors.len(), 19, "{all}");
 }
 
 #[test]

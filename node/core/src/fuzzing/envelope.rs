@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    envelope::{Envelope, Gaps, LEAST_HEADER_BYTES, MAX_ORIGINS},
-    protocol::encode,
+    envelope::{Envelope, Gaps, LEAST_HEADER_BYTES, MAX_GAP, MAX_ORIGINS},
+    protocol::{encode, foreign},
+    ws::frame::FIN_TEXT,
 };
 
 /// The bytes are an envelope, and then a row of sequences.
@@ -13,6 +14,7 @@ pub(super) fn check(bytes: &[u8]) {
         let Envelope { sent_millis, frame, .. } = envelope;
         assert!(frame.len() <= bytes.len() - LEAST_HEADER_BYTES && bytes.ends_with(frame));
         assert!(encode::is_broadcast_frame(frame));
+        members(frame);
         let again = envelope.encode();
         assert_eq!(Envelope::decode(&again), Ok(envelope));
         let without = Envelope { sent_millis: None, ..envelope };
@@ -25,6 +27,15 @@ pub(super) fn check(bytes: &[u8]) {
     let whole = Envelope::decode(&framed).map(|envelope| envelope.frame);
     assert!(whole.is_err() || whole == Ok(bytes));
     gaps(bytes);
+}
+
+/// What members are given names their topic, and those who speak V1 can be told text as well.
+fn members(frame: &[u8]) {
+    const TOPIC: &str = "room:1";
+    if foreign::check(frame, TOPIC, frame.len()).is_ok() {
+        assert_eq!(foreign::check(frame, "room:2", frame.len()), Err(foreign::NotABroadcast::Topic));
+        assert_eq!(encode::broadcast_to_v1(frame).is_some(), frame[0] == FIN_TEXT);
+    }
 }
 
 /// Three bytes are one message: who, and what is added to its sequence. Few enough origins that none is forgotten.
@@ -45,7 +56,7 @@ fn gaps(bytes: &[u8]) {
             Some(before) if sequence > before => sequence - before - 1,
             Some(_) => sequence.saturating_sub(1),
         };
-        assert_eq!(gaps.note(origin.into(), sequence), expected);
+        assert_eq!(gaps.note(origin.into(), sequence, 0), expected.min(MAX_GAP));
     }
     assert!(last.len() <= MAX_ORIGINS);
 }

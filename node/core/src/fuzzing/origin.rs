@@ -1,10 +1,11 @@
 //! The head of a request, and which pages may connect.
 
 use crate::{
-    config::NodeConfig,
+    config::Auth,
     ws::{
         handshake::{self, Request, Rules},
-        origin::is_allowed,
+        host::Names,
+        origin::{check_entry, is_allowed, is_served},
     },
 };
 
@@ -16,32 +17,33 @@ pub(super) fn check(bytes: &[u8]) {
     let mut next = || parts.next().unwrap_or_default();
     let (entry, host, origin) = (next(), next(), next());
     let Ok(entry) = std::str::from_utf8(entry) else { return };
-    let listed = [entry.to_owned()];
+    let list = |entry: &str| Auth { allowed_origins: vec![entry.to_owned()], ..Auth::default() };
+    let listed = list(entry);
     assert!(is_allowed(None, host, &listed), "programs send no origin");
     assert!(!is_allowed(Some(b""), host, &listed), "an empty one is refused");
-    assert!(is_allowed(Some(b"https://anywhere"), host, &["*".to_owned()]));
-    if entry != "*" && is_allowed(Some(origin), host, &listed) {
-        let is_listed = entry.as_bytes().eq_ignore_ascii_case(origin);
-        assert!(
-            is_listed || is_allowed(Some(origin), host, &[]),
-            "neither listed nor the host that was addressed"
-        );
-        assert!(is_listed || !is_allowed(Some(origin), b"elsewhere.invalid", &[]));
+    assert!(is_allowed(Some(b"https://anywhere"), host, &list("*")));
+    let allowed = is_allowed(Some(origin), host, &listed);
+    assert_eq!(allowed, is_allowed(Some(origin), b"elsewhere.invalid", &listed), "the list alone counts");
+    if entry != "*" && !entry.contains('*') && allowed {
+        // The same but for its case, the scheme's own port and the form of an address.
+        let scheme = |text: &[u8]| text.split(|byte| *byte == b':').next().map(<[u8]>::to_ascii_lowercase);
+        assert_eq!(scheme(origin), scheme(entry.as_bytes()), "{entry:?}");
     }
-    let mut config = NodeConfig::dev();
-    config.auth.allowed_origins = listed.to_vec();
-    if config.validate().is_empty() && entry != "*" {
-        assert!(
-            is_allowed(Some(entry.as_bytes()), b"elsewhere", &listed),
-            "{entry:?} is listed and matches itself"
-        );
+    if check_entry(entry).is_ok() && entry != "*" {
+        let sent = entry.replace('*', "a");
+        assert!(is_allowed(Some(sent.as_bytes()), b"elsewhere", &listed), "{entry:?} is listed and matches");
+    }
+    for names in [Names::Loopback, Names::Addresses] {
+        let dev = Auth { names, ..Auth::default() };
+        assert!(!is_served(b"evil.example", &dev) && !is_allowed(Some(b"http://evil.example"), host, &dev));
+        assert_eq!(names.allow_request(Some(host), None), is_served(host, &dev));
     }
 }
 
 /// A head that grows byte by byte is incomplete until it is decided, and is then decided as the whole is.
 fn head(bytes: &[u8]) {
-    let listed = ["https://app.example.org".to_owned()];
-    let rules = Rules { path: "/socket", allowed_origins: &listed, page: Some(b"<p>") };
+    let auth = Auth { allowed_origins: vec!["https://app.example.org".to_owned()], ..Auth::default() };
+    let rules = Rules { path: "/socket", auth: &auth, page: Some(b"<p>"), ready: true };
     let whole = handshake::read(bytes, &rules);
     if let Request::Upgrade { head_len, response, .. } = &whole {
         assert!(*head_len <= bytes.len() && response.ends_with(b"\r\n\r\n"));
@@ -52,6 +54,10 @@ fn head(bytes: &[u8]) {
         );
         for end in 0..*head_len {
             assert_eq!(handshake::read(&bytes[..end], &rules), Request::Incomplete, "{end}");
+            assert!(
+                handshake::may_be_whole(&bytes[..*head_len], end),
+                "its end is seen in whatever parts it comes"
+            );
         }
     }
     if let Request::Refused(reason) = whole {

@@ -20,9 +20,8 @@ pub(super) fn check(bytes: &[u8]) {
     } else {
         decode_binary(vsn, body)
     };
-    if let Ok(message) = message
-        && is_readable(&message)
-    {
+    if let Ok(message) = message {
+        assert!(is_readable(&message), "strict readers cannot read it");
         refs(&message);
         replies(vsn, &message);
         broadcasts(&message);

@@ -47,6 +47,14 @@ fn unquoted(raw: &str) -> Cow<'_, str> {
     }
 }
 
+/// Topic and event of a broadcast's content; `None` when it is none.
+pub(super) fn broadcast_names(bytes: &[u8]) -> Option<(&str, &str)> {
+    let (&[KIND_BROADCAST, topic, event], rest) = bytes.split_first_chunk::<3>()? else { return None };
+    let (topic, rest) = rest.split_at_checked(topic.into())?;
+    let (event, _data) = rest.split_at_checked(event.into())?;
+    Some((std::str::from_utf8(topic).ok()?, std::str::from_utf8(event).ok()?))
+}
+
 /// A broadcast frame. `None` when a name is longer than 255 bytes.
 #[must_use]
 pub fn broadcast(topic: &str, event: &str, data: &[u8]) -> Option<Bytes> {

@@ -73,11 +73,11 @@ pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
     message(vsn, refs, topic, "phx_reply", payload)
 }
 
-/// The graceful end of a channel.
+/// The graceful end of a channel. Both refs are the one it was joined with: that is how a client tells the channel that
+/// ended from the one that took its place, and V1 has no other field to say it in.
 #[must_use]
 pub fn phx_close(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
-    let reference = if vsn == Vsn::V1 { super::NULL } else { join_ref };
-    message(vsn, (join_ref, reference), topic, "phx_close", [EMPTY, "", "", "", ""])
+    message(vsn, (join_ref, join_ref), topic, "phx_close", [EMPTY, "", "", "", ""])
 }
 
 /// A message to all members of a topic.
@@ -133,7 +133,7 @@ mod tests {
         assert_eq!(body(&phx_close(Vsn::V2, "\"1\"", "t")), r#"["1","1","t","phx_close",{}]"#);
         assert_eq!(
             body(&phx_close(Vsn::V1, "\"1\"", "t")),
-            r#"{"topic":"t","event":"phx_close","payload":{},"ref":null}"#
+            r#"{"topic":"t","event":"phx_close","payload":{},"ref":"1"}"#
         );
     }
 

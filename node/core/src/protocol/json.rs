@@ -1,55 +1,15 @@
 //! Decoding of JSON text messages, and strings as JSON.
 
-use std::{borrow::Cow, fmt};
+use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error as _, IgnoredAny, SeqAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{Malformed, Message, NULL, Payload};
+use super::{
+    Malformed, Message, NULL, Payload,
+    scan::{self, Scanner},
+};
 use crate::limits::MAX_REF_BYTES;
-
-/// A string borrowed from the input unless it holds escapes.
-#[derive(Deserialize)]
-struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-/// `[join_ref, ref, topic, event, payload]`; further elements are ignored, as Phoenix does.
-struct V2<'a>(Message<'a>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for V2<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Elements;
-
-        impl<'de> Visitor<'de> for Elements {
-            type Value = V2<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an array [join_ref, ref, topic, event, payload]")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let missing = || A::Error::custom("missing element");
-                let join_ref: &RawValue = seq.next_element()?.ok_or_else(missing)?;
-                let reference: &RawValue = seq.next_element()?.ok_or_else(missing)?;
-                let Text(topic) = seq.next_element()?.ok_or_else(missing)?;
-                let Text(event) = seq.next_element()?.ok_or_else(missing)?;
-                let payload: &RawValue = seq.next_element()?.ok_or_else(missing)?;
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(V2(Message {
-                    join_ref: join_ref.get().into(),
-                    reference: reference.get().into(),
-                    topic,
-                    event,
-                    payload: Payload::Json(payload.get()),
-                }))
-            }
-        }
-
-        deserializer.deserialize_seq(Elements)
-    }
-}
 
 #[derive(Deserialize)]
 struct V1<'a> {
@@ -65,13 +25,37 @@ struct V1<'a> {
     join_ref: Option<&'a RawValue>,
 }
 
+/// `[join_ref, ref, topic, event, payload]`; further elements are ignored, as Phoenix does.
 pub(super) fn decode_v2(text: &str) -> Result<Message<'_>, Malformed> {
-    let V2(message) = serde_json::from_str(text).map_err(|_| Malformed)?;
-    check_refs(message)
+    let mut scanner = Scanner::new(text);
+    scanner.expect(b'[')?;
+    let join_ref = scanner.value()?;
+    scanner.expect(b',')?;
+    let reference = scanner.value()?;
+    scanner.expect(b',')?;
+    let topic = scanner.string()?;
+    scanner.expect(b',')?;
+    let event = scanner.string()?;
+    scanner.expect(b',')?;
+    let payload = scanner.value()?;
+    loop {
+        match scanner.token()? {
+            b']' => break,
+            b',' => scanner.value()?,
+            _ => return Err(Malformed),
+        };
+    }
+    scanner.end()?;
+    let (join_ref, reference) = (join_ref.into(), reference.into());
+    check_refs(Message { join_ref, reference, topic, event, payload: Payload::Json(payload) })
 }
 
 pub(super) fn decode_v1(text: &str) -> Result<Message<'_>, Malformed> {
     let V1 { topic, event, payload, r#ref, join_ref } = serde_json::from_str(text).map_err(|_| Malformed)?;
+    // The library tells the fields apart, but reads less strictly what it only passes on.
+    for raw in [Some(payload), Some(r#ref), join_ref].into_iter().flatten() {
+        scan::check(raw.get())?;
+    }
     check_refs(Message {
         join_ref: join_ref.map_or(NULL, RawValue::get).into(),
         reference: r#ref.get().into(),

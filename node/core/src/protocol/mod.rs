@@ -7,13 +7,28 @@ use std::borrow::Cow;
 
 pub mod binary;
 pub mod encode;
+pub mod foreign;
 mod json;
 mod raw_ref;
+mod scan;
 
 pub use raw_ref::RawRef;
 
 /// JSON of an absent ref.
 pub const NULL: &str = "null";
+
+/// The event by which realtime clients hand a new token to the server. It is for the server alone.
+pub const ACCESS_TOKEN: &str = "access_token";
+
+/// By how many bytes a broadcast may be longer than the message that asked for it: two refs of one byte become `null`.
+pub const BROADCAST_GROWTH_BYTES: usize = 6;
+
+/// Whether an event is the protocol's own. A client that could broadcast these could close the channels of others, make
+/// up who is present, or be overheard with its token.
+#[must_use]
+pub fn is_reserved_event(event: &str) -> bool {
+    event.starts_with("phx_") || matches!(event, "presence_state" | "presence_diff" | ACCESS_TOKEN)
+}
 
 /// Serializer version of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

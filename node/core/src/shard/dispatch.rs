@@ -4,15 +4,10 @@ use super::{Shard, conn::Channel};
 use crate::{
     config::{CLUSTER_TOPIC, Publish},
     counters::JoinRefusal,
-    limits::{MAX_EVENT_BYTES, MAX_TOPIC_BYTES},
-    protocol::{Message, NULL, Payload, RawRef, Vsn, binary, encode},
+    limits::MAX_EVENT_BYTES,
+    protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, binary, encode, is_reserved_event},
     room::{Caps, ConnId, Joined, RoomId},
 };
-
-/// Events of the protocol itself. A client that could broadcast them could close the channels of others.
-fn is_reserved(event: &str) -> bool {
-    event.starts_with("phx_") || event == "presence_state" || event == "presence_diff"
-}
 
 impl Shard {
     pub(super) fn dispatch(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
@@ -74,7 +69,7 @@ impl Shard {
         }
         let policy = self.config.rooms.resolve(topic)?;
         let caps = Caps { members: policy.max_members, rooms: self.config.limits.rooms() };
-        (topic.len() <= MAX_TOPIC_BYTES).then_some((caps, policy.flush_window_millis))
+        Some((caps, policy.flush_window_millis))
     }
 
     fn refuse_join(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
@@ -160,6 +155,8 @@ impl Shard {
                 self.counters.publish_refused += 1;
                 self.reply_error(id, vsn, refs, topic, reason);
             }
+            // Supabase's server answers nothing either, and realtime-js waits for nothing.
+            Push::TakeToken => self.counters.access_tokens += 1,
             Push::Echo => self.reply_payload(id, vsn, refs, topic, message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
                 let except = if to_sender { None } else { Some(id) };
@@ -177,7 +174,10 @@ impl Shard {
 
     /// What the policy of the topic says about an event.
     fn resolve_push(&self, topic: &str, event: &str, payload: Payload<'_>) -> Push {
-        if is_reserved(event) {
+        if event == ACCESS_TOKEN {
+            return Push::TakeToken;
+        }
+        if is_reserved_event(event) {
             return Push::Refuse("reserved event");
         }
         if event.len() > MAX_EVENT_BYTES {
@@ -197,10 +197,17 @@ impl Shard {
             return Push::Refuse("payload must be an object");
         }
         let stripped = policy.ack_suffix.and_then(|suffix| event.strip_suffix(suffix));
-        let stripped = stripped.filter(|rest| !rest.is_empty() && !is_reserved(rest));
+        let stripped = stripped.filter(|rest| !rest.is_empty());
+        if stripped.is_some_and(is_reserved_event) {
+            return Push::Refuse("reserved event");
+        }
+        let said = stripped.unwrap_or(event);
+        if policy.events.is_some_and(|listed| !listed.iter().any(|event| event == said)) {
+            return Push::Refuse("event not allowed");
+        }
         let to_sender = policy.echo_to_sender;
         match stripped {
-            Some(rest) => Push::Broadcast { event_len: rest.len(), acknowledge: true, to_sender },
+            Some(_) => Push::Broadcast { event_len: said.len(), acknowledge: true, to_sender },
             None => {
                 let acknowledge = is_in(policy.ack_events);
                 Push::Broadcast { event_len: event.len(), acknowledge, to_sender }
@@ -227,6 +234,8 @@ impl Shard {
 enum Push {
     /// Answered with an error.
     Refuse(&'static str),
+    /// A token for the server, which asks for none: nobody else sees it.
+    TakeToken,
     /// Answered with its own payload.
     Echo,
     /// Sent to the members as the first `event_len` bytes of its name.

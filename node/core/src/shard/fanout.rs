@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Flags, Outgoing, Phase, Shard, conn::Conn, is_public};
+use super::{Flags, Outgoing, Phase, Shard, conn::Conn};
 use crate::{
     config::Limits,
     counters::CloseReason,
@@ -12,6 +12,7 @@ use crate::{
     outbox::{FrameId, Outbox},
     protocol::{Payload, Vsn, binary, encode},
     room::{ConnId, RoomId},
+    topic::is_reserved,
     ws::CloseCode,
 };
 
@@ -105,7 +106,7 @@ impl Shard {
         self.counters.publishes += 1;
         let shared = self.rooms.get(room).shared();
         let shards = shared.shards().without(self.options.index);
-        if !shards.is_empty() || (self.options.has_bus && is_public(topic)) {
+        if !shards.is_empty() || (self.options.has_bus && !is_reserved(topic)) {
             let topic = Arc::clone(shared.topic());
             self.outgoing.push(Outgoing::Publish { topic, frame: frame.clone(), shards });
         }

@@ -1,5 +1,7 @@
 //! Bytes from a socket: the handshake, then WebSocket messages.
 
+use std::sync::atomic::Ordering;
+
 use super::{Conn, Flags, Phase, Shard};
 use crate::{
     config::CLUSTER_TOPIC,
@@ -43,19 +45,28 @@ impl Shard {
     fn on_head(&mut self, id: ConnId, data: &[u8]) -> Progress {
         let conn = &mut self.conns[id.index()];
         let mut kept = conn.reader.take();
-        self.heads_bytes -= kept.len();
+        let known = kept.len();
+        self.heads_bytes -= known;
         let head = if kept.is_empty() {
             data
         } else {
             kept.extend_from_slice(data);
             &kept
         };
+        let leaving = self.timers.is_leaving();
         let rules = Rules {
             path: &self.config.path,
-            allowed_origins: &self.config.auth.allowed_origins,
+            auth: &self.config.auth,
             page: self.config.chat_page.then_some(self.options.page),
+            ready: !leaving && self.options.ready.load(Ordering::Relaxed),
         };
-        match handshake::read(head, &rules) {
+        // The first part is always looked at: what is no request is told at once.
+        let request = if known == 0 || handshake::may_be_whole(head, known) {
+            handshake::read(head, &rules)
+        } else {
+            Request::Incomplete
+        };
+        match request {
             Request::Incomplete if self.heads_bytes + head.len() > MAX_HEADS_BYTES => {
                 self.refuse(id, RefuseReason::Full);
                 Progress::Done
@@ -65,7 +76,7 @@ impl Shard {
                 conn.reader.keep(head);
                 Progress::Done
             }
-            Request::Page(response) => {
+            Request::Answer(response) => {
                 self.answer(id, response.into());
                 Progress::Done
             }

@@ -11,7 +11,7 @@ use std::{
     collections::{BinaryHeap, VecDeque},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -26,6 +26,7 @@ use crate::{
     protocol::encode,
     room::{ConnId, RoomId, Rooms},
     route::{self, Registry, ShardMask, SharedRoom, Topic},
+    topic,
     ws::{CloseCode, frame},
 };
 
@@ -64,6 +65,9 @@ pub struct ShardOptions {
     pub registry: Arc<Registry>,
     /// Established connections of all shards.
     pub places: Arc<Places>,
+    /// Whether the node is in service, for load balancers that ask the public port. One that leaves says no whatever this
+    /// says.
+    pub ready: Arc<AtomicBool>,
     /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds:
     /// [`crate::limits::CLOSE_TIMEOUT_MILLIS`], or more where nobody waits for it.
     pub close_timeout_millis: u64,
@@ -389,19 +393,14 @@ impl Shard {
     }
 
     fn note_opened(&mut self, shared: &SharedRoom) {
-        if self.options.has_bus && is_public(shared.topic()) {
+        if self.options.has_bus && !topic::is_reserved(shared.topic()) {
             self.outgoing.push(Outgoing::Opened(Arc::clone(shared.topic())));
         }
     }
 
     fn note_closed(&mut self, shared: &SharedRoom) {
-        if self.options.has_bus && is_public(shared.topic()) {
+        if self.options.has_bus && !topic::is_reserved(shared.topic()) {
             self.outgoing.push(Outgoing::Closed(Arc::clone(shared.topic())));
         }
     }
-}
-
-/// Whether a topic is shared with other nodes; reserved ones are served by each node itself.
-fn is_public(topic: &str) -> bool {
-    !topic.starts_with('$')
 }

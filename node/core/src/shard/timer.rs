@@ -3,18 +3,22 @@
 //! A connection has no timer. It carries two bytes of coarse time, and a sweep looks at a quarter of all connections
 //! every [`STAMP_MILLIS`]: a sequential walk, 0.3 ms per second and 100,000 connections.
 
-use super::{Phase, Shard};
+use bytes::Bytes;
+
+use super::{Flags, Phase, Shard};
 use crate::{
     counters::{CloseReason, RefuseReason},
     limits::{STAMP_MILLIS, SWEEP_PARTS},
     room::ConnId,
-    ws::CloseCode,
+    ws::{CloseCode, Opcode},
 };
 
 #[derive(Debug, Default)]
 pub(super) struct Timers {
     last_sweep_millis: u64,
     sweep_part: usize,
+    /// When each part was looked at last, in stamps.
+    swept: [u16; SWEEP_PARTS],
     leaving: Option<Leaving>,
     /// Nothing slows the end down or takes it back.
     ending: bool,
@@ -29,6 +33,22 @@ struct Leaving {
     last_millis: u64,
     /// Where the walk over the connections is.
     cursor: usize,
+}
+
+/// A ping without a payload.
+const PING: &[u8] = &[0x80 | Opcode::Ping as u8, 0];
+
+/// Whether a connection that has been silent for `age_millis` passed a multiple of the interval since the sweep before, so
+/// many stamps ago. Nothing has to be remembered per connection: a ping that is not answered is repeated after the interval.
+const fn is_due(every_millis: u64, age_millis: u64, since_stamps: u16) -> bool {
+    let before = age_millis.saturating_sub(since_stamps as u64 * STAMP_MILLIS);
+    age_millis / every_millis > before / every_millis
+}
+
+impl Timers {
+    pub(super) const fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
 }
 
 impl Shard {
@@ -66,7 +86,7 @@ impl Shard {
     /// Whether new connections are refused.
     #[must_use]
     pub const fn is_leaving(&self) -> bool {
-        self.timers.leaving.is_some()
+        self.timers.is_leaving()
     }
 
     /// To be called about every [`crate::limits::TICK_MILLIS`] with time of the turn.
@@ -119,6 +139,8 @@ impl Shard {
         let part = self.timers.sweep_part;
         self.timers.sweep_part = (part + 1) % SWEEP_PARTS;
         let now = self.stamp();
+        let before = std::mem::replace(&mut self.timers.swept[part], now);
+        let pings = self.config.limits.ping_interval_millis;
         let limits = &self.config.limits;
         let idle = limits.idle_timeout_millis;
         // Who connects to a node that leaves is refused anyway, and must not hold up its end.
@@ -133,6 +155,11 @@ impl Shard {
                 Phase::Open if age_millis > idle => {
                     self.close(id, CloseReason::Idle, CloseCode::ProtocolError);
                 }
+                Phase::Open
+                    if pings.is_some_and(|every| is_due(every, age_millis, now.wrapping_sub(before))) =>
+                {
+                    self.ping(id);
+                }
                 Phase::Handshake if age_millis > handshake => {
                     self.counters.count_refused(RefuseReason::Timeout);
                     self.end(id);
@@ -144,6 +171,13 @@ impl Shard {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Asks a silent connection for a sign of life, unless bytes for it wait in vain: then it is asked already.
+    fn ping(&mut self, id: ConnId) {
+        if !self.conns[id.index()].flags.has(Flags::BLOCKED) {
+            self.reply(id, Bytes::from_static(PING));
         }
     }
 

@@ -7,8 +7,9 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 
-use super::origin;
+use super::{origin, target::Target};
 use crate::{
+    config::Auth,
     counters::RefuseReason,
     limits::{MAX_HEADERS, MAX_REQUEST_HEAD_BYTES},
     protocol::Vsn,
@@ -21,15 +22,20 @@ const KEY_BYTES: usize = 16;
 /// The subprotocol of phoenix.js 1.8, echoed when offered.
 const SUBPROTOCOL: &str = "phoenix";
 
+/// Where load balancers ask whether new clients may be sent.
+const HEALTH_PATHS: [&str; 2] = ["/healthz", "/health"];
+
 /// What decides about a request besides its bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// Mount, such as `/socket`.
     pub path: &'a str,
-    /// Origins allowed besides the addressed host.
-    pub allowed_origins: &'a [String],
+    /// Which origins may connect, and by which hosts.
+    pub auth: &'a Auth,
     /// The page at `/`, when one is served.
     pub page: Option<&'a [u8]>,
+    /// Whether load balancers shall send new clients.
+    pub ready: bool,
 }
 
 /// What a request asks for.
@@ -46,8 +52,8 @@ pub enum Request {
         /// The whole `101` response.
         response: Vec<u8>,
     },
-    /// The chat page, as a whole response.
-    Page(Vec<u8>),
+    /// The chat page or the state of the node, as a whole response.
+    Answer(Vec<u8>),
     /// Anything else.
     Refused(RefuseReason),
 }
@@ -65,23 +71,65 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
         }
         Err(_) => return Request::Refused(RefuseReason::BadRequest),
     };
-    let (path, query) = split_target(request.path.unwrap_or_default());
-    let is_get = request.method == Some("GET");
-    if let Some(page) = rules.page
-        && path == "/"
-        && is_get
-    {
-        return Request::Page(page_response(page));
+    // A handshake has no body (RFC 6455 section 4.1), and no other request here has one: what follows the head is frames.
+    // Whoever could make us and a proxy disagree about where those begin could speak for others.
+    if has_body(request.headers) {
+        return Request::Refused(RefuseReason::BadRequest);
     }
-    let mounted = path.strip_prefix(rules.path).and_then(|rest| rest.strip_prefix("/websocket"));
-    if !matches!(mounted, Some("" | "/")) {
-        let reason = if is_get { RefuseReason::NotFound } else { RefuseReason::Method };
-        return Request::Refused(reason);
+    let method = request.method.unwrap_or_default();
+    match Target::read(method, request.path.unwrap_or_default()) {
+        Ok(target) => route(&request, &target, head_len, rules),
+        Err(reason) => Request::Refused(reason),
+    }
+}
+
+/// Whether anything but the head belongs to a request, or it cannot be told.
+fn has_body(headers: &[httparse::Header<'_>]) -> bool {
+    let mut lengths = 0;
+    headers.iter().any(|header| {
+        if header.name.eq_ignore_ascii_case("content-length") {
+            lengths += 1;
+            return lengths > 1 || header.value.trim_ascii() != b"0";
+        }
+        header.name.eq_ignore_ascii_case("transfer-encoding")
+    })
+}
+
+fn route(
+    request: &httparse::Request<'_, '_>,
+    target: &Target<'_>,
+    head_len: usize,
+    rules: &Rules<'_>,
+) -> Request {
+    let is_head = request.method == Some("HEAD");
+    let is_get = request.method == Some("GET");
+    let reads = is_get || is_head;
+    // Load balancers ask each backend by its address, so the host does not matter here.
+    if reads && HEALTH_PATHS.iter().any(|path| target.is_path(path)) {
+        return Request::Answer(health_response(rules.ready, is_head));
+    }
+    let is_page = rules.page.filter(|_| reads && target.is_path("/"));
+    if is_page.is_none() && !target.is_below(rules.path, "websocket") {
+        return Request::Refused(if reads { RefuseReason::NotFound } else { RefuseReason::Method });
+    }
+    // An absolute target counts instead of the header, which has to be a single one all the same.
+    let host = match single(request.headers, "host") {
+        Ok(host) => target.authority.map(str::as_bytes).or(host),
+        Err(reason) => return Request::Refused(reason),
+    };
+    if host.is_some_and(|host| !origin::is_served(host, rules.auth)) {
+        return Request::Refused(RefuseReason::Host);
+    }
+    if let Some(page) = is_page {
+        return Request::Answer(page_response(page, is_head));
     }
     if !is_get || request.version != Some(1) {
         return Request::Refused(RefuseReason::BadRequest);
     }
-    match upgrade(request.headers, query, rules) {
+    let Some(host) = host.filter(|_| single(request.headers, "host") != Ok(None)) else {
+        return Request::Refused(RefuseReason::BadRequest);
+    };
+    match upgrade(request.headers, target, host, rules) {
         Ok((vsn, response)) => Request::Upgrade { vsn, head_len, response },
         Err(reason) => Request::Refused(reason),
     }
@@ -89,11 +137,11 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
 
 fn upgrade(
     headers: &[httparse::Header<'_>],
-    query: &str,
+    target: &Target<'_>,
+    host: &[u8],
     rules: &Rules<'_>,
 ) -> Result<(Vsn, Vec<u8>), RefuseReason> {
     let one = |name: &str| single(headers, name);
-    let host = one("host")?.ok_or(RefuseReason::BadRequest)?;
     let is_upgrade =
         has_token(headers, "upgrade", "websocket") && has_token(headers, "connection", "upgrade");
     let key = one("sec-websocket-key")?.ok_or(RefuseReason::BadRequest)?;
@@ -101,10 +149,10 @@ fn upgrade(
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
-    if !origin::is_allowed(one("origin")?, host, rules.allowed_origins) {
+    if !origin::is_allowed(one("origin")?, host, rules.auth) {
         return Err(RefuseReason::Origin);
     }
-    let vsn = match last_parameter(query, "vsn") {
+    let vsn = match target.last_parameter("vsn") {
         None => Vsn::V1,
         Some(vsn) => Vsn::parse(&vsn).ok_or(RefuseReason::Version)?,
     };
@@ -149,53 +197,45 @@ fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool 
         .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
-fn split_target(target: &str) -> (&str, &str) {
-    target.split_once('?').unwrap_or((target, ""))
-}
-
-/// The last value of a query parameter (as Plug decodes repeated ones), percent-decoded.
-fn last_parameter(query: &str, name: &str) -> Option<String> {
-    query
-        .split('&')
-        .filter_map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decode(key) == name).then(|| percent_decode(value))
-        })
-        .next_back()
-}
-
-fn percent_decode(text: &str) -> String {
-    if !text.contains('%') {
-        return text.to_owned();
+/// A HEAD has the headers of a GET and no more.
+fn with_body(mut head: Vec<u8>, body: &[u8], is_head: bool) -> Vec<u8> {
+    if !is_head {
+        head.extend_from_slice(body);
     }
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let escaped = after.first_chunk::<2>().and_then(|hex| std::str::from_utf8(hex).ok());
-        match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
-            Some(value) if byte == b'%' => {
-                out.push(value);
-                rest = &after[2..];
-            }
-            _ => {
-                out.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
+    head
 }
 
-fn page_response(page: &[u8]) -> Vec<u8> {
-    let mut response = format!(
+fn page_response(page: &[u8], is_head: bool) -> Vec<u8> {
+    let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-cache\r\n\
          x-content-type-options: nosniff\r\ncontent-security-policy: frame-ancestors 'none'\r\n\
          referrer-policy: no-referrer\r\nconnection: close\r\n\r\n",
         page.len()
-    )
-    .into_bytes();
-    response.extend_from_slice(page);
-    response
+    );
+    with_body(head.into_bytes(), page, is_head)
+}
+
+fn health_response(ready: bool, is_head: bool) -> Vec<u8> {
+    let (status, body) = if ready {
+        ("200 OK", "ready\n")
+    } else {
+        ("503 Service Unavailable\r\nretry-after: 1", "not ready\n")
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
+         connection: close\r\n\r\n",
+        body.len()
+    );
+    with_body(head.into_bytes(), body.as_bytes(), is_head)
+}
+
+/// Whether a head of which so many bytes were known may be whole: an empty line ends it. Looked for where it can be new, so
+/// that a head that comes byte by byte is not parsed each time.
+#[must_use]
+pub fn may_be_whole(head: &[u8], known: usize) -> bool {
+    let fresh = &head[known.saturating_sub(b"\n\r".len()).min(head.len())..];
+    let ends = |at: usize| matches!(&fresh[at..], [b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..]);
+    head.len() >= MAX_REQUEST_HEAD_BYTES || (0..fresh.len()).any(ends)
 }
 
 /// The whole response of a refusal.
@@ -208,9 +248,10 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
     }
     match reason {
         RefuseReason::BadRequest => empty!("400 Bad Request\r\nsec-websocket-version: 13"),
-        RefuseReason::Method => empty!("405 Method Not Allowed\r\nallow: GET"),
+        RefuseReason::Method => empty!("405 Method Not Allowed\r\nallow: GET, HEAD"),
         RefuseReason::NotFound => empty!("404 Not Found"),
         RefuseReason::Version | RefuseReason::Origin => empty!("403 Forbidden"),
+        RefuseReason::Host => empty!("421 Misdirected Request"),
         RefuseReason::HeaderTooLarge => empty!("431 Request Header Fields Too Large"),
         RefuseReason::Timeout | RefuseReason::Lost => empty!("408 Request Timeout"),
         RefuseReason::Full | RefuseReason::Draining => empty!("503 Service Unavailable\r\nretry-after: 1"),

@@ -7,8 +7,10 @@
 pub mod close;
 pub mod frame;
 pub mod handshake;
+pub mod host;
 pub mod origin;
 pub mod reader;
+mod target;
 
 pub use close::CloseCode;
 pub use frame::{Opcode, WsError};

@@ -1,41 +1,158 @@
-//! Which pages may connect: the `Origin` rules of the public port.
+//! Which pages may connect: the `Origin` rules of the public port, and the grammar of the lists that say so.
 //!
-//! A missing header is allowed (native clients send none), an empty one is refused as Phoenix does. Otherwise the
-//! origin's host must be the host that the client addressed, whatever the port, or the origin must be listed.
+//! A missing header is allowed (native clients send none), an empty one is refused as Phoenix does. Where origins are
+//! listed the list alone decides. Otherwise the origin's host must be the host that the client addressed, whatever the
+//! port: good against other people's pages as long as the names that lead here are our own, for which there is
+//! [`Auth::served_hosts`].
+//!
+//! A list holds what browsers send (RFC 6454 section 6.2, and URLs as the WHATWG writes them), so that nothing can be
+//! listed that never matches. The CRD has the same grammar as regular expressions; a test holds the two together.
 
-/// Whether a handshake with these headers may go on. `listed` holds origins such as `https://example.org`, or `*`.
-#[must_use]
-pub fn is_allowed(origin: Option<&[u8]>, host: &[u8], listed: &[String]) -> bool {
-    let Some(origin) = origin else { return true };
-    let Ok(origin) = std::str::from_utf8(origin) else { return false };
-    if origin.is_empty() {
-        return false;
-    }
-    if listed.iter().any(|entry| entry == "*" || entry.eq_ignore_ascii_case(origin)) {
-        return true;
-    }
-    let (Some((_, authority)), Ok(host)) = (origin.split_once("://"), std::str::from_utf8(host)) else {
-        return false;
-    };
-    let addressed = without_port(host);
-    !addressed.is_empty() && without_port(authority).eq_ignore_ascii_case(addressed)
+use super::host::{self, Names};
+use crate::config::Auth;
+
+/// What an origin is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Parts<'a> {
+    scheme: &'a str,
+    host: &'a str,
+    port: Option<u16>,
 }
 
-/// The host of `host[:port]` or `[v6]:port`.
-fn without_port(authority: &str) -> &str {
-    match authority.rfind(':') {
-        Some(colon) if !authority.ends_with(']') => &authority[..colon],
-        _ => authority,
+impl<'a> Parts<'a> {
+    fn read(text: &'a str) -> Option<Self> {
+        let (scheme, authority) = text.split_once("://")?;
+        let (host, port) = host::split_port(authority)?;
+        let first = scheme.bytes().next().is_some_and(|b| b.is_ascii_alphabetic());
+        let is_scheme = first && scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b));
+        is_scheme.then_some(Self { scheme, host, port })
+    }
+
+    fn is_web(&self) -> bool {
+        self.scheme.eq_ignore_ascii_case("http") || self.scheme.eq_ignore_ascii_case("https")
+    }
+
+    /// Browsers leave the scheme's own port out.
+    fn port(&self) -> Option<u16> {
+        let usual = if self.scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+        self.port.or(Some(usual)).filter(|_| self.is_web()).or(self.port)
+    }
+
+    fn is_listed(&self, listed: &Self) -> bool {
+        self.scheme.eq_ignore_ascii_case(listed.scheme)
+            && self.port() == listed.port()
+            && host::is_listed(self.host, listed.host)
+    }
+}
+
+/// The host of an origin, if it has one.
+pub(super) fn host(origin: &str) -> Option<&str> {
+    Parts::read(origin).map(|parts| parts.host)
+}
+
+/// Whether clients may address this node by that host, as the `Host` header or the request target has it.
+#[must_use]
+pub fn is_served(authority: &[u8], auth: &Auth) -> bool {
+    if auth.names == Names::Any && auth.served_hosts.is_empty() {
+        return true;
+    }
+    let Ok(authority) = std::str::from_utf8(authority) else { return false };
+    let host = host::without_port(authority);
+    let is_listed =
+        auth.served_hosts.is_empty() || auth.served_hosts.iter().any(|l| host::is_listed(host, l));
+    auth.names.allow(host) && is_listed
+}
+
+/// Whether a handshake with this `Origin`, addressed to that host, may go on.
+#[must_use]
+pub fn is_allowed(origin: Option<&[u8]>, addressed: &[u8], auth: &Auth) -> bool {
+    let Some(origin) = origin else { return true };
+    let Ok(origin) = std::str::from_utf8(origin) else { return false };
+    let listed = &auth.allowed_origins;
+    if !listed.is_empty() {
+        return !origin.is_empty() && listed.iter().any(|entry| matches(origin, entry));
+    }
+    let Some(host) = host(origin) else { return false };
+    if auth.names != Names::Any {
+        return auth.names.allow(host);
+    }
+    let Ok(addressed) = std::str::from_utf8(addressed) else { return false };
+    let addressed = host::without_port(addressed);
+    !addressed.is_empty() && host::is_same(host, addressed)
+}
+
+fn matches(origin: &str, entry: &str) -> bool {
+    match entry {
+        "*" => true,
+        "null" => origin == "null",
+        _ => match (Parts::read(origin), Parts::read(entry)) {
+            (Some(origin), Some(entry)) => origin.is_listed(&entry),
+            _ => false,
+        },
+    }
+}
+
+/// Checks an entry of a list of origins.
+///
+/// # Errors
+/// What is wrong with it, as the end of a sentence.
+pub fn check_entry(entry: &str) -> Result<(), &'static str> {
+    if matches!(entry, "*" | "null") {
+        return Ok(());
+    }
+    let has = |chars: &[char]| entry.contains(chars);
+    if entry.contains(char::is_whitespace) {
+        return Err("has a blank in it: remove it");
+    }
+    if !entry.is_ascii() {
+        return Err("has letters that browsers send in another form: write the host as xn--...");
+    }
+    let Some((_, authority)) = entry.split_once("://") else {
+        return Err("has no scheme: write https://HOST or https://HOST:PORT");
+    };
+    if has(&['@']) {
+        return Err("names a user, which browsers do not send: leave it out");
+    }
+    if has(&['?', '#']) {
+        return Err("has a query or fragment, which browsers do not send: leave it out");
+    }
+    if authority.contains('/') {
+        return Err("has a path, which browsers do not send: leave it out, and the / at the end as well");
+    }
+    let Some(parts) = Parts::read(entry) else {
+        return Err("has no scheme or port that a browser sends: write https://HOST or https://HOST:PORT");
+    };
+    if ["ws", "wss"].iter().any(|scheme| parts.scheme.eq_ignore_ascii_case(scheme)) {
+        return Err("is an address of a socket: write the origin of the page, https://HOST");
+    }
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
+    match parts.is_web() {
+        true if host::is_entry(parts.host) => Ok(()),
+        true if parts.host.contains('*') => {
+            Err("has * in a place where it stands for nothing: write https://*.HOST, for one label or more")
+        }
+        true => Err("has no host as browsers send it: write a name, 10.0.0.1 or [::1]"),
+        false if parts.host.contains('*') => Err("has *, which counts only after http:// and https://"),
+        false if parts.host.bytes().all(is_plain) && (!parts.host.is_empty() || parts.port.is_none()) => {
+            Ok(())
+        }
+        false => Err("has no host as apps and extensions send it: write SCHEME://ID, or SCHEME://"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use arbtest::arbtest;
+
     use super::*;
 
+    fn auth(allowed_origins: &[&str], served_hosts: &[&str]) -> Auth {
+        let own = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
+        Auth { allowed_origins: own(allowed_origins), served_hosts: own(served_hosts), ..Auth::default() }
+    }
+
     #[test]
-    fn rules() {
-        let listed = ["https://app.example.org".to_owned(), "http://dev.example.org:3000".to_owned()];
+    fn without_a_list_the_addressed_host_is_allowed() {
         for (origin, allowed) in [
             (None, true),
             (Some(""), false),
@@ -44,15 +161,202 @@ mod tests {
             (Some("https://CHAT.example.org:8443"), true),
             (Some("https://evil.example.org"), false),
             (Some("https://chat.example.org.evil.org"), false),
-            (Some("https://app.example.org"), true),
-            (Some("https://app.example.org:8443"), false),
-            (Some("http://dev.example.org:3000"), true),
         ] {
-            let got = is_allowed(origin.map(str::as_bytes), b"chat.example.org:4000", &listed);
+            let got = is_allowed(origin.map(str::as_bytes), b"chat.example.org:4000", &Auth::default());
             assert_eq!(got, allowed, "{origin:?}");
         }
-        assert!(is_allowed(Some(b"http://[::1]:3000"), b"[::1]", &[]));
-        assert!(is_allowed(Some(b"null"), b"h", &["*".to_owned()]));
-        assert!(!is_allowed(Some(b"http://"), b"", &[]));
+        assert!(is_allowed(Some(b"http://[::1]:3000"), b"[::1]", &Auth::default()));
+        assert!(!is_allowed(Some(b"http://"), b"", &Auth::default()));
+    }
+
+    #[test]
+    fn where_there_is_a_list_it_alone_counts() {
+        let auth = auth(
+            &[
+                "https://app.example.org:443",
+                "http://dev.example.org:3000",
+                "https://*.example.net",
+                "http://old.example.org:80",
+                "null",
+                "file://",
+                "chrome-extension://abcdefghijklmnop",
+                "capacitor://localhost",
+                "tauri://localhost",
+                "ionic://",
+                "http://[0:0:0:0:0:0:0:1]:3000",
+            ],
+            &[],
+        );
+        for (origin, allowed) in [
+            ("https://app.example.org", true),
+            ("https://APP.example.org", true),
+            ("https://app.example.org:8443", false),
+            ("http://app.example.org", false),
+            ("http://dev.example.org:3000", true),
+            ("http://dev.example.org", false),
+            ("http://old.example.org", true),
+            ("https://a.example.net", true),
+            ("https://a.b.example.net", true),
+            ("https://example.net", false),
+            ("https://evilexample.net", false),
+            ("https://a.example.net:444", false),
+            ("null", true),
+            ("file://", true),
+            ("chrome-extension://abcdefghijklmnop", true),
+            ("chrome-extension://other", false),
+            ("capacitor://localhost", true),
+            ("tauri://localhost", true),
+            ("ionic://", true),
+            ("http://[::1]:3000", true),
+            ("http://chat.example.org", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                is_allowed(Some(origin.as_bytes()), b"chat.example.org", &auth),
+                allowed,
+                "{origin:?}"
+            );
+        }
+        assert!(is_allowed(None, b"chat.example.org", &auth));
+    }
+
+    #[test]
+    fn a_star_allows_all_but_an_empty_origin() {
+        let auth = auth(&["*"], &[]);
+        assert!(is_allowed(Some(b"null"), b"h", &auth) && is_allowed(Some(b"x-y"), b"h", &auth));
+        assert!(!is_allowed(Some(b""), b"h", &auth));
+    }
+
+    #[test]
+    fn only_served_hosts_are_answered_where_they_are_listed() {
+        let listed = auth(&[], &["chat.example.org", "*.example.net", "[::1]"]);
+        for (host, served) in [
+            ("chat.example.org", true),
+            ("CHAT.example.org:8080", true),
+            ("a.example.net", true),
+            ("[::1]:4000", true),
+            ("example.net", false),
+            ("evil.example", false),
+            ("", false),
+        ] {
+            assert_eq!(is_served(host.as_bytes(), &listed), served, "{host}");
+        }
+        assert!(is_served(b"evil.example", &Auth::default()) && !is_served(b"\xff", &listed));
+    }
+
+    #[test]
+    fn in_dev_mode_the_names_of_this_machine_are_one() {
+        let dev = Auth { names: Names::Loopback, ..Auth::default() };
+        assert!(is_allowed(Some(b"http://localhost:5173"), b"127.0.0.1:4000", &dev));
+        assert!(!is_allowed(Some(b"http://evil.example"), b"evil.example:80", &dev));
+        assert!(!is_served(b"evil.example:80", &dev) && is_served(b"localhost:80", &dev));
+    }
+
+    #[test]
+    fn what_no_browser_sends_is_refused_with_a_reason() {
+        for bad in [
+            "",
+            "example.org",
+            "https://",
+            "https://app.example.org ",
+            " https://app.example.org",
+            "https://app.example.org/",
+            "https://app.example.org/x",
+            "https://u@h",
+            "https://u:p@h",
+            "https://h?x",
+            "https://h#x",
+            "https://h:0",
+            "https://h:080",
+            "https://h:65536",
+            "https://h:",
+            "https://*",
+            "https://a.*.example.org",
+            "https://*example.org",
+            "https://*.*.example.org",
+            "https://bücher.example",
+            "https://127.1",
+            "https://[::1",
+            "https://a..b",
+            "wss://example.org",
+            "chrome-extension://*",
+            "file:///",
+            "app://:80",
+            "1a://x",
+            "**",
+            "NULL",
+        ] {
+            assert!(check_entry(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// The `Origin` header that a browser with this origin sends.
+    fn sent(entry: &str) -> String {
+        let mut origin = entry.to_ascii_lowercase().replace('*', "a.b");
+        for (scheme, port) in [("https://", ":443"), ("http://", ":80")] {
+            if origin.starts_with(scheme)
+                && let Some(short) = origin.strip_suffix(port)
+            {
+                origin = short.to_owned();
+            }
+        }
+        origin
+    }
+
+    #[test]
+    fn whatever_may_be_listed_matches_what_some_browser_sends() {
+        const SCHEMES: [&str; 9] = [
+            "https://",
+            "http://",
+            "HTTP://",
+            "file://",
+            "tauri://",
+            "chrome-extension://",
+            "wss://",
+            "",
+            "null",
+        ];
+        const PIECES: [&str; 19] = [
+            "*",
+            "*.",
+            "a",
+            "example.org",
+            "LOCALHOST",
+            ".",
+            "10.0.0.1",
+            "[::1]",
+            "[2001:DB8:0:0:0:0:0:1]",
+            ":",
+            ":80",
+            ":443",
+            ":8443",
+            "0x1",
+            "-",
+            "/",
+            "@",
+            " ",
+            "://",
+        ];
+        let mut accepted = 0;
+        let mut check = |entry: &str| {
+            if check_entry(entry).is_ok() {
+                accepted += 1;
+                let (listed, header) = (auth(&[entry], &[]), sent(entry));
+                let allowed = is_allowed(Some(header.as_bytes()), b"other.example", &listed);
+                assert!(allowed, "{entry:?}: {header:?}");
+            }
+        };
+        ["https://*.A.example.org:443", "http://[::1]:80", "tauri://localhost", "null", "file://"]
+            .iter()
+            .for_each(|entry| check(entry));
+        arbtest(|u| {
+            let mut entry = (*u.choose(&SCHEMES)?).to_owned();
+            for _ in 0..u.int_in_range(0..=3)? {
+                entry.push_str(u.choose::<&str>(&PIECES)?);
+            }
+            check(&entry);
+            Ok(())
+        });
+        assert!(accepted >= 5, "only {accepted} could be listed");
     }
 }

@@ -50,6 +50,7 @@ fn rooms(spec: &ChannelClusterSpec) -> Rooms {
         on_full: match rooms.on_full {
             OnFull::Reject => config::OnFull::Reject,
         },
+        events: rooms.events.clone(),
         ack_events: rooms.ack_events.clone(),
         echo_to_sender: rooms.echo_to_sender,
         policies: rooms.policies.iter().map(policy).collect(),
@@ -65,6 +66,7 @@ fn policy(policy: &RoomPolicy) -> Policy {
             Publish::Members => config::Publish::Members,
             Publish::Nobody => config::Publish::Nobody,
         }),
+        events: policy.events.clone(),
         ack_events: policy.ack_events.clone(),
         echo_to_sender: policy.echo_to_sender,
         // The CRD's rule keeps it within a second.
@@ -79,6 +81,7 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
         max_frame_bytes: limits.max_frame_bytes,
         max_channels_per_connection: limits.max_channels_per_connection,
         idle_timeout_millis: limits.idle_timeout.as_millis(),
+        ping_interval_millis: limits.ping_interval.map(crds::Duration::as_millis),
         send_queue_bytes: limits.send_queue_bytes,
         max_connections: u32::try_from(most).unwrap_or(u32::MAX),
         max_rooms: limits.max_rooms,
@@ -91,6 +94,8 @@ fn auth(spec: &ChannelClusterSpec) -> Auth {
     spec.auth.as_ref().map_or_else(Auth::default, |auth| Auth {
         anonymous: auth.anonymous,
         allowed_origins: auth.allowed_origins.clone(),
+        served_hosts: auth.served_hosts.clone(),
+        ..Auth::default()
     })
 }
 

@@ -147,6 +147,7 @@ fn what_was_said_before_a_goodbye_is_heard_although_a_flush_window_held_it() {
             topics: crate::config::TopicPattern("room:*".to_owned()),
             max_members: None,
             publish: None,
+            events: None,
             ack_events: None,
             echo_to_sender: None,
             flush_window_millis: Some(1_000),

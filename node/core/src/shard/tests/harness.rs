@@ -24,6 +24,7 @@ pub(crate) type Client = (usize, ConnId);
 pub(crate) enum Sent {
     Text(String),
     Binary(Vec<u8>),
+    Ping,
     Pong(Vec<u8>),
     Close(u16),
 }
@@ -62,6 +63,7 @@ impl Sim {
                 page: b"<p>",
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
+                ready: Arc::new(true.into()),
                 close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
             };
             Shard::new(options, Arc::clone(&config))
@@ -217,6 +219,7 @@ impl Sim {
                 0x81 => Sent::Text(String::from_utf8(payload).expect("UTF-8")),
                 0x82 => Sent::Binary(payload),
                 0x88 => Sent::Close(u16::from_be_bytes([payload[0], payload[1]])),
+                0x89 => Sent::Ping,
                 0x8a => Sent::Pong(payload),
                 other => panic!("frame type {other:#x}"),
             });

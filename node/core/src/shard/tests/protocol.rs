@@ -4,6 +4,7 @@ use super::harness::{Client, Sent, Sim, masked};
 use crate::{
     config::{NodeConfig, Policy, Publish, TopicPattern},
     counters::{CloseReason, JoinRefusal},
+    limits::MAX_TOPIC_BYTES,
 };
 
 #[test]
@@ -60,6 +61,7 @@ fn policies_acknowledge_silence_and_refuse() {
             topics: TopicPattern(topics.to_owned()),
             max_members: None,
             publish: None,
+            events: None,
             ack_events: None,
             echo_to_sender: None,
             flush_window_millis: None,
@@ -67,10 +69,11 @@ fn policies_acknowledge_silence_and_refuse() {
         config.rooms.policies = vec![
             Policy { publish: Some(Publish::Nobody), ..policy("room:news") },
             Policy { echo_to_sender: Some(false), ..policy("room:quiet") },
+            Policy { events: Some(vec!["move".to_owned()]), ..policy("room:game") },
         ];
     });
     let (a, b) = (sim.connect(), sim.connect());
-    for topic in ["room:news", "room:quiet", "room:x"] {
+    for topic in ["room:news", "room:quiet", "room:x", "room:game"] {
         sim.join(a, topic, "1");
         sim.join(b, topic, "1");
     }
@@ -83,6 +86,32 @@ fn policies_acknowledge_silence_and_refuse() {
     let refused = sim.texts(a);
     assert!(refused[0].contains("publish not allowed"), "{refused:?}");
     assert_eq!(sim.texts(b).len(), 0);
+    for (event, allowed) in [("move", true), ("move_ack", true), ("moved", false), ("m", false)] {
+        sim.text(a, &format!(r#"["1","5","room:game","{event}",{{}}]"#));
+        let refused = sim.texts(a).iter().any(|text| text.contains("event not allowed"));
+        assert_eq!((refused, sim.texts(b).len()), (!allowed, usize::from(allowed)), "{event}");
+    }
+}
+
+#[test]
+fn a_token_is_given_to_nobody_whatever_carries_it() {
+    let mut sim = Sim::new(1, true, |config| config.rooms.events = Some(vec!["access_token".to_owned()]));
+    let (old, new, other) = (sim.connect_to(0, "1.0.0"), sim.connect(), sim.connect());
+    sim.text(old, r#"{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}"#);
+    assert_eq!(sim.texts(old).len(), 1);
+    sim.join(new, "room:1", "1");
+    sim.join(other, "room:1", "1");
+    sim.bus.clear();
+    sim.text(old, r#"{"topic":"room:1","event":"access_token","payload":{"access_token":"s"},"ref":"2"}"#);
+    sim.text(new, r#"["1","2","room:1","access_token",{"access_token":"s"}]"#);
+    sim.text(new, r#"["1","2","room:1","\u0061ccess_token",{"access_token":"s"}]"#);
+    sim.bytes(new, &masked(0x82, b"\0\x01\x01\x06\x0c12room:1access_tokens"));
+    assert_eq!(sim.counters().access_tokens, 4);
+    // Not with the suffix that asks for an answer either.
+    sim.text(new, r#"["1","2","room:1","access_token_ack",{"access_token":"s"}]"#);
+    let answer = sim.texts(new);
+    assert!(answer.len() == 1 && answer[0].contains("reserved event"), "{answer:?}");
+    assert_eq!((sim.sent(old), sim.sent(other), sim.bus.len()), (vec![], vec![], 0));
 }
 
 #[test]
@@ -124,6 +153,21 @@ fn unknown_topics_are_unmatched_with_null_join_ref() {
 }
 
 #[test]
+fn a_topic_that_the_bus_cannot_carry_cannot_be_joined_whatever_the_patterns() {
+    let mut sim = Sim::new(1, true, |config| config.rooms.topics = vec![TopicPattern("*".to_owned())]);
+    let client = sim.connect();
+    for topic in ["", &"x".repeat(MAX_TOPIC_BYTES + 1)] {
+        sim.text(client, &format!(r#"["1","2","{topic}","phx_join",{{}}]"#));
+        let replies = sim.texts(client);
+        assert!(replies.len() == 1 && replies[0].contains("unmatched topic"), "{replies:?}");
+    }
+    assert!(sim.bus.is_empty(), "{:?}", sim.bus);
+    assert_eq!(sim.counters().joins_refused[JoinRefusal::Unmatched as usize], 2);
+    sim.join(client, "x", "1");
+    assert_eq!(sim.bus, ["join x"]);
+}
+
+#[test]
 fn a_rejoin_is_answered_before_the_old_channel_closes() {
     let mut sim = Sim::new(1, false, |config| config.rooms.max_members = 1);
     let client = sim.connect();
@@ -162,6 +206,78 @@ fn leave_is_answered_and_closes_the_channel() {
     assert_eq!(sim.texts(client), [r#"["1","4","room:1","phx_reply",{"status":"ok","response":{}}]"#]);
     let counters = sim.counters();
     assert_eq!((counters.rooms, counters.memberships), (0, 0));
+}
+
+/// As recorded from Phoenix 1.8 where V1 says no join_ref, and as its serializer writes it where it does: realtime
+/// clients do, and tell by it the channel that ended from the one in its place.
+#[test]
+fn a_close_in_v1_carries_the_ref_of_the_channel_that_ended() {
+    let mut sim = Sim::dev();
+    let client = sim.connect_to(0, "1.0.0");
+    let ok = |reference: &str| {
+        format!(
+            r#"{{"topic":"room:v","event":"phx_reply","payload":{{"status":"ok","response":{{}}}},"ref":{reference}}}"#
+        )
+    };
+    let close = |reference: &str| {
+        format!(r#"{{"topic":"room:v","event":"phx_close","payload":{{}},"ref":{reference}}}"#)
+    };
+    let mut say = |event: &str, rest: &str| {
+        sim.text(client, &format!(r#"{{"topic":"room:v","event":"{event}","payload":{{}},{rest}}}"#));
+        sim.texts(client)
+    };
+    assert_eq!(say("phx_join", r#""ref":"6","join_ref":"6""#), [ok(r#""6""#)]);
+    assert_eq!(say("phx_join", r#""ref":"21","join_ref":"21""#), [ok(r#""21""#), close(r#""6""#)]);
+    assert_eq!(say("phx_leave", r#""ref":"22","join_ref":"6""#), [""; 0], "stale");
+    assert_eq!(say("phx_leave", r#""ref":"22","join_ref":"21""#), [ok(r#""22""#), close(r#""21""#)]);
+    // Recorded as v1/rejoin and v1/leave_twice.
+    assert_eq!(say("phx_join", r#""ref":"1""#), [ok(r#""1""#)]);
+    assert_eq!(say("phx_join", r#""ref":"2""#), [ok(r#""2""#), close("null")]);
+    assert_eq!(say("phx_leave", r#""ref":"3""#), [ok(r#""3""#), close("null")]);
+    assert_eq!(say("phx_leave", r#""ref":"4""#), [ok(r#""4""#)]);
+}
+
+/// What one member says must be read by all others, so what strict readers refuse is refused to the one who says it.
+#[test]
+fn text_that_strict_readers_refuse_reaches_nobody() {
+    let mut sim = Sim::dev();
+    let (old, new) = (sim.connect_to(0, "1.0.0"), sim.connect());
+    sim.text(old, r#"{"topic":"room:1","event":"phx_join","payload":{},"ref":"1"}"#);
+    assert_eq!(sim.texts(old).len(), 1);
+    sim.join(new, "room:1", "1");
+    let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
+    let payloads = [r#"{"t":"\ud83d"}"#, r#"{"\udc00":1}"#, r#"{"n":1e999}"#, r#"{"n":[-1e400]}"#, &deep];
+    let mut asked = 0;
+    for payload in payloads {
+        for event in ["m", "echo", "m_ack", "phx_join"] {
+            sim.text(new, &format!(r#"["1","2","room:1","{event}",{payload}]"#));
+            let v1 = format!(r#"{{"topic":"room:1","event":"{event}","payload":{payload},"ref":"2"}}"#);
+            sim.text(old, &v1);
+            asked += 2;
+        }
+    }
+    for (join_ref, reference, topic, event) in [
+        (r#""\ud83d""#, "1", "room:1", "m"),
+        ("1", r#""\ud83d""#, "room:1", "m"),
+        ("1", "1e999", "room:1", "m"),
+        ("1", "1", r"room:\ud83d", "m"),
+        ("1", "1", "room:1", r"\ud83d"),
+    ] {
+        sim.text(new, &format!(r#"[{join_ref},{reference},"{topic}","{event}",{{}}]"#));
+        sim.text(
+            old,
+            &format!(r#"{{"topic":"{topic}","event":"{event}","payload":{{}},"ref":{reference},"join_ref":{join_ref}}}"#),
+        );
+        asked += 2;
+    }
+    for client in [old, new] {
+        let told = sim.texts(client);
+        assert_eq!(told.len(), asked / 2);
+        assert!(told.iter().all(|text| text.contains("malformed message")), "{told:?}");
+    }
+    assert_eq!(sim.counters().malformed_messages, asked as u64);
+    sim.text(new, r#"["1","2","room:1","m",{"t":"\ud83d\ude00","n":1e308}]"#);
+    assert_eq!(sim.texts(new), [r#"[null,null,"room:1","m",{"t":"\ud83d\ude00","n":1e308}]"#]);
 }
 
 #[test]

@@ -1,6 +1,9 @@
 use super::*;
+use crate::ws::host::Names;
 
-const RULES: Rules<'static> = Rules { path: "/socket", allowed_origins: &[], page: Some(b"<p>") };
+const AUTH: &Auth =
+    &Auth { anonymous: true, allowed_origins: vec![], served_hosts: vec![], names: Names::Any };
+const RULES: Rules<'static> = Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true };
 
 fn request(line: &str, extra: &str) -> String {
     format!(
@@ -67,7 +70,25 @@ fn refusals() {
         ("POST /", "", Method),
         ("GET /socket", "", NotFound),
         ("GET /socket/websockets", "", NotFound),
+        ("HEAD /socket/websocket", "", BadRequest),
+        ("HEAD /socket", "", NotFound),
+        ("OPTIONS *", "", Method),
+        ("CONNECT example.org:80", "", Method),
+        ("GET *", "", BadRequest),
+        ("GET http://u@example.org/socket/websocket", "", BadRequest),
         ("GET /socket/websocket", "Host: again\r\n", BadRequest),
+        ("GET http://example.org/socket/websocket", "Host: again\r\n", BadRequest),
+        // A handshake has no body, and nobody shall be able to doubt it.
+        ("GET /socket/websocket", "Content-Length: 5\r\n", BadRequest),
+        ("GET /socket/websocket", "Content-Length: 0\r\nContent-Length: 0\r\n", BadRequest),
+        ("GET /socket/websocket", "Content-Length: 0, 5\r\n", BadRequest),
+        ("GET /socket/websocket", "Content-Length: 00\r\n", BadRequest),
+        ("GET /socket/websocket", "Content-Length:\r\n", BadRequest),
+        ("GET /socket/websocket", "Transfer-Encoding: chunked\r\n", BadRequest),
+        ("GET /socket/websocket", "Transfer-Encoding: identity\r\n", BadRequest),
+        ("GET /socket/websocket", "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", BadRequest),
+        ("GET /", "Content-Length: 1\r\n", BadRequest),
+        ("GET /healthz", "Transfer-Encoding: chunked\r\n", BadRequest),
         ("GET /socket/websocket", "Origin: https://evil.org\r\n", Origin),
         ("GET /socket/websocket", "Origin:\r\n", Origin),
         ("GET /socket/websocket", &long, HeaderTooLarge),
@@ -96,8 +117,110 @@ fn a_head_is_incomplete_until_its_last_byte() {
 
 #[test]
 fn the_page_is_served_at_the_root_only_when_there_is_one() {
-    let Request::Page(response) = get("/?x", "") else { panic!("no page") };
+    let Request::Answer(response) = get("/?x", "") else { panic!("no page") };
     assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n") && response.ends_with(b"\r\n\r\n<p>"));
     let without = Rules { page: None, ..RULES };
     assert_eq!(read(request("GET /", "").as_bytes(), &without), Request::Refused(RefuseReason::NotFound));
+}
+
+#[test]
+fn an_empty_body_is_none() {
+    assert!(matches!(get("/socket/websocket", "Content-Length: 0\r\n"), Request::Upgrade { .. }));
+}
+
+#[test]
+fn an_absolute_target_names_the_host() {
+    let auth = Auth { served_hosts: vec!["chat.example.net".to_owned()], ..AUTH.clone() };
+    let rules = Rules { auth: &auth, ..RULES };
+    let ask = |target: &str, extra: &str| read(request(&format!("GET {target}"), extra).as_bytes(), &rules);
+    let target = "http://chat.example.net/socket/websocket?vsn=2.0.0";
+    assert!(matches!(ask(target, ""), Request::Upgrade { vsn: Vsn::V2, .. }), "the header says example.org");
+    let origin = "Origin: https://chat.example.net\r\n";
+    assert!(matches!(ask(target, origin), Request::Upgrade { .. }));
+    for refused in ["/socket/websocket", "http://example.org/socket/websocket", "/"] {
+        assert_eq!(ask(refused, ""), Request::Refused(RefuseReason::Host), "{refused}");
+    }
+}
+
+/// A name of somebody else that leads here: the page and the socket have the same host, which is not ours.
+#[test]
+fn a_rebound_name_is_refused_where_hosts_or_origins_are_listed_and_in_dev_mode() {
+    let text = request("GET /socket/websocket", "Origin: http://evil.example\r\n")
+        .replace("Host: example.org", "Host: evil.example:80");
+    let ask = |auth: &Auth| read(text.as_bytes(), &Rules { auth, ..RULES });
+    assert!(matches!(ask(AUTH), Request::Upgrade { .. }), "nothing says which names are ours");
+    let listed = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let hosts = Auth { served_hosts: listed(&["example.org"]), ..AUTH.clone() };
+    let origins = Auth { allowed_origins: listed(&["https://example.org"]), ..AUTH.clone() };
+    let (loopback, addresses) =
+        (Auth { names: Names::Loopback, ..AUTH.clone() }, Auth { names: Names::Addresses, ..AUTH.clone() });
+    for (auth, reason) in [
+        (&hosts, RefuseReason::Host),
+        (&origins, RefuseReason::Origin),
+        (&loopback, RefuseReason::Host),
+        (&addresses, RefuseReason::Host),
+    ] {
+        assert_eq!(ask(auth), Request::Refused(reason), "{auth:?}");
+    }
+}
+
+#[test]
+fn load_balancers_are_told_whether_the_node_is_ready_whatever_host_they_name() {
+    let auth = Auth { names: Names::Loopback, ..AUTH.clone() };
+    for (line, ready, status, body) in [
+        ("GET /healthz HTTP/1.1", true, "200 OK", "ready\n"),
+        ("HEAD /healthz HTTP/1.1", true, "200 OK", ""),
+        ("GET /health HTTP/1.0", false, "503 Service Unavailable", "not ready\n"),
+        ("HEAD /healthz/ HTTP/1.1", false, "503 Service Unavailable", ""),
+    ] {
+        let rules = Rules { auth: &auth, ready, ..RULES };
+        let Request::Answer(response) = read(format!("{line}\r\nHost: 10.0.0.9\r\n\r\n").as_bytes(), &rules)
+        else {
+            panic!("{line}: refused")
+        };
+        let text = String::from_utf8(response).expect("ASCII");
+        let (head, got) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status}\r\n")) && head.contains("connection: close"),
+            "{text}"
+        );
+        assert_eq!(got, body, "{line}");
+    }
+    assert_eq!(read(request("POST /healthz", "").as_bytes(), &RULES), Request::Refused(RefuseReason::Method));
+}
+
+#[test]
+fn the_page_has_a_head_of_its_own() {
+    let Request::Answer(head) = read(request("HEAD /", "").as_bytes(), &RULES) else { panic!("no page") };
+    let text = String::from_utf8(head).expect("ASCII");
+    assert!(text.contains("content-length: 3\r\n") && text.ends_with("\r\n\r\n"), "{text}");
+}
+
+/// Bandit, the server that Phoenix comes with, takes 10,000 bytes for the request line and for each header.
+#[test]
+fn what_phoenix_takes_is_taken() {
+    let (token, cookie) = ("t".repeat(9_900), format!("Cookie: a={}\r\n", "c".repeat(9_900)));
+    let target = format!("/socket/websocket?vsn=2.0.0&token={token}");
+    assert!(matches!(get(&target, &cookie), Request::Upgrade { .. }));
+    let many = "X: y\r\n".repeat(50);
+    assert!(matches!(get("/socket/websocket", &many), Request::Upgrade { .. }));
+}
+
+#[test]
+fn a_head_is_parsed_again_only_when_it_may_be_whole() {
+    let whole = request("GET /socket/websocket", "");
+    let parsed: Vec<usize> =
+        (1..=whole.len()).filter(|end| may_be_whole(&whole.as_bytes()[..*end], end - 1)).collect();
+    assert_eq!(parsed, [whole.len()]);
+    // In whatever pieces it comes, its end is seen.
+    let bare = whole.replace('\r', "");
+    for text in [&whole, &bare] {
+        for cut in 0..text.len() {
+            assert!(may_be_whole(text.as_bytes(), cut), "{cut}");
+        }
+    }
+    assert!(
+        may_be_whole(&vec![b'x'; MAX_REQUEST_HEAD_BYTES], MAX_REQUEST_HEAD_BYTES - 1),
+        "too long is told"
+    );
 }
