@@ -34,7 +34,7 @@ fn connect(address: SocketAddr) -> WebSocket<TcpStream> {
 /// A connection that will be established as soon as it is accepted, and then stays.
 fn ask_for_socket(address: SocketAddr) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("the accept queue takes it");
-    let request = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+    let request = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
         sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
     stream.write_all(request.as_bytes()).expect("sends");
     stream
