@@ -35,6 +35,18 @@ do. (list context apiVersion kind namespace name remedy). Without a server there
 {{- printf "%s:%s" .Release.Namespace (include "channelcluster.name" .) -}}
 {{- end -}}
 
+{{/* Security context of the operator's pods. OpenShift assigns ids and refuses ours; ids that are not the default are the
+user's word and stay. */}}
+{{- define "channelcluster.podSecurityContext" -}}
+{{- $context := .Values.operator.podSecurityContext -}}
+{{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}
+{{- range $id := list "runAsUser" "runAsGroup" -}}
+{{- if eq (toString (index $context $id)) "65532" }}{{ $context = omit $context $id }}{{ end -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $context -}}
+{{- end -}}
+
 {{- define "channelcluster.selectorLabels" -}}
 app.kubernetes.io/name: channel-operator
 app.kubernetes.io/instance: {{ .Release.Name | quote }}

@@ -142,6 +142,14 @@ async fn the_operators_pods_are_shaped_as_the_values_say() {
     for image in ["registry.example/rt/*", "node:1"] {
         assert!(args.contains(&json!(format!("--allowed-image={image}"))), "{args:?}");
     }
+    let openshift = rendered("mine", &["--api-versions", "security.openshift.io/v1"]).await.unwrap();
+    let security = &of(&openshift, "Deployment")["spec"]["template"]["spec"]["securityContext"];
+    assert!(security.get("runAsUser").is_none() && security.get("runAsGroup").is_none(), "{security}");
+    assert_eq!(security["seccompProfile"]["type"], "RuntimeDefault");
+    let openshift =
+        ["--api-versions", "security.openshift.io/v1", "--set", "operator.podSecurityContext.runAsUser=7"];
+    let chosen = rendered("mine", &openshift).await.unwrap();
+    assert_eq!(of(&chosen, "Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsUser"], 7);
     // What the operator sets is not the values' to set.
     assert!(rendered("mine", &["--set", "operator.env[0].name=POD_NAME"]).await.is_err());
 }

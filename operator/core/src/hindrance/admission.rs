@@ -30,8 +30,8 @@ const TABLE: [(&[&str], Reason, &str, &str); 15] = [
     (
         &["security context constraint"],
         Reason::PodSecurityViolated,
-        "let the service account use a constraint that allows it, or leave the ids out in the pods' security context",
-        "let the service account use a constraint that allows it, or leave the ids out in the pods' security context",
+        "set nodes.userIds to Assigned, which asks for no ids, or let the service account use a constraint that allows ours",
+        "set backplane.userIds to Assigned, which asks for no ids, or let the service account use a constraint that allows ours",
     ),
     (
         &["failed calling webhook", "failed to call webhook"],
