@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use node_core::{
-    admin::{DrainRequest, Phase, VERSION},
+    admin::{DrainRequest, NODE_HEADER, Phase, VERSION},
     visitors::BOUNDS,
 };
 use serde_json::json;
@@ -32,6 +32,7 @@ pub fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/stats", get(stats))
         .route("/v1/drain", get(drain_status).post(drain).delete(cancel_drain))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), meant))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize));
     Router::new()
         .route("/metrics", get(scrape))
@@ -88,6 +89,15 @@ async fn authorize(State(app): Shared, request: Request, next: Next) -> Response
     let mut response = refuse(StatusCode::UNAUTHORIZED, "send Authorization: Bearer <admin token>");
     response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     response
+}
+
+/// Refuses what is meant for another node.
+async fn meant(State(app): Shared, request: Request, next: Next) -> Response {
+    let named = request.headers().get(NODE_HEADER);
+    if named.is_some_and(|name| name.as_bytes() != app.node_name.as_bytes()) {
+        return refuse(StatusCode::MISDIRECTED_REQUEST, format!("this is the node {}", app.node_name));
+    }
+    next.run(request).await
 }
 
 /// The credential of a Bearer header; the scheme's case does not matter (RFC 9110, section 11.1).

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use crate::apply::SCALING_MANAGER;
 use crate::context::{Fenced, Shared};
 use crate::observe::{DELETION_COST, SeenDeployment, SeenPod};
-use crate::scrape::NodeError;
+use crate::scrape::{NodeError, Peer};
 
 /// Why an action failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl Target<'_> {
             Action::Unready { pod } => self.drain(pod, DrainStage::Unready, None).await,
             Action::Close { pod, rate } => self.drain(pod, DrainStage::Close, Some(*rate)).await,
             Action::TakeBack { pod } => {
-                self.shared.nodes.take_back(self.ip(pod)?, self.token).await?;
+                self.shared.nodes.take_back(&self.peer(pod)?, self.token).await?;
                 Ok(())
             }
             Action::DeletionCost { pod, cost } => self.deletion_cost(pod, *cost).await,
@@ -79,14 +79,15 @@ impl Target<'_> {
         }
     }
 
-    fn ip(&self, pod: &str) -> Result<&str, ActError> {
+    fn peer(&self, pod: &str) -> Result<Peer, ActError> {
         let seen = self.pods.iter().find(|p| p.view.name == pod);
-        seen.and_then(|p| p.ip.as_deref()).ok_or(ActError::NoAddress)
+        let ip = seen.and_then(|p| p.ip.clone()).ok_or(ActError::NoAddress)?;
+        Ok(Peer { name: pod.to_owned(), ip })
     }
 
     async fn drain(&self, pod: &str, stage: DrainStage, rate: Option<u32>) -> Result<(), ActError> {
         let request = DrainRequest { version: VERSION, stage, connections_per_second: rate };
-        self.shared.nodes.drain(self.ip(pod)?, self.token, &request).await?;
+        self.shared.nodes.drain(&self.peer(pod)?, self.token, &request).await?;
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use shell::http::{BACKLOG, Port};
 use shell::socket;
 use tokio_util::sync::CancellationToken;
 
+use crate::claim::Claims;
 use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::watches::{Pulses, Sight};
@@ -27,6 +28,8 @@ pub struct Admin {
     pub fence: Arc<Fence>,
     /// The leader's watches.
     pub sight: Sight,
+    /// Where this installation may act.
+    pub claims: Arc<Claims>,
 }
 
 /// Serves until `stop`.
@@ -45,6 +48,8 @@ pub async fn serve(admin: Admin, address: SocketAddr, stop: CancellationToken) -
 }
 
 async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
+    let foreign = i64::try_from(admin.claims.foreign().len()).unwrap_or(i64::MAX);
+    admin.metrics.foreign_claims.set(foreign);
     admin.metrics.watches(admin.sight.get().as_ref());
     admin.metrics.leader.set(i64::from(admin.fence.held()));
     match admin.metrics.encode() {
@@ -60,6 +65,10 @@ async fn metrics(State(admin): State<Admin>) -> impl IntoResponse {
 
 async fn readyz(State(admin): State<Admin>) -> (StatusCode, String) {
     let (ready, text) = readiness(admin.fence.held(), admin.fence.stands_back(), admin.sight.get().as_ref());
+    let (ready, text) = match admin.claims.stands_back().filter(|_| admin.fence.held()) {
+        Some(why) => (false, format!("standing back: {why}")),
+        None => (ready, text),
+    };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, format!("{text}\n"))
 }

@@ -9,6 +9,7 @@ use operator_core::validate::{OperatorEnv, ValidatedCluster};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::claim::Claims;
 use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::lease::Fence;
@@ -31,6 +32,8 @@ pub struct Shared {
     pub fence: Arc<Fence>,
     /// What the operator knows by itself.
     pub env: Arc<OperatorEnv>,
+    /// Where this installation may act.
+    pub claims: Arc<Claims>,
     /// What is watched.
     pub stores: Stores,
     /// Client of the nodes' admin ports.

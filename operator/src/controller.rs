@@ -10,6 +10,7 @@ use kube::runtime::controller::{self, applier};
 use operator_core::validate::OperatorEnv;
 use tracing::{info, warn};
 
+use crate::claim::Claims;
 use crate::context::{Context, Shared};
 use crate::events::Events;
 use crate::lease::Fence;
@@ -40,6 +41,8 @@ pub struct Term {
     pub sight: Sight,
     /// Name of this process in Events.
     pub identity: String,
+    /// Where this installation may act.
+    pub claims: Arc<Claims>,
     /// Namespaces that are watched; none: all.
     pub namespaces: Arc<[String]>,
 }
@@ -55,16 +58,19 @@ impl Drop for Seeing {
 
 /// Leads until dropped, or until a watch has seen nothing for too long: then somebody who sees more is to lead.
 pub async fn run(term: Term) {
-    let Term { client, fence, env, metrics, sight, identity, namespaces } = term;
+    let Term { client, fence, env, metrics, sight, identity, claims, namespaces } = term;
+    let events = Events::new(client.clone(), identity);
+    claims.look(&client, &events).await;
     let watches = watches::start(&client, &namespaces);
     let Watches { stores, pending, .. } = &watches;
     sight.set(Some(stores.pulses.clone()));
     let _seeing = Seeing(sight);
     let shared = Shared {
-        events: Events::new(client.clone(), identity),
+        events: events.clone(),
+        claims: claims.clone(),
         nodes: Nodes::default(),
         secrets: Arc::default(),
-        client,
+        client: client.clone(),
         fence: fence.clone(),
         env,
         stores: stores.clone(),
@@ -96,6 +102,7 @@ pub async fn run(term: Term) {
     tokio::select! {
         () = reconciles => warn!("the controller ended"),
         () = sync => {}
+        () = claims.run(&client, &events) => {}
         (kind, age) = stale(&stores.pulses) => {
             warn!(kind, age_ms = age, "a watch has seen nothing for too long: leaving the lease to others");
             fence.stand_back();

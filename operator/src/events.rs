@@ -26,7 +26,18 @@ impl Events {
 
     /// Writes one. Those of the same `reason` and `action` count as repeats of each other.
     pub async fn say(&self, cluster: &ChannelCluster, warning: bool, reason: &str, action: &str, note: &str) {
-        let about: ObjectReference = cluster.object_ref(&());
+        self.say_of(&cluster.object_ref(&()), warning, reason, action, note).await;
+    }
+
+    /// The same of any object.
+    pub async fn say_of(
+        &self,
+        about: &ObjectReference,
+        warning: bool,
+        reason: &str,
+        action: &str,
+        note: &str,
+    ) {
         let name = about.name.as_deref().unwrap_or_default();
         let namespace = about.namespace.as_deref().unwrap_or_default();
         if warning {
@@ -46,7 +57,7 @@ impl Events {
             action: action.to_owned(),
             secondary: None,
         };
-        if let Err(error) = self.recorder.publish(&event, &about).await {
+        if let Err(error) = self.recorder.publish(&event, about).await {
             warn!(%error, reason, "cannot write an Event");
         }
     }

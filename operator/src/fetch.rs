@@ -4,7 +4,7 @@ use crds::{BackplaneType, ChannelCluster};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
-use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION};
+use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION, TUNED_FOR_ANNOTATION};
 use operator_core::validate::{Credentials, Fetched};
 
 /// Fetches.
@@ -20,6 +20,10 @@ pub async fn fetch(client: &Client, cluster: &ChannelCluster) -> Result<Fetched,
     let (node, nats) = tokio::try_join!(deployments.get_opt(&node), deployments.get_opt(&nats))?;
     Ok(Fetched {
         node_image: node.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
+        tuned_for: node
+            .as_ref()
+            .filter(|d| is_owned(*d, &uid))
+            .and_then(|d| d.annotations().get(TUNED_FOR_ANNOTATION).cloned()),
         nats_image: nats.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
         credentials: credentials(client, &namespace, cluster).await?,
     })

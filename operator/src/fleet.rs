@@ -32,7 +32,7 @@ use crate::hindrances;
 use crate::metrics::{ClusterLabels, RuleLabels};
 use crate::observe::{self, SeenDeployment, SeenPod};
 use crate::publish::{PublishError, Publisher};
-use crate::scrape::NodeError;
+use crate::scrape::{NodeError, Peer};
 
 /// Pace while there is something to see, and of small fleets always.
 const FAST: Duration = Duration::from_secs(2);
@@ -135,8 +135,8 @@ impl Fleet {
         {
             return Ok(Flow::End);
         }
-        if self.shared.stores.pulses.stale().is_some() {
-            return Ok(Flow::Again(FAST)); // nothing is decided on what may be long gone
+        if self.shared.stores.pulses.stale().is_some() || !self.shared.claims.holds(&self.labels.namespace) {
+            return Ok(Flow::Again(FAST)); // nothing is decided on what may be long gone, or is another's
         }
         self.greet(&told).await?;
         let seen = self.look(&told.uid).await;
@@ -223,7 +223,10 @@ impl Fleet {
         let asked: Vec<_> = pods
             .iter()
             .filter(|p| !p.view.pending)
-            .filter_map(|p| p.ip.clone().map(|ip| (p.view.uid.clone(), ip)))
+            .filter_map(|p| {
+                let (name, ip) = (p.view.name.clone(), p.ip.clone()?);
+                Some((p.view.uid.clone(), Peer { name, ip }))
+            })
             .collect();
         if asked.is_empty() {
             return;
@@ -231,14 +234,13 @@ impl Fleet {
         let Some(token) = self.token().await else { return };
         self.shared.metrics.scrapes.inc_by(asked.len() as u64);
         let answers = self.shared.nodes.stats(asked, &token).await;
-        let now = clock::now();
         let pods: HashMap<_, _> = pods.iter().map(|p| (p.view.uid.as_str(), &p.view)).collect();
-        for (uid, answer) in answers {
+        for (uid, at, answer) in answers {
             let Some(pod) = pods.get(uid.as_str()) else { continue };
             let series = self.series.entry(uid.clone()).or_default();
             match answer {
                 Ok(stats) => {
-                    series.push(stats, now);
+                    series.push(stats, at);
                     series.of_process(pod.restarts);
                 }
                 Err(error) => {

@@ -139,20 +139,26 @@ pub async fn term(fence: &Fence, stop: &CancellationToken, work: impl Future<Out
 
 /// A lease record as it was last seen, and when it was first seen like that.
 #[derive(Clone, Debug, Default)]
-struct Seen {
+pub(crate) struct Seen {
     spec: Option<LeaseSpec>,
     at: u64,
 }
 
 impl Seen {
-    fn look(&mut self, spec: Option<&LeaseSpec>, now: u64) {
+    pub(crate) fn look(&mut self, spec: Option<&LeaseSpec>, now: u64) {
         if self.spec.as_ref() != spec || self.spec.is_none() {
             *self = Self { spec: spec.cloned(), at: now };
         }
     }
 
+    /// Who else holds it, if somebody does.
+    pub(crate) fn held_by_another(&self, identity: &str, now: u64) -> Option<&str> {
+        let holder = self.spec.as_ref()?.holder_identity.as_deref()?;
+        (!self.free_for(identity, now)).then_some(holder)
+    }
+
     /// Whether `identity` may take the lease.
-    fn free_for(&self, identity: &str, now: u64) -> bool {
+    pub(crate) fn free_for(&self, identity: &str, now: u64) -> bool {
         let Some(spec) = &self.spec else { return true };
         let holder = spec.holder_identity.as_deref().unwrap_or_default();
         let seconds = u64::from(spec.lease_duration_seconds.unwrap_or_default().unsigned_abs());

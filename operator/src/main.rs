@@ -11,6 +11,7 @@ use clap::Parser;
 use kube::Client;
 use operator::admin::{self, Admin};
 use operator::args::Args;
+use operator::claim::Claims;
 use operator::controller::{self, Term};
 use operator::lease::{self, Elector, Fence, TermEnd};
 use operator::metrics::Metrics;
@@ -94,9 +95,15 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let stop = stop_on_signal()?;
     let (fence, metrics, sight) =
         (Arc::new(Fence::default()), Arc::new(Metrics::default()), Sight::default());
+    let claims = Arc::new(Claims::new(&namespace, &watch_namespaces));
     let client = operator::client::connect(fence.clone()).await;
     let client = client.context("cannot configure the client of the API server")?;
-    let admin = Admin { metrics: metrics.clone(), fence: fence.clone(), sight: sight.clone() };
+    let admin = Admin {
+        metrics: metrics.clone(),
+        fence: fence.clone(),
+        sight: sight.clone(),
+        claims: claims.clone(),
+    };
     let admin = tokio::spawn(admin::serve(admin, metrics_addr, stop.clone()));
 
     let Some(server_minor) = server_minor(&client, &stop).await else { return Ok(()) };
@@ -107,8 +114,16 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // Cancelled once nothing acts any more: a lease that is given back earlier has two that act.
     let resign = CancellationToken::new();
     let elector = tokio::spawn(elector.run(resign.clone()));
-    let namespaces = watch_namespaces.into();
-    let term = Term { client, fence: fence.clone(), env, metrics, sight, identity, namespaces };
+    let term = Term {
+        client,
+        fence: fence.clone(),
+        env,
+        metrics,
+        sight,
+        identity,
+        claims,
+        namespaces: watch_namespaces.into(),
+    };
     let led = lead(&term, &stop, admin).await;
     stop.cancel();
     resign.cancel();

@@ -25,7 +25,7 @@ pub struct ClusterLabels {
 /// How a reconcile ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ResultLabels {
-    /// `applied`, `paused`, `invalid`, `conflict`, `fenced` or `error`.
+    /// `applied`, `paused`, `invalid`, `conflict`, `fenced`, `foreign` or `error`.
     pub result: &'static str,
 }
 
@@ -69,6 +69,8 @@ pub struct Metrics {
     pub status_writes: Counter,
     /// 1 while this process leads.
     pub leader: Gauge,
+    /// Claims of other installations on what this one was told to watch.
+    pub foreign_claims: Gauge,
     /// Seconds since a watch of the leader last showed a sign.
     pub watch_age: Family<KindLabels, Gauge<f64, AtomicU64>>,
     /// Lists and watches of this term that failed.
@@ -90,6 +92,7 @@ impl Default for Metrics {
             drain_steps: Counter::default(),
             status_writes: Counter::default(),
             leader: Gauge::default(),
+            foreign_claims: Gauge::default(),
             watch_age: Family::default(),
             watch_failures: Family::default(),
         };
@@ -105,6 +108,8 @@ impl Default for Metrics {
         r.register("drain_steps", "Steps of scale-ins entered", metrics.drain_steps.clone());
         r.register("status_writes", "Writes of a status", metrics.status_writes.clone());
         r.register("leader", "1 while this process leads", metrics.leader.clone());
+        let help = "Claims of other installations on what this one was told to watch";
+        r.register("foreign_claims", help, metrics.foreign_claims.clone());
         let help =
             "Seconds since the last list, event, bookmark or orderly end of a watch; none without a term";
         r.register("watch_age_seconds", help, metrics.watch_age.clone());

@@ -5,23 +5,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crds::ChannelCluster;
-use kube::api::{Api, Patch, PatchParams};
-use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
 use operator_core::hindrance::Reason;
 use operator_core::status::Outcome;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
-use serde_json::json;
 use tracing::warn;
 
 use crate::apply::{Applied, ApplyError, Trial, apply, fingerprint};
-use crate::clock;
 use crate::context::{Context, Reconciled};
 use crate::fetch::fetch;
 use crate::metrics::{ClusterLabels, ResultLabels};
-use crate::publish::STATUS_MANAGER;
+use crate::unreadable::unreadable;
 use crate::watches::Guarded;
 
 /// How often everything is looked at without a reason.
@@ -30,6 +26,8 @@ const RESYNC: Duration = Duration::from_secs(300);
 const LEFTOVERS: Duration = Duration::from_secs(10);
 /// Pause before what was refused is tried again without a change of the spec: a quota may be raised, a webhook mended.
 const REFUSED: Duration = Duration::from_secs(60);
+/// Pause between looks whether another installation has left a namespace.
+const FOREIGN: Duration = Duration::from_secs(5);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -73,6 +71,11 @@ fn count(context: &Context, result: &'static str) {
 /// When it is to be tried again.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let labels = labels(object.as_ref());
+    if !context.shared.claims.holds(&labels.namespace) {
+        count(&context, "foreign");
+        context.stop(&labels);
+        return Ok(Action::requeue(FOREIGN));
+    }
     let cluster = match &object.0 {
         Ok(cluster) => cluster,
         Err(invalid) => {
@@ -186,39 +189,6 @@ fn was_applied(cluster: &ChannelCluster) -> bool {
 async fn say_problems(context: &Context, cluster: &ChannelCluster, problems: &[Problem]) {
     for problem in problems {
         context.shared.events.say(cluster, true, problem.reason, "Validate", &problem.message).await;
-    }
-}
-
-/// An object that was stored under another version of the CRD and cannot be read: said in its status, and nothing of it is
-/// touched.
-async fn unreadable(context: &Context, labels: &ClusterLabels, invalid: &InvalidObject) {
-    warn!(
-        namespace = labels.namespace,
-        name = labels.name,
-        error = invalid.error,
-        "cannot read this ChannelCluster"
-    );
-    if context.shared.check().is_err() {
-        return;
-    }
-    let api: Api<ChannelCluster> = Api::namespaced(context.shared.client.clone(), &labels.namespace);
-    let now = operator_core::drain::time(clock::now());
-    let condition = |kind: &str, status: &str| {
-        json!({
-            "type": kind, "status": status, "reason": "Unreadable", "lastTransitionTime": now,
-            "message": format!("the spec cannot be read: {}", invalid.error),
-        })
-    };
-    let patch = json!({
-        "apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster",
-        "metadata": {"name": labels.name},
-        "status": {"conditions": [condition("Ready", "False"), condition("Stalled", "True")], "reason": "Unreadable"},
-    });
-    let params = PatchParams::apply(STATUS_MANAGER).force();
-    // The answer would be read as a ChannelCluster, which it cannot be; only a refusal matters.
-    if let Err(kube::Error::Api(status)) = api.patch_status(&labels.name, &params, &Patch::Apply(patch)).await
-    {
-        warn!(name = labels.name, %status, "cannot write the status of an unreadable ChannelCluster");
     }
 }
 

@@ -11,9 +11,11 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use node_core::admin::{DrainRequest, DrainStatus, Stats};
+use node_core::admin::{DrainRequest, DrainStatus, NODE_HEADER, Stats};
 use operator_core::names::ADMIN_PORT;
 use serde::de::DeserializeOwned;
+
+use crate::clock;
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -39,12 +41,25 @@ pub enum NodeError {
     /// The token was not taken.
     #[error("refused the admin token")]
     Unauthorized,
+    /// Another node has the address now.
+    #[error("another node has its address")]
+    Another,
     /// It answered with an error.
     #[error("answered {0}")]
     Status(u16),
     /// The answer makes no sense.
     #[error("sent an answer that cannot be read: {0}")]
     Unreadable(String),
+}
+
+/// A node, and where it was last seen. An address is given to another pod once its own is gone, so both go along with each
+/// request, and the name is compared by the node and with what it answers.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// Name of its pod.
+    pub name: String,
+    /// Its IP.
+    pub ip: String,
 }
 
 /// How long a node may take.
@@ -90,15 +105,25 @@ impl Nodes {
         Self { client, port, timeout: patience.answer }
     }
 
-    /// The statistics of many nodes, given as (key, IP), in any order.
-    pub async fn stats<K>(&self, nodes: Vec<(K, String)>, token: &str) -> Vec<(K, Result<Stats, NodeError>)> {
+    /// The statistics of many nodes, in any order, each with the time when it came (as [`clock::now`] has it).
+    pub async fn stats<K>(
+        &self,
+        nodes: Vec<(K, Peer)>,
+        token: &str,
+    ) -> Vec<(K, u64, Result<Stats, NodeError>)> {
         stream::iter(nodes)
-            .map(|(key, ip)| async move {
-                (key, self.request(Method::GET, &ip, "/v1/stats", token, Bytes::new()).await)
+            .map(|(key, peer)| async move {
+                let answer = self.stats_of(&peer, token).await;
+                (key, clock::now(), answer)
             })
             .buffer_unordered(CONCURRENCY)
             .collect()
             .await
+    }
+
+    async fn stats_of(&self, peer: &Peer, token: &str) -> Result<Stats, NodeError> {
+        let stats: Stats = self.request(Method::GET, peer, "/v1/stats", token, Bytes::new()).await?;
+        if stats.node == peer.name { Ok(stats) } else { Err(NodeError::Another) }
     }
 
     /// Drains a node as far as `request` says.
@@ -107,36 +132,40 @@ impl Nodes {
     /// When the node did not answer as it should.
     pub async fn drain(
         &self,
-        ip: &str,
+        peer: &Peer,
         token: &str,
         request: &DrainRequest,
     ) -> Result<DrainStatus, NodeError> {
         let body = serde_json::to_vec(request).map_err(|e| NodeError::Unreadable(e.to_string()))?;
-        self.request(Method::POST, ip, "/v1/drain", token, body.into()).await
+        self.stats_of(peer, token).await?; // nodes of the version before do not know the header
+        self.request(Method::POST, peer, "/v1/drain", token, body.into()).await
     }
 
     /// Takes a node back.
     ///
     /// # Errors
     /// When the node did not answer as it should.
-    pub async fn take_back(&self, ip: &str, token: &str) -> Result<DrainStatus, NodeError> {
-        self.request(Method::DELETE, ip, "/v1/drain", token, Bytes::new()).await
+    pub async fn take_back(&self, peer: &Peer, token: &str) -> Result<DrainStatus, NodeError> {
+        self.stats_of(peer, token).await?;
+        self.request(Method::DELETE, peer, "/v1/drain", token, Bytes::new()).await
     }
 
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
-        ip: &str,
+        peer: &Peer,
         path: &str,
         token: &str,
         body: Bytes,
     ) -> Result<T, NodeError> {
-        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.to_owned() };
+        let ip = &peer.ip;
+        let host = if ip.contains(':') { format!("[{ip}]") } else { ip.clone() };
         let request = Request::builder()
             .method(method)
             .uri(format!("http://{host}:{}{path}", self.port))
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .header(header::CONTENT_TYPE, "application/json")
+            .header(NODE_HEADER, &peer.name)
             .body(Full::new(body))
             .map_err(|e| NodeError::Unreachable(e.to_string()))?;
         let answer = tokio::time::timeout(self.timeout, self.answer(request));
@@ -148,6 +177,7 @@ impl Nodes {
         match response.status().as_u16() {
             200..=299 => {}
             401 | 403 => return Err(NodeError::Unauthorized),
+            421 => return Err(NodeError::Another),
             other => return Err(NodeError::Status(other)),
         }
         let body = Limited::new(response.into_body(), MAX_ANSWER)

@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use node_core::admin::{DrainRequest, DrainStage, DrainStatus, Phase, Stats, VERSION};
-use operator::scrape::{NodeError, Nodes, Patience};
+use operator::scrape::{NodeError, Nodes, Patience, Peer};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::net::TcpSocket;
@@ -39,6 +39,11 @@ async fn take_back(State(told): State<mpsc::Sender<Value>>) -> Json<DrainStatus>
     Json(DrainStatus::default())
 }
 
+/// The node of these tests.
+fn peer() -> Peer {
+    Peer { name: "a".to_owned(), ip: "127.0.0.1".to_owned() }
+}
+
 /// Starts a server and gives its port.
 async fn serve(router: Router) -> u16 {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -53,7 +58,7 @@ async fn nodes(router: Router) -> Nodes {
 }
 
 async fn ask(nodes: &Nodes, token: &str) -> Result<Stats, NodeError> {
-    nodes.stats(vec![((), "127.0.0.1".to_owned())], token).await.remove(0).1
+    nodes.stats(vec![((), peer())], token).await.remove(0).2
 }
 
 #[tokio::test]
@@ -66,15 +71,18 @@ async fn statistics_come_with_the_token_and_not_without() {
 #[tokio::test]
 async fn a_drain_says_what_the_node_reads() {
     let (tell, mut told) = mpsc::channel(4);
-    let router = Router::new().route("/v1/drain", post(drain).delete(take_back)).with_state(tell);
+    let router = Router::new()
+        .route("/v1/drain", post(drain).delete(take_back))
+        .route("/v1/stats", get(stats))
+        .with_state(tell);
     let nodes = nodes(router).await;
     let request =
         DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: Some(500) };
-    let status = nodes.drain("127.0.0.1", TOKEN, &request).await.unwrap();
+    let status = nodes.drain(&peer(), TOKEN, &request).await.unwrap();
     assert_eq!((status.phase, status.connections), (Phase::Closing, 7));
     let body = told.recv().await.unwrap();
     assert_eq!(body, json!({"version": 1, "stage": "Close", "connectionsPerSecond": 500}));
-    nodes.take_back("127.0.0.1", TOKEN).await.unwrap();
+    nodes.take_back(&peer(), TOKEN).await.unwrap();
     assert_eq!(told.recv().await.unwrap(), "back");
 }
 
@@ -95,4 +103,23 @@ async fn a_node_that_hangs_lies_or_floods_costs_one_error() {
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = Nodes::on_port(held.local_addr().unwrap().port(), PATIENT);
     assert!(matches!(ask(&nobody, TOKEN).await, Err(NodeError::Refused)));
+}
+
+#[tokio::test]
+async fn an_order_does_not_reach_a_node_that_was_given_the_address_of_another() {
+    let (tell, mut told) = mpsc::channel(1);
+    // As a node of the version before: it knows nothing of the header.
+    let router = Router::new()
+        .route("/v1/drain", post(drain).delete(take_back))
+        .route("/v1/stats", get(stats))
+        .with_state(tell);
+    let nodes = nodes(router).await;
+    let gone = Peer { name: "b".to_owned(), ..peer() };
+    let request = DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: None };
+    let ordered = nodes.drain(&gone, TOKEN, &request).await;
+    assert!(matches!(ordered, Err(NodeError::Another)), "{ordered:?}");
+    assert!(matches!(nodes.take_back(&gone, TOKEN).await, Err(NodeError::Another)));
+    let answers = nodes.stats(vec![((), gone)], TOKEN).await;
+    assert!(matches!(answers[0].2, Err(NodeError::Another)), "nor are its figures the other's");
+    assert!(told.try_recv().is_err(), "nothing was ordered");
 }

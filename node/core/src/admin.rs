@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 /// Version of these types.
 pub const VERSION: u32 = 1;
+/// Header of a request with the name of the node that it is meant for. A node of another name answers 421 and does
+/// nothing: addresses of pods are given to others once a pod is gone. Without it anybody is meant.
+pub const NODE_HEADER: &str = "x-channelcluster-node";
 
 /// Answer of `GET /v1/stats`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

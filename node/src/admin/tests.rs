@@ -214,3 +214,17 @@ async fn an_unknown_path_and_a_huge_body_are_refused() {
     assert_eq!(node.ask("POST /v1/drain HTTP/1.1", &huge).await.0, 400);
     assert_eq!(node.app.phase(), Phase::Serving);
 }
+
+#[tokio::test]
+async fn what_is_meant_for_another_node_is_refused_and_not_done() {
+    let node = node(|_| {}).await;
+    let order = r#"{"version":1,"stage":"Unready"}"#;
+    let head = |name: &str| format!("POST /v1/drain HTTP/1.1\r\nx-channelcluster-node: {name}");
+    let (status, _, body) = node.ask(&head("n2"), order).await;
+    assert!(status == 421 && body.contains("n1"), "{status} {body}");
+    let before = node.app.phase();
+    assert_eq!(node.status("GET /v1/stats HTTP/1.1\r\nx-channelcluster-node: n2").await, 421);
+    assert_eq!(node.status("GET /v1/stats HTTP/1.1\r\nx-channelcluster-node: n1").await, 200);
+    assert_eq!(node.ask(&head("n1"), order).await.0, 200);
+    assert_ne!(node.app.phase(), before, "only the second order was taken");
+}

@@ -195,6 +195,10 @@ fn reconciling(view: &View<'_>) -> Draft {
     if stuck(view).is_some() {
         return Draft::new("Reconciling", "False", "Stalled", "the Stalled condition says why");
     }
+    if view.paused {
+        let message = "spec.paused is set: the spec as it is now may not be applied, and nothing is scaled";
+        return Draft::new("Reconciling", "False", "Paused", message);
+    }
     if let Some(first) = view.hindrances.first() {
         return Draft::new("Reconciling", "True", first.reason.as_str(), sentences(view.hindrances));
     }

@@ -58,6 +58,8 @@ pub struct Fetched {
     pub node_image: Option<String>,
     /// Image in our NATS Deployment; none when there is no Deployment yet.
     pub nats_image: Option<String>,
+    /// What our node Deployment was tuned for ([`crate::names::TUNED_FOR_ANNOTATION`]); none when it does not say.
+    pub tuned_for: Option<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
 }
@@ -299,10 +301,12 @@ fn pod(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
     let (wanted, kept) = (nodes.image.as_ref(), fetched.node_image.as_ref());
     let image = shape::image(wanted, kept, &env.node_image, env, "nodes.image", problems);
     let outdated = nodes.image.is_none() && image != env.node_image;
+    let minor = tuned_minor(spec, env, fetched);
     Pod {
         newer_image: outdated.then(|| env.node_image.clone()),
         image,
-        sysctls: sysctls(spec, env.server_minor, problems),
+        sysctls: sysctls(spec, minor, problems),
+        tuned_for: format!("{minor} {}", refused::key(&spec.tuning)),
         resources: nodes.resources.clone().unwrap_or_else(default_resources),
         node_selector: nodes.node_selector.clone(),
         tolerations: nodes.tolerations.clone(),
@@ -335,6 +339,17 @@ fn not_ours(
         }
     }
     map.clone()
+}
+
+/// The minor version of the server that the sysctls of a fleet are chosen for: that of the server now when the tuning was
+/// last changed. An upgrade of the control plane makes more of them safe; taking those up would replace every pod without
+/// anybody having asked for it.
+fn tuned_minor(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched) -> u32 {
+    let kept = fetched.tuned_for.as_deref().and_then(|text| {
+        let (minor, key) = text.split_once(' ')?;
+        minor.parse::<u32>().ok().filter(|_| key == refused::key(&spec.tuning))
+    });
+    kept.map_or(env.server_minor, |minor| minor.min(env.server_minor))
 }
 
 fn sysctls(spec: &ChannelClusterSpec, minor: u32, problems: &mut Vec<Problem>) -> BTreeMap<String, String> {

@@ -14,6 +14,7 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, Resource};
+use operator::claim::Claims;
 use operator::client::Bounded;
 use operator::context::Shared;
 use operator::events::Events;
@@ -204,6 +205,7 @@ impl Server {
                 endpoints: reflector::store().0,
                 pulses: Pulses::default(),
             },
+            claims: Arc::new(Claims::alone()),
             nodes: Nodes::default(),
             secrets: Arc::default(),
             metrics: Arc::new(Metrics::default()),

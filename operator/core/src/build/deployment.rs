@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{meta, pod, shape};
 use crate::names::{
-    ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION, WS_PORT,
-    WS_PORT_NAME,
+    ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION,
+    TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,
 };
 use crate::validate::{Bus, ValidatedCluster};
 
@@ -27,8 +27,12 @@ pub(super) fn build(cluster: &ValidatedCluster, replicas: i32) -> Deployment {
         max_surge: Some(IntOrString::Int(1)),
         max_unavailable: Some(IntOrString::Int(0)),
     };
+    let mut metadata = meta(cluster, cluster.names.deployment(), Component::Node);
+    // Here and not on the pods: another value replaces none of them.
+    let tuned_for = (TUNED_FOR_ANNOTATION.to_owned(), cluster.pod.tuned_for.clone());
+    metadata.annotations = Some([tuned_for].into());
     Deployment {
-        metadata: meta(cluster, cluster.names.deployment(), Component::Node),
+        metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(replicas),
             revision_history_limit: Some(REVISIONS),

@@ -73,7 +73,7 @@ fn the_pods_are_as_if_it_had_never_been_asked_for() {
     let mut asked = cluster(SPEC);
     let plain = cluster(&SPEC.replace("net.core.somaxconn: '4096', ", ""));
     let built = |cluster: &ChannelCluster| {
-        bundle(&validate(cluster, &env(), &Fetched::default()).unwrap(), 2).deployment
+        bundle(&validate(cluster, &env(), &Fetched::default()).unwrap(), 2).deployment.spec
     };
     assert_ne!(built(&asked), built(&plain));
     let tuning = key(&asked.spec.tuning);

@@ -112,6 +112,24 @@ fn a_sysctl_is_judged_by_the_servers_version() {
 }
 
 #[test]
+fn an_upgrade_of_the_control_plane_replaces_no_pod() {
+    let (old, new) = (OperatorEnv { server_minor: 31, ..env() }, OperatorEnv { server_minor: 34, ..env() });
+    let made = validate(&cluster(PLAIN), &old, &Fetched::default()).unwrap();
+    let fresh = validate(&cluster(PLAIN), &new, &Fetched::default()).unwrap();
+    assert_ne!(made.pod.sysctls, fresh.pod.sysctls, "the versions differ in what is safe");
+    let fetched = Fetched { tuned_for: Some(made.pod.tuned_for.clone()), ..Fetched::default() };
+    let kept = validate(&cluster(PLAIN), &new, &fetched).unwrap();
+    assert_eq!((&kept.restart_hash, &kept.pod.sysctls), (&made.restart_hash, &made.pod.sysctls));
+    assert_eq!(kept.pod.tuned_for, made.pod.tuned_for);
+    let asked = PLAIN.replace("auth:", "tuning: {sysctls: {net.ipv4.tcp_fin_timeout: '20'}}, auth:");
+    let changed = validate(&cluster(&asked), &new, &fetched).unwrap();
+    assert!(changed.pod.tuned_for.starts_with("34 "), "the spec asks anew");
+    let fetched = Fetched { tuned_for: Some(fresh.pod.tuned_for), ..Fetched::default() };
+    let back = validate(&cluster(PLAIN), &old, &fetched).unwrap();
+    assert_eq!(back.pod.sysctls, made.pod.sysctls, "an older server refuses what only a newer one takes");
+}
+
+#[test]
 fn credentials_must_be_there_and_whole() {
     let spec = PLAIN.replace(
         "auth:",

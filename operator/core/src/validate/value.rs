@@ -133,6 +133,8 @@ pub struct Pod {
     pub newer_image: Option<String>,
     /// Sysctls of the pod, with dots; those that a kubelet refused are left out.
     pub sysctls: BTreeMap<String, String>,
+    /// What the sysctls were chosen for, for the Deployment to remember.
+    pub tuned_for: String,
     /// Resources of the node container.
     pub resources: ResourceRequirements,
     /// Labels of the machines that may run a node.
