@@ -3,6 +3,9 @@
 //! The clients here are written from the protocol's description and share no code with the node: a mistake
 //! in the node's codec cannot hide behind the same mistake in its judge.
 
+// They panic where nobody takes what they write; see the crate `say`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod client;
 #[cfg(feature = "cluster")]
 pub mod cut;

@@ -5,6 +5,9 @@
 //! three marks (environment, network namespace, control group), so that [`Instance::stop`] finds
 //! all of them after any crash.
 
+// They panic where nobody takes what they write; see the crate `say`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod api;
 mod cgroup;
 mod components;

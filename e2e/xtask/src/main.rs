@@ -1,5 +1,8 @@
 //! The one way to run things: `cargo xtask up`, `down`, `test`, `load`, `kubectl`.
 
+// They panic where nobody takes what they write; see the crate `say`.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod artifacts;
 mod bench;
 mod context;
@@ -86,7 +89,7 @@ fn main() -> ExitCode {
 fn dispatch() -> Result<ExitCode> {
     let mut words = std::env::args().skip(1);
     let Some(command) = words.next() else {
-        eprint!("{HELP}");
+        say::err!("{}", HELP.trim_end());
         return Ok(ExitCode::from(2));
     };
     let words: Vec<_> = words.collect();
