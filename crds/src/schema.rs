@@ -26,6 +26,11 @@ const BOUNDED_MAPS: [[&str; 2]; 5] = [
     ["tuning", "sysctls"],
 ];
 
+/// Most kinds of resources that a container asks for: cpu, memory, storage, huge pages and devices.
+const MAX_RESOURCES: u64 = 8;
+/// Longest texts of a toleration: a label key with its domain, and a label value.
+const TOLERATION_TEXTS: [(&str, u64); 4] = [("key", 317), ("operator", 32), ("value", 63), ("effect", 32)];
+
 /// Makes the schema of `version` plain and bounded.
 pub(crate) fn finish(version: &mut Value) {
     let Some(root) = version.pointer_mut("/schema/openAPIV3Schema") else { return };
@@ -50,6 +55,19 @@ pub(crate) fn finish(version: &mut Value) {
                     strip(fields);
                 }
             });
+        }
+    }
+    let nodes = "/properties/spec/properties/nodes/properties";
+    for field in ["requests", "limits"] {
+        let path = format!("{nodes}/resources/properties/{field}");
+        if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
+            schema.insert("maxProperties".to_owned(), MAX_RESOURCES.into());
+        }
+    }
+    for (field, most) in TOLERATION_TEXTS {
+        let path = format!("{nodes}/tolerations/items/properties/{field}");
+        if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
+            schema.insert("maxLength".to_owned(), most.into());
         }
     }
     for [part, field] in BOUNDED_MAPS {

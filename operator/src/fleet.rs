@@ -381,7 +381,11 @@ impl Fleet {
     /// Says once of each thing that it hinders, and when nothing does any more.
     async fn hindrance(&mut self, cluster: &ChannelCluster, now: &[Hindrance]) {
         let events = &self.shared.events;
-        for new in now.iter().filter(|h| !self.hindered.contains(&(h.component, h.reason))) {
+        // Of sysctls another Event tells, with what is done about them.
+        let told = |h: &&Hindrance| {
+            h.reason == hindrance::Reason::SysctlForbidden || self.hindered.contains(&(h.component, h.reason))
+        };
+        for new in now.iter().filter(|h| !told(h)) {
             events.say(cluster, true, new.reason.as_str(), "Start", &new.sentence()).await;
         }
         if now.is_empty() && !self.hindered.is_empty() {

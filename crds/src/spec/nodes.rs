@@ -15,6 +15,18 @@ use crate::spec::PodOptions;
 #[x_kube(validation = rules::REPLICAS_RANGE)]
 #[x_kube(validation = rules::POD_LABELS)]
 #[x_kube(validation = rules::POD_ANNOTATIONS)]
+#[x_kube(validation = rules::POD_LABEL_FORM)]
+#[x_kube(validation = rules::POD_ANNOTATION_FORM)]
+#[x_kube(validation = rules::NODE_SELECTOR_FORM)]
+#[x_kube(validation = rules::TOLERATION_OPERATOR)]
+#[x_kube(validation = rules::TOLERATION_EFFECT)]
+#[x_kube(validation = rules::TOLERATION_VALUE)]
+#[x_kube(validation = rules::TOLERATION_KEY)]
+#[x_kube(validation = rules::TOLERATION_SECONDS)]
+#[x_kube(validation = rules::RESOURCES_FORM)]
+#[x_kube(validation = rules::RESOURCES_SIGN)]
+#[x_kube(validation = rules::RESOURCES_REQUEST_ABOVE_LIMIT)]
+#[x_kube(validation = rules::RESOURCES_MEMORY_UNIT)]
 #[serde(rename_all = "camelCase")]
 pub struct Nodes {
     /// Fewest nodes.

@@ -223,7 +223,11 @@ pub fn sentences(all: &[Hindrance]) -> String {
 }
 
 fn in_part(part: &Part<'_>, now: u64) -> Vec<Hindrance> {
-    let mut found: Vec<_> = part.pods.iter().filter_map(|pod| pod::look(part, pod, now)).collect();
+    // What failed stays for long. Where all pods of the present template are there it tells of the past.
+    let whole = part.deployment.is_some_and(admission::is_whole);
+    let failed = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
+    let pods = part.pods.iter().filter(|pod| !(whole && failed(pod)));
+    let mut found: Vec<_> = pods.filter_map(|pod| pod::look(part, pod, now)).collect();
     let Some(deployment) = part.deployment else { return found };
     found.extend(admission::refused(part.component, deployment));
     if found.is_empty() {

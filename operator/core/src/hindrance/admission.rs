@@ -119,6 +119,15 @@ pub(super) fn no_progress(component: Component, deployment: &Deployment) -> Opti
     })
 }
 
+/// Whether all pods that are asked for are available and of the present template.
+pub(super) fn is_whole(deployment: &Deployment) -> bool {
+    let Some(status) = &deployment.status else { return false };
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    status.observed_generation >= deployment.metadata.generation
+        && status.available_replicas.unwrap_or_default() >= wanted
+        && status.updated_replicas.unwrap_or_default() >= wanted
+}
+
 fn condition<'a>(deployment: &'a Deployment, kind: &str, status: &str) -> Option<&'a DeploymentCondition> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|c| c.type_ == kind && c.status == status)

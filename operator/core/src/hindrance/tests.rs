@@ -447,6 +447,19 @@ fn a_deployment_says_what_its_replica_set_was_told() {
 }
 
 #[test]
+fn a_pod_that_failed_tells_nothing_once_the_others_are_there() {
+    let pods = [&failed("Evicted", "The node was low on resource: memory.")];
+    let deployment = |available: i32| -> Deployment {
+        let status = json!({"availableReplicas": available, "updatedReplicas": 2});
+        serde_json::from_value(json!({"metadata": {}, "spec": {"replicas": 2, "selector": {}, "template": {}}, "status": status}))
+            .unwrap()
+    };
+    let (one, two) = (deployment(1), deployment(2));
+    assert_eq!(find(&[Part { pods: &pods, ..part(&one) }], NOW)[0].reason, Reason::Evicted);
+    assert_eq!(find(&[Part { pods: &pods, ..part(&two) }], NOW), []);
+}
+
+#[test]
 fn many_pods_say_each_thing_once_and_nats_first() {
     let pods: Vec<_> = (0..50).map(|_| waiting("ErrImagePull", "not found")).collect();
     let pods: Vec<_> = pods.iter().collect();

@@ -1,0 +1,197 @@
+//! What admission refuses, as a real API server and its controllers tell it: each reason is known and has its remedy, and
+//! what the operator asked for by itself is left out.
+#![cfg(feature = "apiserver")]
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use apiserver::{ApiServer, Identity};
+use crds::{ChannelClusterStatus, RefusedSysctls};
+use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{LimitRange, Pod, ResourceQuota};
+use kube::Client;
+use kube::api::{Api, ListParams, PostParams};
+use operator::apply::{Trial, apply};
+use operator_core::hindrance::{Hindrance, Part, Reason, find};
+use operator_core::names::Component;
+use operator_core::refused;
+use serde_json::{Value, json};
+use support::{cluster, namespace, shared, valid};
+
+/// A test that has not seen what it waits for by then has failed.
+const HANG: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(100);
+
+/// Waits for something that comes sooner or later.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < HANG, "never came: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// What is told of the fleet that is made now; of both parts where `both` are refused.
+async fn told(client: &Client, namespace: &str, more: &Value, both: bool) -> Vec<Hindrance> {
+    let object = cluster(client, namespace, more).await;
+    apply(&shared(client.clone()), &valid(&object), 2, Trial::New).await.unwrap();
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    until("a hindrance", async || {
+        let nodes = deployments.get("chat-node").await.unwrap();
+        let nats = deployments.get("chat-nats").await.unwrap();
+        let part =
+            |component, deployment| Part { component, deployment: Some(deployment), pods: &[], events: &[] };
+        let now = operator::clock::now();
+        let found = find(&[part(Component::Node, &nodes), part(Component::Nats, &nats)], now);
+        (found.len() > usize::from(both)).then_some(found)
+    })
+    .await
+}
+
+async fn make<K>(client: &Client, namespace: &str, object: Value)
+where
+    K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::Serialize
+        + serde::de::DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap();
+}
+
+/// Waits until a pod that somebody makes here is refused: what refuses takes a moment to be known.
+async fn refusing(client: &Client, namespace: &str) {
+    let pod = json!({
+        "metadata": {"name": "probe"},
+        "spec": {"containers": [{"name": "probe", "image": "probe:1", "resources": {"requests": {"memory": "64Mi"}}}]},
+    });
+    let pod: Pod = serde_json::from_value(pod).unwrap();
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let dry = PostParams { dry_run: true, ..PostParams::default() };
+    until("a refusal", async || api.create(&dry, &pod).await.err()).await;
+}
+
+#[tokio::test]
+async fn quota_limits_and_webhooks_are_said_with_their_remedy() {
+    let mut server = ApiServer::start().await.unwrap();
+    server.start_controllers().unwrap();
+    let client = server.client(Identity::Admin).unwrap();
+
+    let here = server.namespace("quota-limits").await.unwrap();
+    let quota =
+        json!({"metadata": {"name": "q"}, "spec": {"hard": {"limits.cpu": "4", "limits.memory": "4Gi"}}});
+    make::<ResourceQuota>(&client, &here, quota).await;
+    refusing(&client, &here).await;
+    let resources = json!({"nodes": {"resources": {"limits": {"cpu": "1", "memory": "1Gi"}}}});
+    let found = told(&client, &here, &resources, false).await;
+    assert_eq!((found[0].component, found[0].reason), (Component::Nats, Reason::QuotaExceeded), "{found:?}");
+    assert!(found[0].words.contains("must specify limits.cpu"), "{found:?}");
+    assert!(found[0].remedy.contains("backplane.resources"), "{found:?}");
+
+    let here = server.namespace("quota").await.unwrap();
+    make::<ResourceQuota>(
+        &client,
+        &here,
+        json!({"metadata": {"name": "q"}, "spec": {"hard": {"pods": "0"}}}),
+    )
+    .await;
+    refusing(&client, &here).await;
+    let found = told(&client, &here, &json!({}), true).await;
+    let reasons: Vec<_> = found.iter().map(|h| h.reason).collect();
+    assert_eq!(reasons, [Reason::QuotaExceeded; 2], "{found:?}");
+    assert!(found[0].words.starts_with("exceeded quota: q"), "the pod's name changes: {found:?}");
+
+    let here = server.namespace("limits").await.unwrap();
+    let limits = json!({"metadata": {"name": "l"}, "spec": {"limits": [{"type": "Container", "min": {"memory": "1Gi"}}]}});
+    make::<LimitRange>(&client, &here, limits).await;
+    refusing(&client, &here).await;
+    let found = told(&client, &here, &json!({}), true).await;
+    assert_eq!(found[0].reason, Reason::LimitRangeViolated, "{found:?}");
+
+    let here = server.namespace("webhook").await.unwrap();
+    let hook = json!({"metadata": {"name": here}, "webhooks": [{
+        "name": "nobody.example.org", "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 1,
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": here}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
+    }]});
+    let hooks: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
+    hooks.create(&PostParams::default(), &serde_json::from_value(hook).unwrap()).await.unwrap();
+    refusing(&client, &here).await;
+    let found = told(&client, &here, &json!({}), true).await;
+    assert_eq!(found[0].reason, Reason::WebhookFailed, "{found:?}");
+    assert!(found[0].words.contains("nobody.example.org"), "{found:?}");
+}
+
+/// Runs a fleet in a namespace that enforces this, leaving out what is refused as the operator does, until its pods are
+/// made. Gives what was left out.
+async fn settled(client: &Client, here: &str, story: &str) -> Vec<String> {
+    let mut object = cluster(client, here, &json!({})).await;
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), here);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), here);
+    let mut recorded: Option<RefusedSysctls> = None;
+    let shared = shared(client.clone());
+    until(story, async || {
+        apply(&shared, &valid(&object), 2, Trial::Known).await.unwrap();
+        let ours = ListParams::default().labels("channelcluster.io/cluster=chat");
+        let made = pods.list(&ours).await.unwrap().items.len();
+        if made >= 3 {
+            return Some(());
+        }
+        let nodes = deployments.get("chat-node").await.unwrap();
+        if let Some(rejected) = refused::by_admission(&nodes) {
+            let key = refused::key(&object.spec.tuning);
+            let hash = valid(&object).restart_hash;
+            recorded = refused::step(recorded.as_ref(), &key, &hash, &[rejected], &BTreeSet::new());
+            object.status = Some(ChannelClusterStatus {
+                refused_sysctls: recorded.clone(),
+                ..ChannelClusterStatus::default()
+            });
+        }
+        None
+    })
+    .await;
+    recorded.map(|recorded| recorded.left_out).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn pods_meet_every_level_and_version_of_pod_security_in_the_end() {
+    let mut server = ApiServer::start().await.unwrap();
+    server.start_controllers().unwrap();
+    let client = server.client(Identity::Admin).unwrap();
+    for level in ["privileged", "baseline", "restricted"] {
+        for (version, refuses) in [
+            ("latest", &[][..]),
+            ("v1.34", &[]),
+            ("v1.31", &["net.ipv4.tcp_rmem", "net.ipv4.tcp_wmem"]),
+            ("v1.28", &["net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_keepalive_time", "net.ipv4.tcp_rmem"]),
+            ("v1.24", &["net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_rmem"]),
+            ("v1.0", &["net.ipv4.tcp_fin_timeout", "net.ipv4.tcp_rmem"]),
+        ] {
+            let labels = json!({
+                "pod-security.kubernetes.io/enforce": level, "pod-security.kubernetes.io/enforce-version": version,
+            });
+            let here = namespace(&server, "level", labels).await;
+            let story = format!("{level}:{version}");
+            let left_out = settled(&client, &here, &story).await;
+            let refuses = if level == "privileged" { &[][..] } else { refuses };
+            assert_eq!(left_out.is_empty(), refuses.is_empty(), "{story}: {left_out:?}");
+            assert!(
+                refuses.iter().all(|name| left_out.iter().any(|out| out == name)),
+                "{story}: {left_out:?}"
+            );
+            assert!(
+                !left_out.iter().any(|name| name == "net.ipv4.ip_local_port_range"),
+                "{story}: always allowed"
+            );
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! A ChannelCluster on a real API server, and what the operator's functions need to work on it.
+
+use std::sync::Arc;
+
+use apiserver::{ApiServer, Identity};
+use crds::ChannelCluster;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::Event;
+use kube::{Client, Resource};
+use operator::context::Shared;
+use operator::events::Events;
+use operator::lease::Fence;
+use operator::metrics::Metrics;
+use operator::scrape::Nodes;
+use operator::watches::Stores;
+use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
+use serde_json::{Value, json};
+
+/// A namespace with these labels.
+pub(crate) async fn namespace(server: &ApiServer, prefix: &str, labels: Value) -> String {
+    let name = server.namespace(prefix).await.unwrap();
+    let api: Api<Namespace> = Api::all(server.client(Identity::Admin).unwrap());
+    let patch = json!({"metadata": {"labels": labels}});
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    name
+}
+
+pub(crate) fn env() -> OperatorEnv {
+    OperatorEnv {
+        node_image: "node:1".to_owned(),
+        nats_image: "nats:1".to_owned(),
+        server_minor: 34,
+        namespace: "channelcluster-system".to_owned(),
+    }
+}
+
+fn empty<K: Resource<DynamicType = ()> + Clone + 'static>() -> Store<K> {
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    writer.apply_watcher_event(&Event::InitDone);
+    store
+}
+
+/// What a reconcile gets, with a lease that is held and stores that have seen nothing.
+pub(crate) fn shared(client: Client) -> Shared {
+    let fence = Fence::default();
+    fence.extend(operator::clock::now() + 3_600_000);
+    Shared {
+        events: Events::new(client.clone(), "test".to_owned()),
+        client,
+        fence: Arc::new(fence),
+        env: Arc::new(env()),
+        stores: Stores { clusters: empty(), deployments: empty(), pods: empty(), endpoints: empty() },
+        nodes: Nodes::default(),
+        secrets: Arc::default(),
+        metrics: Arc::new(Metrics::default()),
+    }
+}
+
+/// The ChannelCluster `chat` with `more` of a spec, as the API server gives it back.
+pub(crate) async fn cluster(client: &Client, namespace: &str, more: &Value) -> ChannelCluster {
+    let mut spec = json!({
+        "targetConnections": 100, "rooms": {"maxMembers": 10}, "auth": {"anonymous": true}, "nodes": {"min": 2, "max": 3},
+    });
+    merge(&mut spec, more);
+    let object = json!({
+        "apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster",
+        "metadata": {"name": "chat", "namespace": namespace}, "spec": spec,
+    });
+    let api: Api<ChannelCluster> = Api::namespaced(client.clone(), namespace);
+    let params = PatchParams::apply("user").force();
+    api.patch("chat", &params, &Patch::Apply(object)).await.unwrap()
+}
+
+/// The same, checked.
+pub(crate) fn valid(cluster: &ChannelCluster) -> ValidatedCluster {
+    let keys = ["username", "password"].map(str::to_owned).into();
+    let fetched = Fetched { credential_keys: Some(keys), ..Fetched::default() };
+    validate(cluster, &env(), &fetched).unwrap()
+}
+
+fn merge(into: &mut Value, from: &Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from.clone(),
+    }
+}

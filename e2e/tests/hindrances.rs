@@ -1,0 +1,144 @@
+//! What keeps pods from starting on a real cluster: Ready, REASON and an Event say it with a remedy, and it goes when it is
+//! solved.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use anyhow::{Context, ensure};
+use e2e::fleet::{Fleet, eventually};
+use e2e::report::record;
+
+/// A spec with `nodes` and `more` in it.
+fn spec(nodes: &str, more: &str) -> String {
+    format!(
+        "{{targetConnections: 2000, rooms: {{maxMembers: 150}}, auth: {{anonymous: true}}, nodes: {{min: 2, max: 4, \
+         capacity: {{connections: 2000, writesPerSecond: 5000}}{nodes}}}{more}}}"
+    )
+}
+
+/// Reason and message of Ready.
+fn ready(fleet: &Fleet) -> anyhow::Result<(String, String)> {
+    let object = fleet.object()?;
+    let conditions = object["status"]["conditions"].as_array().context("no conditions yet")?;
+    let found = conditions.iter().find(|c| c["type"] == "Ready").context("no Ready yet")?;
+    let text = |key: &str| found[key].as_str().unwrap_or_default().to_owned();
+    Ok((text("reason"), text("message")))
+}
+
+/// Makes a fleet that cannot start in a namespace where `before` was done, and waits until it says why; gives it back.
+fn says(test: &str, before: impl FnOnce(&Fleet), bad: &str, reason: &str, words: &[&str]) -> Fleet {
+    let fleet = Fleet::create(test, &spec("", ", paused: true")).unwrap();
+    before(&fleet);
+    fleet.apply_spec(bad).unwrap();
+    let (message, elapsed) = eventually(&format!("Ready says {reason}"), || {
+        let (said, message) = ready(&fleet)?;
+        ensure!(said == reason, "{said}: {message}");
+        Ok(Some(message))
+    })
+    .unwrap();
+    record("hindrances", &format!("{test}_said"), elapsed.as_secs_f64()).unwrap();
+    for part in words {
+        assert!(message.contains(part), "no {part:?} in {message}");
+    }
+    assert_eq!(fleet.object().unwrap()["status"]["reason"], reason);
+    eventually("an Event says so", || {
+        let list = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "events"])?;
+        let events = list["items"].as_array().context("no list")?;
+        let ours =
+            |e: &&serde_json::Value| e["reason"] == reason && e["involvedObject"]["kind"] == "ChannelCluster";
+        Ok(events.iter().find(ours).map(|_| ()))
+    })
+    .unwrap();
+    fleet
+}
+
+/// Waits until the fleet is ready and says nothing of what hindered it.
+fn is_solved(fleet: &Fleet, test: &str) {
+    let (_, elapsed) = eventually("the fleet is ready", || {
+        let (said, message) = ready(fleet)?;
+        ensure!(said == "Serving" && !message.contains("but"), "{said}: {message}");
+        let (stalled, why) = fleet.condition("Stalled")?;
+        ensure!(stalled == "False", "{why}");
+        Ok(Some(()))
+    })
+    .unwrap();
+    record("hindrances", &format!("{test}_solved"), elapsed.as_secs_f64()).unwrap();
+}
+
+fn nothing(_: &Fleet) {}
+
+#[test]
+fn an_image_that_does_not_exist_is_said_and_solved() {
+    let bad = spec(", image: 'nobody.invalid/nobody:1'", "");
+    let fleet = says("image", nothing, &bad, "ImagePullFailed", &["nobody.invalid/nobody:1", "nodes.image"]);
+    fleet.apply_spec(&spec("", "")).unwrap();
+    // The fleet keeps an image that it was made with; another one has to be named.
+    let image = operators_image(&fleet, "--node-image");
+    fleet.apply_spec(&spec(&format!(", image: '{image}'"), "")).unwrap();
+    is_solved(&fleet, "image");
+}
+
+/// An image that the operator was told of.
+fn operators_image(fleet: &Fleet, flag: &str) -> String {
+    let args = ["-n", "channelcluster-system", "get", "deployments", "-o"];
+    let path = "jsonpath={.items[*].spec.template.spec.containers[*].args}";
+    let text = fleet.instance.kubectl(args.iter().chain(&[path])).unwrap();
+    let args: Vec<String> = serde_json::from_str(&text).unwrap();
+    args.iter().find_map(|arg| arg.strip_prefix(flag)?.strip_prefix('=').map(str::to_owned)).unwrap()
+}
+
+#[test]
+fn what_fits_on_no_machine_is_said_and_solved() {
+    let bad = spec(", resources: {requests: {cpu: '100'}}", "");
+    let fleet = says("cpu", nothing, &bad, "Unschedulable", &["Insufficient cpu", "nodes.resources"]);
+    fleet.apply_spec(&spec("", "")).unwrap();
+    is_solved(&fleet, "cpu");
+    let bad = spec(", nodeSelector: {nobody: here}", "");
+    says("selector", nothing, &bad, "Unschedulable", &["didn't match", "nodes.nodeSelector"]);
+}
+
+#[test]
+fn a_process_that_ends_again_and_again_is_said_with_its_last_words() {
+    let fleet = Fleet::create("crash-image", &spec("", ", paused: true")).unwrap();
+    // NATS does not know the flags of a node.
+    let image = operators_image(&fleet, "--nats-image");
+    drop(fleet);
+    let bad = spec(&format!(", image: '{image}'"), "");
+    says("crash", nothing, &bad, "CrashLoop", &["exit code", "secrets", "--previous"]);
+}
+
+#[test]
+fn too_little_memory_is_said() {
+    let bad = spec(", resources: {requests: {memory: 6Mi}, limits: {memory: 6Mi}}", "");
+    says("memory", nothing, &bad, "OutOfMemory", &["limits.memory", "nodes.resources"]);
+}
+
+#[test]
+fn what_hinders_nats_is_said() {
+    let bad = spec("", ", backplane: {type: Managed, image: 'nobody.invalid/nats:1'}");
+    says("nats", nothing, &bad, "ImagePullFailed", &["the NATS pod", "backplane.image"]);
+}
+
+#[test]
+fn a_quota_is_said_and_solved() {
+    let quota = |fleet: &Fleet| {
+        fleet.kubectl(&["create", "quota", "none", "--hard=pods=0"]).unwrap();
+    };
+    let words = ["exceeded quota: none", "raise the ResourceQuota"];
+    let fleet = says("quota", quota, &spec("", ""), "QuotaExceeded", &words);
+    fleet.kubectl(&["delete", "quota", "none"]).unwrap();
+    // The ReplicaSet waits ever longer between its attempts; a change of the template ends that.
+    fleet.apply_spec(&spec(", podLabels: {try: again}", "")).unwrap();
+    eventually("something is made", || Ok((!fleet.node_pods()?.is_empty()).then_some(()))).unwrap();
+}
+
+#[test]
+fn pods_come_up_under_an_early_version_of_pod_security() {
+    let fleet = Fleet::create("pod-security", &spec("", ", paused: true")).unwrap();
+    let labels =
+        ["pod-security.kubernetes.io/enforce=restricted", "pod-security.kubernetes.io/enforce-version=v1.28"];
+    let label = ["label", "namespace", &fleet.namespace, labels[0], labels[1]];
+    fleet.instance.kubectl(label).unwrap();
+    fleet.apply_spec(&spec("", "")).unwrap();
+    is_solved(&fleet, "pod_security");
+    let (status, message) = fleet.condition("TuningApplied").unwrap();
+    assert!(status == "False" && message.contains("Pod Security admission refuses"), "{message}");
+}
