@@ -26,6 +26,7 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::act::Target;
+use crate::apply::{Trial, apply};
 use crate::clock;
 use crate::context::{Reconciled, Shared};
 use crate::hindrances;
@@ -33,6 +34,7 @@ use crate::metrics::{ClusterLabels, RuleLabels};
 use crate::observe::{self, SeenDeployment, SeenPod};
 use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
+use crate::secrets;
 
 /// Pace while there is something to see, and of small fleets always.
 const FAST: Duration = Duration::from_secs(2);
@@ -63,6 +65,7 @@ pub struct Fleet {
     token: Option<String>,
     /// Whether the last order to close reached its node; not known at first, since another operator may have given it.
     told_to_close: bool,
+    secret: secrets::Watch,
     /// What hindered when an Event last said so.
     hindered: Vec<(Component, hindrance::Reason)>,
 }
@@ -101,6 +104,7 @@ impl Fleet {
             series: HashMap::new(),
             token: None,
             told_to_close: false,
+            secret: secrets::Watch::default(),
             hindered: Vec::new(),
         }
     }
@@ -139,6 +143,7 @@ impl Fleet {
             return Ok(Flow::Again(FAST)); // nothing is decided on what may be long gone, or is another's
         }
         self.greet(&told).await?;
+        self.keep_secret(cluster, &told).await;
         let seen = self.look(&told.uid).await;
         let now = clock::now();
         let decided = self.decide(cluster, &told, &seen, now);
@@ -166,6 +171,23 @@ impl Fleet {
         self.told_to_close = told.unwrap_or(self.told_to_close);
         self.say(cluster, &decision, &step.notes, news).await;
         Ok(Flow::Again(pace))
+    }
+
+    /// Has everything written anew when somebody deleted or wrote the Secret, so that those who read it follow.
+    async fn keep_secret(&mut self, cluster: &ChannelCluster, told: &Reconciled) {
+        let (shared, namespace) = (&self.shared, &self.labels.namespace);
+        let applied =
+            told.cluster.as_ref().filter(|_| told.outcome == Outcome::Applied && !cluster.spec.paused);
+        let Some(valid) = applied else { return };
+        if !self.secret.changed(shared, namespace, &self.names, clock::now()).await {
+            return;
+        }
+        self.token = None;
+        let count = cluster.status.as_ref().and_then(|status| status.desired_replicas);
+        let replicas = Settings::of(valid).initial(count);
+        if let Err(error) = apply(shared, valid, replicas, Trial::Known).await {
+            warn!(namespace, name = self.labels.name, %error, "cannot keep the Secret, trying again");
+        }
     }
 
     /// Reads the status once, and says that the object was seen if nobody has yet.

@@ -19,7 +19,7 @@ use operator_core::names::{
 use operator_core::validate::ValidatedCluster;
 use rand::distr::{Alphanumeric, SampleString};
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::apply::{ApplyError, adoption, failed, is_leftover};
 use crate::context::Shared;
@@ -29,6 +29,8 @@ use crate::observe;
 const SECRET_LENGTH: usize = 32;
 /// Most fleets whose secrets are remembered: 100 bytes each.
 const MAX_REMEMBERED: usize = 10_000;
+/// Pause between looks at the Secret of a fleet, in milliseconds: one that is gone is back within 10 s.
+const LOOK_MILLIS: u64 = 5_000;
 /// The keys that the Secret has.
 const KEYS: [&str; 2] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY];
 
@@ -199,14 +201,34 @@ pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &Secret)
     }
 }
 
-/// Version of the Secret of a fleet; none if it is not there.
-///
-/// # Errors
-/// When it cannot be read.
-pub async fn version(shared: &Shared, namespace: &str, names: &Names) -> Result<Option<String>, kube::Error> {
-    let api: Api<Object> = Api::namespaced(shared.client.clone(), namespace);
-    let meta: Option<ObjectMeta> = api.get_metadata_opt(&names.secret()).await?.map(|live| live.metadata);
-    Ok(meta.and_then(|meta| meta.resource_version))
+/// Whether the Secret of one fleet is still the one that was seen. It is asked for by name: a watch of Secrets would be the
+/// right to read all of them.
+#[derive(Debug, Default)]
+pub struct Watch {
+    version: Option<String>,
+    looked: u64,
+}
+
+impl Watch {
+    /// Whether somebody deleted or wrote it since the last look; looks each [`LOOK_MILLIS`] at most. `now` in milliseconds.
+    pub async fn changed(&mut self, shared: &Shared, namespace: &str, names: &Names, now: u64) -> bool {
+        if now.saturating_sub(self.looked) < LOOK_MILLIS {
+            return false;
+        }
+        self.looked = now;
+        let api: Api<Object> = Api::namespaced(shared.client.clone(), namespace);
+        let version = match api.get_metadata_opt(&names.secret()).await {
+            Ok(live) => live.and_then(|live| live.metadata.resource_version),
+            Err(error) => {
+                debug!(namespace, %error, "cannot look at the Secret");
+                return false;
+            }
+        };
+        let known = self.version.is_some();
+        let same = version == self.version;
+        self.version.clone_from(&version);
+        version.is_none() || (known && !same)
+    }
 }
 
 fn api(shared: &Shared, cluster: &ValidatedCluster) -> Api<Object> {
