@@ -26,8 +26,9 @@ const BOUNDED_MAPS: [[&str; 2]; 5] = [
     ["tuning", "sysctls"],
 ];
 
-/// Most kinds of resources that a container asks for: cpu, memory, storage, huge pages and devices.
-const MAX_RESOURCES: u64 = 8;
+/// Most kinds of resources that a container asks for: cpu, memory, storage, two sizes of huge pages, two devices. A server
+/// takes no rule that could cost more.
+const MAX_RESOURCES: u64 = 7;
 /// Longest texts of a toleration: a label key with its domain, and a label value.
 const TOLERATION_TEXTS: [(&str, u64); 4] = [("key", 317), ("operator", 32), ("value", 63), ("effect", 32)];
 

@@ -31,6 +31,8 @@ use crate::secrets::{self, SecretSeen};
 
 use piece::Piece;
 
+/// Attempts to put right who manages the fields of an object that others write to.
+const REPAIRS: u32 = 5;
 /// Most refusals that are told of.
 const MAX_REFUSALS: usize = 3;
 
@@ -249,16 +251,27 @@ impl Applier<'_> {
         Ok(applied)
     }
 
+    /// Puts right who manages what. The Deployment controller writes to a new object at once, so it is looked at again
+    /// when it was another one.
     async fn repair(&self, piece: &Piece, live: &ObjectMeta) -> Result<(), ApplyError> {
-        let records = live.managed_fields.as_deref().unwrap_or_default();
-        let Some(right) = ownership::repair(records, piece.counted, false) else { return Ok(()) };
-        self.shared.check()?;
-        let patch = json!({"metadata": {
-            "uid": live.uid, "resourceVersion": live.resource_version, "managedFields": right,
-        }});
+        let api = self.api(piece);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = self.api(piece).patch_metadata(&piece.name, &params, &Patch::Merge(patch)).await;
-        patched.map_err(|error| piece.failed(error))?;
+        let mut live = live.clone();
+        for attempt in 1.. {
+            let records = live.managed_fields.as_deref().unwrap_or_default();
+            let Some(right) = ownership::repair(records, piece.counted, false) else { break };
+            self.shared.check()?;
+            let patch = json!({"metadata": {
+                "uid": live.uid, "resourceVersion": live.resource_version, "managedFields": right,
+            }});
+            match api.patch_metadata(&piece.name, &params, &Patch::Merge(patch)).await {
+                Ok(_) => break,
+                Err(kube::Error::Api(status)) if status.code == 409 && attempt < REPAIRS => {
+                    live = api.get_metadata(&piece.name).await.map_err(|e| piece.failed(e))?.metadata;
+                }
+                Err(error) => return Err(piece.failed(error)),
+            }
+        }
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! Whose objects and fields are, on a real API server: what server-side apply keeps, drops and refuses.
 #![cfg(feature = "apiserver")]
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
 
 mod support;
 

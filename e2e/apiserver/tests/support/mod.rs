@@ -9,13 +9,14 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, Resource};
+use operator::claim::Claims;
 use operator::context::Shared;
 use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
 use operator::scrape::Nodes;
-use operator::watches::Stores;
-use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
+use operator::watches::{Pulses, Stores};
+use operator_core::validate::{Credentials, Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 
 /// A namespace with these labels.
@@ -33,6 +34,7 @@ pub(crate) fn env() -> OperatorEnv {
         nats_image: "nats:1".to_owned(),
         server_minor: 34,
         namespace: "channelcluster-system".to_owned(),
+        allowed_images: Vec::new(),
     }
 }
 
@@ -52,7 +54,15 @@ pub(crate) fn shared(client: Client) -> Shared {
         client,
         fence: Arc::new(fence),
         env: Arc::new(env()),
-        stores: Stores { clusters: empty(), deployments: empty(), pods: empty(), endpoints: empty() },
+        stores: Stores {
+            clusters: empty(),
+            deployments: empty(),
+            replica_sets: empty(),
+            pods: empty(),
+            endpoints: empty(),
+            pulses: Pulses::default(),
+        },
+        claims: Arc::new(Claims::alone()),
         nodes: Nodes::default(),
         secrets: Arc::default(),
         metrics: Arc::new(Metrics::default()),
@@ -77,7 +87,8 @@ pub(crate) async fn cluster(client: &Client, namespace: &str, more: &Value) -> C
 /// The same, checked.
 pub(crate) fn valid(cluster: &ChannelCluster) -> ValidatedCluster {
     let keys = ["username", "password"].map(str::to_owned).into();
-    let fetched = Fetched { credential_keys: Some(keys), ..Fetched::default() };
+    let credentials = Credentials { keys, labelled: true, servers: None };
+    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
     validate(cluster, &env(), &fetched).unwrap()
 }
 
