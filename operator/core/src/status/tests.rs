@@ -388,3 +388,27 @@ fn a_refused_spec_stalls_with_the_servers_sentence() {
     assert!(message(&status, "Stalled").contains("quantities must match"));
     assert_eq!(status.observed_generation, Some(3));
 }
+
+#[test]
+fn twenty_minutes_of_changing_words_and_figures_are_few_writes() {
+    let mut scene = Scene::new();
+    scene.previous = scene.status();
+    let (mut writes, mut written_at) = (0, scene.now);
+    for look in 0..600u64 {
+        scene.now += 2_000;
+        let rules = [Rule::WithinTolerance, Rule::BurstCooldown, Rule::MinNodes];
+        scene.decision = decision(2, rules[usize::try_from(look % 3).unwrap()]);
+        scene.nodes[0].stats.as_mut().unwrap().gauges.connections = look;
+        let status = scene.status();
+        if scene.now - written_at >= news(&scene.previous, &status).pause() {
+            (writes, written_at, scene.previous) = (writes + 1, scene.now, status);
+        }
+    }
+    assert!(writes <= 1_200_000 / super::WORDS_MILLIS, "{writes} writes");
+    // What is missing is said at once.
+    let mut hindered = scene.previous.clone();
+    for condition in hindered.conditions.iter_mut().filter(|c| c.type_ == "Ready") {
+        "QuotaExceeded".clone_into(&mut condition.reason);
+    }
+    assert_eq!(news(&scene.previous, &hindered), News::Facts);
+}
