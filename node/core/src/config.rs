@@ -332,6 +332,32 @@ pub struct Limits {
     /// [`BUS_MESSAGE_AGE_MILLIS`]; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus_message_age_millis: Option<u64>,
+    /// Most memory in bytes that clients can make the node hold, see [`crate::ledger`]. None is half of what the node may
+    /// use, which it finds out at its start; nodes older than the key refuse a file that has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_budget: Option<u64>,
+    /// Most WebSocket messages and control frames per second that are taken from one connection, after as many at once as
+    /// [`crate::limits::BURST_SECONDS`] bring; 0 is without bound. Who sends more is told once and read at this pace.
+    #[serde(skip_serializing_if = "is_usual_messages")]
+    pub messages_per_second: u32,
+    /// The same in bytes.
+    #[serde(skip_serializing_if = "is_usual_bytes")]
+    pub bytes_per_second: u32,
+}
+
+/// More than a person at a keyboard, a cursor or a game at 60 frames per second needs, and programs that say 200 times a
+/// second what they measure; a room of two makes 500 deliveries per second of it, one of 150 members 37,500.
+const MESSAGES_PER_SECOND: u32 = 250;
+/// Sixteen of the longest messages by default.
+const BYTES_PER_SECOND: u32 = 1 << 20;
+
+// Nodes older than the keys refuse a file that has them, so they are left out while nobody set them.
+fn is_usual_messages(rate: &u32) -> bool {
+    *rate == MESSAGES_PER_SECOND
+}
+
+fn is_usual_bytes(rate: &u32) -> bool {
+    *rate == BYTES_PER_SECOND
 }
 
 /// Age in milliseconds from which on messages of other nodes are dropped, unless another is configured: the time after
@@ -372,6 +398,9 @@ impl Default for Limits {
             max_connections: 1_000_000,
             max_rooms: None,
             bus_message_age_millis: None,
+            memory_budget: None,
+            messages_per_second: MESSAGES_PER_SECOND,
+            bytes_per_second: BYTES_PER_SECOND,
         }
     }
 }

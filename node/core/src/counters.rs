@@ -4,6 +4,8 @@
 //! into shared memory, where a scrape sums the shards. Reasons are enums with a fixed set of labels, so that no
 //! label value ever comes from a client.
 
+use crate::ledger::{Held, Kind};
+
 /// Declares an enum of reasons with its label for metrics and logs.
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $label:literal,)+ }) => {
@@ -42,6 +44,9 @@ reasons! {
         TooBig => "too_big",
         /// The shard kept as much of incomplete messages as it may (1013).
         Full => "full",
+        /// The node's memory was nearly used up, and this connection held most of it and took least (4008, or 1013 when it
+        /// was input).
+        Memory => "memory",
         /// No data for the idle timeout (1002, as Bandit does).
         Idle => "idle_timeout",
         /// The client read more slowly than its rooms spoke and the send queue was full.
@@ -74,6 +79,8 @@ reasons! {
         Lost => "lost",
         /// The node holds as many connections as it may (503).
         Full => "full",
+        /// The node's memory is nearly used up (503).
+        Memory => "memory",
         /// The node is draining (503).
         Draining => "draining",
     }
@@ -90,6 +97,8 @@ reasons! {
         TooManyChannels => "too_many_channels",
         /// Nobody on the node is in this room, and it has as many others as it may.
         TooManyRooms => "too_many_rooms",
+        /// The node's memory is nearly used up.
+        Memory => "memory",
     }
 }
 
@@ -106,12 +115,14 @@ macro_rules! counters {
             pub refused: [u64; RefuseReason::COUNT],
             /// Refused joins, indexed by [`JoinRefusal`].
             pub joins_refused: [u64; JoinRefusal::COUNT],
+            /// Gauge: memory that clients make the shard hold, in bytes, indexed by [`Kind`].
+            pub memory: Held,
         }
 
         impl Counters {
             /// Number of 64-bit words in [`Counters::words`].
             pub const WORDS: usize = [$(stringify!($name),)+].len()
-                + CloseReason::COUNT + RefuseReason::COUNT + JoinRefusal::COUNT;
+                + CloseReason::COUNT + RefuseReason::COUNT + JoinRefusal::COUNT + Kind::COUNT;
 
             /// All zero.
             pub const ZERO: Self = Self {
@@ -119,6 +130,7 @@ macro_rules! counters {
                 closed: [0; CloseReason::COUNT],
                 refused: [0; RefuseReason::COUNT],
                 joins_refused: [0; JoinRefusal::COUNT],
+                memory: [0; Kind::COUNT],
             };
 
             /// Every value in a fixed order, to be copied elsewhere and read back by [`Counters::from_words`].
@@ -126,7 +138,7 @@ macro_rules! counters {
             pub fn words(&self) -> [u64; Self::WORDS] {
                 let mut words = [0; Self::WORDS];
                 let scalars = [$(self.$name,)+];
-                let all = scalars.iter().chain(&self.closed).chain(&self.refused).chain(&self.joins_refused);
+                let all = scalars.iter().chain(&self.closed).chain(&self.refused).chain(&self.joins_refused).chain(&self.memory);
                 for (word, value) in words.iter_mut().zip(all) {
                     *word = *value;
                 }
@@ -143,6 +155,7 @@ macro_rules! counters {
                     closed: std::array::from_fn(|_| next()),
                     refused: std::array::from_fn(|_| next()),
                     joins_refused: std::array::from_fn(|_| next()),
+                    memory: std::array::from_fn(|_| next()),
                 }
             }
         }
@@ -190,6 +203,10 @@ counters! {
     received_messages,
     /// Frames dropped because they were no Phoenix message.
     malformed_messages,
+    /// Times a connection was told that it says more than it may, and was read at its pace from then on.
+    rate_limited,
+    /// Times a connection was not read for a while because it did not take what it was sent and memory was short.
+    reads_held,
     /// Publishes dropped because the policy allows nobody to publish.
     publish_refused,
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
@@ -252,7 +269,7 @@ mod tests {
         let counters = Counters::from_words(&words);
         assert_eq!(counters.words(), words);
         assert_eq!(counters.connections, 1);
-        assert_eq!(counters.joins_refused[JoinRefusal::COUNT - 1], Counters::WORDS as u64);
+        assert_eq!(counters.memory[Kind::COUNT - 1], Counters::WORDS as u64);
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod ledger;
 pub mod limits;
 pub mod outbox;
 pub mod protocol;

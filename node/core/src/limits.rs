@@ -32,6 +32,11 @@ pub const BACKLOG_FRAMES: u64 = 262_144;
 pub const FLUSHES_PER_TURN: usize = 1_024;
 /// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
 pub const BULK_MEMBERS: usize = 1_024;
+/// Seconds' worth of its rates that a connection may send at once: a client that comes back joins all its topics in one
+/// go, the hundred that it may have by default as well as ten times as many.
+pub const BURST_SECONDS: u64 = 5;
+/// Bytes read at once from a connection while much waits or memory is short, so that what is kept of a pause is small.
+pub const SMALL_READ_BYTES: usize = 4 * 1024;
 /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds. After a polite goodbye what it says
 /// within this time is still taken.
 pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;

@@ -10,6 +10,12 @@ use std::io::IoSlice;
 use bytes::Bytes;
 use slab::Slab;
 
+/// Memory of a frame in the palette besides its bytes: the entry is counted by the palette's capacity, this is what the
+/// allocator and the count of owners of shared bytes take.
+const FRAME_OVERHEAD: usize = 32;
+/// From so many entries on a table grows by an eighth and not to the double: what it has too much is memory that nobody
+/// uses, and counts.
+const GROWS_SLOWLY: usize = 8_192;
 /// No place: the head of an empty queue.
 const NIL: u32 = u32::MAX;
 /// Blocks kept after a burst; more are given back when the pool is empty. 256 KiB.
@@ -45,8 +51,22 @@ impl Pool {
             return at;
         }
         let at = u32::try_from(self.blocks.len() * PLACES as usize).expect("fewer than 2^32 references");
+        let capacity = self.blocks.capacity();
+        if self.blocks.len() == capacity && capacity >= GROWS_SLOWLY {
+            self.blocks.reserve_exact(capacity / 8);
+        }
         self.blocks.push([NIL; PLACES as usize]);
         at
+    }
+
+    /// Blocks of queues.
+    const fn used(&self) -> usize {
+        self.blocks.len() - self.free.len()
+    }
+
+    /// Memory in bytes.
+    const fn held_bytes(&self) -> usize {
+        self.blocks.capacity() * size_of::<Block>() + self.free.capacity() * size_of::<u32>()
     }
 
     #[inline]
@@ -99,6 +119,8 @@ pub struct Outbox {
     /// References in all queues.
     used: usize,
     bytes: u64,
+    /// Bytes of all frames, each once.
+    frame_bytes: usize,
 }
 
 /// The queue of one connection.
@@ -150,12 +172,17 @@ impl Outbox {
     /// Puts a frame into the palette. Follow with [`Outbox::push`] for each receiver, then [`Outbox::seal`].
     pub fn add(&mut self, bytes: Bytes) -> FrameId {
         // The adder holds a reference until it seals, so that a receiver cleared meanwhile cannot free the frame.
+        let capacity = self.frames.capacity();
+        if self.frames.len() == capacity && capacity >= GROWS_SLOWLY {
+            self.frames.reserve_exact(capacity / 8);
+        }
+        self.frame_bytes += bytes.len();
         FrameId(self.frames.insert(Frame { bytes, references: 1 }) as u32)
     }
 
     /// Ends the adding of receivers.
     pub fn seal(&mut self, id: FrameId) {
-        release(&mut self.frames, id.0);
+        release(&mut self.frames, &mut self.frame_bytes, id.0);
     }
 
     /// The bytes of a frame that is not sealed yet.
@@ -269,7 +296,7 @@ impl Outbox {
 
     fn drop_all(&mut self, queue: &mut Queue) {
         for (at, run) in runs(&self.pool.blocks, queue) {
-            run.iter().for_each(|frame| release(&mut self.frames, *frame));
+            run.iter().for_each(|frame| release(&mut self.frames, &mut self.frame_bytes, *frame));
             self.pool.free.push(at & !LAST);
         }
         self.used -= queue.frames as usize;
@@ -280,16 +307,17 @@ impl Outbox {
     /// Empties a queue, except for the rest of a frame that is partly sent when `keep_partial` asks for it: a frame cut
     /// off would make the next one unreadable.
     pub fn clear(&mut self, queue: &mut Queue, keep_partial: bool) {
-        let kept = if keep_partial && queue.sent > 0 { Some(self.first_remainder(queue)) } else { None };
-        self.drop_all(queue);
-        if let Some(rest) = kept {
-            self.push_one(queue, rest);
+        let (sent, frame) = (queue.sent, if queue.is_empty() { NIL } else { self.pool.get(queue.head) });
+        if !keep_partial || sent == 0 {
+            return self.drop_all(queue);
         }
-    }
-
-    fn first_remainder(&self, queue: &Queue) -> Bytes {
-        let frame = self.pool.get(queue.head);
-        self.frames[frame as usize].bytes.slice(queue.sent as usize..)
+        self.frames[frame as usize].references += 1;
+        self.drop_all(queue);
+        // The frame stays the one that others may share, so that its rest is not held a second time.
+        self.push(queue, FrameId(frame));
+        queue.sent = sent;
+        self.account(queue, sent as usize);
+        self.seal(FrameId(frame));
     }
 
     fn account(&mut self, queue: &mut Queue, bytes: usize) {
@@ -307,13 +335,71 @@ impl Outbox {
             self.pool.give_back(at);
         }
         self.used -= 1;
-        release(&mut self.frames, frame);
+        release(&mut self.frames, &mut self.frame_bytes, frame);
     }
 
     /// Bytes queued for all receivers.
     #[must_use]
     pub const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Memory in bytes that all queues take: each frame once, and the tables as they are allocated.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.frame_bytes
+            + self.frames.len() * FRAME_OVERHEAD
+            + self.frames.capacity() * size_of::<Frame>()
+            + self.pool.held_bytes()
+    }
+
+    /// How much of [`Outbox::held_bytes`] no queue uses: what [`Outbox::compact`] gives back.
+    #[must_use]
+    pub fn slack_bytes(&self) -> usize {
+        let used = self.pool.used() * size_of::<Block>();
+        (self.frames.capacity() - self.frames.len()) * size_of::<Frame>() + self.pool.held_bytes() - used
+    }
+
+    /// Memory in bytes that a queue takes: its blocks, and of each frame its share among those that wait for it.
+    #[must_use]
+    pub fn share_bytes(&self, queue: &Queue) -> usize {
+        let share = |id: &u32| {
+            let frame = &self.frames[*id as usize];
+            let whole = frame.bytes.len() + FRAME_OVERHEAD + size_of::<Frame>();
+            whole / frame.references as usize + size_of::<Block>() / LAST as usize
+        };
+        runs(&self.pool.blocks, queue).flat_map(|(_, run)| run).map(share).sum()
+    }
+
+    /// Moves everything into tables of just the size. `queues` are all that are not empty; no frame may be unsealed.
+    pub fn compact<'a>(&mut self, queues: impl Iterator<Item = &'a mut Queue>) {
+        let mut moved = vec![NIL; self.frames.capacity()];
+        let mut fresh = Self {
+            frames: Slab::with_capacity(self.frames.len()),
+            pool: Pool { blocks: Vec::with_capacity(self.pool.used()), free: Vec::new() },
+            ..Self::default()
+        };
+        for queue in queues {
+            let mut same = Queue::default();
+            for id in runs(&self.pool.blocks, queue).flat_map(|(_, run)| run) {
+                let place = &mut moved[*id as usize];
+                if *place == NIL {
+                    let frame = self.frames.remove(*id as usize);
+                    *place = fresh.frames.insert(frame) as u32;
+                }
+                fresh.link(&mut same, FrameId(*place), 0);
+            }
+            (same.bytes, same.sent) = (queue.bytes, queue.sent);
+            *queue = same;
+        }
+        (fresh.used, fresh.bytes, fresh.frame_bytes) = (self.used, self.bytes, self.frame_bytes);
+        *self = fresh;
+    }
+
+    /// Whether tables of a past burst are mostly empty and worth moving.
+    #[must_use]
+    pub const fn is_sparse(&self) -> bool {
+        self.pool.blocks.capacity() > KEPT_BLOCKS && self.pool.used() < self.pool.blocks.capacity() / 4
     }
 
     /// Gives the memory of a past burst back. Cheap when there is nothing to give.
@@ -325,11 +411,11 @@ impl Outbox {
 }
 
 #[inline]
-fn release(frames: &mut Slab<Frame>, id: u32) {
+fn release(frames: &mut Slab<Frame>, frame_bytes: &mut usize, id: u32) {
     let references = &mut frames[id as usize].references;
     *references -= 1;
     if *references == 0 {
-        frames.remove(id as usize);
+        *frame_bytes -= frames.remove(id as usize).bytes.len();
     }
 }
 
@@ -353,7 +439,11 @@ mod tests {
             let mut outbox = Outbox::default();
             let mut queues: Vec<(Queue, VecDeque<u8>)> = (0..4).map(|_| Default::default()).collect();
             while !u.is_empty() {
-                match u.int_in_range(0..=3)? {
+                match u.int_in_range(0..=4)? {
+                    4 => {
+                        outbox.compact(queues.iter_mut().map(|(queue, _)| queue));
+                        assert!(outbox.slack_bytes() <= 64, "{}", outbox.slack_bytes());
+                    }
                     0 | 1 => {
                         let bytes = Bytes::from(vec![u.arbitrary()?; u.int_in_range(1..=9)?]);
                         let id = outbox.add(bytes.clone());
@@ -385,6 +475,10 @@ mod tests {
                 }
                 let total: usize = queues.iter().map(|(_, model)| model.len()).sum();
                 assert_eq!(outbox.bytes(), total as u64);
+                let frames: usize = outbox.frames.iter().map(|(_, frame)| frame.bytes.len()).sum();
+                assert_eq!(outbox.frame_bytes, frames);
+                let shares: usize = queues.iter().map(|(queue, _)| outbox.share_bytes(queue)).sum();
+                assert!(outbox.held_bytes() + 128 >= shares, "{} {shares}", outbox.held_bytes());
             }
             for (queue, _) in &mut queues {
                 outbox.clear(queue, false);

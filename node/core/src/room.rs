@@ -33,6 +33,9 @@ impl ConnId {
 /// Capacity that a member list or table keeps although it is not needed at the moment.
 const KEPT: usize = 64;
 
+/// Memory in bytes of a broadcast that waits, besides its frame: its entry, twice because lists grow to the double.
+const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
+
 /// A room with at least one local member.
 #[derive(Debug)]
 pub struct Room {
@@ -85,15 +88,15 @@ impl Room {
         &self.held
     }
 
-    /// Lets a broadcast wait. Returns how many bytes wait.
-    pub fn hold(&mut self, held: Held) -> usize {
-        self.held.push(held);
+    /// Bytes of the frames that wait.
+    fn held_frame_bytes(&self) -> usize {
         self.held.iter().map(|held| held.frame.len()).sum()
     }
 
-    /// Takes what waits.
-    pub fn take_held(&mut self) -> Vec<Held> {
-        std::mem::take(&mut self.held)
+    /// Memory in bytes of all that waits.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held_frame_bytes() + self.held.len() * HELD_ENTRY_BYTES
     }
 }
 
@@ -104,6 +107,8 @@ pub struct Caps {
     pub members: u32,
     /// Most rooms on this node.
     pub rooms: u32,
+    /// Most memory in bytes that topics may take on this node, see [`Registry::bytes`].
+    pub topic_bytes: u64,
 }
 
 /// A successful join.
@@ -134,13 +139,22 @@ pub struct Rooms {
     registry: Arc<Registry>,
     shard: u8,
     memberships: u64,
+    /// Sum of [`Room::held_bytes`].
+    held_bytes: usize,
 }
 
 impl Rooms {
     /// No rooms on shard `shard`.
     #[must_use]
     pub fn new(registry: Arc<Registry>, shard: u8) -> Self {
-        Self { by_topic: HashTable::new(), rooms: Slab::new(), registry, shard, memberships: 0 }
+        Self {
+            by_topic: HashTable::new(),
+            rooms: Slab::new(),
+            registry,
+            shard,
+            memberships: 0,
+            held_bytes: 0,
+        }
     }
 
     /// The room of a topic.
@@ -163,10 +177,36 @@ impl Rooms {
         &mut self.rooms[id.0 as usize]
     }
 
+    /// Lets a broadcast wait in its room. Returns how many bytes of frames wait there.
+    pub fn hold(&mut self, id: RoomId, held: Held) -> usize {
+        let room = &mut self.rooms[id.0 as usize];
+        self.held_bytes += held.frame.len() + HELD_ENTRY_BYTES;
+        room.held.push(held);
+        room.held_frame_bytes()
+    }
+
+    /// Takes what waits in a room.
+    pub fn take_held(&mut self, id: RoomId) -> Vec<Held> {
+        let room = &mut self.rooms[id.0 as usize];
+        self.held_bytes -= room.held_bytes();
+        std::mem::take(&mut room.held)
+    }
+
+    /// Memory in bytes of the broadcasts that wait in all rooms.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Whether there is a room of this id.
     #[must_use]
     pub fn is_open(&self, id: RoomId) -> bool {
         self.rooms.contains(id.0 as usize)
+    }
+
+    /// All open rooms, to be looked at.
+    pub fn iter(&self) -> impl Iterator<Item = &Room> {
+        self.rooms.iter().map(|(_, room)| room)
     }
 
     /// All open rooms.
@@ -187,6 +227,9 @@ impl Rooms {
             members.push(member);
             self.memberships += 1;
             return Ok(Joined { room, position: (members.len() - 1) as u32, opened: false });
+        }
+        if self.registry.bytes() >= caps.topic_bytes && self.registry.shards(topic).is_empty() {
+            return Err(JoinRefusal::Memory);
         }
         let opened = self.registry.open(topic, self.shard, caps.rooms);
         let shared = opened.ok_or(JoinRefusal::TooManyRooms)?;
@@ -218,7 +261,9 @@ impl Rooms {
             }
             return Left { moved, closed: None };
         }
-        let Room { shared, .. } = self.rooms.remove(index);
+        let room = self.rooms.remove(index);
+        self.held_bytes -= room.held_bytes();
+        let shared = room.shared;
         self.registry.close(&shared, self.shard);
         if let Ok(entry) =
             self.by_topic.find_entry(self.registry.hash(shared.topic()), |other| *other == id.0)

@@ -14,7 +14,10 @@ use std::sync::{
 use hashbrown::{HashTable, hash_table::Entry};
 use siphasher::sip::SipHasher13;
 
-use crate::limits::MAX_SHARDS;
+use crate::{
+    ledger::{TOPIC_BYTES, TOPIC_ON_BUS_BYTES},
+    limits::MAX_SHARDS,
+};
 
 /// A topic shared between rooms and messages under way.
 pub type Topic = Arc<str>;
@@ -118,7 +121,13 @@ pub(crate) fn claim(taken: &AtomicU32, max: u32) -> bool {
 /// the hasher's key, which would lie beside it.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-struct Count(AtomicU32);
+struct Count {
+    topics: AtomicU32,
+    /// Bytes of their names.
+    name_bytes: AtomicU64,
+    /// Bytes of each besides its name.
+    each_bytes: AtomicU64,
+}
 
 /// All topics of a node.
 #[derive(Debug)]
@@ -159,9 +168,10 @@ impl Registry {
         let room = match entry {
             Entry::Occupied(entry) => Arc::clone(entry.get()),
             Entry::Vacant(entry) => {
-                if !claim(&self.count.0, max_topics) {
+                if !claim(&self.count.topics, max_topics) {
                     return None;
                 }
+                self.count.name_bytes.fetch_add(topic.len() as u64, Ordering::Relaxed);
                 let room = SharedRoom { topic: topic.into(), shards: Default::default(), members: 0.into() };
                 Arc::clone(entry.insert(Arc::new(room)).get())
             }
@@ -182,7 +192,8 @@ impl Registry {
             && let Ok(entry) = stripe.find_entry(hash, |other| Arc::ptr_eq(other, room))
         {
             entry.remove();
-            self.count.0.fetch_sub(1, Ordering::Relaxed);
+            self.count.topics.fetch_sub(1, Ordering::Relaxed);
+            self.count.name_bytes.fetch_sub(room.topic.len() as u64, Ordering::Relaxed);
             let capacity = stripe.capacity();
             if capacity > STRIPES && stripe.len() < capacity / 8 {
                 let target = stripe.len() * 2;
@@ -202,7 +213,19 @@ impl Registry {
     /// Topics with members on any shard.
     #[must_use]
     pub fn topics(&self) -> u32 {
-        self.count.0.load(Ordering::Relaxed)
+        self.count.topics.load(Ordering::Relaxed)
+    }
+
+    /// Says that this node has a bus, on which each topic costs more.
+    pub fn expect_bus(&self) {
+        self.count.each_bytes.store(TOPIC_ON_BUS_BYTES, Ordering::Relaxed);
+    }
+
+    /// Memory in bytes that topics take, on all shards and the bus together: an estimate from their number and names.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let each = TOPIC_BYTES + self.count.each_bytes.load(Ordering::Relaxed);
+        u64::from(self.topics()) * each + self.count.name_bytes.load(Ordering::Relaxed)
     }
 }
 

@@ -11,6 +11,8 @@ use super::{Auth, Bus, Drain, Limits, MOST_ROOMS, NodeConfig, Policy, Rooms, Top
 
 /// Most members of a room that a 32-bit count and one fan-out turn can be asked to carry.
 const MEMBERS: RangeInclusive<u64> = 1..=10_000_000;
+/// Least memory in bytes that a node can serve clients with.
+const LEAST_MEMORY: u64 = 16 << 20;
 /// Longest topic or event name in bytes: what fits the one-byte length field of a binary frame.
 const NAME_BYTES: usize = 255;
 
@@ -170,6 +172,16 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     range("limits.sendQueueFrames", limits.send_queue_frames.into(), 1..=65_536, "frames", errors);
     range("limits.maxConnections", limits.max_connections.into(), 1..=10_000_000, "connections", errors);
     range("limits.busMessageAgeMillis", limits.bus_message_age(), 1_000..=hour, "ms", errors);
+    let budget = limits.memory_budget.unwrap_or(LEAST_MEMORY);
+    range("limits.memoryBudget", budget, LEAST_MEMORY..=1 << 50, "bytes", errors);
+    range("limits.messagesPerSecond", limits.messages_per_second.into(), 0..=10_000_000, "messages", errors);
+    let bytes = u64::from(limits.bytes_per_second);
+    range("limits.bytesPerSecond", bytes, 0..=u32::MAX.into(), "bytes", errors);
+    if bytes > 0 && bytes < 1_024 {
+        errors.push(format!(
+            "limits.bytesPerSecond: {bytes} is less than a handful of messages; use at least 1024, or 0 for no bound"
+        ));
+    }
     range("limits.maxRooms", limits.rooms().into(), 1..=MOST_ROOMS.into(), "rooms", errors);
 }
 

@@ -5,7 +5,10 @@
 use bytes::Bytes;
 
 use super::{Vsn, decode_text, json::escaped};
-use crate::ws::frame::{FIN_TEXT, header_bytes, split_server_frame, write_header};
+use crate::{
+    limits::MAX_TOPIC_BYTES,
+    ws::frame::{FIN_TEXT, header_bytes, split_server_frame, write_header},
+};
 
 /// Response of a reply that carries nothing.
 pub const EMPTY: &str = "{}";
@@ -55,22 +58,27 @@ fn message(
     }
 }
 
+/// As much of a topic as a valid one has: a client may make up any, and would get it all back.
+fn bounded(topic: &str) -> &str {
+    &topic[..topic.floor_char_boundary(MAX_TOPIC_BYTES)]
+}
+
 fn text<const PARTS: usize>(parts: &[&str; PARTS]) -> Bytes {
     frame(FIN_TEXT, &parts.map(str::as_bytes))
 }
 
-/// A reply. `status` is `ok` or `error`, `response` JSON.
+/// A reply. `status` is `ok` or `error`, `response` JSON. Of a topic longer than [`MAX_TOPIC_BYTES`] it repeats the start.
 #[must_use]
 pub fn reply(vsn: Vsn, refs: (&str, &str), topic: &str, status: &str, response: &str) -> Bytes {
     let payload = ["{\"status\":\"", status, "\",\"response\":", response, "}"];
-    message(vsn, refs, topic, "phx_reply", payload)
+    message(vsn, refs, bounded(topic), "phx_reply", payload)
 }
 
-/// An error reply with a reason, which is plain text without quotes.
+/// An error reply with a reason, which is plain text without quotes, and as much of the topic as [`reply`] repeats.
 #[must_use]
 pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
     let payload = ["{\"status\":\"error\",\"response\":{\"reason\":\"", reason, "\"}}", "", ""];
-    message(vsn, refs, topic, "phx_reply", payload)
+    message(vsn, refs, bounded(topic), "phx_reply", payload)
 }
 
 /// The graceful end of a channel. Both refs are the one it was joined with: that is how a client tells the channel that

@@ -34,6 +34,15 @@ impl RawRef {
         }
     }
 
+    /// Memory in bytes beside the 16: none for a counter.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        match &self.0 {
+            Repr::Inline { .. } => 0,
+            Repr::Heap(text) => size_of::<String>() + text.capacity(),
+        }
+    }
+
     /// The JSON text.
     #[must_use]
     pub fn as_str(&self) -> &str {

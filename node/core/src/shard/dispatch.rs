@@ -1,9 +1,10 @@
 //! The rules of Phoenix.Socket: what a message on a topic does (phoenix/lib/phoenix/socket.ex).
 
-use super::{Shard, conn::Channel};
+use super::{Shard, conn::Channel, memory::spilled_bytes};
 use crate::{
-    config::{CLUSTER_TOPIC, Publish},
+    config::{CLUSTER_TOPIC, Limits, Publish},
     counters::JoinRefusal,
+    ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
     protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, binary, encode, is_reserved_event},
     room::{Caps, ConnId, Joined, RoomId},
@@ -39,6 +40,8 @@ impl Shard {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
             let channel = &mut self.conns[id.index()].channels[position];
             let old = std::mem::replace(&mut channel.join_ref, RawRef::new(refs.0));
+            let now = channel.join_ref.heap_bytes() as u64;
+            self.ledger.channels = self.ledger.channels + now - old.heap_bytes() as u64;
             self.reply_joined(id, vsn, refs, topic);
             return self.reply(id, encode::phx_close(vsn, old.as_str(), topic));
         }
@@ -46,12 +49,15 @@ impl Shard {
         if self.conns[id.index()].channels.len() >= max_channels {
             return self.refuse_join(id, vsn, refs, topic, JoinRefusal::TooManyChannels);
         }
+        if self.is_short_of_memory() && topic != CLUSTER_TOPIC {
+            return self.refuse_join(id, vsn, refs, topic, JoinRefusal::Memory);
+        }
         self.release_held(topic);
         let Joined { room, position, opened } = match self.rooms.join(topic, id, caps) {
             Ok(joined) => joined,
             Err(refusal) => return self.refuse_join(id, vsn, refs, topic, refusal),
         };
-        self.conns[id.index()].channels.push(Channel { room, position, join_ref: RawRef::new(refs.0) });
+        self.add_channel(id, Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
         if opened {
             self.rooms.get_mut(room).set_window(window);
@@ -61,14 +67,27 @@ impl Shard {
         self.reply_joined(id, vsn, refs, topic);
     }
 
+    fn add_channel(&mut self, id: ConnId, channel: Channel) {
+        let channels = &mut self.conns[id.index()].channels;
+        self.ledger.channels += channel.join_ref.heap_bytes() as u64;
+        self.ledger.channels -= spilled_bytes(channels);
+        channels.push(channel);
+        self.ledger.channels += spilled_bytes(channels);
+    }
+
     /// The caps of a topic's room, and its flush window; `None` when it cannot be joined.
     fn room_rules(&self, topic: &str) -> Option<(Caps, u16)> {
         if topic == CLUSTER_TOPIC {
             // A full node is when its figures are wanted most.
-            return self.config.chat_page.then_some((Caps { members: u32::MAX, rooms: u32::MAX }, 0));
+            return self
+                .config
+                .chat_page
+                .then_some((Caps { members: u32::MAX, rooms: u32::MAX, topic_bytes: u64::MAX }, 0));
         }
         let policy = self.config.rooms.resolve(topic)?;
-        let caps = Caps { members: policy.max_members, rooms: self.config.limits.rooms() };
+        let Limits { memory_budget, .. } = &self.config.limits;
+        let topic_bytes = most_topic_bytes(memory_budget.unwrap_or(u64::MAX));
+        let caps = Caps { members: policy.max_members, rooms: self.config.limits.rooms(), topic_bytes };
         Some((caps, policy.flush_window_millis))
     }
 
@@ -79,6 +98,7 @@ impl Shard {
             JoinRefusal::RoomFull => "room full",
             JoinRefusal::TooManyChannels => "too many channels joined",
             JoinRefusal::TooManyRooms => "too many rooms",
+            JoinRefusal::Memory => "node is full",
         };
         self.reply_error(id, vsn, refs, topic, reason);
     }
@@ -117,6 +137,7 @@ impl Shard {
             return;
         }
         let channel = channels.swap_remove(position);
+        self.ledger.channels -= channel.join_ref.heap_bytes() as u64;
         self.leave_room(id, channel.room, channel.position);
         let join_ref = channel.join_ref.as_str();
         self.reply(id, encode::reply(vsn, (join_ref, &message.reference), topic, "ok", encode::EMPTY));

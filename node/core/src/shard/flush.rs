@@ -3,7 +3,7 @@
 use super::{Flags, Phase, Shard};
 use crate::{
     counters::CloseReason,
-    limits::BACKLOG_FRAMES,
+    limits::{BACKLOG_FRAMES, STAMP_MILLIS},
     outbox::{Outbox, Queue},
     room::ConnId,
     ws::CloseCode,
@@ -108,6 +108,7 @@ impl Shard {
         if blocked {
             self.backlog -= conn.backlog();
             conn.flags.set(Flags::BLOCKED);
+            self.stalls.insert(id, (self.now_millis / STAMP_MILLIS) as u16);
             let limits = &self.config.limits;
             let over = conn.queue.bytes() > limits.send_queue_bytes
                 || conn.queue.frames() > limits.send_queue_frames;
@@ -134,8 +135,15 @@ impl Shard {
     /// The socket takes data again.
     pub fn on_writable(&mut self, id: ConnId) {
         let conn = &mut self.conns[id.index()];
-        if conn.flags.take(Flags::BLOCKED) && !conn.queue.is_empty() {
-            self.backlog += conn.backlog();
+        if !conn.flags.take(Flags::BLOCKED) {
+            return;
+        }
+        self.stalls.remove(&id);
+        if self.unread.remove(&id) {
+            self.resumed.push(id);
+        }
+        if !self.conns[id.index()].queue.is_empty() {
+            self.backlog += self.conns[id.index()].backlog();
             self.mark_urgent(id);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{Conn, Flags, Phase, Shard};
+use super::{Conn, Flags, Phase, Shard, rate::UNCHECKED};
 use crate::{
     config::CLUSTER_TOPIC,
     counters::{CloseReason, RefuseReason},
@@ -10,7 +10,7 @@ use crate::{
     protocol::{self, Vsn, encode},
     room::ConnId,
     ws::{
-        CloseCode, Event, Flow, Opcode, Reader, WsError, frame,
+        CloseCode, Event, Flow, Opcode, WsError, frame,
         handshake::{self, Request, Rules},
     },
 };
@@ -31,7 +31,7 @@ impl Shard {
         self.counters.received_bytes += data.len() as u64;
         let stamp = self.stamp();
         let conn = &mut self.conns[id.index()];
-        match conn.phase {
+        let progress = match conn.phase {
             Phase::Handshake => self.on_head(id, data),
             Phase::Open => {
                 conn.stamp = stamp;
@@ -39,11 +39,14 @@ impl Shard {
             }
             Phase::Leaving | Phase::Closing => self.on_frames(id, data),
             Phase::Linger | Phase::Drop | Phase::Final | Phase::Gone => Progress::Done,
-        }
+        };
+        self.look_at_memory();
+        progress
     }
 
     fn on_head(&mut self, id: ConnId, data: &[u8]) -> Progress {
         let conn = &mut self.conns[id.index()];
+        self.ledger.heads -= conn.reader.held_bytes() as u64;
         let mut kept = conn.reader.take();
         let known = kept.len();
         self.heads_bytes -= known;
@@ -71,9 +74,13 @@ impl Shard {
                 self.refuse(id, RefuseReason::Full);
                 Progress::Done
             }
+            Request::Incomplete if self.is_short_of_memory() => {
+                self.refuse(id, RefuseReason::Memory);
+                Progress::Done
+            }
             Request::Incomplete => {
                 self.heads_bytes += head.len();
-                conn.reader.keep(head);
+                self.change_input(id, |reader| reader.keep(head));
                 Progress::Done
             }
             Request::Answer(response) => {
@@ -87,6 +94,8 @@ impl Shard {
             Request::Upgrade { vsn, head_len, response } => {
                 if self.is_leaving() {
                     self.refuse(id, RefuseReason::Draining);
+                } else if self.is_short_of_memory() {
+                    self.refuse(id, RefuseReason::Memory);
                 } else if self.options.places.claim(self.config.limits.max_connections) {
                     self.establish(id, vsn, response.into());
                     let mut rest = head[head_len..].to_vec();
@@ -131,14 +140,18 @@ impl Shard {
     fn on_frames(&mut self, id: ConnId, data: &mut [u8]) -> Progress {
         let max = self.config.limits.max_frame_bytes as usize;
         let mut reader = std::mem::take(&mut self.conns[id.index()].reader);
+        self.ledger.input -= reader.held_bytes() as u64;
+        (self.said, self.may_say) = (0, UNCHECKED);
         let (before, messages) = (reader.incomplete_bytes(), self.counters.received_messages);
         let result = reader.feed(data, max, &mut |event| self.on_event(id, event));
         let Conn { phase, reader: place, .. } = &mut self.conns[id.index()];
         let mut after = 0;
         if result.is_ok() && matches!(phase, Phase::Open | Phase::Leaving | Phase::Closing) {
             after = reader.incomplete_bytes();
+            self.ledger.input += reader.held_bytes() as u64;
             *place = reader;
         }
+        self.charge(id, data.len());
         let another = before == 0 || self.counters.received_messages > messages;
         if (before > 0 || after > 0) && !self.keep_incomplete(id, (before, after), another) {
             return Progress::Done;
@@ -168,8 +181,7 @@ impl Shard {
         } else {
             return true;
         };
-        *reader = Reader::default();
-        self.incomplete_bytes -= after;
+        self.forget_input(id);
         self.break_off(id, reason, code);
         // The rest of the message cannot be told from a frame: it is not read.
         if matches!(self.conns[id.index()].phase, Phase::Leaving | Phase::Closing) {
@@ -215,7 +227,7 @@ impl Shard {
             Event::Ping(payload) => self.reply(id, frame::control(Opcode::Pong, payload).into()),
             Event::Pong | Event::Close(_) => {}
         }
-        if self.is_over_budget() { Flow::Pause } else { Flow::Continue }
+        if self.is_beyond_rate(id) || self.is_over_budget() { Flow::Pause } else { Flow::Continue }
     }
 
     fn on_close_frame(&mut self, id: ConnId, payload: &[u8]) {

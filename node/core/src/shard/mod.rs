@@ -8,7 +8,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
@@ -21,6 +21,7 @@ use slab::Slab;
 use crate::{
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
+    ledger::{Holdings, Ledger, Stage},
     limits::{BACKLOG_FRAMES, FLUSHES_PER_TURN, MAX_HANDSHAKING, STAMP_MILLIS},
     outbox::Outbox,
     protocol::encode,
@@ -35,7 +36,9 @@ mod dispatch;
 mod fanout;
 mod flush;
 mod input;
+mod memory;
 mod pass;
+mod rate;
 mod timer;
 mod window;
 
@@ -43,7 +46,7 @@ mod window;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod tests;
 
-use conn::{Conn, Flags, Phase};
+use conn::{Channel, Conn, Flags, Phase};
 pub use flush::AfterFlush;
 pub use input::Progress;
 use pass::Passes;
@@ -63,7 +66,7 @@ pub struct ShardOptions {
     pub page: &'static [u8],
     /// Topics of all shards.
     pub registry: Arc<Registry>,
-    /// Established connections of all shards.
+    /// Established connections of all shards, and the memory that they share.
     pub places: Arc<Places>,
     /// Whether the node is in service, for load balancers that ask the public port. One that leaves says no whatever this
     /// says.
@@ -73,17 +76,24 @@ pub struct ShardOptions {
     pub close_timeout_millis: u64,
 }
 
-/// The places for connections that the shards of a node share.
+/// What the shards of a node share: places for connections, and memory.
 #[derive(Debug, Default)]
-pub struct Places(AtomicU32);
+pub struct Places {
+    taken: AtomicU32,
+    holdings: Holdings,
+}
 
 impl Places {
     fn claim(&self, max: u32) -> bool {
-        route::claim(&self.0, max)
+        route::claim(&self.taken, max)
     }
 
     fn release(&self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    const fn holdings(&self) -> &Holdings {
+        &self.holdings
     }
 }
 
@@ -140,6 +150,21 @@ pub struct Shard {
     /// Rooms with a flush window under way, by its end.
     windows: BinaryHeap<Reverse<(u64, RoomId)>>,
     timers: timer::Timers,
+    ledger: Ledger,
+    /// How near the budget the shard was when it looked last.
+    stage: Stage,
+    /// Up to so many bytes held nothing needs to be looked at.
+    calm_below: u64,
+    /// Blocked connections, and since when they took nothing.
+    stalls: BTreeMap<ConnId, u16>,
+    /// Connections that are not read until they take what they are sent, or memory is free.
+    unread: BTreeSet<ConnId>,
+    /// Connections that may be read again.
+    resumed: Vec<ConnId>,
+    rates: rate::Rates,
+    /// Messages of this read, and up to how many it is not looked whether the connection may say them.
+    said: u32,
+    may_say: u32,
 }
 
 impl Shard {
@@ -147,6 +172,10 @@ impl Shard {
     #[must_use]
     pub fn new(options: ShardOptions, config: Arc<NodeConfig>) -> Self {
         let rooms = Rooms::new(Arc::clone(&options.registry), options.index);
+        options.places.holdings().add_shard();
+        if options.has_bus {
+            options.registry.expect_bus();
+        }
         Self {
             options,
             config,
@@ -170,6 +199,16 @@ impl Shard {
             pressed: 0,
             windows: BinaryHeap::new(),
             timers: timer::Timers::default(),
+            ledger: Ledger::default(),
+            stage: Stage::Free,
+            // The first look finds out what there is.
+            calm_below: 0,
+            stalls: BTreeMap::new(),
+            unread: BTreeSet::new(),
+            resumed: Vec::new(),
+            rates: rate::Rates::default(),
+            said: 0,
+            may_say: rate::UNCHECKED,
         }
     }
 
@@ -180,6 +219,8 @@ impl Shard {
         self.stuck = self.pressed > FLUSHES_PER_TURN as u64;
         self.counters.turns += 1;
         self.release_due();
+        self.look_at_memory();
+        self.resume_due();
     }
 
     /// Whether so much waits to be flushed that the shard should be given little input.
@@ -209,7 +250,7 @@ impl Shard {
     #[must_use]
     pub fn next_due_millis(&self) -> Option<u64> {
         let window = self.windows.peek().map(|Reverse((due, _))| *due);
-        let times = [window, self.dirty.next_millis(), self.bulk.next_millis()];
+        let times = [window, self.dirty.next_millis(), self.bulk.next_millis(), self.rates.next_millis()];
         times.into_iter().flatten().min()
     }
 
@@ -218,6 +259,7 @@ impl Shard {
         self.counters.rooms = self.rooms.len() as u64;
         self.counters.memberships = self.rooms.memberships();
         self.counters.send_queue_bytes = self.outbox.bytes();
+        self.counters.memory = self.held_by_kind();
     }
 
     /// A socket was accepted. `None` when it is to be dropped at once.
@@ -264,6 +306,7 @@ impl Shard {
                 self.counters.late_writes += self.rooms.get(room).members().len() as u64;
             }
             self.broadcast(room, frame, None);
+            self.look_at_memory();
         }
     }
 
@@ -274,6 +317,7 @@ impl Shard {
             let policy = self.config.rooms.resolve(room.shared().topic());
             room.set_window(policy.map_or(0, |policy| policy.flush_window_millis));
         }
+        self.refresh_memory();
     }
 
     /// Appends what is to be sent to other shards and the bus.
@@ -316,14 +360,11 @@ impl Shard {
             return;
         }
         self.leave_all(id);
-        let conn = &mut self.conns[id.index()];
-        if conn.phase == Phase::Handshake {
-            self.heads_bytes -= conn.reader.buffered().len();
-        } else {
-            self.incomplete_bytes -= conn.reader.incomplete_bytes();
-        }
-        conn.phase = Phase::Gone;
-        conn.reader = crate::ws::Reader::default();
+        self.forget_input(id);
+        self.conns[id.index()].phase = Phase::Gone;
+        self.stalls.remove(&id);
+        self.unread.remove(&id);
+        self.rates.forget(id);
         self.change_queue(id, |outbox, queue| outbox.clear(queue, false));
         self.unpress(id);
         self.gone.push(id);
@@ -348,15 +389,17 @@ impl Shard {
             self.leave_all(id);
         }
         let stamp = self.stamp();
-        if reason == CloseReason::SlowConsumer {
+        if matches!(reason, CloseReason::SlowConsumer | CloseReason::Memory) {
             self.change_queue(id, |outbox, queue| outbox.clear(queue, true));
         }
         let conn = &mut self.conns[id.index()];
         // After a broken or forgotten frame nothing that follows can be read: no point in waiting for a close frame.
         conn.phase = match reason {
-            CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
-                Phase::Linger
-            }
+            CloseReason::Protocol
+            | CloseReason::Utf8
+            | CloseReason::TooBig
+            | CloseReason::Full
+            | CloseReason::Memory => Phase::Linger,
             _ if is_polite => Phase::Leaving,
             _ => Phase::Closing,
         };
@@ -386,7 +429,9 @@ impl Shard {
     }
 
     fn leave_all(&mut self, id: ConnId) {
-        let channels = std::mem::take(&mut self.conns[id.index()].channels);
+        let conn = &mut self.conns[id.index()];
+        self.ledger.channels -= memory::channels_bytes(conn);
+        let channels = std::mem::take(&mut conn.channels);
         for channel in &channels {
             self.leave_room(id, channel.room, channel.position);
         }

@@ -99,6 +99,9 @@ impl Shard {
         self.sweep();
         self.outbox.trim();
         self.rooms.trim();
+        self.compact_outbox();
+        self.rates.trim(self.now_millis);
+        self.refresh_memory();
         self.trim();
     }
 

@@ -25,8 +25,8 @@ impl Shard {
         }
         let due = self.now_millis + u64::from(open.window_millis());
         let first = open.held().is_empty();
-        let bytes = open.hold(Held { frame, except });
-        if open.held().len() >= HELD_FRAMES || bytes >= HELD_BYTES {
+        let bytes = self.rooms.hold(room, Held { frame, except });
+        if self.rooms.get(room).held().len() >= HELD_FRAMES || bytes >= HELD_BYTES {
             self.release(room);
         } else if first {
             self.windows.push(Reverse((due, room)));
@@ -49,7 +49,7 @@ impl Shard {
 
     /// Sends what a room holds: who joins after it was said shall not get it, who leaves after it shall.
     pub(super) fn release(&mut self, room: RoomId) {
-        let held = self.rooms.get_mut(room).take_held();
+        let held = self.rooms.take_held(room);
         if held.iter().all(|held| held.except.is_none()) {
             let frames: Vec<_> = held.into_iter().map(|held| held.frame).collect();
             if !frames.is_empty() {

@@ -255,6 +255,7 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
         RefuseReason::HeaderTooLarge => empty!("431 Request Header Fields Too Large"),
         RefuseReason::Timeout | RefuseReason::Lost => empty!("408 Request Timeout"),
         RefuseReason::Full | RefuseReason::Draining => empty!("503 Service Unavailable\r\nretry-after: 1"),
+        RefuseReason::Memory => empty!("503 Service Unavailable\r\nretry-after: 5"),
     }
 }
 

@@ -37,8 +37,10 @@ pub enum Flow {
 /// Incomplete input of one connection.
 #[derive(Debug, Default)]
 struct Partial {
-    /// Bytes not parsed yet.
+    /// Bytes kept, of which the first `parsed` are done with.
     bytes: Vec<u8>,
+    /// Moving the rest to the front after each pause would cost the square of what is kept.
+    parsed: usize,
     /// Payload of the fragments so far.
     message: Vec<u8>,
     /// Opcode of the fragmented message, if one is under way.
@@ -59,11 +61,19 @@ impl Reader {
     /// Bytes kept for later, incomplete or paused.
     #[must_use]
     pub fn buffered(&self) -> &[u8] {
-        self.partial.as_ref().map_or(&[], |partial| &partial.bytes)
+        self.partial.as_ref().map_or(&[], |partial| &partial.bytes[partial.parsed..])
+    }
+
+    /// Memory in bytes that everything kept here takes, in whatever state.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.partial
+            .as_ref()
+            .map_or(0, |partial| size_of::<Partial>() + partial.bytes.capacity() + partial.message.capacity())
     }
 
     /// Memory in bytes that an incomplete frame or message takes here: its buffers as they are allocated. Input put off
-    /// by [`Flow::Pause`] is not in it, since that waits for the caller and not for the peer.
+    /// by [`Flow::Pause`] is not in it, since that waits for the caller and not for the peer; [`Reader::held_bytes`] has it.
     #[must_use]
     pub fn incomplete_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
@@ -104,15 +114,18 @@ impl Reader {
         max_message_bytes: usize,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<Flow, WsError> {
-        let mut kept = match &mut self.partial {
+        let (mut kept, mut at) = match &mut self.partial {
             Some(partial) if !partial.bytes.is_empty() => {
-                partial.bytes.extend_from_slice(data);
-                std::mem::take(&mut partial.bytes)
+                if !data.is_empty() {
+                    partial.bytes.drain(..partial.parsed);
+                    partial.parsed = 0;
+                    partial.bytes.extend_from_slice(data);
+                }
+                (std::mem::take(&mut partial.bytes), std::mem::take(&mut partial.parsed))
             }
-            _ => Vec::new(),
+            _ => (Vec::new(), 0),
         };
         let input = if kept.is_empty() { &mut *data } else { &mut kept[..] };
-        let mut at = 0;
         let flow = loop {
             let Some(header) = Header::parse(&input[at..], max_message_bytes)? else { break Flow::Continue };
             if header.opcode == Opcode::Continuation {
@@ -151,13 +164,17 @@ impl Reader {
         if kept.is_empty() {
             self.keep(&data[at..]);
         } else {
-            kept.drain(..at);
-            if !kept.is_empty() {
+            let left = kept.len() - at;
+            if left > 0 {
+                let mut parsed = at;
                 // A few bytes must not keep the memory of the long frame before them.
-                if at > 0 && kept.len() < kept.capacity() / 2 {
+                if at > 0 && left < kept.capacity() / 2 {
+                    kept.drain(..at);
                     kept.shrink_to_fit();
+                    parsed = 0;
                 }
-                self.partial.get_or_insert_default().bytes = kept;
+                let partial = self.partial.get_or_insert_default();
+                (partial.bytes, partial.parsed) = (kept, parsed);
             }
         }
         let Some(partial) = &mut self.partial else { return };

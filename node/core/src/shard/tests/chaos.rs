@@ -105,6 +105,7 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             let mut config = NodeConfig::dev();
             small(&mut config);
             config.limits.send_queue_frames = u.int_in_range(1..=20)?;
+            config.limits.memory_budget = (config.limits.send_queue_frames > 10).then_some(8_000);
             config.limits.max_frame_bytes = u.int_in_range(200..=2_000)?;
             config.limits.idle_timeout_millis = u.int_in_range(1_000..=60_000)?;
             config.rooms.max_members = u.int_in_range(1..=8)?;
@@ -135,7 +136,12 @@ fn small(config: &mut NodeConfig) {
 
 /// Steps as `u` says, then the end of the node.
 pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
-    let mut sim = Sim::new(u.int_in_range(1..=3)?, u.arbitrary()?, small);
+    let shards = u.int_in_range(1..=3)?;
+    let mut sim = Sim::new(shards, u.arbitrary()?, |config| {
+        small(config);
+        // Some so small that every stage of it is reached.
+        config.limits.memory_budget = [Some(6_000), None, Some(20_000)][usize::from(shards) - 1];
+    });
     let mut open = Vec::new();
     for _ in 0..u.int_in_range(1..=200)? {
         let stepped = step(u, &mut sim, &mut open);
@@ -156,6 +162,12 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
     assert!(sim.shards.iter().all(|shard| shard.heads_bytes == 0));
     assert_eq!(sim.incomplete_bytes(), 0);
+    sim.check_ledgers();
+    for shard in &sim.shards {
+        let windows = size_of_val(shard.windows.as_slice());
+        assert_eq!(shard.held(), (shard.outbox.slack_bytes() + windows) as u64);
+        assert!(shard.unread.is_empty() && shard.rates.len() == 0);
+    }
     let opened = counters.opened;
     assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
     assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);
@@ -168,6 +180,7 @@ fn check(sim: &mut Sim, open: usize) {
     let sockets: usize = sim.shards.iter().map(Shard::sockets).sum();
     assert_eq!(sockets, open);
     sim.incomplete_bytes();
+    sim.check_ledgers();
     let counters = sim.counters();
     assert_eq!(counters.connections + counters.handshaking, open as u64);
     assert!(counters.connections <= 10);

@@ -7,10 +7,13 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     config::NodeConfig,
     counters::Counters,
+    ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     limits::CLOSE_TIMEOUT_MILLIS,
     room::ConnId,
     route::Registry,
-    shard::{AfterFlush, Outgoing, Phase, Places, Progress, Shard, ShardOptions},
+    shard::{
+        AfterFlush, Flags, Outgoing, Phase, Places, Progress, Shard, ShardOptions, memory::channels_bytes,
+    },
 };
 
 pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
@@ -264,6 +267,39 @@ impl Sim {
             bytes
         };
         self.shards.iter().map(of_shard).sum()
+    }
+
+    /// What is held, added up anew: the shards' ledgers must say the same.
+    pub(crate) fn check_ledgers(&self) {
+        for shard in &self.shards {
+            let readers = |handshake: bool| -> u64 {
+                let of = shard.conns.iter().filter(|(_, conn)| (conn.phase == Phase::Handshake) == handshake);
+                of.map(|(_, conn)| conn.reader.held_bytes() as u64).sum()
+            };
+            let channels: u64 = shard.conns.iter().map(|(_, conn)| channels_bytes(conn)).sum();
+            let rooms = shard.rooms.iter();
+            let (mut windows, mut in_rooms) = (shard.windows.len() as u64 * 16, 0);
+            for room in rooms {
+                windows += room.held_bytes() as u64;
+                in_rooms += ROOM_BYTES + room.members().len() as u64 * MEMBER_BYTES;
+            }
+            let held = shard.held_by_kind();
+            let of = |kind: Kind| held[kind as usize];
+            assert_eq!((of(Kind::Heads), of(Kind::Input)), (readers(true), readers(false)));
+            assert_eq!((of(Kind::Channels), of(Kind::Windows)), (channels, windows));
+            assert_eq!(of(Kind::Rooms), in_rooms);
+            assert_eq!(of(Kind::Connections), shard.conns.len() as u64 * CONNECTION_BYTES);
+            let shares: usize =
+                shard.conns.iter().map(|(_, conn)| shard.outbox.share_bytes(&conn.queue)).sum();
+            let queues = of(Kind::Queues);
+            // A block of which one place is used is a whole one, and a share is rounded down.
+            let blocks = 32 * shard.conns.len() as u64;
+            let used = queues - shard.outbox.slack_bytes() as u64;
+            assert!(used <= shares as u64 + blocks + shares as u64 / 4, "{used} {shares}");
+            assert!(shares as u64 <= queues + blocks, "{queues} {shares}");
+            let blocked = shard.conns.iter().filter(|(_, conn)| conn.flags.has(Flags::BLOCKED)).count();
+            assert_eq!(shard.stalls.len(), blocked);
+        }
     }
 
     pub(crate) fn counters(&mut self) -> Counters {

@@ -9,6 +9,10 @@ mod incomplete;
 #[cfg(test)]
 mod limits;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod model;
 #[cfg(test)]
 mod protocol;
+#[cfg(test)]
+mod rates;

@@ -1,0 +1,382 @@
+//! The memory that clients can make a node keep: what kinds there are, one budget, and how the shards share it.
+//!
+//! A shard counts for itself what it holds and publishes the sum. Half of the budget belongs to the shards in equal
+//! parts, whatever the others do; the other half is for whoever needs it. So one busy shard may take more than half of the
+//! budget, and can never take so much that a quiet one cannot serve. What all shards keep together, the topics of the
+//! registry, comes off the budget first.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+use crate::limits::MAX_SHARDS;
+
+/// Declares the kinds of memory with their label for metrics.
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident => $label:literal,)+) => {
+        /// What memory is used for.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Kind { $($(#[$doc])* $name,)+ }
+
+        impl Kind {
+            /// Every kind, in the order of [`Held`].
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+            /// Number of kinds.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The value of the label `kind` in metrics.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// Request heads that are not complete.
+    Heads => "heads",
+    /// Messages and frames that are not complete, and complete ones that wait for their turn.
+    Input => "input",
+    /// Frames queued to clients, each once, and the references to them.
+    Queues => "queues",
+    /// Broadcasts that wait for the end of a flush window.
+    Windows => "windows",
+    /// Messages from other shards and nodes, and those that wait for another shard.
+    Mail => "mail",
+    /// Rooms and their members.
+    Rooms => "rooms",
+    /// Joined topics of connections and their refs.
+    Channels => "channels",
+    /// Slots of connections.
+    Connections => "connections",
+}
+
+/// Bytes by [`Kind`].
+pub type Held = [u64; Kind::COUNT];
+
+/// Bytes of a connection: its slot, its marks and places in lists, twice, because tables grow to the double.
+pub const CONNECTION_BYTES: u64 = 192;
+/// Bytes of a room on a shard: its entry and its place in the table, twice for the same reason.
+pub const ROOM_BYTES: u64 = 160;
+/// Bytes of a membership in its room: a place in the list of members, which may be half empty.
+pub const MEMBER_BYTES: u64 = 8;
+/// Bytes of a topic that the shards know of, besides its name and what a bus adds.
+pub const TOPIC_BYTES: u64 = 96;
+/// Bytes of a topic on a node with a bus: most of it the queue of its subscription (measured with 20,000).
+pub const TOPIC_ON_BUS_BYTES: u64 = 5_600;
+/// Bytes of an item in a mailbox beside its frame.
+pub const MAIL_ITEM_BYTES: usize = 64;
+
+/// A mailbox takes so many bytes whatever the budget is.
+const LEAST_MAILBOX_BYTES: u64 = 256 << 10;
+/// Bytes of messages that wait in a mailbox or for the bus at most: with the largest frames the items alone would be a
+/// gigabyte.
+pub const QUEUE_BYTES: u64 = 16 << 20;
+
+/// Of what a shard may hold, the percentage from which on it reads less: pieces of 4 KiB, and nothing of connections that
+/// do not take what they are sent.
+const READ_LESS_PERCENT: u64 = 85;
+/// The percentage from which on it refuses connections and joins.
+const REFUSE_PERCENT: u64 = 90;
+/// The percentage from which on it closes connections.
+const CLOSE_PERCENT: u64 = 95;
+/// The percentage that closing leaves: below the others, so that it is not needed again at once.
+const RELIEVED_PERCENT: u64 = 80;
+/// Of the budget, the share that topics may take before no more are opened: the rest is for the connections in them.
+const TOPICS_PERCENT: u64 = 50;
+
+/// How near a shard is to what it may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Far.
+    Free,
+    /// Reads less.
+    ReadLess,
+    /// Refuses new connections and joins too.
+    Refuse,
+    /// Closes those that hold most and take least too.
+    Close,
+}
+
+/// One shard's published sum, on a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Published(AtomicU64);
+
+/// What the shards of a node hold, as far as they have told each other.
+#[derive(Debug)]
+pub struct Holdings {
+    shards: AtomicU32,
+    held: [Published; MAX_SHARDS as usize],
+}
+
+impl Default for Holdings {
+    fn default() -> Self {
+        Self { shards: AtomicU32::new(0), held: std::array::from_fn(|_| Published::default()) }
+    }
+}
+
+impl Holdings {
+    /// One more shard shares the budget.
+    pub fn add_shard(&self) {
+        self.shards.fetch_add(1, Relaxed);
+    }
+
+    /// What shard `index` may hold of a budget that `common` bytes are taken from: its own part, and what the others
+    /// leave of the half that is for all.
+    #[must_use]
+    pub fn allowance(&self, index: u8, budget: u64, common: u64) -> u64 {
+        let shards = self.shards.load(Relaxed).max(1);
+        let half = budget.saturating_sub(common) / 2;
+        let own = half / u64::from(shards);
+        let others = self.held.iter().take(shards as usize).enumerate();
+        let others = others.filter(|(shard, _)| *shard != usize::from(index));
+        let beyond: u64 = others.map(|(_, held)| held.0.load(Relaxed).saturating_sub(own)).sum();
+        own + half.saturating_sub(beyond)
+    }
+
+    fn publish(&self, index: u8, held: u64) {
+        if let Some(place) = self.held.get(usize::from(index)) {
+            place.0.store(held, Relaxed);
+        }
+    }
+}
+
+/// What one shard may hold, and the counts that nothing else keeps.
+#[derive(Debug)]
+pub struct Ledger {
+    /// Memory of readers whose connection is in its handshake, as they are allocated.
+    pub heads: u64,
+    /// Memory of the readers of established connections.
+    pub input: u64,
+    /// Memory of channels that do not fit their slot, and of refs.
+    pub channels: u64,
+    /// Bytes in this shard's mailbox and waiting for others, as the thread said last.
+    pub mail: u64,
+    allowance: u64,
+    published: u64,
+    /// Closing did not help enough: it is not tried again before this is held.
+    vain_at: u64,
+    highest_permille: u64,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            heads: 0,
+            input: 0,
+            channels: 0,
+            mail: 0,
+            allowance: u64::MAX,
+            published: 0,
+            vain_at: 0,
+            highest_permille: 0,
+        }
+    }
+}
+
+/// `percent` of `whole`, for any `whole`.
+const fn part(whole: u64, percent: u64) -> u64 {
+    whole / 100 * percent
+}
+
+impl Ledger {
+    /// What the shard may hold, in bytes.
+    #[must_use]
+    pub const fn allowance(&self) -> u64 {
+        self.allowance
+    }
+
+    /// How near `held` is to it.
+    #[must_use]
+    pub const fn stage(&self, held: u64) -> Stage {
+        if held < part(self.allowance, READ_LESS_PERCENT) {
+            Stage::Free
+        } else if held < part(self.allowance, REFUSE_PERCENT) {
+            Stage::ReadLess
+        } else if held < part(self.allowance, CLOSE_PERCENT) {
+            Stage::Refuse
+        } else {
+            Stage::Close
+        }
+    }
+
+    /// What closing shall leave.
+    #[must_use]
+    pub const fn relieved(&self) -> u64 {
+        part(self.allowance, RELIEVED_PERCENT)
+    }
+
+    /// Whether what is held changed so much, since it was published, that the others should know.
+    #[must_use]
+    pub const fn is_stale(&self, held: u64, budget: u64) -> bool {
+        held.abs_diff(self.published) > budget / 512
+    }
+
+    /// Tells the others what this shard holds, and looks what they leave it.
+    pub fn settle(&mut self, holdings: &Holdings, index: u8, held: u64, (budget, common): (u64, u64)) {
+        self.published = held;
+        if budget == u64::MAX {
+            self.allowance = u64::MAX;
+            return;
+        }
+        holdings.publish(index, held);
+        self.allowance = holdings.allowance(index, budget, common);
+        self.highest_permille = self.highest_permille.max(self.permille(held));
+    }
+
+    /// Whether closing is due at `held`: near enough to the budget, and not just tried in vain.
+    #[must_use]
+    pub const fn should_relieve(&self, held: u64) -> bool {
+        held >= part(self.allowance, CLOSE_PERCENT) && held >= self.vain_at
+    }
+
+    /// Closing has left `held` bytes. When that is still too much nothing that can be closed is left, and the next try
+    /// waits until a hundredth more is held.
+    pub const fn relieved_to(&mut self, held: u64) {
+        self.vain_at = if held > self.relieved() { held.saturating_add(part(self.allowance, 1)) } else { 0 };
+    }
+
+    /// What was in vain may help now.
+    pub const fn forget_vain(&mut self) {
+        self.vain_at = 0;
+    }
+
+    /// What is held in thousandths of the allowance.
+    #[must_use]
+    pub const fn permille(&self, held: u64) -> u64 {
+        match held.checked_div(self.allowance / 1_000) {
+            Some(permille) => permille,
+            None => 1_000,
+        }
+    }
+
+    /// The highest [`Ledger::permille`] since the last call.
+    pub const fn take_highest_permille(&mut self, held: u64) -> u64 {
+        let now = self.permille(held);
+        let highest = if self.highest_permille > now { self.highest_permille } else { now };
+        self.highest_permille = now;
+        highest
+    }
+}
+
+/// Bytes of messages from the shards to the bus that may wait: an eighth of the budget, at most `most`.
+#[must_use]
+pub const fn bus_queue_bytes(budget: u64, most: u64) -> u64 {
+    if budget / 8 < most { budget / 8 } else { most }
+}
+
+/// Bytes of messages that may wait in a shard's mailbox: together a sixteenth of the budget, each at most `most`, and
+/// at least what the longest messages by default need.
+#[must_use]
+pub const fn mailbox_bytes(budget: u64, shards: u64, most: u64) -> u64 {
+    let part = budget / 16 / shards;
+    if part > most {
+        most
+    } else if part < LEAST_MAILBOX_BYTES {
+        LEAST_MAILBOX_BYTES
+    } else {
+        part
+    }
+}
+
+/// Bytes of topics from which on no more are opened under a budget.
+#[must_use]
+pub const fn most_topic_bytes(budget: u64) -> u64 {
+    part(budget, TOPICS_PERCENT)
+}
+
+/// Thousandths of what a shard may hold from which on the node warns, and below which it may warn again.
+const WARN_PERMILLE: u64 = 800;
+const CALM_PERMILLE: u64 = 700;
+
+/// Decides when to warn that the budget is nearly used up: once, and again only after it was far from it.
+#[derive(Debug, Default)]
+pub struct Warning {
+    warned: bool,
+}
+
+impl Warning {
+    /// Takes the highest use of a shard since the last call, in thousandths. Says whether to warn now.
+    pub const fn observe(&mut self, permille: u64) -> bool {
+        let warn = !self.warned && permille >= WARN_PERMILLE;
+        self.warned = warn || (self.warned && permille >= CALM_PERMILLE);
+        warn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn holdings(held: &[u64]) -> Holdings {
+        let holdings = Holdings::default();
+        for (index, held) in (0..).zip(held) {
+            holdings.add_shard();
+            holdings.publish(index, *held);
+        }
+        holdings
+    }
+
+    #[test]
+    fn a_busy_shard_gets_the_common_half_and_a_quiet_one_keeps_its_part() {
+        let quiet = holdings(&[0, 0]);
+        assert_eq!(quiet.allowance(0, 64 * MIB, 0), 48 * MIB);
+        let busy = holdings(&[48 * MIB, 0]);
+        assert_eq!(busy.allowance(0, 64 * MIB, 0), 48 * MIB);
+        assert_eq!(busy.allowance(1, 64 * MIB, 0), 16 * MIB);
+        assert_eq!(holdings(&[500 * MIB, 0]).allowance(1, 64 * MIB, 0), 16 * MIB);
+        assert_eq!(holdings(&[0]).allowance(0, 64 * MIB, 0), 64 * MIB);
+        assert_eq!(quiet.allowance(0, 64 * MIB, 32 * MIB), 24 * MIB, "topics come off first");
+    }
+
+    #[test]
+    fn what_all_shards_may_hold_is_the_budget() {
+        arbtest::arbtest(|u| {
+            let budget = u.int_in_range(1..=1 << 40)?;
+            let shards = u.int_in_range(1..=128usize)?;
+            let table = holdings(&vec![0; shards]);
+            let mut held = vec![0; shards];
+            // Each in turn takes all that it may.
+            for _ in 0..3 * shards {
+                let shard = u.int_in_range(0..=shards - 1)?;
+                let allowance = table.allowance(shard as u8, budget, 0);
+                assert!(allowance >= budget / 2 / shards as u64);
+                held[shard] = allowance;
+                table.publish(shard as u8, allowance);
+                assert!(held.iter().sum::<u64>() <= budget);
+            }
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn stages_follow_each_other() {
+        let mut ledger = Ledger::default();
+        use Stage::{Close, Free, ReadLess, Refuse};
+        assert_eq!(ledger.stage(u64::MAX / 2), Free, "without a budget");
+        ledger.settle(&holdings(&[0]), 0, 0, (1_000 * MIB, 0));
+        let stages = [849, 850, 899, 900, 949, 950].map(|held| ledger.stage(held * MIB));
+        assert_eq!(stages, [Free, ReadLess, ReadLess, Refuse, Refuse, Close]);
+    }
+
+    #[test]
+    fn closing_that_does_not_help_is_not_tried_again_at_once() {
+        let mut ledger = Ledger::default();
+        ledger.settle(&holdings(&[0]), 0, 0, (1_000 * MIB, 0));
+        assert!(ledger.should_relieve(960 * MIB));
+        ledger.relieved_to(955 * MIB);
+        assert!(!ledger.should_relieve(960 * MIB) && ledger.should_relieve(965 * MIB));
+        ledger.relieved_to(700 * MIB);
+        assert!(ledger.should_relieve(950 * MIB));
+    }
+
+    #[test]
+    fn the_warning_has_hysteresis() {
+        let mut warning = Warning::default();
+        let said = [799, 800, 900, 750, 800, 699, 799, 801].map(|permille| warning.observe(permille));
+        assert_eq!(said, [false, true, false, false, false, false, false, true]);
+    }
+}

@@ -1,0 +1,103 @@
+//! How much a connection may say: it is told once, waits, and loses nothing.
+
+use super::harness::{Client, Sim, masked};
+use crate::{config::Limits, room::ConnId, shard::Progress};
+
+/// Feeds as the thread does: input waits while the connection may not be read. Returns how long all took.
+fn flood(sim: &mut Sim, (shard, id): Client, data: &[u8]) -> u64 {
+    let begun = sim.now_millis;
+    let (mut data, mut paused) = (data.to_vec(), false);
+    loop {
+        let mut resumed: Vec<ConnId> = Vec::new();
+        if sim.shards[shard].may_read(id, false) {
+            let more = if paused { Vec::new() } else { std::mem::take(&mut data) };
+            paused = sim.shards[shard].on_data(id, &mut more.clone()) == Progress::Paused;
+            sim.settle();
+            if !paused {
+                return sim.now_millis - begun;
+            }
+        }
+        // Turns happen when they are due, and nobody is forgotten.
+        while !sim.shards[shard].may_read(id, false) && resumed.is_empty() {
+            let due = sim.shards[shard].next_due_millis().expect("a time");
+            sim.now_millis = due.max(sim.now_millis);
+            let now = sim.now_millis;
+            sim.shards[shard].begin_turn(now);
+            sim.shards[shard].take_resumed(&mut resumed);
+            assert!(resumed.is_empty() || resumed == [id]);
+        }
+    }
+}
+
+fn limited(change: impl FnOnce(&mut Limits)) -> (Sim, Client) {
+    let mut sim = Sim::new(1, false, |config| change(&mut config.limits));
+    let client = sim.connect();
+    sim.join(client, "room:1", "1");
+    (sim, client)
+}
+
+fn message(number: usize) -> Vec<u8> {
+    masked(0x81, format!(r#"["1","2","room:1","m",{{"n":{number}}}]"#).as_bytes())
+}
+
+#[test]
+fn who_says_too_much_is_told_once_and_read_at_its_pace_and_nothing_is_lost() {
+    let (mut sim, client) = limited(|limits| limits.messages_per_second = 100);
+    let data: Vec<u8> = (0..1_000).flat_map(message).collect();
+    let millis = flood(&mut sim, client, &data);
+    // 500 at once, the join among them, and the rest at 100 per second.
+    assert!((4_500..=5_500).contains(&millis), "{millis}");
+    let texts = sim.texts(client);
+    let (told, said): (Vec<_>, Vec<_>) =
+        texts.into_iter().partition(|text| text.contains(r#""reason":"rate limited""#));
+    assert_eq!((told.len(), sim.counters().rate_limited), (1, 1));
+    let expected = (0..1_000).map(|n| format!(r#"[null,null,"room:1","m",{{"n":{n}}}]"#));
+    assert!(said.iter().eq(expected.collect::<Vec<_>>().iter()), "{}", said.len());
+}
+
+#[test]
+fn bytes_count_as_well_and_pings_as_messages() {
+    let (mut sim, client) = limited(|limits| limits.bytes_per_second = 10_000);
+    let long = masked(0x81, format!(r#"["1","2","room:1","m",{{"x":"{}"}}]"#, "x".repeat(30_000)).as_bytes());
+    assert_eq!(flood(&mut sim, client, &long), 0);
+    assert_eq!(flood(&mut sim, client, &long), 0);
+    let millis = flood(&mut sim, client, &long);
+    assert!((900..1_500).contains(&millis), "{millis}");
+
+    let (mut sim, client) = limited(|limits| limits.messages_per_second = 100);
+    let millis = flood(&mut sim, client, &masked(0x89, b"").repeat(1_000));
+    assert!((4_500..=5_500).contains(&millis), "{millis}");
+}
+
+#[test]
+fn without_a_rate_nobody_waits_and_a_connection_at_rest_costs_nothing() {
+    let (mut sim, client) = limited(|limits| {
+        limits.messages_per_second = 0;
+        limits.bytes_per_second = 0;
+    });
+    let data: Vec<u8> = (0..5_000).flat_map(message).collect();
+    assert_eq!((flood(&mut sim, client, &data), sim.shards[0].rates.len()), (0, 0));
+
+    let (mut sim, client) = limited(|_| {});
+    assert_eq!(flood(&mut sim, client, &message(1)), 0);
+    assert_eq!(sim.shards[0].rates.len(), 1);
+    sim.pass(1_000);
+    assert_eq!(sim.shards[0].rates.len(), 0);
+}
+
+#[test]
+fn one_flood_holds_back_nobody_else_and_leaves_with_its_connection() {
+    let (mut sim, client) = limited(|limits| limits.messages_per_second = 10);
+    let other = sim.connect();
+    sim.join(other, "room:2", "1");
+    let (shard, id) = client;
+    sim.shards[shard].on_data(id, &mut (0..200).flat_map(message).collect::<Vec<_>>());
+    sim.settle();
+    assert!(!sim.shards[shard].may_read(id, false));
+    assert!(sim.shards[shard].may_read(other.1, false));
+    sim.lose(client);
+    let mut resumed = Vec::new();
+    sim.pass(60_000);
+    sim.shards[shard].take_resumed(&mut resumed);
+    assert!(resumed.is_empty() && sim.shards[shard].rates.next_millis().is_none());
+}
