@@ -165,8 +165,13 @@ fn the_nodes_file_is_shown_with_every_key_and_default() {
     let written: Value = serde_saphyr::from_str(shown).unwrap();
     let mut defaults = serde_json::to_value(NodeConfig::default()).unwrap();
     // Left out of a file unless it is set.
-    defaults["limits"]["maxRooms"] = NodeConfig::default().limits.rooms().into();
-    defaults["limits"]["busMessageAgeMillis"] = NodeConfig::default().limits.bus_message_age().into();
+    let limits = NodeConfig::default().limits;
+    defaults["limits"]["maxRooms"] = limits.rooms().into();
+    defaults["limits"]["busMessageAgeMillis"] = limits.bus_message_age().into();
+    defaults["limits"]["messagesPerSecond"] = limits.messages_per_second.into();
+    defaults["limits"]["bytesPerSecond"] = limits.bytes_per_second.into();
+    // What it is by default the node finds out.
+    defaults["limits"]["memoryBudget"] = written["limits"]["memoryBudget"].clone();
     assert_eq!(unknown("", &defaults, &written), Vec::<String>::new(), "keys that the page lacks");
     // Shown with another value than the default: what has none that is useful to see.
     for key in ["version", "cluster", "bus", "sysctls", "nofile", "auth"] {
@@ -194,8 +199,11 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
     let rows: Vec<_> =
         text.lines().filter(|line| line.starts_with("| ")).map(|l| l.replace(',', "")).collect();
     let mut limits = serde_json::to_value(node_core::config::Limits::default()).unwrap();
-    limits["maxRooms"] = NodeConfig::default().limits.rooms().into();
-    limits["busMessageAgeMillis"] = NodeConfig::default().limits.bus_message_age().into();
+    let default = NodeConfig::default().limits;
+    limits["maxRooms"] = default.rooms().into();
+    limits["busMessageAgeMillis"] = default.bus_message_age().into();
+    limits["messagesPerSecond"] = default.messages_per_second.into();
+    limits["bytesPerSecond"] = default.bytes_per_second.into();
     for (key, value) in limits.as_object().unwrap() {
         let name = format!("`limits.{key}`");
         let row = rows.iter().find(|row| row.contains(&name));

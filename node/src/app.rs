@@ -20,6 +20,7 @@ use crate::{
     bus::BusState,
     drain::Drain,
     mailbox::{ShardHandle, ToShard},
+    memory::Budget,
     secrets::SecretFile,
     sysinfo,
 };
@@ -43,6 +44,8 @@ pub struct App {
     pub config: ArcSwap<NodeConfig>,
     /// Overrides [`node_core::config::Limits::max_connections`], also of a changed file.
     pub max_connections: Option<u32>,
+    /// What decides about [`node_core::config::Limits::memory_budget`], also of a changed file.
+    pub memory: Budget,
     /// The shards.
     pub shards: Vec<ShardHandle>,
     /// The topics with members on any shard.
@@ -76,6 +79,11 @@ impl App {
     /// Busy fraction of the busiest shard over the last second, 0 to 1.
     pub fn utilization(&self) -> f64 {
         self.shards.iter().map(|shard| shard.stats().utilization()).fold(0.0, f64::max)
+    }
+
+    /// The highest use of memory of a shard since the last call, in thousandths of what it may hold.
+    pub fn take_memory_permille(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.stats().take_memory_permille()).max().unwrap_or(0)
     }
 
     /// Where the node is in its life. The loss of a bus that was once connected changes nothing here: clients of this
@@ -162,6 +170,7 @@ impl App {
                 }
                 let mut new = new.reload_onto(&old);
                 new.limits.max_connections = self.max_connections.unwrap_or(new.limits.max_connections);
+                self.memory.apply(&mut new);
                 if let Some(bus) = &self.bus {
                     bus.most_millis.store(new.limits.bus_message_age(), Relaxed);
                     bus.set_max_frame_bytes(new.limits.max_frame_bytes);

@@ -59,6 +59,11 @@ pub struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub max_connections: Option<u32>,
 
+    /// Memory that clients can make the node hold, in bytes or like 64Mi, overriding the configuration [default: half of the
+    /// cgroup's limit or of the machine's memory].
+    #[arg(long, value_name = "BYTES", value_parser = crate::memory::bytes)]
+    pub memory_budget: Option<u64>,
+
     /// Whether each shard has a descriptor table of its own, and so the limit of open files for itself.
     #[arg(long, value_name = "WHOSE", default_value = "auto")]
     pub descriptor_tables: DescriptorTables,
@@ -176,6 +181,7 @@ mod tests {
             ("channel-node --dev --shards 0", "--shards", "1..=128"),
             ("channel-node --dev --lisen 127.0.0.1:1", "--lisen", "--listen"),
             ("channel-node --dev --config c.yaml", "--dev", "cannot be used with"),
+            ("channel-node --dev --memory-budget 64MB", "--memory-budget", "64Mi"),
             ("channel-node", "--config", "required"),
             ("channel-node --config c.yaml", "--secrets", "required"),
             ("channel-node --dev --log-format xml", "--log-format", "text, json"),

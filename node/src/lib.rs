@@ -15,6 +15,7 @@ pub mod failure;
 pub mod layout;
 pub mod life;
 pub mod mailbox;
+pub mod memory;
 pub mod metrics;
 pub mod pulse;
 pub mod secrets;

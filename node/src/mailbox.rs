@@ -14,8 +14,11 @@ use std::{
 
 use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
-use node_core::config::NodeConfig;
 pub use node_core::route::Topic;
+use node_core::{
+    config::NodeConfig,
+    ledger::{self, MAIL_ITEM_BYTES},
+};
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
@@ -27,9 +30,9 @@ pub const MAILBOX_ITEMS: usize = 16_384;
 /// Items the bus queue holds, in 1 MiB.
 pub const BUS_QUEUE_ITEMS: usize = 16_384;
 
-/// Bytes of frames in a mailbox or the bus queue from which on it counts as full: with the largest frames the items alone
-/// would be a gigabyte.
-pub const QUEUE_BYTES: usize = 16 << 20;
+/// Bytes of frames in a mailbox or the bus queue from which on it counts as full; less when the memory budget is small, see
+/// [`ShardHandle::bound`].
+pub const QUEUE_BYTES: usize = ledger::QUEUE_BYTES as usize;
 /// Orders a shard's mailbox holds beside the items: a flood of messages delays none and refuses none.
 const ORDERS: usize = 64;
 
@@ -130,16 +133,28 @@ impl BusCommand {
 struct Bounded<T> {
     items: ArrayQueue<T>,
     bytes: AtomicUsize,
+    /// Bytes from which on it is full.
+    most: AtomicUsize,
 }
 
 impl<T> Bounded<T> {
     fn new(items: usize) -> Self {
-        Self { items: ArrayQueue::new(items), bytes: AtomicUsize::new(0) }
+        let (bytes, most) = (AtomicUsize::new(0), AtomicUsize::new(QUEUE_BYTES));
+        Self { items: ArrayQueue::new(items), bytes, most }
+    }
+
+    fn bound(&self, most: u64) {
+        self.most.store(usize::try_from(most).unwrap_or(QUEUE_BYTES), Ordering::Relaxed);
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.items.len() * MAIL_ITEM_BYTES + self.bytes.load(Ordering::Relaxed)
     }
 
     fn push(&self, item: T, bytes: usize) -> Result<(), T> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let pushed = if bytes > 0 && before >= QUEUE_BYTES { Err(item) } else { self.items.push(item) };
+        let full = bytes > 0 && before >= self.most.load(Ordering::Relaxed);
+        let pushed = if full { Err(item) } else { self.items.push(item) };
         if pushed.is_err() {
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
@@ -147,7 +162,8 @@ impl<T> Bounded<T> {
     }
 
     fn is_half_empty(&self) -> bool {
-        self.items.len() <= self.items.capacity() / 2 && self.bytes.load(Ordering::Relaxed) <= QUEUE_BYTES / 2
+        self.items.len() <= self.items.capacity() / 2
+            && self.bytes.load(Ordering::Relaxed) <= self.most.load(Ordering::Relaxed) / 2
     }
 
     fn pop(&self, bytes: impl FnOnce(&T) -> usize) -> Option<T> {
@@ -225,6 +241,12 @@ impl ShardHandle {
         pushed
     }
 
+    /// Lets messages wait for the shard up to its part of a memory budget in bytes.
+    pub fn bound(&self, budget: Option<u64>, shards: u64) {
+        let budget = budget.unwrap_or(u64::MAX);
+        self.0.messages.bound(ledger::mailbox_bytes(budget, shards, ledger::QUEUE_BYTES));
+    }
+
     /// Whether the messages fill at most half of the mailbox, in items and in bytes.
     #[must_use]
     pub fn is_half_empty(&self) -> bool {
@@ -250,6 +272,12 @@ impl Mailbox {
     pub fn pop(&self) -> Option<ToShard> {
         let message = || self.0.messages.pop(|item| item.message_bytes().unwrap_or(0));
         self.pop_order().or_else(message)
+    }
+
+    /// Memory in bytes of the messages that wait.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.0.messages.held_bytes()
     }
 
     /// The next order, if any, with all messages left where they are.
@@ -330,6 +358,12 @@ impl BusSender {
     pub fn push(&self, command: BusCommand) -> Result<(), BusCommand> {
         let bytes = command.bytes();
         self.0.queue.push(command, bytes)
+    }
+
+    /// Lets messages wait for the bus up to its part of a memory budget in bytes.
+    pub fn bound(&self, budget: Option<u64>) {
+        let budget = budget.unwrap_or(u64::MAX);
+        self.0.queue.bound(ledger::bus_queue_bytes(budget, ledger::QUEUE_BYTES));
     }
 
     /// Wakes the bus thread.

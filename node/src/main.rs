@@ -21,6 +21,7 @@ use node::{
     config::{self, Watch},
     dashboard, failure, layout, life,
     mailbox::{BusReceiver, bus_queue},
+    memory::Budget,
     pulse,
     secrets::SecretFile,
     sysinfo,
@@ -137,6 +138,10 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
     // As PID 1 of a container a process without a handler would never see SIGTERM.
     let mut signals = control.block_on(async { Signals::new() }).context("cannot take over signals")?;
+    let mut config = config;
+    let memory = Budget::find(args.memory_budget);
+    let memory_from = memory.reason(&config);
+    memory.apply(&mut config);
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
     let shards =
@@ -149,6 +154,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
         node_name: args.node_name.clone(),
         config: Arc::clone(&config).into(),
         max_connections: args.max_connections,
+        memory,
         shards: shards.handles().to_vec(),
         topics: Arc::clone(shards.topics()),
         drain: Default::default(),
@@ -163,6 +169,8 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, &fleet)?;
     let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;
     let (listen, shard_count) = (shards.local_addr(), app.shards.len());
+    let bytes = config.limits.memory_budget;
+    tracing::info!(bytes, from = memory_from, "memory budget for clients");
     tracing::info!(%listen, admin = %admin_address, shards = shard_count, nofile = limits.soft, "serving");
     if args.dev {
         welcome(&config.path, shards.local_addr(), admin_address);

@@ -8,7 +8,10 @@ use std::{
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 
-use node_core::counters::{CloseReason, Counters, JoinRefusal, RefuseReason};
+use node_core::{
+    counters::{CloseReason, Counters, JoinRefusal, RefuseReason},
+    ledger::Kind,
+};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text},
@@ -96,6 +99,7 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.gauge("rooms", "Rooms with members here", sum.rooms)?;
     out.gauge("memberships", "Pairs of connection and joined room", sum.memberships)?;
     out.gauge("send_queue_bytes", "Bytes queued for clients", sum.send_queue_bytes)?;
+    memory(out, app, sum)?;
     let utilization = ConstGauge::new(app.utilization());
     out.one("utilization_ratio", "Busy fraction of the busiest shard over one second", &utilization)?;
     let phase = app.phase();
@@ -112,6 +116,16 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
         "version",
         [(BUILD.to_owned(), ConstGauge::new(1i64))],
     )
+}
+
+fn memory(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
+    let budget = app.config.load().limits.memory_budget.unwrap_or(u64::MAX);
+    out.gauge("memory_budget_bytes", "Memory that clients can make the node hold", budget)?;
+    let of_shards = Kind::ALL.iter().map(|kind| (kind.label(), sum.memory[*kind as usize]));
+    // What the shards hold together.
+    let kinds = of_shards.chain([("topics", app.topics.bytes())]);
+    let rows = kinds.map(|(kind, bytes)| (kind.to_owned(), ConstGauge::new(signed(bytes))));
+    out.family(("memory_bytes", "Memory that clients make the node hold", MetricType::Gauge), "kind", rows)
 }
 
 fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
@@ -131,6 +145,12 @@ fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
         ("opened", "WebSocket handshakes completed", sum.opened),
         ("joins", "Joins accepted", sum.joins),
         ("malformed_messages", "Messages that were no Phoenix message", sum.malformed_messages),
+        ("rate_limited", "Times a connection was told that it says more than it may", sum.rate_limited),
+        (
+            "reads_held",
+            "Times a connection that takes nothing was not read for lack of memory",
+            sum.reads_held,
+        ),
         ("publish_refused", "Publishes refused by policy", sum.publish_refused),
         ("access_tokens", "Tokens pushed by clients, passed on to nobody", sum.access_tokens),
         ("unencodable_writes", "Broadcasts that a member's serializer cannot carry", sum.unencodable_writes),

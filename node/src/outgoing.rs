@@ -7,7 +7,10 @@
 
 use std::collections::VecDeque;
 
-use node_core::shard::{Outgoing, Shard};
+use node_core::{
+    ledger::MAIL_ITEM_BYTES,
+    shard::{Outgoing, Shard},
+};
 
 use crate::{
     mailbox::{BusCommand, BusSender, ShardHandle, ToShard},
@@ -90,6 +93,19 @@ impl Outgoings {
     pub(crate) fn is_pressed(&self) -> bool {
         self.bus.as_ref().is_some_and(|bus| bus.interest_waiting() >= PRESSED_ITEMS)
             || self.shards.iter().any(Peer::is_pressed)
+    }
+
+    /// Memory in bytes of the messages that wait for other shards.
+    pub(crate) fn held_bytes(&self) -> usize {
+        let of = |peer: &Peer| peer.waiting_bytes + peer.waiting.len() * MAIL_ITEM_BYTES;
+        self.shards.iter().map(of).sum()
+    }
+
+    /// Lets messages wait in mailboxes and for the bus up to their part of a memory budget in bytes.
+    pub(crate) fn bound(&self, budget: Option<u64>) {
+        let shards = self.shards.len() as u64;
+        self.shards.iter().for_each(|peer| peer.handle.bound(budget, shards));
+        self.bus.iter().for_each(|bus| bus.bound(budget));
     }
 
     /// Whether anything waits for another turn.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use node_core::ledger::Warning;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -27,10 +28,20 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
     let mut tick = interval(SECOND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.tick().await;
+    let mut memory = Warning::default();
     let mut rate = Rate::new(Instant::now(), app.counters().writes);
     loop {
         tick.tick().await;
         app.tell_ready();
+        let permille = app.take_memory_permille();
+        if memory.observe(permille) {
+            let percent = permille / 10;
+            tracing::warn!(
+                percent,
+                "memory for clients is nearly used up: reads get smaller, then connections are refused, then those that \
+                 hold most and take least are closed; raise limits.memoryBudget if clients need more"
+            );
+        }
         let now = Instant::now();
         let own = figures(&app, &mut rate, now);
         if let Some(bus) = &bus {

@@ -59,6 +59,14 @@ impl Readables {
         Some((id, mark.input))
     }
 
+    /// Keeps what is known of a connection that is not to be read now, until it is put in again.
+    pub(crate) fn hold(&mut self, id: ConnId, input: Input) {
+        if let Some(mark) = self.marks.get_mut(id.index()) {
+            mark.input.paused |= input.paused;
+            mark.input.ended |= input.ended;
+        }
+    }
+
     /// Forgets what is known of a connection that ended. Its place in the queue stays, and is the next owner's: one read
     /// that finds nothing.
     pub(crate) fn forget(&mut self, id: ConnId) {
@@ -97,6 +105,17 @@ mod tests {
         assert_eq!(readables.pop(), None);
         readables.push(ConnId(7), Input::default());
         assert_eq!(readables.pop(), Some((ConnId(7), Input::default())));
+    }
+
+    #[test]
+    fn what_is_held_waits_until_it_is_put_in_again_and_nothing_of_it_is_lost() {
+        let mut readables = Readables::default();
+        readables.push(ConnId(1), PAUSED);
+        let (id, input) = readables.pop().expect("one");
+        readables.hold(id, input);
+        assert!(readables.is_empty() && readables.pop().is_none());
+        readables.push(ConnId(1), ENDED);
+        assert_eq!(readables.pop(), Some((ConnId(1), Input { paused: true, ended: true })));
     }
 
     #[test]

@@ -56,6 +56,7 @@ pub(crate) struct ShardLoop {
     read_buffer: Box<[u8]>,
     write_buffer: Box<[u8]>,
     gone: Vec<ConnId>,
+    resumed: Vec<ConnId>,
     usage: Usage,
     started: Instant,
     next_tick: Instant,
@@ -90,6 +91,7 @@ impl ShardLoop {
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             write_buffer: vec![0; flush::COPY_BYTES].into_boxed_slice(),
             gone: Vec::new(),
+            resumed: Vec::new(),
             usage: Usage::new(now),
             started: now,
             next_tick: now,
@@ -136,6 +138,7 @@ impl ShardLoop {
     }
 
     fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {
+        self.core.note_mail((self.mailbox.held_bytes() + self.outgoing.held_bytes()) as u64);
         self.core.begin_turn(millis(now.duration_since(self.started)));
         self.take_events()?;
         self.take_mail();
@@ -143,11 +146,13 @@ impl ShardLoop {
         if now >= self.next_tick {
             self.tick(now);
         }
+        self.resume();
         self.read();
         // Others have their part written while this shard writes its own.
         self.outgoing.send(&mut self.core);
         self.flush();
         self.remove_gone();
+        self.resume();
         self.outgoing.send(&mut self.core);
         if self.outgoing.is_waiting() {
             // Nothing announces that another mailbox has room again.
@@ -219,7 +224,10 @@ impl ShardLoop {
                     self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
                 }
                 ToShard::Drain(DrainCommand::Stop) => self.core.on_drain_stopped(),
-                ToShard::Reload(config) => self.core.on_reload(config),
+                ToShard::Reload(config) => {
+                    self.outgoing.bound(config.limits.memory_budget);
+                    self.core.on_reload(config);
+                }
                 #[cfg(test)]
                 ToShard::Panic => panic!("deliberate"),
                 ToShard::Shutdown => {
@@ -262,6 +270,7 @@ impl ShardLoop {
         self.core.counters.cpu_nanos = usage::thread_cpu_nanos();
         let stats = self.mailbox.stats();
         self.usage.tick(now, |ratio| stats.store_utilization(ratio));
+        stats.store_memory_permille(self.core.take_memory_permille());
         let hurried = self.stopping
             || self.core.is_leaving()
             || self.listener.as_ref().is_some_and(Listener::is_paused);
@@ -270,6 +279,14 @@ impl ShardLoop {
         if self.sockets.len() > 1_024 && self.core.sockets() == 0 {
             self.sockets = Vec::new();
             self.readable.trim();
+        }
+    }
+
+    /// Connections that could not be read may be again.
+    fn resume(&mut self) {
+        self.core.take_resumed(&mut self.resumed);
+        for id in self.resumed.drain(..) {
+            self.readable.push(id, Input::default());
         }
     }
 
@@ -292,10 +309,14 @@ impl ShardLoop {
     fn read_one(&mut self, id: ConnId, input: Input) {
         let Input { paused, ended } = input;
         let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
+        if !self.core.may_read(id, ended) {
+            return self.readable.hold(id, input);
+        }
         if paused && self.core.on_data(id, &mut []) == Progress::Paused {
             return self.readable.push(id, input);
         }
-        let count = match recv(socket, &mut self.read_buffer[..], RecvFlags::DONTWAIT) {
+        let most = self.core.read_bytes(READ_BYTES);
+        let count = match recv(socket, &mut self.read_buffer[..most], RecvFlags::DONTWAIT) {
             Ok((0, _)) => return self.core.on_lost(id),
             Ok((count, _)) => count,
             Err(Errno::AGAIN) => return,
@@ -304,7 +325,7 @@ impl ShardLoop {
         };
         let paused = self.core.on_data(id, &mut self.read_buffer[..count]) == Progress::Paused;
         // Less than asked for means that the socket is empty, and that more will be a new edge.
-        if paused || ended || count == READ_BYTES {
+        if paused || ended || count == most {
             self.readable.push(id, Input { paused, ended });
         }
     }

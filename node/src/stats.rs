@@ -17,11 +17,17 @@ const MILLION: f64 = 1_000_000.0;
 pub struct ShardStats {
     words: [AtomicU64; Counters::WORDS],
     utilization_ppm: AtomicU32,
+    /// The highest since it was taken last.
+    memory_permille: AtomicU64,
 }
 
 impl Default for ShardStats {
     fn default() -> Self {
-        Self { words: std::array::from_fn(|_| AtomicU64::new(0)), utilization_ppm: AtomicU32::new(0) }
+        Self {
+            words: std::array::from_fn(|_| AtomicU64::new(0)),
+            utilization_ppm: AtomicU32::new(0),
+            memory_permille: AtomicU64::new(0),
+        }
     }
 }
 
@@ -44,6 +50,16 @@ impl ShardStats {
         // Truncation is wanted: the value is clamped to 0..=1 first.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         self.utilization_ppm.store((ratio.clamp(0.0, 1.0) * MILLION) as u32, Relaxed);
+    }
+
+    /// Publishes the use of memory since the last call, in thousandths of what the shard may hold.
+    pub fn store_memory_permille(&self, permille: u64) {
+        self.memory_permille.fetch_max(permille, Relaxed);
+    }
+
+    /// The highest of them since the last call.
+    pub fn take_memory_permille(&self) -> u64 {
+        self.memory_permille.swap(0, Relaxed)
     }
 
     /// Busy fraction (1 - parked / wall) of the last whole second, 0 to 1.

@@ -133,6 +133,7 @@ pub fn start_shards(
         };
         let core = Shard::new(options, Arc::clone(config));
         let outgoing = Outgoings::new(index, handles.clone(), bus.cloned());
+        outgoing.bound(config.limits.memory_budget);
         let parts = Parts { core, mailbox, handover, outgoing, ceiling };
         let (gate, door) = gate();
         let all = handles.clone();

@@ -27,6 +27,11 @@ impl ToBus {
         Self { queue, waiting: VecDeque::new(), skipped: HashMap::new(), used: false }
     }
 
+    /// See [`BusSender::bound`].
+    pub(crate) fn bound(&self, budget: Option<u64>) {
+        self.queue.bound(budget);
+    }
+
     /// Changes of interest that wait.
     pub(crate) fn interest_waiting(&self) -> usize {
         self.waiting.len()

@@ -29,6 +29,7 @@ struct Node {
 async fn node(change: impl FnOnce(&mut App)) -> Node {
     let (handles, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|index| mailbox(index).unwrap()).unzip();
     let mut app = App {
+        memory: crate::memory::Budget::find(None),
         boot_id: 7,
         started: std::time::Instant::now(),
         node_name: "n1".to_owned(),
