@@ -14,7 +14,7 @@ mod spec;
 mod status;
 
 pub use cluster::{ChannelCluster, ChannelClusterSpec, crd, crd_yaml};
-pub use quantity::{Duration, DurationError};
+pub use quantity::{Duration, DurationError, Memory, MemoryError};
 pub use spec::*;
 pub use status::*;
 

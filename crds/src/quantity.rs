@@ -185,9 +185,99 @@ pub(crate) fn numbers_as_text<'de, D: Deserializer<'de>>(
     Ok(map.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
+/// An amount of memory as Kubernetes users write it: `256Mi`, `2Gi`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Memory {
+    mebibytes: u64,
+}
+
+/// Why a text is not a [`Memory`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an amount of memory: write a whole number of Mi or Gi, as in 256Mi or 2Gi")]
+pub struct MemoryError(String);
+
+/// Mebibytes of a gibibyte.
+const GIBIBYTE: u64 = 1_024;
+
+impl Memory {
+    /// The amount in bytes.
+    #[must_use]
+    pub const fn as_bytes(self) -> u64 {
+        self.mebibytes << 20
+    }
+}
+
+impl FromStr for Memory {
+    type Err = MemoryError;
+
+    fn from_str(text: &str) -> Result<Self, MemoryError> {
+        let whole = text.strip_suffix("Gi").map(|number| (number, GIBIBYTE));
+        let (number, factor) = whole.or_else(|| Some((text.strip_suffix("Mi")?, 1))).unwrap_or_default();
+        let digits = (1..=7).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit());
+        let number = number.parse::<u64>().ok().filter(|_| digits);
+        let mebibytes = number.ok_or_else(|| MemoryError(text.to_owned()))? * factor;
+        Ok(Self { mebibytes })
+    }
+}
+
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.mebibytes {
+            whole if whole > 0 && whole.is_multiple_of(GIBIBYTE) => write!(f, "{}Gi", whole / GIBIBYTE),
+            mebibytes => write!(f, "{mebibytes}Mi"),
+        }
+    }
+}
+
+impl Serialize for Memory {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+impl JsonSchema for Memory {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Memory".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// As for [`Duration`].
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let (rule, message) = rules::MEMORY_BUDGET;
+        json_schema!({
+            "x-kubernetes-int-or-string": true,
+            "maxLength": MAX_TEXT,
+            "x-kubernetes-validations": [{"rule": rule, "message": message}],
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Duration;
+    use super::{Duration, Memory};
+
+    #[test]
+    fn memory_is_read_and_printed_and_anything_else_refused() {
+        for (text, bytes) in
+            [("16Mi", 16 << 20), ("256Mi", 256 << 20), ("2Gi", 2 << 30), ("9999999Gi", 9_999_999 << 30)]
+        {
+            let memory = text.parse::<Memory>().unwrap();
+            assert_eq!((memory.as_bytes(), memory.to_string().as_str()), (bytes, text));
+        }
+        assert_eq!("2048Mi".parse::<Memory>().unwrap().to_string(), "2Gi");
+        for text in ["", "5", "Mi", "64M", "64MB", "1.5Gi", "-1Gi", "12345678Mi", "+1Mi"] {
+            assert!(text.parse::<Memory>().is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn reads_and_prints_each_unit() {

@@ -385,6 +385,14 @@ pub(crate) const PING_INTERVAL: Rule = (
     "!has(self.pingInterval) || (duration(self.pingInterval) >= duration('1s') && duration(self.pingInterval) + duration('5s') <= duration(self.idleTimeout))",
     "limits.pingInterval must be at least 1s and 5s below limits.idleTimeout, so that an answer comes in time: lower it or raise idleTimeout",
 );
+pub(crate) const MEMORY_BUDGET: Rule = (
+    "type(self) == string && self.matches('^([1-9][0-9]{0,6}Gi|(1[6-9]|[2-9][0-9]|[1-9][0-9]{2,6})Mi)$')",
+    "limits.memoryBudget must be a whole number of Mi or Gi, at least 16Mi: write 256Mi or 2Gi, or leave it out for half of the pod's memory limit",
+);
+pub(crate) const BYTES_PER_SECOND: Rule = (
+    "!has(self.bytesPerSecond) || self.bytesPerSecond == 0 || self.bytesPerSecond >= 1024",
+    "limits.bytesPerSecond must be at least 1024, which is a handful of messages: raise it, or write 0 for no bound",
+);
 pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
     "self.sendQueueBytes >= self.maxFrameBytes",
     "limits.sendQueueBytes must hold one message of limits.maxFrameBytes: raise sendQueueBytes or lower maxFrameBytes",

@@ -6,7 +6,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, quantity, rules};
+use crate::{Duration, Memory, quantity, rules};
 
 /// Kernel parameters and limits of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
@@ -63,6 +63,7 @@ pub struct Drain {
 #[x_kube(validation = rules::BUS_MESSAGE_AGE)]
 #[x_kube(validation = rules::PING_INTERVAL)]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
+#[x_kube(validation = rules::BYTES_PER_SECOND)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Longest message from a client, in bytes.
@@ -93,6 +94,20 @@ pub struct Limits {
     /// messages gather while the backplane stands still, and would all arrive at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus_message_age: Option<Duration>,
+    /// Most memory that clients can make one node hold, such as `256Mi` or `2Gi`; near it the node reads less, refuses
+    /// connections, and closes those that hold most and take least. By default half of the memory limit of the pod or, without
+    /// one, of the machine's memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_budget: Option<Memory>,
+    /// Most messages per second that are taken from one connection, after five seconds' worth at once; 0 is without bound.
+    /// Unset: 250.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub messages_per_second: Option<u32>,
+    /// The same in bytes. Unset: 1048576.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    pub bytes_per_second: Option<u32>,
 }
 
 impl Default for Drain {
@@ -111,6 +126,9 @@ impl Default for Limits {
             send_queue_bytes: queue_bytes(),
             max_rooms: None,
             bus_message_age: None,
+            memory_budget: None,
+            messages_per_second: None,
+            bytes_per_second: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{BackplaneType, ChannelClusterSpec, OnFull, Publish, RoomPolicy};
+use crds::{BackplaneType, ChannelClusterSpec, Memory, OnFull, Publish, RoomPolicy};
 use node_core::config::{
     self, Auth, Bus, ClusterId, Drain, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
@@ -75,7 +75,7 @@ fn policy(policy: &RoomPolicy) -> Policy {
 }
 
 fn limits(spec: &ChannelClusterSpec) -> Limits {
-    let limits = &spec.limits;
+    let (limits, usual) = (&spec.limits, Limits::default());
     let most = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM).min(MOST_CONNECTIONS);
     Limits {
         max_frame_bytes: limits.max_frame_bytes,
@@ -86,7 +86,10 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
         max_connections: u32::try_from(most).unwrap_or(u32::MAX),
         max_rooms: limits.max_rooms,
         bus_message_age_millis: limits.bus_message_age.map(crds::Duration::as_millis),
-        ..Limits::default()
+        memory_budget: limits.memory_budget.map(Memory::as_bytes),
+        messages_per_second: limits.messages_per_second.unwrap_or(usual.messages_per_second),
+        bytes_per_second: limits.bytes_per_second.unwrap_or(usual.bytes_per_second),
+        ..usual
     }
 }
 

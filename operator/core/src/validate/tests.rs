@@ -41,6 +41,14 @@ fn rooms_follow_the_capacity_without_a_key_in_the_file() {
     assert!(!plain.config_file.contains("maxRooms"), "{}", plain.config_file);
     let more = valid(&PLAIN.replace("auth:", "limits: {maxRooms: 200000}, auth:"));
     assert!(more.config_file.contains("maxRooms: 200000"), "{}", more.config_file);
+    for key in ["memoryBudget", "messagesPerSecond", "bytesPerSecond"] {
+        assert!(!plain.config_file.contains(key), "{}", plain.config_file);
+    }
+    let limits = "limits: {memoryBudget: 256Mi, messagesPerSecond: 0, bytesPerSecond: 4096}, auth:";
+    let set = valid(&PLAIN.replace("auth:", limits)).config_file;
+    for line in ["memoryBudget: 268435456", "messagesPerSecond: 0", "bytesPerSecond: 4096"] {
+        assert!(set.contains(line), "{line}: {set}");
+    }
     assert_eq!(more.restart_hash, plain.restart_hash);
     let large = valid(&PLAIN.replace("auth:", "nodes: {capacity: {connections: 100000}}, auth:"));
     assert_eq!(large.config.limits.rooms(), 500_000);
