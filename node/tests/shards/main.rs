@@ -9,7 +9,10 @@ use std::{
 };
 
 use node::mailbox::{DrainCommand, ToShard};
-use node_core::counters::{CloseReason, RefuseReason};
+use node_core::{
+    config::NodeConfig,
+    counters::{CloseReason, RefuseReason},
+};
 use support::{HANG, Node, wait};
 use tokio::net::TcpSocket;
 
@@ -67,10 +70,19 @@ fn the_cap_of_a_room_holds_over_all_shards() {
     assert!(clients.len() > 3 && joined == 3, "{joined} of {} joined", clients.len());
 }
 
+/// Nobody is too loud.
+fn without_rates(config: &mut NodeConfig) {
+    config.limits.messages_per_second = 0;
+    config.limits.bytes_per_second = 0;
+}
+
 #[test]
 fn a_client_that_does_not_read_is_closed_and_the_others_go_on() {
     // What the kernel holds for the deaf one is before its close frame: megabytes to read before the server gives up.
-    let node = Node::start_with(1, HANG, |config| config.limits.send_queue_bytes = 65_536);
+    let node = Node::start_with(1, HANG, |config| {
+        config.limits.send_queue_bytes = 65_536;
+        without_rates(config);
+    });
     let (mut talker, mut listener, mut deaf) = (node.client(), node.client(), node.client());
     for client in [&mut talker, &mut listener, &mut deaf] {
         client.join("room:1");
@@ -167,7 +179,7 @@ fn a_half_closed_or_reset_connection_is_forgotten() {
 fn a_storm_of_publishes_does_not_starve_heartbeats_nor_lose_messages() {
     const MEMBERS: usize = 50;
     const MESSAGES: usize = 2_000;
-    let node = Node::start(2, |_| {});
+    let node = Node::start(2, without_rates);
     let mut members: Vec<_> = (0..MEMBERS).map(|_| node.client()).collect();
     for member in &mut members {
         member.join("room:1");

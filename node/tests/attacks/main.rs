@@ -1,0 +1,399 @@
+//! Thousands of connections that make a node keep as much as they can, each kind of it a test of its own: what the process
+//! allocates stays near its budget, a pair in another room hears each other meanwhile, and neither is closed.
+//!
+//! Both ends are in this process and an allocator counts what all its threads hold; of that the attackers' ends are next to
+//! nothing. Rates are off, so that it is the ledger alone that stands between the attackers and the memory.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use node::sysinfo;
+use node_core::{
+    counters::{CloseReason, Counters},
+    ledger::Kind,
+};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+
+#[path = "../shards/support.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod support;
+mod sys;
+
+use support::{Client, HANG, Node, wait};
+
+/// Attackers of each kind.
+const CONNECTIONS: usize = 2_000;
+const MIB: usize = 1 << 20;
+/// What clients may make the node hold, and what the whole process may grow by.
+const BUDGET: u64 = 64 << 20;
+const MOST_GROWTH: usize = 80 * MIB;
+/// Looks without any change after which an attack has done what it can.
+const QUIET_LOOKS: u32 = 40;
+const LOOK: Duration = Duration::from_millis(10);
+const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
+    connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+
+/// One attack at a time: the allocator counts for all.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// A frame of a client, with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match u16::try_from(payload.len()) {
+        Ok(short @ 0..126) => frame.push(0x80 | short as u8),
+        Ok(length) => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&length.to_be_bytes());
+        }
+        Err(_) => {
+            frame.push(0x80 | 127);
+            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+fn text(text: &str) -> Vec<u8> {
+    frame(0x81, text.as_bytes())
+}
+
+fn push(topic: &str, event: &str, payload_bytes: usize) -> Vec<u8> {
+    text(&format!(r#"["1","2","{topic}","{event}",{{"x":"{}"}}]"#, "x".repeat(payload_bytes)))
+}
+
+fn join(topic: &str, join_ref: &str) -> Vec<u8> {
+    text(&format!(r#"["{join_ref}","{join_ref}","{topic}","phx_join",{{}}]"#))
+}
+
+/// A connection that reads nothing but the answer to its handshake.
+struct Attacker {
+    stream: TcpStream,
+    /// Bytes said of what it has to say.
+    said: usize,
+    open: bool,
+}
+
+impl Attacker {
+    fn connect(address: SocketAddr, handshake: bool) -> Self {
+        let mut stream = TcpStream::connect(address).expect("connects");
+        set_socket_recv_buffer_size(&stream, 4_096).expect("a small window");
+        let mut open = true;
+        if handshake {
+            stream.set_read_timeout(Some(HANG)).expect("a timeout");
+            stream.write_all(REQUEST).expect("sends");
+            let mut answer = [0; 256];
+            let count = stream.read(&mut answer).unwrap_or(0);
+            // Some kinds use memory up before the last attacker has come.
+            open = answer[..count].starts_with(b"HTTP/1.1 101 ");
+        }
+        stream.set_nonblocking(true).expect("non-blocking");
+        Self { stream, said: 0, open }
+    }
+
+    /// Says more of `once`, then of `again` over and over up to the quota. Returns whether any was taken.
+    fn say(&mut self, once: &[u8], again: &[u8], quota: usize) -> bool {
+        let before = self.said;
+        while self.open {
+            let rest = if self.said < once.len() {
+                &once[self.said..]
+            } else if again.is_empty() || self.said - once.len() >= quota {
+                break;
+            } else {
+                &again[(self.said - once.len()) % again.len()..]
+            };
+            match self.stream.write(rest) {
+                Ok(count) => self.said += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => self.open = false,
+            }
+        }
+        self.said > before
+    }
+}
+
+/// What an attacker does.
+struct Manner {
+    name: &'static str,
+    handshake: bool,
+    /// Attackers that say the same.
+    group: usize,
+    /// Said once, by the number of the group.
+    once: fn(usize) -> Vec<u8>,
+    /// Said over and over.
+    again: fn(usize) -> Vec<u8>,
+    /// Bytes of it that each tries to say.
+    quota: usize,
+    /// Ends its side when it has said all.
+    half_closes: bool,
+}
+
+const KIND: Manner = Manner {
+    name: "",
+    handshake: true,
+    group: CONNECTIONS,
+    once: |_| Vec::new(),
+    again: |_| Vec::new(),
+    quota: 256 * 1_024,
+    half_closes: false,
+};
+
+/// A pair that hears each other, in turn, until it is told to stop. Returns the longest time between saying and hearing.
+fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) -> Duration {
+    let mut longest = Duration::ZERO;
+    while !stop.load(Relaxed) {
+        let said = Instant::now();
+        let number = heard.load(Relaxed);
+        one.send(&format!(r#"["1","2","room:pair","m",{{"n":{number}}}]"#));
+        let expected = format!(r#"[null,null,"room:pair","m",{{"n":{number}}}]"#);
+        two.expect(&expected);
+        longest = longest.max(said.elapsed());
+        one.expect(&expected);
+        heard.fetch_add(1, Relaxed);
+        std::mem::swap(&mut one, &mut two);
+        std::thread::sleep(LOOK);
+    }
+    longest
+}
+
+/// Everything that shows that the node still does something for the attackers.
+fn activity(node: &Node) -> [u64; 4] {
+    let counters = node.counters();
+    let ends: u64 = counters.closed.iter().chain(&counters.refused).sum();
+    // The pair's own messages are in the others.
+    [ends, counters.joins, counters.malformed_messages, counters.handshaking]
+}
+
+fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
+    let mut attackers: Vec<_> =
+        (0..CONNECTIONS).map(|_| Attacker::connect(node.addr(), kind.handshake)).collect();
+    let (mut quiet, mut last) = (0, activity(node));
+    while quiet < QUIET_LOOKS {
+        let mut moved = false;
+        for (group, attackers) in attackers.chunks_mut(kind.group).enumerate() {
+            let (once, again) = ((kind.once)(group), (kind.again)(group));
+            for attacker in attackers {
+                moved |= attacker.say(&once, &again, kind.quota);
+            }
+        }
+        let now = activity(node);
+        quiet = if moved || now != last { 0 } else { quiet + 1 };
+        last = now;
+        if !moved {
+            std::thread::sleep(LOOK);
+        }
+    }
+    if kind.half_closes {
+        for attacker in &attackers {
+            // Fails where the node was first.
+            attacker.stream.shutdown(Shutdown::Write).ok();
+        }
+        std::thread::sleep(LOOK * QUIET_LOOKS);
+    }
+    attackers
+}
+
+/// Runs an attack and returns the counters at its end.
+fn run(kind: &Manner) -> Counters {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    sysinfo::raise_nofile(None).expect("a limit of open files");
+    let node = Node::start(2, |config| {
+        config.limits.memory_budget = Some(BUDGET);
+        config.limits.messages_per_second = 0;
+        config.limits.bytes_per_second = 0;
+        // A slow machine needs as long as it needs.
+        config.limits.handshake_timeout_millis = 60_000;
+        config.limits.idle_timeout_millis = 3_600_000;
+    });
+    let (mut one, mut two) = (node.client(), node.client());
+    one.join("room:pair");
+    two.join("room:pair");
+    let before = sys::begin();
+    let (stop, heard) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (longest, counters) = std::thread::scope(|scope| {
+        let pair = scope.spawn(|| talk(one, two, &stop, &heard));
+        let attackers = attack(&node, kind);
+        let now = heard.load(Relaxed);
+        wait("the pair still hears each other", || heard.load(Relaxed) > now + 2);
+        let counters = node.counters();
+        stop.store(true, Relaxed);
+        let longest = pair.join().expect("the pair was served to the end");
+        drop(attackers);
+        (longest, counters)
+    });
+    let growth = sys::highest() - before;
+    let memory: Vec<_> =
+        Kind::ALL.iter().map(|kind| (kind.label(), counters.memory[*kind as usize] / 1_024)).collect();
+    println!(
+        "{}: grew by {:.1} MiB, the pair heard each other {} times, at the latest after {longest:?}; held KiB {memory:?}, \
+         closed {:?}, refused {:?}, joins {} refused {:?}",
+        kind.name,
+        growth as f64 / MIB as f64,
+        heard.load(Relaxed),
+        counters.closed,
+        counters.refused,
+        counters.joins,
+        counters.joins_refused
+    );
+    assert!(growth < MOST_GROWTH, "{}: grew by {} MiB", kind.name, growth / MIB);
+    counters
+}
+
+#[test]
+fn giant_topics() {
+    run(&Manner { name: "giant topics", again: |_| push(&"t".repeat(60_000), "m", 1), ..KIND });
+}
+
+#[test]
+fn giant_refs() {
+    let again = |_| text(&format!(r#"["{0}","{0}","room:x","phx_join",{{}}]"#, "r".repeat(30_000)));
+    run(&Manner { name: "giant refs", again, ..KIND });
+}
+
+#[test]
+fn giant_events() {
+    let again = |_| push("room:x", &"e".repeat(60_000), 1);
+    run(&Manner { name: "giant events", once: |_| join("room:x", "1"), again, ..KIND });
+}
+
+#[test]
+fn unread_replies() {
+    let again = |number| push(&format!("room:{number}"), "echo", 30_000);
+    run(&Manner {
+        name: "unread replies",
+        once: |number| join(&format!("room:{number}"), "1"),
+        again,
+        ..KIND
+    });
+}
+
+#[test]
+fn unread_small_replies() {
+    let again = |_| text(r#"[null,"1","phoenix","heartbeat",{}]"#);
+    run(&Manner { name: "unread small replies", again, quota: 64 * 1_024, ..KIND });
+}
+
+#[test]
+fn unread_broadcasts() {
+    run(&Manner {
+        name: "unread broadcasts",
+        group: 20,
+        once: |number| join(&format!("room:{number}"), "1"),
+        again: |number| push(&format!("room:{number}"), "m", 8_000),
+        ..KIND
+    });
+}
+
+#[test]
+fn unread_pongs() {
+    run(&Manner { name: "unread pongs", again: |_| frame(0x89, &[b'x'; 125]), ..KIND });
+}
+
+#[test]
+fn paused_input() {
+    let once = |_| frame(0x89, b"").repeat(64 * 1_024 / 6);
+    run(&Manner { name: "paused input", once, ..KIND });
+}
+
+#[test]
+fn slow_heads() {
+    let once = |_| {
+        let mut head = b"GET /socket/websocket HTTP/1.1\r\nhost: n\r\ncookie: ".to_vec();
+        head.resize(8_000, b'x');
+        head
+    };
+    run(&Manner { name: "slow heads", handshake: false, once, ..KIND });
+}
+
+#[test]
+fn endless_fragments() {
+    let once = |_| {
+        let mut all = frame(0x01, b"[");
+        // Just below the longest message.
+        (0..64).for_each(|_| all.extend_from_slice(&frame(0x00, &[b' '; 1_000])));
+        all
+    };
+    let again = |_| frame(0x89, b"");
+    run(&Manner { name: "endless fragments", once, again, quota: 6_000, ..KIND });
+}
+
+#[test]
+fn frames_that_never_end() {
+    let once = |_| {
+        let mut all = frame(0x81, &[b' '; 65_000]);
+        all.truncate(64_000);
+        all
+    };
+    run(&Manner { name: "frames that never end", once, ..KIND });
+}
+
+#[test]
+fn many_rooms() {
+    let once = |number| {
+        let filler = "x".repeat(200);
+        (0..100).flat_map(|room| join(&format!("room:{number}-{room}-{filler}"), "1")).collect()
+    };
+    let counters = run(&Manner { name: "many rooms", group: 1, once, ..KIND });
+    let closed = counters.closed[CloseReason::Memory as usize];
+    assert_eq!(closed, 0, "who only asks for much is refused, not closed");
+}
+
+#[test]
+fn many_channels() {
+    let once = |_| {
+        let reference = "r".repeat(62);
+        (0..100).flat_map(|room| join(&format!("room:{room}"), &reference)).collect()
+    };
+    let again = |_| Vec::new();
+    run(&Manner { name: "many channels", once, again, ..KIND });
+}
+
+#[test]
+fn half_closed_sockets() {
+    let again = |_| push("room:x", "echo", 30_000);
+    run(&Manner {
+        name: "half-closed sockets",
+        once: |_| join("room:x", "1"),
+        again,
+        half_closes: true,
+        ..KIND
+    });
+}
+
+#[test]
+fn half_closed_after_a_refusal() {
+    let once = |_| b"GET /nothing HTTP/1.1\r\nhost: n\r\n\r\n".to_vec();
+    run(&Manner { name: "half-closed after a refusal", handshake: false, once, half_closes: true, ..KIND });
+}
+
+/// One publisher, as fast as it can, into a room of two: it is taken at its rate, told so, and loses nothing.
+#[test]
+fn one_publisher_is_taken_at_its_rate() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let node = Node::start(1, |_| {});
+    let mut listener = node.client();
+    listener.join("room:x");
+    let mut publisher = Attacker::connect(node.addr(), true);
+    let started = Instant::now();
+    let message = text(r#"["1","2","room:x","m",{}]"#);
+    let all = message.repeat(20_000);
+    publisher.say(&join("room:x", "1"), &all, MIB);
+    wait("it is told", || node.counters().rate_limited == 1);
+    for _ in 0..200 {
+        publisher.say(&join("room:x", "1"), &all, MIB);
+        listener.expect(r#"[null,null,"room:x","m",{}]"#);
+        let publishes = node.counters().publishes;
+        // 1,250 at once, 250 per second, and what one read brings before anybody counts.
+        let most = 1_250 + 250 * (started.elapsed().as_secs() + 1) + 64;
+        assert!(publishes <= most, "{publishes} in {:?}", started.elapsed());
+    }
+    assert_eq!(node.counters().closed.iter().sum::<u64>(), 0);
+}
