@@ -104,19 +104,21 @@ fn route(
     let is_head = request.method == Some("HEAD");
     let is_get = request.method == Some("GET");
     let reads = is_get || is_head;
+    let is_socket = target.is_below(rules.path, "websocket");
     // Load balancers ask each backend by its address, so the host does not matter here.
-    if reads && HEALTH_PATHS.iter().any(|path| target.is_path(path)) {
+    if !is_socket && reads && HEALTH_PATHS.iter().any(|path| target.is_path(path)) {
         return Request::Answer(health_response(rules.ready, is_head));
     }
-    let is_page = rules.page.filter(|_| reads && target.is_path("/"));
-    if is_page.is_none() && !target.is_below(rules.path, "websocket") {
+    let is_page = rules.page.filter(|_| !is_socket && reads && target.is_path("/"));
+    if is_page.is_none() && !is_socket {
         return Request::Refused(if reads { RefuseReason::NotFound } else { RefuseReason::Method });
     }
     // An absolute target counts instead of the header, which has to be a single one all the same.
-    let host = match single(request.headers, "host") {
-        Ok(host) => target.authority.map(str::as_bytes).or(host),
+    let named = match single(request.headers, "host") {
+        Ok(host) => host,
         Err(reason) => return Request::Refused(reason),
     };
+    let host = target.authority.map(str::as_bytes).or(named);
     if host.is_some_and(|host| !origin::is_served(host, rules.auth)) {
         return Request::Refused(RefuseReason::Host);
     }
@@ -126,7 +128,7 @@ fn route(
     if !is_get || request.version != Some(1) {
         return Request::Refused(RefuseReason::BadRequest);
     }
-    let Some(host) = host.filter(|_| single(request.headers, "host") != Ok(None)) else {
+    let Some(host) = host.filter(|_| named.is_some()) else {
         return Request::Refused(RefuseReason::BadRequest);
     };
     match upgrade(request.headers, target, host, rules) {

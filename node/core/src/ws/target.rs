@@ -46,7 +46,8 @@ impl<'a> Target<'a> {
 
     /// Whether the path is `last` right below `mount`.
     pub(super) fn is_below(&self, mount: &str, last: &str) -> bool {
-        self.segments().eq(segments(mount).chain([last]))
+        let plain = self.path.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/'));
+        plain == Some(last) || self.segments().eq(segments(mount).chain([last]))
     }
 
     /// The last value of a query parameter (as Plug decodes repeated ones), percent-decoded.
