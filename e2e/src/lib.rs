@@ -12,6 +12,7 @@ pub mod cut;
 #[cfg(feature = "cluster")]
 pub mod fleet;
 pub mod load;
+pub mod relay;
 pub mod report;
 #[cfg(feature = "cluster")]
 pub mod scaling;

@@ -12,7 +12,7 @@ pub mod report;
 #[cfg(feature = "cluster")]
 mod breaking;
 #[cfg(feature = "cluster")]
-mod clients;
+pub mod clients;
 #[cfg(feature = "cluster")]
 pub mod run;
 

@@ -128,6 +128,8 @@ impl Raw {
                 Some(Ok(Message::Binary(bytes))) => return Ok(Incoming::Binary(bytes.to_vec())),
                 Some(Ok(Message::Close(close))) => {
                     let code = close.map_or(NO_STATUS, |close| close.code.into());
+                    // The answer to it is written with the next use of the stream, and there may be none.
+                    self.stream.flush().await.ok();
                     return Ok(Incoming::Closed(code));
                 }
                 Some(Ok(_)) => {}

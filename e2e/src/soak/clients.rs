@@ -11,34 +11,55 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use cluster::Instance;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
-use super::{ledger::Ledger, now};
-use crate::client::{Channel, ChannelEvent, Socket, SocketEvent};
+use super::{Millis, ledger::Ledger, now};
+use crate::{
+    client::{Channel, ChannelEvent, Socket, SocketEvent},
+    fleet::eventually,
+    relay,
+};
 
 /// Pause after a first connection or join that failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Clients begin this far apart.
+const PACE: Duration = Duration::from_millis(5);
 /// How long a message may wait for the connection. Longer, and it counts as not sent.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
+/// What is looked at to tell whether everybody hears everything: so long ago that it must have come, and so much, in
+/// milliseconds.
+const SETTLED: Millis = 1_000;
+const LOOKED_AT: Millis = 3_000;
 /// The one event of the soak.
 const EVENT: &str = "say";
 
+/// Where clients connect to, and how.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Address and port of a node or Service.
+    pub address: String,
+    /// What a round trip takes longer than on this machine; none is the straight way.
+    pub round_trip: Option<Duration>,
+}
+
 /// The ledger, shared by the clients and who breaks the fleet.
-#[derive(Clone)]
-pub(super) struct Shared(Arc<Mutex<Ledger>>);
+#[derive(Debug, Clone)]
+pub struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    pub(super) fn lock(&self) -> MutexGuard<'_, Ledger> {
+    /// The ledger, while the value lives.
+    pub fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Running clients; they end with the value.
-pub(super) struct Clients {
-    pub(super) ledger: Shared,
+pub struct Clients {
+    /// What they did and heard so far.
+    pub ledger: Shared,
     /// Whether they say anything.
     talking: Arc<AtomicBool>,
     over: Arc<AtomicBool>,
@@ -46,47 +67,99 @@ pub(super) struct Clients {
 }
 
 impl Clients {
-    /// Starts the ledger's clients against `url`, the socket mount with `/websocket`; each says something once a `period`.
-    pub(super) fn start(instance: &Instance, url: &str, ledger: Ledger, period: Duration) -> Result<Self> {
-        let count = ledger.clients();
+    /// Starts the ledger's clients. `periods` are their times between two messages, by client; who has none listens.
+    ///
+    /// # Errors
+    /// When the instance has no client namespace.
+    ///
+    /// # Panics
+    /// When there are not as many periods as clients.
+    pub fn start(
+        instance: &Instance,
+        place: Place,
+        ledger: Ledger,
+        periods: Vec<Option<Duration>>,
+    ) -> Result<Self> {
+        assert_eq!(ledger.clients(), periods.len(), "one period for each client");
         let ledger = Shared(Arc::new(Mutex::new(ledger)));
         let (talking, over) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
         let path = instance.client_netns_path();
         let namespace = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        let (shared, talk, end, url) =
-            (ledger.clone(), Arc::clone(&talking), Arc::clone(&over), url.to_owned());
+        let (shared, talk, end) = (ledger.clone(), Arc::clone(&talking), Arc::clone(&over));
         let thread = std::thread::spawn(move || {
             // Only this thread moves, and all sockets are made on it.
             rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
                 .context("cannot enter the client namespace")?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
-                for index in 0..count {
+                let address = match place.round_trip {
+                    Some(round_trip) => relay::start(place.address, round_trip).await?.to_string(),
+                    None => place.address,
+                };
+                let url = format!("ws://{address}/socket/websocket");
+                for (index, period) in periods.into_iter().enumerate() {
                     tokio::spawn(client(index, url.clone(), shared.clone(), Arc::clone(&talk), period));
-                    sleep(period / u32::try_from(count).unwrap_or(u32::MAX)).await;
+                    sleep(PACE).await;
                 }
                 while !end.load(Ordering::Relaxed) {
                     sleep(Duration::from_millis(100)).await;
                 }
-            });
-            Ok(())
+                Ok(())
+            })
         });
         Ok(Self { ledger, talking, over, thread: Some(thread) })
     }
 
-    /// Clients in their room.
-    pub(super) fn there(&self) -> usize {
+    /// Waits until all clients are in their rooms, on at least so many nodes. The nodes must have `$cluster`.
+    ///
+    /// # Errors
+    /// When that does not come within the hang guard.
+    pub fn wait_there(&self, nodes: usize) -> Result<()> {
+        eventually(&format!("all clients are in their rooms on {nodes} nodes"), || {
+            let ledger = self.ledger.lock();
+            let away = (0..ledger.clients()).filter(|client| !ledger.is_there(*client)).count();
+            let found = ledger.nodes();
+            ensure!(away == 0 && found.len() >= nodes, "{away} are away, the others are on {found:?}");
+            Ok(Some(()))
+        })
+        .map(drop)
+    }
+
+    /// Waits until all are in their rooms and have heard everything for some seconds.
+    ///
+    /// # Errors
+    /// When that does not come within the hang guard.
+    pub fn wait_whole(&self) -> Result<Duration> {
+        eventually("everybody hears everything", || self.is_whole().map(Some)).map(|(_, elapsed)| elapsed)
+    }
+
+    /// Whether all are in their rooms and have heard everything for some seconds.
+    ///
+    /// # Errors
+    /// When not; says what is missing.
+    pub fn is_whole(&self) -> Result<()> {
         let ledger = self.ledger.lock();
-        (0..ledger.clients()).filter(|client| ledger.is_there(*client)).count()
+        if let Some((client, away)) = ledger.longest_away(now()) {
+            anyhow::bail!("client {client} is away for {:.1} s", away as f64 / 1e3);
+        }
+        let until = now().saturating_sub(SETTLED);
+        let from = until.saturating_sub(LOOKED_AT);
+        ensure!(ledger.is_busy(from, until), "nobody says anything");
+        let misses = ledger.misses(from, until);
+        ensure!(misses.is_empty(), "{} messages did not come, as {:?}", misses.len(), misses[0]);
+        Ok(())
     }
 
     /// Nobody says anything any more; all stay and listen.
-    pub(super) fn hush(&self) {
+    pub fn hush(&self) {
         self.talking.store(false, Ordering::Relaxed);
     }
 
     /// Ends the clients.
-    pub(super) fn stop(mut self) -> Result<()> {
+    ///
+    /// # Errors
+    /// When their thread could not run.
+    pub fn stop(mut self) -> Result<()> {
         self.over.store(true, Ordering::Relaxed);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(result)) => result,
@@ -102,7 +175,13 @@ impl Drop for Clients {
     }
 }
 
-async fn client(index: usize, url: String, ledger: Shared, talking: Arc<AtomicBool>, period: Duration) {
+async fn client(
+    index: usize,
+    url: String,
+    ledger: Shared,
+    talking: Arc<AtomicBool>,
+    period: Option<Duration>,
+) {
     let mut socket = loop {
         match Socket::connect(&url).await {
             Ok(socket) => break socket,
@@ -114,8 +193,9 @@ async fn client(index: usize, url: String, ledger: Shared, talking: Arc<AtomicBo
     let mut cluster = joined(&socket, "$cluster").await;
     let topic = format!("room:soak-{}", me.ledger.lock().room(index));
     let mut room = joined(&socket, &topic).await;
-    let mut turn = interval(period);
+    let mut turn = interval(period.unwrap_or(Duration::MAX));
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let says = || period.is_some() && talking.load(Ordering::Relaxed);
     loop {
         tokio::select! {
             // What happened to the connection is known before what happened on it.
@@ -128,7 +208,7 @@ async fn client(index: usize, url: String, ledger: Shared, talking: Arc<AtomicBo
                 Some(event) => me.on_cluster(&event),
                 None => return,
             },
-            _ = turn.tick(), if talking.load(Ordering::Relaxed) => me.say(&room).await,
+            _ = turn.tick(), if says() => me.say(&room).await,
             event = room.next() => match event {
                 Some(event) => me.on_room(event),
                 None => return,

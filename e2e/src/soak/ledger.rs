@@ -1,6 +1,6 @@
 //! Who was in which room on which node from when to when, what was said, and who heard it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Millis;
 
@@ -160,6 +160,19 @@ impl Ledger {
     #[must_use]
     pub fn is_there(&self, client: usize) -> bool {
         self.stays[client].last().is_some_and(|stay| stay.end.is_none())
+    }
+
+    /// Nodes that clients are on now, as far as they are known.
+    #[must_use]
+    pub fn nodes(&self) -> BTreeSet<&str> {
+        let open = self.stays.iter().filter_map(|stays| stays.last().filter(|stay| stay.end.is_none()));
+        open.filter_map(|stay| stay.node.as_deref()).collect()
+    }
+
+    /// Node that a client is on now, if it is known.
+    #[must_use]
+    pub fn node(&self, client: usize) -> Option<&str> {
+        self.stays[client].last().filter(|stay| stay.end.is_none())?.node.as_deref()
     }
 
     /// How long the client that is away longest has been away; none when all are there.

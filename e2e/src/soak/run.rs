@@ -11,21 +11,17 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
-    Millis,
     breaking::{break_it, spec},
-    clients::Clients,
+    clients::{Clients, Place},
     fault::{Fault, Kind, Plan, Step},
     ledger::{Ledger, MARGIN},
     now,
     report::Report,
 };
-use crate::fleet::{Fleet, HANG_GUARD, eventually};
+use crate::fleet::{Fleet, HANG_GUARD};
 
 /// Nodes at the beginning.
 const NODES: usize = 3;
-/// What is looked at to tell whether everybody hears everything: so long ago that it must have come, and so much.
-const SETTLED: Millis = 1_000;
-const LOOKED_AT: Millis = 3_000;
 /// Time after the last message for what is late.
 const LATE: Duration = Duration::from_secs(10);
 /// Pause between two looks.
@@ -55,14 +51,11 @@ pub struct Options {
 pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let fleet = Fleet::create("soak", &spec(NODES))?;
     fleet.wait_ready(NODES)?;
-    let url = format!("ws://{}/socket/websocket", fleet.service_address()?);
+    let place = Place { address: format!("{}:80", fleet.service_address()?), round_trip: None };
     let ledger = Ledger::new(options.clients, options.room_size);
-    let clients = Clients::start(&fleet.instance, &url, ledger, options.period)?;
-    eventually("all clients are in their rooms", || {
-        let there = clients.there();
-        ensure!(there == options.clients, "{there} of {}", options.clients);
-        Ok(Some(()))
-    })?;
+    let periods = vec![Some(options.period); options.clients];
+    let clients = Clients::start(&fleet.instance, place, ledger, periods)?;
+    clients.wait_there(1)?;
     recovered(&fleet, &clients)?;
     say(&format!("{} clients are in their rooms, seed {}", options.clients, options.seed));
     let begun = now();
@@ -145,17 +138,7 @@ fn recovered(fleet: &Fleet, clients: &Clients) -> Result<()> {
 }
 
 fn is_whole(fleet: &Fleet, clients: &Clients) -> Result<()> {
-    {
-        let ledger = clients.ledger.lock();
-        if let Some((client, away)) = ledger.longest_away(now()) {
-            anyhow::bail!("client {client} is away for {:.1} s", away as f64 / 1e3);
-        }
-        let until = now().saturating_sub(SETTLED);
-        let from = until.saturating_sub(LOOKED_AT);
-        ensure!(ledger.is_busy(from, until), "nobody says anything");
-        let misses = ledger.misses(from, until);
-        ensure!(misses.is_empty(), "{} messages did not come, as {:?}", misses.len(), misses[0]);
-    }
+    clients.is_whole()?;
     let (ready, message) = fleet.condition("Ready")?;
     ensure!(ready == "True", "Ready is {ready}: {message}");
     let pods = fleet.node_pods()?;

@@ -1,0 +1,72 @@
+//! NATS stands still for 15 s: the status says so, the node count stays what it is, and what comes late is no load.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use std::time::{Duration, Instant};
+
+use e2e::{
+    fleet::{Fleet, Stopped, eventually},
+    report::record,
+    scaling::{Load, SMALL_STEPS, replicas, status, wait_replicas},
+    soak::now,
+};
+
+/// 2,000 writes/s: four nodes, of which one more or less is near.
+const RATE: u32 = 40;
+const NODES: usize = 4;
+const FROZEN: Duration = Duration::from_secs(15);
+/// After it the backlog is delivered, and the windows of the fleet (12 s) have seen it.
+const WATCHED: Duration = Duration::from_secs(25);
+
+/// No operation, and as many nodes as there were.
+fn assert_held(fleet: &Fleet) {
+    let status = status(fleet).unwrap();
+    assert_eq!(replicas(fleet).unwrap(), NODES as i64, "{status}");
+    assert!(status["operation"].is_null(), "{status}");
+}
+
+#[test]
+fn a_silent_bus_is_said_and_decides_nothing() {
+    let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 30s}}}}");
+    let fleet = Fleet::create("nats-frozen", &spec).unwrap();
+    fleet.wait_ready(2).unwrap();
+    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
+    wait_replicas(&fleet, NODES as i64).unwrap();
+    let (before, _) = fleet.wait_ready(NODES).unwrap();
+
+    let pod = fleet.nats_pod().unwrap();
+    let stopped = Stopped::new(Fleet::process_of(&pod.uid, "nats-server").unwrap()).unwrap();
+    let (frozen, frozen_at) = (Instant::now(), now());
+    let (message, elapsed) = eventually("the status says that the bus is silent", || {
+        let (ready, message) = fleet.condition("Ready")?;
+        Ok((ready == "False").then_some(message))
+    })
+    .unwrap();
+    record("nats_frozen", "frozen_to_said", elapsed.as_secs_f64()).unwrap();
+    assert!(
+        message.contains("NATS") || message.contains("bus") || message.contains("backplane"),
+        "{message}"
+    );
+    assert!(
+        frozen.elapsed() < FROZEN,
+        "it was said only after {elapsed:?}, since {frozen_at}: nothing was watched"
+    );
+    while frozen.elapsed() < FROZEN {
+        assert_held(&fleet);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    drop(stopped);
+    let (_, elapsed) = eventually("the fleet is Ready", || {
+        assert_held(&fleet);
+        Ok((fleet.condition("Ready")?.0 == "True").then_some(()))
+    })
+    .unwrap();
+    record("nats_frozen", "thawed_to_ready", elapsed.as_secs_f64()).unwrap();
+    let end = Instant::now() + WATCHED;
+    while Instant::now() < end {
+        assert_held(&fleet);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    let (after, _) = fleet.wait_ready(NODES).unwrap();
+    assert_eq!(before, after, "serving went on with the very same nodes");
+    load.stop().unwrap();
+}

@@ -1,0 +1,70 @@
+//! Nodes are drained while clients far away publish through them: nothing that they said is lost to anybody.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use std::time::Duration;
+
+use e2e::{
+    fleet::{Fleet, eventually},
+    report::record,
+    soak::{
+        clients::{Clients, Place},
+        ledger::Ledger,
+        now,
+    },
+};
+
+const SPEC: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 2}, \
+    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}, expose: {chatPage: true}}";
+const NODES: usize = 2;
+/// Two publish, the others listen; with so many some are on each node.
+const CLIENTS: usize = 12;
+/// Messages of the two publishers in a second.
+const RATES: [u32; 2] = [20, 200];
+/// From the clients to the nodes and back.
+const ROUND_TRIP: Duration = Duration::from_millis(100);
+/// Drains, one node after the other.
+const DRAINS: usize = 10;
+/// For what is under way at the end.
+const LATE: Duration = Duration::from_secs(3);
+
+#[test]
+fn nothing_that_publishers_say_is_lost_when_their_nodes_drain() {
+    let fleet = Fleet::create("goodbye", SPEC).unwrap();
+    fleet.wait_ready(NODES).unwrap();
+    let address = format!("{}:80", fleet.service_address().unwrap());
+    let place = Place { address, round_trip: Some(ROUND_TRIP) };
+    let periods = (0..CLIENTS).map(|client| Some(Duration::from_secs(1) / *RATES.get(client)?)).collect();
+    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
+    clients.wait_there(1).unwrap();
+    clients.wait_whole().unwrap();
+    let begun = now();
+    for round in 0..DRAINS {
+        // That of a publisher, each in its turn: after it all are on the nodes that stayed.
+        let publisher = round % RATES.len();
+        let (node, _) = eventually("the publisher's node is known", || {
+            Ok(clients.ledger.lock().node(publisher).map(str::to_owned))
+        })
+        .unwrap();
+        fleet.kubectl(&["delete", "pod", &node, "--wait=false"]).unwrap();
+        let (_, elapsed) = eventually("the node's clients are elsewhere", || {
+            Ok((!clients.ledger.lock().nodes().contains(&*node)).then_some(()))
+        })
+        .unwrap();
+        record("polite_goodbye", "deleted_to_all_elsewhere", elapsed.as_secs_f64()).unwrap();
+        fleet.wait_ready(NODES).unwrap();
+        clients.wait_whole().unwrap();
+    }
+    clients.hush();
+    let end = now();
+    std::thread::sleep(LATE);
+    let ledger = clients.ledger.lock();
+    let misses = ledger.misses(begun, end);
+    let first: Vec<_> = misses.iter().take(5).collect();
+    assert!(misses.is_empty(), "{} of {} messages were missed: {first:?}", misses.len(), ledger.messages());
+    assert_eq!((ledger.duplicates.as_slice(), ledger.disorders.as_slice()), (&[][..], &[][..]));
+    let codes: std::collections::BTreeSet<_> = ledger.ends().map(|(_, _, _, code)| code).collect();
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), [1012], "only drains closed connections");
+    let of_publishers = ledger.ends().filter(|(client, ..)| *client < RATES.len()).count();
+    assert!(of_publishers >= DRAINS, "{of_publishers} goodbyes of publishers");
+    record("polite_goodbye", "messages", ledger.messages() as f64).unwrap();
+}
