@@ -98,11 +98,13 @@ fn what_fits_on_no_machine_is_said_and_solved() {
 #[test]
 fn a_process_that_ends_again_and_again_is_said_with_its_last_words() {
     let fleet = Fleet::create("crash-image", &spec("", ", paused: true")).unwrap();
-    // NATS does not know the flags of a node.
-    let image = operators_image(&fleet, "--nats-image");
+    // The operator does not know the flags of a node.
+    let image = "jsonpath={.items[0].spec.template.spec.containers[0].image}";
+    let image =
+        fleet.instance.kubectl(["-n", "channelcluster-system", "get", "deployments", "-o", image]).unwrap();
     drop(fleet);
     let bad = spec(&format!(", image: '{image}'"), "");
-    says("crash", nothing, &bad, "CrashLoop", &["exit code", "secrets", "--previous"]);
+    says("crash", nothing, &bad, "CrashLoop", &["exit code", "unexpected argument", "--previous"]);
 }
 
 #[test]

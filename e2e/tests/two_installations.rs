@@ -1,0 +1,155 @@
+//! The chart is installed a second time: that operator stands back and says so, and the fleets stay with the first.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use cluster::{Instance, Tool, run};
+use e2e::{
+    fleet::{Fleet, eventually},
+    report::record,
+    scaling::OPERATOR_NAMESPACE,
+    soak::{
+        clients::{Clients, Place},
+        ledger::Ledger,
+    },
+};
+use serde_json::Value;
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/channelcluster");
+const NAMESPACE: &str = "e2e-second-operator";
+const NODES: usize = 2;
+const CLIENTS: usize = 12;
+const PERIOD: Duration = Duration::from_millis(500);
+/// Two that led overwrote each other's objects three times a second.
+const WATCHED: Duration = Duration::from_secs(20);
+
+fn spec(port: u16) -> String {
+    format!(
+        "{{targetConnections: 1000, rooms: {{maxMembers: 150}}, nodes: {{min: {NODES}, max: {NODES}}}, \
+         drain: {{delay: 1s, deadline: 20s}}, auth: {{anonymous: true}}, \
+         expose: {{chatPage: true, service: {{port: {port}}}}}}}"
+    )
+}
+
+/// A second release, which goes with the value.
+struct Second<'a>(&'a Instance);
+
+impl<'a> Second<'a> {
+    /// Of the same images as the first, two pods as well, and without waiting: it is not to become Ready.
+    fn install(instance: &'a Instance) -> Result<Self> {
+        let second = Self(instance);
+        let first =
+            instance.kubectl_json(["-n", OPERATOR_NAMESPACE, "get", "deployment", "channel-operator"])?;
+        let image =
+            first["spec"]["template"]["spec"]["containers"][0]["image"].as_str().context("no image")?;
+        let image = format!("operator.image={image}");
+        let mut helm = second.helm()?;
+        helm.args(["install", "channelcluster", CHART, "--namespace", NAMESPACE, "--create-namespace"]);
+        run::output(helm.args(["--set", "crds.install=false", "--set-string", &image]))?;
+        Ok(second)
+    }
+
+    fn helm(&self) -> Result<Command> {
+        let mut helm = run::tied(Tool::Helm.path()?);
+        let home = cluster::cache()?.join("helm-home");
+        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            helm.env(name, home.join(name));
+        }
+        helm.arg("--kubeconfig").arg(self.0.kubeconfig());
+        Ok(helm)
+    }
+
+    fn remove(&self) -> Result<()> {
+        run::output(self.helm()?.args(["uninstall", "channelcluster", "--namespace", NAMESPACE]))?;
+        self.0.kubectl(["delete", "namespace", NAMESPACE, "--wait=true", "--timeout=120s"]).map(drop)
+    }
+}
+
+impl Drop for Second<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            eprintln!("the second operator stays behind: {error:#}");
+        }
+    }
+}
+
+/// How often the objects of the fleet were written.
+fn versions(fleet: &Fleet) -> Vec<Value> {
+    let objects = ["networkpolicy", "deployment", "service", "configmap"];
+    let list = |kind: &str| {
+        fleet.instance.kubectl_json([
+            "-n",
+            &fleet.namespace,
+            "get",
+            kind,
+            "-l",
+            "channelcluster.io/cluster=chat",
+        ])
+    };
+    let names = |list: Value| -> Vec<Value> {
+        let items = list["items"].as_array().cloned().unwrap_or_default();
+        items.iter().map(|item| item["metadata"]["managedFields"].clone()).collect()
+    };
+    objects.iter().flat_map(|kind| names(list(kind).unwrap())).collect()
+}
+
+fn wait_port(fleet: &Fleet, port: u16) {
+    eventually(&format!("the Service has port {port}"), || {
+        let service = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "service", &fleet.name])?;
+        Ok((service["spec"]["ports"][0]["port"].as_u64() == Some(port.into())).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_second_installation_stands_back_and_says_so() {
+    let fleet = Fleet::create("two-operators", &spec(80)).unwrap();
+    let (before, _) = fleet.wait_ready(NODES).unwrap();
+    let place = Place { address: format!("{}:4000", before[0].address), round_trip: None };
+    let periods = vec![Some(PERIOD); CLIENTS];
+    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
+    clients.wait_there(1).unwrap();
+
+    let second = Second::install(&fleet.instance).unwrap();
+    let (_, elapsed) = eventually("an Event says that the second stands back", || {
+        let events = fleet.instance.kubectl_json(["-n", "kube-system", "get", "events"])?;
+        let said = events["items"].as_array().context("no list")?;
+        let said = said.iter().any(|event| {
+            event["reason"] == "StandingBack"
+                && event["message"].as_str().is_some_and(|text| text.contains(OPERATOR_NAMESPACE))
+        });
+        ensure!(said, "no Event StandingBack");
+        Ok(Some(()))
+    })
+    .unwrap();
+    record("two_installations", "installed_to_said", elapsed.as_secs_f64()).unwrap();
+
+    let written = versions(&fleet);
+    assert!(!written.is_empty());
+    let end = Instant::now() + WATCHED;
+    while Instant::now() < end {
+        assert_eq!(written, versions(&fleet), "nobody writes what is as it is to be");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    fleet.apply_spec(&spec(81)).unwrap();
+    wait_port(&fleet, 81);
+    let pods = fleet.instance.kubectl_json(["-n", NAMESPACE, "get", "pods"]).unwrap();
+    let is_ready = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array().unwrap();
+        conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    };
+    // The other of the two waits for the lease of its own installation, as it always does.
+    let ready = pods["items"].as_array().unwrap().iter().filter(|pod| is_ready(pod)).count();
+    assert!(ready < 2, "who would lead and stands back is not Ready");
+    drop(second);
+    fleet.apply_spec(&spec(82)).unwrap();
+    wait_port(&fleet, 82);
+    assert_eq!(clients.ledger.lock().ends().count(), 0, "nobody was disconnected");
+    let (after, _) = fleet.wait_ready(NODES).unwrap();
+    assert_eq!(before, after, "serving went on with the very same nodes");
+    clients.stop().unwrap();
+}
