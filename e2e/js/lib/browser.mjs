@@ -30,6 +30,8 @@ const ARGUMENTS = [
   "--disable-component-update",
   "--disable-sync",
   "--disable-dev-shm-usage",
+  // A name that is not of this machine, for pages of another origin: in dev mode a node takes all loopback names.
+  "--host-resolver-rules=MAP elsewhere.example 127.0.0.1",
 ]
 
 /** A browser with a profile of its own; `close` removes both. */
