@@ -130,20 +130,24 @@ impl Clients {
     /// # Errors
     /// When that does not come within the hang guard.
     pub fn wait_whole(&self) -> Result<Duration> {
-        eventually("everybody hears everything", || self.is_whole().map(Some)).map(|(_, elapsed)| elapsed)
+        let begun = now();
+        let whole = || self.is_whole(begun).map(Some);
+        eventually("everybody hears everything", whole).map(|(_, elapsed)| elapsed)
     }
 
-    /// Whether all are in their rooms and have heard everything for some seconds.
+    /// Whether all are in their rooms and have heard everything for some seconds, not counting what was said before
+    /// `since`.
     ///
     /// # Errors
     /// When not; says what is missing.
-    pub fn is_whole(&self) -> Result<()> {
+    pub fn is_whole(&self, since: Millis) -> Result<()> {
         let ledger = self.ledger.lock();
         if let Some((client, away)) = ledger.longest_away(now()) {
             anyhow::bail!("client {client} is away for {:.1} s", away as f64 / 1e3);
         }
         let until = now().saturating_sub(SETTLED);
         let from = until.saturating_sub(LOOKED_AT);
+        ensure!(from >= since, "what was said since then may still be on its way");
         ensure!(ledger.is_busy(from, until), "nobody says anything");
         let misses = ledger.misses(from, until);
         ensure!(misses.is_empty(), "{} messages did not come, as {:?}", misses.len(), misses[0]);

@@ -272,6 +272,15 @@ impl Ledger {
         misses
     }
 
+    /// When, in that time, somebody last missed something, went, or came back. None when all was well.
+    #[must_use]
+    pub fn last_trouble(&self, from: Millis, until: Millis) -> Option<Millis> {
+        let moves =
+            self.stays.iter().flatten().flat_map(|stay| [Some(stay.from), stay.end.map(|(at, _)| at)]);
+        let misses = self.misses(from, until).into_iter().map(|miss| miss.at);
+        moves.flatten().chain(misses).filter(|at| (from..=until).contains(at)).max()
+    }
+
     /// Messages that were said.
     #[must_use]
     pub fn messages(&self) -> u64 {
@@ -344,6 +353,9 @@ mod tests {
         say(&mut ledger, 11_000, &[0, 2]);
         assert_eq!(ledger.misses(0, 20_000).len(), 1);
         assert_eq!(ledger.aways, [(1, 1_000)]);
+        assert_eq!(ledger.last_trouble(0, 10_900), Some(10_000), "it came back then");
+        assert_eq!(ledger.last_trouble(0, 20_000), Some(11_000), "it missed something then");
+        assert_eq!(ledger.last_trouble(11_001, 20_000), None);
         assert_eq!(ledger.ends().collect::<Vec<_>>(), [(1, Some("b"), 9_000, 1012)]);
     }
 

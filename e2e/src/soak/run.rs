@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 
 use super::{
+    Millis,
     breaking::{break_it, spec},
     clients::{Clients, Place},
     fault::{Fault, Kind, Plan, Step},
@@ -22,6 +23,8 @@ use crate::fleet::{Fleet, HANG_GUARD};
 
 /// Nodes at the beginning.
 const NODES: usize = 3;
+/// How long what is done may take to show, in milliseconds: a pod that is deleted is told so by its kubelet, and then ends.
+const TAKES_EFFECT: Millis = 4_000;
 /// Time after the last message for what is late.
 const LATE: Duration = Duration::from_secs(10);
 /// Pause between two looks.
@@ -56,7 +59,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let periods = vec![Some(options.period); options.clients];
     let clients = Clients::start(&fleet.instance, place, ledger, periods)?;
     clients.wait_there(1)?;
-    recovered(&fleet, &clients)?;
+    recovered(&fleet, &clients, now())?;
     say(&format!("{} clients are in their rooms, seed {}", options.clients, options.seed));
     let begun = now();
     let (faults, failures) = breaks(options, &fleet, &clients, say);
@@ -118,16 +121,19 @@ fn breaks(
 
 fn one(fleet: &Fleet, clients: &Clients, step: &Step) -> Result<Fault> {
     let done = break_it(fleet, step)?;
-    recovered(fleet, clients).with_context(|| format!("after {} of {:?}", step.kind.name(), done.target))?;
-    Ok(Fault { kind: step.kind, target: done.target, from: done.from, undone: done.undone, until: now() })
+    recovered(fleet, clients, done.undone + TAKES_EFFECT)
+        .with_context(|| format!("after {} of {:?}", step.kind.name(), done.target))?;
+    let trouble = clients.ledger.lock().last_trouble(done.from, now().saturating_sub(MARGIN));
+    let until = done.undone.max(trouble.unwrap_or(done.undone));
+    Ok(Fault { kind: step.kind, target: done.target, from: done.from, undone: done.undone, until })
 }
 
-/// Waits until the fleet says that it is Ready, all clients are in their rooms, and everybody hears everything.
-fn recovered(fleet: &Fleet, clients: &Clients) -> Result<()> {
+/// Waits until the fleet says that it is Ready, all clients are in their rooms, and everybody hears everything that is said
+/// after `since`.
+fn recovered(fleet: &Fleet, clients: &Clients, since: Millis) -> Result<()> {
     let start = Instant::now();
     loop {
-        let state = is_whole(fleet, clients);
-        match state {
+        match is_whole(fleet, clients, since) {
             Ok(()) => return Ok(()),
             Err(error) if start.elapsed() > HANG_GUARD => {
                 return Err(error.context(format!("not whole again within {} s", HANG_GUARD.as_secs())));
@@ -137,8 +143,8 @@ fn recovered(fleet: &Fleet, clients: &Clients) -> Result<()> {
     }
 }
 
-fn is_whole(fleet: &Fleet, clients: &Clients) -> Result<()> {
-    clients.is_whole()?;
+fn is_whole(fleet: &Fleet, clients: &Clients, since: Millis) -> Result<()> {
+    clients.is_whole(since)?;
     let (ready, message) = fleet.condition("Ready")?;
     ensure!(ready == "True", "Ready is {ready}: {message}");
     let pods = fleet.node_pods()?;
