@@ -7,13 +7,15 @@ use e2e::{
     fleet::{Fleet, Stopped, eventually},
     report::record,
     scaling::{Load, SMALL_STEPS, replicas, status, wait_replicas},
-    soak::now,
 };
 
 /// 2,000 writes/s: four nodes, of which one more or less is near.
 const RATE: u32 = 40;
 const NODES: usize = 4;
+/// It stands still for so long at least.
 const FROZEN: Duration = Duration::from_secs(15);
+/// And so long after the status says so: two looks of the operator.
+const SAID: Duration = Duration::from_secs(5);
 /// After it the backlog is delivered, and the windows of the fleet (12 s) have seen it.
 const WATCHED: Duration = Duration::from_secs(25);
 
@@ -35,7 +37,7 @@ fn a_silent_bus_is_said_and_decides_nothing() {
 
     let pod = fleet.nats_pod().unwrap();
     let stopped = Stopped::new(Fleet::process_of(&pod.uid, "nats-server").unwrap()).unwrap();
-    let (frozen, frozen_at) = (Instant::now(), now());
+    let frozen = Instant::now();
     let (message, elapsed) = eventually("the status says that the bus is silent", || {
         let (ready, message) = fleet.condition("Ready")?;
         Ok((ready == "False").then_some(message))
@@ -46,11 +48,9 @@ fn a_silent_bus_is_said_and_decides_nothing() {
         message.contains("NATS") || message.contains("bus") || message.contains("backplane"),
         "{message}"
     );
-    assert!(
-        frozen.elapsed() < FROZEN,
-        "it was said only after {elapsed:?}, since {frozen_at}: nothing was watched"
-    );
-    while frozen.elapsed() < FROZEN {
+    // However late it was said, the fleet is watched for a while after it.
+    let thaw = (frozen + FROZEN).max(Instant::now() + SAID);
+    while Instant::now() < thaw {
         assert_held(&fleet);
         std::thread::sleep(Duration::from_millis(500));
     }

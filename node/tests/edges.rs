@@ -17,8 +17,17 @@ mod process;
 #[path = "support/wait.rs"]
 mod wait;
 use client::Client;
-use process::{Process, command};
+use process::Process;
 use wait::wait;
+
+/// As [`process::command`], with the signals that a process leaves ignored as the system has them: what a shell starts in
+/// the background inherits an ignored QUIT, and what `nohup` starts an ignored HUP.
+fn command() -> Command {
+    let given = process::command();
+    let mut command = Command::new("env");
+    command.arg("--default-signal=HUP,QUIT").arg(given.get_program()).args(given.get_args());
+    command
+}
 
 /// A node on known ports, with outputs of the test's choice, that nobody reads for it.
 struct Mute {
@@ -144,8 +153,8 @@ fn signals_that_mean_nothing_change_nothing_and_the_others_end_in_order() {
 
 #[test]
 fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
-    let mut nohup = Command::new("nohup");
-    nohup.arg(env!("CARGO_BIN_EXE_channel-node"));
+    let mut nohup = Command::new("env");
+    nohup.args(["--default-signal=QUIT", "nohup", env!("CARGO_BIN_EXE_channel-node")]);
     nohup.args(["--dev", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
     let mut node = Process::start(nohup);
     let (mut client, _) = Client::join(node.listen, "room:1");

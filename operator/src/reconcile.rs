@@ -157,7 +157,8 @@ async fn look(
         }
         Err(ApplyError::Refused(message)) => {
             context.shared.events.say(cluster, true, "Refused", "Apply", &message).await;
-            tell(Outcome::Refused(message), None);
+            let served = valid_after_refusal(context.last_valid(labels, &uid), valid);
+            tell(Outcome::Refused(message), Some(served));
             Ok(("refused", REFUSED))
         }
         Err(error) => {
@@ -174,6 +175,12 @@ async fn look(
             Err(error.into())
         }
     }
+}
+
+/// What the fleet goes on by after its spec was refused: the last one that was not, and where none is known, since another
+/// operator led then, the refused one. With none its nodes would neither follow the load nor end a drain.
+fn valid_after_refusal<T>(last: Option<T>, refused: T) -> T {
+    last.unwrap_or(refused)
 }
 
 /// Whether the status says that this generation was applied. What a status says of a spec that was refused does not count.
@@ -212,7 +219,13 @@ fn backoff(failures: u32, jitter: f64) -> Duration {
 mod tests {
     use std::time::Duration;
 
-    use super::backoff;
+    use super::{backoff, valid_after_refusal};
+
+    #[test]
+    fn a_fleet_goes_on_by_what_was_taken_or_else_by_what_was_refused() {
+        assert_eq!(valid_after_refusal(Some("taken"), "refused"), "taken");
+        assert_eq!(valid_after_refusal(None, "refused"), "refused", "another operator led before");
+    }
 
     #[test]
     fn failures_are_tried_again_ever_more_slowly_up_to_a_minute() {

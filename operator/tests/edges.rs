@@ -37,7 +37,9 @@ impl Operator {
         let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n\
                     clusters: [{name: c, cluster: {server: \"http://127.0.0.1:1\"}}]\nusers: [{name: u, user: {}}]\n";
         fs::write(&kubeconfig, text).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_channel-operator"))
+        // What a shell starts in the background inherits an ignored QUIT, which the operator leaves ignored.
+        let child = Command::new("env")
+            .args(["--default-signal=HUP,QUIT", env!("CARGO_BIN_EXE_channel-operator")])
             .args(["--node-image", "n", "--nats-image", "m", "--metrics-addr", &format!("[::]:{port}")])
             .env("KUBECONFIG", &kubeconfig)
             .env("CHANNEL_LOG", "debug")

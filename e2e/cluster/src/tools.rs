@@ -7,12 +7,16 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use crate::run::{self, Progress};
+
+/// Held for each build: two threads of one process would build the same tool twice, in the same place.
+static BUILDING: Mutex<()> = Mutex::new(());
 
 /// One tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +119,7 @@ impl Tool {
     /// When the build fails; quotes the compiler and says what may be missing.
     pub fn ready(self, progress: &Progress) -> Result<PathBuf> {
         let binary = self.path()?;
+        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
         if binary.exists() {
             return Ok(binary);
         }

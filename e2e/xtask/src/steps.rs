@@ -44,6 +44,9 @@ pub(crate) fn all() -> Vec<Step> {
         step("dependency rules", Needs::Nothing, Count::One, Action::Code(dependency_rules)),
         step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
         counted("api server", |t| {
+            // The tests would build them themselves, where nobody sees that it takes minutes.
+            Tool::Kube.ready(&t.progress)?;
+            install::helm(&t.progress)?;
             let args = ["test", "--package", "apiserver", "--features", "apiserver", "--no-fail-fast"];
             let mut command = t.program("cargo", &args);
             command.args(["--", "--test-threads=2"]);
