@@ -106,6 +106,7 @@ fn a_bus_that_stands_still_is_silent_within_seconds_and_what_it_delivers_late_is
     assert_eq!((counter(&b, "busLate"), counter(&b, "lateWrites"), counter(&b, "busExpired")), (0, 0, 0));
 
     freeze(&bus, true);
+    let spoke = stats(&a)["monotonicMillis"].as_u64().unwrap();
     say(&mut ada, "too old");
     wait("the silence to be seen", || {
         stats(&a)["busConnected"] == false && stats(&b)["busConnected"] == false
@@ -114,10 +115,12 @@ fn a_bus_that_stands_still_is_silent_within_seconds_and_what_it_delivers_late_is
     assert_eq!(seen["bus"]["connected"], false);
     println!("silent for {} ms when it was seen", seen["bus"]["silentMillis"]);
     assert_eq!((a.ready(), b.ready()), (200, 200), "a silent bus took a serving node out of service");
-    say(&mut ada, "late");
-    // Until that one is late too.
+    let age = |since: u64| stats(&a)["monotonicMillis"].as_u64().unwrap() - since;
+    wait("the first to be nearly too old", || age(spoke) > 3_000);
     let said = stats(&a)["monotonicMillis"].as_u64().unwrap();
-    wait("a while", || stats(&a)["monotonicMillis"].as_u64().unwrap() > said + 1_500);
+    say(&mut ada, "late");
+    // Until that one is late, and the first too old.
+    wait("a while", || age(said) > 1_500 && age(spoke) > 4_500);
     freeze(&bus, false);
     let first = bob.until(|message| message[3] == "message");
     assert_eq!(first[4]["text"], "late", "the one before was too old");
