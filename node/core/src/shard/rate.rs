@@ -185,6 +185,10 @@ impl Shard {
     /// Notes what a read brought, and tells who says too much.
     pub(super) fn charge(&mut self, id: ConnId, bytes: usize) {
         let said = std::mem::take(&mut self.said);
+        // Whoever ended by what it said is forgotten already, and its id belongs to the next connection.
+        if self.conns[id.index()].phase == Phase::Gone {
+            return;
+        }
         if self.rates.charge(id, self.now_millis, (said, bytes), &self.config.limits) {
             self.counters.rate_limited += 1;
             let refs = (protocol::NULL, protocol::NULL);

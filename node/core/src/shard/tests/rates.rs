@@ -101,3 +101,15 @@ fn one_flood_holds_back_nobody_else_and_leaves_with_its_connection() {
     sim.shards[shard].take_resumed(&mut resumed);
     assert!(resumed.is_empty() && sim.shards[shard].rates.next_millis().is_none());
 }
+
+/// A close frame that ends a connection may come with messages before it in the same read.
+#[test]
+fn what_a_connection_says_at_its_end_is_not_charged_to_the_next_with_its_id() {
+    let (mut sim, client) = limited(|limits| limits.messages_per_second = 10);
+    sim.shards[0].on_drain(1);
+    sim.settle();
+    let mut data: Vec<u8> = (0..30).flat_map(message).collect();
+    data.extend(masked(0x88, &1012u16.to_be_bytes()));
+    sim.bytes(client, &data);
+    assert_eq!((sim.closed.clone(), sim.shards[0].rates.len()), (vec![client], 0));
+}
