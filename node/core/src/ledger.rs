@@ -73,6 +73,12 @@ const LEAST_MAILBOX_BYTES: u64 = 256 << 10;
 /// gigabyte.
 pub const QUEUE_BYTES: u64 = 16 << 20;
 
+/// Commands that wait in the NATS client for its connection at most, each a message or a subscription.
+pub const CLIENT_QUEUE: u64 = 1_024;
+/// Topics without members that stay subscribed at most, about 23 MB of them. A client that joins and leaves ever new topics
+/// would otherwise fill the memory with what lingers.
+pub const LINGERING: u64 = 4_096;
+
 /// Of what a shard may hold, the percentage from which on it reads less: pieces of 4 KiB, and nothing of connections that
 /// do not take what they are sent.
 const READ_LESS_PERCENT: u64 = 85;
@@ -266,6 +272,32 @@ pub const fn bus_queue_bytes(budget: u64, most: u64) -> u64 {
     if budget / 8 < most { budget / 8 } else { most }
 }
 
+/// Messages that may wait in the NATS client, which counts no bytes: as many of the longest as the bus queue has bytes for.
+/// The client needs one at least, and gains nothing by more than [`CLIENT_QUEUE`].
+#[must_use]
+pub const fn client_queue(budget: u64, frame_bytes: u64) -> u64 {
+    match bus_queue_bytes(budget, QUEUE_BYTES).checked_div(frame_bytes) {
+        None | Some(0) => 1,
+        Some(messages) if messages > CLIENT_QUEUE => CLIENT_QUEUE,
+        Some(messages) => messages,
+    }
+}
+
+/// Topics without members that may stay subscribed: together a sixteenth of the budget, at most [`LINGERING`].
+#[must_use]
+pub const fn lingering(budget: u64) -> u64 {
+    let topics = budget / 16 / TOPIC_ON_BUS_BYTES;
+    if topics < LINGERING { topics } else { LINGERING }
+}
+
+/// Bytes that a bus may hold under a budget, beside the topics with members: both of its queues when they are full of the
+/// longest messages, and what lingers.
+#[must_use]
+pub const fn bus_bytes(budget: u64, frame_bytes: u64) -> u64 {
+    let queues = bus_queue_bytes(budget, QUEUE_BYTES) + client_queue(budget, frame_bytes) * frame_bytes;
+    queues + lingering(budget) * TOPIC_ON_BUS_BYTES
+}
+
 /// Bytes of messages that may wait in a shard's mailbox: together a sixteenth of the budget, each at most `most`, and
 /// at least what the longest messages by default need.
 #[must_use]
@@ -371,6 +403,19 @@ mod tests {
         assert!(!ledger.should_relieve(960 * MIB) && ledger.should_relieve(965 * MIB));
         ledger.relieved_to(700 * MIB);
         assert!(ledger.should_relieve(950 * MIB));
+    }
+
+    #[test]
+    fn what_the_bus_may_hold_is_a_part_of_the_budget() {
+        for budget in [16 * MIB, 64 * MIB, 1_024 * MIB] {
+            assert!(bus_bytes(budget, 64 << 10) <= budget / 16 * 5, "{budget}");
+            let waiting = client_queue(budget, 64 << 10) * (64 << 10);
+            assert!(waiting <= bus_queue_bytes(budget, QUEUE_BYTES), "{budget}");
+        }
+        let queues = [client_queue(u64::MAX, 1_024), client_queue(u64::MAX, 64 << 10)];
+        assert_eq!(queues, [CLIENT_QUEUE, 256]);
+        assert_eq!(client_queue(16 * MIB, 16 * MIB), 1, "the client needs one");
+        assert_eq!([lingering(16 * MIB), lingering(u64::MAX)], [187, LINGERING]);
     }
 
     #[test]

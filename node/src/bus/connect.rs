@@ -1,13 +1,14 @@
 //! How the connection to NATS is made, and made again.
 //!
-//! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up anew, it is connected to,
-//! and its greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the client. A pod that was
+//! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up anew, its addresses are
+//! connected to in turn, and a greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the client. A pod that was
 //! replaced leaves its address behind, where packets are dropped or a connection is taken and never answered; without the
 //! look each attempt would hang there for as long as a login may take, which has to be long enough for a fleet that logs
 //! in at once.
 
 use std::{
     io,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -22,9 +23,6 @@ use tokio::{
 
 use super::{BusState, Credentials, nats::Link, subjects};
 
-/// Commands that wait in the client for its connection, each a message or a subscription. The client counts no bytes: with
-/// the default limit of a frame this is 64 MiB.
-const CLIENT_QUEUE: usize = 1_024;
 /// Messages of one topic that wait for this node. More are dropped by the client, which the sequence numbers show.
 const TOPIC_QUEUE: usize = 8_192;
 /// A server that says nothing at all is given up after two to three of these, and connected to anew. Longer than what makes
@@ -32,7 +30,7 @@ const TOPIC_QUEUE: usize = 8_192;
 const PING: Duration = Duration::from_secs(5);
 /// How long a login may take, after the server has greeted. Long enough for a server on which a whole fleet logs in at once.
 const LOGIN: Duration = Duration::from_secs(5);
-/// How long looking up a name may take, and then how long a server has to take a connection and to greet.
+/// How long looking up a name may take, and then how long each of its addresses has to take a connection and to greet.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest pause between two looks; each is random up to its bound, so that a fleet does not come back at once. With the
 /// time of a look this is how late a server that listens again is found at worst.
@@ -62,7 +60,7 @@ pub(super) async fn connect(link: &Link) -> Result<Client, async_nats::ConnectEr
         .retry_on_initial_connect()
         .ping_interval(PING)
         .connection_timeout(LOGIN)
-        .client_capacity(CLIENT_QUEUE)
+        .client_capacity(link.client_queue)
         .subscription_capacity(TOPIC_QUEUE)
         // Replies come to a subject of the fleet, so that permissions need to name no other.
         .custom_inbox_prefix(subjects::inbox(&link.cluster, link.boot_id))
@@ -126,19 +124,26 @@ async fn find(
 
 /// Whether a server takes connections and greets. A NATS server speaks first, before any login and any TLS.
 async fn look(lookups: &mut Lookups, host: &str, port: u16) -> io::Result<()> {
-    let addresses = lookups.addresses(host, port).await?;
-    let greeted = async {
-        let mut last = io::Error::other("the name has no address");
-        for address in addresses {
-            let one = async { TcpStream::connect(address).await?.read_u8().await };
-            match one.await {
-                Ok(_) => return Ok(()),
-                Err(error) => last = error,
-            }
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    // An address needs no answer from anybody: a name whose look-up hangs does not hold it up.
+    match name.parse::<IpAddr>() {
+        Ok(ip) => greeted(&[SocketAddr::new(ip, port)]).await,
+        Err(_) => greeted(&lookups.addresses(name, port).await?).await,
+    }
+}
+
+/// Whether a server greets at one of the addresses. Each has its own time: behind one that is dead there may be a live one.
+async fn greeted(addresses: &[SocketAddr]) -> io::Result<()> {
+    let mut last = io::Error::other("the name has no address");
+    for address in addresses {
+        let greeting = async { TcpStream::connect(address).await?.read_u8().await };
+        match timeout(LOOK, greeting).await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => last = error,
+            Err(_) => last = in_time("connection or greeting"),
         }
-        Err(last)
-    };
-    timeout(LOOK, greeted).await.unwrap_or_else(|_| Err(in_time("connection or greeting")))
+    }
+    Err(last)
 }
 
 fn in_time(what: &str) -> io::Error {
@@ -147,16 +152,15 @@ fn in_time(what: &str) -> io::Error {
 
 /// Look-ups of names, one at a time: one that hangs keeps a thread, and is waited for again rather than joined by others.
 #[derive(Debug, Default)]
-struct Lookups(Option<(String, tokio::task::JoinHandle<io::Result<Vec<std::net::SocketAddr>>>)>);
+struct Lookups(Option<(String, tokio::task::JoinHandle<io::Result<Vec<SocketAddr>>>)>);
 
 impl Lookups {
-    async fn addresses(&mut self, host: &str, port: u16) -> io::Result<Vec<std::net::SocketAddr>> {
-        let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let running = self.0.take().filter(|(known, lookup)| *known == name || !lookup.is_finished());
+    async fn addresses(&mut self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let running = self.0.take().filter(|(known, lookup)| known == name || !lookup.is_finished());
         let (asked, mut lookup) = running.unwrap_or_else(|| {
-            let host = name.clone();
+            let host = name.to_owned();
             let lookup = async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) };
-            (name.clone(), tokio::spawn(lookup))
+            (name.to_owned(), tokio::spawn(lookup))
         });
         let Ok(answer) = timeout(LOOK, &mut lookup).await else {
             self.0 = Some((asked, lookup));
@@ -272,7 +276,7 @@ mod tests {
         assert_eq!(trouble.short_lived, 0, "one that lasts is forgiven");
     }
 
-    async fn looked_at(address: std::net::SocketAddr) -> io::Result<()> {
+    async fn looked_at(address: SocketAddr) -> io::Result<()> {
         look(&mut Lookups::default(), &address.ip().to_string(), address.port()).await
     }
 
@@ -298,8 +302,8 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     }
 
-    #[tokio::test]
-    async fn a_server_that_greets_is_found_by_address_and_by_name() {
+    /// A server that greets whoever connects.
+    async fn server() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -308,6 +312,26 @@ mod tests {
                 tokio::io::AsyncWriteExt::write_all(&mut stream, b"INFO {}\r\n").await.unwrap();
             }
         });
+        address
+    }
+
+    #[tokio::test]
+    async fn a_dead_address_of_a_name_leaves_time_for_the_next() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        greeted(&[silent.local_addr().unwrap(), server().await]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_address_is_looked_at_while_the_look_up_of_a_name_hangs() {
+        let hangs = tokio::spawn(std::future::pending());
+        let mut lookups = Lookups(Some(("slow".to_owned(), hangs)));
+        look(&mut lookups, "127.0.0.1", server().await.port()).await.unwrap();
+        assert!(lookups.0.is_some(), "it is waited for again");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_greets_is_found_by_address_and_by_name() {
+        let address = server().await;
         looked_at(address).await.unwrap();
         look(&mut Lookups::default(), "localhost", address.port()).await.unwrap();
     }

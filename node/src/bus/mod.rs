@@ -18,6 +18,7 @@ use std::{
 use node_core::{
     admin::BusStats,
     config::{Bus as BusConfig, Limits, NodeConfig},
+    ledger,
     limits::BUS_SILENCE_MILLIS,
     route::Registry,
 };
@@ -254,6 +255,8 @@ impl Bus {
     ) -> io::Result<Option<Self>> {
         let Some(BusConfig::Nats(nats)) = config.bus.clone() else { return Ok(None) };
         let all_shards = shards.clone();
+        let budget = config.limits.memory_budget.unwrap_or(u64::MAX);
+        let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let link = nats::Link {
             cluster: config.cluster.clone(),
             nats,
@@ -266,6 +269,8 @@ impl Bus {
             state: shared.0,
             fleet: shared.1,
             ages: Mutex::default(),
+            client_queue: count(ledger::client_queue(budget, config.limits.max_frame_bytes.into())),
+            lingering: count(ledger::lingering(budget)),
         };
         let (figures, figures_out) = mpsc::channel(FIGURES_QUEUE);
         let (stop, stopped) = oneshot::channel();

@@ -64,6 +64,10 @@ pub(super) struct Link {
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
     pub(super) ages: Mutex<Ages>,
+    /// Commands that may wait in the client.
+    pub(super) client_queue: usize,
+    /// Topics without members that stay subscribed.
+    pub(super) lingering: usize,
 }
 
 impl Link {
@@ -96,7 +100,7 @@ pub(super) async fn run(
 ) -> io::Result<()> {
     let client = connect::connect(&link).await.map_err(io::Error::other)?;
     let mut run = Run {
-        topics: Topics::default(),
+        topics: Topics::new(link.lingering),
         behind: false,
         stalled: false,
         control: None,

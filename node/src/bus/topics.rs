@@ -16,9 +16,6 @@ use crate::mailbox::Topic;
 
 /// How long a topic without members stays subscribed.
 pub const LINGER: Duration = Duration::from_secs(5);
-/// Topics without members that stay subscribed, about 23 MB of them. A client that joins and leaves ever new topics would
-/// otherwise fill the memory with what lingers.
-pub const LINGERING: usize = 4_096;
 
 #[derive(Debug)]
 struct Entry<S> {
@@ -37,15 +34,16 @@ pub struct Topics<S> {
     entries: HashMap<Topic, Entry<S>>,
     /// Topics by the time their last member left; an entry counts only if the topic says the same time.
     leaving: VecDeque<(Instant, Topic)>,
-}
-
-impl<S> Default for Topics<S> {
-    fn default() -> Self {
-        Topics { entries: HashMap::new(), leaving: VecDeque::new() }
-    }
+    /// Most of them, one at least.
+    lingering: usize,
 }
 
 impl<S> Topics<S> {
+    /// An empty table that keeps so many topics without members. One is kept in any case: a caller may count on it.
+    pub fn new(lingering: usize) -> Self {
+        Topics { entries: HashMap::new(), leaving: VecDeque::new(), lingering: lingering.max(1) }
+    }
+
     /// A shard has members of a topic.
     pub fn join(&mut self, topic: &Topic, shard: u8) {
         let entry = self.entry(topic);
@@ -116,7 +114,7 @@ impl<S> Topics<S> {
     fn linger(&mut self, topic: &Topic, now: Instant) {
         self.leaving.push_back((now, Arc::clone(topic)));
         // The new one is last and stays: a caller may count on it.
-        while self.leaving.len() > LINGERING {
+        while self.leaving.len() > self.lingering {
             self.drop_oldest();
         }
     }
@@ -155,6 +153,7 @@ mod tests {
 
     use super::*;
 
+    const LINGERING: usize = 100;
     const LAST: u8 = MAX_SHARDS - 1;
 
     fn topic() -> Topic {
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_wanted_until_the_last_shard_left_and_a_while_longer() {
-        let mut topics = Topics::default();
+        let mut topics = Topics::new(LINGERING);
         let start = Instant::now();
         topics.join(&topic(), 0);
         topics.join(&topic(), LAST);
@@ -182,7 +181,7 @@ mod tests {
 
     #[test]
     fn coming_back_in_time_keeps_the_subscription_and_the_count() {
-        let mut topics = Topics::default();
+        let mut topics = Topics::new(LINGERING);
         let start = Instant::now();
         topics.join(&topic(), 1);
         topics.subscribed(&topic(), ());
@@ -201,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_was_never_joined_expires_too_and_is_never_subscribed() {
-        let mut topics = Topics::<()>::default();
+        let mut topics = Topics::<()>::new(LINGERING);
         let start = Instant::now();
         topics.leave(&topic(), 3, start);
         assert!(topics.is_empty());
@@ -213,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_second_leave_of_a_shard_changes_nothing() {
-        let mut topics = Topics::<()>::default();
+        let mut topics = Topics::<()>::new(LINGERING);
         let start = Instant::now();
         topics.join(&topic(), 0);
         topics.leave(&topic(), 0, start);
@@ -224,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_topic_that_the_client_refuses_is_not_asked_for_again() {
-        let mut topics = Topics::<()>::default();
+        let mut topics = Topics::<()>::new(LINGERING);
         let start = Instant::now();
         topics.join(&topic(), 0);
         topics.refuse(&topic());
@@ -236,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_lingers_is_bounded_and_the_oldest_goes_first() {
-        let mut topics = Topics::<()>::default();
+        let mut topics = Topics::<()>::new(LINGERING);
         let start = Instant::now();
         let name = |n: usize| Topic::from(format!("room:{n}"));
         topics.join(&name(0), 0);

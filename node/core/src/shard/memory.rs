@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::{Channel, Conn, Flags, Phase, Shard};
 use crate::{
     counters::{CloseReason, RefuseReason},
-    ledger::{CONNECTION_BYTES, Held, Kind, MEMBER_BYTES, QUEUE_BYTES, ROOM_BYTES, Stage, bus_queue_bytes},
+    ledger::{CONNECTION_BYTES, Held, Kind, MEMBER_BYTES, ROOM_BYTES, Stage, bus_bytes},
     limits::{SMALL_READ_BYTES, STAMP_MILLIS},
     room::ConnId,
     ws::{CloseCode, Reader},
@@ -130,7 +130,8 @@ impl Shard {
     /// The budget of the node, and what all shards hold together.
     fn budget(&self) -> (u64, u64) {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
-        let bus = if self.options.has_bus { bus_queue_bytes(budget, QUEUE_BYTES) } else { 0 };
+        let frame = self.config.limits.max_frame_bytes.into();
+        let bus = if self.options.has_bus { bus_bytes(budget, frame) } else { 0 };
         (budget, self.options.registry.bytes() + bus)
     }
 
@@ -194,8 +195,10 @@ impl Shard {
         let age_millis = |since: u16| u64::from(now.wrapping_sub(since)) * STAMP_MILLIS;
         let id = ConnId(index as u32);
         let conn = self.conns.get_mut(index)?;
-        let input = conn.reader.held_bytes();
         let blocked = conn.flags.has(Flags::BLOCKED);
+        // Whole messages that this node has put off are not the client's fault.
+        let healthy = conn.phase == Phase::Open && !blocked;
+        let input = if healthy { conn.reader.incomplete_bytes() } else { conn.reader.held_bytes() };
         let output = if blocked { self.outbox.share_bytes(&conn.queue) } else { 0 };
         if input + output == 0 || conn.phase == Phase::Gone {
             return None;

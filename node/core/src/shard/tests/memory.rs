@@ -2,9 +2,11 @@
 
 use super::harness::{Client, Sent, Sim, masked};
 use crate::{
+    config::NodeConfig,
     counters::{CloseReason, JoinRefusal, RefuseReason},
-    ledger::{Kind, Stage},
+    ledger::{Kind, Stage, bus_bytes},
     protocol::{Vsn, encode},
+    shard::Progress,
     ws::CloseCode,
 };
 
@@ -140,6 +142,40 @@ fn input_that_is_kept_is_given_up_with_its_connection() {
     assert!(said_to(&mut sim, one, two));
     assert!(sim.counters().closed[CloseReason::Memory as usize] > 20);
     sim.check_ledgers();
+}
+
+/// What waits for its turn here is whole: whoever said it did nothing wrong.
+#[test]
+fn input_that_the_node_itself_put_off_closes_nobody() {
+    let mut sim = Sim::new(1, false, |config| {
+        config.limits.memory_budget = Some(BUDGET);
+        config.limits.messages_per_second = 10;
+        config.limits.bytes_per_second = 0;
+    });
+    let hasty: Vec<_> = (0..30).map(|_| sim.connect()).collect();
+    let text = format!(r#"[null,"2","phoenix","heartbeat",{{"x":"{}"}}]"#, "x".repeat(400));
+    let data = masked(0x81, text.as_bytes()).repeat(150);
+    for (shard, id) in hasty {
+        assert_eq!(sim.shards[shard].on_data(id, &mut data.clone()), Progress::Paused);
+        sim.settle();
+    }
+    sim.pass(2_000);
+    assert!(sim.shards[0].held_by_kind()[Kind::Input as usize] > BUDGET);
+    assert_eq!(sim.counters().closed.iter().sum::<u64>(), 0);
+    sim.check_ledgers();
+}
+
+#[test]
+fn what_the_bus_may_hold_comes_off_the_budget_first() {
+    let allowance = |has_bus| {
+        let mut sim = Sim::new(1, has_bus, |config| config.limits.memory_budget = Some(BUDGET));
+        sim.pass(500);
+        sim.shards[0].ledger.allowance()
+    };
+    assert_eq!(
+        allowance(false) - allowance(true),
+        bus_bytes(BUDGET, NodeConfig::dev().limits.max_frame_bytes.into())
+    );
 }
 
 #[test]
