@@ -52,7 +52,8 @@ fn head(bytes: &[u8]) {
             whole,
             "what follows the head is not looked at"
         );
-        for end in 0..*head_len {
+        // Each byte of short heads; of long ones some, since each costs as much as the head is long.
+        for end in (0..*head_len).step_by(1 + head_len / 256).chain([head_len - 1]) {
             assert_eq!(handshake::read(&bytes[..end], &rules), Request::Incomplete, "{end}");
             assert!(
                 handshake::may_be_whole(&bytes[..*head_len], end),
