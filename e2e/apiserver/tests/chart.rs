@@ -98,6 +98,19 @@ async fn what_an_earlier_release_left_is_named_with_what_to_do() {
     server.kubectl(&["create", "-f", "-"], &role.to_string()).await.unwrap();
     let refused = format!("{:#}", installed(&server, "mine", &[]).await.unwrap_err());
     assert!(refused.contains("clusterrole default:mine-channel-operator is there"), "{refused}");
+    // Who installs for some namespaces may not look at what is the cluster's, and makes none of it.
+    let some = ["--set", "watchNamespaces={default}"];
+    installed(&server, "mine", &some).await.unwrap();
+
+    // One namespace has one Lease of operators.
+    let labels = json!({"app.kubernetes.io/name": "channel-operator", "app.kubernetes.io/instance": "first"});
+    let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let operator = json!({"apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "first-channel-operator", "namespace": "default", "labels": labels},
+        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": pod}});
+    server.kubectl(&["create", "-f", "-"], &operator.to_string()).await.unwrap();
+    let refused = format!("{:#}", installed(&server, "mine", &some).await.unwrap_err());
+    assert!(refused.contains("release first has an operator in namespace default already"), "{refused}");
 }
 
 #[tokio::test]
