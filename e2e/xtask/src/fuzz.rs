@@ -22,6 +22,8 @@ use crate::{artifacts, options::Options, test::Tools};
 const TARGETS: [&str; 6] = ["config", "envelope", "frame", "origin", "protocol", "shard"];
 /// How long each is run as a step of `cargo xtask test`.
 const SECONDS: u64 = 60;
+/// Seed of the step's runs.
+const STEP_SEED: u32 = 1;
 /// How many run at a time: one core each.
 const JOBS: usize = 2;
 /// An input that takes longer is a finding, in seconds: all take less than a millisecond, on a busy machine ten.
@@ -63,14 +65,23 @@ pub(crate) fn fuzz(options: &mut Options) -> Result<ExitCode> {
         let status = Command::new(programs.join(target)).arg(&input).status()?;
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    run_all(&tools, &programs, &targets, seconds, jobs)?;
+    run_all(&tools, &programs, &targets, seconds, jobs, Luck::Random)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The step: each target for a minute.
 pub(crate) fn step(tools: &Tools) -> Result<()> {
     let programs = build(tools)?;
-    run_all(tools, &programs, &TARGETS, SECONDS, JOBS)
+    run_all(tools, &programs, &TARGETS, SECONDS, JOBS, Luck::Same)
+}
+
+/// Where the inputs come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Luck {
+    /// Another seed each time, beginning from what was found before: to find more.
+    Random,
+    /// One seed, beginning from the kept corpus alone: a step that judges a change must not judge what it did not change.
+    Same,
 }
 
 fn known(name: &str) -> Result<&'static str> {
@@ -120,6 +131,7 @@ fn run_all(
     targets: &[&'static str],
     seconds: u64,
     jobs: usize,
+    luck: Luck,
 ) -> Result<()> {
     let what = format!("fuzzing {} for {seconds} s each, {jobs} at a time", targets.join(", "));
     tools.progress.say(&what);
@@ -130,7 +142,7 @@ fn run_all(
         while running.len() < jobs
             && let Some(target) = waiting.pop_front()
         {
-            running.push(start(tools, programs, target, seconds)?);
+            running.push(start(tools, programs, target, seconds, luck)?);
         }
         thread::sleep(POLL);
         let limit = Duration::from_secs(seconds) + GRACE;
@@ -155,10 +167,17 @@ fn run_all(
     Ok(())
 }
 
-fn start(tools: &Tools, programs: &Path, target: &'static str, seconds: u64) -> Result<Running> {
+fn start(tools: &Tools, programs: &Path, target: &'static str, seconds: u64, luck: Luck) -> Result<Running> {
     let output = output_directory();
     // New inputs go to the first directory, the kept ones are only read.
-    let (found, findings) = (output.join("corpus").join(target), output.join("findings"));
+    let found = match luck {
+        Luck::Random => output.join("corpus").join(target),
+        Luck::Same => output.join("step").join(target),
+    };
+    if luck == Luck::Same && found.exists() {
+        fs::remove_dir_all(&found).with_context(|| format!("cannot remove {}", found.display()))?;
+    }
+    let findings = output.join("findings");
     for directory in [&found, &findings] {
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
     }
@@ -174,6 +193,9 @@ fn start(tools: &Tools, programs: &Path, target: &'static str, seconds: u64) -> 
         "-print_final_stats=1".to_owned(),
         "-detect_leaks=0".to_owned(),
     ]);
+    if luck == Luck::Same {
+        command.arg(format!("-seed={STEP_SEED}"));
+    }
     let dictionary = crate_directory(tools).join("dictionaries").join(format!("{target}.dict"));
     if dictionary.exists() {
         command.arg(format!("-dict={}", dictionary.display()));
