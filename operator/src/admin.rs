@@ -19,6 +19,9 @@ use crate::lease::Fence;
 use crate::metrics::Metrics;
 use crate::watches::{Pulses, Sight};
 
+/// Most namespaces that `/readyz` names.
+const MOST_NAMED: usize = 20;
+
 /// What the port answers from.
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -87,7 +90,14 @@ fn readiness(leads: bool, stands_back: bool, watches: Option<&Pulses>) -> (bool,
     if !watches.synced() {
         return (false, "the watches have not seen their first lists yet".to_owned());
     }
-    (true, "leading".to_owned())
+    let lost = Vec::from_iter(watches.lost());
+    if lost.is_empty() {
+        return (true, "leading".to_owned());
+    }
+    let more = lost.len().saturating_sub(MOST_NAMED);
+    let named = lost[..lost.len() - more].join(", ");
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (true, format!("leading, without these namespaces, which cannot be seen: {named}{more}"))
 }
 
 #[cfg(test)]
@@ -100,13 +110,18 @@ mod tests {
 
     #[test]
     fn a_leader_that_sees_nothing_is_not_ready() {
-        let pulse = Arc::new(Pulse::new("pods"));
+        let pulse = Arc::new(Pulse::new("pods", None));
         let watches = Pulses::new(vec![pulse.clone()]);
         assert!(readiness(false, false, None).0, "a stand-by sees nothing and is ready");
         assert!(!readiness(true, false, None).0);
         assert!(readiness(true, false, Some(&watches)).1.contains("first lists"));
         pulse.set_age(STALE_MILLIS + 5_000);
         assert_eq!(readiness(true, false, Some(&watches)).1, "the watch of pods has seen nothing for 35 s");
+        let (a, b) = (Arc::new(Pulse::new("pods", Some("a"))), Arc::new(Pulse::new("pods", Some("b"))));
+        a.leave_out(true);
+        b.leave_out(true);
+        let (ready, said) = readiness(true, false, Some(&Pulses::new(vec![a, b])));
+        assert!(ready && said.ends_with("cannot be seen: a, b"), "{said}");
         assert!(!readiness(false, true, None).0, "it left the lease to others and says so");
     }
 }

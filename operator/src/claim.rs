@@ -37,8 +37,10 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// How long a new claim on one namespace waits until it counts (milliseconds): an operator for all namespaces looks twice
 /// meanwhile, and leaves the namespace.
 const SETTLE_MILLIS: u64 = 12_000;
-/// Claims that are read of others.
-const MOST_CLAIMS: u32 = 500;
+/// Claims in a page of a list.
+const CLAIMS_PAGE: u32 = 500;
+/// Claims that are read of others, and kept: one per namespace, of which clusters have 10,000 at most.
+const MOST_CLAIMS: usize = 10_000;
 
 /// What is claimed, by us and by others.
 #[derive(Debug)]
@@ -62,8 +64,10 @@ struct State {
     ours: BTreeMap<String, Ours>,
     /// Claims of others on single namespaces, as they were last seen.
     others: BTreeMap<String, Seen>,
-    /// Whether it was said that claims may not be read or written.
+    /// Whether it was said that claims may not be written.
     said_forbidden: bool,
+    /// Whether it was said that those of others may not be read.
+    said_unseen: bool,
 }
 
 #[derive(Debug, Default)]
@@ -160,7 +164,12 @@ impl Claims {
         let scopes: &[String] = match &self.watched {
             None => return,
             Some(Watched::Everything) => {
-                self.look_at_others(client).await;
+                if let Err(error) = self.look_at_others(client).await
+                    && !self.may_go_on_unseeing(&error)
+                {
+                    // What others claim is not known, so the own claim ends unless the next look comes in time.
+                    return;
+                }
                 &[CLUSTER_SCOPE.to_owned()]
             }
             Some(Watched::Some(some)) => some,
@@ -242,20 +251,29 @@ impl Claims {
         self.claimed(scope, clock::now(), 0);
     }
 
-    async fn look_at_others(&self, client: &Client) {
+    /// Sees what others claim, all of it.
+    async fn look_at_others(&self, client: &Client) -> Result<(), kube::Error> {
         let labels = format!("{}={}", LABEL.0, LABEL.1);
-        let params = ListParams::default().labels(&labels).limit(MOST_CLAIMS);
-        let listed = match Api::<Lease>::all(client.clone()).list(&params).await {
-            Ok(listed) => listed,
-            Err(error) => {
-                self.failed_to_list(&error);
-                return;
+        let mut params = ListParams::default().labels(&labels).limit(CLAIMS_PAGE);
+        let mut leases = Vec::new();
+        loop {
+            let page = Api::<Lease>::all(client.clone()).list(&params).await?;
+            let next = page.metadata.continue_.filter(|token| !token.is_empty());
+            leases.extend(page.items);
+            let Some(next) = next else { break };
+            if leases.len() >= MOST_CLAIMS {
+                warn!(
+                    most = MOST_CLAIMS,
+                    "more claims than are read: those of the last namespaces are not known"
+                );
+                break;
             }
-        };
+            params.continue_token = Some(next);
+        }
         let now = clock::now();
         let mut state = self.state();
         let mut before = std::mem::take(&mut state.others);
-        for lease in listed.items {
+        for lease in leases {
             let namespace = lease.namespace().unwrap_or_default();
             if lease.name_any() == CLAIM_NAME && namespace != CLUSTER_SCOPE {
                 let mut seen = before.remove(&namespace).unwrap_or_default();
@@ -263,12 +281,19 @@ impl Claims {
                 state.others.insert(namespace, seen);
             }
         }
+        Ok(())
     }
 
-    fn failed_to_list(&self, error: &kube::Error) {
-        if !std::mem::replace(&mut self.state().said_forbidden, true) {
-            warn!(%error, "cannot see which namespaces other installations keep");
+    /// Whether to claim without having seen what others claim: only without the right to see it, which is said once.
+    fn may_go_on_unseeing(&self, error: &kube::Error) -> bool {
+        if !matches!(error, kube::Error::Api(status) if status.code == 403) {
+            warn!(%error, "cannot see which namespaces other installations keep: not renewing the claim");
+            return false;
         }
+        if !std::mem::replace(&mut self.state().said_unseen, true) {
+            warn!(%error, "may not see which namespaces other installations keep");
+        }
+        true
     }
 
     fn record(&self, before: Option<&LeaseSpec>) -> LeaseSpec {

@@ -186,6 +186,10 @@ impl Bounded {
         if request.uri().path().contains("/leases") {
             return Waits { head: LEASE_TIMEOUT, whole: Some(LEASE_TIMEOUT) };
         }
+        if request.method() == Method::GET && is_list(request.uri().query()) {
+            // Of thousands of objects the server may take long to make the page that it then sends at once.
+            return Waits { head: REQUEST_TIMEOUT, whole: Some(REQUEST_TIMEOUT) };
+        }
         if request.method() == Method::GET {
             return Waits { head: HEAD_TIMEOUT, whole: Some(REQUEST_TIMEOUT) };
         }
@@ -267,6 +271,11 @@ fn is_watch(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"))
 }
 
+/// Whether a page of a list is asked for.
+fn is_list(query: Option<&str>) -> bool {
+    query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("limit=")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,5 +304,9 @@ mod tests {
         assert_eq!(lease.whole, Some(LEASE_TIMEOUT));
         let watch = bounded.waits(&request(Method::GET, "/api/v1/pods?watch=true&timeoutSeconds=10"));
         assert!(watch.whole.is_none() && watch.head == HEAD_TIMEOUT);
+        let page = bounded.waits(&request(Method::GET, "/api/v1/pods?&limit=500&labelSelector=a"));
+        assert_eq!(page.head, REQUEST_TIMEOUT, "the server may take long to make a page");
+        let one = bounded.waits(&request(Method::GET, "/api/v1/namespaces/a/secrets/b?"));
+        assert_eq!(one.head, HEAD_TIMEOUT);
     }
 }

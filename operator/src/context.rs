@@ -16,6 +16,7 @@ use crate::lease::Fence;
 use crate::metrics::{ClusterLabels, Metrics};
 use crate::scrape::Nodes;
 use crate::secrets::Remembered;
+use crate::store::Pending;
 use crate::watches::Stores;
 
 /// A write was about to be made by a process that no longer leads.
@@ -36,6 +37,8 @@ pub struct Shared {
     pub claims: Arc<Claims>,
     /// What is watched.
     pub stores: Stores,
+    /// What is to be reconciled.
+    pub pending: Arc<Pending>,
     /// Client of the nodes' admin ports.
     pub nodes: Nodes,
     /// Where Events go.
@@ -47,6 +50,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Whether to act in a namespace: it is seen, and no other installation's.
+    #[must_use]
+    pub fn acts_in(&self, namespace: &str) -> bool {
+        self.stores.pulses.sees(namespace) && self.claims.holds(namespace)
+    }
+
     /// Refuses when this process no longer leads.
     ///
     /// # Errors

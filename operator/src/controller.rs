@@ -74,6 +74,7 @@ pub async fn run(term: Term) {
         fence: fence.clone(),
         env,
         stores: stores.clone(),
+        pending: pending.clone(),
         metrics,
     };
     let context = Arc::new(Context::new(shared));

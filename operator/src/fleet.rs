@@ -26,7 +26,6 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::act::Target;
-use crate::apply::{Trial, apply};
 use crate::clock;
 use crate::context::{Reconciled, Shared};
 use crate::hindrances;
@@ -35,6 +34,7 @@ use crate::observe::{self, SeenDeployment, SeenPod};
 use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
 use crate::secrets;
+use crate::store::Request;
 
 /// Pace while there is something to see, and of small fleets always.
 const FAST: Duration = Duration::from_secs(2);
@@ -66,6 +66,8 @@ pub struct Fleet {
     /// Whether the last order to close reached its node; not known at first, since another operator may have given it.
     told_to_close: bool,
     secret: secrets::Watch,
+    /// Since when what hinders has hindered.
+    ages: hindrance::Ages,
     /// What hindered when an Event last said so.
     hindered: Vec<(Component, hindrance::Reason)>,
 }
@@ -105,6 +107,7 @@ impl Fleet {
             token: None,
             told_to_close: false,
             secret: secrets::Watch::default(),
+            ages: hindrance::Ages::default(),
             hindered: Vec::new(),
         }
     }
@@ -139,13 +142,16 @@ impl Fleet {
         {
             return Ok(Flow::End);
         }
-        if self.shared.stores.pulses.stale().is_some() || !self.shared.claims.holds(&self.labels.namespace) {
+        if !self.shared.acts_in(&self.labels.namespace) {
             return Ok(Flow::Again(FAST)); // nothing is decided on what may be long gone, or is another's
         }
         self.greet(&told).await?;
         self.keep_secret(cluster, &told).await;
         let seen = self.look(&told.uid).await;
         let now = clock::now();
+        if let Some(publisher) = &self.publisher {
+            self.ages.look(now, &seen.hindrances, publisher.last());
+        }
         let decided = self.decide(cluster, &told, &seen, now);
         let status = self.status(cluster, &told, &seen, decided.as_ref(), now);
         self.shared.metrics.tell(&self.labels, &status);
@@ -173,21 +179,18 @@ impl Fleet {
         Ok(Flow::Again(pace))
     }
 
-    /// Has everything written anew when somebody deleted or wrote the Secret, so that those who read it follow.
+    /// Has the reconcile write everything anew when somebody deleted or wrote the Secret, so that those who read it follow:
+    /// it applies the spec as it is now, and tries again what fails.
     async fn keep_secret(&mut self, cluster: &ChannelCluster, told: &Reconciled) {
         let (shared, namespace) = (&self.shared, &self.labels.namespace);
-        let applied =
-            told.cluster.as_ref().filter(|_| told.outcome == Outcome::Applied && !cluster.spec.paused);
-        let Some(valid) = applied else { return };
+        if told.outcome != Outcome::Applied || cluster.spec.paused {
+            return; // the reconcile looks at it again by itself, or nothing is to be written
+        }
         if !self.secret.changed(shared, namespace, &self.names, clock::now()).await {
             return;
         }
         self.token = None;
-        let count = cluster.status.as_ref().and_then(|status| status.desired_replicas);
-        let replicas = Settings::of(valid).initial(count);
-        if let Err(error) = apply(shared, valid, replicas, Trial::Known).await {
-            warn!(namespace, name = self.labels.name, %error, "cannot keep the Secret, trying again");
-        }
+        shared.pending.push(Request::new(&self.labels.name).within(namespace));
     }
 
     /// Reads the status once, and says that the object was seen if nobody has yet.
@@ -374,6 +377,7 @@ impl Fleet {
             operation,
             refused: refused.as_ref(),
             hindrances: &seen.hindrances,
+            hindered_since: self.ages.since(&seen.hindrances),
         })
     }
 

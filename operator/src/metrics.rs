@@ -25,7 +25,7 @@ pub struct ClusterLabels {
 /// How a reconcile ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ResultLabels {
-    /// `applied`, `paused`, `invalid`, `conflict`, `fenced`, `foreign` or `error`.
+    /// `applied`, `paused`, `invalid`, `conflict`, `fenced`, `foreign`, `unseen`, `refused` or `error`.
     pub result: &'static str,
 }
 
@@ -71,6 +71,8 @@ pub struct Metrics {
     pub leader: Gauge,
     /// Claims of other installations on what this one was told to watch.
     pub foreign_claims: Gauge,
+    /// Namespaces that are to be watched and cannot be seen.
+    pub lost_namespaces: Gauge,
     /// Seconds since a watch of the leader last showed a sign.
     pub watch_age: Family<KindLabels, Gauge<f64, AtomicU64>>,
     /// Lists and watches of this term that failed.
@@ -93,6 +95,7 @@ impl Default for Metrics {
             status_writes: Counter::default(),
             leader: Gauge::default(),
             foreign_claims: Gauge::default(),
+            lost_namespaces: Gauge::default(),
             watch_age: Family::default(),
             watch_failures: Family::default(),
         };
@@ -110,6 +113,8 @@ impl Default for Metrics {
         r.register("leader", "1 while this process leads", metrics.leader.clone());
         let help = "Claims of other installations on what this one was told to watch";
         r.register("foreign_claims", help, metrics.foreign_claims.clone());
+        let help = "Namespaces of watchNamespaces that cannot be seen: nothing is done there";
+        r.register("lost_namespaces", help, metrics.lost_namespaces.clone());
         let help =
             "Seconds since the last list, event, bookmark or orderly end of a watch; none without a term";
         r.register("watch_age_seconds", help, metrics.watch_age.clone());
@@ -125,6 +130,8 @@ impl Metrics {
     pub fn watches(&self, pulses: Option<&Pulses>) {
         self.watch_age.clear();
         self.watch_failures.clear();
+        let lost = pulses.map_or(0, |pulses| pulses.lost().len());
+        self.lost_namespaces.set(i64::try_from(lost).unwrap_or(i64::MAX));
         for pulse in pulses.iter().flat_map(|pulses| pulses.iter()) {
             let labels = KindLabels { kind: pulse.kind };
             let age = self.watch_age.get_or_create(&labels);

@@ -26,7 +26,7 @@ const RESYNC: Duration = Duration::from_secs(300);
 const LEFTOVERS: Duration = Duration::from_secs(10);
 /// Pause before what was refused is tried again without a change of the spec: a quota may be raised, a webhook mended.
 const REFUSED: Duration = Duration::from_secs(60);
-/// Pause between looks whether another installation has left a namespace.
+/// Pause between looks whether another installation has left a namespace, or a lost one is seen again.
 const FOREIGN: Duration = Duration::from_secs(5);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -71,6 +71,10 @@ fn count(context: &Context, result: &'static str) {
 /// When it is to be tried again.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
     let labels = labels(object.as_ref());
+    if !context.shared.stores.pulses.sees(&labels.namespace) {
+        count(&context, "unseen");
+        return Ok(Action::requeue(FOREIGN));
+    }
     if !context.shared.claims.holds(&labels.namespace) {
         count(&context, "foreign");
         context.stop(&labels);

@@ -31,7 +31,8 @@ impl Pending {
         self.more.notify_one();
     }
 
-    fn pop(&self) -> Option<Request> {
+    /// Takes one of them.
+    pub fn pop(&self) -> Option<Request> {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let next = due.iter().next().cloned()?;
         due.take(&next)

@@ -23,6 +23,7 @@ use tracing::{debug, info, warn};
 use crate::client::{AnswerLimit, FreshConnection, MAX_ANSWER, is_too_long};
 use crate::clock;
 use crate::store::{Fill, Filler};
+use crate::watches::STALE_MILLIS;
 
 /// How long one watch runs, in seconds. A break of a moment that leaves a dead connection is noticed by what does not come,
 /// so this and [`SILENCE`] bound how long after it nothing is heard. The price is one request per kind in that time.
@@ -45,17 +46,38 @@ const SHRINK: u32 = 4;
 pub struct Pulse {
     /// What is watched, in plural, as Kubernetes calls it.
     pub kind: &'static str,
+    /// Where; none: in all namespaces.
+    pub namespace: Option<String>,
     at: AtomicU64,
     synced: AtomicBool,
+    /// Whether the namespace was left out, since its first list did not come.
+    left_out: AtomicBool,
     failures: AtomicU64,
 }
 
 impl Pulse {
-    /// Of a watch that begins now.
+    /// Of a watch that begins now, in one namespace or in all.
     #[must_use]
-    pub fn new(kind: &'static str) -> Self {
-        let at = AtomicU64::new(clock::now());
-        Self { kind, at, synced: AtomicBool::new(false), failures: AtomicU64::new(0) }
+    pub fn new(kind: &'static str, namespace: Option<&str>) -> Self {
+        Self {
+            kind,
+            namespace: namespace.map(str::to_owned),
+            at: AtomicU64::new(clock::now()),
+            synced: AtomicBool::new(false),
+            left_out: AtomicBool::new(false),
+            failures: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the others go on without what this one would see.
+    #[must_use]
+    pub fn left_out(&self) -> bool {
+        self.left_out.load(Ordering::Acquire)
+    }
+
+    /// Leaves it out, or takes it in again.
+    pub fn leave_out(&self, out: bool) {
+        self.left_out.store(out, Ordering::Release);
     }
 
     /// Milliseconds since a list, an event, a bookmark or the orderly end of a watch.
@@ -154,7 +176,23 @@ where
             } else {
                 debug!(kind = self.pulse.kind, %error, failures, "the watch was interrupted, trying again");
             }
+            self.leave_out(&error);
             tokio::time::sleep(pause(failures, rand::random_range(0.5..1.0))).await;
+        }
+    }
+
+    /// Lets those who wait for the first lists of several namespaces go on without one that is gone, may not be seen, or
+    /// has not answered for too long. This watch goes on trying.
+    fn leave_out(&self, error: &Interrupted) {
+        if self.namespace.is_none() || self.pulse.synced() || self.pulse.left_out() {
+            return;
+        }
+        let lost =
+            matches!(error, Interrupted::List(kube::Error::Api(status)) if [403, 404].contains(&status.code));
+        if lost || self.pulse.age() > STALE_MILLIS {
+            warn!(kind = self.pulse.kind, namespace = self.namespace, %error, "going on without this namespace");
+            self.pulse.leave_out(true);
+            self.filler().replace(self.number, Fill::default());
         }
     }
 
@@ -196,6 +234,7 @@ where
                 let version = version.ok_or(Interrupted::NoVersion)?;
                 self.filler().replace(self.number, fill);
                 self.pulse.synced.store(true, Ordering::Release);
+                self.pulse.leave_out(false);
                 self.pulse.beat();
                 return Ok(version);
             }

@@ -1,6 +1,7 @@
 //! What the leader watches, and how much of it is kept in memory. Only objects with our label are asked for, and of those
 //! only the fields that are read are kept: **a field that `prune_*` here cuts reads as absent everywhere.**
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -35,6 +36,11 @@ pub fn ours() -> String {
     format!("app.kubernetes.io/managed-by={FIELD_MANAGER}")
 }
 
+/// Whether what a watch fills is not to be relied on.
+fn is_lost(pulse: &Pulse) -> bool {
+    pulse.left_out() || pulse.age() > STALE_MILLIS
+}
+
 /// How well the watches of one term see.
 #[derive(Clone, Debug, Default)]
 pub struct Pulses(Arc<[Arc<Pulse>]>);
@@ -51,17 +57,35 @@ impl Pulses {
         self.0.iter().map(AsRef::as_ref)
     }
 
-    /// The watch that has seen nothing for the longest time, if that is too long, and for how long (milliseconds).
+    /// The watch that has seen nothing for the longest time, and for how long (milliseconds), if that is too long and no
+    /// namespace is seen whole: of several, those that are go on without the others ([`Self::lost`]).
     #[must_use]
     pub fn stale(&self) -> Option<(&'static str, u64)> {
-        let oldest = self.iter().map(|pulse| (pulse.kind, pulse.age())).max_by_key(|(_, age)| *age);
-        oldest.filter(|(_, age)| *age > STALE_MILLIS)
+        let (old, fresh): (Vec<_>, Vec<_>) = self.iter().partition(|pulse| pulse.age() > STALE_MILLIS);
+        let stale: BTreeSet<_> = old.iter().map(|pulse| &pulse.namespace).collect();
+        if fresh.iter().any(|pulse| !stale.contains(&pulse.namespace)) {
+            return None;
+        }
+        old.iter().map(|pulse| (pulse.kind, pulse.age())).max_by_key(|(_, age)| *age)
     }
 
-    /// Whether every watch has seen its first list.
+    /// Namespaces of which something is not seen, where single ones are watched: nothing is done there.
+    #[must_use]
+    pub fn lost(&self) -> BTreeSet<&str> {
+        self.iter().filter(|pulse| is_lost(pulse)).filter_map(|pulse| pulse.namespace.as_deref()).collect()
+    }
+
+    /// Whether everything in a namespace is seen.
+    #[must_use]
+    pub fn sees(&self, namespace: &str) -> bool {
+        let here = |pulse: &&Pulse| pulse.namespace.as_deref().is_none_or(|own| own == namespace);
+        !self.iter().filter(here).any(is_lost)
+    }
+
+    /// Whether every watch has seen its first list, or goes without.
     #[must_use]
     pub fn synced(&self) -> bool {
-        self.iter().all(Pulse::synced)
+        self.iter().all(|pulse| pulse.synced() || pulse.left_out())
     }
 }
 
@@ -186,7 +210,7 @@ impl Starting {
         let filler = Filler::new(rules, writer, scopes.len(), self.pending.clone());
         let filler = Arc::new(Mutex::new(filler));
         for (number, namespace) in scopes.into_iter().enumerate() {
-            let pulse = Arc::new(Pulse::new(kind));
+            let pulse = Arc::new(Pulse::new(kind, namespace.as_deref()));
             let source = Source {
                 client: self.client.clone(),
                 namespace,
@@ -399,12 +423,29 @@ mod tests {
 
     #[test]
     fn the_oldest_watch_says_whether_all_are_stale() {
-        let (a, b) = (Arc::new(Pulse::new("pods")), Arc::new(Pulse::new("services")));
+        let (a, b) = (Arc::new(Pulse::new("pods", None)), Arc::new(Pulse::new("services", None)));
         let pulses = Pulses::new(vec![a.clone(), b.clone()]);
         assert!(pulses.stale().is_none() && !pulses.synced());
         b.set_age(STALE_MILLIS + 5_000);
         assert_eq!(pulses.stale().map(|(kind, _)| kind), Some("services"));
+        assert!(!pulses.sees("a") && pulses.lost().is_empty());
         b.beat();
-        assert!(pulses.stale().is_none());
+        assert!(pulses.stale().is_none() && pulses.sees("a"));
+    }
+
+    #[test]
+    fn a_namespace_that_is_lost_takes_no_other_with_it() {
+        let of = |namespace, kind| Arc::new(Pulse::new(kind, Some(namespace)));
+        let (a, b) = (of("a", "pods"), of("b", "pods"));
+        let pulses = Pulses::new(vec![a.clone(), of("a", "services"), b.clone(), of("b", "services")]);
+        assert!(pulses.sees("a") && pulses.sees("b") && !pulses.synced());
+        a.set_age(STALE_MILLIS + 1_000);
+        assert!(!pulses.sees("a") && pulses.sees("b") && pulses.stale().is_none());
+        assert_eq!(pulses.lost(), ["a"].into());
+        b.set_age(STALE_MILLIS + 5_000);
+        assert_eq!(pulses.stale().map(|(kind, _)| kind), Some("pods"), "nothing is seen whole");
+        a.beat();
+        a.leave_out(true);
+        assert!(!pulses.sees("a") && pulses.stale().is_none(), "it may be there in a moment");
     }
 }

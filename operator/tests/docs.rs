@@ -20,7 +20,7 @@ fn every_metric_is_in_the_page_and_no_other() {
     metrics.ready.get_or_create(&cluster).set(2);
     metrics.writes.get_or_create(&cluster).set(1.0);
     metrics.unknown.get_or_create(&cluster).set(1);
-    let pulses = Pulses::new(vec![Arc::new(Pulse::new("pods"))]);
+    let pulses = Pulses::new(vec![Arc::new(Pulse::new("pods", None))]);
     metrics.watches(Some(&pulses));
     metrics.decisions.get_or_create(&RuleLabels { rule: "MinNodes" }).inc();
     let names = pages::scraped(&metrics.encode().unwrap());

@@ -381,17 +381,21 @@ async fn a_write_that_is_never_answered_holds_nothing_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_gone_is_made_again_by_the_loop_of_its_fleet() {
+async fn a_secret_that_is_gone_has_its_fleet_reconciled() {
     let server = Server::default();
     let object = cluster(&none());
     server.put(CLUSTER, serde_json::to_value(&object).unwrap());
     let mut shared = server.shared();
     shared.stores.clusters = watched(vec![DeserializeGuard(Ok(object))]);
+    let pending = shared.pending.clone();
     let context = Context::new(shared);
     let cluster = Some(Arc::new(valid(&none())));
     let outcome = Outcome::Applied;
     context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster });
-    until(|| server.writes().iter().any(|w| w.method == Method::POST && w.path.ends_with("/secrets"))).await;
+    until(|| pending.pop().is_some_and(|due| due.name == "chat")).await;
+    let beside =
+        server.writes().iter().any(|w| w.path.contains("/secrets") || w.path.contains("/deployments"));
+    assert!(!beside, "the loop writes nothing beside the reconcile");
 }
 
 /// Waits for something that comes sooner or later.

@@ -123,3 +123,20 @@ async fn installations_for_some_namespaces_live_beside_one_for_all() {
         assert!(said.contains(may), "{what} in {namespace}: {said}");
     }
 }
+
+#[tokio::test]
+async fn a_namespace_that_may_not_be_seen_takes_no_other_with_it() {
+    let server = server_with(&[OPERATOR_NAMESPACE, "a", "b"]).await;
+    server.kubectl(&["apply", "-f", "-"], &rights("watchNamespaces={a}")).await.unwrap();
+    let both = ["--watch-namespaces=a,b"];
+    let operator =
+        Operator::start(&server.kubeconfig(Identity::Operator), OPERATOR_NAMESPACE, &both).await.unwrap();
+    until("it to lead without b", || says(&operator, "cannot be seen: b")).await;
+    chat(&server, "a").await;
+    chat(&server, "b").await;
+    until("the Service in a", || has_service(&server, "a")).await;
+    let (_, metrics) = operator.get("/metrics").await.unwrap();
+    assert!(metrics.contains("channelcluster_operator_lost_namespaces 1"), "{metrics}");
+    server.kubectl(&["apply", "-f", "-"], &rights("watchNamespaces={a,b}")).await.unwrap();
+    until("the Service in b", || has_service(&server, "b")).await;
+}

@@ -168,14 +168,9 @@ fn cut_off<'a>(view: &View<'a>) -> Option<&'a str> {
 /// What hinders, once it has done so for long. It goes on for as long as anything does.
 fn stuck<'a>(view: &View<'a>) -> Option<&'a hindrance::Hindrance> {
     let first = view.hindrances.first()?;
-    let before = |kind: &str, status: &str| {
-        view.previous.conditions.iter().find(|c| c.type_ == kind && c.status == status)
-    };
-    let already = before("Stalled", "True").is_some_and(|c| Reason::parse(&c.reason).is_some());
-    let since = before("Ready", "False").into_iter().chain(before("Reconciling", "True"));
-    let since =
-        since.map(|c| u64::try_from(c.last_transition_time.0.as_millisecond()).unwrap_or_default()).min();
-    let long = since.is_some_and(|since| view.now.saturating_sub(since) >= STALL_MILLIS);
+    let before = view.previous.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
+    let already = before.is_some_and(|c| Reason::parse(&c.reason).is_some());
+    let long = view.hindered_since.is_some_and(|since| view.now.saturating_sub(since) >= STALL_MILLIS);
     (already || long).then_some(first)
 }
 

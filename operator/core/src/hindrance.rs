@@ -5,6 +5,7 @@
 //! [`Hindrance`], from recorded objects alone, for nodes and NATS alike.
 
 mod admission;
+mod ages;
 mod pod;
 mod words;
 
@@ -14,6 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::names::Component;
 
+pub use ages::Ages;
 pub use pod::waits_for_machine;
 
 /// Most hindrances that a status tells of; there is one sentence for each.

@@ -111,6 +111,8 @@ pub struct View<'a> {
     pub refused: Option<&'a RefusedSysctls>,
     /// What keeps pods from starting, most telling first.
     pub hindrances: &'a [Hindrance],
+    /// Since when the oldest of them has hindered, in milliseconds since 1970.
+    pub hindered_since: Option<u64>,
 }
 
 impl View<'_> {

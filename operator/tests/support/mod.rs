@@ -205,6 +205,7 @@ impl Server {
                 endpoints: reflector::store().0,
                 pulses: Pulses::default(),
             },
+            pending: Arc::default(),
             claims: Arc::new(Claims::alone()),
             nodes: Nodes::default(),
             secrets: Arc::default(),

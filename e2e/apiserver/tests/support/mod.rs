@@ -62,6 +62,7 @@ pub(crate) fn shared(client: Client) -> Shared {
             endpoints: empty(),
             pulses: Pulses::default(),
         },
+        pending: Arc::default(),
         claims: Arc::new(Claims::alone()),
         nodes: Nodes::default(),
         secrets: Arc::default(),

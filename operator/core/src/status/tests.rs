@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crds::{AutoscalingMode, ChannelClusterStatus, RefusedSysctls};
@@ -8,7 +9,7 @@ use crate::autoscale::{Decision, Rule};
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::drain::PodView;
-use crate::hindrance::{Hindrance, Reason};
+use crate::hindrance::{Ages, Hindrance, Reason};
 use crate::names::Component;
 use crate::samples::Rates;
 use crate::validate::Problem;
@@ -45,6 +46,7 @@ struct Scene {
     now: u64,
     refused: Option<RefusedSysctls>,
     hindrances: Vec<Hindrance>,
+    ages: RefCell<Ages>,
 }
 
 impl Scene {
@@ -59,10 +61,12 @@ impl Scene {
             now: 1_000_000,
             refused: None,
             hindrances: Vec::new(),
+            ages: RefCell::default(),
         }
     }
 
     fn status(&self) -> ChannelClusterStatus {
+        self.ages.borrow_mut().look(self.now, &self.hindrances, &self.previous);
         compute(&View {
             now: self.now,
             previous: &self.previous,
@@ -83,6 +87,7 @@ impl Scene {
             operation: None,
             refused: self.refused.as_ref(),
             hindrances: &self.hindrances,
+            hindered_since: self.ages.borrow().since(&self.hindrances),
         })
     }
 }
@@ -347,6 +352,24 @@ fn what_hinders_is_said_at_once_and_stalls_after_a_while_until_it_is_solved() {
     let solved = scene.status();
     assert_eq!(condition(&solved, "Stalled"), pair("False", "NoProblem"));
     assert_eq!(condition(&solved, "Ready"), pair("False", "NodesNotReady"));
+}
+
+#[test]
+fn what_hinders_since_a_moment_ago_does_not_stall_a_fleet_that_was_not_ready_for_long() {
+    let mut scene = Scene::new();
+    scene.nodes.pop();
+    scene.previous = scene.status();
+    assert_eq!(condition(&scene.previous, "Ready"), pair("False", "NodesNotReady"));
+    scene.now += 600_000;
+    scene.hindrances = vec![hindrance(Component::Node, Reason::ImagePullFailed)];
+    for _ in 0..2 {
+        scene.previous = scene.status();
+        assert_eq!(condition(&scene.previous, "Ready"), pair("False", "ImagePullFailed"));
+        assert_eq!(condition(&scene.previous, "Stalled"), pair("False", "NoProblem"));
+        scene.now += 2_000;
+    }
+    scene.now += 120_000;
+    assert_eq!(condition(&scene.status(), "Stalled"), pair("True", "ImagePullFailed"));
 }
 
 #[test]
