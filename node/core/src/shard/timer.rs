@@ -19,6 +19,8 @@ pub(super) struct Timers {
     sweep_part: usize,
     /// When each part was looked at last, in stamps.
     swept: [u16; SWEEP_PARTS],
+    /// How many places were shared out among the parts then.
+    places: [usize; SWEEP_PARTS],
     leaving: Option<Leaving>,
     /// Nothing slows the end down or takes it back.
     ending: bool,
@@ -143,6 +145,11 @@ impl Shard {
         self.timers.sweep_part = (part + 1) % SWEEP_PARTS;
         let now = self.stamp();
         let before = std::mem::replace(&mut self.timers.swept[part], now);
+        let places = std::mem::replace(&mut self.timers.places[part], end);
+        // Who came into this part because the table grew may have been passed over in the round before: a ping too many
+        // does no harm, and one too few lets a connection be idle for too long.
+        let moved = if places == end { 0 } else { SWEEP_PARTS as u16 };
+        let since = now.wrapping_sub(before).saturating_add(moved);
         let pings = self.config.limits.ping_interval_millis;
         let limits = &self.config.limits;
         let idle = limits.idle_timeout_millis;
@@ -158,9 +165,7 @@ impl Shard {
                 Phase::Open if age_millis > idle => {
                     self.close(id, CloseReason::Idle, CloseCode::ProtocolError);
                 }
-                Phase::Open
-                    if pings.is_some_and(|every| is_due(every, age_millis, now.wrapping_sub(before))) =>
-                {
+                Phase::Open if pings.is_some_and(|every| is_due(every, age_millis, since)) => {
                     self.ping(id);
                 }
                 Phase::Handshake if age_millis > handshake => {

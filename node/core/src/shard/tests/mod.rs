@@ -13,6 +13,10 @@ mod memory;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod pings;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod rates;
+#[cfg(test)]
+mod rooms;
