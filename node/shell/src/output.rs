@@ -11,9 +11,9 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-        mpsc::{Receiver, SyncSender, sync_channel},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing_subscriber::fmt::MakeWriter;
@@ -24,6 +24,8 @@ const LINES: usize = 1_024;
 const BYTES: usize = 1 << 20;
 /// How long the end of a process waits for lines that are still to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
+/// Pause before a full queue is tried again at the end of a process.
+const FULL_QUEUE: Duration = Duration::from_millis(5);
 
 /// Writes a line to standard output for people, if it can be written.
 pub fn say(line: impl Display) {
@@ -54,7 +56,7 @@ pub struct Lines {
 #[derive(Debug)]
 enum Item {
     Line(Vec<u8>),
-    /// Answered when all lines before it were tried.
+    /// Answered when all lines before it were tried, and it is told how many were dropped.
     Flush(SyncSender<()>),
 }
 
@@ -78,22 +80,24 @@ pub fn lines(target: impl Write + Send + 'static) -> io::Result<Lines> {
 
 fn write_all(mut target: impl Write, items: &Receiver<Item>, counts: &Counts) {
     while let Ok(item) = items.recv() {
+        let mut asked = None;
         match item {
             Item::Line(line) => {
                 // On a full disk, or without a reader, the next line may fare better.
                 target.write_all(&line).ok();
                 counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
             }
-            Item::Flush(done) => {
-                target.flush().ok();
-                // Who asked may have given up.
-                done.try_send(()).ok();
-            }
+            Item::Flush(done) => asked = Some(done),
         }
         let dropped = counts.dropped.swap(0, Relaxed);
         if dropped > 0 {
             let message = format!("{dropped} lines of log were dropped, nobody took them");
             writeln!(target, "{{\"level\":\"WARN\",\"message\":\"{message}\"}}").ok();
+        }
+        if let Some(done) = asked {
+            target.flush().ok();
+            // Who asked may have given up.
+            done.try_send(()).ok();
         }
     }
 }
@@ -108,13 +112,24 @@ impl Lines {
         }
     }
 
-    /// Waits for a moment until what was logged is written: the last thing that a process does.
+    /// Waits for [`LAST_LINES`] at most until what was logged is written: the last thing that a process does.
     pub fn flush(&self) {
+        self.flush_within(LAST_LINES);
+    }
+
+    fn flush_within(&self, patience: Duration) {
+        let end = Instant::now() + patience;
         let (done, written) = sync_channel(1);
-        // A full queue is one that nobody takes.
-        if self.queue.try_send(Item::Flush(done)).is_ok() {
-            written.recv_timeout(LAST_LINES).ok();
+        let mut item = Item::Flush(done);
+        // A full queue may be one that is being written at this moment.
+        while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
+            if Instant::now() >= end {
+                return;
+            }
+            item = back;
+            std::thread::sleep(FULL_QUEUE);
         }
+        written.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
     }
 }
 
@@ -191,6 +206,25 @@ mod tests {
         lines.flush();
         let taken = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
         assert!(taken.starts_with("line 0\n") && taken.contains("lines of log were dropped"), "{taken}");
+    }
+
+    #[test]
+    fn the_last_lines_of_a_full_queue_are_written_and_what_was_dropped_before_is_told() {
+        let (target, permit, taken) = target(false);
+        let lines = lines(target).unwrap();
+        for number in 0..2 * LINES {
+            lines.push(format!("line {number}\n").as_bytes());
+        }
+        let reader = std::thread::spawn(move || {
+            // The queue is full when the process begins to end, and is read a moment later.
+            std::thread::sleep(5 * FULL_QUEUE);
+            drop(permit);
+        });
+        lines.flush_within(Duration::from_secs(120));
+        reader.join().unwrap();
+        let taken = String::from_utf8(taken.lock().unwrap().clone()).unwrap();
+        assert!(taken.contains(&format!("line {}\n", LINES - 1)), "{taken}");
+        assert!(taken.contains("lines of log were dropped"), "{taken}");
     }
 
     #[test]
