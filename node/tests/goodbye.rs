@@ -25,7 +25,11 @@ const ROUNDS: usize = 10;
 /// Closes one connection each second, the oldest first.
 const SLOWLY: &str = r#"{"version":1,"stage":"Close","connectionsPerSecond":1}"#;
 
-/// The publisher connects first, so that a slow drain closes it and not yet the listener.
+/// Connections between the publisher's and the listener's: seconds until the drain would come to the listener.
+const BETWEEN: usize = 30;
+
+/// The publisher connects first, so that a slow drain closes it and not yet the listener, and the drain is called off when it
+/// is closed.
 #[test]
 fn a_drained_publisher_is_heard_to_the_end_by_who_stays() {
     for per_second in [20, 200] {
@@ -35,11 +39,13 @@ fn a_drained_publisher_is_heard_to_the_end_by_who_stays() {
             let node = Process::start(command);
             let name = format!("{per_second}/{round}");
             let said = publish(relay(node.listen, ONE_WAY), name.clone(), per_second);
+            let _between: Vec<_> = (0..BETWEEN).map(|_| Client::join(node.listen, "room:2")).collect();
             let (mut listener, _) = Client::join(node.listen, "room:1");
             let mut next = listener.until(|message| message[3] == "message")[4]["number"].as_u64().unwrap();
             assert_eq!(node.ask("POST", "/v1/drain", None, SLOWLY).0, 200);
             let (count, code) = said.join().unwrap();
             assert_eq!(code, 1012);
+            assert_eq!(node.ask("DELETE", "/v1/drain", None, "").0, 200);
             while next + 1 < count {
                 let message = listener.until(|message| message[3] == "message");
                 next += 1;

@@ -87,10 +87,11 @@ mod tests {
     fn both_families_reach_the_default_address() {
         let listener = listen(everywhere(0), 16).unwrap();
         let port = listener.local_addr().unwrap().port();
-        for host in ["127.0.0.1", "::1"] {
-            if listener.local_addr().unwrap().is_ipv6() || host == "127.0.0.1" {
-                TcpStream::connect((host, port)).unwrap_or_else(|error| panic!("{host}: {error}"));
-            }
+        TcpStream::connect(("127.0.0.1", port)).unwrap();
+        // Where loopback has no IPv6 address the socket of that family may be there all the same.
+        match TcpListener::bind("[::1]:0") {
+            Ok(_) => drop(TcpStream::connect(("::1", port)).unwrap()),
+            Err(error) => println!("skipped for IPv6, which is not there: {error}"),
         }
     }
 
