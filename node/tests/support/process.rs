@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc,
+    sync::{Arc, Mutex, mpsc},
 };
 
 use super::wait::{HANG, wait};
@@ -22,6 +22,7 @@ pub(crate) struct Process {
     child: Child,
     pub(crate) listen: SocketAddr,
     pub(crate) admin: SocketAddr,
+    log: Arc<Mutex<String>>,
 }
 
 impl Process {
@@ -31,6 +32,8 @@ impl Process {
             command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("channel-node starts");
         let lines = BufReader::new(child.stderr.take().expect("piped")).lines();
         let (found, addresses) = mpsc::channel();
+        let log = Arc::<Mutex<String>>::default();
+        let written = Arc::clone(&log);
         // Reads on for as long as the node lives, or its log would block it.
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
@@ -38,10 +41,16 @@ impl Process {
                     found.send(pair).ok();
                 }
                 eprintln!("{line}");
+                written.lock().expect("no panic").push_str(&(line + "\n"));
             }
         });
         let (listen, admin) = addresses.recv_timeout(HANG).expect("the node says where it listens");
-        Process { child, listen, admin }
+        Process { child, listen, admin, log }
+    }
+
+    /// Whether the node's log has a text.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        self.log.lock().expect("no panic").contains(text)
     }
 
     /// Asks the admin port; the status and the body.
