@@ -50,6 +50,14 @@ impl Pool {
         if let Some(at) = self.free.pop() {
             return at;
         }
+        self.grow()
+    }
+
+    /// A block more than there ever were. Out of line, so that what each receiver of a broadcast takes stays small enough
+    /// to be inlined.
+    #[cold]
+    #[inline(never)]
+    fn grow(&mut self) -> u32 {
         let at = u32::try_from(self.blocks.len() * PLACES as usize).expect("fewer than 2^32 references");
         let capacity = self.blocks.capacity();
         if self.blocks.len() == capacity && capacity >= GROWS_SLOWLY {
@@ -415,8 +423,16 @@ fn release(frames: &mut Slab<Frame>, frame_bytes: &mut usize, id: u32) {
     let references = &mut frames[id as usize].references;
     *references -= 1;
     if *references == 0 {
-        *frame_bytes -= frames.remove(id as usize).bytes.len();
+        *frame_bytes -= forget(frames, id);
     }
+}
+
+/// Removes a frame that nobody waits for, and returns how long it was. Out of line: of a broadcast it is once for all
+/// receivers.
+#[cold]
+#[inline(never)]
+fn forget(frames: &mut Slab<Frame>, id: u32) -> usize {
+    frames.remove(id as usize).bytes.len()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use node::sysinfo;
@@ -26,6 +26,24 @@ const MASK: [u8; 4] = [0; 4];
 const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
     connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
 
+/// The shard gives back what it kept of those that talked: its ticks are 250 ms apart.
+const LOOK: Duration = Duration::from_millis(50);
+const QUIET_LOOKS: u32 = 20;
+const HANG: Duration = Duration::from_secs(120);
+
+/// What is allocated once that has not changed for a second.
+fn allocated_at_rest() -> usize {
+    let (start, mut seen, mut quiet) = (Instant::now(), sys::allocated(), 0);
+    while quiet < QUIET_LOOKS {
+        assert!(start.elapsed() < HANG, "what is allocated does not come to rest");
+        std::thread::sleep(LOOK);
+        let now = sys::allocated();
+        quiet = if now == seen { quiet + 1 } else { 0 };
+        seen = now;
+    }
+    seen
+}
+
 /// Waits for an answer that ends like this. Owns no memory.
 fn read_until(stream: &mut TcpStream, end: &[u8]) {
     let mut answer = [0; 512];
@@ -40,7 +58,7 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) {
 /// One after the other, so that each turn of the shard has one connection to look at, in every run.
 fn join(address: SocketAddr, room: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connects");
-    stream.set_read_timeout(Some(Duration::from_secs(120))).expect("a timeout");
+    stream.set_read_timeout(Some(HANG)).expect("a timeout");
     stream.set_nodelay(true).expect("no delay");
     stream.write_all(REQUEST).expect("sends");
     read_until(&mut stream, b"\r\n\r\n");
@@ -60,9 +78,9 @@ fn figures() {
     let mut clients = Vec::with_capacity(CONNECTIONS + 1);
     // What the first connection brings about is there once.
     clients.push(join(node.addr(), CONNECTIONS));
-    let before = sys::allocated();
+    let before = allocated_at_rest();
     clients.extend((0..CONNECTIONS).map(|connection| join(node.addr(), connection / ROOM)));
-    let after = sys::allocated();
+    let after = allocated_at_rest();
     assert_eq!(node.counters().connections, clients.len() as u64);
     // The xtask reads this line; the harness may have begun one.
     println!("\nfigure idle_5000_in_node_bytes {}", after - before);
