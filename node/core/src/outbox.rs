@@ -10,19 +10,13 @@ use std::io::IoSlice;
 use bytes::Bytes;
 use slab::Slab;
 
+mod pool;
+
+use pool::{Block, GROWS_SLOWLY, KEPT_BLOCKS, LAST, NIL, PLACES, Pool};
+
 /// Memory of a frame in the palette besides its bytes: the entry is counted by the palette's capacity, this is what the
 /// allocator and the count of owners of shared bytes take.
 const FRAME_OVERHEAD: usize = 32;
-/// From so many entries on a table grows by an eighth and not to the double: what it has too much is memory that nobody
-/// uses, and counts.
-const GROWS_SLOWLY: usize = 8_192;
-/// No place: the head of an empty queue.
-const NIL: u32 = u32::MAX;
-/// Blocks kept after a burst; more are given back when the pool is empty. 256 KiB.
-const KEPT_BLOCKS: usize = 8_192;
-/// Places of a block: seven for references, the last for the first place of the next block.
-const PLACES: u32 = 8;
-const LAST: u32 = PLACES - 1;
 
 /// A frame in the palette.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,72 +26,6 @@ pub struct FrameId(u32);
 struct Frame {
     bytes: Bytes,
     references: u32,
-}
-
-type Block = [u32; PLACES as usize];
-
-/// All blocks. A place is named by one number: that of its block, times [`PLACES`], and its position there.
-#[derive(Debug, Default)]
-struct Pool {
-    blocks: Vec<Block>,
-    /// First places of free blocks, the last freed last.
-    free: Vec<u32>,
-}
-
-impl Pool {
-    #[inline]
-    fn take(&mut self) -> u32 {
-        if let Some(at) = self.free.pop() {
-            return at;
-        }
-        self.grow()
-    }
-
-    /// A block more than there ever were. Out of line, so that what each receiver of a broadcast takes stays small enough
-    /// to be inlined.
-    #[cold]
-    #[inline(never)]
-    fn grow(&mut self) -> u32 {
-        let at = u32::try_from(self.blocks.len() * PLACES as usize).expect("fewer than 2^32 references");
-        let capacity = self.blocks.capacity();
-        if self.blocks.len() == capacity && capacity >= GROWS_SLOWLY {
-            self.blocks.reserve_exact(capacity / 8);
-        }
-        self.blocks.push([NIL; PLACES as usize]);
-        at
-    }
-
-    /// Blocks of queues.
-    const fn used(&self) -> usize {
-        self.blocks.len() - self.free.len()
-    }
-
-    /// Memory in bytes.
-    const fn held_bytes(&self) -> usize {
-        self.blocks.capacity() * size_of::<Block>() + self.free.capacity() * size_of::<u32>()
-    }
-
-    #[inline]
-    fn give_back(&mut self, place: u32) {
-        self.free.push(place & !LAST);
-    }
-
-    #[inline]
-    fn get(&self, place: u32) -> u32 {
-        self.blocks.as_flattened()[place as usize]
-    }
-
-    #[inline]
-    fn set(&mut self, place: u32, value: u32) {
-        self.blocks.as_flattened_mut()[place as usize] = value;
-    }
-
-    /// The place after one that another follows.
-    #[inline]
-    fn after(&self, place: u32) -> u32 {
-        let next = place + 1;
-        if next % PLACES == LAST { self.get(next) } else { next }
-    }
 }
 
 /// The references of a queue, block by block: the place of the first one in each, and all that are there.
@@ -458,7 +386,9 @@ mod tests {
                 match u.int_in_range(0..=4)? {
                     4 => {
                         outbox.compact(queues.iter_mut().map(|(queue, _)| queue));
-                        assert!(outbox.slack_bytes() <= 64, "{}", outbox.slack_bytes());
+                        // A queue that was partly sent may begin in an earlier block, and need one less.
+                        let most = queues.len() * size_of::<Block>();
+                        assert!(outbox.slack_bytes() <= most, "{}", outbox.slack_bytes());
                     }
                     0 | 1 => {
                         let bytes = Bytes::from(vec![u.arbitrary()?; u.int_in_range(1..=9)?]);

@@ -249,6 +249,8 @@ impl State {
     fn needs(&self, settings: &Settings, point: FleetPoint, now: u64) -> Needs {
         let Sizing { writes_per_second, connections, target_percent } = settings.sizing;
         let per_node = settings.sizing.target_writes();
+        let all: fn(&FleetPoint) -> f64 = |point| point.writes_per_second;
+        let timely: fn(&FleetPoint) -> f64 = |point| point.timely_per_second;
         let (mut grow, mut shrink) = (Vec::with_capacity(2), Vec::with_capacity(2));
         let mut writes = |rule, window: u64, of: fn(&FleetPoint) -> f64| {
             let Some(average) = self.fleet.average(of, window, writes_per_second, now) else { return };
@@ -266,8 +268,12 @@ impl State {
             // The burst window only grows; that what it shows is not shrunk away is a matter of writes/s.
             shrink.push(Need { nodes: average.presumed / per_node, rule: Rule::WritesPerSecond, message });
         };
-        writes(Rule::WritesPerSecond, settings.stable, |point| point.writes_per_second);
-        writes(Rule::WritesPerSecondBurst, settings.burst, |point| point.timely_per_second);
+        // Writes that the bus delivers late were due earlier. In a window that is watched to its beginning they count as
+        // what it carried; in a shorter one they may be of the time before.
+        let whole = now.saturating_sub(self.started) >= settings.stable;
+        let carried = if whole { all } else { timely };
+        writes(Rule::WritesPerSecond, settings.stable, carried);
+        writes(Rule::WritesPerSecondBurst, settings.burst, timely);
         let per_node = settings.sizing.target_connections();
         let need = |held: f64, unknown: &str| Need {
             nodes: held / per_node,

@@ -360,6 +360,9 @@ fn what_the_bus_delivers_late_is_no_burst() {
     backlog.timely_per_second = Some(745.0);
     let decision = feed(&mut state, &settings, &[backlog; 2], 2, 102, 108);
     assert_eq!(decision.desired, 2, "{}", decision.message);
+    // A leader that begins while the bus delivers what is late has seen nothing of the time when that was due.
+    let decision = feed(&mut State::new(0, 2), &settings, &[backlog; 2], 2, 2, 4);
+    assert_eq!(decision.desired, 2, "{}", decision.message);
 }
 
 #[test]
