@@ -240,6 +240,14 @@ impl Instance {
             })
         })
         .context("stop what listens there (ss -ltnp shows it), or choose another with --port")?;
-        starter.relay(port, to)
+        starter.relay(port, to)?;
+        // Said to be there only when it is: the process becomes the relay in steps, and may fail to.
+        wait_for(&format!("the relay at port {port} of 127.0.0.1"), Duration::from_secs(10), || {
+            starter.check()?;
+            Ok(match std::net::TcpStream::connect(("127.0.0.1", port)) {
+                Ok(_) => Wait::Done,
+                Err(error) => Wait::NotYet(error.to_string()),
+            })
+        })
     }
 }

@@ -111,13 +111,13 @@ impl Sim {
         String::from_utf8(output).expect("text")
     }
 
-    /// Data arrives; turns run until nothing is left to do.
+    /// Data arrives; turns run until nothing is left to do, or the connection is gone (for lack of memory, say).
     pub(super) fn bytes(&mut self, (shard, id): Client, data: &[u8]) {
         self.begin();
         let mut data = data.to_vec();
         let mut progress = self.shards[shard].on_data(id, &mut data);
         self.settle();
-        while progress == Progress::Paused {
+        while progress == Progress::Paused && self.shards[shard].conns.contains(id.index()) {
             self.begin();
             progress = self.shards[shard].on_data(id, &mut []);
             self.settle();
