@@ -272,7 +272,9 @@ impl Shard {
         self.counters.handshaking += 1;
         let stamp = self.stamp();
         // A process has far fewer than 2^32 descriptors.
-        Some(ConnId(self.conns.insert(Conn::new(stamp)) as u32))
+        let id = ConnId(self.conns.insert(Conn::new(stamp)) as u32);
+        self.rates.welcome(id);
+        Some(id)
     }
 
     /// Input of a connection has arrived, to be read in its turn. It is not idle then, however long its turn takes to come.

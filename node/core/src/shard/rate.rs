@@ -1,8 +1,11 @@
 //! How much each connection may say: a bound on messages and on bytes per second, as GCRA (ITU-T I.371) counts it.
 //!
 //! Who sends more is told so once and is then read at its pace, so that nothing it said is lost and the kernel's window
-//! tells it to wait. Closing it would bring it back at once, with a new allowance. What is kept of a connection is a
-//! bucket in a table, and only while it is not empty: a connection at rest costs nothing.
+//! tells it to wait. Closing it would bring it back at once, with a new allowance.
+//!
+//! What is kept of a connection is a bucket in a table, and only while it is not empty. Most connections say so little that
+//! they never get one: a byte of each adds up what it said since the last sweep. What fits there is an eighth of its rate, so
+//! a bucket would be empty again at the next sweep; whoever says more gets one with all of it.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -11,7 +14,7 @@ use hashbrown::HashTable;
 use super::{Phase, Shard};
 use crate::{
     config::Limits,
-    limits::BURST_SECONDS,
+    limits::{BURST_SECONDS, STAMP_MILLIS},
     protocol::{self, encode},
     room::ConnId,
 };
@@ -23,6 +26,10 @@ const SECOND_MICROS: u64 = 1_000_000;
 const BURST_MICROS: u64 = BURST_SECONDS * SECOND_MICROS;
 /// Places for buckets that are kept although they are not needed at the moment.
 const KEPT: usize = 64;
+/// Unit of what is said without a bucket, in microseconds of the rate.
+const LITTLE_MICROS: u64 = STAMP_MILLIS * 1_000 / 8 / IN_BUCKET as u64;
+/// The connection has a bucket, and everything counts there.
+const IN_BUCKET: u8 = u8::MAX;
 
 /// What a connection said, as the time until which it would have said it at its rates.
 #[derive(Debug)]
@@ -52,6 +59,8 @@ fn cost(count: u64, rate: u32) -> u64 {
 /// The buckets of a shard.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
+    /// By connection, what it said since the last sweep in [`LITTLE_MICROS`], rounded up, or [`IN_BUCKET`].
+    little: Vec<u8>,
     buckets: HashTable<Bucket>,
     due: BinaryHeap<Reverse<(u64, ConnId)>>,
 }
@@ -70,6 +79,13 @@ impl Rates {
         self.buckets.find_mut(hash(id), |bucket| bucket.id == id)
     }
 
+    /// Makes a place for a new connection.
+    pub(super) fn welcome(&mut self, id: ConnId) {
+        if self.little.len() <= id.index() {
+            self.little.resize(id.index() + 1, 0);
+        }
+    }
+
     /// How many messages a connection may say at once now.
     fn left(&self, id: ConnId, now_millis: u64, limits: &Limits) -> u32 {
         let each = cost(1, limits.messages_per_second);
@@ -82,6 +98,7 @@ impl Rates {
     }
 
     /// Notes what a connection said. True when that is too much for the first time.
+    #[inline]
     fn charge(
         &mut self,
         id: ConnId,
@@ -89,23 +106,31 @@ impl Rates {
         (messages, bytes): (u32, usize),
         limits: &Limits,
     ) -> bool {
-        let now = now_millis * 1_000;
         let messages = cost(messages.into(), limits.messages_per_second);
         let bytes = cost(bytes as u64, limits.bytes_per_second);
-        if messages + bytes == 0 {
+        let said = messages.max(bytes).div_ceil(LITTLE_MICROS);
+        if said == 0 {
             return false;
         }
-        let Some(bucket) = self.find_mut(id) else {
-            let bucket = Bucket {
-                id,
-                told: false,
-                waits: false,
-                messages_micros: now + messages,
-                bytes_micros: now + bytes,
-            };
-            self.buckets.insert_unique(hash(id), bucket, |bucket| hash(bucket.id));
+        let little = &mut self.little[id.index()];
+        if u64::from(*little) + said < IN_BUCKET.into() {
+            *little += said as u8;
             return false;
-        };
+        }
+        self.fill(id, now_millis, (messages, bytes), limits)
+    }
+
+    /// Puts what a connection said into its bucket.
+    #[inline(never)]
+    fn fill(&mut self, id: ConnId, now_millis: u64, (messages, bytes): (u64, u64), limits: &Limits) -> bool {
+        let now = now_millis * 1_000;
+        let little = std::mem::replace(&mut self.little[id.index()], IN_BUCKET);
+        if little < IN_BUCKET {
+            let said = now + u64::from(little) * LITTLE_MICROS;
+            let bucket = Bucket { id, told: false, waits: false, messages_micros: said, bytes_micros: said };
+            self.buckets.insert_unique(hash(id), bucket, |bucket| hash(bucket.id));
+        }
+        let Some(bucket) = self.find_mut(id) else { return false };
         bucket.messages_micros = bucket.messages_micros.max(now) + messages;
         bucket.bytes_micros = bucket.bytes_micros.max(now) + bytes;
         let tell = !bucket.told && bucket.next_micros(limits) > now;
@@ -115,6 +140,9 @@ impl Rates {
 
     /// Whether a connection has to wait. It will then be named by [`Rates::pop_due`].
     fn waits(&mut self, id: ConnId, now_millis: u64, limits: &Limits) -> bool {
+        if self.little[id.index()] != IN_BUCKET {
+            return false;
+        }
         let Some(bucket) = self.find_mut(id) else { return false };
         let next = bucket.next_micros(limits);
         if next <= now_millis * 1_000 {
@@ -147,18 +175,28 @@ impl Rates {
 
     /// Forgets a connection that ended.
     pub(super) fn forget(&mut self, id: ConnId) {
-        if let Ok(entry) = self.buckets.find_entry(hash(id), |bucket| bucket.id == id) {
+        if std::mem::take(&mut self.little[id.index()]) == IN_BUCKET
+            && let Ok(entry) = self.buckets.find_entry(hash(id), |bucket| bucket.id == id)
+        {
             entry.remove();
         }
     }
 
-    /// Forgets buckets that are empty again.
-    pub(super) fn trim(&mut self, now_millis: u64) {
+    /// Forgets buckets that are empty again, and the little that was said without one. `connections` is false when there
+    /// are none.
+    pub(super) fn trim(&mut self, now_millis: u64, connections: bool) {
         let now = now_millis * 1_000;
         self.buckets.retain(|bucket| bucket.waits || bucket.messages_micros.max(bucket.bytes_micros) > now);
         if self.buckets.capacity() > KEPT && self.buckets.len() < self.buckets.capacity() / 8 {
             let target = self.buckets.len() * 2;
             self.buckets.shrink_to(target, |bucket| hash(bucket.id));
+        }
+        if !connections {
+            self.little = Vec::new();
+        }
+        self.little.fill(0);
+        for bucket in &self.buckets {
+            self.little[bucket.id.index()] = IN_BUCKET;
         }
         if self.due.is_empty() && self.due.capacity() > KEPT {
             self.due.shrink_to_fit();

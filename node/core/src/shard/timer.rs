@@ -102,7 +102,7 @@ impl Shard {
         self.outbox.trim();
         self.rooms.trim();
         self.compact_outbox();
-        self.rates.trim(self.now_millis);
+        self.rates.trim(self.now_millis, !self.conns.is_empty());
         self.refresh_memory();
         self.trim();
     }

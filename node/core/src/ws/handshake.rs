@@ -17,8 +17,11 @@ use crate::{
 
 /// Appended to the client's key before hashing (RFC 6455 section 1.3).
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-/// Length of a decoded `Sec-WebSocket-Key`.
+/// Length of a decoded `Sec-WebSocket-Key`, and of the buffer that base64 wants for it.
 const KEY_BYTES: usize = 16;
+const KEY_BUFFER: usize = 18;
+/// Length of `Sec-WebSocket-Accept`: a SHA-1 digest in base64.
+const ACCEPT_BYTES: usize = 28;
 /// The subprotocol of phoenix.js 1.8, echoed when offered.
 const SUBPROTOCOL: &str = "phoenix";
 
@@ -147,7 +150,7 @@ fn upgrade(
     let is_upgrade =
         has_token(headers, "upgrade", "websocket") && has_token(headers, "connection", "upgrade");
     let key = one("sec-websocket-key")?.ok_or(RefuseReason::BadRequest)?;
-    let key_is_good = STANDARD.decode(key).is_ok_and(|decoded| decoded.len() == KEY_BYTES);
+    let key_is_good = STANDARD.decode_slice(key, &mut [0; KEY_BUFFER]) == Ok(KEY_BYTES);
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
@@ -167,7 +170,7 @@ fn switching_protocols(key: &[u8], subprotocol: bool) -> Vec<u8> {
     response.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
     );
-    response.extend_from_slice(accept_key(key).as_bytes());
+    response.extend_from_slice(&accept_key(key));
     if subprotocol {
         response.extend_from_slice(b"\r\nsec-websocket-protocol: ");
         response.extend_from_slice(SUBPROTOCOL.as_bytes());
@@ -176,9 +179,12 @@ fn switching_protocols(key: &[u8], subprotocol: bool) -> Vec<u8> {
     response
 }
 
-fn accept_key(key: &[u8]) -> String {
+fn accept_key(key: &[u8]) -> [u8; ACCEPT_BYTES] {
     let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
-    STANDARD.encode(digest)
+    let mut accept = [0; ACCEPT_BYTES];
+    // Does not fail: the length is that of every digest.
+    STANDARD.encode_slice(digest, &mut accept).ok();
+    accept
 }
 
 /// The value of a header that may occur once.

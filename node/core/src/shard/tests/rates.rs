@@ -79,10 +79,31 @@ fn without_a_rate_nobody_waits_and_a_connection_at_rest_costs_nothing() {
     assert_eq!((flood(&mut sim, client, &data), sim.shards[0].rates.len()), (0, 0));
 
     let (mut sim, client) = limited(|_| {});
-    assert_eq!(flood(&mut sim, client, &message(1)), 0);
-    assert_eq!(sim.shards[0].rates.len(), 1);
+    assert_eq!((flood(&mut sim, client, &message(1)), sim.shards[0].rates.len()), (0, 0), "it says little");
+    let many: Vec<u8> = (0..10).flat_map(message).collect();
+    assert_eq!((flood(&mut sim, client, &many), sim.shards[0].rates.len()), (0, 1));
     sim.pass(1_000);
     assert_eq!(sim.shards[0].rates.len(), 0);
+}
+
+/// What was said without a bucket is not a second allowance, however it is spread over time.
+#[test]
+fn who_says_little_at_a_time_says_no_more_than_its_rate() {
+    for (at_once, pause) in
+        [(1, 50), (7, 50), (8, 50), (12, 50), (20, 50), (16, 100), (40, 250), (70, 250), (90, 300)]
+    {
+        let (mut sim, client) = limited(|limits| limits.messages_per_second = 200);
+        let data: Vec<u8> = (0..at_once).flat_map(message).collect();
+        let (begun, mut said) = (sim.now_millis, 0);
+        while sim.now_millis - begun < 20_000 {
+            said += at_once as u64;
+            flood(&mut sim, client, &data);
+            sim.pass(pause);
+        }
+        // The burst, the rate, what a byte holds for two sweeps, and the last of it.
+        let most = 1_000 + (sim.now_millis - begun) / 5 + 2 * 7 + at_once as u64;
+        assert!(said <= most, "{said} of {most} by {at_once} each {pause} ms");
+    }
 }
 
 #[test]
