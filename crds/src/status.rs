@@ -60,6 +60,34 @@ pub struct ChannelClusterStatus {
     /// Sysctls that a kubelet refused; kept here so that another operator does not ask for them again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_sysctls: Option<RefusedSysctls>,
+    /// User and group ids that admission refused though only the operator asked for them; kept here so that no operator
+    /// asks for them again until `userIds` is set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused_user_ids: Option<RefusedUserIds>,
+}
+
+/// Parts of a fleet whose user and group ids admission refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedUserIds {
+    /// The node pods.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<RefusedIds>,
+    /// The pods of the managed NATS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backplane: Option<RefusedIds>,
+}
+
+/// Ids that were refused.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RefusedIds {
+    /// Whether pods are made without them: no serving pod had them.
+    #[serde(default)]
+    pub left_out: bool,
+    /// What was said.
+    #[serde(default)]
+    pub message: String,
 }
 
 /// Sysctls that a kubelet refused under one `spec.tuning`.

@@ -4,11 +4,13 @@
 //! It looks each 2 s, and each 5 s when a large fleet is calm: at 15 s a burst could go unseen for longer than the time
 //! in which it is to be answered, and a scrape of 5,000 nodes costs a fifth of a core at most.
 
+mod refusal;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus, RefusedSysctls};
+use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use operator_core::autoscale::{Decision, Inputs, Settings, State};
@@ -17,7 +19,7 @@ use operator_core::conditions::first_sight;
 use operator_core::drain::{self, Note, Observed, PodView, Step};
 use operator_core::hindrance::{self, Hindrance};
 use operator_core::names::{ADMIN_TOKEN_KEY, Component, Names};
-use operator_core::refused::{self, Rejected};
+use operator_core::refused::Rejected;
 use operator_core::samples::{Missed, NodeLoad, NodeSeries};
 use operator_core::seen;
 use operator_core::status::{NodeSeen, Outcome, View, compute};
@@ -354,9 +356,10 @@ impl Fleet {
         let replicas = seen.deployment.as_ref().map_or(0, |d| d.replicas);
         let empty = std::collections::BTreeMap::new();
         let refused = match valid.filter(|_| *outcome == Outcome::Applied) {
-            Some(valid) => refused(cluster, valid, seen, previous),
+            Some(valid) => refusal::sysctls(cluster, valid, seen, previous),
             None => previous.refused_sysctls.clone(),
         };
+        let refused_ids = self.refused_ids(cluster, told, outcome, previous);
         compute(&View {
             now,
             previous,
@@ -376,6 +379,7 @@ impl Fleet {
             decision: decided.map(|d| &d.decision),
             operation,
             refused: refused.as_ref(),
+            refused_ids: refused_ids.as_ref(),
             hindrances: &seen.hindrances,
             hindered_since: self.ages.since(&seen.hindrances),
         })
@@ -390,18 +394,6 @@ impl Fleet {
         publisher.publish(&self.shared, status, now).await?;
         self.shared.metrics.drain_steps.inc_by(u64::from(stepped));
         Ok(decided)
-    }
-
-    /// Says once that a kubelet refused a sysctl.
-    async fn refusal(&self, cluster: &ChannelCluster, status: &ChannelClusterStatus) {
-        let Some(refused) = &status.refused_sysctls else { return };
-        let before = self.publisher.as_ref().and_then(|p| p.last().refused_sysctls.as_ref());
-        if before.is_some_and(|b| b.names == refused.names && b.tuning == refused.tuning) {
-            return;
-        }
-        if let Some(sentence) = refused::sentence(refused) {
-            self.shared.events.say(cluster, true, refused::REASON, "LeaveOut", &sentence).await;
-        }
     }
 
     /// Says once of each thing that it hinders, and when nothing does any more.
@@ -433,19 +425,6 @@ impl Fleet {
             self.shared.events.say(cluster, note.warning, note.reason, "Drain", &note.message).await;
         }
     }
-}
-
-/// What is to be recorded of sysctls that a kubelet refused.
-fn refused(
-    cluster: &ChannelCluster,
-    valid: &ValidatedCluster,
-    seen: &Seen,
-    previous: &ChannelClusterStatus,
-) -> Option<RefusedSysctls> {
-    let serving = seen.pods.iter().filter(|pod| pod.view.ready).flat_map(|pod| pod.sysctls.clone()).collect();
-    let tuning = refused::key(&cluster.spec.tuning);
-    let recorded = previous.refused_sysctls.as_ref();
-    refused::step(recorded, &tuning, &valid.restart_hash, &seen.rejected, &serving)
 }
 
 /// Fewest nodes of a cluster that is as asked for.

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crds::ChannelCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -11,6 +12,7 @@ use kube::runtime::reflector::ObjectRef;
 use operator_core::hindrance::{self, Hindrance, Part};
 use operator_core::names::{Component, Names};
 use operator_core::refused::{self, Rejected};
+use operator_core::user_ids;
 use tracing::debug;
 
 use crate::context::Shared;
@@ -57,6 +59,25 @@ pub async fn look(shared: &Shared, namespace: &str, names: &Names, uid: &str, no
 #[must_use]
 pub fn refused_by_admission(shared: &Shared, namespace: &str, names: &Names, uid: &str) -> Option<Rejected> {
     refused::by_admission(&*deployment(shared, namespace, &names.deployment(), uid)?)
+}
+
+/// What is said of the user ids that a part of a fleet asks for; `words` are those of an apply that failed.
+#[must_use]
+pub fn refused_ids(
+    shared: &Shared,
+    namespace: &str,
+    names: &Names,
+    uid: &str,
+    cluster: &ChannelCluster,
+    part: Component,
+    words: Option<&str>,
+) -> Option<user_ids::Refusal> {
+    let name = match part {
+        Component::Node => names.deployment(),
+        Component::Nats => names.nats(),
+    };
+    let live = deployment(shared, namespace, &name, uid);
+    user_ids::refusal(cluster, part, &name, live.as_deref(), words)
 }
 
 fn deployment(shared: &Shared, namespace: &str, name: &str, uid: &str) -> Option<Arc<Deployment>> {

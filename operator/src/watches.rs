@@ -16,7 +16,8 @@ use kube::core::{DeserializeGuard, PartialObjectMeta};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource};
-use operator_core::names::FIELD_MANAGER;
+use operator_core::names::{Component, FIELD_MANAGER};
+use operator_core::{refused, user_ids};
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -281,15 +282,16 @@ fn clusters_rules() -> Rules<Guarded> {
     Rules {
         keep: |_| true,
         prune: |cluster| cluster.meta_mut().managed_fields = None,
-        version: |cluster| format!("{} {:?}", spec_version(cluster), left_out(cluster)),
+        version: |cluster| format!("{} {}", spec_version(cluster), left_out(cluster)),
         about: |cluster| Some(ObjectRef::from_obj(cluster)),
     }
 }
 
-/// Sysctls that pods are to be made without: the part of a status that the pods depend on.
-fn left_out(cluster: &Guarded) -> Vec<String> {
-    let status = cluster.0.as_ref().ok().and_then(|cluster| cluster.status.as_ref());
-    status.and_then(|s| s.refused_sysctls.as_ref()).map(|r| r.left_out.clone()).unwrap_or_default()
+/// What pods are to be made without: the part of a status that the pods depend on.
+fn left_out(cluster: &Guarded) -> String {
+    let Ok(cluster) = &cluster.0 else { return String::new() };
+    let ids = [Component::Node, Component::Nats].map(|part| user_ids::left_out(cluster, part));
+    format!("{:?} {ids:?}", refused::left_out(cluster))
 }
 
 fn deployment_rules() -> Rules<Deployment> {

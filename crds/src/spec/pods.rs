@@ -44,7 +44,7 @@ pub struct PodOptions {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub env: Option<Vec<EnvVar>>,
-    /// Whose user and group ids the pods have; unset: `Fixed`.
+    /// Whose user and group ids the pods have; unset: `Fixed`, or `Assigned` where admission refuses that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_ids: Option<UserIds>,
     /// Security context of the pods; what it leaves out stays as the restricted Pod Security Standard wants it.

@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use crate::names::Component;
 use crate::validate::{Bus, ValidatedCluster, short_hash};
 
+pub(crate) use pod::NONROOT;
 pub use secret::{mark as secret_mark, secret};
 
 /// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts comes

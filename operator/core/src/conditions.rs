@@ -11,6 +11,7 @@ use crate::hindrance::{self, Reason, sentences};
 use crate::refused;
 use crate::status::{NodeSeen, Outcome, View};
 use crate::tuning;
+use crate::user_ids;
 
 /// Most bytes of a message; a node's words may be in it.
 const MAX_MESSAGE: usize = 1_024;
@@ -325,8 +326,16 @@ fn metrics_fresh(view: &View<'_>) -> Draft {
 }
 
 fn tuning_applied(view: &View<'_>) -> Draft {
-    if let Some(sentence) = view.refused.and_then(refused::sentence) {
-        return Draft::new("TuningApplied", "False", "SysctlForbidden", sentence);
+    let sysctls = view.refused.and_then(refused::sentence).map(|text| (refused::REASON, text));
+    let ids = view.refused_ids.and_then(user_ids::sentence).map(|text| (user_ids::REASON, text));
+    match (sysctls, ids) {
+        (Some((reason, text)), Some((_, also))) => {
+            return Draft::new("TuningApplied", "False", reason, format!("{text}. Also: {also}"));
+        }
+        (Some((reason, text)), None) | (None, Some((reason, text))) => {
+            return Draft::new("TuningApplied", "False", reason, text);
+        }
+        (None, None) => {}
     }
     let mut known = false;
     for node in view.nodes {

@@ -15,8 +15,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::names::Component;
 
+pub(crate) use admission::without_pod;
 pub use ages::Ages;
 pub use pod::waits_for_machine;
+pub(crate) use words::short;
 
 /// Most hindrances that a status tells of; there is one sentence for each.
 const MAX_TOLD: usize = 3;

@@ -7,6 +7,7 @@ pub(crate) mod fixtures;
 pub mod names;
 pub mod ownership;
 pub mod tuning;
+pub mod user_ids;
 pub mod validate;
 
 pub mod autoscale;

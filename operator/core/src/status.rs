@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{
     AutoscalingMode, ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, Operation,
-    RefusedSysctls, ScalingDecision, Totals,
+    RefusedSysctls, RefusedUserIds, ScalingDecision, Totals,
 };
 use node_core::admin::{Gauges, Phase, Stats};
 
@@ -109,6 +109,8 @@ pub struct View<'a> {
     pub operation: Option<&'a Operation>,
     /// Sysctls that a kubelet refused.
     pub refused: Option<&'a RefusedSysctls>,
+    /// User ids that admission refused.
+    pub refused_ids: Option<&'a RefusedUserIds>,
     /// What keeps pods from starting, most telling first.
     pub hindrances: &'a [Hindrance],
     /// Since when the oldest of them has hindered, in milliseconds since 1970.
@@ -155,6 +157,7 @@ pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
         decisions: decisions(view),
         operation: view.operation.cloned(),
         refused_sysctls: view.refused.cloned(),
+        refused_user_ids: view.refused_ids.cloned(),
     }
 }
 

@@ -13,13 +13,16 @@ mod value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crds::{AutoscalingMode, BackplaneType, ChannelCluster, ChannelClusterSpec, ScalingRules, TuningProfile};
+use crds::{
+    AutoscalingMode, BackplaneType, ChannelCluster, ChannelClusterSpec, ScalingRules, TuningProfile, UserIds,
+};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use crate::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION};
+use crate::names::{CREDENTIALS_LABEL, Component, Names, SERVERS_ANNOTATION};
 use crate::refused;
 use crate::tuning::{self, Standing};
+use crate::user_ids;
 
 pub(crate) use render::short_hash;
 pub use value::{
@@ -112,9 +115,14 @@ pub fn validate(
     let bus = bus(spec, env, fetched, &mut problems);
     let names = Names::new(&name);
     let mut pod = pod(spec, env, fetched, &mut problems);
-    let nats = shape::nats(spec, &mut problems);
+    let mut nats = shape::nats(spec, &mut problems);
     let left_out = refused::left_out(cluster);
     pod.sysctls.retain(|name, _| !left_out.contains(name));
+    for (component, options) in [(Component::Node, &mut pod.options), (Component::Nats, &mut nats.options)] {
+        if user_ids::left_out(cluster, component) {
+            options.user_ids = Some(UserIds::Assigned);
+        }
+    }
     let config = render::config(spec, &namespace, &names, &pod.sysctls);
     for message in config.validate() {
         problems.push(Problem::new("InvalidConfiguration", message));

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 /// User and group of our containers: `nonroot` of distroless images.
-const NONROOT: i64 = 65_532;
+pub(crate) const NONROOT: i64 = 65_532;
 /// Mode of secret files: the pod's group reads, nobody writes.
 const SECRET_MODE: i32 = 0o440;
 /// The same where the pod has no group of its own, so that its user can read them. They are files of this pod alone.

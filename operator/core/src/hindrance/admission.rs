@@ -6,6 +6,7 @@ use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 use super::words::short;
 use super::{Hindrance, Reason};
 use crate::names::Component;
+use crate::user_ids;
 
 /// What a message has in it, the reason, and the remedy for nodes and for NATS. The first that fits counts.
 const TABLE: [(&[&str], Reason, &str, &str); 15] = [
@@ -141,11 +142,27 @@ pub(super) fn by_message(component: Component, message: &str) -> Hindrance {
         Some((_, reason, remedy, _)) => (*reason, *remedy),
         None => (Reason::PodsForbidden, "change what is named, here or there"),
     };
+    let of_ids = matches!(reason, Reason::PodSecurityViolated | Reason::PolicyDenied);
+    let remedy = if of_ids && user_ids::are_named(message) { other_ids(component) } else { remedy };
     Hindrance { component, reason, pod: None, words: short(without_pod(message)), remedy }
 }
 
+/// The remedy where a policy or a constraint speaks of user ids; what the operator asked for by itself it leaves out.
+const fn other_ids(component: Component) -> &'static str {
+    match component {
+        Component::Node => {
+            "set runAsUser, runAsGroup and fsGroup in nodes.podSecurityContext to what is allowed, or nodes.userIds to \
+             Assigned, which asks for none"
+        }
+        Component::Nats => {
+            "set runAsUser, runAsGroup and fsGroup in backplane.podSecurityContext to what is allowed, or \
+             backplane.userIds to Assigned, which asks for none"
+        }
+    }
+}
+
 /// A refusal begins with the name of the pod, which is another one at each attempt.
-fn without_pod(message: &str) -> &str {
+pub(crate) fn without_pod(message: &str) -> &str {
     let rest = message.strip_prefix("pods \"").and_then(|rest| rest.split_once("\" is forbidden: "));
     rest.map_or(message, |(_, rest)| rest)
 }

@@ -168,6 +168,9 @@ fn waits(one: &ContainerStatus, waiting: &ContainerStateWaiting, component: Comp
         | "ImageInspectError"
         | "RegistryUnavailable"
         | "SignatureValidationFailed" => Said(Reason::ImagePullFailed, image(one, words), pull(component)),
+        "CreateContainerConfigError" if words.contains("runAsNonRoot") || words.contains("non-root") => {
+            Said(Reason::ContainerConfigError, short(words), user(component))
+        }
         "CreateContainerConfigError" => Said(
             Reason::ContainerConfigError,
             short(words),
@@ -194,6 +197,17 @@ const fn image_field(component: Component) -> &'static str {
     match component {
         Component::Node => "write nodes.image as REGISTRY/NAME:TAG",
         Component::Nats => "write backplane.image as REGISTRY/NAME:TAG",
+    }
+}
+
+const fn user(component: Component) -> &'static str {
+    match component {
+        Component::Node => {
+            "set runAsUser in nodes.podSecurityContext to a number other than 0, or take an image whose user is one"
+        }
+        Component::Nats => {
+            "set runAsUser in backplane.podSecurityContext to a number other than 0, or take an image whose user is one"
+        }
     }
 }
 

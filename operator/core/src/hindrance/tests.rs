@@ -151,7 +151,7 @@ fn pods() -> Vec<(Pod, Reason, &'static str, &'static str)> {
             ),
             Reason::ContainerConfigError,
             "runAsNonRoot",
-            "spec asks",
+            "runAsUser in nodes.podSecurityContext",
         ),
         (
             waiting("CreateContainerError", "failed to reserve container name"),
@@ -360,7 +360,7 @@ const REFUSALS: [(&str, Reason, &str, &str); 12] = [
         "pods \"chat-node-7b9-\" is forbidden: unable to validate against any security context constraint: [provider \"restricted-v2\": .containers[0].runAsUser: Invalid value: 65532: must be in the ranges: [1000680000, 1000689999]]",
         Reason::PodSecurityViolated,
         "must be in the ranges",
-        "set nodes.userIds to Assigned",
+        "nodes.userIds to Assigned",
     ),
     (
         "admission webhook \"policy.example.org\" denied the request: images must come from example.org",

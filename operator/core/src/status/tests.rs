@@ -1,7 +1,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingMode, ChannelClusterStatus, RefusedSysctls};
+use crds::{AutoscalingMode, ChannelClusterStatus, RefusedIds, RefusedSysctls, RefusedUserIds};
 use node_core::admin::{Gauges, Nofile, Phase, Stats};
 
 use super::{News, NodeSeen, Outcome, View, compute, news};
@@ -45,6 +45,7 @@ struct Scene {
     asked: BTreeMap<String, String>,
     now: u64,
     refused: Option<RefusedSysctls>,
+    refused_ids: Option<RefusedUserIds>,
     hindrances: Vec<Hindrance>,
     ages: RefCell<Ages>,
 }
@@ -60,6 +61,7 @@ impl Scene {
             asked: BTreeMap::new(),
             now: 1_000_000,
             refused: None,
+            refused_ids: None,
             hindrances: Vec::new(),
             ages: RefCell::default(),
         }
@@ -86,6 +88,7 @@ impl Scene {
             decision: Some(&self.decision),
             operation: None,
             refused: self.refused.as_ref(),
+            refused_ids: self.refused_ids.as_ref(),
             hindrances: &self.hindrances,
             hindered_since: self.ages.borrow().since(&self.hindrances),
         })
@@ -212,6 +215,23 @@ fn a_refused_sysctl_is_said_before_any_node_answers() {
     assert_eq!(status.refused_sysctls, scene.refused, "kept for the next operator");
     let before = ChannelClusterStatus { refused_sysctls: None, ..status.clone() };
     assert_eq!(news(&before, &status), News::Facts);
+}
+
+#[test]
+fn refused_user_ids_are_said_beside_refused_sysctls() {
+    let mut scene = Scene::new();
+    let nodes = Some(RefusedIds { left_out: true, message: "no".to_owned() });
+    scene.refused_ids = Some(RefusedUserIds { nodes, backplane: None });
+    let status = scene.status();
+    assert_eq!(condition(&status, "TuningApplied"), pair("False", "UserIdsRefused"));
+    assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
+    assert_eq!(status.refused_user_ids, scene.refused_ids, "kept for the next operator");
+    let names = vec!["net.core.somaxconn".to_owned()];
+    scene.refused = Some(RefusedSysctls { names, ..RefusedSysctls::default() });
+    let both = scene.status();
+    let tuning = both.conditions.iter().find(|c| c.type_ == "TuningApplied").unwrap();
+    assert_eq!(tuning.reason, "SysctlForbidden");
+    assert!(tuning.message.contains("somaxconn") && tuning.message.contains("nodes.userIds"), "{}", tuning.message);
 }
 
 #[test]
