@@ -2,9 +2,15 @@
 //! solved.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;
+use serde_json::{Value, json};
+
+/// Most time between the kubelet's first word and ours.
+const MOST_AFTER_KUBELET: Duration = Duration::from_secs(10);
 
 /// A spec with `nodes` and `more` in it.
 fn spec(nodes: &str, more: &str) -> String {
@@ -23,18 +29,43 @@ fn ready(fleet: &Fleet) -> anyhow::Result<(String, String)> {
     Ok((text("reason"), text("message")))
 }
 
+/// Whether a kubelet has said that it cannot start a container, in an Event or in the container's state.
+fn kubelet_failed(fleet: &Fleet) -> anyhow::Result<bool> {
+    let list = |what| fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", what]);
+    let events = list("events")?;
+    let failed = |e: &Value| e["reason"] == "Failed" && e["involvedObject"]["kind"] == "Pod";
+    if events["items"].as_array().context("no list")?.iter().any(failed) {
+        return Ok(true);
+    }
+    let pods = list("pods")?;
+    let statuses = pods["items"].as_array().context("no list")?.iter();
+    let mut waiting = statuses
+        .flat_map(|pod| pod["status"]["containerStatuses"].as_array().into_iter().flatten())
+        .filter_map(|one| one["state"]["waiting"]["reason"].as_str());
+    Ok(waiting.any(|reason| reason.starts_with("Err") || reason.starts_with("ImagePull")))
+}
+
 /// Makes a fleet that cannot start in a namespace where `before` was done, and waits until it says why; gives it back.
 fn says(test: &str, before: impl FnOnce(&Fleet), bad: &str, reason: &str, words: &[&str]) -> Fleet {
     let fleet = Fleet::create(test, &spec("", ", paused: true")).unwrap();
     before(&fleet);
     fleet.apply_spec(bad).unwrap();
+    let mut heard = None;
     let (message, elapsed) = eventually(&format!("Ready says {reason}"), || {
+        if heard.is_none() && kubelet_failed(&fleet)? {
+            heard = Some(Instant::now());
+        }
         let (said, message) = ready(&fleet)?;
         ensure!(said == reason, "{said}: {message}");
         Ok(Some(message))
     })
     .unwrap();
     record("hindrances", &format!("{test}_said"), elapsed.as_secs_f64()).unwrap();
+    if let Some(after) = heard.map(|heard| heard.elapsed()) {
+        // What the kubelet has not said cannot be said.
+        record("hindrances", &format!("{test}_kubelet_to_said"), after.as_secs_f64()).unwrap();
+        assert!(after < MOST_AFTER_KUBELET, "{after:?} after the kubelet said so");
+    }
     for part in words {
         assert!(message.contains(part), "no {part:?} in {message}");
     }
@@ -42,8 +73,7 @@ fn says(test: &str, before: impl FnOnce(&Fleet), bad: &str, reason: &str, words:
     eventually("an Event says so", || {
         let list = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "events"])?;
         let events = list["items"].as_array().context("no list")?;
-        let ours =
-            |e: &&serde_json::Value| e["reason"] == reason && e["involvedObject"]["kind"] == "ChannelCluster";
+        let ours = |e: &&Value| e["reason"] == reason && e["involvedObject"]["kind"] == "ChannelCluster";
         Ok(events.iter().find(ours).map(|_| ()))
     })
     .unwrap();
@@ -143,4 +173,75 @@ fn pods_come_up_under_an_early_version_of_pod_security() {
     is_solved(&fleet, "pod_security");
     let (status, message) = fleet.condition("TuningApplied").unwrap();
     assert!(status == "False" && message.contains("Pod Security admission refuses"), "{message}");
+}
+
+/// A policy on the pods of one namespace; it goes with the value.
+struct Policy<'a>(&'a Fleet);
+
+impl Policy<'_> {
+    const KINDS: &'static str = "validatingadmissionpolicy,validatingadmissionpolicybinding";
+
+    /// Has the server refuse pods in the namespace of `fleet` that ask for a user id below 1000660000.
+    fn on_user_ids(fleet: &Fleet) -> Policy<'_> {
+        let name = fleet.namespace.as_str();
+        let fine = "!has(object.spec.securityContext.runAsUser) || object.spec.securityContext.runAsUser >= 1000660000";
+        let pods = json!({"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]});
+        let policy = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": name},
+            "spec": {
+                "failurePolicy": "Fail", "matchConstraints": {"resourceRules": [pods]},
+                "validations": [{"expression": fine, "message": "runAsUser must be at least 1000660000"}],
+            },
+        });
+        let here = json!({"matchLabels": {"kubernetes.io/metadata.name": name}});
+        let binding = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": {"name": name},
+            "spec": {
+                "policyName": name, "validationActions": ["Deny"], "matchResources": {"namespaceSelector": here},
+            },
+        });
+        let made = Policy(fleet);
+        for object in [policy, binding] {
+            fleet.instance.apply(&object.to_string()).unwrap();
+        }
+        let probe = ["run", "probe", "--image=a:1", "--dry-run=server"];
+        let ids = r#"--overrides={"spec": {"securityContext": {"runAsUser": 65532}}}"#;
+        eventually("the policy refuses", || {
+            let tried = fleet.kubectl(&[&probe[..], &[ids]].concat());
+            Ok(tried.err().filter(|error| format!("{error:#}").contains("1000660000")))
+        })
+        .unwrap();
+        made
+    }
+}
+
+impl Drop for Policy<'_> {
+    fn drop(&mut self) {
+        let delete = ["delete", Self::KINDS, &self.0.namespace, "--ignore-not-found"];
+        if let Err(error) = self.0.instance.kubectl(delete) {
+            say::err!("the policy stays behind: {error:#}");
+        }
+    }
+}
+
+#[test]
+fn pods_come_up_without_the_user_ids_that_a_policy_refuses() {
+    let fleet = Fleet::create("user-ids", &spec("", ", paused: true")).unwrap();
+    let _policy = Policy::on_user_ids(&fleet);
+    fleet.apply_spec(&spec("", "")).unwrap();
+    is_solved(&fleet, "user_ids");
+    let (status, message) = fleet.condition("TuningApplied").unwrap();
+    assert!(status == "False" && message.contains("nodes.userIds"), "{message}");
+    let refused = &fleet.object().unwrap()["status"]["refusedUserIds"];
+    for part in ["nodes", "backplane"] {
+        assert_eq!(refused[part]["leftOut"], true, "{refused}");
+    }
+    // The user of the image, which is a number: runAsNonRoot holds.
+    let pods = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "pods"]).unwrap();
+    for pod in pods["items"].as_array().unwrap() {
+        let context = &pod["spec"]["securityContext"];
+        assert!(context["runAsUser"].is_null() && context["runAsNonRoot"] == true, "{context}");
+    }
 }

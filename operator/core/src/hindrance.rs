@@ -6,6 +6,7 @@
 
 mod admission;
 mod ages;
+mod events;
 mod pod;
 mod words;
 
@@ -17,7 +18,7 @@ use crate::names::Component;
 
 pub(crate) use admission::without_pod;
 pub use ages::Ages;
-pub use pod::waits_for_machine;
+pub use events::waits_for_machine;
 pub(crate) use words::short;
 
 /// Most hindrances that a status tells of; there is one sentence for each.

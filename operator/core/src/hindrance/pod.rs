@@ -1,26 +1,24 @@
 //! Pods that exist and do not become ready: what the scheduler, the kubelet and the container runtime say of them.
 
 use k8s_openapi::api::core::v1::{
-    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Event, Pod, PodCondition,
+    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodCondition,
 };
 
 use super::words::{short, tail};
-use super::{Hindrance, Part, Reason, millis};
+use super::{Hindrance, Part, Reason, events, millis};
 use crate::names::Component;
 use crate::refused;
 
 /// From then on a container that runs and is not ready has a probe that fails, in milliseconds. Nodes and NATS are ready
 /// within a few seconds of their start.
 const UNREADY_MILLIS: u64 = 30_000;
-/// From then on a pod that has a machine and no container yet is asked about in Events, in milliseconds.
-const CREATING_MILLIS: u64 = 4_000;
 /// A pod that failed tells of the present for so long, in milliseconds; its object may stay for days.
 const FAILED_MILLIS: u64 = 120_000;
 /// What a kubelet waits with while it prepares a container; no problem by itself.
-const PREPARING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
+pub(super) const PREPARING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// What one pod says, and what to do.
-struct Said(Reason, String, &'static str);
+pub(super) struct Said(pub(super) Reason, pub(super) String, pub(super) &'static str);
 
 /// What hinders a pod; none if it is ready, ended well or goes.
 pub(super) fn look(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Hindrance> {
@@ -45,20 +43,20 @@ fn said(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Said> {
     }
     unscheduled(part.component, pod)
         .or_else(|| containers(pod).find_map(|one| container(part.component, one)))
-        .or_else(|| prepared(pod, part.events, now))
+        .or_else(|| events::prepared(part.component, pod, part.events, now))
         .or_else(|| lost(pod))
         .or_else(|| containers(pod).find_map(|one| unready(one, ready, now)))
 }
 
 /// Init containers come first: while one of them fails the others wait.
-fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let init = status.and_then(|s| s.init_container_statuses.as_ref());
     let main = status.and_then(|s| s.container_statuses.as_ref());
     init.into_iter().chain(main).flatten()
 }
 
-fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
+pub(super) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
@@ -193,14 +191,14 @@ fn image(one: &ContainerStatus, words: &str) -> String {
     if why.is_empty() || why.starts_with("Back-off") { image } else { format!("{image}: {}", short(why)) }
 }
 
-const fn image_field(component: Component) -> &'static str {
+pub(super) const fn image_field(component: Component) -> &'static str {
     match component {
         Component::Node => "write nodes.image as REGISTRY/NAME:TAG",
         Component::Nats => "write backplane.image as REGISTRY/NAME:TAG",
     }
 }
 
-const fn user(component: Component) -> &'static str {
+pub(super) const fn user(component: Component) -> &'static str {
     match component {
         Component::Node => {
             "set runAsUser in nodes.podSecurityContext to a number other than 0, or take an image whose user is one"
@@ -211,7 +209,7 @@ const fn user(component: Component) -> &'static str {
     }
 }
 
-const fn pull(component: Component) -> &'static str {
+pub(super) const fn pull(component: Component) -> &'static str {
     match component {
         Component::Node => {
             "correct nodes.image, push the image, or give the pods what their registry asks for (imagePullSecrets)"
@@ -222,7 +220,7 @@ const fn pull(component: Component) -> &'static str {
     }
 }
 
-const fn memory(component: Component) -> &'static str {
+pub(super) const fn memory(component: Component) -> &'static str {
     match component {
         Component::Node => "raise limits.memory in nodes.resources, or lower nodes.capacity.connections",
         Component::Nats => "raise limits.memory in backplane.resources",
@@ -249,57 +247,6 @@ fn crashed(component: Component, ended: &ContainerStateTerminated) -> Said {
         ),
         _ => Said(Reason::CrashLoop, words, "look at its log with kubectl logs --previous"),
     }
-}
-
-/// Whether a pod has a machine and waits there for its volumes or its network, of which only Events tell.
-#[must_use]
-pub fn waits_for_machine(pod: &Pod, now: u64) -> bool {
-    let scheduled = condition(pod, "PodScheduled").filter(|c| c.status == "True");
-    let Some(scheduled) = scheduled else { return false };
-    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-    let long = now.saturating_sub(millis(scheduled.last_transition_time.as_ref())) >= CREATING_MILLIS;
-    let preparing = containers(pod).all(|one| {
-        let waiting = one.state.as_ref().and_then(|state| state.waiting.as_ref());
-        waiting.is_some_and(|w| PREPARING.contains(&w.reason.as_deref().unwrap_or_default()))
-    });
-    phase == Some("Pending") && long && preparing && pod.metadata.deletion_timestamp.is_none()
-}
-
-/// The last warning about a pod that waits for its machine.
-fn prepared(pod: &Pod, events: &[Event], now: u64) -> Option<Said> {
-    if !waits_for_machine(pod, now) {
-        return None;
-    }
-    let about = |event: &&Event| {
-        event.involved_object.uid == pod.metadata.uid && event.type_.as_deref() == Some("Warning")
-    };
-    let known = |event: &Event| {
-        let words = short(event.message.as_deref().unwrap_or_default());
-        match event.reason.as_deref()? {
-            "FailedMount" | "FailedAttachVolume" | "FailedMapVolume" => Some(Said(
-                Reason::VolumeFailed,
-                words,
-                "create the Secret or ConfigMap that is named, or look at the volume",
-            )),
-            "FailedCreatePodSandBox" | "FailedCreatePodContainer" | "NetworkNotReady" | "FailedSync" => {
-                Some(Said(
-                    Reason::SandboxFailed,
-                    words,
-                    "look at the network plugin and the container runtime of the machine",
-                ))
-            }
-            _ => None,
-        }
-    };
-    events.iter().filter(about).max_by_key(|event| at(event)).and_then(known)
-}
-
-/// When an Event was last said.
-fn at(event: &Event) -> u64 {
-    let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref());
-    let micro = series.or(event.event_time.as_ref());
-    let micro = micro.map_or(0, |t| u64::try_from(t.0.as_millisecond()).unwrap_or_default());
-    micro.max(millis(event.last_timestamp.as_ref()))
 }
 
 /// The node controller marks the pods of a machine that is silent as not ready, and nothing else of them.

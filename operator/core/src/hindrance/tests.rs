@@ -6,8 +6,10 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 
 use super::admission::by_message;
-use super::{Hindrance, Part, Reason, find, sentences, waits_for_machine};
+use super::{Hindrance, Part, Reason, find, sentences};
 use crate::names::Component;
+
+mod events;
 
 /// 2026-01-01T00:01:00Z, a minute after everything in the recorded objects.
 const NOW: u64 = 1_767_225_660_000;
@@ -304,36 +306,6 @@ fn pods_that_are_well_start_or_go_hinder_nothing() {
     fresh.status.as_mut().unwrap().conditions.as_mut().unwrap()[1].last_transition_time =
         serde_json::from_value(json!("2026-01-01T00:00:50Z")).unwrap();
     assert_eq!(of(Component::Node, &[fresh], &[]), []);
-}
-
-fn event(reason: &str, message: &str, last: &str) -> Event {
-    let object = json!({
-        "metadata": {"name": reason}, "involvedObject": {"uid": "u"}, "type": "Warning", "reason": reason,
-        "message": message, "lastTimestamp": last,
-    });
-    serde_json::from_value(object).unwrap()
-}
-
-#[test]
-fn what_only_events_tell_is_read_from_them() {
-    let pod = pod(
-        json!({"phase": "Pending", "conditions": [scheduled()], "containerStatuses": [{"name": "n", "image": "n", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ContainerCreating"}}}]}),
-    );
-    assert!(waits_for_machine(&pod, NOW));
-    assert!(!waits_for_machine(&pod, NOW - 59_000), "not at once");
-    assert!(!waits_for_machine(&waiting("ErrImagePull", ""), NOW));
-    let mount = "MountVolume.SetUp failed for volume \"nats\" : secret \"creds\" not found";
-    let events = [
-        event("FailedCreatePodSandBox", "plugin type=\"cni\" failed", "2026-01-01T00:00:10Z"),
-        event("FailedMount", mount, "2026-01-01T00:00:20Z"),
-    ];
-    let found = of(Component::Node, std::slice::from_ref(&pod), &events);
-    assert_eq!((found[0].reason, found[0].words.as_str()), (Reason::VolumeFailed, mount));
-    let found = of(Component::Node, std::slice::from_ref(&pod), &events[..1]);
-    assert_eq!(found[0].reason, Reason::SandboxFailed);
-    let mut anothers = events[1].clone();
-    anothers.involved_object.uid = Some("another".to_owned());
-    assert_eq!(of(Component::Node, &[pod], &[anothers]), []);
 }
 
 /// What admission says, and what is made of it.
