@@ -169,14 +169,6 @@ pub(crate) const BACKPLANE_PODS_UNUSED: Rule = (
      || has(self.securityContext))",
     "the fields of backplane about pods count only with backplane.type Managed: remove them or set the type",
 );
-pub(crate) const BACKPLANE_LABELS: Rule = (
-    "!has(self.podLabels) || self.podLabels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
-    "backplane.podLabels must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
-);
-pub(crate) const BACKPLANE_ANNOTATIONS: Rule = (
-    "!has(self.podAnnotations) || self.podAnnotations.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
-    "backplane.podAnnotations must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
-);
 pub(crate) const BACKPLANE_URL_FORM: Rule = (
     "self.urls.all(u, u.matches('^(nats|tls)://[^/@]+$'))",
     "backplane.urls takes nats://HOST:PORT or tls://HOST:PORT without credentials: put those in a Secret and name it in credentialsSecretRef",
@@ -195,14 +187,6 @@ pub(crate) const REPLICAS_RANGE: Rule = (
 pub(crate) const REPLICAS_MODE: Rule = (
     "!has(self.nodes.replicas) || self.autoscaling.mode != 'Auto'",
     "nodes.replicas counts only with autoscaling.mode Manual or Observe: remove it, or change the mode first",
-);
-pub(crate) const POD_LABELS: Rule = (
-    "self.podLabels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
-    "nodes.podLabels must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
-);
-pub(crate) const POD_ANNOTATIONS: Rule = (
-    "self.podAnnotations.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
-    "nodes.podAnnotations must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix",
 );
 
 pub(crate) const ENV_NAME: Rule = (
@@ -249,64 +233,100 @@ pub(crate) const SERVICE_CLASS_KEPT: Rule = (
     "expose.service.loadBalancerClass must stay as it is while the type is LoadBalancer: apply type ClusterIP first, then LoadBalancer with the class",
 );
 
-pub(crate) const POD_LABEL_FORM: Rule = (
-    "self.podLabels.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') \
-     && size(self.podLabels[k]) <= 63 && self.podLabels[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
-    "nodes.podLabels takes keys and values of labels: at most 63 letters, digits, -, _ and ., a letter or digit at both ends; put other texts into nodes.podAnnotations",
-);
-pub(crate) const POD_ANNOTATION_FORM: Rule = (
-    "self.podAnnotations.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
-    "nodes.podAnnotations takes keys of at most 63 letters, digits, -, _ and ., perhaps with a domain and / in front: change the key",
-);
-pub(crate) const NODE_SELECTOR_FORM: Rule = (
-    "self.nodeSelector.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') \
-     && size(self.nodeSelector[k]) <= 63 && self.nodeSelector[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
-    "nodes.nodeSelector takes keys and values of labels: at most 63 letters, digits, -, _ and ., a letter or digit at both ends, as kubectl get nodes --show-labels shows them",
-);
-pub(crate) const TOLERATION_OPERATOR: Rule = (
-    "self.tolerations.all(t, !has(t.operator) || t.operator in ['', 'Exists', 'Equal', 'Lt', 'Gt'])",
-    "nodes.tolerations[].operator must be Exists or Equal (Lt or Gt where the server knows them): change it, or leave it out for Equal",
-);
-pub(crate) const TOLERATION_EFFECT: Rule = (
-    "self.tolerations.all(t, !has(t.effect) || t.effect in ['', 'NoSchedule', 'PreferNoSchedule', 'NoExecute'])",
-    "nodes.tolerations[].effect must be NoSchedule, PreferNoSchedule or NoExecute: change it, or leave it out for all",
-);
-pub(crate) const TOLERATION_VALUE: Rule = (
-    "self.tolerations.all(t, !has(t.operator) || t.operator != 'Exists' || !has(t.value) || t.value == '')",
-    "nodes.tolerations[] with operator Exists must have no value: remove value, or use operator Equal",
-);
-pub(crate) const TOLERATION_KEY: Rule = (
-    "self.tolerations.all(t, (has(t.key) && t.key != '') || (has(t.operator) && t.operator == 'Exists'))",
-    "nodes.tolerations[] without a key tolerates every taint and must say operator Exists: add it, or name the key",
-);
-pub(crate) const TOLERATION_SECONDS: Rule = (
-    "self.tolerations.all(t, !has(t.tolerationSeconds) || (has(t.effect) && t.effect == 'NoExecute'))",
-    "nodes.tolerations[].tolerationSeconds counts only with effect NoExecute: remove it or set the effect",
-);
-pub(crate) const RESOURCES_FORM: Rule = (
-    "!has(self.resources) || ((!has(self.resources.requests) || self.resources.requests.all(k, isQuantity(string(self.resources.requests[k])))) \
-     && (!has(self.resources.limits) || self.resources.limits.all(k, isQuantity(string(self.resources.limits[k])))))",
-    "nodes.resources has a value that is no quantity: write cpu as 500m or 2, memory as 512Mi or 1Gi (not MB or GB)",
-);
-pub(crate) const RESOURCES_SIGN: Rule = (
-    "!has(self.resources) || ((!has(self.resources.requests) || self.resources.requests.all(k, !string(self.resources.requests[k]).startsWith('-'))) \
-     && (!has(self.resources.limits) || self.resources.limits.all(k, !string(self.resources.limits[k]).startsWith('-'))))",
-    "nodes.resources must not be negative: remove the sign",
-);
-pub(crate) const RESOURCES_REQUEST_ABOVE_LIMIT: Rule = (
-    "!has(self.resources) || !has(self.resources.requests) || !has(self.resources.limits) || ['cpu', 'memory'].all(k, \
-     !(k in self.resources.requests) || !(k in self.resources.limits) || !isQuantity(string(self.resources.requests[k])) \
-     || !isQuantity(string(self.resources.limits[k])) \
-     || quantity(string(self.resources.requests[k])).compareTo(quantity(string(self.resources.limits[k]))) <= 0)",
-    "nodes.resources.requests must not be above nodes.resources.limits: raise the limit or lower the request",
-);
-pub(crate) const RESOURCES_MEMORY_UNIT: Rule = (
-    "!has(self.resources) || ((!has(self.resources.requests) || !('memory' in self.resources.requests) || !isQuantity(string(self.resources.requests['memory'])) \
-     || quantity(string(self.resources.requests['memory'])).compareTo(quantity('1Mi')) >= 0) \
-     && (!has(self.resources.limits) || !('memory' in self.resources.limits) || !isQuantity(string(self.resources.limits['memory'])) \
-     || quantity(string(self.resources.limits['memory'])).compareTo(quantity('1Mi')) >= 0))",
-    "nodes.resources: memory below 1Mi starts no process, and the unit m means thousandths of a byte: write 512Mi or 1Gi",
-);
+/// The rules on the pods of one part of a fleet, in sentences with its name.
+macro_rules! of_pods {
+    ($part:literal) => {
+        pub(crate) const LABELS: Rule = (
+            "!has(self.podLabels) || self.podLabels.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
+            concat!($part, ".podLabels must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix"),
+        );
+        pub(crate) const ANNOTATIONS: Rule = (
+            "!has(self.podAnnotations) || self.podAnnotations.all(k, !k.startsWith('app.kubernetes.io/') && !k.startsWith('channelcluster.io/'))",
+            concat!($part, ".podAnnotations must not begin with app.kubernetes.io/ or channelcluster.io/, which the operator sets: choose another prefix"),
+        );
+        pub(crate) const LABEL_FORM: Rule = (
+            "!has(self.podLabels) || self.podLabels.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') \
+             && size(self.podLabels[k]) <= 63 && self.podLabels[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
+            concat!($part, ".podLabels takes keys and values of labels: at most 63 letters, digits, -, _ and ., a letter or digit at both ends; put other texts into ", $part, ".podAnnotations"),
+        );
+        pub(crate) const ANNOTATION_FORM: Rule = (
+            "!has(self.podAnnotations) || self.podAnnotations.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$'))",
+            concat!($part, ".podAnnotations takes keys of at most 63 letters, digits, -, _ and ., perhaps with a domain and / in front: change the key"),
+        );
+        pub(crate) const NODE_SELECTOR_FORM: Rule = (
+            "!has(self.nodeSelector) || self.nodeSelector.all(k, size(k) <= 317 && k.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$') \
+             && size(self.nodeSelector[k]) <= 63 && self.nodeSelector[k].matches('^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$'))",
+            concat!($part, ".nodeSelector takes keys and values of labels: at most 63 letters, digits, -, _ and ., a letter or digit at both ends, as kubectl get nodes --show-labels shows them"),
+        );
+        pub(crate) const TOLERATION_OPERATOR: Rule = (
+            "!has(self.tolerations) || self.tolerations.all(t, !has(t.operator) || t.operator in ['', 'Exists', 'Equal', 'Lt', 'Gt'])",
+            concat!($part, ".tolerations[].operator must be Exists or Equal (Lt or Gt where the server knows them): change it, or leave it out for Equal"),
+        );
+        pub(crate) const TOLERATION_EFFECT: Rule = (
+            "!has(self.tolerations) || self.tolerations.all(t, !has(t.effect) || t.effect in ['', 'NoSchedule', 'PreferNoSchedule', 'NoExecute'])",
+            concat!($part, ".tolerations[].effect must be NoSchedule, PreferNoSchedule or NoExecute: change it, or leave it out for all"),
+        );
+        pub(crate) const TOLERATION_VALUE: Rule = (
+            "!has(self.tolerations) || self.tolerations.all(t, !has(t.operator) || t.operator != 'Exists' || !has(t.value) || t.value == '')",
+            concat!($part, ".tolerations[] with operator Exists must have no value: remove value, or use operator Equal"),
+        );
+        pub(crate) const TOLERATION_KEY: Rule = (
+            "!has(self.tolerations) || self.tolerations.all(t, (has(t.key) && t.key != '') || (has(t.operator) && t.operator == 'Exists'))",
+            concat!($part, ".tolerations[] without a key tolerates every taint and must say operator Exists: add it, or name the key"),
+        );
+        pub(crate) const TOLERATION_SECONDS: Rule = (
+            "!has(self.tolerations) || self.tolerations.all(t, !has(t.tolerationSeconds) || (has(t.effect) && t.effect == 'NoExecute'))",
+            concat!($part, ".tolerations[].tolerationSeconds counts only with effect NoExecute: remove it or set the effect"),
+        );
+        pub(crate) const RESOURCES_FORM: Rule = (
+            "!has(self.resources) || ((!has(self.resources.requests) || self.resources.requests.all(k, isQuantity(string(self.resources.requests[k])))) \
+             && (!has(self.resources.limits) || self.resources.limits.all(k, isQuantity(string(self.resources.limits[k])))))",
+            concat!($part, ".resources has a value that is no quantity: write cpu as 500m or 2, memory as 512Mi or 1Gi (not MB or GB)"),
+        );
+        pub(crate) const RESOURCES_SIGN: Rule = (
+            "!has(self.resources) || ((!has(self.resources.requests) || self.resources.requests.all(k, !string(self.resources.requests[k]).startsWith('-'))) \
+             && (!has(self.resources.limits) || self.resources.limits.all(k, !string(self.resources.limits[k]).startsWith('-'))))",
+            concat!($part, ".resources must not be negative: remove the sign"),
+        );
+        pub(crate) const RESOURCES_REQUEST_ABOVE_LIMIT: Rule = (
+            "!has(self.resources) || !has(self.resources.requests) || !has(self.resources.limits) || ['cpu', 'memory'].all(k, \
+             !(k in self.resources.requests) || !(k in self.resources.limits) || !isQuantity(string(self.resources.requests[k])) \
+             || !isQuantity(string(self.resources.limits[k])) \
+             || quantity(string(self.resources.requests[k])).compareTo(quantity(string(self.resources.limits[k]))) <= 0)",
+            concat!($part, ".resources.requests must not be above ", $part, ".resources.limits: raise the limit or lower the request"),
+        );
+        pub(crate) const RESOURCES_MEMORY_UNIT: Rule = (
+            "!has(self.resources) || ((!has(self.resources.requests) || !('memory' in self.resources.requests) || !isQuantity(string(self.resources.requests['memory'])) \
+             || quantity(string(self.resources.requests['memory'])).compareTo(quantity('1Mi')) >= 0) \
+             && (!has(self.resources.limits) || !('memory' in self.resources.limits) || !isQuantity(string(self.resources.limits['memory'])) \
+             || quantity(string(self.resources.limits['memory'])).compareTo(quantity('1Mi')) >= 0))",
+            concat!($part, ".resources: memory below 1Mi starts no process, and the unit m means thousandths of a byte: write 512Mi or 1Gi"),
+        );
+        pub(crate) const IMAGE_FORM: Rule = (
+            "!has(self.image) || self.image.matches(r'^(([A-Za-z0-9.-]+|\\[[0-9A-Fa-f:]+\\])(:[0-9]+)?/)?[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|__?|-+)[a-z0-9]+)*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]*)?(@[A-Za-z0-9_+.-]+:[0-9a-fA-F]+)?$')",
+            concat!($part, ".image is no name of an image: write REGISTRY/NAME:TAG or REGISTRY/NAME@sha256:DIGEST, the name in lower case"),
+        );
+        pub(crate) const NAMES_FORM: Rule = (
+            "(!has(self.serviceAccountName) || self.serviceAccountName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')) \
+             && (!has(self.priorityClassName) || self.priorityClassName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')) \
+             && (!has(self.runtimeClassName) || self.runtimeClassName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')) \
+             && (!has(self.imagePullSecrets) || self.imagePullSecrets.all(s, s.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')))",
+            concat!($part, ".serviceAccountName, priorityClassName, runtimeClassName and imagePullSecrets[].name take names of objects: use a-z, 0-9, - and ., a letter or digit at both ends"),
+        );
+    };
+}
+
+/// On [`crate::Nodes`].
+pub(crate) mod nodes {
+    use super::Rule;
+    of_pods!("nodes");
+}
+
+/// On [`crate::Backplane`].
+pub(crate) mod backplane {
+    use super::Rule;
+    of_pods!("backplane");
+}
 
 pub(crate) const WINDOWS_ORDER: Rule = (
     with_durations!("self.burst", "self.stable"; "duration(self.burst) <= duration(self.stable)"),

@@ -58,23 +58,30 @@ pub(crate) fn finish(version: &mut Value) {
             });
         }
     }
-    let nodes = "/properties/spec/properties/nodes/properties";
-    for field in ["requests", "limits"] {
-        let path = format!("{nodes}/resources/properties/{field}");
-        if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
-            schema.insert("maxProperties".to_owned(), MAX_RESOURCES.into());
-        }
-    }
-    for (field, most) in TOLERATION_TEXTS {
-        let path = format!("{nodes}/tolerations/items/properties/{field}");
-        if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
-            schema.insert("maxLength".to_owned(), most.into());
-        }
+    for part in PODS {
+        bound(root, part);
     }
     for [part, field] in BOUNDED_MAPS {
         let path = format!("/properties/spec/properties/{part}/properties/{field}/additionalProperties");
         if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
             schema.insert("maxLength".to_owned(), MAX_MAP_VALUE.into());
+        }
+    }
+}
+
+/// Bounds what the rules on the pods of `part` read.
+fn bound(root: &mut Value, part: &str) {
+    let part = format!("/properties/spec/properties/{part}/properties");
+    for field in ["requests", "limits"] {
+        let path = format!("{part}/resources/properties/{field}");
+        if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
+            schema.insert("maxProperties".to_owned(), MAX_RESOURCES.into());
+        }
+    }
+    for (field, most) in TOLERATION_TEXTS {
+        let path = format!("{part}/tolerations/items/properties/{field}");
+        if let Some(Value::Object(schema)) = root.pointer_mut(&path) {
+            schema.insert("maxLength".to_owned(), most.into());
         }
     }
 }
