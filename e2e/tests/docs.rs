@@ -336,6 +336,7 @@ fn every_word_of_the_status_and_of_events_is_explained() {
     for (file, least) in [
         ("operator/core/src/conditions.rs", 25),
         ("operator/core/src/autoscale/rule.rs", 15),
+        ("operator/core/src/contest.rs", 1),
         ("operator/core/src/drain.rs", 7),
         ("operator/core/src/hindrance.rs", 22),
         ("operator/core/src/validate.rs", 8),

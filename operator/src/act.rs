@@ -5,9 +5,10 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use node_core::admin::{DrainRequest, DrainStage, VERSION};
+use operator_core::contest::Part;
 use operator_core::drain::Action;
 use serde_json::json;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::apply::SCALING_MANAGER;
 use crate::context::{Fenced, Shared};
@@ -38,6 +39,8 @@ pub struct Target<'a> {
     pub shared: &'a Shared,
     /// Namespace of the cluster.
     pub namespace: &'a str,
+    /// Name of the cluster.
+    pub name: &'a str,
     /// Name of the node Deployment.
     pub deployment_name: &'a str,
     /// The node Deployment as it was seen.
@@ -102,14 +105,22 @@ impl Target<'_> {
     /// Writes the node count, unless the Deployment is no longer the one that was looked at.
     async fn replicas(&self, from: i32, to: i32) -> Result<(), ActError> {
         debug_assert_eq!(from, self.deployment.replicas);
+        let contests = &self.shared.contests;
+        if contests.pause(self.namespace, self.name, Part::Count).is_some() {
+            debug!(name = self.name, from, to, "somebody else writes the node count too: not now");
+            return Ok(());
+        }
         let api: Api<Deployment> = Api::namespaced(self.shared.client.clone(), self.namespace);
+        let before = api.get_metadata(self.deployment_name).await?.metadata;
         let patch = json!({
             "apiVersion": "apps/v1", "kind": "Deployment",
             "metadata": {"name": self.deployment_name, "resourceVersion": self.deployment.resource_version},
             "spec": {"replicas": to},
         });
         let params = PatchParams::apply(SCALING_MANAGER).force();
-        api.patch(self.deployment_name, &params, &Patch::Apply(patch)).await?;
+        let after = api.patch(self.deployment_name, &params, &Patch::Apply(patch)).await?.metadata;
+        let object = format!("Deployment {}", self.deployment_name);
+        contests.note(self.namespace, self.name, &object, &before, &after);
         Ok(())
     }
 }

@@ -245,8 +245,13 @@ impl Applier<'_> {
         let api = self.api(piece);
         let applied = api.patch(&piece.name, &params, &Patch::Apply(piece.body())).await;
         let applied = applied.map_err(|error| piece.failed(error))?;
-        if piece.live.is_none() {
-            self.repair(piece, &applied.metadata).await?;
+        match &piece.live {
+            Some(live) => {
+                let object = format!("{} {}", piece.kind(), piece.name);
+                let ValidatedCluster { namespace, name, .. } = self.cluster;
+                self.shared.contests.note(namespace, name, &object, live, &applied.metadata);
+            }
+            None => self.repair(piece, &applied.metadata).await?,
         }
         Ok(applied)
     }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::claim::Claims;
+use crate::contests::Contests;
 use crate::events::Events;
 use crate::fleet::Fleet;
 use crate::lease::Fence;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub nodes: Nodes,
     /// Where Events go.
     pub events: Events,
+    /// Who else writes what this operator writes.
+    pub contests: Arc<Contests>,
     /// What was in the Secrets of fleets.
     pub secrets: Arc<Remembered>,
     /// The metrics.
@@ -153,6 +156,7 @@ impl Context {
         }
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(labels);
         self.succeeded(labels);
+        self.shared.contests.forget(&labels.namespace, &labels.name);
         self.shared.metrics.forget(labels);
     }
 

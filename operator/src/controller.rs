@@ -69,6 +69,7 @@ pub async fn run(term: Term) {
         events: events.clone(),
         claims: claims.clone(),
         nodes: Nodes::default(),
+        contests: Arc::default(),
         secrets: Arc::default(),
         client: client.clone(),
         fence: fence.clone(),

@@ -16,6 +16,7 @@ use kube::api::Api;
 use operator_core::autoscale::{Decision, Inputs, Settings, State};
 use operator_core::capacity::Sizing;
 use operator_core::conditions::first_sight;
+use operator_core::contest::Contest;
 use operator_core::drain::{self, Note, Observed, PodView, Step};
 use operator_core::hindrance::{self, Hindrance};
 use operator_core::names::{ADMIN_TOKEN_KEY, Component, Names};
@@ -70,6 +71,8 @@ pub struct Fleet {
     secret: secrets::Watch,
     /// Since when what hinders has hindered.
     ages: hindrance::Ages,
+    /// What was contested when an Event last said so.
+    contested: Option<Contest>,
     /// What hindered when an Event last said so.
     hindered: Vec<(Component, hindrance::Reason)>,
 }
@@ -81,6 +84,7 @@ struct Seen {
     nodes: Vec<NodeSeen>,
     rejected: Vec<Rejected>,
     hindrances: Vec<Hindrance>,
+    contest: Option<Contest>,
 }
 
 /// What one tick decided.
@@ -110,6 +114,7 @@ impl Fleet {
             told_to_close: false,
             secret: secrets::Watch::default(),
             ages: hindrance::Ages::default(),
+            contested: None,
             hindered: Vec::new(),
         }
     }
@@ -160,6 +165,7 @@ impl Fleet {
         let pace = pace(&status, cluster, seen.pods.len());
         self.refusal(cluster, &status).await;
         self.hindrance(cluster, &seen.hindrances).await;
+        self.contest(cluster, seen.contest.as_ref()).await;
         let news = self.publish(status, now).await?;
         let (Some(Decided { decision, step, .. }), Some(deployment)) = (decided, &seen.deployment) else {
             return Ok(Flow::Again(pace));
@@ -167,6 +173,7 @@ impl Fleet {
         let target = Target {
             shared: &self.shared,
             namespace: &self.labels.namespace,
+            name: &self.labels.name,
             deployment_name: &self.names.deployment(),
             deployment,
             pods: &seen.pods,
@@ -240,7 +247,8 @@ impl Fleet {
         let mut rejected = observe::rejected(&shared.stores, namespace, names);
         rejected.extend(hindrances::refused_by_admission(shared, namespace, names, uid));
         let hindrances = hindrances::look(shared, namespace, names, uid, now).await;
-        Seen { deployment, pods, nodes, rejected, hindrances }
+        let contest = shared.contests.now(namespace, &self.labels.name);
+        Seen { deployment, pods, nodes, rejected, hindrances, contest }
     }
 
     async fn scrape(&mut self, pods: &[SeenPod]) {
@@ -380,6 +388,7 @@ impl Fleet {
             operation,
             refused: refused.as_ref(),
             refused_ids: refused_ids.as_ref(),
+            contest: seen.contest.as_ref(),
             hindrances: &seen.hindrances,
             hindered_since: self.ages.since(&seen.hindrances),
         })

@@ -14,6 +14,7 @@ pub mod args;
 pub mod claim;
 pub mod client;
 pub mod clock;
+pub mod contests;
 pub mod context;
 pub mod controller;
 pub mod events;

@@ -8,6 +8,7 @@ use crds::ChannelCluster;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
+use operator_core::contest::Part;
 use operator_core::hindrance::Reason;
 use operator_core::status::Outcome;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
@@ -138,13 +139,7 @@ async fn look(
         tell(Outcome::Applied, Some(valid));
         return Ok(("paused", RESYNC));
     }
-    if let Some(newer) = &valid.pod.newer_image {
-        let note = format!(
-            "the nodes run {}; {newer} exists: set nodes.image to it to roll it out",
-            valid.pod.image
-        );
-        context.shared.events.say(cluster, false, "NewerNodeImage", "Keep", &note).await;
-    }
+    say_newer_image(context, cluster, &valid).await;
     let last = cluster.status.as_ref().and_then(|status| status.desired_replicas);
     let replicas = Settings::of(&valid).initial(last);
     let fingerprint = fingerprint(&valid);
@@ -153,6 +148,12 @@ async fn look(
         () if was_applied(cluster) => Trial::Before,
         () => Trial::New,
     };
+    if let Some(pause) = context.shared.contests.pause(&labels.namespace, &labels.name, Part::Rest)
+        && trial == Trial::Known
+    {
+        tell(Outcome::Applied, Some(valid));
+        return Ok(("contested", pause));
+    }
     match apply(&context.shared, &valid, replicas, trial).await {
         Ok(applied) => {
             context.applied(labels, fingerprint);
@@ -195,6 +196,13 @@ fn was_applied(cluster: &ChannelCluster) -> bool {
     status.observed_generation.is_some()
         && status.observed_generation == cluster.metadata.generation
         && hindered
+}
+
+async fn say_newer_image(context: &Context, cluster: &ChannelCluster, valid: &ValidatedCluster) {
+    let Some(newer) = &valid.pod.newer_image else { return };
+    let image = &valid.pod.image;
+    let note = format!("the nodes run {image}; {newer} exists: set nodes.image to it to roll it out");
+    context.shared.events.say(cluster, false, "NewerNodeImage", "Keep", &note).await;
 }
 
 async fn say_problems(context: &Context, cluster: &ChannelCluster, problems: &[Problem]) {

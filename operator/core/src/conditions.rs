@@ -6,6 +6,7 @@ use crds::{AutoscalingMode, Operation, OperationStep};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::backplane::Hearing;
+use crate::contest;
 use crate::drain;
 use crate::hindrance::{self, Reason, sentences};
 use crate::refused;
@@ -197,6 +198,9 @@ fn reconciling(view: &View<'_>) -> Draft {
     }
     if let Some(first) = view.hindrances.first() {
         return Draft::new("Reconciling", "True", first.reason.as_str(), sentences(view.hindrances));
+    }
+    if let Some(contest) = view.contest {
+        return Draft::new("Reconciling", "True", contest::REASON, contest.sentence());
     }
     if !view.settled {
         return Draft::new("Reconciling", "True", "RollingOut", "the node Deployment is rolling out");

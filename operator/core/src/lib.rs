@@ -14,6 +14,7 @@ pub mod autoscale;
 pub mod backplane;
 pub mod capacity;
 pub mod conditions;
+pub mod contest;
 pub mod drain;
 pub mod hindrance;
 pub mod refused;

@@ -4,6 +4,8 @@
 //! accident stays for ever. Here the records of managers (`metadata.managedFields`) are put right, as kubectl's
 //! `csaupgrade` does when it moves from one kind of apply to the other.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
 
@@ -103,6 +105,74 @@ pub fn repair(
     differ(records, &wanted).then_some(wanted)
 }
 
+/// A field of ours that somebody else had set, until it was written again.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Taken {
+    /// The other field manager.
+    pub manager: String,
+    /// The field, as `spec.template.spec.containers[name=node].image`.
+    pub field: String,
+}
+
+/// What others had taken of an object of ours, from its records before and after it was applied. Whoever set a field to
+/// another value had it alone before, and has lost it now; where both say the same both have it.
+#[must_use]
+pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry]) -> Vec<Taken> {
+    let is_ours = |record: &&ManagedFieldsEntry| {
+        [FIELD_MANAGER, SCALING_MANAGER].contains(&record.manager.as_deref().unwrap_or_default())
+    };
+    let ours = |records: &[ManagedFieldsEntry]| -> BTreeSet<String> {
+        records.iter().filter(is_ours).flat_map(paths).collect()
+    };
+    let (had, has) = (ours(before), ours(after));
+    if had.is_empty() {
+        return Vec::new(); // it was made or taken over just now
+    }
+    let others = |records: &[ManagedFieldsEntry]| -> BTreeSet<(String, String)> {
+        let spec = records.iter().filter(|r| !is_ours(r) && r.subresource.as_deref() != Some("status"));
+        let with = |record| {
+            let manager = ManagedFieldsEntry::clone(record).manager.unwrap_or_default();
+            paths(record).into_iter().map(move |path| (path, manager.clone()))
+        };
+        spec.flat_map(with).collect()
+    };
+    let still = others(after);
+    let lost = others(before).into_iter().filter(|one| {
+        let (path, _) = one;
+        has.contains(path) && !had.contains(path) && !still.contains(one)
+    });
+    lost.map(|(field, manager)| Taken { manager, field }).collect()
+}
+
+/// The fields of a record.
+fn paths(record: &ManagedFieldsEntry) -> Vec<String> {
+    let mut all = Vec::new();
+    if let Some(fields) = &record.fields_v1 {
+        walk(&fields.0, "", &mut all);
+    }
+    all
+}
+
+fn walk(fields: &Value, path: &str, all: &mut Vec<String>) {
+    let Some(map) = fields.as_object().filter(|map| !map.is_empty()) else {
+        all.push(path.to_owned());
+        return;
+    };
+    for (key, inner) in map {
+        match key.split_once(':') {
+            None => all.push(path.to_owned()), // `.`: the item itself
+            Some(("f", name)) if path.is_empty() => walk(inner, name, all),
+            Some(("f", name)) => walk(inner, &format!("{path}.{name}"), all),
+            Some((_, item)) => walk(inner, &format!("{path}[{}]", plain(item)), all),
+        }
+    }
+}
+
+/// `{"name":"node"}` as `name=node`.
+fn plain(item: &str) -> String {
+    item.chars().filter(|c| !"{}\"".contains(*c)).map(|c| if c == ':' { '=' } else { c }).collect()
+}
+
 /// Whether they say different things of who manages what; order and times do not count.
 fn differ(a: &[ManagedFieldsEntry], b: &[ManagedFieldsEntry]) -> bool {
     let key = |record: &ManagedFieldsEntry| {
@@ -159,114 +229,4 @@ fn is_empty(fields: &Value) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::needless_pass_by_value, reason = "json!() makes values")]
-mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
-    use serde_json::{Value, json};
-
-    use super::{Owner, owner, repair};
-
-    fn record(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
-        let record = json!({
-            "manager": manager, "operation": operation, "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
-            "fieldsV1": fields,
-        });
-        serde_json::from_value(record).unwrap()
-    }
-
-    fn told(records: &[ManagedFieldsEntry]) -> Vec<(String, String, Value)> {
-        let one = |r: &ManagedFieldsEntry| {
-            let fields = r.fields_v1.clone().unwrap().0;
-            (r.manager.clone().unwrap(), r.operation.clone().unwrap(), fields)
-        };
-        records.iter().map(one).collect()
-    }
-
-    fn row(manager: &str, operation: &str, fields: Value) -> (String, String, Value) {
-        (manager.to_owned(), operation.to_owned(), fields)
-    }
-
-    const MAIN: &str = "channel-operator";
-    const SCALING: &str = "channel-operator-scaling";
-
-    #[test]
-    fn the_count_has_its_manager_and_the_rest_the_other_whatever_came_between() {
-        let whole =
-            json!({"f:metadata": {"f:labels": {}}, "f:spec": {"f:replicas": {}, "f:template": {"f:a": {}}}});
-        let rest = json!({"f:metadata": {"f:labels": {}}, "f:spec": {"f:template": {"f:a": {}}}});
-        let count = json!({"f:spec": {"f:replicas": {}}});
-        let right = [row(MAIN, "Apply", rest.clone()), row(SCALING, "Apply", count.clone())];
-        for wrong in [
-            vec![record(MAIN, "Apply", whole.clone())],
-            vec![record(SCALING, "Apply", whole.clone())],
-            vec![record(SCALING, "Apply", whole.clone()), record(MAIN, "Apply", rest.clone())],
-            vec![record(MAIN, "Apply", whole.clone()), record(SCALING, "Apply", count.clone())],
-            vec![record(MAIN, "Update", whole), record(SCALING, "Apply", count.clone())],
-        ] {
-            assert_eq!(told(&repair(&wrong, true, false).unwrap()), right, "{wrong:?}");
-        }
-        let right = [record(SCALING, "Apply", count), record(MAIN, "Apply", rest)];
-        assert_eq!(repair(&right, true, false), None, "nothing to do");
-        assert_eq!(repair(&[], true, false), None);
-        let nats = record(MAIN, "Apply", json!({"f:spec": {"f:replicas": {}}}));
-        assert_eq!(repair(&[nats], false, false), None, "nobody scales it");
-    }
-
-    #[test]
-    fn what_others_manage_stays_theirs_unless_it_was_restored() {
-        let status = {
-            let mut status =
-                record("kube-controller-manager", "Update", json!({"f:status": {"f:replicas": {}}}));
-            status.subresource = Some("status".to_owned());
-            status
-        };
-        let scaled = record("kubectl", "Update", json!({"f:spec": {"f:replicas": {}}}));
-        let main = record(MAIN, "Apply", json!({"f:spec": {"f:template": {}}}));
-        assert_eq!(repair(&[main.clone(), status.clone(), scaled], true, false), None);
-        let backup = record(
-            "velero",
-            "Update",
-            json!({
-                "f:metadata": {"f:labels": {"f:velero": {}}}, "f:spec": {"f:replicas": {}, "f:template": {"f:mounts": {}}},
-            }),
-        );
-        let repaired = repair(&[backup, status.clone()], true, true).unwrap();
-        let left = json!({"f:metadata": {"f:labels": {"f:velero": {}}}, "f:spec": {"f:replicas": {}}});
-        assert_eq!(
-            told(&repaired)[..2],
-            [
-                row(MAIN, "Apply", json!({"f:spec": {"f:template": {"f:mounts": {}}}})),
-                row("velero", "Update", left),
-            ]
-        );
-        assert_eq!(repaired[2], status);
-    }
-
-    fn object(owners: Value, labels: Value) -> ObjectMeta {
-        serde_json::from_value(json!({"name": "chat-node", "ownerReferences": owners, "labels": labels}))
-            .unwrap()
-    }
-
-    #[test]
-    fn leftovers_of_our_name_are_known_and_what_anybody_else_owns_is_not_taken() {
-        let of = |kind: &str, name: &str, uid: &str| {
-            let version = if kind == "ChannelCluster" { "channelcluster.io/v1alpha1" } else { "apps/v1" };
-            json!([{"apiVersion": version, "kind": kind, "name": name, "uid": uid}])
-        };
-        let labels = json!({
-            "app.kubernetes.io/managed-by": MAIN, "app.kubernetes.io/name": "channelcluster", "channelcluster.io/cluster": "chat",
-        });
-        let lives = |name: &str, _: &str| name == "other";
-        let whose =
-            |owners: Value, labels: &Value| owner(&object(owners, labels.clone()), "chat", "now", lives);
-        assert_eq!(whose(of("ChannelCluster", "chat", "now"), &json!({})), Owner::Ours);
-        assert_eq!(whose(json!([]), &labels), Owner::Leftover);
-        assert_eq!(whose(of("ChannelCluster", "chat", "before"), &labels), Owner::Leftover);
-        assert_eq!(whose(of("ChannelCluster", "gone", "x"), &labels), Owner::Leftover);
-        let another = |text: &str| Owner::Another(text.to_owned());
-        assert_eq!(whose(of("ChannelCluster", "other", "x"), &labels), another("ChannelCluster other"));
-        assert_eq!(whose(of("Deployment", "chat", "x"), &labels), another("Deployment chat"));
-        assert_eq!(whose(json!([]), &json!({})), another("somebody else"));
-        assert_eq!(whose(of("ChannelCluster", "chat", "before"), &json!({})), another("somebody else"));
-    }
-}
+mod tests;

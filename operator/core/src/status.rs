@@ -12,6 +12,7 @@ use crate::autoscale::Decision;
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::conditions::conditions;
+use crate::contest::{self, Contest};
 use crate::drain::{self, PodView};
 use crate::hindrance::Hindrance;
 use crate::samples::Rates;
@@ -111,6 +112,8 @@ pub struct View<'a> {
     pub refused: Option<&'a RefusedSysctls>,
     /// User ids that admission refused.
     pub refused_ids: Option<&'a RefusedUserIds>,
+    /// What somebody else keeps writing too.
+    pub contest: Option<&'a Contest>,
     /// What keeps pods from starting, most telling first.
     pub hindrances: &'a [Hindrance],
     /// Since when the oldest of them has hindered, in milliseconds since 1970.
@@ -252,6 +255,9 @@ fn reason(
     }
     if let Some(hindrance) = view.hindrances.first() {
         return hindrance.reason.as_str().to_owned();
+    }
+    if view.contest.is_some() {
+        return contest::REASON.to_owned();
     }
     view.decision.map_or_else(|| "Starting".to_owned(), |d| d.rule.as_str().to_owned())
 }

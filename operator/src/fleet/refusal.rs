@@ -1,10 +1,11 @@
-//! What others refuse to pods though only the operator asked for it: sysctls and user ids. It is recorded in the status,
-//! and pods are made without it.
+//! What others keep the operator from: fields that they write too, which is said, and sysctls and user ids that they refuse
+//! to pods though only the operator asked for them, which is recorded in the status and left out.
 
 use crds::{ChannelCluster, ChannelClusterStatus, RefusedSysctls, RefusedUserIds};
+use operator_core::contest::Contest;
 use operator_core::status::Outcome;
 use operator_core::validate::ValidatedCluster;
-use operator_core::{refused, user_ids};
+use operator_core::{contest, refused, user_ids};
 
 use super::{Fleet, Seen};
 use crate::context::Reconciled;
@@ -48,6 +49,17 @@ impl Fleet {
         if let Some(sentence) = ids.and_then(user_ids::sentence) {
             events.say(cluster, true, user_ids::REASON, "LeaveOut", &sentence).await;
         }
+    }
+
+    /// Says once that somebody else keeps writing what the operator writes.
+    pub(super) async fn contest(&mut self, cluster: &ChannelCluster, now: Option<&Contest>) {
+        let same = |a: &Contest, b: &Contest| a.manager == b.manager && a.object == b.object;
+        if let Some(new) = now
+            && !self.contested.as_ref().is_some_and(|before| same(before, new))
+        {
+            self.shared.events.say(cluster, true, contest::REASON, "Apply", &new.sentence()).await;
+        }
+        self.contested = now.cloned();
     }
 }
 

@@ -27,6 +27,9 @@ use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 use tower_test::mock::SendResponse;
 
+mod merge;
+use merge::merge;
+
 /// UID of the ChannelCluster of [`cluster`].
 pub(crate) const UID: &str = "00000000-0000-0000-0000-000000000001";
 
@@ -46,6 +49,7 @@ struct Contents {
     version: u64,
     unanswered: u32,
     refused: Vec<String>,
+    meddled: Option<(String, Value, u32)>,
     pending: Vec<SendResponse<Response<Body>>>,
 }
 
@@ -89,6 +93,16 @@ impl Server {
         contents.refused.extend((!end.is_empty()).then(|| end.to_owned()));
     }
 
+    /// Changes the object at `path` as somebody else would, right before each of the next `count` writes to it.
+    pub(crate) fn meddle(&self, path: &str, change: Value, count: u32) {
+        self.0.lock().unwrap().meddled = Some((path.to_owned(), change, count));
+    }
+
+    /// Whether all that [`Server::meddle`] was told is done.
+    pub(crate) fn meddled(&self) -> bool {
+        self.0.lock().unwrap().meddled.as_ref().is_none_or(|(.., left)| *left == 0)
+    }
+
     /// Changes an object, as somebody else would.
     pub(crate) fn edit(&self, path: &str, change: &Value) {
         let mut contents = self.0.lock().unwrap();
@@ -116,6 +130,16 @@ impl Server {
                 Some(object) => (200, object.clone()),
                 None => (404, status(404, "NotFound")),
             };
+        }
+        if let Some((_, change, left)) =
+            contents.meddled.as_mut().filter(|(at, _, left)| at == path && *left > 0)
+        {
+            *left -= 1;
+            let change = change.clone();
+            let version = contents.next_version();
+            let object = contents.objects.get_mut(path).unwrap();
+            merge(object, &change);
+            object["metadata"]["resourceVersion"] = version;
         }
         let meant = &body["metadata"]["resourceVersion"];
         let kept = contents.objects.get(path.trim_end_matches("/status"));
@@ -208,6 +232,7 @@ impl Server {
             pending: Arc::default(),
             claims: Arc::new(Claims::alone()),
             nodes: Nodes::default(),
+            contests: Arc::default(),
             secrets: Arc::default(),
             metrics: Arc::new(Metrics::default()),
         }
@@ -247,17 +272,6 @@ fn record(object: &mut Value, manager: &str, fields: &Value) {
     object["metadata"]["managedFields"] = json!(records);
 }
 
-fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from.clone(),
-    }
-}
-
 /// The Deployment of the nodes of `default/chat`, as far as it says whose the pods are.
 fn node_deployment() -> Deployment {
     let owner = json!({"apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster", "name": "chat", "uid": UID});
@@ -267,7 +281,7 @@ fn node_deployment() -> Deployment {
 }
 
 /// The ReplicaSet that makes [`node_pod`].
-fn node_replica_set() -> PartialObjectMeta<ReplicaSet> {
+pub(crate) fn node_replica_set() -> PartialObjectMeta<ReplicaSet> {
     let owner = json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat-node", "uid": "deployment", "controller": true,
     });

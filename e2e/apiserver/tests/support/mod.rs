@@ -19,6 +19,10 @@ use operator::watches::{Pulses, Stores};
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 
+#[path = "../../../../operator/tests/support/merge.rs"]
+mod merge;
+use merge::merge;
+
 /// A namespace with these labels.
 pub(crate) async fn namespace(server: &ApiServer, prefix: &str, labels: Value) -> String {
     let name = server.namespace(prefix).await.unwrap();
@@ -65,6 +69,7 @@ pub(crate) fn shared(client: Client) -> Shared {
         pending: Arc::default(),
         claims: Arc::new(Claims::alone()),
         nodes: Nodes::default(),
+        contests: Arc::default(),
         secrets: Arc::default(),
         metrics: Arc::new(Metrics::default()),
     }
@@ -91,15 +96,4 @@ pub(crate) fn valid(cluster: &ChannelCluster) -> ValidatedCluster {
     let credentials = Credentials { keys, labelled: true, servers: None };
     let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
     validate(cluster, &env(), &fetched).unwrap()
-}
-
-fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
-            }
-        }
-        (into, from) => *into = from.clone(),
-    }
 }

@@ -8,6 +8,7 @@ use super::{News, NodeSeen, Outcome, View, compute, news};
 use crate::autoscale::{Decision, Rule};
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
+use crate::contest::Contest;
 use crate::drain::PodView;
 use crate::hindrance::{Ages, Hindrance, Reason};
 use crate::names::Component;
@@ -46,6 +47,7 @@ struct Scene {
     now: u64,
     refused: Option<RefusedSysctls>,
     refused_ids: Option<RefusedUserIds>,
+    contest: Option<Contest>,
     hindrances: Vec<Hindrance>,
     ages: RefCell<Ages>,
 }
@@ -62,6 +64,7 @@ impl Scene {
             now: 1_000_000,
             refused: None,
             refused_ids: None,
+            contest: None,
             hindrances: Vec::new(),
             ages: RefCell::default(),
         }
@@ -89,6 +92,7 @@ impl Scene {
             operation: None,
             refused: self.refused.as_ref(),
             refused_ids: self.refused_ids.as_ref(),
+            contest: self.contest.as_ref(),
             hindrances: &self.hindrances,
             hindered_since: self.ages.borrow().since(&self.hindrances),
         })
@@ -218,6 +222,17 @@ fn a_refused_sysctl_is_said_before_any_node_answers() {
 }
 
 #[test]
+fn who_keeps_writing_what_is_ours_is_said() {
+    let mut scene = Scene::new();
+    let [manager, object, field] = ["argocd", "Deployment chat-node", "spec.replicas"].map(str::to_owned);
+    scene.contest = Some(Contest { manager, object, field });
+    let status = scene.status();
+    assert_eq!(condition(&status, "Reconciling"), pair("True", "FieldsContested"));
+    assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));
+    assert_eq!(status.reason.as_deref(), Some("FieldsContested"));
+}
+
+#[test]
 fn refused_user_ids_are_said_beside_refused_sysctls() {
     let mut scene = Scene::new();
     let nodes = Some(RefusedIds { left_out: true, message: "no".to_owned() });
@@ -231,7 +246,11 @@ fn refused_user_ids_are_said_beside_refused_sysctls() {
     let both = scene.status();
     let tuning = both.conditions.iter().find(|c| c.type_ == "TuningApplied").unwrap();
     assert_eq!(tuning.reason, "SysctlForbidden");
-    assert!(tuning.message.contains("somaxconn") && tuning.message.contains("nodes.userIds"), "{}", tuning.message);
+    assert!(
+        tuning.message.contains("somaxconn") && tuning.message.contains("nodes.userIds"),
+        "{}",
+        tuning.message
+    );
 }
 
 #[test]

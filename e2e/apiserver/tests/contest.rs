@@ -1,0 +1,105 @@
+//! Another field manager that keeps setting what the operator keeps, on a real API server: it is named, and the operator
+//! does not write in a loop.
+#![cfg(feature = "apiserver")]
+#![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+mod support;
+
+use std::time::{Duration, Instant};
+
+use apiserver::{ApiServer, Identity, OPERATOR_NAMESPACE, Operator};
+use crds::ChannelCluster;
+use k8s_openapi::api::apps::v1::Deployment;
+use kube::Client;
+use kube::api::{Api, Patch, PatchParams};
+use serde_json::{Value, json};
+use support::cluster;
+use tokio_util::task::AbortOnDropHandle;
+
+/// A test that has not seen what it waits for by then has failed.
+const HANG: Duration = Duration::from_secs(120);
+/// For so long the two write against each other.
+const WATCHED: Duration = Duration::from_secs(20);
+/// Most that the operator writes in that time: three times until it is sure, and one that was under way.
+const MOST_WRITES: i64 = 4;
+
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < HANG, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+fn nodes(client: &Client, here: &str) -> Api<Deployment> {
+    Api::namespaced(client.clone(), here)
+}
+
+/// Sets `spec` in the Deployment of the nodes whenever it is otherwise, as `manager`.
+fn rival(client: &Client, here: &str, manager: &'static str, spec: Value) -> AbortOnDropHandle<()> {
+    let api = nodes(client, here);
+    AbortOnDropHandle::new(tokio::spawn(async move {
+        let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+        loop {
+            api.patch("chat-node", &params, &Patch::Merge(json!({"spec": spec}))).await.ok();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }))
+}
+
+/// Status, reason and message of Reconciling.
+async fn reconciling(client: &Client, here: &str) -> Option<(String, String, String)> {
+    let api: Api<ChannelCluster> = Api::namespaced(client.clone(), here);
+    let conditions = api.get("chat").await.unwrap().status?.conditions;
+    let found = conditions.into_iter().find(|c| c.type_ == "Reconciling")?;
+    Some((found.status, found.reason, found.message))
+}
+
+/// A fleet whose Deployment `manager` keeps setting otherwise; gives what is said of it, and how often the Deployment
+/// became another one since both began.
+async fn contested(server: &ApiServer, manager: &'static str, spec: Value) -> (String, i64) {
+    let client = server.client(Identity::Admin).unwrap();
+    let here = server.namespace("contest").await.unwrap();
+    cluster(&client, &here, &json!({})).await;
+    let api = nodes(&client, &here);
+    let generation = async || api.get_opt("chat-node").await.unwrap()?.metadata.generation;
+    let before = until("the Deployment", generation).await;
+    let started = Instant::now();
+    let _rival = rival(&client, &here, manager, spec);
+    let said = until("it is said", async || {
+        let (status, reason, message) = reconciling(&client, &here).await?;
+        (status == "True" && reason == "FieldsContested").then_some(message)
+    })
+    .await;
+    println!("{manager}: said after {} ms", started.elapsed().as_millis());
+    tokio::time::sleep(WATCHED.saturating_sub(started.elapsed())).await;
+    let changes = generation().await.unwrap() - before;
+    let events = server.kubectl(&["-n", &here, "get", "events"], "").await.unwrap();
+    assert!(events.contains("FieldsContested"), "{events}");
+    (said, changes)
+}
+
+#[tokio::test]
+async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
+    let mut server = ApiServer::start().await.unwrap();
+    server.start_controllers().unwrap();
+    server.kubectl(&["create", "namespace", OPERATOR_NAMESPACE], "").await.unwrap();
+    let _operator =
+        Operator::start(&server.kubeconfig(Identity::Admin), OPERATOR_NAMESPACE, &[]).await.unwrap();
+    let template = json!({"template": {"spec": {"terminationGracePeriodSeconds": 5}}});
+    for (manager, spec, field) in [
+        ("argocd-controller", template, "spec.template.spec.terminationGracePeriodSeconds"),
+        ("gitops-scaler", json!({"replicas": 1}), "spec.replicas"),
+    ] {
+        let (said, changes) = contested(&server, manager, spec).await;
+        println!("{manager}: the Deployment changed {changes} times");
+        assert!(said.contains(manager) && said.contains(field), "{said}");
+        assert!(said.contains("Deployment chat-node"), "{said}");
+        // Each write of ours is answered by one of theirs.
+        assert!(changes <= 2 * MOST_WRITES, "{changes} changes in {WATCHED:?}");
+    }
+}

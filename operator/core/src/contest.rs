@@ -1,0 +1,157 @@
+//! Somebody else who keeps writing what the operator writes: a tool that applies its own idea of our Deployment, say. Each
+//! write of ours answers one of theirs, and rolls the fleet once more. So when a field is taken back again and again that is
+//! said, and it is written once a minute only, until nobody takes it any more.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::hindrance::short;
+use crate::ownership::Taken;
+
+/// Reason of the condition and of the Event.
+pub const REASON: &str = "FieldsContested";
+/// From so many times on it is no accident. A person who tries something out does not come so far.
+const OFTEN: usize = 3;
+/// Time within which it happens so often, in milliseconds.
+const WINDOW_MILLIS: u64 = 600_000;
+/// Pause between two writes of what is contested, in milliseconds.
+pub const PAUSE_MILLIS: u64 = 60_000;
+/// After so long without another time it is over, in milliseconds: two writes of ours stayed.
+const LULL_MILLIS: u64 = 150_000;
+/// Most times that are remembered of a ChannelCluster.
+const MAX_REMEMBERED: usize = 64;
+
+/// Who takes what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Contest {
+    /// The other field manager.
+    pub manager: String,
+    /// Kind and name of the object.
+    pub object: String,
+    /// One of the fields.
+    pub field: String,
+}
+
+/// What is written by itself, at its own time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The node count, by scaling.
+    Count,
+    /// Everything else, by a reconcile.
+    Rest,
+}
+
+impl Contest {
+    fn part(&self) -> Part {
+        if self.field == "spec.replicas" { Part::Count } else { Part::Rest }
+    }
+
+    /// One sentence with the remedy.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let Self { manager, object, field } = self;
+        format!(
+            "{manager} sets {field} of {object} again and again, which the operator keeps: the operator writes it once a \
+             minute only now; take it out of what {manager} writes, or say what is wanted in the ChannelCluster"
+        )
+    }
+}
+
+/// When what was taken back of one ChannelCluster.
+#[derive(Clone, Debug, Default)]
+pub struct Contests(VecDeque<(u64, Contest)>);
+
+impl Contests {
+    /// Records at `now` (milliseconds) what had been taken of an object. The texts are others': they are cut.
+    pub fn note(&mut self, now: u64, object: &str, taken: &[Taken]) {
+        let mut told = HashSet::new();
+        for Taken { manager, field } in taken {
+            if told.insert(manager) {
+                let contest =
+                    Contest { manager: short(manager), object: object.to_owned(), field: short(field) };
+                self.0.push_back((now, contest));
+            }
+        }
+        let excess = self.0.len().saturating_sub(MAX_REMEMBERED);
+        self.0.drain(..excess);
+    }
+
+    /// What is contested, the latest of it.
+    #[must_use]
+    pub fn now(&self, now: u64) -> Option<&Contest> {
+        self.last(now, None).map(|(_, contest)| contest)
+    }
+
+    /// For how long this part is not to be written again, in milliseconds; none while it is not contested or it is time.
+    #[must_use]
+    pub fn pause(&self, now: u64, part: Part) -> Option<u64> {
+        let (at, _) = self.last(now, Some(part))?;
+        (at + PAUSE_MILLIS).checked_sub(now).filter(|left| *left > 0)
+    }
+
+    fn last(&self, now: u64, part: Option<Part>) -> Option<&(u64, Contest)> {
+        let recent = |at: &u64| now.saturating_sub(*at) < WINDOW_MILLIS;
+        self.0.iter().rev().find(|(at, contest)| {
+            let same = |(at, other): &&(u64, Contest)| {
+                recent(at)
+                    && other.manager == contest.manager
+                    && other.object == contest.object
+                    && other.part() == contest.part()
+            };
+            now.saturating_sub(*at) < LULL_MILLIS
+                && part.is_none_or(|part| contest.part() == part)
+                && self.0.iter().filter(same).count() >= OFTEN
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Contests, PAUSE_MILLIS, Part};
+    use crate::ownership::Taken;
+
+    const OBJECT: &str = "Deployment chat-node";
+
+    fn by(manager: &str) -> Vec<Taken> {
+        let fields = ["spec.strategy", "spec.template"];
+        fields.map(|field| Taken { manager: manager.to_owned(), field: field.to_owned() }).into()
+    }
+
+    #[test]
+    fn what_is_taken_again_and_again_is_said_and_written_once_a_minute() {
+        let mut contests = Contests::default();
+        let mut now = 1_000_000;
+        for _ in 0..2 {
+            contests.note(now, OBJECT, &by("argocd"));
+            contests.note(now, OBJECT, &by("kubectl"));
+            now += 2_000;
+        }
+        contests.note(now, "Service chat", &by("argocd"));
+        assert!(
+            contests.now(now).is_none() && contests.pause(now, Part::Rest).is_none(),
+            "twice is an accident"
+        );
+        contests.note(now, OBJECT, &by("argocd"));
+        let said = contests.now(now).unwrap().sentence();
+        assert!(said.contains("argocd sets spec.strategy of Deployment chat-node again and again"), "{said}");
+        // It goes on for as long as each write is answered, and no longer.
+        for _ in 0..30 {
+            assert_eq!(contests.pause(now, Part::Rest), Some(PAUSE_MILLIS));
+            assert_eq!(contests.pause(now, Part::Count), None, "scaling goes on");
+            now += PAUSE_MILLIS;
+            assert!(contests.pause(now, Part::Rest).is_none() && contests.now(now).is_some());
+            contests.note(now, OBJECT, &by("argocd"));
+        }
+        assert!(contests.now(now + 2 * PAUSE_MILLIS).is_some());
+        assert!(contests.now(now + 3 * PAUSE_MILLIS).is_none(), "over");
+    }
+
+    #[test]
+    fn what_others_are_called_is_bounded() {
+        let mut contests = Contests::default();
+        for now in 0..1_000 {
+            contests.note(now, OBJECT, &by(&"x".repeat(10_000)));
+        }
+        assert!(contests.now(1_000).unwrap().sentence().len() < 1_000);
+        assert!(contests.0.len() < 100);
+    }
+}

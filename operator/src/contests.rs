@@ -1,0 +1,52 @@
+//! Who else keeps writing what this operator writes, for all ChannelClusters of a term.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator_core::contest::{self, Contest, Part};
+use operator_core::ownership;
+use tracing::info;
+
+use crate::clock;
+
+/// By namespace and name.
+#[derive(Debug, Default)]
+pub struct Contests(Mutex<HashMap<(String, String), contest::Contests>>);
+
+impl Contests {
+    /// Records what others had taken of an object that was written now, from its metadata before and after.
+    pub fn note(&self, namespace: &str, name: &str, object: &str, before: &ObjectMeta, after: &ObjectMeta) {
+        let records = |meta: &ObjectMeta| meta.managed_fields.clone().unwrap_or_default();
+        let taken = ownership::taken(&records(before), &records(after));
+        if taken.is_empty() {
+            return;
+        }
+        info!(namespace, name, object, ?taken, "somebody else had set what the operator keeps");
+        self.with(namespace, name, |contests| contests.note(clock::now(), object, &taken));
+    }
+
+    /// What is contested of a ChannelCluster now.
+    #[must_use]
+    pub fn now(&self, namespace: &str, name: &str) -> Option<Contest> {
+        self.with(namespace, name, |contests| contests.now(clock::now()).cloned())
+    }
+
+    /// For how long this part of it is not to be written again.
+    #[must_use]
+    pub fn pause(&self, namespace: &str, name: &str, part: Part) -> Option<Duration> {
+        self.with(namespace, name, |contests| contests.pause(clock::now(), part)).map(Duration::from_millis)
+    }
+
+    /// Forgets a ChannelCluster that is gone.
+    pub fn forget(&self, namespace: &str, name: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    fn with<T>(&self, namespace: &str, name: &str, work: impl FnOnce(&mut contest::Contests) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        work(all.entry((namespace.to_owned(), name.to_owned())).or_default())
+    }
+}
