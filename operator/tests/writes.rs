@@ -1,6 +1,7 @@
 //! What the operator writes, and above all what it does not, against an API server in memory.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+#[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use operator_core::names::{Names, RESTART_HASH_ANNOTATION};
 use operator_core::status::{Outcome, WORDS_MILLIS};
 use operator_core::validate::ValidatedCluster;
 use serde_json::{Value, json};
-use support::{Server, UID, cluster, node_pod, valid, watched};
+use support::{Server, UID, cluster, node_pod, node_replica_set, valid, watched};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
@@ -287,9 +288,32 @@ async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
     let of = |kind: &str, name: &str, controller: bool| {
         owned(json!({"apiVersion": "v1", "kind": kind, "name": name, "uid": "u", "controller": controller}))
     };
+    let made_by = |set: &str| {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "chat-node-5d4f", "uid": set, "controller": true});
+        owned(owner)
+    };
     let mut stores = Server::default().shared().stores;
+    // ReplicaSets of somebody's who knows names and labels: for a Deployment of that name, or not as its controller.
+    let forged = |uid: &str, deployment: &str, controller: bool| {
+        let owner = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat-node", "uid": deployment, "controller": controller,
+        });
+        let mut set = node_replica_set();
+        set.metadata.name = Some(format!("chat-node-{uid}")); // a store has one object of a name
+        set.metadata.uid = Some(uid.to_owned());
+        set.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
+        set
+    };
+    stores.replica_sets = watched(vec![
+        node_replica_set(),
+        forged("other-deployment", "x", true),
+        forged("not-controlled", "deployment", false),
+    ]);
     stores.pods = watched(vec![
         node_pod("ours", &none()),
+        node_pod("of-a-forged-set", &made_by("other-deployment")),
+        node_pod("of-a-set-without-controller", &made_by("not-controlled")),
+        node_pod("of-a-set-that-is-not-there", &made_by("replica-set-of-before")),
         node_pod("bare", &json!({"metadata": {"ownerReferences": []}})),
         node_pod("another-deployments", &of("ReplicaSet", "canary-5d4f", true)),
         node_pod("a-jobs", &of("Job", "chat-node-5d4f", true)),
