@@ -5,6 +5,8 @@ use cluster::Instance;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
+pub mod pair;
+
 /// A state that has not come after this long will not come: the test fails instead of hanging.
 pub const HANG_GUARD: Duration = Duration::from_secs(120);
 /// Pause between two looks at a state.

@@ -9,89 +9,89 @@ use std::{
 
 use cluster::Dropped;
 use e2e::{
-    fleet::{Fleet, eventually},
+    fleet::{
+        Fleet, eventually,
+        pair::{PORT, Pair, spec},
+    },
     report::record,
     scaling::OPERATOR_NAMESPACE,
-    soak::{
-        clients::{Clients, Place},
-        ledger::Ledger,
-    },
 };
 
-const NODES: usize = 2;
-const CLIENTS: usize = 12;
 const PERIOD: Duration = Duration::from_millis(500);
-/// How long it is away.
-const AWAYS: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(30)];
+/// For how many seconds it is away, one time after the other, and how often all of this test is done: as other tests, or
+/// as `AWAY_SECONDS` (with commas) and `AWAY_ROUNDS` say.
+const AWAYS: &str = "2,30";
+const ROUNDS: &str = "1";
 /// Longer than a lease, so that a term ends in it.
 const BLACK_HOLE: Duration = Duration::from_secs(30);
 
-/// The service port is what changes: one object follows it, and no pod.
-fn spec(port: u16) -> String {
-    format!(
-        "{{targetConnections: 1000, rooms: {{maxMembers: 150}}, nodes: {{min: {NODES}, max: {NODES}}}, \
-         drain: {{delay: 1s, deadline: 20s}}, auth: {{anonymous: true}}, \
-         expose: {{chatPage: true, service: {{port: {port}}}}}}}"
-    )
+fn numbers(variable: &str, default: &str) -> Vec<u64> {
+    let text = std::env::var(variable).unwrap_or_else(|_| default.to_owned());
+    let number = |word: &str| word.trim().parse().unwrap_or_else(|_| panic!("{variable}={text}: no numbers"));
+    text.split(',').map(number).collect()
 }
 
-fn change(fleet: &Fleet, port: u16) {
-    // Refused while the API server starts: asked for again until it is taken.
-    eventually("the change is taken", || fleet.apply_spec(&spec(port)).map(Some)).unwrap();
+/// Changes the ChannelCluster each time.
+struct Changes<'a> {
+    pair: &'a Pair,
+    port: u16,
 }
 
-fn wait_handled(fleet: &Fleet, port: u16) {
-    eventually(&format!("the Service has port {port}"), || {
-        let service = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "service", &fleet.name])?;
-        Ok((service["spec"]["ports"][0]["port"].as_u64() == Some(port.into())).then_some(()))
-    })
-    .unwrap();
+impl Changes<'_> {
+    /// Refused while the API server starts: asked for again until it is taken.
+    fn change(&mut self) {
+        self.port += 1;
+        let spec = spec(self.port);
+        eventually("the change is taken", || self.pair.fleet.apply_spec(&spec).map(Some)).unwrap();
+    }
+
+    /// Waits until the last change is handled, and records how long that took since the API server was back.
+    fn handled(&self, key: &str, back: Instant) {
+        self.pair.wait_port(self.port).unwrap();
+        record("api_server_away", key, back.elapsed().as_secs_f64()).unwrap();
+    }
 }
 
-/// Nothing passes between the operators and the API server while these live.
-fn black_hole(fleet: &Fleet) -> Vec<Dropped> {
+fn operators(fleet: &Fleet) -> Vec<String> {
     let pods = fleet.instance.kubectl_json(["-n", OPERATOR_NAMESPACE, "get", "pods"]).unwrap();
-    let addresses =
-        pods["items"].as_array().unwrap().iter().filter_map(|pod| pod["status"]["podIP"].as_str());
-    addresses.map(|address| fleet.instance.black_hole_api(address).unwrap()).collect()
+    let pods = pods["items"].as_array().unwrap();
+    pods.iter().filter_map(|pod| pod["status"]["podIP"].as_str().map(str::to_owned)).collect()
+}
+
+fn round(changes: &mut Changes<'_>) {
+    let fleet = &changes.pair.fleet;
+    for seconds in numbers("AWAY_SECONDS", AWAYS) {
+        fleet.instance.kill_api_server().unwrap();
+        sleep(Duration::from_secs(seconds));
+        fleet.instance.start_api_server().unwrap();
+        let back = Instant::now();
+        changes.change();
+        changes.handled(&format!("killed_{seconds}_s_back_to_handled"), back);
+    }
+
+    let reset = Instant::now();
+    for address in operators(fleet) {
+        fleet.instance.reset_api_connections(&address).unwrap();
+    }
+    changes.change();
+    changes.handled("reset_to_handled", reset);
+
+    // Nothing passes between the operators and the API server while these live.
+    let hole: Vec<Dropped> =
+        operators(fleet).iter().map(|address| fleet.instance.black_hole_api(address).unwrap()).collect();
+    changes.change();
+    sleep(BLACK_HOLE);
+    drop(hole);
+    changes.handled("black_hole_over_to_handled", Instant::now());
 }
 
 #[test]
 fn a_change_is_handled_soon_after_the_api_server_is_back() {
-    let fleet = Fleet::create("api-away", &spec(80)).unwrap();
-    let (before, _) = fleet.wait_ready(NODES).unwrap();
-    let address = format!("{}:4000", before[0].address);
-    let place = Place { address, round_trip: None };
-    let periods = vec![Some(PERIOD); CLIENTS];
-    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
-    clients.wait_there(1).unwrap();
-    clients.wait_whole().unwrap();
-
-    let mut port = 80;
-    for away in AWAYS {
-        fleet.instance.kill_api_server().unwrap();
-        sleep(away);
-        fleet.instance.start_api_server().unwrap();
-        let back = Instant::now();
-        port += 1;
-        change(&fleet, port);
-        wait_handled(&fleet, port);
-        let key = format!("killed_{}_s_back_to_handled", away.as_secs());
-        record("api_server_away", &key, back.elapsed().as_secs_f64()).unwrap();
+    let pair = Pair::create("api-away").unwrap();
+    let clients = pair.talk(pair.node(), PERIOD, 1).unwrap();
+    let mut changes = Changes { pair: &pair, port: PORT };
+    for _ in 0..numbers("AWAY_ROUNDS", ROUNDS)[0] {
+        round(&mut changes);
     }
-
-    let hole = black_hole(&fleet);
-    port += 1;
-    change(&fleet, port);
-    sleep(BLACK_HOLE);
-    drop(hole);
-    let back = Instant::now();
-    wait_handled(&fleet, port);
-    record("api_server_away", "black_hole_over_to_handled", back.elapsed().as_secs_f64()).unwrap();
-
-    clients.wait_whole().unwrap();
-    assert_eq!(clients.ledger.lock().ends().count(), 0, "nobody was disconnected");
-    let (after, _) = fleet.wait_ready(NODES).unwrap();
-    assert_eq!(before, after, "serving went on with the very same nodes");
-    clients.stop().unwrap();
+    pair.undisturbed(clients).unwrap();
 }

@@ -4,21 +4,14 @@
 use std::time::Duration;
 
 use e2e::{
-    fleet::{Fleet, eventually},
-    report::record,
-    soak::{
-        Millis,
-        clients::{Clients, Place},
-        ledger::Ledger,
-        now,
+    fleet::{
+        Fleet, eventually,
+        pair::{NODES, Pair},
     },
+    report::record,
+    soak::{Millis, now},
 };
 
-const SPEC: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 2}, \
-    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}, expose: {chatPage: true}}";
-const NODES: usize = 2;
-/// So many that each node has some.
-const CLIENTS: usize = 12;
 /// Time between two messages of a client.
 const PERIOD: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 3;
@@ -46,13 +39,9 @@ fn listens_at(pod_uid: &str) -> Millis {
 
 #[test]
 fn nodes_are_back_as_soon_as_nats_is() {
-    let fleet = Fleet::create("nats-deleted", SPEC).unwrap();
-    let (before, _) = fleet.wait_ready(NODES).unwrap();
-    let place = Place { address: format!("{}:80", fleet.service_address().unwrap()), round_trip: None };
-    let periods = vec![Some(PERIOD); CLIENTS];
-    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
-    clients.wait_there(NODES).unwrap();
-    clients.wait_whole().unwrap();
+    let pair = Pair::create("nats-deleted").unwrap();
+    let fleet = &pair.fleet;
+    let clients = pair.talk(pair.service().unwrap(), PERIOD, NODES).unwrap();
     for _ in 0..ROUNDS {
         let old = fleet.nats_pod().unwrap();
         let begun = now();
@@ -73,8 +62,5 @@ fn nodes_are_back_as_soon_as_nats_is() {
             assert_ne!(miss.from_node, miss.to_node, "who is on one node needs no NATS: {miss:?}");
         }
     }
-    assert_eq!(clients.ledger.lock().ends().count(), 0, "nobody was disconnected");
-    let (after, _) = fleet.wait_ready(NODES).unwrap();
-    assert_eq!(before, after, "serving went on with the very same nodes");
-    clients.stop().unwrap();
+    pair.undisturbed(clients).unwrap();
 }

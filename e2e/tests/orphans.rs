@@ -5,18 +5,13 @@
 use std::time::Duration;
 
 use e2e::{
-    fleet::{Fleet, eventually},
-    report::record,
-    soak::{
-        clients::{Clients, Place},
-        ledger::Ledger,
+    fleet::{
+        eventually,
+        pair::{PORT, Pair, spec},
     },
+    report::record,
 };
 
-const SPEC: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 2}, \
-    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}, expose: {chatPage: true}}";
-const NODES: usize = 2;
-const CLIENTS: usize = 12;
 const PERIOD: Duration = Duration::from_millis(500);
 /// Objects that name their owner.
 const OWNED: [&str; 5] = [
@@ -29,16 +24,12 @@ const OWNED: [&str; 5] = [
 
 #[test]
 fn left_behind_objects_are_taken_back_without_a_disconnect() {
-    let fleet = Fleet::create("orphans", SPEC).unwrap();
-    let (before, _) = fleet.wait_ready(NODES).unwrap();
-    let place = Place { address: format!("{}:80", fleet.service_address().unwrap()), round_trip: None };
-    let periods = vec![Some(PERIOD); CLIENTS];
-    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
-    clients.wait_there(1).unwrap();
-    clients.wait_whole().unwrap();
+    let pair = Pair::create("orphans").unwrap();
+    let clients = pair.talk(pair.service().unwrap(), PERIOD, 1).unwrap();
+    let fleet = &pair.fleet;
 
     fleet.kubectl(&["delete", "channelcluster", &fleet.name, "--cascade=orphan", "--wait=true"]).unwrap();
-    fleet.apply_spec(SPEC).unwrap();
+    fleet.apply_spec(&spec(PORT)).unwrap();
     let uid = fleet.object().unwrap()["metadata"]["uid"].clone();
     let (_, elapsed) = eventually("all objects belong to the new ChannelCluster, and it is Ready", || {
         for object in OWNED {
@@ -53,9 +44,5 @@ fn left_behind_objects_are_taken_back_without_a_disconnect() {
     .unwrap();
     record("orphans", "restored_to_ready", elapsed.as_secs_f64()).unwrap();
 
-    clients.wait_whole().unwrap();
-    assert_eq!(clients.ledger.lock().ends().count(), 0, "nobody was disconnected");
-    let (after, _) = fleet.wait_ready(NODES).unwrap();
-    assert_eq!(before, after, "serving went on with the very same nodes");
-    clients.stop().unwrap();
+    pair.undisturbed(clients).unwrap();
 }

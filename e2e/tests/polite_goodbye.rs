@@ -4,21 +4,15 @@
 use std::time::Duration;
 
 use e2e::{
-    fleet::{Fleet, eventually},
-    report::record,
-    soak::{
-        clients::{Clients, Place},
-        ledger::Ledger,
-        now,
+    fleet::{
+        eventually,
+        pair::{CLIENTS, NODES, Pair},
     },
+    report::record,
+    soak::{clients::Place, now},
 };
 
-const SPEC: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 2}, \
-    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}, expose: {chatPage: true}}";
-const NODES: usize = 2;
-/// Two publish, the others listen; with so many some are on each node.
-const CLIENTS: usize = 12;
-/// Messages of the two publishers in a second.
+/// Messages of the two publishers in a second; the other clients listen.
 const RATES: [u32; 2] = [20, 200];
 /// From the clients to the nodes and back.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
@@ -29,14 +23,11 @@ const LATE: Duration = Duration::from_secs(3);
 
 #[test]
 fn nothing_that_publishers_say_is_lost_when_their_nodes_drain() {
-    let fleet = Fleet::create("goodbye", SPEC).unwrap();
-    fleet.wait_ready(NODES).unwrap();
-    let address = format!("{}:80", fleet.service_address().unwrap());
-    let place = Place { address, round_trip: Some(ROUND_TRIP) };
+    let pair = Pair::create("goodbye").unwrap();
+    let fleet = &pair.fleet;
+    let place = Place { round_trip: Some(ROUND_TRIP), ..pair.service().unwrap() };
     let periods = (0..CLIENTS).map(|client| Some(Duration::from_secs(1) / *RATES.get(client)?)).collect();
-    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
-    clients.wait_there(1).unwrap();
-    clients.wait_whole().unwrap();
+    let clients = pair.talk_at(place, periods, 1).unwrap();
     let begun = now();
     for round in 0..DRAINS {
         // That of a publisher, each in its turn: after it all are on the nodes that stayed.

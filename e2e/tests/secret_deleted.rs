@@ -5,25 +5,20 @@
 use std::time::Duration;
 
 use e2e::{
-    fleet::{Fleet, eventually},
-    report::record,
-    soak::{
-        clients::{Clients, Place},
-        ledger::Ledger,
+    fleet::{
+        eventually,
+        pair::{NODES, Pair},
     },
+    report::record,
 };
 
-const SPEC: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 2}, \
-    drain: {delay: 1s, deadline: 20s}, auth: {anonymous: true}, expose: {chatPage: true}}";
-const NODES: usize = 2;
-const CLIENTS: usize = 12;
 const PERIOD: Duration = Duration::from_millis(200);
 const SECRET: &str = "chat-node";
 
 #[test]
 fn a_deleted_secret_is_made_again_and_all_who_read_it_follow() {
-    let fleet = Fleet::create("secret", SPEC).unwrap();
-    let (pods, _) = fleet.wait_ready(NODES).unwrap();
+    let pair = Pair::create("secret").unwrap();
+    let (fleet, pods) = (&pair.fleet, &pair.nodes);
     let uid = || fleet.kubectl(&["get", "secret", SECRET, "-o", "jsonpath={.metadata.uid}"]);
     let old = uid().unwrap();
     fleet.kubectl(&["delete", "secret", SECRET]).unwrap();
@@ -48,10 +43,5 @@ fn a_deleted_secret_is_made_again_and_all_who_read_it_follow() {
     .unwrap();
     record("secret_deleted", "node_deleted_to_whole", elapsed.as_secs_f64()).unwrap();
 
-    let place = Place { address: format!("{}:80", fleet.service_address().unwrap()), round_trip: None };
-    let periods = vec![Some(PERIOD); CLIENTS];
-    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
-    clients.wait_there(NODES).unwrap();
-    clients.wait_whole().unwrap();
-    clients.stop().unwrap();
+    pair.talk(pair.service().unwrap(), PERIOD, NODES).unwrap().stop().unwrap();
 }

@@ -9,31 +9,20 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cluster::{Instance, Tool, run};
 use e2e::{
-    fleet::{Fleet, eventually},
+    fleet::{
+        Fleet, eventually,
+        pair::{PORT, Pair, spec},
+    },
     report::record,
     scaling::OPERATOR_NAMESPACE,
-    soak::{
-        clients::{Clients, Place},
-        ledger::Ledger,
-    },
 };
 use serde_json::Value;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/channelcluster");
 const NAMESPACE: &str = "e2e-second-operator";
-const NODES: usize = 2;
-const CLIENTS: usize = 12;
 const PERIOD: Duration = Duration::from_millis(500);
 /// Two that led overwrote each other's objects three times a second.
 const WATCHED: Duration = Duration::from_secs(20);
-
-fn spec(port: u16) -> String {
-    format!(
-        "{{targetConnections: 1000, rooms: {{maxMembers: 150}}, nodes: {{min: {NODES}, max: {NODES}}}, \
-         drain: {{delay: 1s, deadline: 20s}}, auth: {{anonymous: true}}, \
-         expose: {{chatPage: true, service: {{port: {port}}}}}}}"
-    )
-}
 
 /// A second release, which goes with the value.
 struct Second<'a>(&'a Instance);
@@ -97,22 +86,11 @@ fn versions(fleet: &Fleet) -> Vec<Value> {
     objects.iter().flat_map(|kind| names(list(kind).unwrap())).collect()
 }
 
-fn wait_port(fleet: &Fleet, port: u16) {
-    eventually(&format!("the Service has port {port}"), || {
-        let service = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "service", &fleet.name])?;
-        Ok((service["spec"]["ports"][0]["port"].as_u64() == Some(port.into())).then_some(()))
-    })
-    .unwrap();
-}
-
 #[test]
 fn a_second_installation_stands_back_and_says_so() {
-    let fleet = Fleet::create("two-operators", &spec(80)).unwrap();
-    let (before, _) = fleet.wait_ready(NODES).unwrap();
-    let place = Place { address: format!("{}:4000", before[0].address), round_trip: None };
-    let periods = vec![Some(PERIOD); CLIENTS];
-    let clients = Clients::start(&fleet.instance, place, Ledger::new(CLIENTS, CLIENTS), periods).unwrap();
-    clients.wait_there(1).unwrap();
+    let pair = Pair::create("two-operators").unwrap();
+    let clients = pair.talk(pair.node(), PERIOD, 1).unwrap();
+    let fleet = &pair.fleet;
 
     let second = Second::install(&fleet.instance).unwrap();
     let (_, elapsed) = eventually("an Event says that the second stands back", || {
@@ -128,15 +106,15 @@ fn a_second_installation_stands_back_and_says_so() {
     .unwrap();
     record("two_installations", "installed_to_said", elapsed.as_secs_f64()).unwrap();
 
-    let written = versions(&fleet);
+    let written = versions(fleet);
     assert!(!written.is_empty());
     let end = Instant::now() + WATCHED;
     while Instant::now() < end {
-        assert_eq!(written, versions(&fleet), "nobody writes what is as it is to be");
+        assert_eq!(written, versions(fleet), "nobody writes what is as it is to be");
         std::thread::sleep(Duration::from_secs(1));
     }
-    fleet.apply_spec(&spec(81)).unwrap();
-    wait_port(&fleet, 81);
+    fleet.apply_spec(&spec(PORT + 1)).unwrap();
+    pair.wait_port(PORT + 1).unwrap();
     let pods = fleet.instance.kubectl_json(["-n", NAMESPACE, "get", "pods"]).unwrap();
     let is_ready = |pod: &Value| {
         let conditions = pod["status"]["conditions"].as_array().unwrap();
@@ -146,10 +124,7 @@ fn a_second_installation_stands_back_and_says_so() {
     let ready = pods["items"].as_array().unwrap().iter().filter(|pod| is_ready(pod)).count();
     assert!(ready < 2, "who would lead and stands back is not Ready");
     drop(second);
-    fleet.apply_spec(&spec(82)).unwrap();
-    wait_port(&fleet, 82);
-    assert_eq!(clients.ledger.lock().ends().count(), 0, "nobody was disconnected");
-    let (after, _) = fleet.wait_ready(NODES).unwrap();
-    assert_eq!(before, after, "serving went on with the very same nodes");
-    clients.stop().unwrap();
+    fleet.apply_spec(&spec(PORT + 2)).unwrap();
+    pair.wait_port(PORT + 2).unwrap();
+    pair.undisturbed(clients).unwrap();
 }

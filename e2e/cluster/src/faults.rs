@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::Signal;
 
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
     cgroup::Layout,
     components::{Starter, recorded},
     config::API_PORT,
-    net::Dropped,
+    net::{Dropped, inside},
     procs::Process,
-    run::{Wait, wait_for},
+    run::{self, Wait, wait_for},
 };
 
 /// Name of the API server among the components.
@@ -56,6 +56,37 @@ impl Instance {
     /// When a rule cannot be set.
     pub fn black_hole_api(&self, pod_address: &str) -> Result<Dropped> {
         Dropped::both_ways(self, pod_address, API_PORT)
+    }
+
+    /// Ends all connections between a pod (by address) and the API server with a reset.
+    ///
+    /// # Errors
+    /// When this machine's kernel cannot do that.
+    pub fn reset_api_connections(&self, pod_address: &str) -> Result<()> {
+        let of_pod = |words: &[&str]| {
+            let port = format!(":{API_PORT}");
+            let mut command = inside(&self.netns());
+            command.args(["ss", "--no-header", "--tcp", "--numeric"]).args(words);
+            run::output(command.args([
+                "state",
+                "established",
+                "sport",
+                "=",
+                &port,
+                "and",
+                "dst",
+                pod_address,
+            ]))
+        };
+        let before = of_pod(&[])?;
+        of_pod(&["--kill"])?;
+        let after = of_pod(&[])?;
+        // Those that were there are gone; new ones have other ports.
+        let peer = |line: &str| line.split_whitespace().last().map(str::to_owned);
+        let left: Vec<_> =
+            before.lines().filter_map(peer).filter(|peer| after.contains(peer.as_str())).collect();
+        ensure!(left.is_empty(), "the kernel resets no connections (INET_DIAG_DESTROY): {left:?} live on");
+        Ok(())
     }
 
     fn api_server(&self) -> Result<Process> {

@@ -1,0 +1,109 @@
+//! A fleet of two nodes and a room of clients that talk: what tests watch while they break something around it.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+
+use super::{Fleet, NodePod, eventually};
+use crate::soak::{
+    clients::{Clients, Place},
+    ledger::Ledger,
+};
+
+/// Nodes of the fleet.
+pub const NODES: usize = 2;
+/// Clients, all in one room: so many that each node has some.
+pub const CLIENTS: usize = 12;
+/// Port of the Service when the fleet is made.
+pub const PORT: u16 = 80;
+
+/// The fleet's spec. The port is what tests change: one object follows it, and no pod.
+#[must_use]
+pub fn spec(port: u16) -> String {
+    format!(
+        "{{targetConnections: 1000, rooms: {{maxMembers: 150}}, nodes: {{min: {NODES}, max: {NODES}}}, \
+         drain: {{delay: 1s, deadline: 20s}}, auth: {{anonymous: true}}, \
+         expose: {{chatPage: true, service: {{port: {port}}}}}}}"
+    )
+}
+
+/// The fleet, and the nodes that it had when it became Ready.
+pub struct Pair {
+    /// The fleet; it goes with the value.
+    pub fleet: Fleet,
+    /// Its first nodes.
+    pub nodes: Vec<NodePod>,
+}
+
+impl Pair {
+    /// Makes the fleet for `test` and waits until it is Ready.
+    ///
+    /// # Errors
+    /// As [`Fleet::create`] and [`Fleet::wait_ready`].
+    pub fn create(test: &str) -> Result<Self> {
+        let fleet = Fleet::create(test, &spec(PORT))?;
+        let (nodes, _) = fleet.wait_ready(NODES)?;
+        Ok(Self { fleet, nodes })
+    }
+
+    /// The Service, behind which both nodes are.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn service(&self) -> Result<Place> {
+        Ok(Place { address: format!("{}:{PORT}", self.fleet.service_address()?), round_trip: None })
+    }
+
+    /// The first node, past a Service whose port changes.
+    #[must_use]
+    pub fn node(&self) -> Place {
+        Place { address: format!("{}:4000", self.nodes[0].address), round_trip: None }
+    }
+
+    /// Starts clients that each say something once in `period`, and waits until they hear each other on so many nodes.
+    ///
+    /// # Errors
+    /// When that does not come within the hang guard.
+    pub fn talk(&self, place: Place, period: Duration, nodes: usize) -> Result<Clients> {
+        self.talk_at(place, vec![Some(period); CLIENTS], nodes)
+    }
+
+    /// The same with a period for each client; who has none listens.
+    ///
+    /// # Errors
+    /// When that does not come within the hang guard.
+    pub fn talk_at(&self, place: Place, periods: Vec<Option<Duration>>, nodes: usize) -> Result<Clients> {
+        let ledger = Ledger::new(CLIENTS, CLIENTS);
+        let clients = Clients::start(&self.fleet.instance, place, ledger, periods)?;
+        clients.wait_there(nodes)?;
+        clients.wait_whole()?;
+        Ok(clients)
+    }
+
+    /// Waits until the Service has the port.
+    ///
+    /// # Errors
+    /// When it does not within the hang guard.
+    pub fn wait_port(&self, port: u16) -> Result<Duration> {
+        let Fleet { instance, namespace, name } = &self.fleet;
+        let (_, elapsed) = eventually(&format!("the Service has port {port}"), || {
+            let service = instance.kubectl_json(["-n", namespace, "get", "service", name])?;
+            Ok((service["spec"]["ports"][0]["port"].as_u64() == Some(port.into())).then_some(()))
+        })?;
+        Ok(elapsed)
+    }
+
+    /// That everybody hears everything, nobody was ever disconnected, and the very same nodes serve. Ends the clients.
+    ///
+    /// # Errors
+    /// When it is not so; says what is otherwise.
+    pub fn undisturbed(&self, clients: Clients) -> Result<()> {
+        clients.wait_whole()?;
+        let ends: Vec<_> =
+            clients.ledger.lock().ends().map(|(client, _, at, code)| (client, at, code)).collect();
+        ensure!(ends.is_empty(), "disconnected, as client, time and code: {ends:?}");
+        let (nodes, _) = self.fleet.wait_ready(NODES)?;
+        ensure!(nodes == self.nodes, "other nodes serve: {nodes:?} instead of {:?}", self.nodes);
+        clients.stop()
+    }
+}
