@@ -101,9 +101,9 @@ const PAIRS: [(&str, &str, &str, &str); 20] = [
     ),
     (
         "node/src/bus/connect.rs",
-        "const MAX_PAUSE: Duration = Duration::from_millis(750);",
+        "const MAX_PAUSE: Duration = Duration::from_millis(200);",
         "008-drop-what-the-bus-cannot-take",
-        "from 50 ms to 750 ms",
+        "from 50 ms to 200 ms",
     ),
     (
         "node/src/bus/connect.rs",

@@ -1,10 +1,11 @@
 //! How the connection to NATS is made, and made again.
 //!
-//! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up anew, its addresses are
+//! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up, its addresses are
 //! connected to in turn, and a greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the client. A pod that was
 //! replaced leaves its address behind, where packets are dropped or a connection is taken and never answered; without the
 //! look each attempt would hang there for as long as a login may take, which has to be long enough for a fleet that logs
-//! in at once.
+//! in at once. A connection to a Service goes where the first packet of it went, also when another pod has taken over
+//! since: so a connection that does not answer is joined by another one after [`AGAIN`].
 
 use std::{
     io,
@@ -14,6 +15,7 @@ use std::{
 };
 
 use async_nats::{Auth, AuthError, Client, ConnectOptions, Event, ReconnectToServer, Server};
+use futures::{StreamExt, stream::FuturesUnordered};
 use rand::seq::SliceRandom;
 use tokio::{
     io::AsyncReadExt,
@@ -30,11 +32,14 @@ const TOPIC_QUEUE: usize = 8_192;
 const PING: Duration = Duration::from_secs(5);
 /// How long a login may take, after the server has greeted. Long enough for a server on which a whole fleet logs in at once.
 const LOGIN: Duration = Duration::from_secs(5);
-/// How long looking up a name may take, and then how long each of its addresses has to take a connection and to greet.
+/// How long looking up a name may take, and then how long each of its addresses has to take a connection and to greet. For
+/// as long an answer about a name holds: looks follow each other more often than a name server should be asked.
 const LOOK: Duration = Duration::from_secs(1);
-/// Longest pause between two looks; each is random up to its bound, so that a fleet does not come back at once. With the
-/// time of a look this is how late a server that listens again is found at worst.
-const MAX_PAUSE: Duration = Duration::from_millis(750);
+/// Time after which an address that has not answered is connected to once more.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Longest pause between two looks; each is random up to its bound, so that a fleet does not come back at once. With
+/// [`AGAIN`] this is how late a server that listens again is found at worst. A look that is refused costs a packet each way.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// Least time between two log lines about the same outage.
 const COMPLAINT: Duration = Duration::from_secs(10);
 /// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is not
@@ -136,14 +141,26 @@ async fn look(lookups: &mut Lookups, host: &str, port: u16) -> io::Result<()> {
 async fn greeted(addresses: &[SocketAddr]) -> io::Result<()> {
     let mut last = io::Error::other("the name has no address");
     for address in addresses {
-        let greeting = async { TcpStream::connect(address).await?.read_u8().await };
-        match timeout(LOOK, greeting).await {
-            Ok(Ok(_)) => return Ok(()),
+        match timeout(LOOK, first_answer(*address)).await {
+            Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => last = error,
             Err(_) => last = in_time("connection or greeting"),
         }
     }
     Err(last)
+}
+
+/// What the first of several connections to an address says, of which one more is begun each [`AGAIN`].
+async fn first_answer(address: SocketAddr) -> io::Result<()> {
+    let greeting = || async move { TcpStream::connect(address).await?.read_u8().await };
+    let mut connections = FuturesUnordered::new();
+    loop {
+        connections.push(greeting());
+        tokio::select! {
+            Some(answer) = connections.next() => return answer.map(drop),
+            () = sleep(AGAIN) => {}
+        }
+    }
 }
 
 fn in_time(what: &str) -> io::Error {
@@ -152,24 +169,35 @@ fn in_time(what: &str) -> io::Error {
 
 /// Look-ups of names, one at a time: one that hangs keeps a thread, and is waited for again rather than joined by others.
 #[derive(Debug, Default)]
-struct Lookups(Option<(String, tokio::task::JoinHandle<io::Result<Vec<SocketAddr>>>)>);
+struct Lookups {
+    running: Option<(String, tokio::task::JoinHandle<io::Result<Vec<SocketAddr>>>)>,
+    /// The last good answer, and when it came.
+    last: Option<(String, Instant, Vec<SocketAddr>)>,
+}
 
 impl Lookups {
     async fn addresses(&mut self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let running = self.0.take().filter(|(known, lookup)| known == name || !lookup.is_finished());
+        if let Some((_, _, addresses)) =
+            self.last.as_ref().filter(|(known, at, _)| known == name && at.elapsed() < LOOK)
+        {
+            return Ok(addresses.iter().map(|address| SocketAddr::new(address.ip(), port)).collect());
+        }
+        let running = self.running.take().filter(|(known, lookup)| known == name || !lookup.is_finished());
         let (asked, mut lookup) = running.unwrap_or_else(|| {
             let host = name.to_owned();
             let lookup = async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) };
             (name.to_owned(), tokio::spawn(lookup))
         });
         let Ok(answer) = timeout(LOOK, &mut lookup).await else {
-            self.0 = Some((asked, lookup));
+            self.running = Some((asked, lookup));
             return Err(in_time("answer about the name"));
         };
         if asked != name {
             return Err(io::Error::other("another name was looked up meanwhile"));
         }
-        answer.map_err(io::Error::other)?
+        let addresses = answer.map_err(io::Error::other)??;
+        self.last = Some((asked, Instant::now(), addresses.clone()));
+        Ok(addresses)
     }
 }
 
@@ -316,6 +344,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_connection_that_does_not_answer_is_joined_by_another() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = async {
+            let _silent = listener.accept().await.unwrap();
+            let (mut next, _) = listener.accept().await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut next, b"INFO {}\r\n").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        // The first alone would be waited for in vain, for as long as one likes.
+        let answer = async {
+            tokio::select! { answer = first_answer(address) => answer, () = server => unreachable!() }
+        };
+        timeout(Duration::from_secs(120), answer).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn a_dead_address_of_a_name_leaves_time_for_the_next() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         greeted(&[silent.local_addr().unwrap(), server().await]).await.unwrap();
@@ -324,9 +369,9 @@ mod tests {
     #[tokio::test]
     async fn an_address_is_looked_at_while_the_look_up_of_a_name_hangs() {
         let hangs = tokio::spawn(std::future::pending());
-        let mut lookups = Lookups(Some(("slow".to_owned(), hangs)));
+        let mut lookups = Lookups { running: Some(("slow".to_owned(), hangs)), last: None };
         look(&mut lookups, "127.0.0.1", server().await.port()).await.unwrap();
-        assert!(lookups.0.is_some(), "it is waited for again");
+        assert!(lookups.running.is_some(), "it is waited for again");
     }
 
     #[tokio::test]
@@ -337,14 +382,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_good_answer_about_a_name_holds_for_a_while() {
+        let address: SocketAddr = "192.0.2.1:1".parse().unwrap();
+        let last = |at, name: &str| Some((name.to_owned(), at, vec![address]));
+        let mut lookups = Lookups { running: None, last: last(Instant::now(), "nats.invalid") };
+        let known = lookups.addresses("nats.invalid", 4222).await.unwrap();
+        assert_eq!(known, ["192.0.2.1:4222".parse().unwrap()]);
+        lookups.last = Instant::now().checked_sub(LOOK).and_then(|old| last(old, "localhost"));
+        assert_ne!(lookups.addresses("localhost", 1).await.unwrap(), [address], "it is asked for anew");
+    }
+
+    #[tokio::test]
     async fn a_name_whose_look_up_hangs_is_asked_for_by_one_thread_only() {
         let hangs = tokio::spawn(std::future::pending());
         let id = hangs.id();
-        let mut lookups = Lookups(Some(("slow".to_owned(), hangs)));
+        let mut lookups = Lookups { running: Some(("slow".to_owned(), hangs)), last: None };
         for _ in 0..2 {
             let error = lookups.addresses("slow", 1).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
-            assert_eq!(lookups.0.as_ref().map(|(_, lookup)| lookup.id()), Some(id));
+            assert_eq!(lookups.running.as_ref().map(|(_, lookup)| lookup.id()), Some(id));
         }
     }
 }

@@ -143,24 +143,25 @@ fn container(cluster: &ValidatedCluster, image: &str) -> Container {
         }]),
         resources: Some(cluster.nats.resources.clone()),
         security_context: Some(shape::container_security(&cluster.nats.options)),
-        readiness_probe: Some(probe(1, 3)),
-        liveness_probe: Some(probe(10, 6)),
+        // No readiness probe: there is one pod only, and nodes are kept from it for up to two seconds by a probe that has
+        // yet to see it listen. Before that it refuses them, and they try again at once.
+        liveness_probe: Some(liveness()),
         volume_mounts: Some(vec![pod::mount("config", CONFIG_DIR)]),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Default::default()
     }
 }
 
-/// A probe of the client port; the monitoring port has no authentication and stays closed. Period in seconds.
-fn probe(period: i32, failures: i32) -> Probe {
+/// A probe of the client port; the monitoring port has no authentication and stays closed.
+fn liveness() -> Probe {
     Probe {
         tcp_socket: Some(TCPSocketAction {
             port: IntOrString::String(NATS_PORT_NAME.to_owned()),
             host: None,
         }),
-        period_seconds: Some(period),
+        period_seconds: Some(10),
         timeout_seconds: Some(5),
-        failure_threshold: Some(failures),
+        failure_threshold: Some(6),
         ..Default::default()
     }
 }
