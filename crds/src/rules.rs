@@ -413,6 +413,14 @@ pub(crate) const BYTES_PER_SECOND: Rule = (
     "!has(self.bytesPerSecond) || self.bytesPerSecond == 0 || self.bytesPerSecond >= 1024",
     "limits.bytesPerSecond must be at least 1024, which is a handful of messages: raise it, or write 0 for no bound",
 );
+pub(crate) const FRAME_IN_TIME: Rule = (
+    with_durations!("self.idleTimeout"; "(has(self.bytesPerSecond) && self.bytesPerSecond == 0) || self.maxFrameBytes <= (has(self.bytesPerSecond) ? self.bytesPerSecond : 1048576) * (duration(self.idleTimeout).getSeconds() + 5)"),
+    "limits.bytesPerSecond must take a message of limits.maxFrameBytes within limits.idleTimeout, after five seconds' worth at once: raise bytesPerSecond or lower maxFrameBytes",
+);
+pub(crate) const JOINS_IN_TIME: Rule = (
+    "(has(self.messagesPerSecond) && self.messagesPerSecond == 0) || self.maxChannelsPerConnection <= (has(self.messagesPerSecond) ? self.messagesPerSecond : 250) * 15",
+    "limits.messagesPerSecond must take the joins of limits.maxChannelsPerConnection before phoenix.js gives them up, five seconds' worth at once and ten seconds more: raise messagesPerSecond or lower maxChannelsPerConnection",
+);
 pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
     "self.sendQueueBytes >= self.maxFrameBytes",
     "limits.sendQueueBytes must hold one message of limits.maxFrameBytes: raise sendQueueBytes or lower maxFrameBytes",

@@ -64,6 +64,8 @@ pub struct Drain {
 #[x_kube(validation = rules::PING_INTERVAL)]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
 #[x_kube(validation = rules::BYTES_PER_SECOND)]
+#[x_kube(validation = rules::FRAME_IN_TIME)]
+#[x_kube(validation = rules::JOINS_IN_TIME)]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Longest message from a client, in bytes.

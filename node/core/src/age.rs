@@ -7,8 +7,13 @@
 //! hence neither does their skew, and a machine whose clock is set makes nothing late.
 //!
 //! "Lately" is the last one to two [`WINDOW_MILLIS`] in which anything came, which follows clocks that drift and does not
-//! forget while a bus is silent. A bus that delivers everything equally late for longer than that is slow rather than late,
-//! and is not told from a fast one here.
+//! forget while a bus is silent.
+//!
+//! A clock may also jump: that of a machine that was suspended stands still meanwhile, so that everything it says from then
+//! on would seem late by as long, or early. What waited somewhere comes faster than it was said, and its lateness falls. So
+//! what comes as fast as it is said, [`STEADY_MILLIS`] long and always by the same time off, is not late: the constant is
+//! another one now. A bus that delivers everything equally late for so long is slow rather than late, and is not told from
+//! a fast one here.
 
 use std::collections::HashMap;
 
@@ -21,6 +26,19 @@ const MAX_ORIGINS: usize = 4_096;
 /// A difference that is lower than all before by more than this, in milliseconds, is no faster way but a forged time.
 const IMPLAUSIBLE_MILLIS: i64 = 3_600_000;
 
+/// Time in milliseconds after which a constant that differs is believed: as long as a backlog of seconds, which comes at
+/// once, never looks like one. So long at most is dropped what a machine says that was suspended.
+const STEADY_MILLIS: u64 = 3_000;
+/// How far differences may be apart in milliseconds to be the same: what networks and busy machines add at random.
+const JITTER_MILLIS: i64 = 500;
+
+/// A difference that is far from what is known.
+#[derive(Debug, Clone, Copy)]
+struct Jump {
+    difference: i64,
+    since: u64,
+}
+
 /// What is known of one sender.
 #[derive(Debug, Clone, Copy)]
 struct Baseline {
@@ -30,6 +48,23 @@ struct Baseline {
     /// When this window began, and when the sender was last heard.
     since: u64,
     heard: u64,
+    /// The clock may have jumped.
+    jump: Option<Jump>,
+}
+
+impl Baseline {
+    const fn new(difference: i64, now_millis: u64) -> Self {
+        Self { least: difference, before: difference, since: now_millis, heard: now_millis, jump: None }
+    }
+
+    /// Whether a difference so far from `known` was the same for so long that the clock must have jumped.
+    fn has_jumped(&mut self, difference: i64, known: i64, now_millis: u64) -> bool {
+        let far = difference > known + JITTER_MILLIS || difference < known - IMPLAUSIBLE_MILLIS;
+        let jump =
+            self.jump.filter(|jump| far && jump.difference.abs_diff(difference) <= JITTER_MILLIS as u64);
+        self.jump = far.then_some(jump.unwrap_or(Jump { difference, since: now_millis }));
+        jump.is_some_and(|jump| now_millis.saturating_sub(jump.since) >= STEADY_MILLIS)
+    }
 }
 
 /// The baselines of all senders.
@@ -45,14 +80,13 @@ impl Ages {
         if self.0.len() >= MAX_ORIGINS && !self.0.contains_key(&origin) {
             self.forget_one();
         }
-        let baseline = self.0.entry(origin).or_insert(Baseline {
-            least: difference,
-            before: difference,
-            since: now_millis,
-            heard: now_millis,
-        });
+        let baseline = self.0.entry(origin).or_insert(Baseline::new(difference, now_millis));
         baseline.heard = now_millis;
         let known = baseline.least.min(baseline.before);
+        if baseline.has_jumped(difference, known, now_millis) {
+            *baseline = Baseline::new(difference, now_millis);
+            return 0;
+        }
         if difference < known - IMPLAUSIBLE_MILLIS {
             return 0;
         }
@@ -113,6 +147,51 @@ mod tests {
         for tick in 0..8_640u64 {
             let sent = tick * 10_000;
             assert!(ages.note(1, sent, sent + sent / 10_000) <= 20, "{tick}");
+        }
+    }
+
+    /// The sender's machine stood still: its clock is behind for ever, and nothing of what it says is old.
+    #[test]
+    fn a_sender_that_was_suspended_is_believed_after_some_seconds() {
+        for (every, stopped) in [(100, 15_000), (1_000, 60_000), (10_000, 3_600_000)] {
+            let mut ages = Ages::default();
+            (0..20).for_each(|n| assert_eq!(ages.note(1, n * every, 7 + n * every), 0));
+            let resumed = 20 * every;
+            let jitter = |n: u64| n * 37 % 200;
+            let late = |n: &u64| {
+                ages.note(1, resumed + n * every, resumed + stopped + 7 + n * every + jitter(*n)) > 1_000
+            };
+            let dropped = (0..1_000).filter(late).count() as u64;
+            assert!(dropped <= STEADY_MILLIS / every + 1, "{dropped} of one each {every} ms");
+            assert!(dropped > 0, "it could be a backlog at first");
+        }
+    }
+
+    /// This machine stood still, longer than any message is early.
+    #[test]
+    fn a_receiver_that_was_suspended_knows_again_what_is_late() {
+        let mut ages = Ages::default();
+        let hours = 3 * IMPLAUSIBLE_MILLIS as u64;
+        (0..100).for_each(|n| assert_eq!(ages.note(1, n * 100, n * 100), 0));
+        (0..100).for_each(|n| assert_eq!(ages.note(1, hours + n * 100, 10_000 + n * 100), 0));
+        assert_eq!(ages.note(1, hours + 10_000, 10_000 + 25_000), 15_000);
+    }
+
+    /// A bus that stood still and then delivers slower than it could, in any order of its topics.
+    #[test]
+    fn a_backlog_that_comes_slowly_is_late_to_its_end() {
+        for speed in [2, 5, 20] {
+            let mut ages = Ages::default();
+            (0..100).for_each(|n| assert_eq!(ages.note(1, n * 100, n * 100), 0));
+            // A minute of messages, from 60 s late on, `speed` times as fast as they were said.
+            for n in 0..600u64 {
+                let (sent, now) = (10_000 + n * 100, 70_000 + n * 100 / speed);
+                let late = now.saturating_sub(sent);
+                assert_eq!(ages.note(1, sent, now), late, "{n} at {speed}");
+                if late < 1_000 {
+                    break;
+                }
+            }
         }
     }
 

@@ -14,18 +14,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node::sysinfo;
+use node::{mailbox::bus_queue, sysinfo};
 use node_core::{
+    config::{NodeConfig, Policy, TopicPattern},
     counters::{CloseReason, Counters},
     ledger::Kind,
+    limits::CLOSE_TIMEOUT_MILLIS,
 };
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
+mod bus;
 #[path = "../shards/support.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
 mod sys;
 
+use bus::Stopped;
 use support::{Client, HANG, Node, wait};
 
 /// Attackers of each kind.
@@ -134,6 +138,8 @@ struct Manner {
     quota: usize,
     /// Ends its side when it has said all.
     half_closes: bool,
+    /// The node has a bus, which stands still.
+    stopped_bus: bool,
 }
 
 const KIND: Manner = Manner {
@@ -144,6 +150,7 @@ const KIND: Manner = Manner {
     again: |_| Vec::new(),
     quota: 256 * 1_024,
     half_closes: false,
+    stopped_bus: false,
 };
 
 /// A pair that hears each other, in turn, until it is told to stop. Returns the longest time between saying and hearing.
@@ -201,18 +208,38 @@ fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
     attackers
 }
 
+fn config() -> NodeConfig {
+    let mut config = NodeConfig::dev();
+    config.limits.memory_budget = Some(BUDGET);
+    config.limits.messages_per_second = 0;
+    config.limits.bytes_per_second = 0;
+    // A slow machine needs as long as it needs.
+    config.limits.handshake_timeout_millis = 60_000;
+    config.limits.idle_timeout_millis = 3_600_000;
+    // What is said there is for others alone.
+    let topics = TopicPattern("room:others-*".to_owned());
+    let echo_to_sender = Some(false);
+    let none = Policy {
+        topics,
+        echo_to_sender,
+        max_members: None,
+        publish: None,
+        events: None,
+        ack_events: None,
+        flush_window_millis: None,
+    };
+    config.rooms.policies.push(none);
+    config
+}
+
 /// Runs an attack and returns the counters at its end.
 fn run(kind: &Manner) -> Counters {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     sysinfo::raise_nofile(None).expect("a limit of open files");
-    let node = Node::start(2, |config| {
-        config.limits.memory_budget = Some(BUDGET);
-        config.limits.messages_per_second = 0;
-        config.limits.bytes_per_second = 0;
-        // A slow machine needs as long as it needs.
-        config.limits.handshake_timeout_millis = 60_000;
-        config.limits.idle_timeout_millis = 3_600_000;
-    });
+    let (config, (commands, receiver)) = (config(), bus_queue());
+    let close_timeout = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
+    let node = Node::start_of(2, close_timeout, config.clone(), kind.stopped_bus.then_some(&commands));
+    let bus = kind.stopped_bus.then(|| Stopped::start(&config, node.shards(), receiver));
     let (mut one, mut two) = (node.client(), node.client());
     one.join("room:pair");
     two.join("room:pair");
@@ -244,6 +271,12 @@ fn run(kind: &Manner) -> Counters {
         counters.joins_refused
     );
     assert!(growth < MOST_GROWTH, "{}: grew by {} MiB", kind.name, growth / MIB);
+    if let Some(bus) = bus {
+        let dropped = counters.bus_dropped + bus.state.dropped_out.load(Relaxed);
+        println!("{}: the bus took {}, dropped {dropped}", kind.name, bus.state.published.load(Relaxed));
+        assert!(dropped > counters.publishes / 2, "{dropped}: the bus did not stand still");
+        bus.stop();
+    }
     counters
 }
 
@@ -372,6 +405,21 @@ fn half_closed_sockets() {
 fn half_closed_after_a_refusal() {
     let once = |_| b"GET /nothing HTTP/1.1\r\nhost: n\r\n\r\n".to_vec();
     run(&Manner { name: "half-closed after a refusal", handshake: false, once, half_closes: true, ..KIND });
+}
+
+/// Nobody here hears them, and nobody elsewhere can be told: what they say has only the way to the bus to wait in.
+#[test]
+fn publishers_beside_a_stopped_bus() {
+    let counters = run(&Manner {
+        name: "publishers beside a stopped bus",
+        group: 1,
+        once: |number| join(&format!("room:others-{number}"), "1"),
+        again: |number| push(&format!("room:others-{number}"), "m", 8_000),
+        stopped_bus: true,
+        ..KIND
+    });
+    assert_eq!(counters.closed.iter().sum::<u64>(), 0, "nobody is held back or closed for the bus");
+    assert!(counters.publishes >= 30 * CONNECTIONS as u64, "{}", counters.publishes);
 }
 
 /// One publisher, as fast as it can, into a room of two: it is taken at its rate, told so, and loses nothing.

@@ -8,7 +8,7 @@ use std::{
 
 use node::{
     layout::Layout,
-    mailbox::ToShard,
+    mailbox::{BusSender, ToShard},
     sysinfo,
     threads::{ShardSettings, Shards, start_shards},
 };
@@ -47,6 +47,16 @@ impl Node {
     ) -> Self {
         let mut config = NodeConfig::dev();
         change(&mut config);
+        Self::start_of(shards, close_timeout, config, None)
+    }
+
+    /// Shards with everything that there is to choose.
+    pub(crate) fn start_of(
+        shards: u8,
+        close_timeout: Duration,
+        config: NodeConfig,
+        bus: Option<&BusSender>,
+    ) -> Self {
         let settings = ShardSettings {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
             layout: Layout { shards, own_tables: false },
@@ -56,7 +66,7 @@ impl Node {
             chat_page: b"",
             close_timeout_millis: close_timeout.as_millis() as u64,
         };
-        let shards = start_shards(&settings, &Arc::new(config), None).expect("starts");
+        let shards = start_shards(&settings, &Arc::new(config), bus).expect("starts");
         let addr = shards.local_addr();
         Self { shards: Some(shards), addr }
     }
@@ -65,7 +75,7 @@ impl Node {
         self.addr
     }
 
-    fn shards(&self) -> &Shards {
+    pub(crate) fn shards(&self) -> &Shards {
         self.shards.as_ref().expect("not joined yet")
     }
 

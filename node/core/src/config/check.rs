@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 
 use crate::{
+    limits::BURST_SECONDS,
     protocol::is_reserved_event,
     ws::{host, origin},
 };
@@ -19,6 +20,13 @@ const NAME_BYTES: usize = 255;
 /// Least time from a ping to the end of a silent connection in milliseconds: a second until it is sent, and a round trip
 /// over a bad network with a retransmission.
 const PING_SLACK_MILLIS: u64 = 5_000;
+
+/// Time in seconds that phoenix.js waits for the answer to a join before it leaves and tries again.
+const JOIN_PATIENCE_SECONDS: u64 = 10;
+/// The longest messages that a memory budget has room for at least. With a bus a quarter or so of the budget is the bus's,
+/// with two shards or more half of the rest is the others', and one message takes three times its length: twice while it
+/// comes, since buffers grow to the double, and once in the queues.
+const MESSAGES_IN_BUDGET: u64 = 10;
 
 /// Every error, in the order of the file.
 pub(super) fn all(config: &NodeConfig) -> Vec<String> {
@@ -183,6 +191,36 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
         ));
     }
     range("limits.maxRooms", limits.rooms().into(), 1..=MOST_ROOMS.into(), "rooms", errors);
+    together(limits, errors);
+}
+
+/// Limits that each are in order and under which a client that keeps them all could never do what they allow.
+fn together(limits: &Limits, errors: &mut Vec<String>) {
+    let (frame, bytes) = (u64::from(limits.max_frame_bytes), u64::from(limits.bytes_per_second));
+    let seconds = (limits.idle_timeout_millis / 1_000).saturating_add(BURST_SECONDS);
+    if bytes > 0 && frame > bytes.saturating_mul(seconds) {
+        errors.push(format!(
+            "limits.bytesPerSecond: {bytes} takes a message of limits.maxFrameBytes ({frame}) for longer than \
+             limits.idleTimeoutMillis lets one take; use at least {}, or 0 for no bound",
+            frame.div_ceil(seconds)
+        ));
+    }
+    let (channels, messages) = (limits.max_channels_per_connection, limits.messages_per_second);
+    let seconds = BURST_SECONDS + JOIN_PATIENCE_SECONDS;
+    if messages > 0 && u64::from(channels) > u64::from(messages) * seconds {
+        errors.push(format!(
+            "limits.messagesPerSecond: {messages} takes the joins of limits.maxChannelsPerConnection ({channels}) for longer \
+             than clients wait for their answers; use at least {}, or 0 for no bound",
+            u64::from(channels).div_ceil(seconds)
+        ));
+    }
+    let least = frame * MESSAGES_IN_BUDGET;
+    if limits.memory_budget.is_some_and(|budget| budget < least) {
+        errors.push(format!(
+            "limits.memoryBudget: is too little for messages of limits.maxFrameBytes ({frame}), whose sender would be closed \
+             to free memory; use at least {least}"
+        ));
+    }
 }
 
 fn auth(auth: &Auth, errors: &mut Vec<String>) {

@@ -107,6 +107,57 @@ fn what_is_written_reads_back_the_same() {
     assert_eq!(serde_json::from_str::<NodeConfig>(&text).unwrap(), config);
 }
 
+/// Each of these keys is in its range. The figures that the errors name work.
+#[test]
+fn limits_that_never_work_together_are_refused_with_what_would() {
+    let errors = |change: &dyn Fn(&mut Limits)| {
+        let mut config = NodeConfig::dev();
+        change(&mut config.limits);
+        config.validate()
+    };
+    // 60 seconds of idle timeout, and five at once.
+    let slow = |bytes| move |limits: &mut Limits| limits.bytes_per_second = bytes;
+    let frame = |bytes, frame| {
+        move |limits: &mut Limits| (limits.bytes_per_second, limits.max_frame_bytes) = (bytes, frame)
+    };
+    let joins = |messages, channels| {
+        move |limits: &mut Limits| {
+            (limits.messages_per_second, limits.max_channels_per_connection) = (messages, channels);
+        }
+    };
+    let budget = |budget| {
+        move |limits: &mut Limits| {
+            (limits.memory_budget, limits.max_frame_bytes) = (Some(budget), 2 << 20);
+            limits.send_queue_bytes = 4 << 20;
+        }
+    };
+    assert_eq!(errors(&slow(1_024)), Vec::<String>::new());
+    assert_eq!(errors(&frame(1_024, 66_560)), Vec::<String>::new());
+    assert_eq!(errors(&joins(250, 3_750)), Vec::<String>::new());
+    assert_eq!(errors(&joins(0, 10_000)), Vec::<String>::new());
+    assert_eq!(errors(&budget(20 << 20)), Vec::<String>::new());
+    for (errors, both, remedy) in [
+        (
+            errors(&frame(1_024, 66_561)),
+            ["limits.bytesPerSecond: 1024", "limits.maxFrameBytes (66561)"],
+            "at least 1025,",
+        ),
+        (
+            errors(&joins(250, 3_751)),
+            ["limits.messagesPerSecond: 250", "limits.maxChannelsPerConnection (3751)"],
+            "at least 251,",
+        ),
+        (
+            errors(&budget(16 << 20)),
+            ["limits.memoryBudget: ", "limits.maxFrameBytes (2097152)"],
+            "at least 20971520",
+        ),
+    ] {
+        let [error] = &errors[..] else { panic!("{errors:?}") };
+        assert!(both.iter().all(|key| error.contains(key)) && error.contains(remedy), "{error}");
+    }
+}
+
 /// An operator may be newer than the node, which refuses a file with a key that it does not know.
 #[test]
 fn a_key_added_later_is_left_out_unless_it_is_set() {

@@ -20,6 +20,10 @@ use crate::{
 /// short. A healthy client takes what it is sent within a round trip.
 const STALLED_MILLIS: u64 = 1_000;
 
+/// The part of what a shard may hold that whole messages which it put off may take at its budget before it reads no more of
+/// them: less than closing leaves free.
+const CROWD_PART: u64 = 32;
+
 /// What closing a connection gives back.
 #[derive(Debug)]
 struct Candidate {
@@ -87,13 +91,29 @@ impl Shard {
         self.stage >= Stage::Refuse
     }
 
-    /// While memory is short a connection that does not take what it is sent is not heard either.
+    /// While memory is short a connection that does not take what it is sent is not heard either. At the budget nobody is,
+    /// besides those whose messages wait here already, until less of them waits: that is served without reading more.
     pub(super) fn holds_reads_of(&mut self, id: ConnId) -> bool {
-        let held = self.stage > Stage::Free && self.conns[id.index()].flags.has(Flags::BLOCKED);
-        if held {
-            self.counters.reads_held += u64::from(self.unread.insert(id));
+        if self.stage == Stage::Free {
+            return false;
         }
-        held
+        let conn = &self.conns[id.index()];
+        let first = if conn.flags.has(Flags::BLOCKED) {
+            self.unread.insert(id)
+        } else if self.is_crowded() && conn.reader.held_bytes() == 0 {
+            self.crowd.insert(id)
+        } else {
+            return false;
+        };
+        self.counters.reads_held += u64::from(first);
+        true
+    }
+
+    /// Whether the shard is at its budget and whole messages that it put off are a part of that which reading less would
+    /// make smaller.
+    fn is_crowded(&self) -> bool {
+        let put_off = self.ledger.input.saturating_sub(self.incomplete_bytes as u64);
+        self.stage == Stage::Close && put_off > self.ledger.allowance() / CROWD_PART
     }
 
     /// The memory that a connection's input takes changes.
@@ -122,8 +142,11 @@ impl Shard {
         if self.stage == Stage::Close && self.ledger.should_relieve(held) {
             self.relieve();
         }
-        if self.stage == Stage::Free && !self.unread.is_empty() {
+        if self.stage == Stage::Free {
             self.resumed.extend(std::mem::take(&mut self.unread));
+        }
+        if !self.crowd.is_empty() && !self.is_crowded() {
+            self.resumed.extend(std::mem::take(&mut self.crowd));
         }
     }
 
@@ -160,8 +183,8 @@ impl Shard {
         self.held() - self.outbox.slack_bytes() as u64
     }
 
-    /// Closes those that hold most and take least until enough is free. Who takes what it is sent, and has said what it
-    /// began to say, is never among them.
+    /// Closes those that hold most and take least until enough is free. Who takes what it is sent, has said what it began to
+    /// say, and says no more than its rate, is never among them.
     fn relieve(&mut self) {
         self.compact_outbox();
         let target = self.ledger.relieved();
@@ -196,8 +219,9 @@ impl Shard {
         let id = ConnId(index as u32);
         let conn = self.conns.get_mut(index)?;
         let blocked = conn.flags.has(Flags::BLOCKED);
-        // Whole messages that this node has put off are not the client's fault.
-        let healthy = conn.phase == Phase::Open && !blocked;
+        // Whole messages that this node has put off are not the client's fault, unless it says too many.
+        let hasty = self.rates.is_beyond(id, self.now_millis, &self.config.limits);
+        let healthy = conn.phase == Phase::Open && !blocked && !hasty;
         let input = if healthy { conn.reader.incomplete_bytes() } else { conn.reader.held_bytes() };
         let output = if blocked { self.outbox.share_bytes(&conn.queue) } else { 0 };
         if input + output == 0 || conn.phase == Phase::Gone {

@@ -159,6 +159,8 @@ pub struct Shard {
     stalls: BTreeMap<ConnId, u16>,
     /// Connections that are not read until they take what they are sent, or memory is free.
     unread: BTreeSet<ConnId>,
+    /// Connections that are not read until fewer messages of others wait here.
+    crowd: BTreeSet<ConnId>,
     /// Connections that may be read again.
     resumed: Vec<ConnId>,
     rates: rate::Rates,
@@ -205,6 +207,7 @@ impl Shard {
             calm_below: 0,
             stalls: BTreeMap::new(),
             unread: BTreeSet::new(),
+            crowd: BTreeSet::new(),
             resumed: Vec::new(),
             rates: rate::Rates::default(),
             said: 0,
@@ -366,6 +369,7 @@ impl Shard {
         self.conns[id.index()].phase = Phase::Gone;
         self.stalls.remove(&id);
         self.unread.remove(&id);
+        self.crowd.remove(&id);
         self.rates.forget(id);
         self.change_queue(id, |outbox, queue| outbox.clear(queue, false));
         self.unpress(id);

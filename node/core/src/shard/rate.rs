@@ -138,6 +138,11 @@ impl Rates {
         tell
     }
 
+    /// Whether a connection has said all that it may for now.
+    pub(super) fn is_beyond(&self, id: ConnId, now_millis: u64, limits: &Limits) -> bool {
+        self.find(id).is_some_and(|bucket| bucket.next_micros(limits) > now_millis * 1_000)
+    }
+
     /// Whether a connection has to wait. It will then be named by [`Rates::pop_due`].
     fn waits(&mut self, id: ConnId, now_millis: u64, limits: &Limits) -> bool {
         if self.little[id.index()] != IN_BUCKET {

@@ -144,24 +144,72 @@ fn input_that_is_kept_is_given_up_with_its_connection() {
     sim.check_ledgers();
 }
 
-/// What waits for its turn here is whole: whoever said it did nothing wrong.
+/// Heartbeats, 4 KiB of them: as many as one read brings when memory is short.
+fn beats() -> Vec<u8> {
+    masked(0x81, br#"[null,"2","phoenix","heartbeat",{}]"#).repeat(100)
+}
+
+/// What waits for its turn here is whole, but nobody asked for so much of it.
 #[test]
-fn input_that_the_node_itself_put_off_closes_nobody() {
+fn who_says_too_much_is_given_up_before_what_it_said_fills_the_memory() {
     let mut sim = Sim::new(1, false, |config| {
         config.limits.memory_budget = Some(BUDGET);
         config.limits.messages_per_second = 10;
         config.limits.bytes_per_second = 0;
     });
-    let hasty: Vec<_> = (0..30).map(|_| sim.connect()).collect();
-    let text = format!(r#"[null,"2","phoenix","heartbeat",{{"x":"{}"}}]"#, "x".repeat(400));
-    let data = masked(0x81, text.as_bytes()).repeat(150);
-    for (shard, id) in hasty {
-        assert_eq!(sim.shards[shard].on_data(id, &mut data.clone()), Progress::Paused);
+    let (one, two) = pair(&mut sim);
+    let clients: Vec<_> = (0..60).map(|_| sim.connect()).collect();
+    for (shard, id) in clients {
+        assert_eq!(sim.shards[shard].on_data(id, &mut beats().repeat(15)), Progress::Paused);
         sim.settle();
+        assert!(sim.shards[0].held() < BUDGET, "{}", sim.shards[0].held());
     }
-    sim.pass(2_000);
-    assert!(sim.shards[0].held_by_kind()[Kind::Input as usize] > BUDGET);
-    assert_eq!(sim.counters().closed.iter().sum::<u64>(), 0);
+    assert!(said_to(&mut sim, one, two));
+    let counters = sim.counters();
+    assert!(counters.closed[CloseReason::Memory as usize] > 30, "{:?}", counters.closed);
+    sim.check_ledgers();
+}
+
+/// Here it is the node that does not keep up.
+#[test]
+fn input_that_the_node_itself_put_off_closes_nobody_and_stays_within_the_budget() {
+    let mut sim = Sim::new(1, false, |config| {
+        config.limits.memory_budget = Some(BUDGET);
+        config.limits.send_queue_frames = 4;
+    });
+    let talker = sim.connect();
+    sim.join(talker, "room:1", "1");
+    let clients: Vec<_> = (0..400).map(|_| sim.connect()).collect();
+    // A queue is half full and not written: each message is followed by a pause.
+    sim.flushes_per_turn = 0;
+    for _ in 0..3 {
+        let (shard, id) = talker;
+        sim.shards[shard].on_data(id, &mut masked(0x81, br#"["1","2","room:1","m",{}]"#));
+    }
+    assert!(sim.shards[0].is_over_budget());
+    let (mut put_off, mut held) = (Vec::new(), 0);
+    for (shard, id) in clients {
+        if sim.shards[shard].may_read(id, false) {
+            assert_eq!(sim.shards[shard].on_data(id, &mut beats()), Progress::Paused);
+            put_off.push(id);
+        } else {
+            held += 1;
+        }
+        assert!(sim.shards[0].held() < BUDGET, "{}", sim.shards[0].held());
+    }
+    assert!(held > 100 && put_off.len() > 100, "{held} {}", put_off.len());
+    // It catches up: what waits is served, and then those are read that were not.
+    sim.flushes_per_turn = usize::MAX;
+    let mut resumed = Vec::new();
+    for id in put_off {
+        sim.settle();
+        assert!(sim.shards[0].may_read(id, false), "it waits here already");
+        while sim.shards[0].on_data(id, &mut []) == Progress::Paused {
+            sim.settle();
+        }
+    }
+    sim.shards[0].take_resumed(&mut resumed);
+    assert_eq!((resumed.len(), sim.counters().closed.iter().sum::<u64>()), (held, 0));
     sim.check_ledgers();
 }
 
