@@ -40,6 +40,11 @@ const READS_AT_LEAST: usize = 64;
 /// Bytes after which a turn reads no further connections: about 2 ms of parsing.
 const READ_BYTES_PER_TURN: u64 = 2 * 1024 * 1024;
 
+/// Time after which a turn writes no more, looked at after so many writes. Mostly the bound on their number comes first; where
+/// the kernel is short of memory for sockets a write takes a hundred times as long, and meanwhile nobody is read.
+const WRITING: Duration = Duration::from_millis(10);
+const WRITES_PER_LOOK: usize = 8;
+
 /// How long a shard that ends, and has no more connections, tries to hand over what they said last.
 const HANDING_OVER: Duration = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
 
@@ -331,9 +336,13 @@ impl ShardLoop {
     }
 
     fn flush(&mut self) {
-        for _ in 0..FLUSHES_PER_TURN {
+        let begun = Instant::now();
+        for done in 1..=FLUSHES_PER_TURN {
             let Some(id) = self.core.next_flush() else { break };
             self.flush_one(id);
+            if done % WRITES_PER_LOOK == 0 && begun.elapsed() >= WRITING {
+                break;
+            }
         }
         let started = self.started;
         self.core.end_flushes(|| millis(started.elapsed()));
