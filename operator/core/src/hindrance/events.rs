@@ -1,6 +1,7 @@
 //! Events about pods that have a machine and no container yet. Of volumes, the sandbox and the network nothing else tells.
-//! Of an image or a container the kubelet tells in an Event at once, and in the container's state only when it looks at the
-//! pod again, up to 15 s later (`backOffPeriod` in `pkg/kubelet/kubelet.go` of Kubernetes, and its jitter).
+//! Of an image or a container the kubelet tells in an Event at once, and in the container's state when it looks at the pod
+//! again: mostly within a second, at the latest after 15 s (`backOffPeriod` in `pkg/kubelet/kubelet.go` of Kubernetes, and
+//! its jitter).
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 
