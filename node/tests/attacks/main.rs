@@ -250,6 +250,11 @@ fn run(kind: &Manner) -> Counters {
         let attackers = attack(&node, kind);
         let now = heard.load(Relaxed);
         wait("the pair still hears each other", || heard.load(Relaxed) > now + 2);
+        if kind.stopped_bus {
+            // The kernel takes it long before the node does.
+            let all = (kind.quota / (kind.again)(CONNECTIONS).len() * CONNECTIONS) as u64;
+            wait("all is taken", || node.counters().publishes >= all);
+        }
         let counters = node.counters();
         stop.store(true, Relaxed);
         let longest = pair.join().expect("the pair was served to the end");
@@ -419,7 +424,6 @@ fn publishers_beside_a_stopped_bus() {
         ..KIND
     });
     assert_eq!(counters.closed.iter().sum::<u64>(), 0, "nobody is held back or closed for the bus");
-    assert!(counters.publishes >= 30 * CONNECTIONS as u64, "{}", counters.publishes);
 }
 
 /// One publisher, as fast as it can, into a room of two: it is taken at its rate, told so, and loses nothing.
