@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cut::Cut,
-    fleet::{Fleet, NodePod, Stopped, signal},
+    fleet::{Fleet, NodePod, Stopped, eventually, signal},
     scaling::{leader, operator_process, operators},
 };
 
@@ -85,11 +85,9 @@ pub(super) fn break_it(fleet: &Fleet, step: &Step) -> Result<Done> {
             fleet.instance.start_api_server()?;
         }
         Kind::KillOperator => {
-            target = leader(&fleet.instance)?;
-            let all = operators(&fleet.instance)?;
-            let leading = all.iter().find(|pod| pod.name == target);
-            let leading = leading.with_context(|| format!("{target:?} leads and does not run"))?;
-            signal(operator_process(leading)?, libc::SIGKILL)?;
+            let (name, pid) = leading(fleet)?;
+            signal(pid, libc::SIGKILL)?;
+            target = name;
         }
         Kind::Scale => {
             let least = LEAST[step.choice % LEAST.len()];
@@ -109,14 +107,29 @@ pub(super) fn break_it(fleet: &Fleet, step: &Step) -> Result<Done> {
             drop(cut);
         }
         Kind::CutAdmin => {
+            // Those that run: one that was killed before may still wait for the kubelet's back-off.
             let all = operators(&fleet.instance)?;
-            let pids = all.iter().map(operator_process).collect::<Result<_>>()?;
+            let pids: Vec<_> = all.iter().filter_map(|pod| operator_process(pod).ok()).collect();
+            ensure!(!pids.is_empty(), "no operator runs");
             let cut = Cut::to_port(pids, ADMIN_PORT)?;
             sleep(lasts);
             drop(cut);
         }
     }
     Ok(Done { target, from, undone: now() })
+}
+
+/// Name and process of the leading operator. One that was killed before may hold the lease for a while, and wait for the
+/// kubelet's back-off.
+fn leading(fleet: &Fleet) -> Result<(String, i32)> {
+    let (found, _) = eventually("the leading operator runs", || {
+        let name = leader(&fleet.instance)?;
+        let all = operators(&fleet.instance)?;
+        let pod = all.iter().find(|pod| pod.name == name);
+        let pod = pod.with_context(|| format!("{name:?} leads and does not run"))?;
+        Ok(Some((name, operator_process(pod)?)))
+    })?;
+    Ok(found)
 }
 
 /// One of the nodes that serve.
