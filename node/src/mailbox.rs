@@ -16,6 +16,7 @@ use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 pub use node_core::route::Topic;
 use node_core::{
+    broadcast::Broadcast,
     config::NodeConfig,
     ledger::{self, MAIL_ITEM_BYTES},
 };
@@ -30,7 +31,7 @@ pub const MAILBOX_ITEMS: usize = 16_384;
 /// Items the bus queue holds, in 1 MiB.
 pub const BUS_QUEUE_ITEMS: usize = 16_384;
 
-/// Bytes of frames in a mailbox or the bus queue from which on it counts as full; less when the memory budget is small, see
+/// Bytes of messages in a mailbox or the bus queue from which on it counts as full; less when the memory budget is small, see
 /// [`ShardHandle::bound`].
 pub const QUEUE_BYTES: usize = ledger::QUEUE_BYTES as usize;
 /// Orders a shard's mailbox holds beside the items: a flood of messages delays none and refuses none.
@@ -41,10 +42,8 @@ const ORDERS: usize = 64;
 pub enum ToShard {
     /// A broadcast for the local members of a topic, from another shard or another node.
     Remote {
-        /// The topic of the room.
-        topic: Topic,
-        /// One complete WebSocket frame as sent to a V2 client (`[null,null,topic,event,payload]` or binary kind 2).
-        frame: Bytes,
+        /// What was said.
+        broadcast: Broadcast,
         /// The bus delivered it late: it is no load of now.
         late: bool,
     },
@@ -62,10 +61,10 @@ pub enum ToShard {
 }
 
 impl ToShard {
-    /// Bytes of the frame in a message; none for an order.
+    /// Bytes of a message; none for an order.
     pub(crate) fn message_bytes(&self) -> Option<usize> {
         match self {
-            Self::Remote { frame, .. } => Some(frame.len()),
+            Self::Remote { broadcast, .. } => Some(broadcast.len()),
             Self::ClusterStats(json) => Some(json.len()),
             Self::Drain(_) | Self::Reload(_) | Self::Shutdown => None,
             #[cfg(test)]
@@ -107,8 +106,8 @@ pub enum BusCommand {
     Publish {
         /// The topic.
         topic: Topic,
-        /// The frame as in [`ToShard::Remote`].
-        frame: Bytes,
+        /// What was said.
+        broadcast: Broadcast,
     },
     /// Publishes of this node that the queue could not take: they use up sequence numbers, so that receivers see a gap.
     Skipped {
@@ -122,7 +121,7 @@ pub enum BusCommand {
 impl BusCommand {
     fn bytes(&self) -> usize {
         match self {
-            Self::Publish { frame, .. } => frame.len(),
+            Self::Publish { broadcast, .. } => broadcast.len(),
             Self::Join { .. } | Self::Leave { .. } | Self::Skipped { .. } => 0,
         }
     }
@@ -392,6 +391,8 @@ impl BusReceiver {
 
 #[cfg(test)]
 mod tests {
+    use node_core::broadcast::Kind;
+
     use super::*;
 
     #[test]
@@ -417,7 +418,11 @@ mod tests {
     }
 
     fn remote(bytes: usize) -> ToShard {
-        ToShard::Remote { topic: "room:1".into(), frame: vec![0; bytes].into(), late: false }
+        ToShard::Remote { broadcast: said(bytes), late: false }
+    }
+
+    fn said(bytes: usize) -> Broadcast {
+        Broadcast { kind: Kind::Binary, topic_bytes: 1, event_bytes: 0, bytes: vec![b'x'; bytes].into() }
     }
 
     #[test]
@@ -434,15 +439,15 @@ mod tests {
     }
 
     #[test]
-    fn large_frames_fill_a_queue_before_its_items_do() {
-        const FRAME: usize = 64 * 1024;
+    fn large_messages_fill_a_queue_before_its_items_do() {
+        const BYTES: usize = 64 * 1024;
         let (handle, mailbox) = mailbox(0).expect("eventfd");
         let (bus, receiver) = bus_queue();
-        let publish = || BusCommand::Publish { topic: "room:1".into(), frame: vec![0; FRAME].into() };
+        let publish = || BusCommand::Publish { topic: "room:1".into(), broadcast: said(BYTES) };
         for _ in 0..2 {
-            let taken = (0..MAILBOX_ITEMS).take_while(|_| handle.push(remote(FRAME)).is_ok()).count();
+            let taken = (0..MAILBOX_ITEMS).take_while(|_| handle.push(remote(BYTES)).is_ok()).count();
             let sent = (0..BUS_QUEUE_ITEMS).take_while(|_| bus.push(publish()).is_ok()).count();
-            assert_eq!((taken, sent), (QUEUE_BYTES / FRAME, QUEUE_BYTES / FRAME));
+            assert_eq!((taken, sent), (QUEUE_BYTES / BYTES, QUEUE_BYTES / BYTES));
             bus.push(BusCommand::Leave { shard: 0, topic: "room:1".into() }).expect("interest has no bytes");
             while mailbox.pop().is_some() || receiver.try_recv().is_some() {}
         }

@@ -19,7 +19,7 @@ use crate::{
 
 /// Items waiting for one shard from which on the sockets are no longer read.
 const PRESSED_ITEMS: usize = 4_096;
-/// Bytes of their frames from which on the sockets are no longer read.
+/// Their bytes from which on the sockets are no longer read.
 const PRESSED_BYTES: usize = 4 << 20;
 
 /// The outgoing side of one shard.
@@ -125,14 +125,13 @@ impl Outgoings {
         let mut buffer = std::mem::take(&mut self.buffer);
         for outgoing in buffer.drain(..) {
             let command = match outgoing {
-                Outgoing::Publish { topic, frame, shards } => {
+                Outgoing::Publish { topic, broadcast, shards } => {
                     for shard in shards.iter() {
                         if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
-                            let (topic, frame) = (topic.clone(), frame.clone());
-                            peer.push(ToShard::Remote { topic, frame, late: false });
+                            peer.push(ToShard::Remote { broadcast: broadcast.clone(), late: false });
                         }
                     }
-                    BusCommand::Publish { topic, frame }
+                    BusCommand::Publish { topic, broadcast }
                 }
                 Outgoing::Opened(topic) => BusCommand::Join { shard: self.index, topic },
                 Outgoing::Closed(topic) => BusCommand::Leave { shard: self.index, topic },

@@ -218,7 +218,7 @@ impl ShardLoop {
             let next = if self.core.is_saturated() { self.mailbox.pop_order() } else { self.mailbox.pop() };
             let Some(item) = next else { return };
             match item {
-                ToShard::Remote { topic, frame, late } => self.core.on_remote(&topic, frame, late),
+                ToShard::Remote { broadcast, late } => self.core.on_remote(&broadcast, late),
                 ToShard::ClusterStats(json) => {
                     if let Ok(json) = std::str::from_utf8(&json) {
                         self.core.on_cluster_stats(json);

@@ -110,6 +110,8 @@ impl ToBus {
 
 #[cfg(test)]
 mod tests {
+    use node_core::broadcast::{Broadcast, Content};
+
     use super::*;
     use crate::mailbox::{BUS_QUEUE_ITEMS, BusReceiver, bus_queue};
 
@@ -117,8 +119,12 @@ mod tests {
         Topic::from(format!("room:{n}"))
     }
 
+    fn said(topic: &str) -> Broadcast {
+        Broadcast::pack(&Content::json(topic, "said", "{}")).expect("short names")
+    }
+
     fn publish(n: usize) -> BusCommand {
-        BusCommand::Publish { topic: topic(n), frame: vec![0x81, 0].into() }
+        BusCommand::Publish { topic: topic(n), broadcast: said(&topic(n)) }
     }
 
     fn full() -> (ToBus, BusReceiver) {
@@ -159,7 +165,7 @@ mod tests {
     #[test]
     fn topics_with_drops_are_bounded_and_reserved_ones_are_none() {
         let (mut bus, receiver) = full();
-        bus.push(BusCommand::Publish { topic: Topic::from("$cluster"), frame: vec![0x81, 0].into() });
+        bus.push(BusCommand::Publish { topic: Topic::from("$cluster"), broadcast: said("$cluster") });
         assert!(!bus.is_waiting());
         for n in 0..2 * SKIPPED_TOPICS {
             assert!(!bus.push(publish(n)));

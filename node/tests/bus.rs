@@ -7,7 +7,6 @@ use std::{
     time::Instant,
 };
 
-use bytes::Bytes;
 use node::{
     bus::{
         Bus, BusState, Credentials, Identity,
@@ -16,13 +15,11 @@ use node::{
     mailbox::{BusCommand, BusSender, Mailbox, ShardHandle, ToShard, Topic, bus_queue, mailbox},
 };
 use node_core::{
+    broadcast::{Broadcast, Content},
     config::{Bus as BusConfig, ClusterId, Nats, NodeConfig},
     envelope::{Envelope, MAX_GAP},
-    protocol::{Vsn, encode},
     route::Registry,
-    ws::frame::split_server_frame,
 };
-use serde_json::Value;
 
 #[path = "support/nats.rs"]
 mod nats;
@@ -81,7 +78,7 @@ impl Node {
     }
 
     fn publish(&self, topic: &Topic, text: &str) {
-        self.tell(BusCommand::Publish { topic: Arc::clone(topic), frame: frame(topic, text) });
+        self.tell(BusCommand::Publish { topic: Arc::clone(topic), broadcast: said(topic, text, "{}") });
     }
 
     /// Publishes until the other side hears it, which proves the subscription; then empties the other side.
@@ -105,20 +102,15 @@ impl Drop for Node {
     }
 }
 
-fn frame(topic: &str, text: &str) -> Bytes {
-    encode::broadcast(Vsn::V2, topic, text, "{}")
+fn said(topic: &str, event: &str, json: &str) -> Broadcast {
+    Broadcast::pack(&Content::json(topic, event, json)).unwrap()
 }
 
 fn texts(shard: &Mailbox) -> Vec<String> {
     let items = std::iter::from_fn(|| shard.pop());
     items
         .map(|item| match item {
-            ToShard::Remote { frame, .. } => {
-                let (_, body) = split_server_frame(&frame).unwrap();
-                let (_, _, _, text, _): (Value, Value, Value, String, Value) =
-                    serde_json::from_slice(body).unwrap();
-                text
-            }
+            ToShard::Remote { broadcast, .. } => broadcast.unpack().unwrap().event.to_owned(),
             other => panic!("{other:?}"),
         })
         .collect()
@@ -262,27 +254,27 @@ fn forged_messages_are_counted_and_given_to_nobody() {
     b.join(0, &topic);
     a.meet(&b, &topic);
     let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(NodeConfig::dev().limits.max_frame_bytes as usize));
-    let about = |topic, event, payload: &str| encode::broadcast(Vsn::V2, topic, event, payload).to_vec();
     let forged = [
-        about("room:1", "phx_close", "{}"),
-        about("room:2", "said", "{}"),
-        about("room:1", "said", r#"{"a":"\ud83d"}"#),
-        about("room:1", "said", &long),
-        vec![0x81, 2, 0xff, 0xfe],
-        vec![0x81, 5, b'h', b'e', b'l', b'l', b'o'],
+        said("room:1", "phx_close", "{}"),
+        said("room:2", "said", "{}"),
+        said("room:1", "said", r#"{"a":"\ud83d"}"#),
+        said("room:1", "said", &long),
+        said("room:1", "said", "hello"),
+        Broadcast { topic_bytes: 200, ..said("room:1", "said", "{}") },
     ];
     let (count, runtime) = (forged.len() as u64, tokio::runtime::Runtime::new().unwrap());
     runtime.block_on(async {
         let client = async_nats::connect(server.url()).await.unwrap();
-        let send = |sequence, frame: &[u8]| {
-            let envelope = Envelope { origin: 666, sequence, sent_millis: None, frame }.encode();
+        let send = |sequence, said: &Broadcast| {
+            let packed = said.borrowed();
+            let envelope = Envelope { origin: 666, sequence, sent_millis: 0, packed }.encode();
             client.publish("cc1.test.chat.t.cm9vbTox", envelope.into())
         };
-        for frame in &forged {
-            send(u64::MAX, frame).await.unwrap();
+        for said in &forged {
+            send(u64::MAX, said).await.unwrap();
         }
-        send(1, &about("room:1", "first", "{}")).await.unwrap();
-        send(u64::MAX, &about("room:1", "second", "{}")).await.unwrap();
+        send(1, &said("room:1", "first", "{}")).await.unwrap();
+        send(u64::MAX, &said("room:1", "second", "{}")).await.unwrap();
         client.flush().await.unwrap();
     });
     let mut got = Vec::new();

@@ -10,12 +10,12 @@
 
 use std::hint::black_box;
 
-use bytes::Bytes;
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use node_core::{
+    broadcast::{Broadcast, Content},
     config::NodeConfig,
     envelope::Envelope,
-    protocol::{Vsn, decode_text, encode},
+    protocol::{Vsn, decode_text},
     room::ConnId,
     ws::{
         Event, Flow, Reader,
@@ -73,16 +73,19 @@ fn publish_text((mut fake, id, mut frames): Scene) -> Scene {
     (fake, id, frames)
 }
 
-fn from_elsewhere(members: usize) -> (Box<Fake>, String, Bytes) {
-    let frame = encode::broadcast(Vsn::V2, &topic(0), "new_msg", r#"{"body":"hello"}"#);
-    (room(members).0, topic(0), frame)
+fn said() -> Broadcast {
+    Broadcast::pack(&Content::json(&topic(0), "new_msg", r#"{"body":"hello"}"#)).expect("short names")
+}
+
+fn from_elsewhere(members: usize) -> (Box<Fake>, Broadcast) {
+    (room(members).0, said())
 }
 
 #[library_benchmark]
 #[bench::to_1000(from_elsewhere(MEMBERS))]
-fn remote((mut fake, topic, frame): (Box<Fake>, String, Bytes)) -> (Box<Fake>, String) {
-    fake.shard.on_remote(black_box(&topic), black_box(frame), false);
-    (fake, topic)
+fn remote((mut fake, broadcast): (Box<Fake>, Broadcast)) -> (Box<Fake>, Broadcast) {
+    fake.shard.on_remote(black_box(&broadcast), false);
+    (fake, broadcast)
 }
 
 /// Every member of a room has so many frames queued.
@@ -162,11 +165,12 @@ fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
 }
 
 #[library_benchmark]
-#[bench::there_and_back(encode::broadcast(Vsn::V2, &topic(0), "new_msg", r#"{"body":"hello"}"#).to_vec())]
-fn envelope(frame: Vec<u8>) -> (Vec<u8>, Vec<u8>) {
-    let bytes = Envelope { origin: 7, sequence: 9, sent_millis: Some(3), frame: black_box(&frame) }.encode();
+#[bench::there_and_back(said())]
+fn envelope(broadcast: Broadcast) -> (Broadcast, Vec<u8>) {
+    let packed = black_box(&broadcast).borrowed();
+    let bytes = Envelope { origin: 7, sequence: 9, sent_millis: 3, packed }.encode();
     black_box(Envelope::decode(black_box(&bytes))).expect("an envelope");
-    (frame, bytes)
+    (broadcast, bytes)
 }
 
 library_benchmark_group!(

@@ -1,26 +1,28 @@
 //! What a publish looks like on the bus.
 //!
 //! ```text
-//! byte 0        version, 1
-//! byte 1        length of the header in bytes, 34 here
+//! byte 0        version, 2
+//! byte 1        length of the header in bytes, 37 here
 //! bytes 2..18   boot id of the node that sends, big endian
 //! bytes 18..26  sequence, big endian: 1, 2, 3, ... per boot id and topic
 //! bytes 26..34  when it was sent, big endian: milliseconds since the start of the node that sends
-//! then          one whole unmasked WebSocket frame, as a V2 client gets it
+//! byte 34       kind: 0 is a broadcast of JSON, 1 one of bytes
+//! byte 35       length of the topic in bytes
+//! byte 36       length of the event in bytes
+//! then          topic, event, payload
 //! ```
 //!
 //! Nodes of neighbouring versions share a bus. Whoever adds a field appends it to the header and raises its length, which
-//! older readers skip; only a change that older readers must not survive raises the version. The frame is checked before
-//! anyone is sent it, so that a broken peer cannot break the framing of every client here.
+//! older readers skip; whoever has something new to say takes a new kind, which older readers give to nobody; only a change
+//! that older readers must not survive raises the version.
+
+use crate::broadcast::{Kind, Packed};
 
 /// The version written, and the only one read.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
-/// Length of the header written, in bytes.
-pub const HEADER_BYTES: usize = 34;
-
-/// Least length of a header, in bytes: without the time of sending, which older nodes do not write.
-pub const LEAST_HEADER_BYTES: usize = 26;
+/// Length of the header written, and the least that is read, in bytes.
+pub const HEADER_BYTES: usize = 37;
 
 /// Why bytes from the bus are no envelope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -34,9 +36,9 @@ pub enum EnvelopeError {
     /// The header's length is below the least.
     #[error("a header of {0} bytes is too short")]
     Header(u8),
-    /// What follows the header is not one whole unmasked text or binary frame.
-    #[error("the content is not one whole WebSocket frame")]
-    Frame,
+    /// Something that only newer nodes say.
+    #[error("kind {0} is not known to this node")]
+    Kind(u8),
 }
 
 /// A publish on its way.
@@ -46,26 +48,26 @@ pub struct Envelope<'a> {
     pub origin: u128,
     /// Position among the sender's messages of this topic, from 1.
     pub sequence: u64,
-    /// When it was sent, in milliseconds on the sender's own clock (see [`crate::age`]); none from an older node.
-    pub sent_millis: Option<u64>,
-    /// The frame.
-    pub frame: &'a [u8],
+    /// When it was sent, in milliseconds on the sender's own clock (see [`crate::age`]).
+    pub sent_millis: u64,
+    /// What was said. Not checked yet: see [`crate::protocol::foreign::check`].
+    pub packed: Packed<&'a [u8]>,
 }
 
 impl<'a> Envelope<'a> {
     /// The bytes for the bus.
+    #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let length = if self.sent_millis.is_some() { HEADER_BYTES } else { LEAST_HEADER_BYTES };
+        let Packed { kind, topic_bytes, event_bytes, bytes } = self.packed;
         let mut header = [0; HEADER_BYTES];
-        header[..2].copy_from_slice(&[VERSION, length as u8]);
+        header[..2].copy_from_slice(&[VERSION, HEADER_BYTES as u8]);
         header[2..18].copy_from_slice(&self.origin.to_be_bytes());
         header[18..26].copy_from_slice(&self.sequence.to_be_bytes());
-        header[26..].copy_from_slice(&self.sent_millis.unwrap_or(0).to_be_bytes());
-        let mut out = Vec::with_capacity(HEADER_BYTES + self.frame.len());
-        // Whole and then cut: a copy of a length that the compiler knows is no call.
+        header[26..34].copy_from_slice(&self.sent_millis.to_be_bytes());
+        header[34..].copy_from_slice(&[kind as u8, topic_bytes, event_bytes]);
+        let mut out = Vec::with_capacity(HEADER_BYTES + bytes.len());
         out.extend_from_slice(&header);
-        out.truncate(length);
-        out.extend_from_slice(self.frame);
+        out.extend_from_slice(bytes);
         out
     }
 
@@ -75,45 +77,27 @@ impl<'a> Envelope<'a> {
     /// See [`EnvelopeError`].
     pub fn decode(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
         let short = EnvelopeError::Short(bytes.len());
-        let Some(head) = bytes.first_chunk::<LEAST_HEADER_BYTES>() else { return Err(short) };
-        let [version, header, numbers @ ..] = head;
+        let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(short) };
+        let [version, length, numbers @ ..] = head;
         if *version != VERSION {
             return Err(EnvelopeError::Version(*version));
         }
-        let length = usize::from(*header);
-        if length < LEAST_HEADER_BYTES {
-            return Err(EnvelopeError::Header(*header));
+        if usize::from(*length) < HEADER_BYTES {
+            return Err(EnvelopeError::Header(*length));
         }
-        let frame = bytes.get(length..).ok_or(short)?;
-        let (origin, sequence) = numbers.split_first_chunk().ok_or(short)?;
-        let (sequence, _) = sequence.split_first_chunk().ok_or(short)?;
-        // What newer nodes append is skipped.
-        let sent_millis =
-            bytes[LEAST_HEADER_BYTES..length].first_chunk().map(|sent| u64::from_be_bytes(*sent));
-        if !is_whole_frame(frame) {
-            return Err(EnvelopeError::Frame);
-        }
-        let (origin, sequence) = (u128::from_be_bytes(*origin), u64::from_be_bytes(*sequence));
-        Ok(Envelope { origin, sequence, sent_millis, frame })
-    }
-}
-
-/// One final, uncompressed, unmasked text or binary frame with its length in the shortest form (RFC 6455, section 5.2),
-/// and nothing behind it.
-fn is_whole_frame(frame: &[u8]) -> bool {
-    let [0x81 | 0x82, length, rest @ ..] = frame else { return false };
-    match length {
-        0..=125 => rest.len() == usize::from(*length),
-        126 => rest.split_first_chunk().is_some_and(|(length, body)| {
-            let length = u16::from_be_bytes(*length);
-            length > 125 && body.len() == usize::from(length)
-        }),
-        127 => rest.split_first_chunk().is_some_and(|(length, body)| {
-            let length = u64::from_be_bytes(*length);
-            length > u16::MAX.into() && body.len() as u64 == length
-        }),
-        // The mask bit: only clients mask.
-        128.. => false,
+        // What newer nodes append to the header is skipped.
+        let bytes = bytes.get(usize::from(*length)..).ok_or(short)?;
+        let (origin, rest) = numbers.split_first_chunk().ok_or(short)?;
+        let (sequence, rest) = rest.split_first_chunk().ok_or(short)?;
+        let (sent_millis, rest) = rest.split_first_chunk().ok_or(short)?;
+        let [kind, topic_bytes, event_bytes] = *rest else { return Err(short) };
+        let kind = Kind::of(kind).ok_or(EnvelopeError::Kind(kind))?;
+        Ok(Envelope {
+            origin: u128::from_be_bytes(*origin),
+            sequence: u64::from_be_bytes(*sequence),
+            sent_millis: u64::from_be_bytes(*sent_millis),
+            packed: Packed { kind, topic_bytes, event_bytes, bytes },
+        })
     }
 }
 
@@ -180,70 +164,36 @@ mod tests {
 
     use super::*;
 
-    fn frame(body: &[u8]) -> Vec<u8> {
-        let mut out = vec![0x81];
-        match body.len() {
-            0..=125 => out.push(body.len() as u8),
-            126..=0xffff => {
-                out.push(126);
-                out.extend_from_slice(&(body.len() as u16).to_be_bytes());
-            }
-            _ => {
-                out.push(127);
-                out.extend_from_slice(&(body.len() as u64).to_be_bytes());
-            }
-        }
-        out.extend_from_slice(body);
-        out
-    }
+    const SAID: Packed<&[u8]> =
+        Packed { kind: Kind::Binary, topic_bytes: 1, event_bytes: 2, bytes: &[b't', b'e', b'v', 0] };
 
     #[test]
     fn the_bytes_are_as_documented() {
-        let frame = &[0x81, 1, b'x'];
-        let bytes = Envelope { origin: 0x0102, sequence: 3, sent_millis: Some(5), frame }.encode();
-        let mut expected = vec![1, 34];
+        let bytes = Envelope { origin: 0x0102, sequence: 3, sent_millis: 5, packed: SAID }.encode();
+        let mut expected = vec![2, 37];
         expected.extend([0; 14]);
-        expected.extend([1, 2, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 5, 0x81, 1, b'x']);
+        expected.extend([1, 2]);
+        expected.extend([0, 0, 0, 0, 0, 0, 0, 3]);
+        expected.extend([0, 0, 0, 0, 0, 0, 0, 5]);
+        expected.extend([1, 1, 2, b't', b'e', b'v', 0]);
         assert_eq!(bytes, expected);
     }
 
     #[test]
-    fn a_longer_header_of_a_newer_node_is_skipped_and_a_newer_version_is_refused() {
-        let envelope = Envelope { origin: 7, sequence: 9, sent_millis: Some(4), frame: &[0x82, 0] };
+    fn a_longer_header_of_a_newer_node_is_skipped_and_what_is_new_is_refused() {
+        let envelope = Envelope { origin: 7, sequence: 9, sent_millis: 4, packed: SAID };
         let mut bytes = envelope.encode();
-        bytes.splice(34..34, [0xaa; 4]);
-        bytes[1] = 38;
+        bytes.splice(37..37, [0xaa; 4]);
+        bytes[1] = 41;
         assert_eq!(Envelope::decode(&bytes), Ok(envelope));
-        // A node of before wrote no time of sending.
-        bytes.drain(26..38);
-        bytes[1] = 26;
-        assert_eq!(Envelope::decode(&bytes), Ok(Envelope { sent_millis: None, ..envelope }));
-        bytes[1] = 25;
-        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Header(25)));
-        bytes[0] = 2;
-        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Version(2)));
-    }
-
-    #[test]
-    fn only_one_whole_frame_passes() {
-        let envelope =
-            |frame: &[u8]| Envelope { origin: 0, sequence: 1, sent_millis: Some(0), frame }.encode();
-        for (bad, why) in [
-            (&[][..], "empty"),
-            (&[0x81], "no length"),
-            (&[0x81, 2, b'x'], "short"),
-            (&[0x81, 1, b'x', 0x81], "two"),
-            (&[0x01, 1, b'x'], "not final"),
-            (&[0x88, 0], "close"),
-            (&[0xc1, 1, b'x'], "compressed"),
-            (&[0x81, 0x81, 0, 0, 0, 0, b'x'], "masked"),
-            (&[0x81, 126, 0, 1, b'x'], "not the shortest length"),
-        ] {
-            assert_eq!(Envelope::decode(&envelope(bad)), Err(EnvelopeError::Frame), "{why}");
-        }
-        for length in [0, 125, 126, 0xffff, 0x1_0000] {
-            let good = frame(&vec![b'x'; length]);
-            assert_eq!(Envelope::decode(&envelope(&good)).map(|e| e.frame.len()), Ok(good.len()), "{length}");
+        bytes[34] = 9;
+        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Kind(9)));
+        bytes[1] = 36;
+        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Header(36)));
+        bytes[0] = 3;
+        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Version(3)));
+        for short in [0, 1, 36] {
+            assert_eq!(Envelope::decode(&envelope.encode()[..short]), Err(EnvelopeError::Short(short)));
         }
     }
 
@@ -294,11 +244,12 @@ mod tests {
         fn what_is_encoded_decodes(
             origin: u128,
             sequence: u64,
-            sent_millis: Option<u64>,
+            sent_millis: u64,
+            names: (u8, u8),
             body in proptest::collection::vec(any::<u8>(), 0..400),
         ) {
-            let frame = frame(&body);
-            let envelope = Envelope { origin, sequence, sent_millis, frame: &frame };
+            let packed = Packed { kind: Kind::Json, topic_bytes: names.0, event_bytes: names.1, bytes: &*body };
+            let envelope = Envelope { origin, sequence, sent_millis, packed };
             let bytes = envelope.encode();
             prop_assert_eq!(Envelope::decode(&bytes), Ok(envelope));
         }
@@ -310,7 +261,7 @@ mod tests {
                 *byte = likely;
             }
             if let Ok(envelope) = Envelope::decode(&bytes) {
-                prop_assert!(envelope.frame.len() <= bytes.len() - LEAST_HEADER_BYTES);
+                prop_assert!(envelope.packed.len() <= bytes.len() - HEADER_BYTES);
             }
         }
     }

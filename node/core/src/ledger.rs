@@ -64,7 +64,7 @@ pub const MEMBER_BYTES: u64 = 8;
 pub const TOPIC_BYTES: u64 = 96;
 /// Bytes of a topic on a node with a bus: most of it the queue of its subscription (measured with 20,000).
 pub const TOPIC_ON_BUS_BYTES: u64 = 5_600;
-/// Bytes of an item in a mailbox beside its frame.
+/// Bytes of an item in a mailbox beside what was said.
 pub const MAIL_ITEM_BYTES: usize = 64;
 
 /// A mailbox takes so many bytes whatever the budget is.

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod age;
+pub mod broadcast;
 pub mod config;
 pub mod counters;
 pub mod envelope;

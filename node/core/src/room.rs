@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::{
+    broadcast::Broadcast,
     counters::JoinRefusal,
+    protocol::Vsn,
     route::{Registry, SharedRoom},
 };
 
@@ -33,7 +34,7 @@ impl ConnId {
 /// Capacity that a member list or table keeps although it is not needed at the moment.
 const KEPT: usize = 64;
 
-/// Memory in bytes of a broadcast that waits, besides its frame: its entry, twice because lists grow to the double.
+/// Memory in bytes of a broadcast that waits, besides its parts: its entry, twice because lists grow to the double.
 const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
 
 /// A room with at least one local member.
@@ -41,6 +42,8 @@ const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
 pub struct Room {
     shared: Arc<SharedRoom>,
     members: Vec<ConnId>,
+    /// Members that hear what is said, by [`Vsn::index`].
+    listeners: [u32; Vsn::ALL.len()],
     window_millis: u16,
     held: Vec<Held>,
 }
@@ -48,15 +51,16 @@ pub struct Room {
 /// A broadcast that waits for the end of its room's flush window.
 #[derive(Debug)]
 pub struct Held {
-    /// The V2 frame.
-    pub frame: Bytes,
+    /// What was said.
+    pub broadcast: Broadcast,
     /// The member that does not get it.
     pub except: Option<ConnId>,
 }
 
 impl Room {
     fn new(shared: Arc<SharedRoom>, first: ConnId) -> Self {
-        Self { shared, members: vec![first], window_millis: 0, held: Vec::new() }
+        let listeners = [0; Vsn::ALL.len()];
+        Self { shared, members: vec![first], listeners, window_millis: 0, held: Vec::new() }
     }
 
     /// What all shards know of it.
@@ -69,6 +73,24 @@ impl Room {
     #[must_use]
     pub fn members(&self) -> &[ConnId] {
         &self.members
+    }
+
+    /// How many of the members hear what is said, in this serializer version.
+    #[must_use]
+    pub const fn listeners(&self, vsn: Vsn) -> u32 {
+        self.listeners[vsn.index()]
+    }
+
+    /// Counts a member that begins to hear what is said.
+    const fn listen(&mut self, vsn: Option<Vsn>) {
+        if let Some(vsn) = vsn {
+            self.listeners[vsn.index()] += 1;
+        }
+    }
+
+    /// Takes out of the count a member that hears what is said no more, but stays.
+    pub const fn unlisten(&mut self, vsn: Vsn) {
+        self.listeners[vsn.index()] -= 1;
     }
 
     /// Length of the room's flush window in milliseconds; 0 is none.
@@ -88,15 +110,15 @@ impl Room {
         &self.held
     }
 
-    /// Bytes of the frames that wait.
-    fn held_frame_bytes(&self) -> usize {
-        self.held.iter().map(|held| held.frame.len()).sum()
+    /// Bytes of what waits.
+    fn held_content_bytes(&self) -> usize {
+        self.held.iter().map(|held| held.broadcast.len()).sum()
     }
 
     /// Memory in bytes of all that waits.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.held_frame_bytes() + self.held.len() * HELD_ENTRY_BYTES
+        self.held_content_bytes() + self.held.len() * HELD_ENTRY_BYTES
     }
 }
 
@@ -177,12 +199,12 @@ impl Rooms {
         &mut self.rooms[id.0 as usize]
     }
 
-    /// Lets a broadcast wait in its room. Returns how many bytes of frames wait there.
+    /// Lets a broadcast wait in its room. Returns how many bytes wait there.
     pub fn hold(&mut self, id: RoomId, held: Held) -> usize {
         let room = &mut self.rooms[id.0 as usize];
-        self.held_bytes += held.frame.len() + HELD_ENTRY_BYTES;
+        self.held_bytes += held.broadcast.len() + HELD_ENTRY_BYTES;
         room.held.push(held);
-        room.held_frame_bytes()
+        room.held_content_bytes()
     }
 
     /// Takes what waits in a room.
@@ -214,19 +236,26 @@ impl Rooms {
         self.rooms.iter_mut().map(|(_, room)| room)
     }
 
-    /// Adds a member.
+    /// Adds a member, which hears what is said in this serializer version, or nothing.
     ///
     /// # Errors
     /// [`JoinRefusal::RoomFull`] or [`JoinRefusal::TooManyRooms`] when it does not fit into `caps`.
-    pub fn join(&mut self, topic: &str, member: ConnId, caps: Caps) -> Result<Joined, JoinRefusal> {
+    pub fn join(
+        &mut self,
+        topic: &str,
+        member: ConnId,
+        listens: Option<Vsn>,
+        caps: Caps,
+    ) -> Result<Joined, JoinRefusal> {
         if let Some(room) = self.find(topic) {
-            let Room { shared, members, .. } = &mut self.rooms[room.0 as usize];
-            if !shared.claim(caps.members) {
+            let joined = &mut self.rooms[room.0 as usize];
+            if !joined.shared.claim(caps.members) {
                 return Err(JoinRefusal::RoomFull);
             }
-            members.push(member);
+            joined.members.push(member);
+            joined.listen(listens);
             self.memberships += 1;
-            return Ok(Joined { room, position: (members.len() - 1) as u32, opened: false });
+            return Ok(Joined { room, position: (joined.members.len() - 1) as u32, opened: false });
         }
         if self.registry.bytes() >= caps.topic_bytes && self.registry.shards(topic).is_empty() {
             return Err(JoinRefusal::Memory);
@@ -238,7 +267,9 @@ impl Rooms {
             return Err(JoinRefusal::RoomFull);
         }
         // Rooms are fewer than memberships, which memory bounds far below 2^32.
-        let id = self.rooms.insert(Room::new(shared, member)) as u32;
+        let mut room = Room::new(shared, member);
+        room.listen(listens);
+        let id = self.rooms.insert(room) as u32;
         let Self { by_topic, rooms, registry, .. } = self;
         let rehash = |id: &u32| registry.hash(rooms[*id as usize].shared.topic());
         by_topic.insert_unique(registry.hash(topic), id, rehash);
@@ -246,9 +277,12 @@ impl Rooms {
         Ok(Joined { room: RoomId(id), position: 0, opened: true })
     }
 
-    /// Removes the member at `position`.
-    pub fn leave(&mut self, id: RoomId, position: u32) -> Left {
+    /// Removes the member at `position`, which heard what is said in this serializer version, or nothing.
+    pub fn leave(&mut self, id: RoomId, position: u32, listened: Option<Vsn>) -> Left {
         let index = id.0 as usize;
+        if let Some(vsn) = listened {
+            self.rooms[index].unlisten(vsn);
+        }
         let Room { shared, members, .. } = &mut self.rooms[index];
         members.swap_remove(position as usize);
         shared.release();

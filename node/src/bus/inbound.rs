@@ -13,12 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-
-use node_core::route::ShardMask;
+use node_core::{broadcast::Broadcast, route::ShardMask};
 
 use super::BusState;
-use crate::mailbox::{ShardHandle, ToShard, Topic};
+use crate::mailbox::{ShardHandle, ToShard};
 
 /// How long the mailbox of a shard may be full before messages for it are dropped.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -81,15 +79,14 @@ impl Inbound {
     /// Gives a message to the shards that want its topic. Call [`Inbound::ring`] after the last one of a batch.
     pub(super) async fn deliver(
         &self,
-        topic: &Topic,
-        frame: &Bytes,
+        broadcast: &Broadcast,
         late: bool,
         wanted: ShardMask,
         state: &BusState,
     ) {
         let mut missed = 0;
         for inlet in self.wanted(wanted) {
-            let item = ToShard::Remote { topic: Topic::clone(topic), frame: frame.clone(), late };
+            let item = ToShard::Remote { broadcast: broadcast.clone(), late };
             missed += u64::from(!inlet.push(item).await);
         }
         if missed > 0 {
@@ -109,17 +106,19 @@ impl Inbound {
 
 #[cfg(test)]
 mod tests {
-    use node_core::limits::MAX_SHARDS;
+    use node_core::{broadcast::Content, limits::MAX_SHARDS};
 
     use super::*;
     use crate::mailbox::{MAILBOX_ITEMS, Mailbox, mailbox};
 
+    fn said(event: &str) -> Broadcast {
+        Broadcast::pack(&Content::json("room:1", event, "{}")).expect("short names")
+    }
+
     fn full() -> (Inbound, Mailbox) {
         let (handle, mailbox) = mailbox(0).expect("eventfd");
         for _ in 0..MAILBOX_ITEMS {
-            handle
-                .push(ToShard::Remote { topic: "room:1".into(), frame: Bytes::new(), late: false })
-                .expect("room");
+            handle.push(ToShard::Remote { broadcast: said("early"), late: false }).expect("room");
         }
         (Inbound::new(vec![handle]), mailbox)
     }
@@ -133,8 +132,8 @@ mod tests {
         let (handles, mailboxes): (Vec<_>, Vec<_>) =
             (0..MAX_SHARDS).map(|index| mailbox(index).expect("eventfd")).unzip();
         let wanted = ShardMask::default().with(3).with(MAX_SHARDS - 1);
-        let (state, topic) = (BusState::default(), Topic::from("room:1"));
-        Inbound::new(handles).deliver(&topic, &Bytes::new(), false, wanted, &state).await;
+        let state = BusState::default();
+        Inbound::new(handles).deliver(&said("later"), false, wanted, &state).await;
         let reached: Vec<_> = (0..).zip(&mailboxes).filter(|(_, mailbox)| mailbox.pop().is_some()).collect();
         assert_eq!(reached.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [3, MAX_SHARDS - 1]);
         assert_eq!(lost(&state), (0, 0));
@@ -147,16 +146,16 @@ mod tests {
     #[tokio::test]
     async fn a_full_mailbox_is_waited_for() {
         let (inbound, mailbox) = full();
-        let (state, topic, frame) = (BusState::default(), Topic::from("room:1"), Bytes::from_static(b"late"));
+        let (state, late) = (BusState::default(), said("late"));
         let drain = async {
             assert!(!inbound.0[0].shard.is_half_empty());
             assert!(inbound.0[0].full.load(Relaxed), "it does not wait");
             while mailbox.pop().is_some() {}
         };
         // Polled in this order.
-        tokio::join!(inbound.deliver(&topic, &frame, false, first(), &state), drain);
+        tokio::join!(inbound.deliver(&late, false, first(), &state), drain);
         assert_eq!(lost(&state), (0, 0));
-        assert!(matches!(mailbox.pop(), Some(ToShard::Remote { frame, .. }) if frame == "late"));
+        assert!(matches!(mailbox.pop(), Some(ToShard::Remote { broadcast, .. }) if broadcast == late));
         inbound.ring(first());
         assert!(!inbound.0[0].full.load(Relaxed) && inbound.0[0].may_wait(Instant::now()));
     }
@@ -164,14 +163,14 @@ mod tests {
     #[tokio::test]
     async fn a_shard_that_stays_full_loses_messages_as_counted_gaps_and_is_waited_for_again_once_drained() {
         let (inbound, mailbox) = full();
-        let (state, topic) = (BusState::default(), Topic::from("room:1"));
+        let state = BusState::default();
         for _ in 0..3 {
-            inbound.deliver(&topic, &Bytes::new(), false, first().with(1), &state).await;
+            inbound.deliver(&said("later"), false, first().with(1), &state).await;
         }
         assert_eq!(lost(&state), (3, 3));
         drop(mailbox.pop());
         inbound.ring(first());
-        inbound.deliver(&topic, &Bytes::new(), false, first(), &state).await;
+        inbound.deliver(&said("later"), false, first(), &state).await;
         assert_eq!(lost(&state), (3, 3), "what fits is taken");
         assert!(!inbound.0[0].may_wait(Instant::now()), "one place is no recovery");
         while mailbox.pop().is_some() {}

@@ -14,10 +14,10 @@ use std::{
 use async_nats::{
     Client, Message, Request, RequestErrorKind, Subscriber, client::SubscribeErrorKind, connection::State,
 };
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use node_core::{
     age::Ages,
+    broadcast::Broadcast,
     config::{ClusterId, Nats},
     envelope::{Envelope, Gaps},
     limits::BUS_LATE_MILLIS,
@@ -185,8 +185,8 @@ impl Run {
                 }
             }
             BusCommand::Leave { shard, topic } => self.topics.leave(&topic, shard, Instant::now()),
-            BusCommand::Publish { topic, frame } if !topic::is_reserved(&topic) => {
-                self.publish(&topic, &frame).await;
+            BusCommand::Publish { topic, broadcast } if !topic::is_reserved(&topic) => {
+                self.publish(&topic, &broadcast).await;
             }
             BusCommand::Skipped { topic, count } if !topic::is_reserved(&topic) => {
                 self.topics.skip(&topic, count, Instant::now());
@@ -196,10 +196,10 @@ impl Run {
         }
     }
 
-    async fn publish(&mut self, topic: &Topic, frame: &[u8]) {
+    async fn publish(&mut self, topic: &Topic, broadcast: &Broadcast) {
         let sequence = self.topics.next_sequence(topic, Instant::now());
-        let sent_millis = Some(self.link.state.clock_millis());
-        let bytes = Envelope { origin: self.link.boot_id, sequence, sent_millis, frame }.encode();
+        let (origin, sent_millis) = (self.link.boot_id, self.link.state.clock_millis());
+        let bytes = Envelope { origin, sequence, sent_millis, packed: broadcast.borrowed() }.encode();
         let subject = subjects::topic(&self.link.cluster, topic);
         let client = self.client.clone();
         let sent = self.connected() && self.within(client.publish(subject, bytes.into())).await.is_ok();
@@ -328,8 +328,8 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
         let wanted = link.members.shards(&topic);
         let now = link.started.elapsed().as_secs();
         for message in &batch {
-            if let Some((frame, late)) = open(&message.payload, (&topic, now), &mut gaps, &link) {
-                link.shards.deliver(&topic, &frame, late, wanted, &link.state).await;
+            if let Some((broadcast, late)) = open(&message.payload, (&topic, now), &mut gaps, &link) {
+                link.shards.deliver(&broadcast, late, wanted, &link.state).await;
             }
         }
         link.shards.ring(wanted);
@@ -337,10 +337,15 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     }
 }
 
-/// The frame of a message from another node, and whether it is late; none when its members may not be given it or it is too
+/// What another node said, and whether it is late; none when its members may not be given it or it is too
 /// old to be of use. It is copied: a slice would keep the connection's whole read buffer alive for as long as one slow client
-/// has the frame queued.
-fn open(payload: &[u8], (topic, now): (&str, u64), gaps: &mut Gaps, link: &Link) -> Option<(Bytes, bool)> {
+/// has it queued.
+fn open(
+    payload: &[u8],
+    (topic, now): (&str, u64),
+    gaps: &mut Gaps,
+    link: &Link,
+) -> Option<(Broadcast, bool)> {
     let state = &link.state;
     let malformed = |error: &dyn std::fmt::Display| {
         state.malformed.fetch_add(1, Relaxed);
@@ -351,10 +356,12 @@ fn open(payload: &[u8], (topic, now): (&str, u64), gaps: &mut Gaps, link: &Link)
         return None;
     }
     // Before its sequence counts for anything.
-    foreign::check(envelope.frame, topic, state.max_frame_bytes()).map_err(|error| malformed(&error)).ok()?;
+    foreign::check(&envelope.packed, topic, state.max_frame_bytes())
+        .map_err(|error| malformed(&error))
+        .ok()?;
     state.received.fetch_add(1, Relaxed);
     state.gaps.fetch_add(gaps.note(envelope.origin, envelope.sequence, now), Relaxed);
-    let age = envelope.sent_millis.map_or(0, |sent| link.age(envelope.origin, sent));
+    let age = link.age(envelope.origin, envelope.sent_millis);
     let late = age > BUS_LATE_MILLIS;
     state.late.fetch_add(late.into(), Relaxed);
     if age > state.most_millis.load(Relaxed) {
@@ -362,7 +369,7 @@ fn open(payload: &[u8], (topic, now): (&str, u64), gaps: &mut Gaps, link: &Link)
         state.gaps.fetch_add(1, Relaxed);
         return None;
     }
-    Some((Bytes::copy_from_slice(envelope.frame), late))
+    Some((envelope.packed.copied(), late))
 }
 
 /// Takes the figures of the other nodes.

@@ -3,38 +3,42 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    envelope::{Envelope, Gaps, LEAST_HEADER_BYTES, MAX_GAP, MAX_ORIGINS},
-    protocol::{encode, foreign},
-    ws::frame::FIN_TEXT,
+    broadcast::{Kind, Packed},
+    envelope::{Envelope, Gaps, HEADER_BYTES, MAX_GAP, MAX_ORIGINS},
+    protocol::{Vsn, encode, foreign},
 };
 
 /// The bytes are an envelope, and then a row of sequences.
 pub(super) fn check(bytes: &[u8]) {
     if let Ok(envelope) = Envelope::decode(bytes) {
-        let Envelope { sent_millis, frame, .. } = envelope;
-        assert!(frame.len() <= bytes.len() - LEAST_HEADER_BYTES && bytes.ends_with(frame));
-        assert!(encode::is_broadcast_frame(frame));
-        members(frame);
+        let Packed { bytes: said, .. } = envelope.packed;
+        assert!(said.len() <= bytes.len() - HEADER_BYTES && bytes.ends_with(said));
+        members(&envelope.packed);
         let again = envelope.encode();
         assert_eq!(Envelope::decode(&again), Ok(envelope));
-        let without = Envelope { sent_millis: None, ..envelope };
-        assert_eq!(without.encode().len() + if sent_millis.is_some() { 8 } else { 0 }, again.len());
-        // Another frame behind the first, or a byte less, is refused.
-        assert!(Envelope::decode(&[&again, frame].concat()).is_err());
-        assert!(Envelope::decode(&again[..again.len() - 1]).is_err());
+        assert_eq!(again.len(), HEADER_BYTES + said.len());
+        assert!(Envelope::decode(&again[..HEADER_BYTES - 1]).is_err());
     }
-    let framed = Envelope { origin: 1, sequence: 1, sent_millis: Some(1), frame: bytes }.encode();
-    let whole = Envelope::decode(&framed).map(|envelope| envelope.frame);
-    assert!(whole.is_err() || whole == Ok(bytes));
+    if let [topic_bytes, event_bytes, bytes @ ..] = bytes {
+        for kind in [Kind::Json, Kind::Binary] {
+            let packed = Packed { kind, topic_bytes: *topic_bytes, event_bytes: *event_bytes, bytes };
+            let envelope = Envelope { origin: 1, sequence: 1, sent_millis: 1, packed };
+            assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
+            members(&packed);
+        }
+    }
     gaps(bytes);
 }
 
 /// What members are given names their topic, and those who speak V1 can be told text as well.
-fn members(frame: &[u8]) {
+fn members(packed: &Packed<&[u8]>) {
     const TOPIC: &str = "room:1";
-    if foreign::check(frame, TOPIC, frame.len()).is_ok() {
-        assert_eq!(foreign::check(frame, "room:2", frame.len()), Err(foreign::NotABroadcast::Topic));
-        assert_eq!(encode::broadcast_to_v1(frame).is_some(), frame[0] == FIN_TEXT);
+    if foreign::check(packed, TOPIC, packed.len()).is_ok() {
+        assert_eq!(foreign::check(packed, "room:2", packed.len()), Err(foreign::NotABroadcast::Topic));
+        assert_eq!(foreign::check(packed, TOPIC, packed.len() - 1), Err(foreign::NotABroadcast::TooBig));
+        let content = packed.unpack().expect("checked");
+        let able = Vsn::ALL.map(|vsn| encode::broadcasts(vsn, &[content]).1);
+        assert_eq!(able, [usize::from(packed.kind == Kind::Json), 1]);
     }
 }
 

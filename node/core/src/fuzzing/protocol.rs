@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use crate::{
+    broadcast::{Broadcast, Content},
     limits::{MAX_REF_BYTES, MAX_TOPIC_BYTES},
-    protocol::{Message, NULL, Payload, RawRef, Vsn, binary, decode_binary, decode_text, encode},
+    protocol::{Message, NULL, Payload, RawRef, Vsn, decode_binary, decode_text, encode},
     ws::frame::{FIN_BINARY, FIN_TEXT, split_server_frame},
 };
 
@@ -25,15 +26,6 @@ pub(super) fn check(bytes: &[u8]) {
         refs(&message);
         replies(vsn, &message);
         broadcasts(&message);
-    }
-    // What comes from the bus is text or binary of any content.
-    for first in [FIN_TEXT, FIN_BINARY] {
-        let mut frame = Vec::new();
-        crate::ws::frame::write_header(&mut frame, first, body.len());
-        frame.extend_from_slice(body);
-        if let Some(v1) = encode::broadcast_to_v1(&frame) {
-            assert!(encode::is_broadcast_frame(&v1));
-        }
     }
 }
 
@@ -85,7 +77,7 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
     let said_reference = if vsn == Vsn::V2 { &said[1] } else { &said["ref"] };
     assert_eq!(*said_reference, read(reference));
     if let Payload::Binary(data) = message.payload
-        && let Some(frame) = binary::reply_ok(join_ref, reference, topic, data)
+        && let Some(frame) = encode::binary_reply(Vsn::V2, (join_ref, reference), topic, data)
     {
         let (first, payload) = split_server_frame(&frame).expect("one whole frame");
         assert!(first == FIN_BINARY && payload.ends_with(data));
@@ -93,25 +85,26 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
 }
 
 fn broadcasts(message: &Message<'_>) {
-    let Message { topic, event, .. } = message;
-    match message.payload {
+    let content = Content { topic: &message.topic, event: &message.event, payload: message.payload };
+    let Some(packed) = Broadcast::pack(&content) else { return };
+    assert_eq!(packed.unpack(), Some(content));
+    let Content { topic, event, .. } = content;
+    let [(v1, v1_able), (v2, v2_able)] = Vsn::ALL.map(|vsn| encode::broadcasts(vsn, &[content]));
+    match content.payload {
         Payload::Json(payload) => {
-            let v2 = encode::broadcast(Vsn::V2, topic, event, payload);
-            assert!(encode::is_broadcast_frame(&v2));
             let expected: Value =
                 serde_json::from_str(payload).expect("a payload is JSON that any reader can read");
             assert_eq!(json(&v2), serde_json::json!([null, null, topic, event, expected]));
-            let v1 = json(&encode::broadcast_to_v1(&v2).expect("text has a V1 form"));
             assert_eq!(
-                v1,
+                json(&v1),
                 serde_json::json!({"topic": topic, "event": event, "payload": expected, "ref": null})
             );
+            assert_eq!((v1_able, v2_able), (1, 1));
         }
         Payload::Binary(data) => {
-            let Some(frame) = binary::broadcast(topic, event, data) else { return };
-            assert!(encode::is_broadcast_frame(&frame));
-            assert_eq!(encode::broadcast_to_v1(&frame), None);
-            let (_, body) = split_server_frame(&frame).expect("one whole frame");
+            assert_eq!((v1.len(), v1_able, v2_able), (0, 0, 1));
+            let (first, body) = split_server_frame(&v2).expect("one whole frame");
+            assert_eq!(first, FIN_BINARY);
             let names =
                 [&[2, topic.len() as u8, event.len() as u8], topic.as_bytes(), event.as_bytes()].concat();
             assert_eq!(body.strip_prefix(&*names), Some(data));

@@ -47,30 +47,27 @@ fn unquoted(raw: &str) -> Cow<'_, str> {
     }
 }
 
-/// Topic and event of a broadcast's content; `None` when it is none.
-pub(super) fn broadcast_names(bytes: &[u8]) -> Option<(&str, &str)> {
-    let (&[KIND_BROADCAST, topic, event], rest) = bytes.split_first_chunk::<3>()? else { return None };
-    let (topic, rest) = rest.split_at_checked(topic.into())?;
-    let (event, _data) = rest.split_at_checked(event.into())?;
-    Some((std::str::from_utf8(topic).ok()?, std::str::from_utf8(event).ok()?))
+/// Whether names fit their one length byte each.
+pub(super) fn fits(topic: &str, event: &str) -> bool {
+    topic.len().max(event.len()) <= usize::from(u8::MAX)
 }
 
-/// A broadcast frame. `None` when a name is longer than 255 bytes.
-#[must_use]
-pub fn broadcast(topic: &str, event: &str, data: &[u8]) -> Option<Bytes> {
-    let head = [KIND_BROADCAST, u8::try_from(topic.len()).ok()?, u8::try_from(event.len()).ok()?];
-    Some(encode::frame(FIN_BINARY, &[&head, topic.as_bytes(), event.as_bytes(), data]))
+/// Appends a broadcast frame; the names must fit.
+pub(super) fn append_broadcast(out: &mut Vec<u8>, topic: &str, event: &str, data: &[u8]) {
+    let head = [KIND_BROADCAST, topic.len() as u8, event.len() as u8];
+    encode::append_frame(out, FIN_BINARY, &[&head, topic.as_bytes(), event.as_bytes(), data]);
 }
 
 /// A reply frame with status `ok`. `None` when a name is longer than 255 bytes.
-#[must_use]
-pub fn reply_ok(join_ref: &str, reference: &str, topic: &str, data: &[u8]) -> Option<Bytes> {
+pub(super) fn reply_ok((join_ref, reference): (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
     const STATUS: &[u8] = b"ok";
     let (join_ref, reference) = (unquoted(join_ref), unquoted(reference));
     let size = |text: &str| u8::try_from(text.len()).ok();
     let head = [KIND_REPLY, size(&join_ref)?, size(&reference)?, size(topic)?, STATUS.len() as u8];
     let names = [join_ref.as_bytes(), reference.as_bytes(), topic.as_bytes()];
-    Some(encode::frame(FIN_BINARY, &[&head, names[0], names[1], names[2], STATUS, data]))
+    let mut out = Vec::new();
+    encode::append_frame(&mut out, FIN_BINARY, &[&head, names[0], names[1], names[2], STATUS, data]);
+    Some(out.into())
 }
 
 #[cfg(test)]
@@ -91,9 +88,10 @@ mod tests {
 
     #[test]
     fn golden_reply_and_broadcast() {
-        let reply = reply_ok("\"12\"", "\"123\"", "topic", &[101, 102, 103]).expect("short names");
+        let reply = reply_ok(("\"12\"", "\"123\""), "topic", &[101, 102, 103]).expect("short names");
         assert_eq!(&reply[..], b"\x82\x14\x01\x02\x03\x05\x0212123topicok\x65\x66\x67");
-        let broadcast = broadcast("topic", "event", &[101, 102, 103]).expect("short names");
+        let mut broadcast = Vec::new();
+        append_broadcast(&mut broadcast, "topic", "event", &[101, 102, 103]);
         assert_eq!(&broadcast[..], b"\x82\x10\x02\x05\x05topicevent\x65\x66\x67");
     }
 

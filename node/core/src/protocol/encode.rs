@@ -4,58 +4,29 @@
 
 use bytes::Bytes;
 
-use super::{Vsn, decode_text, json::escaped};
+use super::Vsn;
 use crate::{
+    broadcast::Content,
     limits::MAX_TOPIC_BYTES,
-    ws::frame::{FIN_TEXT, header_bytes, split_server_frame, write_header},
+    ws::frame::{FIN_TEXT, header_bytes, write_header},
 };
 
 /// Response of a reply that carries nothing.
 pub const EMPTY: &str = "{}";
 
-/// Concatenates `parts` behind a frame header.
-pub(super) fn frame(first_byte: u8, parts: &[&[u8]]) -> Bytes {
+/// Appends a frame of `parts`, and makes no more room than for that.
+pub(super) fn append_frame(out: &mut Vec<u8>, first_byte: u8, parts: &[&[u8]]) {
     let length = parts.iter().map(|part| part.len()).sum();
-    let mut out = Vec::with_capacity(header_bytes(length) + length);
-    write_header(&mut out, first_byte, length);
+    out.reserve_exact(header_bytes(length) + length);
+    write_header(out, first_byte, length);
     for part in parts {
         out.extend_from_slice(part);
     }
-    out.into()
 }
 
-/// Pieces of a payload; fewer are filled up with nothing.
-type Pieces<'a> = [&'a str; 5];
-
-/// Any message: `join_ref` and `reference` are raw JSON, `payload` JSON in pieces. V1 carries no `join_ref`.
-fn message(
-    vsn: Vsn,
-    (join_ref, reference): (&str, &str),
-    topic: &str,
-    event: &str,
-    [a, b, c, d, e]: Pieces<'_>,
-) -> Bytes {
-    let (topic, event) = (&*escaped(topic), &*escaped(event));
-    match vsn {
-        Vsn::V2 => {
-            text(&["[", join_ref, ",", reference, ",\"", topic, "\",\"", event, "\",", a, b, c, d, e, "]"])
-        }
-        Vsn::V1 => text(&[
-            "{\"topic\":\"",
-            topic,
-            "\",\"event\":\"",
-            event,
-            "\",\"payload\":",
-            a,
-            b,
-            c,
-            d,
-            e,
-            ",\"ref\":",
-            reference,
-            "}",
-        ]),
-    }
+/// The same of text.
+pub(super) fn append_text<const PARTS: usize>(out: &mut Vec<u8>, parts: &[&str; PARTS]) {
+    append_frame(out, FIN_TEXT, &parts.map(str::as_bytes));
 }
 
 /// As much of a topic as a valid one has: a client may make up any, and would get it all back.
@@ -63,58 +34,55 @@ fn bounded(topic: &str) -> &str {
     &topic[..topic.floor_char_boundary(MAX_TOPIC_BYTES)]
 }
 
-fn text<const PARTS: usize>(parts: &[&str; PARTS]) -> Bytes {
-    frame(FIN_TEXT, &parts.map(str::as_bytes))
-}
-
 /// A reply. `status` is `ok` or `error`, `response` JSON. Of a topic longer than [`MAX_TOPIC_BYTES`] it repeats the start.
 #[must_use]
 pub fn reply(vsn: Vsn, refs: (&str, &str), topic: &str, status: &str, response: &str) -> Bytes {
     let payload = ["{\"status\":\"", status, "\",\"response\":", response, "}"];
-    message(vsn, refs, bounded(topic), "phx_reply", payload)
+    vsn.serializer().message(refs, bounded(topic), "phx_reply", &payload)
 }
 
 /// An error reply with a reason, which is plain text without quotes, and as much of the topic as [`reply`] repeats.
 #[must_use]
 pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
     let payload = ["{\"status\":\"error\",\"response\":{\"reason\":\"", reason, "\"}}", "", ""];
-    message(vsn, refs, bounded(topic), "phx_reply", payload)
+    vsn.serializer().message(refs, bounded(topic), "phx_reply", &payload)
 }
 
 /// The graceful end of a channel. Both refs are the one it was joined with: that is how a client tells the channel that
 /// ended from the one that took its place, and V1 has no other field to say it in.
 #[must_use]
 pub fn phx_close(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
-    message(vsn, (join_ref, join_ref), topic, "phx_close", [EMPTY, "", "", "", ""])
+    vsn.serializer().message((join_ref, join_ref), topic, "phx_close", &[EMPTY, "", "", "", ""])
 }
 
-/// A message to all members of a topic.
+/// A reply with status `ok` whose response is bytes. `None` when the serializer cannot say it, for its kind or the length of
+/// a name.
 #[must_use]
-pub fn broadcast(vsn: Vsn, topic: &str, event: &str, payload: &str) -> Bytes {
-    message(vsn, (super::NULL, super::NULL), topic, event, [payload, "", "", "", ""])
+pub fn binary_reply(vsn: Vsn, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
+    vsn.serializer().binary_reply(refs, topic, data)
 }
 
-/// The V1 form of a V2 broadcast frame; `None` when it has none, as binary has not.
+/// Messages to the members of a topic as one run of frames, without those that the serializer cannot carry, and how many
+/// it could.
 #[must_use]
-pub fn broadcast_to_v1(frame: &[u8]) -> Option<Bytes> {
-    let (FIN_TEXT, payload) = split_server_frame(frame)? else { return None };
-    let message = decode_text(Vsn::V2, std::str::from_utf8(payload).ok()?).ok()?;
-    match message.payload {
-        super::Payload::Json(json) => Some(broadcast(Vsn::V1, &message.topic, &message.event, json)),
-        super::Payload::Binary(_) => None,
+pub fn broadcasts(vsn: Vsn, contents: &[Content<'_>]) -> (Bytes, usize) {
+    let (serializer, mut out, mut able) = (vsn.serializer(), Vec::new(), 0);
+    for content in contents {
+        if serializer.carries(content) {
+            serializer.broadcast(content, &mut out);
+            able += 1;
+        }
     }
-}
-
-/// Whether bytes from elsewhere are what a broadcast must be before it is given to members: one whole frame, text or
-/// binary.
-#[must_use]
-pub fn is_broadcast_frame(frame: &[u8]) -> bool {
-    matches!(split_server_frame(frame), Some((FIN_TEXT | crate::ws::frame::FIN_BINARY, _)))
+    (out.into(), able)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        protocol::{Payload, decode_text},
+        ws::frame::split_server_frame,
+    };
 
     fn body(frame: &Bytes) -> &str {
         let (first, payload) = split_server_frame(frame).expect("one frame");
@@ -146,13 +114,21 @@ mod tests {
     }
 
     #[test]
-    fn broadcasts_and_their_v1_form() {
-        let v2 = broadcast(Vsn::V2, "room:\"q\"\n", "e\\", r#"{"a":[1]}"#);
-        assert_eq!(body(&v2), r#"[null,null,"room:\"q\"\n","e\\",{"a":[1]}]"#);
-        let v1 = broadcast_to_v1(&v2).expect("text");
-        assert_eq!(body(&v1), r#"{"topic":"room:\"q\"\n","event":"e\\","payload":{"a":[1]},"ref":null}"#);
-        assert!(is_broadcast_frame(&v2) && !is_broadcast_frame(&v2[1..]));
-        assert_eq!(broadcast_to_v1(&super::super::binary::broadcast("t", "e", b"x").expect("short")), None);
+    fn broadcasts_in_each_version() {
+        let text = Content::json("room:\"q\"\n", "e\\", r#"{"a":[1]}"#);
+        let (v2, able) = broadcasts(Vsn::V2, &[text]);
+        assert_eq!((body(&v2), able), (r#"[null,null,"room:\"q\"\n","e\\",{"a":[1]}]"#, 1));
+        let (v1, able) = broadcasts(Vsn::V1, &[text]);
+        let expected = r#"{"topic":"room:\"q\"\n","event":"e\\","payload":{"a":[1]},"ref":null}"#;
+        assert_eq!((body(&v1), able), (expected, 1));
+        let binary = Content { topic: "t", event: "e", payload: Payload::Binary(b"x") };
+        assert_eq!(broadcasts(Vsn::V1, &[binary]), (Bytes::new(), 0));
+        assert_eq!(broadcasts(Vsn::V1, &[text, binary]), (v1, 1));
+        let (both, able) = broadcasts(Vsn::V2, &[text, binary]);
+        assert_eq!(
+            (&both[..v2.len()], &both[v2.len()..], able),
+            (&v2[..], &b"\x82\x06\x02\x01\x01tex"[..], 2)
+        );
     }
 
     #[test]
@@ -161,7 +137,7 @@ mod tests {
             decode_text(Vsn::V2, r#" ["1", 2 ,"t\u0061","e",{"x": [1, 2]} ,"extra",{}] "#).expect("valid");
         assert_eq!((&*message.join_ref, &*message.reference), ("\"1\"", "2"));
         assert_eq!((&*message.topic, &*message.event), ("ta", "e"));
-        assert_eq!(message.payload, super::super::Payload::Json(r#"{"x": [1, 2]}"#));
+        assert_eq!(message.payload, Payload::Json(r#"{"x": [1, 2]}"#));
         let v1 = decode_text(Vsn::V1, r#"{"topic":"t","event":"e","payload":{},"ref":"9"}"#).expect("valid");
         assert_eq!((&*v1.join_ref, &*v1.reference), ("null", "\"9\""));
         let long = format!(r#"[null,"{}","t","e",{{}}]"#, "r".repeat(crate::limits::MAX_REF_BYTES));

@@ -3,135 +3,120 @@
 //! Whoever holds the password of the bus may write anything there, and a node of another version may be less strict. What
 //! does not pass here would be a lie about a channel, or bytes that end the connections of all members at once.
 
-use super::{BROADCAST_GROWTH_BYTES, NULL, Payload, Vsn, binary, decode_text, is_reserved_event};
+use super::{Payload, is_reserved_event, scan};
 use crate::{
+    broadcast::{Content, Packed},
     limits::MAX_EVENT_BYTES,
-    ws::frame::{FIN_BINARY, FIN_TEXT, split_server_frame},
 };
 
-/// Why a frame of another node is given to nobody.
+/// Why a broadcast of another node is given to nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotABroadcast {
-    /// Not one whole text or binary frame.
-    #[error("it is not one whole frame")]
-    Frame,
     /// Longer than a client's message may make it.
     #[error("it is longer than limits.maxFrameBytes allows")]
     TooBig,
-    /// Not UTF-8, not JSON that every client reads, or no broadcast of Phoenix.
+    /// Not UTF-8, or no JSON object that every client reads.
     #[error("it is no broadcast of Phoenix")]
     Shape,
     /// It names another topic than its subject.
     #[error("its topic is not that of its subject")]
     Topic,
-    /// Its event is the protocol's own, empty or too long.
+    /// Its event is the protocol's own or too long.
     #[error("its event may not be broadcast")]
     Event,
 }
 
-/// Whether the members of a topic may be given this frame of another node. A client's message may have
-/// `max_message_bytes`.
+/// Whether the members of a topic may be given this broadcast of another node. A client's message may have
+/// `max_message_bytes`; what it becomes has no brackets, quotes, refs and escapes any more, and so is shorter.
 ///
 /// # Errors
 /// See [`NotABroadcast`].
-pub fn check(frame: &[u8], topic: &str, max_message_bytes: usize) -> Result<(), NotABroadcast> {
-    let (first, body) = split_server_frame(frame).ok_or(NotABroadcast::Frame)?;
-    if body.len() > max_message_bytes.saturating_add(BROADCAST_GROWTH_BYTES) {
+pub fn check(packed: &Packed<&[u8]>, topic: &str, max_message_bytes: usize) -> Result<(), NotABroadcast> {
+    if packed.len() > max_message_bytes {
         return Err(NotABroadcast::TooBig);
     }
-    match first {
-        FIN_TEXT => {
-            let text = std::str::from_utf8(body).map_err(|_| NotABroadcast::Shape)?;
-            let message = decode_text(Vsn::V2, text).map_err(|_| NotABroadcast::Shape)?;
-            let is_object = matches!(message.payload, Payload::Json(json) if json.starts_with('{'));
-            if message.join_ref != NULL || message.reference != NULL || !is_object {
-                return Err(NotABroadcast::Shape);
-            }
-            names((&message.topic, &message.event), topic)
-        }
-        FIN_BINARY => names(binary::broadcast_names(body).ok_or(NotABroadcast::Shape)?, topic),
-        _ => Err(NotABroadcast::Frame),
-    }
-}
-
-fn names((said, event): (&str, &str), topic: &str) -> Result<(), NotABroadcast> {
+    let Content { topic: said, event, payload } = packed.unpack().ok_or(NotABroadcast::Shape)?;
     if said != topic {
         return Err(NotABroadcast::Topic);
     }
     if event.len() > MAX_EVENT_BYTES || is_reserved_event(event) {
         return Err(NotABroadcast::Event);
     }
-    Ok(())
+    match payload {
+        Payload::Json(json) if json.starts_with('{') => scan::check(json).map_err(|_| NotABroadcast::Shape),
+        Payload::Json(_) => Err(NotABroadcast::Shape),
+        Payload::Binary(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::encode;
+    use crate::{
+        broadcast::{Broadcast, Kind},
+        protocol::{Vsn, decode_text},
+    };
 
     const MAX: usize = 1_024;
 
-    fn text(body: &[u8]) -> Vec<u8> {
-        encode::frame(FIN_TEXT, &[body]).to_vec()
+    fn binary<'a>(topic: &'a str, event: &'a str, data: &'a [u8]) -> Content<'a> {
+        Content { topic, event, payload: Payload::Binary(data) }
     }
 
-    fn about(frame: &[u8]) -> Result<(), NotABroadcast> {
-        check(frame, "room:1", MAX)
+    fn about(content: &Content<'_>) -> Result<(), NotABroadcast> {
+        check(&Broadcast::pack(content).expect("short names").borrowed(), "room:1", MAX)
     }
 
     #[test]
     fn what_nodes_send_passes() {
         let long = format!(r#"{{"a":"{}"}}"#, "x".repeat(900));
         for payload in ["{}", r#"{"a":"\ud83d\ude00"}"#, &long] {
-            assert_eq!(about(&encode::broadcast(Vsn::V2, "room:1", "said", payload)), Ok(()), "{payload}");
+            assert_eq!(about(&Content::json("room:1", "said", payload)), Ok(()), "{payload}");
         }
         let odd = "room:\"é\"\n";
-        assert_eq!(check(&encode::broadcast(Vsn::V2, odd, "e\\", "{}"), odd, MAX), Ok(()));
-        assert_eq!(about(&binary::broadcast("room:1", "e", &[0xff; 9]).expect("short names")), Ok(()));
+        let packed = Broadcast::pack(&Content::json(odd, "e\\", "{}")).expect("short names");
+        assert_eq!(check(&packed.borrowed(), odd, MAX), Ok(()));
+        assert_eq!(about(&binary("room:1", "e", &[0xff; 9])), Ok(()));
     }
 
     #[test]
-    fn the_longest_message_of_a_client_passes_and_one_byte_more_does_not() {
+    fn the_longest_message_of_a_client_passes() {
         // The shortest way to say it: one byte for each ref.
         let said = |pad: usize| format!(r#"[1,2,"room:1","e",{{"a":"{}"}}]"#, "x".repeat(pad));
-        let pad = MAX - said(0).len();
-        let broadcast = |pad: usize| {
-            let said = said(pad);
-            let message = decode_text(Vsn::V2, &said).expect("valid");
-            let Payload::Json(json) = message.payload else { panic!("text") };
-            encode::broadcast(Vsn::V2, &message.topic, &message.event, json)
-        };
-        assert_eq!(about(&broadcast(pad)), Ok(()));
-        assert_eq!(about(&broadcast(pad + 1)), Err(NotABroadcast::TooBig));
+        let said = said(MAX - said(0).len());
+        let message = decode_text(Vsn::V2, &said).expect("valid");
+        let content = Content { topic: &message.topic, event: &message.event, payload: message.payload };
+        assert_eq!(about(&content), Ok(()));
+        let longest = vec![0; MAX - 7];
+        assert_eq!(about(&binary("room:1", "e", &longest)), Ok(()));
+        assert_eq!(about(&binary("room:1", "ev", &longest)), Err(NotABroadcast::TooBig));
     }
 
     #[test]
-    fn forged_frames_are_told_apart_and_refused() {
-        use NotABroadcast::{Event, Frame, Shape, Topic};
-        for (frame, why) in [
-            (text(b"\xff"), Shape),
-            (text(b"hello"), Shape),
-            (text(br#"{"topic":"room:1","event":"e","payload":{},"ref":null}"#), Shape),
-            (text(br#"["1",null,"room:1","e",{}]"#), Shape),
-            (text(br#"[null,"1","room:1","e",{}]"#), Shape),
-            (text(br#"[null,null,"room:1","e",[]]"#), Shape),
-            (text(br#"[null,null,"room:1","e",{"a":"\ud83d"}]"#), Shape),
-            (text(br#"[null,null,"room:1","e",{"a":1e999}]"#), Shape),
-            (text(br#"[null,null,"room:2","e",{}]"#), Topic),
-            (text(br#"[null,null,"room:1","phx_close",{}]"#), Event),
-            (text(br#"[null,null,"room:1","phx_reply",{}]"#), Event),
-            (text(br#"[null,null,"room:1","presence_diff",{}]"#), Event),
-            (text(br#"[null,null,"room:1","access_token",{}]"#), Event),
-            (encode::broadcast(Vsn::V2, "room:1", &"e".repeat(256), "{}").to_vec(), Event),
-            (binary::broadcast("room:2", "e", b"").expect("short names").to_vec(), Topic),
-            (binary::broadcast("room:1", "phx_error", b"").expect("short names").to_vec(), Event),
-            (binary::reply_ok("\"1\"", "\"1\"", "room:1", b"").expect("short names").to_vec(), Shape),
-            (encode::frame(FIN_BINARY, &[b"\x02\x06\x01room:1"]).to_vec(), Shape),
-            (encode::frame(FIN_BINARY, &[b"\x02\x06\x01room:1\xff"]).to_vec(), Shape),
-            (vec![0x88, 0], Frame),
-            (vec![0x81, 1], Frame),
+    fn forged_broadcasts_are_told_apart_and_refused() {
+        use NotABroadcast::{Event, Shape, Topic};
+        for (content, why) in [
+            (Content::json("room:1", "e", "hello"), Shape),
+            (Content::json("room:1", "e", ""), Shape),
+            (Content::json("room:1", "e", "[]"), Shape),
+            (Content::json("room:1", "e", "{}{}"), Shape),
+            (Content::json("room:1", "e", r#"{"a":"\ud83d"}"#), Shape),
+            (Content::json("room:1", "e", r#"{"a":1e999}"#), Shape),
+            (Content::json("room:2", "e", "{}"), Topic),
+            (Content::json("room:1", "phx_close", "{}"), Event),
+            (Content::json("room:1", "phx_reply", "{}"), Event),
+            (Content::json("room:1", "presence_diff", "{}"), Event),
+            (Content::json("room:1", "access_token", "{}"), Event),
+            (binary("room:2", "e", b""), Topic),
+            (binary("room:1", "phx_error", b""), Event),
         ] {
-            assert_eq!(about(&frame), Err(why), "{}", String::from_utf8_lossy(&frame));
+            assert_eq!(about(&content), Err(why), "{content:?}");
+        }
+        for (topic_bytes, event_bytes, bytes) in
+            [(6, 1, &b"room:1"[..]), (7, 0, b"room:1"), (6, 1, b"room:1\xff"), (6, 1, b"room:1e\xff")]
+        {
+            let packed = Packed { kind: Kind::Json, topic_bytes, event_bytes, bytes };
+            assert_eq!(check(&packed, "room:1", MAX), Err(Shape));
         }
     }
 }

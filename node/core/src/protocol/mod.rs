@@ -5,12 +5,18 @@
 
 use std::borrow::Cow;
 
-pub mod binary;
+use bytes::Bytes;
+
+use crate::broadcast::Content;
+
+mod binary;
 pub mod encode;
 pub mod foreign;
 mod json;
 mod raw_ref;
 mod scan;
+mod v1;
+mod v2;
 
 pub use raw_ref::RawRef;
 
@@ -20,9 +26,6 @@ pub const NULL: &str = "null";
 /// The event by which realtime clients hand a new token to the server. It is for the server alone.
 pub const ACCESS_TOKEN: &str = "access_token";
 
-/// By how many bytes a broadcast may be longer than the message that asked for it: two refs of one byte become `null`.
-pub const BROADCAST_GROWTH_BYTES: usize = 6;
-
 /// Whether an event is the protocol's own. A client that could broadcast these could close the channels of others, make
 /// up who is present, or be overheard with its token.
 #[must_use]
@@ -30,7 +33,7 @@ pub fn is_reserved_event(event: &str) -> bool {
     event.starts_with("phx_") || matches!(event, "presence_state" | "presence_diff" | ACCESS_TOKEN)
 }
 
-/// Serializer version of a connection.
+/// Serializer version of a connection, which is also the variant of a broadcast that it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Vsn {
@@ -40,7 +43,48 @@ pub enum Vsn {
     V2,
 }
 
+/// Pieces of a JSON payload; fewer are filled up with nothing.
+type Pieces<'a> = [&'a str; 5];
+
+/// How one version writes and reads messages: all that a new one has to bring.
+trait Serializer: Sync {
+    /// Reads a text message.
+    fn decode_text<'a>(&self, text: &'a str) -> Result<Message<'a>, Malformed>;
+    /// Reads a binary message.
+    fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed>;
+    /// A message to one client, as one frame; both refs are raw JSON.
+    fn message(&self, refs: (&str, &str), topic: &str, event: &str, pieces: &Pieces<'_>) -> Bytes;
+    /// A reply with status `ok` and bytes as its response; `None` when there is no such message.
+    fn binary_reply(&self, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes>;
+    /// Whether [`Serializer::broadcast`] can say it.
+    fn carries(&self, content: &Content<'_>) -> bool;
+    /// Appends a message to all members of a topic, as one frame.
+    fn broadcast(&self, content: &Content<'_>, out: &mut Vec<u8>);
+}
+
 impl Vsn {
+    /// All of them, by [`Vsn::index`].
+    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+
+    /// Position in [`Vsn::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
+
+    const fn serializer(self) -> &'static dyn Serializer {
+        match self {
+            Self::V1 => &v1::V1,
+            Self::V2 => &v2::V2,
+        }
+    }
+
+    /// Whether clients of this version can be told what was said.
+    #[must_use]
+    pub fn carries(self, content: &Content<'_>) -> bool {
+        self.serializer().carries(content)
+    }
+
     /// The serializer for the parameter `vsn`; `None` when there is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -89,10 +133,7 @@ pub struct Malformed;
 /// # Errors
 /// When it is not JSON, lacks an element, or has a ref longer than [`crate::limits::MAX_REF_BYTES`].
 pub fn decode_text(vsn: Vsn, text: &str) -> Result<Message<'_>, Malformed> {
-    match vsn {
-        Vsn::V1 => json::decode_v1(text),
-        Vsn::V2 => json::decode_v2(text),
-    }
+    vsn.serializer().decode_text(text)
 }
 
 /// Reads a binary message.
@@ -100,8 +141,5 @@ pub fn decode_text(vsn: Vsn, text: &str) -> Result<Message<'_>, Malformed> {
 /// # Errors
 /// When it is no push, is cut short, holds text that is not UTF-8, or comes from a V1 client.
 pub fn decode_binary(vsn: Vsn, bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    match vsn {
-        Vsn::V1 => Err(Malformed),
-        Vsn::V2 => binary::decode_push(bytes),
-    }
+    vsn.serializer().decode_binary(bytes)
 }

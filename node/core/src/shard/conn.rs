@@ -59,7 +59,7 @@ impl Flags {
         self.0 & flag.0 != 0
     }
 
-    /// Whether broadcasts go to this connection as a V2 client gets them.
+    /// Whether broadcasts go to this connection as a V2 client gets them: one look for what nearly all are.
     pub(super) const fn is_plain_listener(self) -> bool {
         self.0 & (Self::V1.0 | Self::MUTED.0) == 0
     }
@@ -116,6 +116,11 @@ impl Conn {
 
     pub(super) const fn vsn(&self) -> Vsn {
         if self.flags.has(Flags::V1) { Vsn::V1 } else { Vsn::V2 }
+    }
+
+    /// The version in which it hears what is said in its rooms; none when it hears nothing.
+    pub(super) const fn listens(&self) -> Option<Vsn> {
+        if self.flags.has(Flags::MUTED) { None } else { Some(self.vsn()) }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::{Shard, conn::Channel, memory::spilled_bytes};
 use crate::{
+    broadcast::Content,
     config::{CLUSTER_TOPIC, Limits, Publish},
     counters::JoinRefusal,
     ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
-    protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, binary, encode, is_reserved_event},
+    protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, encode, is_reserved_event},
     room::{Caps, ConnId, Joined, RoomId},
 };
 
@@ -53,10 +54,11 @@ impl Shard {
             return self.refuse_join(id, vsn, refs, topic, JoinRefusal::Memory);
         }
         self.release_held(topic);
-        let Joined { room, position, opened } = match self.rooms.join(topic, id, caps) {
-            Ok(joined) => joined,
-            Err(refusal) => return self.refuse_join(id, vsn, refs, topic, refusal),
-        };
+        let Joined { room, position, opened } =
+            match self.rooms.join(topic, id, self.conns[id.index()].listens(), caps) {
+                Ok(joined) => joined,
+                Err(refusal) => return self.refuse_join(id, vsn, refs, topic, refusal),
+            };
         self.add_channel(id, Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
         if opened {
@@ -146,7 +148,8 @@ impl Shard {
 
     /// Removes `id` from a room after its channel was taken out.
     pub(super) fn leave_room(&mut self, id: ConnId, room: RoomId, position: u32) {
-        let left = self.rooms.leave(room, position);
+        let listened = self.conns[id.index()].listens();
+        let left = self.rooms.leave(room, position, listened);
         if let Some(moved) = left.moved
             && moved != id
         {
@@ -181,7 +184,8 @@ impl Shard {
             Push::Echo => self.reply_payload(id, vsn, refs, topic, message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
                 let except = if to_sender { None } else { Some(id) };
-                let unable = self.publish(room, topic, &event[..event_len], message.payload, except);
+                let content = Content { topic, event: &event[..event_len], payload: message.payload };
+                let unable = self.publish(room, &content, except);
                 if acknowledge && unable == 0 {
                     self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
                 } else if acknowledge {
@@ -239,7 +243,7 @@ impl Shard {
     fn reply_payload(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, payload: Payload<'_>) {
         match payload {
             Payload::Json(json) => self.reply(id, encode::reply(vsn, refs, topic, "ok", json)),
-            Payload::Binary(data) => match binary::reply_ok(refs.0, refs.1, topic, data) {
+            Payload::Binary(data) => match encode::binary_reply(vsn, refs, topic, data) {
                 Some(frame) => self.reply(id, frame),
                 None => self.reply_error(id, vsn, refs, topic, "name too long"),
             },

@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::{Flags, Outgoing, Phase, Shard, conn::Conn};
 use crate::{
+    broadcast::{Broadcast, Content},
     config::Limits,
     counters::CloseReason,
     limits::BULK_MEMBERS,
     outbox::{FrameId, Outbox},
-    protocol::{Payload, Vsn, binary, encode},
+    protocol::{Payload, Vsn, encode},
     room::{ConnId, RoomId},
     topic::is_reserved,
     ws::CloseCode,
@@ -29,11 +30,11 @@ enum Offer {
     Full,
 }
 
-/// One wire variant of what is broadcast: its frames as one run of bytes in the palette.
+/// What is broadcast as one serializer version writes it: its frames as one run of bytes in the palette.
 struct Run {
     id: FrameId,
     bytes: u32,
-    /// Messages in it; none when this variant cannot carry any.
+    /// Messages in it; none when this version cannot carry any.
     frames: u64,
     /// Members that it was offered to.
     offered: u64,
@@ -48,14 +49,9 @@ impl Run {
         Self { id: outbox.add(run), bytes, frames: frames as u64, offered: 0, links: 0 }
     }
 
-    /// For V1 members, from the V2 run and its parts.
-    fn v1(outbox: &mut Outbox, whole: FrameId, frames: &[Bytes]) -> Self {
-        let able: Vec<_> = if frames.is_empty() {
-            encode::broadcast_to_v1(outbox.frame(whole)).into_iter().collect()
-        } else {
-            frames.iter().filter_map(|frame| encode::broadcast_to_v1(frame)).collect()
-        };
-        Self::new(outbox, able.concat().into(), able.len())
+    fn encode(outbox: &mut Outbox, vsn: Vsn, contents: &[Content<'_>]) -> Self {
+        let (run, frames) = encode::broadcasts(vsn, contents);
+        Self::new(outbox, run, frames)
     }
 
     /// Accounts for the references and returns how many messages were queued.
@@ -89,50 +85,44 @@ fn offer(outbox: &mut Outbox, conn: &mut Conn, run: &mut Run, limits: &Limits) -
 impl Shard {
     /// Broadcasts a client's event to the members on this shard, on other shards and on other nodes. Returns how many
     /// on this shard speak a serializer that cannot carry it.
-    pub(super) fn publish(
-        &mut self,
-        room: RoomId,
-        topic: &str,
-        event: &str,
-        payload: Payload<'_>,
-        except: Option<ConnId>,
-    ) -> u64 {
-        let frame = match payload {
-            Payload::Json(json) => Some(encode::broadcast(Vsn::V2, topic, event, json)),
-            Payload::Binary(data) => binary::broadcast(topic, event, data),
-        };
-        // Names were bounded to what binary frames can carry, on join and on push.
-        let Some(frame) = frame else { return 0 };
+    pub(super) fn publish(&mut self, room: RoomId, content: &Content<'_>, except: Option<ConnId>) -> u64 {
         self.counters.publishes += 1;
         let shared = self.rooms.get(room).shared();
         let shards = shared.shards().without(self.options.index);
-        if !shards.is_empty() || (self.options.has_bus && !is_reserved(topic)) {
+        // Names were bounded to what a broadcast can carry, on join and on push.
+        if (!shards.is_empty() || (self.options.has_bus && !is_reserved(content.topic)))
+            && let Some(broadcast) = Broadcast::pack(content)
+        {
             let topic = Arc::clone(shared.topic());
-            self.outgoing.push(Outgoing::Publish { topic, frame: frame.clone(), shards });
+            self.outgoing.push(Outgoing::Publish { topic, broadcast, shards });
         }
-        let unable = if matches!(payload, Payload::Binary(_)) { self.v1_members(room, except) } else { 0 };
-        self.broadcast(room, frame, except);
+        let unable = self.unable_listeners(room, content, except);
+        self.broadcast(room, content, except);
         unable
     }
 
-    fn v1_members(&self, room: RoomId, except: Option<ConnId>) -> u64 {
-        let members = self.rooms.get(room).members().iter();
-        let v1 = |conn: &Conn| conn.vsn() == Vsn::V1 && !conn.flags.has(Flags::MUTED);
-        let unable = |id: &&ConnId| Some(**id) != except && v1(&self.conns[id.index()]);
-        members.filter(unable).count() as u64
+    /// How many members hear in a serializer version that cannot carry this.
+    fn unable_listeners(&self, room: RoomId, content: &Content<'_>, except: Option<ConnId>) -> u64 {
+        if matches!(content.payload, Payload::Json(_)) {
+            return 0;
+        }
+        let room = self.rooms.get(room);
+        let unable = Vsn::ALL.into_iter().filter(|vsn| !vsn.carries(content));
+        let spared = except.and_then(|id| self.conns[id.index()].listens());
+        let count = |vsn| u64::from(room.listeners(vsn)) - u64::from(spared == Some(vsn));
+        unable.map(count).sum()
     }
 
-    /// Queues a run of V2 broadcast frames to the local members of a room. `frames` are its parts; none says that it is
-    /// one.
-    pub(super) fn fan_out(&mut self, room: RoomId, run: Bytes, frames: &[Bytes], except: Option<ConnId>) {
+    /// Queues messages to the local members of a room, in one run of bytes for each serializer version that they hear in.
+    pub(super) fn fan_out(&mut self, room: RoomId, contents: &[Content<'_>], except: Option<ConnId>) {
         let Self { rooms, conns, outbox, dirty, bulk, config, counters, .. } = self;
         let limits = &config.limits;
-        let members = rooms.get(room).members();
+        let room = rooms.get(room);
+        let members = room.members();
         let (list, flag) =
             if members.len() > BULK_MEMBERS { (bulk, Flags::BULK) } else { (dirty, Flags::DIRTY) };
-        let mut v2 = Run::new(outbox, run, frames.len().max(1));
-        let whole = v2.id;
-        let mut v1 = None;
+        let mut runs =
+            Vsn::ALL.map(|vsn| (room.listeners(vsn) > 0).then(|| Run::encode(outbox, vsn, contents)));
         let (mut full, mut pressing, mut waits) = (Vec::new(), Vec::new(), 0);
         for &member in members {
             if Some(member) == except {
@@ -140,12 +130,13 @@ impl Shard {
             }
             let conn = &mut conns[member.index()];
             let run = if conn.flags.is_plain_listener() {
-                &mut v2
-            } else if conn.flags.has(Flags::MUTED) {
-                continue;
+                &mut runs[Vsn::V2.index()]
+            } else if let Some(vsn) = conn.listens() {
+                &mut runs[vsn.index()]
             } else {
-                v1.get_or_insert_with(|| Run::v1(outbox, whole, frames))
+                continue;
             };
+            let Some(run) = run else { continue };
             run.offered += 1;
             if run.frames == 0 {
                 continue;
@@ -162,14 +153,13 @@ impl Shard {
                 Offer::Full => full.push(member),
             }
         }
-        let mut runs = u64::from(v2.links);
-        counters.writes += v2.end(outbox);
-        if let Some(v1) = v1 {
-            runs += u64::from(v1.links);
-            counters.writes += v1.end(outbox);
-            counters.unencodable_writes += v1.offered * (v2.frames - v1.frames);
+        let mut queued = 0;
+        for run in runs.iter().flatten() {
+            queued += u64::from(run.links);
+            counters.writes += run.end(outbox);
+            counters.unencodable_writes += run.offered * (contents.len() as u64 - run.frames);
         }
-        self.backlog += runs - waits;
+        self.backlog += queued - waits;
         self.broadcasts_of_source += 1;
         for member in pressing {
             self.press(member);

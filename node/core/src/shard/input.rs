@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Conn, Flags, Phase, Shard, rate::UNCHECKED};
 use crate::{
+    broadcast::Content,
     config::CLUSTER_TOPIC,
     counters::{CloseReason, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
@@ -273,7 +274,8 @@ impl Shard {
     /// Figures of the fleet, a JSON object, for the members of the reserved topic.
     pub fn on_cluster_stats(&mut self, json: &str) {
         if let Some(room) = self.rooms.find(CLUSTER_TOPIC) {
-            self.broadcast(room, encode::broadcast(Vsn::V2, CLUSTER_TOPIC, "stats", json), None);
+            let content = Content::json(CLUSTER_TOPIC, "stats", json);
+            self.broadcast(room, &content, None);
         }
     }
 }

@@ -15,16 +15,15 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use slab::Slab;
 
 use crate::{
+    broadcast::Broadcast,
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
     ledger::{Holdings, Ledger, Stage},
     limits::{BACKLOG_FRAMES, FLUSHES_PER_TURN, MAX_HANDSHAKING, STAMP_MILLIS},
     outbox::Outbox,
-    protocol::encode,
     room::{ConnId, RoomId, Rooms},
     route::{self, Registry, ShardMask, SharedRoom, Topic},
     topic,
@@ -104,8 +103,8 @@ pub enum Outgoing {
     Publish {
         /// The topic.
         topic: Topic,
-        /// The V2 frame.
-        frame: Bytes,
+        /// What was said.
+        broadcast: Broadcast,
         /// Other shards with members.
         shards: ShardMask,
     },
@@ -299,18 +298,19 @@ impl Shard {
         self.end(id);
     }
 
-    /// A broadcast from another shard or node. Bytes that are not one frame are dropped: members could read nothing
-    /// after them. What is late is counted apart.
-    pub fn on_remote(&mut self, topic: &str, frame: Bytes, late: bool) {
+    /// A broadcast from another shard or node. One whose names or text are none is dropped. What is late is counted apart.
+    pub fn on_remote(&mut self, broadcast: &Broadcast, late: bool) {
         self.counters.remote_received += 1;
-        if !encode::is_broadcast_frame(&frame) {
+        let Some(content) = broadcast.unpack() else {
             self.counters.malformed_messages += 1;
-        } else if let Some(room) = self.rooms.find(topic) {
+            return;
+        };
+        if let Some(room) = self.rooms.find(content.topic) {
             if late {
                 // Those that cannot take it are counted too: this is taken off a load, and few.
                 self.counters.late_writes += self.rooms.get(room).members().len() as u64;
             }
-            self.broadcast(room, frame, None);
+            self.broadcast(room, &content, None);
             self.look_at_memory();
         }
     }
@@ -390,7 +390,7 @@ impl Shard {
         }
         self.counters.count_closed(reason);
         if is_polite {
-            self.conns[id.index()].flags.set(Flags::MUTED);
+            self.mute(id);
         } else {
             self.leave_all(id);
         }
@@ -432,6 +432,15 @@ impl Shard {
                 self.release(room);
             }
         }
+    }
+
+    /// The connection stays a member of its rooms and hears no more of what is said there.
+    fn mute(&mut self, id: ConnId) {
+        let conn = &mut self.conns[id.index()];
+        if let Some(vsn) = conn.listens() {
+            conn.channels.iter().for_each(|channel| self.rooms.get_mut(channel.room).unlisten(vsn));
+        }
+        conn.flags.set(Flags::MUTED);
     }
 
     fn leave_all(&mut self, id: ConnId) {

@@ -6,27 +6,30 @@
 
 use std::cmp::Reverse;
 
-use bytes::Bytes;
-
 use super::Shard;
-use crate::room::{ConnId, Held, RoomId};
+use crate::{
+    broadcast::{Broadcast, Content},
+    room::{ConnId, Held, RoomId},
+};
 
-/// Frames that a room holds at most; one more and they go at once.
-const HELD_FRAMES: usize = 64;
+/// Messages that a room holds at most; one more and they go at once.
+const HELD_MESSAGES: usize = 64;
 /// Their bytes at most: what one write takes anyway.
 const HELD_BYTES: usize = 64 * 1024;
 
 impl Shard {
-    /// Broadcasts a V2 frame to the local members of a room, now or at the end of its window.
-    pub(super) fn broadcast(&mut self, room: RoomId, frame: Bytes, except: Option<ConnId>) {
+    /// Tells something to the local members of a room, now or at the end of its window.
+    pub(super) fn broadcast(&mut self, room: RoomId, content: &Content<'_>, except: Option<ConnId>) {
         let open = self.rooms.get_mut(room);
         if open.window_millis() == 0 && open.held().is_empty() {
-            return self.fan_out(room, frame, &[], except);
+            return self.fan_out(room, &[*content], except);
         }
+        // What is broadcast has names that fit: see `publish`.
+        let Some(broadcast) = Broadcast::pack(content) else { return };
         let due = self.now_millis + u64::from(open.window_millis());
         let first = open.held().is_empty();
-        let bytes = self.rooms.hold(room, Held { frame, except });
-        if self.rooms.get(room).held().len() >= HELD_FRAMES || bytes >= HELD_BYTES {
+        let bytes = self.rooms.hold(room, Held { broadcast, except });
+        if self.rooms.get(room).held().len() >= HELD_MESSAGES || bytes >= HELD_BYTES {
             self.release(room);
         } else if first {
             self.windows.push(Reverse((due, room)));
@@ -50,17 +53,17 @@ impl Shard {
     /// Sends what a room holds: who joins after it was said shall not get it, who leaves after it shall.
     pub(super) fn release(&mut self, room: RoomId) {
         let held = self.rooms.take_held(room);
-        if held.iter().all(|held| held.except.is_none()) {
-            let frames: Vec<_> = held.into_iter().map(|held| held.frame).collect();
-            if !frames.is_empty() {
-                self.fan_out(room, frames.concat().into(), &frames, None);
-            }
+        let contents: Vec<_> = held.iter().filter_map(|held| held.broadcast.unpack()).collect();
+        if contents.is_empty() {
             return;
         }
-        for Held { frame, except } in held {
+        if held.iter().all(|held| held.except.is_none()) {
+            return self.fan_out(room, &contents, None);
+        }
+        for (content, held) in contents.iter().zip(&held) {
             // Sending may close slow members, and with the last of them the room.
             if self.rooms.is_open(room) {
-                self.fan_out(room, frame, &[], except);
+                self.fan_out(room, &[*content], held.except);
             }
         }
     }

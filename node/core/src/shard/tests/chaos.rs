@@ -4,10 +4,11 @@ use arbitrary::{Result, Unstructured};
 
 use std::sync::Arc;
 
-use super::harness::{Client, REQUEST, Sim, masked};
+use super::harness::{Client, REQUEST, Sim, masked, said};
 use crate::{
+    broadcast::{Broadcast, Content, Kind, Packed},
     config::NodeConfig,
-    protocol::{Vsn, binary, encode},
+    protocol::Payload,
     shard::Shard,
 };
 
@@ -89,16 +90,18 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
     match u.int_in_range(0..=4)? {
         0 => {
             let length = u.arbitrary_len::<u8>()?.min(300);
-            let bytes = u.bytes(length)?.to_vec();
-            sim.shards[shard].on_remote(topic, bytes.into(), late);
+            let kind = if u.arbitrary()? { Kind::Json } else { Kind::Binary };
+            let (topic_bytes, event_bytes) = (u.int_in_range(0..=8)?, u.int_in_range(0..=8)?);
+            let packed = Packed { kind, topic_bytes, event_bytes, bytes: u.bytes(length)? };
+            sim.shards[shard].on_remote(&packed.copied(), late);
         }
         1 => {
-            let frame = encode::broadcast(Vsn::V2, topic, u.choose(&EVENTS)?, "{}");
-            sim.shards[shard].on_remote(topic, frame, late);
+            sim.shards[shard].on_remote(&said(topic, u.choose(&EVENTS)?), late);
         }
         2 => {
-            let frame = binary::broadcast(topic, "m", &[u.arbitrary()?]).expect("short names");
-            sim.shards[shard].on_remote(topic, frame, late);
+            let data = [u.arbitrary()?];
+            let content = Content { topic, event: "m", payload: Payload::Binary(&data) };
+            sim.shards[shard].on_remote(&Broadcast::pack(&content).expect("short names"), late);
         }
         3 => sim.shards[shard].on_cluster_stats("{}"),
         _ => {

@@ -5,10 +5,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    broadcast::{Broadcast, Content},
     config::NodeConfig,
     counters::Counters,
     ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     limits::CLOSE_TIMEOUT_MILLIS,
+    protocol::Vsn,
     room::ConnId,
     route::Registry,
     shard::{
@@ -178,10 +180,10 @@ impl Sim {
             }
             for item in outgoing.drain(..) {
                 match item {
-                    Outgoing::Publish { topic, frame, shards } => {
+                    Outgoing::Publish { topic, broadcast, shards } => {
                         self.bus.push(format!("publish {topic}"));
                         for shard in shards.iter() {
-                            self.shards[usize::from(shard)].on_remote(&topic, frame.clone(), false);
+                            self.shards[usize::from(shard)].on_remote(&broadcast, false);
                         }
                     }
                     Outgoing::Opened(topic) => self.bus.push(format!("join {topic}")),
@@ -281,6 +283,10 @@ impl Sim {
             let (mut windows, mut in_rooms) = (shard.windows.len() as u64 * 16, 0);
             for room in rooms {
                 windows += room.held_bytes() as u64;
+                for vsn in Vsn::ALL {
+                    let hears = |id: &&ConnId| shard.conns[id.index()].listens() == Some(vsn);
+                    assert_eq!(room.listeners(vsn) as usize, room.members().iter().filter(hears).count());
+                }
                 in_rooms += ROOM_BYTES + room.members().len() as u64 * MEMBER_BYTES;
             }
             let held = shard.held_by_kind();
@@ -327,6 +333,11 @@ fn split(output: &[u8]) -> Option<(u8, Vec<u8>, Vec<u8>)> {
     };
     let (payload, rest) = rest.split_at_checked(length)?;
     Some((first, payload.to_vec(), rest.to_vec()))
+}
+
+/// What another node or shard says.
+pub(super) fn said(topic: &str, event: &str) -> Broadcast {
+    Broadcast::pack(&Content::json(topic, event, "{}")).expect("short names")
 }
 
 /// A frame as a client sends it.

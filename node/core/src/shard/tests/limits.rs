@@ -1,8 +1,7 @@
-use super::harness::{REQUEST, Sent, Sim, masked};
+use super::harness::{REQUEST, Sent, Sim, masked, said};
 use crate::{
     counters::{CloseReason, RefuseReason},
     limits::{BACKLOG_FRAMES, BULK_MEMBERS, FLUSHES_PER_TURN, MAX_HANDSHAKING, MAX_HEADS_BYTES},
-    protocol::{Vsn, encode},
     ws::CloseCode,
 };
 
@@ -195,7 +194,7 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     shard.begin_source(2);
     for _ in 0..2 {
         assert!(!shard.is_saturated(), "others' publishes are not the clients', and there are two of these");
-        shard.on_remote("room:1", encode::broadcast(Vsn::V2, "room:1", "m", "{}"), false);
+        shard.on_remote(&said("room:1", "m"), false);
     }
     assert!(shard.is_saturated());
     sim.settle();
@@ -216,7 +215,7 @@ fn while_more_queues_are_half_full_than_a_turn_writes_nothing_is_added_to_them()
     }
     let shard = &mut sim.shards[0];
     for _ in 0..3 {
-        shard.on_remote("room:1", encode::broadcast(Vsn::V2, "room:1", "m", "{}"), false);
+        shard.on_remote(&said("room:1", "m"), false);
     }
     shard.begin_turn(0);
     assert!(shard.is_saturated(), "a broadcast more would be for queues that nobody has tried to write");

@@ -1,5 +1,6 @@
 use super::harness::{Sent, Sim, masked};
 use crate::{
+    broadcast::{Kind, Packed},
     config::{Policy, Publish, TopicPattern},
     counters::{CloseReason, JoinRefusal},
     limits::MAX_TOPIC_BYTES,
@@ -414,13 +415,20 @@ fn messages_cut_anywhere_and_sent_byte_by_byte_are_the_same() {
 }
 
 #[test]
-fn bytes_from_elsewhere_that_are_no_frame_reach_nobody() {
+fn bytes_from_elsewhere_that_are_no_text_reach_nobody() {
     let mut sim = Sim::dev();
     let client = sim.connect();
     sim.join(client, "room:1", "1");
-    for bad in [&b""[..], b"\x81", b"\x81\x05abc", b"\x81\x01ab", b"\x88\x00", b"{}"] {
-        sim.shards[0].on_remote("room:1", bytes::Bytes::copy_from_slice(bad), false);
+    for (bytes, kind) in [
+        (&b""[..], Kind::Json),
+        (b"room:1", Kind::Binary),
+        (b"room:1m{\"\xff\"}", Kind::Json),
+        (b"room:\xffm{}", Kind::Binary),
+        (b"room:1\xff{}", Kind::Binary),
+    ] {
+        let packed = Packed { kind, topic_bytes: 6, event_bytes: 1, bytes };
+        sim.shards[0].on_remote(&packed.copied(), false);
     }
     sim.settle();
-    assert_eq!((sim.sent(client).len(), sim.counters().malformed_messages), (0, 6));
+    assert_eq!((sim.sent(client).len(), sim.counters().malformed_messages), (0, 5));
 }

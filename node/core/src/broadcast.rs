@@ -1,0 +1,184 @@
+//! A message to the members of a topic, as shards and nodes hand it to each other: what was said, and not how any
+//! serializer writes it.
+
+use bytes::Bytes;
+
+use crate::protocol::Payload;
+
+/// What the payload of a broadcast is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Kind {
+    /// JSON text.
+    Json = 0,
+    /// Opaque bytes.
+    Binary = 1,
+}
+
+impl Kind {
+    /// The kind of this number on the bus; `None` when it is one of a newer node.
+    #[must_use]
+    pub const fn of(number: u8) -> Option<Self> {
+        match number {
+            0 => Some(Self::Json),
+            1 => Some(Self::Binary),
+            _ => None,
+        }
+    }
+}
+
+/// The parts of a broadcast, borrowed from wherever they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content<'a> {
+    /// The topic, unescaped.
+    pub topic: &'a str,
+    /// The event, unescaped.
+    pub event: &'a str,
+    /// The payload.
+    pub payload: Payload<'a>,
+}
+
+impl<'a> Content<'a> {
+    /// With JSON as its payload.
+    #[must_use]
+    pub const fn json(topic: &'a str, event: &'a str, payload: &'a str) -> Self {
+        Self { topic, event, payload: Payload::Json(payload) }
+    }
+    /// What the payload is made of.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self.payload {
+            Payload::Json(_) => Kind::Json,
+            Payload::Binary(_) => Kind::Binary,
+        }
+    }
+
+    /// The bytes of the payload.
+    #[must_use]
+    pub const fn data(&self) -> &'a [u8] {
+        match self.payload {
+            Payload::Json(json) => json.as_bytes(),
+            Payload::Binary(data) => data,
+        }
+    }
+}
+
+/// Topic, event and payload in one run of bytes, as a broadcast waits in a queue, crosses shards and travels on the bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packed<B> {
+    /// What the payload is made of.
+    pub kind: Kind,
+    /// Length of the topic in bytes.
+    pub topic_bytes: u8,
+    /// Length of the event in bytes.
+    pub event_bytes: u8,
+    /// The topic, the event, the payload.
+    pub bytes: B,
+}
+
+/// A broadcast that outlives the message it came in. Clones share the bytes.
+pub type Broadcast = Packed<Bytes>;
+
+impl<B: AsRef<[u8]>> Packed<B> {
+    /// Its parts. `None` when a name is longer than all there is, or what should be text is not UTF-8.
+    #[must_use]
+    pub fn unpack(&self) -> Option<Content<'_>> {
+        let (topic, rest) = self.bytes.as_ref().split_at_checked(self.topic_bytes.into())?;
+        let (event, data) = rest.split_at_checked(self.event_bytes.into())?;
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let payload = match self.kind {
+            Kind::Json => Payload::Json(text(data)?),
+            Kind::Binary => Payload::Binary(data),
+        };
+        Some(Content { topic: text(topic)?, event: text(event)?, payload })
+    }
+
+    /// Memory in bytes of the parts.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.bytes.as_ref().len()
+    }
+
+    /// Whether nothing at all was said, not even a topic.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same over bytes of somebody else.
+    #[must_use]
+    pub fn borrowed(&self) -> Packed<&[u8]> {
+        let Self { kind, topic_bytes, event_bytes, ref bytes } = *self;
+        Packed { kind, topic_bytes, event_bytes, bytes: bytes.as_ref() }
+    }
+
+    /// A copy that keeps no more than it needs: a slice would keep alive all of the buffer that it is a part of.
+    #[must_use]
+    pub fn copied(&self) -> Broadcast {
+        let Self { kind, topic_bytes, event_bytes, ref bytes } = *self;
+        Packed { kind, topic_bytes, event_bytes, bytes: Bytes::copy_from_slice(bytes.as_ref()) }
+    }
+}
+
+impl Broadcast {
+    /// Copies the parts. `None` when a name is longer than 255 bytes, which neither a topic that can be joined nor an event
+    /// that may be published is.
+    #[must_use]
+    pub fn pack(content: &Content<'_>) -> Option<Self> {
+        let topic_bytes = u8::try_from(content.topic.len()).ok()?;
+        let event_bytes = u8::try_from(content.event.len()).ok()?;
+        let parts = [content.topic.as_bytes(), content.event.as_bytes(), content.data()];
+        Some(Self { kind: content.kind(), topic_bytes, event_bytes, bytes: parts.concat().into() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_packed_is_what_was_said(topic: String, event: String, json: String, data: Vec<u8>) {
+            for payload in [Payload::Json(&json), Payload::Binary(&data)] {
+                let content = Content { topic: &topic, event: &event, payload };
+                let Some(packed) = Broadcast::pack(&content) else {
+                    prop_assert!(topic.len().max(event.len()) > 255);
+                    continue;
+                };
+                prop_assert_eq!(packed.unpack(), Some(content));
+                prop_assert_eq!(packed.len(), topic.len() + event.len() + content.data().len());
+                prop_assert_eq!(&packed.borrowed().copied(), &packed);
+                prop_assert_eq!(Kind::of(content.kind() as u8), Some(content.kind()));
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_unpacked_or_refused(
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            topic_bytes in 0..40_u8,
+            event_bytes in 0..40_u8,
+        ) {
+            for kind in [Kind::Json, Kind::Binary] {
+                let packed = Packed { kind, topic_bytes, event_bytes, bytes: &*bytes };
+                if let Some(content) = packed.unpack() {
+                    let again = Broadcast::pack(&content).expect("short names");
+                    prop_assert_eq!(again.borrowed(), packed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_do_not_fit_are_refused() {
+        let long = "x".repeat(256);
+        for (topic, event, fits) in
+            [(&*long, "e", false), ("t", &*long, false), (&long[1..], &long[1..], true)]
+        {
+            let content = Content::json(topic, event, "{}");
+            assert_eq!(Broadcast::pack(&content).is_some(), fits);
+        }
+        assert_eq!(Kind::of(2), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! Serializer V2, `vsn` 2.0.x: JSON arrays, and binary messages.
+
+use bytes::Bytes;
+
+use super::{
+    Malformed, Message, NULL, Payload, Pieces, Serializer, binary,
+    encode::append_text,
+    json::{self, escaped},
+};
+use crate::broadcast::Content;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct V2;
+
+/// `[join_ref,ref,"topic","event",payload]`.
+fn append(
+    out: &mut Vec<u8>,
+    (join_ref, reference): (&str, &str),
+    topic: &str,
+    event: &str,
+    pieces: &Pieces<'_>,
+) {
+    let (topic, event) = (&*escaped(topic), &*escaped(event));
+    let [a, b, c, d, e] = *pieces;
+    append_text(
+        out,
+        &["[", join_ref, ",", reference, ",\"", topic, "\",\"", event, "\",", a, b, c, d, e, "]"],
+    );
+}
+
+impl Serializer for V2 {
+    fn decode_text<'a>(&self, text: &'a str) -> Result<Message<'a>, Malformed> {
+        json::decode_v2(text)
+    }
+
+    fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
+        binary::decode_push(bytes)
+    }
+
+    fn message(&self, refs: (&str, &str), topic: &str, event: &str, pieces: &Pieces<'_>) -> Bytes {
+        let mut out = Vec::new();
+        append(&mut out, refs, topic, event, pieces);
+        out.into()
+    }
+
+    fn binary_reply(&self, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
+        binary::reply_ok(refs, topic, data)
+    }
+
+    fn carries(&self, content: &Content<'_>) -> bool {
+        match content.payload {
+            Payload::Json(_) => true,
+            Payload::Binary(_) => binary::fits(content.topic, content.event),
+        }
+    }
+
+    fn broadcast(&self, content: &Content<'_>, out: &mut Vec<u8>) {
+        let Content { topic, event, payload } = *content;
+        match payload {
+            Payload::Json(json) => append(out, (NULL, NULL), topic, event, &[json, "", "", "", ""]),
+            Payload::Binary(data) => binary::append_broadcast(out, topic, event, data),
+        }
+    }
+}
