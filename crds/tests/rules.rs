@@ -1,5 +1,6 @@
 //! The CEL rules, evaluated here without a server on the same manifests that the end-to-end test applies.
 
+#![expect(clippy::disallowed_methods, reason = "manifests are files")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code outside of test functions")]
 
 use std::fs;

@@ -1,5 +1,6 @@
 //! The core crates decide and never act: nothing that could open a socket, read a clock or speak to a
-//! cluster may stand among their dependencies.
+//! cluster may stand among their dependencies. What they could take of the standard library is forbidden by the `.clippy.toml`
+//! of each.
 
 use std::process::Command;
 

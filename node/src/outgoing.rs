@@ -125,11 +125,14 @@ impl Outgoings {
         let mut buffer = std::mem::take(&mut self.buffer);
         for outgoing in buffer.drain(..) {
             let command = match outgoing {
-                Outgoing::Publish { topic, broadcast, shards } => {
+                Outgoing::Publish { topic, broadcast, shards, nodes } => {
                     for shard in shards.iter() {
                         if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
                             peer.push(ToShard::Remote { broadcast: broadcast.clone(), late: false });
                         }
+                    }
+                    if !nodes {
+                        continue;
                     }
                     BusCommand::Publish { topic, broadcast }
                 }

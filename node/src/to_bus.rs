@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use node_core::{route::Topic, topic::is_reserved};
+use node_core::route::Topic;
 
 use crate::mailbox::{BusCommand, BusSender};
 
@@ -62,10 +62,6 @@ impl ToBus {
     }
 
     fn skip(&mut self, topic: Topic) {
-        // The bus numbers no reserved topic.
-        if is_reserved(&topic) {
-            return;
-        }
         if self.skipped.len() < SKIPPED_TOPICS {
             *self.skipped.entry(topic).or_default() += 1;
         } else if let Some(count) = self.skipped.get_mut(&topic) {
@@ -163,10 +159,8 @@ mod tests {
     }
 
     #[test]
-    fn topics_with_drops_are_bounded_and_reserved_ones_are_none() {
+    fn topics_with_drops_are_bounded() {
         let (mut bus, receiver) = full();
-        bus.push(BusCommand::Publish { topic: Topic::from("$cluster"), broadcast: said("$cluster") });
-        assert!(!bus.is_waiting());
         for n in 0..2 * SKIPPED_TOPICS {
             assert!(!bus.push(publish(n)));
         }

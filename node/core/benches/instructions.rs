@@ -6,7 +6,13 @@
 //! Each benchmark returns what it worked on, so that taking it apart is not counted. None has a closure in it: callgrind
 //! would take its name for the benchmark's and stop counting while it runs.
 
-#![allow(missing_docs, unused_qualifications, reason = "what the macros make of it")]
+#![allow(
+    missing_docs,
+    unused_qualifications,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "what the macros make of it"
+)]
 
 use std::hint::black_box;
 

@@ -283,6 +283,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "shards are threads")]
     fn topics_are_bounded_across_threads_and_none_is_left() {
         let registry = Registry::new([1, 2]);
         std::thread::scope(|scope| {
@@ -302,6 +303,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "shards are threads")]
     fn places_are_exact_across_threads() {
         let registry = Registry::new([1, 2]);
         let room = open(&registry, "t", 0);

@@ -23,7 +23,6 @@ use node_core::{
     limits::BUS_LATE_MILLIS,
     protocol::foreign,
     route::Registry,
-    topic,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -178,21 +177,17 @@ impl Run {
 
     async fn handle(&mut self, command: BusCommand) {
         match command {
-            BusCommand::Join { shard, topic } if !topic::is_reserved(&topic) => {
+            BusCommand::Join { shard, topic } => {
                 self.topics.join(&topic, shard);
                 if self.topics.is_unsubscribed(&topic) {
                     self.subscribe(topic).await;
                 }
             }
             BusCommand::Leave { shard, topic } => self.topics.leave(&topic, shard, Instant::now()),
-            BusCommand::Publish { topic, broadcast } if !topic::is_reserved(&topic) => {
-                self.publish(&topic, &broadcast).await;
-            }
-            BusCommand::Skipped { topic, count } if !topic::is_reserved(&topic) => {
+            BusCommand::Publish { topic, broadcast } => self.publish(&topic, &broadcast).await,
+            BusCommand::Skipped { topic, count } => {
                 self.topics.skip(&topic, count, Instant::now());
             }
-            // Reserved topics are this node's own.
-            BusCommand::Join { .. } | BusCommand::Publish { .. } | BusCommand::Skipped { .. } => {}
         }
     }
 

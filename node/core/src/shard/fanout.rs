@@ -13,7 +13,6 @@ use crate::{
     outbox::{FrameId, Outbox},
     protocol::{Payload, Vsn, encode},
     room::{ConnId, RoomId},
-    topic::is_reserved,
     ws::CloseCode,
 };
 
@@ -89,12 +88,13 @@ impl Shard {
         self.counters.publishes += 1;
         let shared = self.rooms.get(room).shared();
         let shards = shared.shards().without(self.options.index);
+        let nodes = self.is_shared(content.topic);
         // Names were bounded to what a broadcast can carry, on join and on push.
-        if (!shards.is_empty() || (self.options.has_bus && !is_reserved(content.topic)))
+        if (nodes || !shards.is_empty())
             && let Some(broadcast) = Broadcast::pack(content)
         {
             let topic = Arc::clone(shared.topic());
-            self.outgoing.push(Outgoing::Publish { topic, broadcast, shards });
+            self.outgoing.push(Outgoing::Publish { topic, broadcast, shards, nodes });
         }
         let unable = self.unable_listeners(room, content, except);
         self.broadcast(room, content, except);

@@ -99,7 +99,7 @@ impl Places {
 /// What leaves the shard, in order.
 #[derive(Debug)]
 pub enum Outgoing {
-    /// A client published; `shards` are the others that have members.
+    /// A client published.
     Publish {
         /// The topic.
         topic: Topic,
@@ -107,6 +107,8 @@ pub enum Outgoing {
         broadcast: Broadcast,
         /// Other shards with members.
         shards: ShardMask,
+        /// Whether other nodes are told.
+        nodes: bool,
     },
     /// The shard has members of this topic from now on. Only with a bus.
     Opened(Topic),
@@ -452,14 +454,19 @@ impl Shard {
         }
     }
 
+    /// Whether other nodes may have members of a topic. Reserved ones are each node's own.
+    fn is_shared(&self, topic: &str) -> bool {
+        self.options.has_bus && !topic::is_reserved(topic)
+    }
+
     fn note_opened(&mut self, shared: &SharedRoom) {
-        if self.options.has_bus && !topic::is_reserved(shared.topic()) {
+        if self.is_shared(shared.topic()) {
             self.outgoing.push(Outgoing::Opened(Arc::clone(shared.topic())));
         }
     }
 
     fn note_closed(&mut self, shared: &SharedRoom) {
-        if self.options.has_bus && !topic::is_reserved(shared.topic()) {
+        if self.is_shared(shared.topic()) {
             self.outgoing.push(Outgoing::Closed(Arc::clone(shared.topic())));
         }
     }

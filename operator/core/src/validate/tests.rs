@@ -267,6 +267,7 @@ fn names_that_cannot_name_services_are_refused() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "samples are files")]
 fn every_sample_is_valid_on_each_supported_server() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
     let keys = ["username", "password"].map(str::to_owned);

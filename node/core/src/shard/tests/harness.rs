@@ -180,8 +180,10 @@ impl Sim {
             }
             for item in outgoing.drain(..) {
                 match item {
-                    Outgoing::Publish { topic, broadcast, shards } => {
-                        self.bus.push(format!("publish {topic}"));
+                    Outgoing::Publish { topic, broadcast, shards, nodes } => {
+                        if nodes {
+                            self.bus.push(format!("publish {topic}"));
+                        }
                         for shard in shards.iter() {
                             self.shards[usize::from(shard)].on_remote(&broadcast, false);
                         }
