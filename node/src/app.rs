@@ -145,7 +145,7 @@ impl App {
             bus_published: bus(|bus| bus.published.load(Relaxed)),
             bus_received: bus(|bus| bus.received.load(Relaxed)),
             bus_gaps: bus(|bus| bus.gaps.load(Relaxed)),
-            bus_dropped: sum.bus_dropped
+            bus_dropped: sum.bus_queue_dropped
                 + bus(|bus| bus.dropped_out.load(Relaxed) + bus.dropped_in.load(Relaxed)),
             bus_late: bus(|bus| bus.late.load(Relaxed)),
             bus_expired: bus(|bus| bus.expired.load(Relaxed)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use node_core::{
-    counters::{CloseReason, Counters, JoinRefusal, RefuseReason},
+    counters::{CloseReason, Counters, JoinRefusal, RefuseReason, Shown},
     ledger::Kind,
 };
 use prometheus_client::{
@@ -44,7 +44,7 @@ impl Collector for Scrape {
         let mut out = Out(encoder);
         let sum = self.0.counters();
         gauges(&mut out, &self.0, &sum)?;
-        traffic(&mut out, &sum)?;
+        figures(&mut out, &sum)?;
         reasons(&mut out, &sum)?;
         shards(&mut out, &self.0)?;
         kernel(&mut out, &self.0)?;
@@ -94,11 +94,6 @@ fn signed(value: u64) -> i64 {
 }
 
 fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
-    out.gauge("connections", "Open client connections", sum.connections)?;
-    out.gauge("handshaking", "Accepted sockets whose handshake is not done", sum.handshaking)?;
-    out.gauge("rooms", "Rooms with members here", sum.rooms)?;
-    out.gauge("memberships", "Pairs of connection and joined room", sum.memberships)?;
-    out.gauge("send_queue_bytes", "Bytes queued for clients", sum.send_queue_bytes)?;
     memory(out, app, sum)?;
     let utilization = ConstGauge::new(app.utilization());
     out.one("utilization_ratio", "Busy fraction of the busiest shard over one second", &utilization)?;
@@ -128,37 +123,13 @@ fn memory(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.family(("memory_bytes", "Memory that clients make the node hold", MetricType::Gauge), "kind", rows)
 }
 
-fn traffic(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
-    for (name, help, value) in [
-        ("writes", "Broadcast frames queued to members, one per frame and member", sum.writes),
-        ("late_writes", "Writes of messages that the bus delivered late", sum.late_writes),
-        ("socket_writes", "Send calls on client sockets", sum.socket_writes),
-        ("short_writes", "Send calls that took less than offered", sum.short_writes),
-        ("publishes", "Messages published by clients", sum.publishes),
-        ("replies", "Frames for one client, heartbeat answers included", sum.replies),
-        ("heartbeats", "Heartbeats answered", sum.heartbeats),
-        ("sent_bytes", "Bytes sent to clients", sum.sent_bytes),
-        ("received_bytes", "Bytes received from clients", sum.received_bytes),
-        ("received_messages", "WebSocket messages received", sum.received_messages),
-        ("accepted", "Sockets accepted", sum.accepted),
-        ("accept_errors", "Accepts failed for lack of descriptors or memory", sum.accept_errors),
-        ("opened", "WebSocket handshakes completed", sum.opened),
-        ("joins", "Joins accepted", sum.joins),
-        ("malformed_messages", "Messages that were no Phoenix message", sum.malformed_messages),
-        ("rate_limited", "Times a connection was told that it says more than it may", sum.rate_limited),
-        (
-            "reads_held",
-            "Times a connection that takes nothing was not read for lack of memory",
-            sum.reads_held,
-        ),
-        ("publish_refused", "Publishes refused by policy", sum.publish_refused),
-        ("access_tokens", "Tokens pushed by clients, passed on to nobody", sum.access_tokens),
-        ("unencodable_writes", "Broadcasts that a member's serializer cannot carry", sum.unencodable_writes),
-        ("bus_queue_dropped", "Messages to the bus lost to a full queue", sum.bus_dropped),
-        ("remote_received", "Broadcasts from other shards and nodes", sum.remote_received),
-        ("turns", "Turns of the shards' loops", sum.turns),
-    ] {
-        out.counter(name, help, value)?;
+fn figures(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
+    for ((name, shown, help), value) in Counters::METRICS.into_iter().zip(sum.scalars()) {
+        match shown {
+            Shown::Gauge => out.gauge(name, help, value)?,
+            Shown::Counter => out.counter(name, help, value)?,
+            Shown::Indirectly => {}
+        }
     }
     Ok(())
 }

@@ -142,7 +142,7 @@ impl Outgoings {
             if let Some(bus) = &mut self.bus
                 && !bus.push(command)
             {
-                core.counters.bus_dropped += 1;
+                core.counters.bus_queue_dropped += 1;
             }
         }
         self.buffer = buffer;

@@ -102,9 +102,20 @@ reasons! {
     }
 }
 
-/// Declares the scalar counters and the operations that must not forget one.
+/// How a figure of [`Counters`] appears among the metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// As a value that goes up and down.
+    Gauge,
+    /// As a sum that only rises.
+    Counter,
+    /// Not itself: other metrics are made of it.
+    Indirectly,
+}
+
+/// Declares the scalar counters, with what a scrape says of them, and the operations that must not forget one.
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident,)+) => {
+    ($($(#[$doc:meta])* $name:ident => $shown:ident $help:literal,)+) => {
         /// Cumulative counters and current gauges of one shard, or their sum over shards.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub struct Counters {
@@ -124,6 +135,10 @@ macro_rules! counters {
             pub const WORDS: usize = [$(stringify!($name),)+].len()
                 + CloseReason::COUNT + RefuseReason::COUNT + JoinRefusal::COUNT + Kind::COUNT;
 
+            /// Name, kind and help of the metric of each scalar, in the order of [`Counters::scalars`].
+            pub const METRICS: [(&'static str, Shown, &'static str); [$(stringify!($name),)+].len()] =
+                [$((stringify!($name), Shown::$shown, $help),)+];
+
             /// All zero.
             pub const ZERO: Self = Self {
                 $($name: 0,)+
@@ -133,11 +148,17 @@ macro_rules! counters {
                 memory: [0; Kind::COUNT],
             };
 
+            /// The values that are one number each.
+            #[must_use]
+            pub const fn scalars(&self) -> [u64; Self::METRICS.len()] {
+                [$(self.$name,)+]
+            }
+
             /// Every value in a fixed order, to be copied elsewhere and read back by [`Counters::from_words`].
             #[must_use]
             pub fn words(&self) -> [u64; Self::WORDS] {
                 let mut words = [0; Self::WORDS];
-                let scalars = [$(self.$name,)+];
+                let scalars = self.scalars();
                 let all = scalars.iter().chain(&self.closed).chain(&self.refused).chain(&self.joins_refused).chain(&self.memory);
                 for (word, value) in words.iter_mut().zip(all) {
                     *word = *value;
@@ -164,67 +185,67 @@ macro_rules! counters {
 
 counters! {
     /// Gauge: established WebSockets.
-    connections,
+    connections => Gauge "Open client connections",
     /// Gauge: sockets whose handshake is not done.
-    handshaking,
+    handshaking => Gauge "Accepted sockets whose handshake is not done",
     /// Gauge: rooms with at least one member on this shard. A room on two shards counts in both.
-    rooms,
+    rooms => Gauge "Rooms with members here",
     /// Gauge: memberships (connection, room).
-    memberships,
+    memberships => Gauge "Pairs of connection and joined room",
     /// Gauge: bytes queued for sockets and not yet taken by the kernel.
-    send_queue_bytes,
+    send_queue_bytes => Gauge "Bytes queued for clients",
     /// Sockets accepted.
-    accepted,
+    accepted => Counter "Sockets accepted",
     /// WebSocket handshakes completed.
-    opened,
+    opened => Counter "WebSocket handshakes completed",
     /// Accept calls that failed for lack of descriptors or memory.
-    accept_errors,
+    accept_errors => Counter "Accepts failed for lack of descriptors or memory",
     /// Successful joins.
-    joins,
+    joins => Counter "Joins accepted",
     /// Messages published by clients of this shard.
-    publishes,
+    publishes => Counter "Messages published by clients",
     /// Writes: one broadcast-type frame queued to one member.
-    writes,
+    writes => Counter "Broadcast frames queued to members, one per frame and member",
     /// Of these, writes of messages that the bus delivered late.
-    late_writes,
+    late_writes => Counter "Writes of messages that the bus delivered late",
     /// Replies and other frames for one client, heartbeats included.
-    replies,
+    replies => Counter "Frames for one client, heartbeat answers included",
     /// Heartbeats answered.
-    heartbeats,
+    heartbeats => Counter "Heartbeats answered",
     /// Send calls on sockets.
-    socket_writes,
+    socket_writes => Counter "Send calls on client sockets",
     /// Send calls that took less than offered.
-    short_writes,
+    short_writes => Counter "Send calls that took less than offered",
     /// Bytes sent on sockets.
-    sent_bytes,
+    sent_bytes => Counter "Bytes sent to clients",
     /// Bytes received on sockets.
-    received_bytes,
+    received_bytes => Counter "Bytes received from clients",
     /// WebSocket messages received.
-    received_messages,
+    received_messages => Counter "WebSocket messages received",
     /// Frames dropped because they were no Phoenix message.
-    malformed_messages,
+    malformed_messages => Counter "Messages that were no Phoenix message",
     /// Times a connection was told that it says more than it may, and was read at its pace from then on.
-    rate_limited,
+    rate_limited => Counter "Times a connection was told that it says more than it may",
     /// Times a connection was not read for a while because it did not take what it was sent and memory was short.
-    reads_held,
+    reads_held => Counter "Times a connection that takes nothing was not read for lack of memory",
     /// Publishes dropped because the policy allows nobody to publish.
-    publish_refused,
+    publish_refused => Counter "Publishes refused by policy",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
-    access_tokens,
+    access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
     /// Broadcasts that a member could not take because its serializer cannot carry them (binary to V1).
-    unencodable_writes,
+    unencodable_writes => Counter "Broadcasts that a member's serializer cannot carry",
     /// Messages to the bus dropped because its queue was full.
-    bus_dropped,
+    bus_queue_dropped => Counter "Messages to the bus lost to a full queue",
     /// Broadcasts received from other shards or nodes.
-    remote_received,
+    remote_received => Counter "Broadcasts from other shards and nodes",
     /// Turns of the loop.
-    turns,
+    turns => Counter "Turns of the shards' loops",
     /// Nanoseconds spent parked, waiting for events.
-    parked_nanos,
+    parked_nanos => Indirectly "utilization_ratio",
     /// Nanoseconds since the shard started.
-    wall_nanos,
+    wall_nanos => Indirectly "utilization_ratio",
     /// CPU time of the shard's thread in nanoseconds.
-    cpu_nanos,
+    cpu_nanos => Indirectly "shard_cpu_seconds",
 }
 
 impl Default for Counters {
