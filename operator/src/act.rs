@@ -104,7 +104,7 @@ impl Target<'_> {
 
     /// Writes the node count, unless the Deployment is no longer the one that was looked at.
     async fn replicas(&self, from: i32, to: i32) -> Result<(), ActError> {
-        debug_assert_eq!(from, self.deployment.replicas);
+        debug_assert_eq!(from, self.deployment.view.replicas);
         let contests = &self.shared.contests;
         if contests.pause(self.namespace, self.name, Part::Count).is_some() {
             debug!(name = self.name, from, to, "somebody else writes the node count too: not now");

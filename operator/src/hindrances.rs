@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use crds::ChannelCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
@@ -12,7 +11,6 @@ use kube::runtime::reflector::ObjectRef;
 use operator_core::hindrance::{self, Hindrance, Part};
 use operator_core::names::{Component, Names};
 use operator_core::refused::{self, Rejected};
-use operator_core::user_ids;
 use tracing::debug;
 
 use crate::context::Shared;
@@ -61,26 +59,9 @@ pub fn refused_by_admission(shared: &Shared, namespace: &str, names: &Names, uid
     refused::by_admission(&*deployment(shared, namespace, &names.deployment(), uid)?)
 }
 
-/// What is said of the user ids that a part of a fleet asks for; `words` are those of an apply that failed.
+/// A Deployment that the ChannelCluster with `uid` owns.
 #[must_use]
-pub fn refused_ids(
-    shared: &Shared,
-    namespace: &str,
-    names: &Names,
-    uid: &str,
-    cluster: &ChannelCluster,
-    part: Component,
-    words: Option<&str>,
-) -> Option<user_ids::Refusal> {
-    let name = match part {
-        Component::Node => names.deployment(),
-        Component::Nats => names.nats(),
-    };
-    let live = deployment(shared, namespace, &name, uid);
-    user_ids::refusal(cluster, part, &name, live.as_deref(), words)
-}
-
-fn deployment(shared: &Shared, namespace: &str, name: &str, uid: &str) -> Option<Arc<Deployment>> {
+pub fn deployment(shared: &Shared, namespace: &str, name: &str, uid: &str) -> Option<Arc<Deployment>> {
     let key = ObjectRef::<Deployment>::new(name).within(namespace);
     shared.stores.deployments.get(&key).filter(|live| is_owned(live.as_ref(), uid))
 }

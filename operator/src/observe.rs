@@ -10,6 +10,7 @@ use kube::runtime::reflector::ObjectRef;
 use operator_core::drain::PodView;
 use operator_core::names::{Component, NODE_CONTAINER, Names, RESTART_HASH_ANNOTATION};
 use operator_core::refused::{self, Rejected};
+use operator_core::tick::DeploymentView;
 
 use crate::watches::Stores;
 
@@ -25,25 +26,15 @@ pub struct SeenPod {
     pub view: PodView,
     /// Its IP, once it has one.
     pub ip: Option<String>,
-    /// Names of the sysctls that it has.
-    pub sysctls: Vec<String>,
 }
 
 /// The node Deployment.
 #[derive(Clone, Debug)]
 pub struct SeenDeployment {
-    /// Its replicas.
-    pub replicas: i32,
-    /// Pods that its controller counts, terminating ones not.
-    pub pods: i32,
+    /// What the core reads.
+    pub view: DeploymentView,
     /// Version of the object, so that nothing is written over a newer one.
     pub resource_version: String,
-    /// Whether it is replacing its pods.
-    pub rolling: bool,
-    /// Whether its controller has seen the last change.
-    pub observed: bool,
-    /// Image of its pods.
-    pub image: Option<String>,
 }
 
 /// The Deployment of a cluster's nodes; one of that name which the ChannelCluster with `uid` does not own is not seen.
@@ -53,14 +44,14 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
     let live = stores.deployments.get(&key).filter(|live| crate::fetch::is_owned(live.as_ref(), uid))?;
     let status = live.status.clone().unwrap_or_default();
     let pods = status.replicas.unwrap_or_default();
-    Some(SeenDeployment {
+    let view = DeploymentView {
         replicas: live.spec.as_ref()?.replicas.unwrap_or(1),
         pods,
-        resource_version: live.resource_version()?,
         rolling: status.updated_replicas.unwrap_or_default() < pods,
         observed: status.observed_generation >= live.metadata.generation,
         image: crate::fetch::image(&live),
-    })
+    };
+    Some(SeenDeployment { view, resource_version: live.resource_version()? })
 }
 
 /// The node pods of a cluster that have not ended.
@@ -171,7 +162,6 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
     let stopped =
         state.is_some_and(|s| s.running.is_none() && (s.waiting.is_some() || s.terminated.is_some()));
     SeenPod {
-        sysctls: sysctls(pod),
         ip: status.and_then(|s| s.pod_ip.clone()).filter(|ip| !ip.is_empty()),
         view: PodView {
             name: pod.name_any(),
@@ -184,6 +174,7 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
             deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
             endpoint_ready: endpoints.iter().find(|(pod, _)| *pod == uid).map(|(_, ready)| *ready),
             uid,
+            sysctls: sysctls(pod),
             node: None,
         },
     }

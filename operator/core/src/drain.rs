@@ -66,6 +66,8 @@ pub struct PodView {
     pub deletion_cost: Option<i32>,
     /// Whether its endpoint is ready in the Service; none when no endpoint is known.
     pub endpoint_ready: Option<bool>,
+    /// Names of the sysctls that it has.
+    pub sysctls: Vec<String>,
     /// What the node last said of itself, if that is fresh.
     pub node: Option<NodeView>,
 }

@@ -21,3 +21,4 @@ pub mod refused;
 pub mod samples;
 pub mod seen;
 pub mod status;
+pub mod tick;
