@@ -17,7 +17,7 @@ use std::{
 use node::{mailbox::bus_queue, sysinfo};
 use node_core::{
     config::{NodeConfig, Policy, TopicPattern},
-    counters::{CloseReason, Counters},
+    counters::{CloseReason, Counters, JoinRefusal},
     ledger::Kind,
     limits::CLOSE_TIMEOUT_MILLIS,
 };
@@ -380,8 +380,10 @@ fn many_rooms() {
         (0..100).flat_map(|room| join(&format!("room:{number}-{room}-{filler}"), "1")).collect()
     };
     let counters = run(&Manner { name: "many rooms", group: 1, once, ..KIND });
+    // Nobody here takes the answers, so that some may be closed for that; what they ask for is refused first.
+    let refused = counters.joins_refused[JoinRefusal::Memory as usize];
     let closed = counters.closed[CloseReason::Memory as usize];
-    assert_eq!(closed, 0, "who only asks for much is refused, not closed");
+    assert!(refused > 10 * closed.max(1), "{refused} joins were refused, {closed} closed");
 }
 
 #[test]
