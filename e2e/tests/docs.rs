@@ -374,6 +374,21 @@ fn every_test_that_the_security_page_names_exists() {
     assert!(seen >= 5, "only {seen} tests: is the search broken?");
 }
 
+/// Who forgets a step of a recipe is told by the test that the recipe names.
+#[test]
+fn every_test_that_a_recipe_names_exists() {
+    let text = page("docs/EXTENDING.md");
+    let tests = ["e2e/tests/docs.rs", "node/tests/docs.rs", "crds/tests/crd.rs"].map(page).concat();
+    let mut seen = 0;
+    for named in text.split("(`").skip(1).filter_map(|rest| rest.split('`').next()) {
+        if named.contains('_') && !named.contains(['/', '.']) {
+            assert!(tests.contains(&format!("fn {named}()")), "no test {named}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 7, "only {seen} tests: is the search broken?");
+}
+
 #[test]
 fn the_rights_on_secrets_are_as_the_security_page_says() {
     let rules = page("charts/channelcluster/templates/rbac.yaml");
