@@ -1,6 +1,5 @@
 //! From watched objects to what the core decides on.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -12,12 +11,10 @@ use operator_core::names::{Component, NODE_CONTAINER, Names, RESTART_HASH_ANNOTA
 use operator_core::refused::{self, Rejected};
 use operator_core::tick::DeploymentView;
 
-use crate::watches::Stores;
+use crate::watches::{Stores, service_key};
 
 /// Annotation that the ReplicaSet controller reads when it chooses which pod goes.
 pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-/// Label of an EndpointSlice with the name of its Service.
-const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// A node pod with its address.
 #[derive(Clone, Debug)]
@@ -101,15 +98,13 @@ pub fn pods_of(
     let Some(deployment) = stores.deployments.get(&key).and_then(|live| live.uid()) else {
         return Vec::new();
     };
-    let sets = stores.replica_sets.state_filter(|set| {
-        set.namespace().as_deref() == Some(namespace) && controller_uid(set) == Some(&deployment)
-    });
-    let sets: HashSet<String> = sets.iter().filter_map(|set| set.uid()).collect();
-    stores.pods.state_filter(|pod| {
+    let sets = stores.replica_sets.children(&deployment);
+    let pods = sets.iter().filter_map(|set| set.uid()).flat_map(|set| stores.pods.children(&set));
+    pods.filter(|pod| {
         pod.namespace().as_deref() == Some(namespace)
             && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-            && controller_uid(pod).is_some_and(|uid| sets.contains(uid))
     })
+    .collect()
 }
 
 /// Pods of the node Deployment.
@@ -122,11 +117,6 @@ fn node_pods(
     let mut pods = pods_of(stores, namespace, names, Component::Node, &names.deployment());
     pods.retain(|pod| wanted(pod));
     pods
-}
-
-/// UID of what makes and replaces an object.
-fn controller_uid(object: &impl ResourceExt) -> Option<&String> {
-    object.owner_references().iter().find(|owner| owner.controller == Some(true)).map(|owner| &owner.uid)
 }
 
 fn created(pod: &Pod) -> u64 {
@@ -188,10 +178,7 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
 
 /// UID of each pod in a Service's EndpointSlices, and whether its endpoint is ready.
 fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> Vec<(String, bool)> {
-    let slices = stores.endpoints.state_filter(|slice| {
-        slice.namespace().as_deref() == Some(namespace)
-            && slice.labels().get(SERVICE_LABEL).is_some_and(|name| name == service)
-    });
+    let slices = stores.endpoints.children(&service_key(namespace, service));
     let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
     endpoints
         .filter_map(|endpoint| {

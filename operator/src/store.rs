@@ -2,13 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use futures::Stream;
 use kube::Resource;
 use kube::runtime::controller::ReconcileRequest;
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
 use tokio::sync::Notify;
 
@@ -62,6 +62,8 @@ pub struct Rules<K> {
     pub version: fn(&K) -> String,
     /// The ChannelCluster that it is about; none: the object triggers nothing.
     pub about: fn(&K) -> Option<Request>,
+    /// What the object is found by in an [`Index`]; none: by its name only.
+    pub parent: fn(&K) -> Option<String>,
 }
 
 impl<K> Clone for Rules<K> {
@@ -72,6 +74,92 @@ impl<K> Clone for Rules<K> {
 
 impl<K> Copy for Rules<K> {}
 
+/// Objects by their UIDs.
+type Children<K> = HashMap<String, ObjectRef<K>>;
+
+/// Objects by what they belong to, so that nobody walks over those of all fleets to find those of one.
+#[derive(Debug)]
+pub struct Index<K: Resource<DynamicType = ()> + Clone + 'static>(
+    /// By parent, and by UID: an object may be replaced by another of its name, with another parent.
+    Arc<RwLock<HashMap<String, Children<K>>>>,
+);
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Default for Index<K> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Clone for Index<K> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
+    /// The objects of `store`, which this is an index of, that belong to `parent`, in no order.
+    #[must_use]
+    pub fn children(&self, store: &Store<K>, parent: &str) -> Vec<Arc<K>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let children = all.get(parent).into_iter().flatten();
+        children
+            .filter_map(|(uid, object)| {
+                store.get(object).filter(|live| live.meta().uid.as_deref() == Some(uid))
+            })
+            .collect()
+    }
+
+    fn insert(&self, parent: &str, object: ObjectRef<K>) {
+        let uid = object.extra.uid.clone().unwrap_or_default();
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        all.entry(parent.to_owned()).or_default().insert(uid, object);
+    }
+
+    fn remove(&self, parent: &str, object: &ObjectRef<K>) {
+        let uid = object.extra.uid.as_deref().unwrap_or_default();
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(children) = all.get_mut(parent) {
+            children.remove(uid);
+            if children.is_empty() {
+                all.remove(parent);
+            }
+        }
+    }
+}
+
+/// A store whose objects are found by what they belong to.
+#[derive(Clone, Debug)]
+pub struct Family<K: Resource<DynamicType = ()> + Clone + 'static> {
+    /// The objects by name.
+    pub store: Store<K>,
+    index: Index<K>,
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Family<K> {
+    /// What a watch fills.
+    #[must_use]
+    pub fn new(store: Store<K>, index: Index<K>) -> Self {
+        Self { store, index }
+    }
+
+    /// Of objects that do not change, for those who have no watch.
+    #[must_use]
+    pub fn of(objects: Vec<K>, parent: fn(&K) -> Option<String>) -> Self {
+        let rules =
+            Rules { keep: |_| true, prune: |_| {}, version: |_| String::new(), about: |_| None, parent };
+        let (store, writer) = reflector::store();
+        let mut filler = Filler::new(rules, Some(writer), 1, Arc::default());
+        filler.replace(0, Fill(objects));
+        Self { store, index: filler.index() }
+    }
+
+    /// The objects that belong to `parent`, in no order.
+    #[must_use]
+    pub fn children(&self, parent: &str) -> Vec<Arc<K>> {
+        self.index.children(&self.store, parent)
+    }
+}
+
 /// One object's place in a list, and what is compared.
 #[derive(Debug)]
 struct Known<K: Resource<DynamicType = ()> + Clone + 'static> {
@@ -79,6 +167,7 @@ struct Known<K: Resource<DynamicType = ()> + Clone + 'static> {
     source: usize,
     version: String,
     about: Option<Request>,
+    parent: Option<String>,
 }
 
 /// A list under way.
@@ -96,6 +185,7 @@ pub struct Filler<K: Resource<DynamicType = ()> + Clone + 'static> {
     rules: Rules<K>,
     /// None: nobody reads these objects, they only trigger.
     writer: Option<Writer<K>>,
+    index: Index<K>,
     /// Sources whose first list has not come yet.
     waiting: HashSet<usize>,
     known: HashMap<String, Known<K>>,
@@ -111,7 +201,13 @@ fn key(object: &impl Resource) -> String {
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
     /// For `sources` sources.
     pub fn new(rules: Rules<K>, writer: Option<Writer<K>>, sources: usize, tell: Arc<Pending>) -> Self {
-        Self { rules, writer, waiting: (0..sources).collect(), known: HashMap::new(), tell }
+        let index = Index::default();
+        Self { rules, writer, index, waiting: (0..sources).collect(), known: HashMap::new(), tell }
+    }
+
+    /// The objects by their parents.
+    pub fn index(&self) -> Index<K> {
+        self.index.clone()
     }
 
     /// Takes a page of a list.
@@ -129,12 +225,12 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         self.known.retain(|key, known| {
             let stays = known.source != source || listed.contains(key);
             if !stays {
-                gone.push((known.object.clone(), known.about.clone()));
+                gone.push((known.object.clone(), known.about.clone(), known.parent.clone()));
             }
             stays
         });
-        for (object, about) in gone {
-            self.forget(&object);
+        for (object, about, parent) in gone {
+            self.forget(&object, parent.as_deref());
             self.trigger(about);
         }
         for object in fill.0 {
@@ -166,26 +262,43 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
     /// An object is gone.
     pub fn delete(&mut self, object: &K) {
         if let Some(known) = self.known.remove(&key(object)) {
-            self.forget(&known.object);
+            self.forget(&known.object, known.parent.as_deref());
             self.trigger(known.about);
         }
     }
 
     fn put(&mut self, source: usize, object: K) {
         let (version, about) = ((self.rules.version)(&object), (self.rules.about)(&object));
-        let known = Known { object: ObjectRef::from_obj(&object), source, version, about: about.clone() };
-        let version = known.version.clone();
+        let parent = (self.rules.parent)(&object);
+        let place = ObjectRef::from_obj(&object);
+        let known = Known {
+            object: place.clone(),
+            source,
+            version: version.clone(),
+            about: about.clone(),
+            parent: parent.clone(),
+        };
         let before = self.known.insert(key(&object), known);
         if let Some(writer) = &mut self.writer {
             writer.apply_watcher_event(&Event::Apply(object));
+        }
+        let old_parent = before.as_ref().and_then(|before| before.parent.as_deref());
+        if let Some(old) = old_parent.filter(|old| Some(*old) != parent.as_deref()) {
+            self.index.remove(old, &place);
+        }
+        if let Some(parent) = parent {
+            self.index.insert(&parent, place);
         }
         if before.is_none_or(|before| before.version != version) {
             self.trigger(about);
         }
     }
 
-    /// Takes an object from the store, unless another of its name is there.
-    fn forget(&mut self, object: &ObjectRef<K>) {
+    /// Takes an object from the index, and from the store unless another of its name is there.
+    fn forget(&mut self, object: &ObjectRef<K>, parent: Option<&str>) {
+        if let Some(parent) = parent {
+            self.index.remove(parent, object);
+        }
         let Some(writer) = &mut self.writer else { return };
         // The same name with another UID compares equal: it came before this one's end was seen.
         let live = writer.as_reader().get(object);
@@ -204,7 +317,6 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
 mod tests {
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
-    use kube::runtime::reflector::{self, ObjectRef, Store};
     use serde_json::json;
 
     use super::*;
@@ -214,6 +326,7 @@ mod tests {
         prune: |map| map.data = None,
         version: |map| map.resource_version().unwrap_or_default(),
         about: |map| Some(ObjectRef::new(&map.name_any()).within("default")),
+        parent: |map| map.labels().get("parent").cloned(),
     };
 
     fn object(name: &str, uid: &str, version: &str) -> ConfigMap {
@@ -288,6 +401,36 @@ mod tests {
         assert_eq!(seen.store.state()[0].uid().as_deref(), Some("2"));
         seen.filler.delete(&object("a", "2", "4"));
         assert_eq!(seen.store.len(), 0);
+    }
+
+    #[test]
+    fn objects_are_found_by_their_parent_whatever_becomes_of_them() {
+        let child = |name, uid, version, parent: &str| {
+            let mut child = object(name, uid, version);
+            child.metadata.labels.as_mut().unwrap().insert("parent".to_owned(), parent.to_owned());
+            child
+        };
+        let mut seen = Seen::new(1);
+        let (index, store) = (seen.filler.index(), seen.store.clone());
+        let of = |parent| {
+            let mut uids: Vec<_> =
+                index.children(&store, parent).iter().map(|child| child.uid().unwrap()).collect();
+            uids.sort();
+            uids
+        };
+        seen.list(0, vec![child("a", "1", "1", "x"), child("b", "2", "1", "x"), object("c", "3", "1")]);
+        assert_eq!((of("x"), of("y").len()), (vec!["1".to_owned(), "2".to_owned()], 0));
+        seen.filler.apply(0, child("b", "2", "2", "y"));
+        assert_eq!((of("x"), of("y")), (vec!["1".to_owned()], vec!["2".to_owned()]));
+        // Another of its name, with another parent, comes before its end is seen.
+        seen.filler.apply(0, child("a", "4", "3", "y"));
+        assert_eq!((of("x").len(), of("y")), (0, vec!["2".to_owned(), "4".to_owned()]));
+        seen.filler.delete(&child("a", "1", "4", "x"));
+        assert_eq!(of("y"), ["2", "4"]);
+        seen.list(0, vec![child("a", "4", "3", "y")]);
+        assert_eq!(of("y"), ["4"]);
+        seen.filler.delete(&child("a", "4", "5", "y"));
+        assert!(of("y").is_empty() && index.0.read().unwrap().is_empty(), "nothing is left behind");
     }
 
     #[test]

@@ -21,8 +21,11 @@ use operator_core::{refused, user_ids};
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::store::{Filler, Pending, Request, Rules};
+use crate::store::{Family, Filler, Index, Pending, Request, Rules};
 use crate::watch::{Pulse, Source};
+
+/// Label of an EndpointSlice with the name of its Service.
+const SERVICE_LABEL: &str = "kubernetes.io/service-name";
 
 /// A ChannelCluster, or what could not be read as one.
 pub type Guarded = DeserializeGuard<ChannelCluster>;
@@ -114,12 +117,12 @@ pub struct Stores {
     pub clusters: Store<Guarded>,
     /// Deployments of nodes and NATS.
     pub deployments: Store<Deployment>,
-    /// ReplicaSets of those Deployments.
-    pub replica_sets: Store<PartialObjectMeta<ReplicaSet>>,
-    /// Pods of nodes and NATS.
-    pub pods: Store<Pod>,
-    /// Endpoints of the Services.
-    pub endpoints: Store<EndpointSlice>,
+    /// ReplicaSets, by the UID of their Deployment.
+    pub replica_sets: Family<PartialObjectMeta<ReplicaSet>>,
+    /// Pods of nodes and NATS, by the UID of their ReplicaSet.
+    pub pods: Family<Pod>,
+    /// Endpoints, by [`service_key`] of their Service.
+    pub endpoints: Family<EndpointSlice>,
     /// How well all of that is known.
     pub pulses: Pulses,
 }
@@ -136,9 +139,9 @@ impl Stores {
         let _writers_live_as_long_as_we = tokio::join!(
             self.clusters.wait_until_ready(),
             self.deployments.wait_until_ready(),
-            self.replica_sets.wait_until_ready(),
-            self.pods.wait_until_ready(),
-            self.endpoints.wait_until_ready(),
+            self.replica_sets.store.wait_until_ready(),
+            self.pods.store.wait_until_ready(),
+            self.endpoints.store.wait_until_ready(),
         );
     }
 }
@@ -166,12 +169,15 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
     starting.watch("channelclusters", "", false, clusters_rules(), Some(writer));
     let (deployments, writer) = reflector::store();
     starting.watch("deployments", &ours(), false, deployment_rules(), Some(writer));
-    let (replica_sets, writer) = reflector::store();
-    starting.watch("replicasets", &ours(), true, replica_set_rules(), Some(writer));
-    let (pods, writer) = reflector::store();
-    starting.watch("pods", &ours(), false, pod_rules(), Some(writer));
-    let (endpoints, writer) = reflector::store();
-    starting.watch("endpointslices", &ours(), false, endpoint_rules(), Some(writer));
+    let (store, writer) = reflector::store();
+    let index = starting.watch("replicasets", &ours(), true, replica_set_rules(), Some(writer));
+    let replica_sets = Family::new(store, index);
+    let (store, writer) = reflector::store();
+    let index = starting.watch("pods", &ours(), false, pod_rules(), Some(writer));
+    let pods = Family::new(store, index);
+    let (store, writer) = reflector::store();
+    let index = starting.watch("endpointslices", &ours(), false, endpoint_rules(), Some(writer));
+    let endpoints = Family::new(store, index);
     starting.trigger::<Service>("services");
     starting.trigger::<ConfigMap>("configmaps");
     starting.trigger::<ServiceAccount>("serviceaccounts");
@@ -201,7 +207,8 @@ impl Starting {
         metadata_only: bool,
         rules: Rules<K>,
         writer: Option<Writer<K>>,
-    ) where
+    ) -> Index<K>
+    where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let scopes: Vec<Option<String>> = match self.namespaces.as_slice() {
@@ -209,6 +216,7 @@ impl Starting {
             some => some.iter().cloned().map(Some).collect(),
         };
         let filler = Filler::new(rules, writer, scopes.len(), self.pending.clone());
+        let index = filler.index();
         let filler = Arc::new(Mutex::new(filler));
         for (number, namespace) in scopes.into_iter().enumerate() {
             let pulse = Arc::new(Pulse::new(kind, namespace.as_deref()));
@@ -224,6 +232,7 @@ impl Starting {
             self.pulses.push(pulse);
             self.tasks.push(AbortOnDropHandle::new(tokio::spawn(source.run())));
         }
+        index
     }
 
     /// Watches objects that nobody reads; that one of ours is another, or gone, is a reason to look at its owner.
@@ -244,6 +253,26 @@ fn owner(object: &impl Resource) -> Option<Request> {
         owners.filter(|owner| owner.kind == "ChannelCluster" && owner.api_version.starts_with(&group));
     let owner = ours.next()?;
     Some(ObjectRef::new(&owner.name).within(meta.namespace.as_deref()?))
+}
+
+/// UID of what makes and replaces an object.
+#[must_use]
+pub fn controller_uid<K: Resource>(object: &K) -> Option<String> {
+    let mut owners = object.meta().owner_references.iter().flatten();
+    owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
+}
+
+/// What the endpoints of a Service are found by.
+#[must_use]
+pub fn service_key(namespace: &str, service: &str) -> String {
+    format!("{namespace}/{service}")
+}
+
+/// [`service_key`] of the Service that an EndpointSlice is of.
+#[must_use]
+pub fn service_of(slice: &EndpointSlice) -> Option<String> {
+    let service = slice.metadata.labels.as_ref()?.get(SERVICE_LABEL)?;
+    Some(service_key(slice.metadata.namespace.as_deref()?, service))
 }
 
 /// Whether a controller of that kind makes and replaces the object.
@@ -284,6 +313,7 @@ fn clusters_rules() -> Rules<Guarded> {
         prune: |cluster| cluster.meta_mut().managed_fields = None,
         version: |cluster| format!("{} {}", spec_version(cluster), left_out(cluster)),
         about: |cluster| Some(ObjectRef::from_obj(cluster)),
+        parent: |_| None,
     }
 }
 
@@ -300,6 +330,7 @@ fn deployment_rules() -> Rules<Deployment> {
         prune: prune_deployment,
         version: |deployment| spec_version(deployment),
         about: |deployment| owner(deployment),
+        parent: |_| None,
     }
 }
 
@@ -329,6 +360,7 @@ fn replica_set_rules() -> Rules<PartialObjectMeta<ReplicaSet>> {
         prune: |set| prune_meta(set.meta_mut()),
         version: |_| String::new(),
         about: |_| None,
+        parent: controller_uid,
     }
 }
 
@@ -338,6 +370,7 @@ fn pod_rules() -> Rules<Pod> {
         prune: prune_pod,
         version: |_| String::new(),
         about: |_| None,
+        parent: controller_uid,
     }
 }
 
@@ -360,6 +393,7 @@ fn endpoint_rules() -> Rules<EndpointSlice> {
         prune: prune_slice,
         version: |_| String::new(),
         about: |_| None,
+        parent: service_of,
     }
 }
 
@@ -382,6 +416,7 @@ fn trigger_rules<K: Resource<DynamicType = ()>>() -> Rules<PartialObjectMeta<K>>
         prune: |object| prune_meta(object.meta_mut()),
         version: |object| spec_version(object),
         about: |object| owner(object),
+        parent: |_| None,
     }
 }
 

@@ -20,7 +20,7 @@ use operator::metrics::ClusterLabels;
 use operator::scrape::{Nodes, Patience};
 use operator_core::status::Outcome;
 use serde_json::{Value, json};
-use support::{Server, UID, cluster, node_pod, valid, watched};
+use support::{Server, UID, cluster, family, node_pod, valid, watched};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -92,7 +92,7 @@ impl Scene {
         let ready = json!({"status": {
             "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}],
         }});
-        shared.stores.pods = watched(vec![node_pod("a", &ready)]);
+        shared.stores.pods = family(vec![node_pod("a", &ready)]);
         shared.nodes = Nodes::on_port(port, Patience { connect: HANG, answer: HANG });
         let fence = shared.fence.clone();
         let context = Context::new(shared);

@@ -24,7 +24,7 @@ use operator_core::names::{Names, RESTART_HASH_ANNOTATION};
 use operator_core::status::{Outcome, WORDS_MILLIS};
 use operator_core::validate::ValidatedCluster;
 use serde_json::{Value, json};
-use support::{Server, UID, cluster, node_pod, node_replica_set, valid, watched};
+use support::{Server, UID, cluster, family, node_pod, node_replica_set, valid, watched};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
@@ -222,7 +222,7 @@ async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     let written = server.writes().len();
 
     server.edit(NODES, &json!({"metadata": {"generation": 3}}));
-    shared.stores.pods = watched(vec![c.clone(), d.clone()]);
+    shared.stores.pods = family(vec![c.clone(), d.clone()]);
     assert_eq!(
         apply(&shared, &after, 2, Trial::Known).await.unwrap(),
         Applied::Leftovers,
@@ -232,7 +232,7 @@ async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     assert_eq!(apply(&shared, &after, 2, Trial::Known).await.unwrap(), Applied::Leftovers, "it rolls");
     server.edit(NODES, &json!({"status": {"replicas": 2, "updatedReplicas": 2}}));
     for pods in [vec![a, b], vec![c.clone(), d.clone(), leaves], vec![c.clone()]] {
-        shared.stores.pods = watched(pods);
+        shared.stores.pods = family(pods);
         assert_eq!(
             apply(&shared, &after, 2, Trial::Known).await.unwrap(),
             Applied::Leftovers,
@@ -241,7 +241,7 @@ async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     }
     assert!(removals(&server, written).iter().all(|path| path == NODES), "nothing is removed");
 
-    shared.stores.pods = watched(vec![c, d, failed]);
+    shared.stores.pods = family(vec![c, d, failed]);
     let written = server.writes().len();
     assert_eq!(apply(&shared, &after, 2, Trial::Known).await.unwrap(), Applied::Whole);
     let removed = removals(&server, written);
@@ -265,7 +265,7 @@ async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     let alone = valid(&json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}}));
     rolled_out(&server);
     let made = json!({"metadata": {"annotations": {RESTART_HASH_ANNOTATION: alone.restart_hash}}});
-    shared.stores.pods = watched(vec![node_pod("a", &made)]);
+    shared.stores.pods = family(vec![node_pod("a", &made)]);
     apply(&shared, &alone, 1, Trial::Known).await.unwrap();
     let deleted = removals(&server, before);
     assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
@@ -304,12 +304,12 @@ async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
         set.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
         set
     };
-    stores.replica_sets = watched(vec![
+    stores.replica_sets = family(vec![
         node_replica_set(),
         forged("other-deployment", "x", true),
         forged("not-controlled", "deployment", false),
     ]);
-    stores.pods = watched(vec![
+    stores.pods = family(vec![
         node_pod("ours", &none()),
         node_pod("of-a-forged-set", &made_by("other-deployment")),
         node_pod("of-a-set-without-controller", &made_by("not-controlled")),

@@ -21,7 +21,8 @@ use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
 use operator::scrape::Nodes;
-use operator::watches::{Pulses, Stores};
+use operator::store::Family;
+use operator::watches::{Pulses, Stores, controller_uid, service_of};
 use operator_core::names::{Component, Names};
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
@@ -224,9 +225,9 @@ impl Server {
             stores: Stores {
                 clusters: reflector::store().0,
                 deployments: watched(vec![node_deployment()]),
-                replica_sets: watched(vec![node_replica_set()]),
-                pods: reflector::store().0,
-                endpoints: reflector::store().0,
+                replica_sets: family(vec![node_replica_set()]),
+                pods: family(Vec::new()),
+                endpoints: Family::of(Vec::new(), service_of),
                 pulses: Pulses::default(),
             },
             pending: Arc::default(),
@@ -251,6 +252,14 @@ where
     }
     writer.apply_watcher_event(&Event::InitDone);
     store
+}
+
+/// The same of objects that a controller makes.
+pub(crate) fn family<K>(objects: Vec<K>) -> Family<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    Family::of(objects, controller_uid)
 }
 
 /// The fields of an applied object as server-side apply writes them down, lists whole.

@@ -15,7 +15,8 @@ use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
 use operator::scrape::Nodes;
-use operator::watches::{Pulses, Stores};
+use operator::store::Family;
+use operator::watches::{Pulses, Stores, controller_uid, service_of};
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 
@@ -61,9 +62,9 @@ pub(crate) fn shared(client: Client) -> Shared {
         stores: Stores {
             clusters: empty(),
             deployments: empty(),
-            replica_sets: empty(),
-            pods: empty(),
-            endpoints: empty(),
+            replica_sets: Family::of(Vec::new(), controller_uid),
+            pods: Family::of(Vec::new(), controller_uid),
+            endpoints: Family::of(Vec::new(), service_of),
             pulses: Pulses::default(),
         },
         pending: Arc::default(),
