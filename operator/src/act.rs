@@ -106,7 +106,8 @@ impl Target<'_> {
     async fn replicas(&self, from: i32, to: i32) -> Result<(), ActError> {
         debug_assert_eq!(from, self.deployment.view.replicas);
         let contests = &self.shared.contests;
-        if contests.pause(self.namespace, self.name, Part::Count).is_some() {
+        let object = format!("Deployment {}", self.deployment_name);
+        if contests.pause(self.namespace, self.name, &object, Some(Part::Count)).is_some() {
             debug!(name = self.name, from, to, "somebody else writes the node count too: not now");
             return Ok(());
         }
@@ -119,7 +120,6 @@ impl Target<'_> {
         });
         let params = PatchParams::apply(SCALING_MANAGER).force();
         let after = api.patch(self.deployment_name, &params, &Patch::Apply(patch)).await?.metadata;
-        let object = format!("Deployment {}", self.deployment_name);
         contests.note(self.namespace, self.name, &object, &before, &after);
         Ok(())
     }

@@ -8,6 +8,7 @@
 mod piece;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
@@ -17,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectM
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Resource, ResourceExt};
 use operator_core::build::{self, Bundle, NatsBundle};
+use operator_core::contest::Part;
 use operator_core::names::{Component, FIELD_MANAGER};
 pub use operator_core::ownership::SCALING_MANAGER;
 use operator_core::ownership::{self, Owner};
@@ -74,13 +76,13 @@ pub enum ApplyError {
     Fenced(#[from] Fenced),
 }
 
-/// What an apply has left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Applied {
-    /// Nothing: all is as the spec says.
-    Whole,
-    /// What nodes of the spec before still use. Apply again when they may be gone.
-    Leftovers,
+/// What an apply has left; by default nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Whether there is what nodes of the spec before still use. Apply again when they may be gone.
+    pub leftovers: bool,
+    /// For how long an object is not written, since somebody else keeps writing it too.
+    pub contested: Option<Duration>,
 }
 
 /// What is known of a spec before it is applied.
@@ -141,12 +143,13 @@ impl Applier<'_> {
         }
         let secret = secrets::ensure(self.shared, self.cluster, secret).await?;
         pieces.iter_mut().for_each(|piece| piece.mark(&secret));
-        let nodes = self.write(&pieces).await?;
+        let (nodes, contested) = self.write(&pieces, trial).await?;
         secrets::hurry(self.shared, self.cluster, &secret).await;
-        match nodes {
-            Some(nodes) if !has_nats => self.no_nats(self.moved(&nodes)).await,
-            _ => Ok(Applied::Whole),
-        }
+        let leftovers = match nodes {
+            Some(nodes) if !has_nats => self.no_nats(self.moved(&nodes)).await?,
+            _ => false,
+        };
+        Ok(Applied { leftovers, contested })
     }
 
     /// The bundle in its order, and whether NATS is in it.
@@ -214,15 +217,27 @@ impl Applier<'_> {
     }
 
     /// Writes everything. What is refused now was taken before, and does not keep the others from being written, but
-    /// for pods whose configuration it is. Gives the nodes.
-    async fn write(&self, pieces: &[Piece]) -> Result<Option<Deployment>, ApplyError> {
+    /// for pods whose configuration it is. What is contested is only read. Gives the nodes, and for how long the first
+    /// of what is contested waits.
+    async fn write(
+        &self,
+        pieces: &[Piece],
+        trial: Trial,
+    ) -> Result<(Option<Deployment>, Option<Duration>), ApplyError> {
         let (mut refused, mut nodes) = (Vec::new(), None);
+        let mut contested: Option<Duration> = None;
         let mut missing: Vec<&Piece> = Vec::new();
         for piece in pieces {
             if missing.iter().any(|other| piece.needs(other)) {
                 continue;
             }
-            match self.one(piece).await {
+            let pause = self.pause(piece, trial);
+            let live = match pause {
+                Some(_) => self.api(piece).get(&piece.name).await.map_err(|error| piece.failed(error)),
+                None => self.one(piece).await,
+            };
+            contested = contested.into_iter().chain(pause).min();
+            match live {
                 Ok(live) if piece.counted => nodes = live.try_parse().ok(),
                 Ok(_) => {}
                 Err(error) => {
@@ -232,7 +247,17 @@ impl Applier<'_> {
             }
         }
         refused.truncate(MAX_REFUSALS);
-        if refused.is_empty() { Ok(nodes) } else { Err(ApplyError::Partly(refused.join("; "))) }
+        if refused.is_empty() { Ok((nodes, contested)) } else { Err(ApplyError::Partly(refused.join("; "))) }
+    }
+
+    /// For how long a piece is left as it is: it was written as it is to be, and somebody else keeps changing it.
+    fn pause(&self, piece: &Piece, trial: Trial) -> Option<Duration> {
+        if trial != Trial::Known || piece.live.is_none() || piece.leftover || piece.follows {
+            return None;
+        }
+        let ValidatedCluster { namespace, name, .. } = self.cluster;
+        let part = piece.counted.then_some(Part::Rest);
+        self.shared.contests.pause(namespace, name, &piece.object(), part)
     }
 
     /// Writes one piece, and puts right who manages it: before, if it is there, and after, if it was made now.
@@ -247,9 +272,8 @@ impl Applier<'_> {
         let applied = applied.map_err(|error| piece.failed(error))?;
         match &piece.live {
             Some(live) => {
-                let object = format!("{} {}", piece.kind(), piece.name);
                 let ValidatedCluster { namespace, name, .. } = self.cluster;
-                self.shared.contests.note(namespace, name, &object, live, &applied.metadata);
+                self.shared.contests.note(namespace, name, &piece.object(), live, &applied.metadata);
             }
             None => self.repair(piece, &applied.metadata).await?,
         }
@@ -280,8 +304,8 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Removes the managed NATS, if nodes have `moved` away from it.
-    async fn no_nats(&self, moved: bool) -> Result<Applied, ApplyError> {
+    /// Removes the managed NATS, if nodes have `moved` away from it. Says whether it is still there.
+    async fn no_nats(&self, moved: bool) -> Result<bool, ApplyError> {
         let name = self.cluster.names.nats();
         let left = [
             self.remove::<Deployment>(&name, moved).await?,
@@ -289,7 +313,7 @@ impl Applier<'_> {
             self.remove::<NetworkPolicy>(&name, moved).await?,
             self.remove::<ConfigMap>(&name, moved).await?,
         ];
-        Ok(if left.contains(&Applied::Leftovers) { Applied::Leftovers } else { Applied::Whole })
+        Ok(left.contains(&true))
     }
 
     /// Whether every node is one of this spec. A node that leaves no longer counts in the Deployment's status and still
@@ -307,7 +331,7 @@ impl Applier<'_> {
     }
 
     /// Removes an object if it is ours, or says that it is there if this is not the time.
-    async fn remove<K>(&self, name: &str, now: bool) -> Result<Applied, ApplyError>
+    async fn remove<K>(&self, name: &str, now: bool) -> Result<bool, ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
@@ -316,17 +340,17 @@ impl Applier<'_> {
         let Some(live) = live.filter(|live| {
             matches!(whose(self.shared, self.cluster, &live.metadata), Owner::Ours | Owner::Leftover)
         }) else {
-            return Ok(Applied::Whole);
+            return Ok(false);
         };
         if !now {
-            return Ok(Applied::Leftovers);
+            return Ok(true);
         }
         self.shared.check()?;
         let exactly = Preconditions { uid: live.uid(), resource_version: None };
         let params = DeleteParams::background().preconditions(exactly);
         match api.delete(name, &params).await {
-            Ok(_) => Ok(Applied::Whole),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Applied::Whole),
+            Ok(_) => Ok(false),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
             Err(error) => Err(failed::<K>(name, error)),
         }
     }

@@ -33,10 +33,11 @@ impl Contests {
         self.with(namespace, name, |contests| contests.now(clock::now()).cloned())
     }
 
-    /// For how long this part of it is not to be written again.
+    /// For how long this part of one of its objects, or all of that, is not to be written again.
     #[must_use]
-    pub fn pause(&self, namespace: &str, name: &str, part: Part) -> Option<Duration> {
-        self.with(namespace, name, |contests| contests.pause(clock::now(), part)).map(Duration::from_millis)
+    pub fn pause(&self, namespace: &str, name: &str, object: &str, part: Option<Part>) -> Option<Duration> {
+        let pause = self.with(namespace, name, |contests| contests.pause(clock::now(), object, part));
+        pause.map(Duration::from_millis)
     }
 
     /// Forgets a ChannelCluster that is gone.

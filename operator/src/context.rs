@@ -148,6 +148,14 @@ impl Context {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(labels.clone(), fingerprint);
     }
 
+    /// Records that objects with this fingerprint may have been written in part: no others are there in whole any more.
+    pub fn begun(&self, labels: &ClusterLabels, fingerprint: &str) {
+        let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
+        if applied.get(labels).is_some_and(|known| known != fingerprint) {
+            applied.remove(labels);
+        }
+    }
+
     /// Stops the loop of a ChannelCluster that is gone.
     pub fn stop(&self, labels: &ClusterLabels) {
         let stopped = self.loops.lock().unwrap_or_else(PoisonError::into_inner).0.remove(labels);

@@ -8,7 +8,6 @@ use crds::ChannelCluster;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
-use operator_core::contest::Part;
 use operator_core::hindrance::Reason;
 use operator_core::status::Outcome;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
@@ -148,17 +147,15 @@ async fn look(
         () if was_applied(cluster) => Trial::Before,
         () => Trial::New,
     };
-    if let Some(pause) = context.shared.contests.pause(&labels.namespace, &labels.name, Part::Rest)
-        && trial == Trial::Known
-    {
-        tell(Outcome::Applied, Some(valid));
-        return Ok(("contested", pause));
-    }
     match apply(&context.shared, &valid, replicas, trial).await {
-        Ok(applied) => {
+        Ok(Applied { leftovers, contested }) => {
             context.applied(labels, fingerprint);
             tell(Outcome::Applied, Some(valid));
-            Ok(("applied", if applied == Applied::Leftovers { LEFTOVERS } else { RESYNC }))
+            let pause = if leftovers { LEFTOVERS } else { RESYNC };
+            Ok(match contested {
+                Some(until) => ("contested", until.min(pause)),
+                None => ("applied", pause),
+            })
         }
         Err(ApplyError::Refused(message)) => {
             context.shared.events.say(cluster, true, "Refused", "Apply", &message).await;
@@ -167,6 +164,7 @@ async fn look(
             Ok(("refused", REFUSED))
         }
         Err(error) => {
+            context.begun(labels, &fingerprint);
             let message = error.to_string();
             let (outcome, event) = match &error {
                 ApplyError::NotOurs { .. } => (Outcome::Conflict(message.clone()), Some("NameConflict")),

@@ -46,11 +46,15 @@ impl Remembered {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
-    fn put(&self, uid: &str, values: &Values) {
+    /// Says whether other values were known.
+    fn put(&self, uid: &str, values: &Values) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < MAX_REMEMBERED || all.contains_key(uid) {
+        let known = all.get(uid);
+        let other = known.is_some_and(|known| known != values);
+        if known.is_some() || all.len() < MAX_REMEMBERED {
             all.insert(uid.to_owned(), values.clone());
         }
+        other
     }
 
     /// Forgets what belonged to a ChannelCluster that is gone.
@@ -69,6 +73,8 @@ pub struct SecretSeen {
 pub struct Secret {
     /// What tells its content from another; says nothing about it.
     pub mark: String,
+    /// Whether it has another content than when it was last looked at.
+    pub changed: bool,
     /// When it was made.
     pub made: Option<Time>,
     /// When it was last written.
@@ -76,11 +82,12 @@ pub struct Secret {
 }
 
 impl Secret {
-    fn of(object: &Object) -> Self {
+    fn of(object: &Object, changed: bool) -> Self {
         let meta = &object.metadata;
         let writes = meta.managed_fields.iter().flatten().filter_map(|record| record.time.clone());
         let written = writes.chain(meta.creation_timestamp.clone()).max();
-        Self { mark: build::secret_mark(&values(object)), made: meta.creation_timestamp.clone(), written }
+        let mark = build::secret_mark(&values(object));
+        Self { mark, changed, made: meta.creation_timestamp.clone(), written }
     }
 }
 
@@ -125,8 +132,8 @@ pub async fn ensure(
         Some(live) => {
             let missing = missing(shared, cluster, &live);
             if missing.is_empty() && !seen.leftover {
-                shared.secrets.put(&cluster.uid, &values(&live));
-                return Ok(Secret::of(&live));
+                let changed = shared.secrets.put(&cluster.uid, &values(&live));
+                return Ok(Secret::of(&live, changed));
             }
             shared.check()?;
             let mut patch = adoption(cluster, &live.metadata, None);
@@ -141,8 +148,8 @@ pub async fn ensure(
         }
     };
     let object = written.unwrap_or_default();
-    shared.secrets.put(&cluster.uid, &values(&object));
-    Ok(Secret::of(&object))
+    let changed = shared.secrets.put(&cluster.uid, &values(&object));
+    Ok(Secret::of(&object, changed))
 }
 
 async fn make(shared: &Shared, cluster: &ValidatedCluster) -> Result<Object, ApplyError> {

@@ -78,17 +78,20 @@ impl Contests {
     /// What is contested, the latest of it.
     #[must_use]
     pub fn now(&self, now: u64) -> Option<&Contest> {
-        self.last(now, None).map(|(_, contest)| contest)
+        self.last(now, |_| true).map(|(_, contest)| contest)
     }
 
-    /// For how long this part is not to be written again, in milliseconds; none while it is not contested or it is time.
+    /// For how long this part of an object, or all of it, is not to be written again, in milliseconds; none while it is not
+    /// contested or it is time.
     #[must_use]
-    pub fn pause(&self, now: u64, part: Part) -> Option<u64> {
-        let (at, _) = self.last(now, Some(part))?;
+    pub fn pause(&self, now: u64, object: &str, part: Option<Part>) -> Option<u64> {
+        let of =
+            |contest: &Contest| contest.object == object && part.is_none_or(|part| contest.part() == part);
+        let (at, _) = self.last(now, of)?;
         (at + PAUSE_MILLIS).checked_sub(now).filter(|left| *left > 0)
     }
 
-    fn last(&self, now: u64, part: Option<Part>) -> Option<&(u64, Contest)> {
+    fn last(&self, now: u64, counts: impl Fn(&Contest) -> bool) -> Option<&(u64, Contest)> {
         let recent = |at: &u64| now.saturating_sub(*at) < WINDOW_MILLIS;
         self.0.iter().rev().find(|(at, contest)| {
             let same = |(at, other): &&(u64, Contest)| {
@@ -98,7 +101,7 @@ impl Contests {
                     && other.part() == contest.part()
             };
             now.saturating_sub(*at) < LULL_MILLIS
-                && part.is_none_or(|part| contest.part() == part)
+                && counts(contest)
                 && self.0.iter().filter(same).count() >= OFTEN
         })
     }
@@ -110,6 +113,7 @@ mod tests {
     use crate::ownership::Taken;
 
     const OBJECT: &str = "Deployment chat-node";
+    const REST: Option<Part> = Some(Part::Rest);
 
     fn by(manager: &str) -> Vec<Taken> {
         let fields = ["spec.strategy", "spec.template"];
@@ -127,7 +131,7 @@ mod tests {
         }
         contests.note(now, "Service chat", &by("argocd"));
         assert!(
-            contests.now(now).is_none() && contests.pause(now, Part::Rest).is_none(),
+            contests.now(now).is_none() && contests.pause(now, OBJECT, REST).is_none(),
             "twice is an accident"
         );
         contests.note(now, OBJECT, &by("argocd"));
@@ -135,10 +139,12 @@ mod tests {
         assert!(said.contains("argocd sets spec.strategy of Deployment chat-node again and again"), "{said}");
         // It goes on for as long as each write is answered, and no longer.
         for _ in 0..30 {
-            assert_eq!(contests.pause(now, Part::Rest), Some(PAUSE_MILLIS));
-            assert_eq!(contests.pause(now, Part::Count), None, "scaling goes on");
+            assert_eq!(contests.pause(now, OBJECT, REST), Some(PAUSE_MILLIS));
+            assert_eq!(contests.pause(now, OBJECT, None), Some(PAUSE_MILLIS));
+            assert_eq!(contests.pause(now, OBJECT, Some(Part::Count)), None, "scaling goes on");
+            assert_eq!(contests.pause(now, "Service chat", None), None, "other objects are kept");
             now += PAUSE_MILLIS;
-            assert!(contests.pause(now, Part::Rest).is_none() && contests.now(now).is_some());
+            assert!(contests.pause(now, OBJECT, REST).is_none() && contests.now(now).is_some());
             contests.note(now, OBJECT, &by("argocd"));
         }
         assert!(contests.now(now + 2 * PAUSE_MILLIS).is_some());

@@ -21,6 +21,8 @@ pub(super) struct Piece {
     pub(super) live: Option<ObjectMeta>,
     /// Whether what is there is to be taken over.
     pub(super) leftover: bool,
+    /// Whether it follows a change that no spec tells of.
+    pub(super) follows: bool,
     body: Value,
 }
 
@@ -35,7 +37,7 @@ impl Piece {
             what: format!("{} {name}", resource.kind),
             source: kube::Error::SerdeError(error),
         })?;
-        Ok(Self { resource, name, counted: false, live: None, leftover: false, body })
+        Ok(Self { resource, name, counted: false, live: None, leftover: false, follows: false, body })
     }
 
     /// The same, with a node count that another manager has once the object exists.
@@ -45,6 +47,11 @@ impl Piece {
 
     pub(super) fn kind(&self) -> &str {
         &self.resource.kind
+    }
+
+    /// Kind and name.
+    pub(super) fn object(&self) -> String {
+        format!("{} {}", self.kind(), self.name)
     }
 
     /// What is applied: without the node count, if that is there already.
@@ -76,6 +83,7 @@ impl Piece {
         };
         let follows = |live: &ObjectMeta| marked(live) || secret.made > live.creation_timestamp;
         if self.live.as_ref().is_none_or(follows) {
+            self.follows = secret.changed;
             let mark = json!(secret.mark);
             for path in ["/metadata", "/spec/template/metadata"] {
                 if let Some(meta) = self.body.pointer_mut(path) {
@@ -86,6 +94,6 @@ impl Piece {
     }
 
     pub(super) fn failed(&self, source: kube::Error) -> ApplyError {
-        ApplyError::Api { what: format!("{} {}", self.kind(), self.name), source }
+        ApplyError::Api { what: self.object(), source }
     }
 }
