@@ -270,12 +270,11 @@ impl Applier<'_> {
         let api = self.api(piece);
         let applied = api.patch(&piece.name, &params, &Patch::Apply(piece.body())).await;
         let applied = applied.map_err(|error| piece.failed(error))?;
-        match &piece.live {
-            Some(live) => {
-                let ValidatedCluster { namespace, name, .. } = self.cluster;
-                self.shared.contests.note(namespace, name, &piece.object(), live, &applied.metadata);
-            }
-            None => self.repair(piece, &applied.metadata).await?,
+        let ValidatedCluster { namespace, name, .. } = self.cluster;
+        let before = piece.live.clone().unwrap_or_default();
+        self.shared.contests.note(namespace, name, &piece.object(), &before, &applied.metadata);
+        if piece.live.is_none() {
+            self.repair(piece, &applied.metadata).await?;
         }
         Ok(applied)
     }

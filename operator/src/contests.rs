@@ -19,11 +19,14 @@ impl Contests {
     /// Records what others had taken of an object that was written now, from its metadata before and after.
     pub fn note(&self, namespace: &str, name: &str, object: &str, before: &ObjectMeta, after: &ObjectMeta) {
         let records = |meta: &ObjectMeta| meta.managed_fields.clone().unwrap_or_default();
-        let taken = ownership::taken(&records(before), &records(after));
+        let (before, after) = (records(before), records(after));
+        let mark = ownership::mark(&after);
+        let had_it_all = self.with(namespace, name, |contests| contests.wrote(object, mark));
+        let taken = ownership::taken(&before, &after, had_it_all);
         if taken.is_empty() {
             return;
         }
-        info!(namespace, name, object, ?taken, "somebody else had set what the operator keeps");
+        info!(namespace, name, object, ?taken, "somebody else had set or removed what the operator keeps");
         self.with(namespace, name, |contests| contests.note(clock::now(), object, &taken));
     }
 

@@ -175,3 +175,31 @@ async fn a_nats_that_no_node_uses_goes_while_the_nodes_are_contested() {
     assert!(!applied.leftovers && applied.contested.is_some());
     assert!(server.writes().iter().any(|write| write.method == Method::DELETE && write.path == NATS));
 }
+
+#[tokio::test]
+async fn who_removes_a_field_again_and_again_is_not_fought() {
+    let server = Server::default();
+    let context = reconciled(&server).await;
+    // As a replacement without the field leaves it: nobody has it any more.
+    let remove = || {
+        let mut records = server.get(SERVICE)["metadata"]["managedFields"].clone();
+        let record = records.as_array_mut().unwrap().iter_mut().find(|r| r["manager"] == "channel-operator");
+        record.unwrap()["fieldsV1"]["f:spec"].as_object_mut().unwrap().remove("f:ports").unwrap();
+        server.edit(SERVICE, &json!({"metadata": {"managedFields": records}}));
+    };
+    let written = async || {
+        remove();
+        let before = server.writes().len();
+        look(&context).await.unwrap();
+        written(&server, before).iter().any(|path| path == SERVICE)
+    };
+    for _ in 0..3 {
+        assert!(context.shared.contests.now("default", "chat").is_none(), "so far it may be an accident");
+        assert!(written().await);
+    }
+    let said = context.shared.contests.now("default", "chat").unwrap().sentence();
+    assert!(said.contains("spec.ports") && said.contains("of Service chat is removed"), "{said}");
+    let before = server.writes().len();
+    look(&context).await.unwrap();
+    assert!(!self::written(&server, before).iter().any(|path| path == SERVICE));
+}

@@ -1,4 +1,4 @@
-//! Another field manager that keeps setting what the operator keeps, on a real API server: it is named, and the operator
+//! Another field manager that keeps setting or removing what the operator keeps, on a real API server: it is named, and the operator
 //! does not write in a loop.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
@@ -39,7 +39,7 @@ fn nodes(client: &Client, here: &str) -> Api<Deployment> {
     Api::namespaced(client.clone(), here)
 }
 
-/// Sets `spec` in the Deployment of the nodes whenever it is otherwise, as `manager`.
+/// Sets `spec` in the Deployment of the nodes whenever it is otherwise, as `manager`; null removes.
 fn rival(client: &Client, here: &str, manager: &'static str, spec: Value) -> AbortOnDropHandle<()> {
     let api = nodes(client, here);
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -91,9 +91,12 @@ async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
     let _operator =
         Operator::start(&server.kubeconfig(Identity::Admin), OPERATOR_NAMESPACE, &[]).await.unwrap();
     let template = json!({"template": {"spec": {"terminationGracePeriodSeconds": 5}}});
+    // As a replacement by what somebody keeps in Git does: it lacks what the operator has added.
+    let less = json!({"minReadySeconds": 1, "template": {"spec": {"topologySpreadConstraints": null}}});
     for (manager, spec, field) in [
         ("argocd-controller", template, "spec.template.spec.terminationGracePeriodSeconds"),
         ("gitops-scaler", json!({"replicas": 1}), "spec.replicas"),
+        ("gitops-replacer", less, "spec.template.spec.topologySpreadConstraints"),
     ] {
         let (said, changes) = contested(&server, manager, spec).await;
         println!("{manager}: the Deployment changed {changes} times");

@@ -2,7 +2,7 @@
 //! write of ours answers one of theirs, and rolls the fleet once more. So when a field is taken back again and again that is
 //! said, and it is written once a minute only, until nobody takes it any more.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::hindrance::short;
 use crate::ownership::Taken;
@@ -29,6 +29,8 @@ pub struct Contest {
     pub object: String,
     /// One of the fields.
     pub field: String,
+    /// Whether it is removed, and not set otherwise.
+    pub removed: bool,
 }
 
 /// What is written by itself, at its own time.
@@ -48,7 +50,14 @@ impl Contest {
     /// One sentence with the remedy.
     #[must_use]
     pub fn sentence(&self) -> String {
-        let Self { manager, object, field } = self;
+        let Self { manager, object, field, removed } = self;
+        if *removed {
+            return format!(
+                "{field} of {object} is removed again and again, which the operator keeps, by {manager} as far as the \
+                 object's managedFields tell: the operator writes it once a minute only now; have the object left alone, \
+                 or say what is wanted in the ChannelCluster"
+            );
+        }
         format!(
             "{manager} sets {field} of {object} again and again, which the operator keeps: the operator writes it once a \
              minute only now; take it out of what {manager} writes, or say what is wanted in the ChannelCluster"
@@ -58,21 +67,30 @@ impl Contest {
 
 /// When what was taken back of one ChannelCluster.
 #[derive(Clone, Debug, Default)]
-pub struct Contests(VecDeque<(u64, Contest)>);
+pub struct Contests {
+    times: VecDeque<(u64, Contest)>,
+    /// What was ours after the last write of each object, as its mark.
+    marks: HashMap<String, u64>,
+}
 
 impl Contests {
+    /// Records what is ours of an object that was written, and says whether it was the same after the write before.
+    pub fn wrote(&mut self, object: &str, mark: u64) -> bool {
+        self.marks.insert(object.to_owned(), mark) == Some(mark)
+    }
+
     /// Records at `now` (milliseconds) what had been taken of an object. The texts are others': they are cut.
     pub fn note(&mut self, now: u64, object: &str, taken: &[Taken]) {
         let mut told = HashSet::new();
-        for Taken { manager, field } in taken {
+        for Taken { manager, field, removed } in taken {
             if told.insert(manager) {
-                let contest =
-                    Contest { manager: short(manager), object: object.to_owned(), field: short(field) };
-                self.0.push_back((now, contest));
+                let (manager, field) = (short(manager), short(field));
+                let contest = Contest { manager, object: object.to_owned(), field, removed: *removed };
+                self.times.push_back((now, contest));
             }
         }
-        let excess = self.0.len().saturating_sub(MAX_REMEMBERED);
-        self.0.drain(..excess);
+        let excess = self.times.len().saturating_sub(MAX_REMEMBERED);
+        self.times.drain(..excess);
     }
 
     /// What is contested, the latest of it.
@@ -93,7 +111,7 @@ impl Contests {
 
     fn last(&self, now: u64, counts: impl Fn(&Contest) -> bool) -> Option<&(u64, Contest)> {
         let recent = |at: &u64| now.saturating_sub(*at) < WINDOW_MILLIS;
-        self.0.iter().rev().find(|(at, contest)| {
+        self.times.iter().rev().find(|(at, contest)| {
             let same = |(at, other): &&(u64, Contest)| {
                 recent(at)
                     && other.manager == contest.manager
@@ -102,7 +120,7 @@ impl Contests {
             };
             now.saturating_sub(*at) < LULL_MILLIS
                 && counts(contest)
-                && self.0.iter().filter(same).count() >= OFTEN
+                && self.times.iter().filter(same).count() >= OFTEN
         })
     }
 }
@@ -117,7 +135,9 @@ mod tests {
 
     fn by(manager: &str) -> Vec<Taken> {
         let fields = ["spec.strategy", "spec.template"];
-        fields.map(|field| Taken { manager: manager.to_owned(), field: field.to_owned() }).into()
+        fields
+            .map(|field| Taken { manager: manager.to_owned(), field: field.to_owned(), removed: false })
+            .into()
     }
 
     #[test]
@@ -158,6 +178,6 @@ mod tests {
             contests.note(now, OBJECT, &by(&"x".repeat(10_000)));
         }
         assert!(contests.now(1_000).unwrap().sentence().len() < 1_000);
-        assert!(contests.0.len() < 100);
+        assert!(contests.times.len() < 100);
     }
 }

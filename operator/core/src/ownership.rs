@@ -5,6 +5,7 @@
 //! `csaupgrade` does when it moves from one kind of apply to the other.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Map, Value, json};
@@ -13,6 +14,10 @@ use crate::names::{APP, CLUSTER_LABEL, FIELD_MANAGER};
 
 /// Field manager of the node count.
 pub const SCALING_MANAGER: &str = "channel-operator-scaling";
+/// The node count: it has its own times, so it is not looked for where others are removed.
+const COUNT: &str = "spec.replicas";
+/// Who removed a field, where no record is left that could be theirs.
+const SOMEBODY: &str = "somebody";
 /// Managers that write what nobody else may: they keep it.
 const CONTROLLERS: [&str; 1] = ["kube-controller-manager"];
 
@@ -105,25 +110,43 @@ pub fn repair(
     differ(records, &wanted).then_some(wanted)
 }
 
-/// A field of ours that somebody else had set, until it was written again.
+/// A field of ours that somebody else had set or removed, until it was written again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Taken {
-    /// The other field manager.
+    /// The other field manager; of what was removed, the one that it was most likely.
     pub manager: String,
     /// The field, as `spec.template.spec.containers[name=node].image`.
     pub field: String,
+    /// Whether it was not there any more.
+    pub removed: bool,
+}
+
+/// Whether a record is one of this operator's.
+fn is_ours(record: &&ManagedFieldsEntry) -> bool {
+    [FIELD_MANAGER, SCALING_MANAGER].contains(&record.manager.as_deref().unwrap_or_default())
+}
+
+/// The fields of this operator.
+fn ours(records: &[ManagedFieldsEntry]) -> BTreeSet<String> {
+    records.iter().filter(is_ours).flat_map(paths).collect()
+}
+
+/// What tells the fields that we have of an object from others; the node count does not matter.
+#[must_use]
+pub fn mark(records: &[ManagedFieldsEntry]) -> u64 {
+    let mut fields = ours(records);
+    fields.remove(COUNT);
+    let mut hasher = DefaultHasher::new();
+    fields.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// What others had taken of an object of ours, from its records before and after it was applied. Whoever set a field to
 /// another value had it alone before, and has lost it now; where both say the same both have it.
+///
+/// Nobody has what was removed. It is known only where the operator `had_it_all` after its last write: all that it has now.
 #[must_use]
-pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry]) -> Vec<Taken> {
-    let is_ours = |record: &&ManagedFieldsEntry| {
-        [FIELD_MANAGER, SCALING_MANAGER].contains(&record.manager.as_deref().unwrap_or_default())
-    };
-    let ours = |records: &[ManagedFieldsEntry]| -> BTreeSet<String> {
-        records.iter().filter(is_ours).flat_map(paths).collect()
-    };
+pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry], had_it_all: bool) -> Vec<Taken> {
     let (had, has) = (ours(before), ours(after));
     if had.is_empty() {
         return Vec::new(); // it was made or taken over just now
@@ -136,12 +159,28 @@ pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry]) -> Vec
         };
         spec.flat_map(with).collect()
     };
-    let still = others(after);
-    let lost = others(before).into_iter().filter(|one| {
-        let (path, _) = one;
-        has.contains(path) && !had.contains(path) && !still.contains(one)
-    });
-    lost.map(|(field, manager)| Taken { manager, field }).collect()
+    let (theirs, still) = (others(before), others(after));
+    let new = |path: &String| has.contains(path) && !had.contains(path);
+    let set = theirs.iter().filter(|one| new(&one.0) && !still.contains(one)).cloned();
+    let set = set.map(|(field, manager)| Taken { manager, field, removed: false });
+    let owned: BTreeSet<_> = theirs.iter().map(|(path, _)| path).collect();
+    let nobodys = |path: &&String| had_it_all && new(path) && !owned.contains(path) && *path != COUNT;
+    let gone = has.iter().filter(nobodys).cloned();
+    let gone = gone.map(|field| Taken { manager: remover(before), field, removed: true });
+    set.chain(gone).collect()
+}
+
+/// Who has most likely removed a field. That alone leaves no record, but whoever does it has mostly set others before.
+fn remover(records: &[ManagedFieldsEntry]) -> String {
+    let may = |record: &&ManagedFieldsEntry| {
+        let manager = record.manager.as_deref().unwrap_or_default();
+        !is_ours(record)
+            && record.operation.as_deref() == Some("Update")
+            && record.subresource.as_deref().unwrap_or_default().is_empty()
+            && !CONTROLLERS.contains(&manager)
+    };
+    let newest = records.iter().filter(may).max_by_key(|record| record.time.clone());
+    newest.and_then(|record| record.manager.clone()).unwrap_or_else(|| SOMEBODY.to_owned())
 }
 
 /// The fields of a record.

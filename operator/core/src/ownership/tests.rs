@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Value, json};
 
-use super::{Owner, Taken, owner, repair, taken};
+use super::{Owner, Taken, mark, owner, repair, taken};
 
 fn record(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
     let record = json!({
@@ -108,6 +108,7 @@ fn leftovers_of_our_name_are_known_and_what_anybody_else_owns_is_not_taken() {
 
 #[test]
 fn who_sets_a_field_of_ours_to_another_value_is_known_when_it_is_taken_back() {
+    let taken = |before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry]| taken(before, after, false);
     let template = |fields: Value| json!({"f:spec": {"f:template": {"f:spec": fields}}});
     let ours = record(
         MAIN,
@@ -122,7 +123,7 @@ fn who_sets_a_field_of_ours_to_another_value_is_known_when_it_is_taken_back() {
     let image = template(json!({"f:containers": {"k:{\"name\":\"node\"}": {"f:image": {}}}}));
     let argo = record("argocd", "Update", image.clone());
     let field = "spec.template.spec.containers[name=node].image".to_owned();
-    let found = [Taken { manager: "argocd".to_owned(), field }];
+    let found = [Taken { manager: "argocd".to_owned(), field, removed: false }];
     assert_eq!(taken(&[less.clone(), argo.clone()], std::slice::from_ref(&ours)), found);
     assert_eq!(taken(&[less.clone(), argo.clone()], &[ours.clone(), argo.clone()]), [], "both say the same");
     assert_eq!(taken(std::slice::from_ref(&argo), std::slice::from_ref(&ours)), [], "it was taken over");
@@ -138,6 +139,45 @@ fn who_sets_a_field_of_ours_to_another_value_is_known_when_it_is_taken_back() {
     scaled.subresource = Some("scale".to_owned());
     let count = record(SCALING, "Apply", json!({"f:spec": {"f:replicas": {}}}));
     let main = record(MAIN, "Apply", template(json!({"f:grace": {}})));
-    let found = [Taken { manager: "kubectl".to_owned(), field: "spec.replicas".to_owned() }];
+    let found = [Taken { manager: "kubectl".to_owned(), field: "spec.replicas".to_owned(), removed: false }];
     assert_eq!(taken(&[main.clone(), scaled], &[main, count]), found);
+}
+
+#[test]
+fn who_removes_a_field_of_ours_is_guessed_where_it_was_ours_before() {
+    let at = |time: &str, mut record: ManagedFieldsEntry| {
+        record.time = Some(serde_json::from_value(json!(time)).unwrap());
+        record
+    };
+    let ours = record(MAIN, "Apply", json!({"f:spec": {"f:selector": {}, "f:ports": {}}}));
+    let less = record(MAIN, "Apply", json!({"f:spec": {"f:selector": {}}}));
+    let count = record(SCALING, "Apply", json!({"f:spec": {"f:replicas": {}}}));
+    let note = |manager: &str| record(manager, "Update", json!({"f:metadata": {"f:labels": {}}}));
+    let kubectl = at("2026-01-01T00:00:00Z", note("kubectl-edit"));
+    let argo = at("2026-01-02T00:00:00Z", note("argocd"));
+    let mut status = at("2026-01-04T00:00:00Z", note("a-controller"));
+    status.subresource = Some("status".to_owned());
+    let controller = at("2026-01-05T00:00:00Z", note("kube-controller-manager"));
+    let applier =
+        at("2026-01-06T00:00:00Z", record("flux", "Apply", json!({"f:metadata": {"f:labels": {}}})));
+    let others = [argo.clone(), kubectl, status, controller, applier];
+    let with = |first: &ManagedFieldsEntry| [std::slice::from_ref(first), &others].concat();
+    let found = |manager: &str| {
+        let (manager, field) = (manager.to_owned(), "spec.ports".to_owned());
+        [Taken { manager, field, removed: true }]
+    };
+    assert_eq!(taken(&with(&less), &with(&ours), true), found("argocd"), "the newest that can have done it");
+    let after = std::slice::from_ref(&ours);
+    assert_eq!(taken(std::slice::from_ref(&less), after, true), found("somebody"));
+    assert_eq!(taken(&with(&less), &with(&ours), false), [], "the spec may have asked for it just now");
+    assert_eq!(taken(after, after, true), []);
+    let set = record("argocd", "Update", json!({"f:spec": {"f:ports": {}}}));
+    let [mut one] = found("argocd");
+    one.removed = false;
+    assert_eq!(taken(&[less.clone(), set], after, true), [one], "it is another's, so it was set");
+    let counted = [ours.clone(), count];
+    assert_eq!(taken(after, &counted, true), [], "the count is written at its own time");
+    assert_eq!(mark(&counted), mark(after), "and does not tell a spec from another");
+    assert_ne!(mark(&with(&less)), mark(after));
+    assert_eq!(mark(&with(&ours)), mark(after));
 }

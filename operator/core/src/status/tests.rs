@@ -225,7 +225,7 @@ fn a_refused_sysctl_is_said_before_any_node_answers() {
 fn who_keeps_writing_what_is_ours_is_said() {
     let mut scene = Scene::new();
     let [manager, object, field] = ["argocd", "Deployment chat-node", "spec.replicas"].map(str::to_owned);
-    scene.contest = Some(Contest { manager, object, field });
+    scene.contest = Some(Contest { manager, object, field, removed: false });
     let status = scene.status();
     assert_eq!(condition(&status, "Reconciling"), pair("True", "FieldsContested"));
     assert_eq!(condition(&status, "Ready"), pair("True", "Serving"));

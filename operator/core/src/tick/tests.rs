@@ -315,6 +315,7 @@ fn what_hinders_is_said_once_and_its_end_too() {
         manager: "argocd".to_owned(),
         object: "Deployment chat-node".to_owned(),
         field: "spec.replicas".to_owned(),
+        removed: false,
     });
     world.run(10);
     let said: Vec<_> = world.said.drain(..).map(|saying| (saying.warning, saying.reason)).collect();
