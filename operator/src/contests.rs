@@ -33,13 +33,13 @@ impl Contests {
     /// What is contested of a ChannelCluster now.
     #[must_use]
     pub fn now(&self, namespace: &str, name: &str) -> Option<Contest> {
-        self.with(namespace, name, |contests| contests.now(clock::now()).cloned())
+        self.read(namespace, name, |contests| contests.now(clock::now()).cloned())
     }
 
     /// For how long this part of one of its objects, or all of that, is not to be written again.
     #[must_use]
     pub fn pause(&self, namespace: &str, name: &str, object: &str, part: Option<Part>) -> Option<Duration> {
-        let pause = self.with(namespace, name, |contests| contests.pause(clock::now(), object, part));
+        let pause = self.read(namespace, name, |contests| contests.pause(clock::now(), object, part));
         pause.map(Duration::from_millis)
     }
 
@@ -49,8 +49,40 @@ impl Contests {
         all.remove(&(namespace.to_owned(), name.to_owned()));
     }
 
+    /// Asks about a ChannelCluster; of one that nothing was written of there is nothing to say, and nothing is kept.
+    fn read<T>(
+        &self,
+        namespace: &str,
+        name: &str,
+        ask: impl FnOnce(&contest::Contests) -> Option<T>,
+    ) -> Option<T> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&(namespace.to_owned(), name.to_owned())).and_then(ask)
+    }
+
     fn with<T>(&self, namespace: &str, name: &str, work: impl FnOnce(&mut contest::Contests) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         work(all.entry((namespace.to_owned(), name.to_owned())).or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::Contests;
+
+    #[test]
+    fn a_cluster_that_was_only_asked_about_is_not_kept() {
+        let contests = Contests::default();
+        assert!(contests.now("default", "chat").is_none());
+        assert!(contests.pause("default", "chat", "Deployment chat-node", None).is_none());
+        assert_eq!(contests.0.lock().unwrap().len(), 0);
+        let meta = ObjectMeta::default();
+        contests.note("default", "chat", "Deployment chat-node", &meta, &meta);
+        assert!(contests.now("default", "chat").is_none());
+        assert_eq!(contests.0.lock().unwrap().len(), 1, "what was ours of it is");
+        contests.forget("default", "chat");
+        assert_eq!(contests.0.lock().unwrap().len(), 0);
     }
 }
