@@ -69,6 +69,10 @@ impl Target<'_> {
 
     async fn one(&self, action: &Action) -> Result<(), ActError> {
         self.shared.check()?;
+        if matches!(action, Action::Replicas { .. }) && self.count_waits() {
+            debug!(name = self.name, ?action, "somebody else writes the node count too: not now");
+            return Ok(());
+        }
         info!(namespace = self.namespace, deployment = self.deployment_name, ?action, "acting");
         match action {
             Action::Unready { pod } => self.drain(pod, DrainStage::Unready, None).await,
@@ -102,15 +106,19 @@ impl Target<'_> {
         Ok(())
     }
 
+    fn object(&self) -> String {
+        format!("Deployment {}", self.deployment_name)
+    }
+
+    /// Whether the node count is not to be written now.
+    fn count_waits(&self) -> bool {
+        let contests = &self.shared.contests;
+        contests.pause(self.namespace, self.name, &self.object(), Some(Part::Count)).is_some()
+    }
+
     /// Writes the node count, unless the Deployment is no longer the one that was looked at.
     async fn replicas(&self, from: i32, to: i32) -> Result<(), ActError> {
         debug_assert_eq!(from, self.deployment.view.replicas);
-        let contests = &self.shared.contests;
-        let object = format!("Deployment {}", self.deployment_name);
-        if contests.pause(self.namespace, self.name, &object, Some(Part::Count)).is_some() {
-            debug!(name = self.name, from, to, "somebody else writes the node count too: not now");
-            return Ok(());
-        }
         let api: Api<Deployment> = Api::namespaced(self.shared.client.clone(), self.namespace);
         let before = api.get_metadata(self.deployment_name).await?.metadata;
         let patch = json!({
@@ -120,7 +128,7 @@ impl Target<'_> {
         });
         let params = PatchParams::apply(SCALING_MANAGER).force();
         let after = api.patch(self.deployment_name, &params, &Patch::Apply(patch)).await?.metadata;
-        contests.note(self.namespace, self.name, &object, &before, &after);
+        self.shared.contests.note(self.namespace, self.name, &self.object(), &before, &after);
         Ok(())
     }
 }

@@ -5,18 +5,25 @@
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
-use std::sync::Arc;
+use std::io;
+use std::sync::{Arc, Mutex};
 
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
+use operator::act::Target;
 use operator::apply::{Applied, Trial, apply};
 use operator::context::{Context, Shared};
+use operator::observe::SeenDeployment;
 use operator::reconcile::{Error, reconcile};
+use operator_core::drain;
 use operator_core::names::RESTART_HASH_ANNOTATION;
+use operator_core::tick::DeploymentView;
 use serde_json::{Value, json};
 use support::{Server, cluster, family, node_pod, valid, watched};
+use tracing::Level;
+use tracing_subscriber::fmt;
 
 const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
 const NATS: &str = "/apis/apps/v1/namespaces/default/deployments/chat-nats";
@@ -202,4 +209,55 @@ async fn who_removes_a_field_again_and_again_is_not_fought() {
     let before = server.writes().len();
     look(&context).await.unwrap();
     assert!(!self::written(&server, before).iter().any(|path| path == SERVICE));
+}
+
+/// What was logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    fn take(&self) -> String {
+        String::from_utf8(std::mem::take(&mut self.0.lock().unwrap())).unwrap()
+    }
+}
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_count_that_waits_is_not_said_to_be_written() {
+    let log = Log::default();
+    let lines = log.clone();
+    let subscriber = fmt().with_max_level(Level::INFO).with_writer(move || lines.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let server = Server::default();
+    let shared = server.shared();
+    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
+    let act = async || {
+        log.take();
+        let before = server.writes().len();
+        let resource_version = server.get(NODES)["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+        let view = DeploymentView { replicas: 2, ..DeploymentView::default() };
+        let target = Target {
+            shared: &shared,
+            namespace: "default",
+            name: "chat",
+            deployment_name: "chat-node",
+            deployment: &SeenDeployment { view, resource_version },
+            pods: &[],
+            token: "",
+        };
+        target.act(vec![drain::Action::Replicas { from: 2, to: 3 }]).await;
+        (written(&server, before).len(), log.take().contains("acting"))
+    };
+    assert_eq!(act().await, (1, true));
+    contest(&shared, DEPLOYMENT, "f:replicas");
+    assert_eq!(act().await, (0, false), "each 2 s it would be the same line again");
 }
