@@ -17,8 +17,9 @@ const WINDOW_MILLIS: u64 = 600_000;
 pub const PAUSE_MILLIS: u64 = 60_000;
 /// After so long without another time it is over, in milliseconds: two writes of ours stayed.
 const LULL_MILLIS: u64 = 150_000;
-/// Most times that are remembered of a ChannelCluster.
-const MAX_REMEMBERED: usize = 64;
+/// Most times that are remembered of a ChannelCluster, [`OFTEN`] of each contest: a bundle of 13 objects and 10 others who
+/// write all of it are 390. Managers are called what others like.
+const MAX_REMEMBERED: usize = 512;
 
 /// Who takes what.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +35,7 @@ pub struct Contest {
 }
 
 /// What is written by itself, at its own time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// The node count, by scaling.
     Count,
@@ -45,6 +46,11 @@ pub enum Part {
 impl Contest {
     fn part(&self) -> Part {
         if self.field == "spec.replicas" { Part::Count } else { Part::Rest }
+    }
+
+    /// Whether the other writes the same part of the same object.
+    fn is_same(&self, other: &Self) -> bool {
+        self.manager == other.manager && self.object == other.object && self.part() == other.part()
     }
 
     /// One sentence with the remedy.
@@ -83,14 +89,25 @@ impl Contests {
     pub fn note(&mut self, now: u64, object: &str, taken: &[Taken]) {
         let mut told = HashSet::new();
         for Taken { manager, field, removed } in taken {
-            if told.insert(manager) {
-                let (manager, field) = (short(manager), short(field));
-                let contest = Contest { manager, object: object.to_owned(), field, removed: *removed };
-                self.times.push_back((now, contest));
+            let (manager, field) = (short(manager), short(field));
+            let contest = Contest { manager, object: object.to_owned(), field, removed: *removed };
+            if told.insert((contest.manager.clone(), contest.part())) {
+                self.remember(now, contest);
             }
         }
         let excess = self.times.len().saturating_sub(MAX_REMEMBERED);
         self.times.drain(..excess);
+    }
+
+    /// In place of the first time of the same, if that is no longer needed.
+    fn remember(&mut self, now: u64, contest: Contest) {
+        let same = |(_, other): &(u64, Contest)| other.is_same(&contest);
+        if self.times.iter().filter(|time| same(time)).count() >= OFTEN
+            && let Some(first) = self.times.iter().position(same)
+        {
+            self.times.remove(first);
+        }
+        self.times.push_back((now, contest));
     }
 
     /// What is contested, the latest of it.
@@ -112,12 +129,7 @@ impl Contests {
     fn last(&self, now: u64, counts: impl Fn(&Contest) -> bool) -> Option<&(u64, Contest)> {
         let recent = |at: &u64| now.saturating_sub(*at) < WINDOW_MILLIS;
         self.times.iter().rev().find(|(at, contest)| {
-            let same = |(at, other): &&(u64, Contest)| {
-                recent(at)
-                    && other.manager == contest.manager
-                    && other.object == contest.object
-                    && other.part() == contest.part()
-            };
+            let same = |(at, other): &&(u64, Contest)| recent(at) && other.is_same(contest);
             now.saturating_sub(*at) < LULL_MILLIS
                 && counts(contest)
                 && self.times.iter().filter(same).count() >= OFTEN
@@ -127,7 +139,7 @@ impl Contests {
 
 #[cfg(test)]
 mod tests {
-    use super::{Contests, PAUSE_MILLIS, Part};
+    use super::{Contests, MAX_REMEMBERED, OFTEN, PAUSE_MILLIS, Part};
     use crate::ownership::Taken;
 
     const OBJECT: &str = "Deployment chat-node";
@@ -178,6 +190,33 @@ mod tests {
             contests.note(now, OBJECT, &by(&"x".repeat(10_000)));
         }
         assert!(contests.now(1_000).unwrap().sentence().len() < 1_000);
-        assert!(contests.times.len() < 100);
+        assert_eq!(contests.times.len(), OFTEN);
+        for now in 0..1_000 {
+            contests.note(now, OBJECT, &by(&now.to_string()));
+        }
+        assert!(contests.times.len() <= MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn several_who_write_everything_are_all_noticed() {
+        let mut contests = Contests::default();
+        let objects: Vec<_> = (0..13).map(|n| format!("Service chat-{n}")).collect();
+        let managers: Vec<_> = (0..10).map(|n| format!("rival-{n}")).collect();
+        let mut now = 0;
+        for minute in 0..10 {
+            now += PAUSE_MILLIS;
+            for object in &objects {
+                let mut taken: Vec<_> = managers.iter().flat_map(|manager| by(manager)).collect();
+                let count = taken.iter().step_by(2).cloned();
+                let count = count.map(|one| Taken { field: "spec.replicas".to_owned(), ..one });
+                taken.extend(count.filter(|_| object == "Service chat-0").collect::<Vec<_>>());
+                contests.note(now, object, &taken);
+            }
+            for object in &objects {
+                assert_eq!(contests.pause(now, object, REST).is_some(), minute >= 2, "{minute} {object}");
+            }
+            let count = contests.pause(now, &objects[0], Some(Part::Count));
+            assert_eq!(count.is_some(), minute >= 2, "who writes both writes both: {minute}");
+        }
     }
 }
