@@ -65,14 +65,7 @@ impl<'a> Starter<'a> {
             .append(true)
             .open(&log)
             .with_context(|| format!("cannot open {}", log.display()))?;
-        // A group that is gone ends the script: a late start after `down` cannot survive it.
-        let join: Vec<_> = self
-            .layout
-            .component_files(&self.instance.cgroup())
-            .iter()
-            .map(|file| format!("echo $$ > {}", file.display()))
-            .collect();
-        let script = format!("set -e; {}; exec \"$@\"", join.join("; "));
+        let script = script(&self.layout.component_files(&self.instance.cgroup()));
         let child = Command::new("setsid")
             .args(["sh", "-c", &script, "sh"])
             .args(enter)
@@ -255,10 +248,40 @@ impl<'a> Starter<'a> {
     }
 }
 
+/// What becomes a component: it joins its groups, and closes what it inherits of whoever starts it. A component that held the
+/// descriptor of a `flock` would hold the lock for as long as it runs. A sh knows descriptors of one digit only.
+fn script(groups: &[PathBuf]) -> String {
+    // A group that is gone ends the script: a late start after `down` cannot survive it.
+    let join: Vec<_> = groups.iter().map(|file| format!("echo $$ > {}; ", file.display())).collect();
+    let close: Vec<_> = (3..10).map(|fd| format!("{fd}>&-")).collect();
+    format!("set -e; {}exec {}; exec \"$@\"", join.join(""), close.join(" "))
+}
+
 fn enter(netns: &str, mounts: Option<&str>) -> Vec<OsString> {
     let net = Path::new("/run/netns").join(netns);
     let mut words: Vec<OsString> = vec!["nsenter".into(), format!("--net={}", net.display()).into()];
     words.extend(mounts.map(|file| format!("--mount={file}").into()));
     words.push("--".into());
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::script;
+
+    #[test]
+    fn a_component_joins_its_groups_and_keeps_no_descriptor_of_its_starter() {
+        let group = std::env::temp_dir().join(format!("components-{}", std::process::id()));
+        // As `flock FILE up` and a shell with `9>FILE` leave them.
+        let starter = "exec 3</dev/null 9</dev/null; exec sh -c \"$0\" sh \"$@\"";
+        let look = "for fd in 1 3 4 9; do [ ! -e /proc/$$/fd/$fd ] || echo $fd; done; echo $$";
+        let script = script(std::slice::from_ref(&group));
+        let said = Command::new("sh").args(["-c", starter, &script, "sh", "-c", look]).output().unwrap();
+        let joined = std::fs::read_to_string(&group).unwrap();
+        std::fs::remove_file(&group).unwrap();
+        assert_eq!(String::from_utf8(said.stdout).unwrap(), format!("1\n{joined}"), "{:?}", said.stderr);
+        assert!(!joined.trim().is_empty());
+    }
 }
