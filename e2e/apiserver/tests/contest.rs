@@ -83,13 +83,37 @@ async fn contested(server: &ApiServer, manager: &'static str, spec: Value) -> (S
     (said, changes)
 }
 
+/// Somebody who writes what is theirs takes nothing of ours; gives the namespace.
+async fn beside(server: &ApiServer) -> String {
+    let client = server.client(Identity::Admin).unwrap();
+    let here = server.namespace("beside").await.unwrap();
+    cluster(&client, &here, &json!({})).await;
+    let api = nodes(&client, &here);
+    until("the Deployment", async || api.get_opt("chat-node").await.unwrap()).await;
+    let params = PatchParams { field_manager: Some("kubectl-annotate".to_owned()), ..PatchParams::default() };
+    for note in ["1", "2", "3", "4", "5"] {
+        let patch = json!({"metadata": {"annotations": {"example.com/note": note}}});
+        api.patch("chat-node", &params, &Patch::Merge(patch)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await; // more than the reconciles' debounce
+    }
+    here
+}
+
 #[tokio::test]
 async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
     let mut server = ApiServer::start().await.unwrap();
     server.start_controllers().unwrap();
     server.kubectl(&["create", "namespace", OPERATOR_NAMESPACE], "").await.unwrap();
-    let _operator =
+    let operator =
         Operator::start(&server.kubeconfig(Identity::Admin), OPERATOR_NAMESPACE, &[]).await.unwrap();
+    let here = beside(&server).await;
+    let noted = |here: &str| {
+        let log = operator.log();
+        log.lines()
+            .filter(|line| line.contains(here) && line.contains("somebody else had set or removed"))
+            .count()
+    };
+    assert_eq!(noted(&here), 0, "{}", operator.log());
     let template = json!({"template": {"spec": {"terminationGracePeriodSeconds": 5}}});
     // As a replacement by what somebody keeps in Git does: it lacks what the operator has added.
     let less = json!({"minReadySeconds": 1, "template": {"spec": {"topologySpreadConstraints": null}}});
@@ -105,4 +129,5 @@ async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
         // Each write of ours is answered by one of theirs.
         assert!(changes <= 2 * MOST_WRITES, "{changes} changes in {WATCHED:?}");
     }
+    assert!(noted("contest") > 0, "that is how it is logged");
 }
