@@ -97,6 +97,9 @@ fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
     if let Some(most) = args.max_connections {
         config.limits.max_connections = most;
     }
+    if args.memory_budget.is_some() {
+        config.limits.memory_budget = args.memory_budget;
+    }
     let errors = config.validate();
     if errors.is_empty() { Ok((config, watch)) } else { Err(errors.join(". ")) }
 }

@@ -63,9 +63,14 @@ impl Budget {
         Self { flag, found, source }
     }
 
-    /// Puts the budget that is in force into a configuration.
+    /// Puts the budget that is in force into a configuration. One that nobody asked for is used also where it is too little
+    /// for the longest messages, which is told.
     pub fn apply(&self, config: &mut NodeConfig) {
-        config.limits.memory_budget = Some(self.flag.or(config.limits.memory_budget).unwrap_or(self.found));
+        let budget = self.flag.or(config.limits.memory_budget).unwrap_or(self.found);
+        if let Some(why) = config.limits.refuse_budget(budget) {
+            tracing::warn!("{why}, or give the node more memory");
+        }
+        config.limits.memory_budget = Some(budget);
     }
 
     /// Where the budget of a configuration is from, before [`Budget::apply`].

@@ -317,8 +317,14 @@ impl ShardLoop {
         if !self.core.may_read(id, ended) {
             return self.readable.hold(id, input);
         }
-        if paused && self.core.on_data(id, &mut []) == Progress::Paused {
-            return self.readable.push(id, input);
+        if paused {
+            if self.core.on_data(id, &mut []) == Progress::Paused {
+                return self.readable.push(id, input);
+            }
+            // What was kept is served; whether more may be read is another question while memory is short.
+            if !self.core.may_read(id, ended) {
+                return self.readable.hold(id, Input { paused: false, ended });
+            }
         }
         let most = self.core.read_bytes(READ_BYTES);
         let count = match recv(socket, &mut self.read_buffer[..most], RecvFlags::DONTWAIT) {
@@ -336,16 +342,17 @@ impl ShardLoop {
     }
 
     fn flush(&mut self) {
-        let begun = Instant::now();
+        let (begun, mut cut_after) = (Instant::now(), None);
         for done in 1..=FLUSHES_PER_TURN {
             let Some(id) = self.core.next_flush() else { break };
             self.flush_one(id);
             if done % WRITES_PER_LOOK == 0 && begun.elapsed() >= WRITING {
+                cut_after = Some(done);
                 break;
             }
         }
         let started = self.started;
-        self.core.end_flushes(|| millis(started.elapsed()));
+        self.core.end_flushes(cut_after, || millis(started.elapsed()));
     }
 
     fn flush_one(&mut self, id: ConnId) {

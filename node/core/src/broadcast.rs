@@ -53,6 +53,12 @@ impl<'a> Content<'a> {
         }
     }
 
+    /// Bytes of all parts.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        self.topic.len() + self.event.len() + self.data().len()
+    }
+
     /// The bytes of the payload.
     #[must_use]
     pub const fn data(&self) -> &'a [u8] {

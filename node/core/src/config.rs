@@ -370,6 +370,12 @@ const ROOMS_AT_LEAST: u32 = 50_000;
 const MOST_ROOMS: u32 = 10_000_000;
 
 impl Limits {
+    /// Why a memory budget in bytes is too little for these limits; none when it is not.
+    #[must_use]
+    pub fn refuse_budget(&self, budget: u64) -> Option<String> {
+        check::budget_for_messages(self, budget)
+    }
+
     /// Most rooms of the node: as configured, or five for every two connections it may have. In a fleet, where a node may
     /// have twice the connections that it is sized for, these are five for each of those, where nobody shares one.
     #[must_use]

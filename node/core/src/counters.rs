@@ -226,8 +226,9 @@ counters! {
     malformed_messages => Counter "Messages that were no Phoenix message",
     /// Times a connection was told that it says more than it may, and was read at its pace from then on.
     rate_limited => Counter "Times a connection was told that it says more than it may",
-    /// Times a connection was not read for a while because it did not take what it was sent and memory was short.
-    reads_held => Counter "Times a connection that takes nothing was not read for lack of memory",
+    /// Times a connection was not read for a while while memory was short: it did not take what it was sent, or, at the
+    /// budget, the shard had to serve first what it had put off.
+    reads_held => Counter "Times a connection was not read for a while for lack of memory",
     /// Publishes dropped because the policy allows nobody to publish.
     publish_refused => Counter "Publishes refused by policy",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.

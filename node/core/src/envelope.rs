@@ -36,9 +36,16 @@ pub enum EnvelopeError {
     /// The header's length is below the least.
     #[error("a header of {0} bytes is too short")]
     Header(u8),
-    /// Something that only newer nodes say.
-    #[error("kind {0} is not known to this node")]
-    Kind(u8),
+    /// Something that only newer nodes say. It has its place among what its sender says about the topic.
+    #[error("kind {kind} is not known to this node")]
+    Kind {
+        /// Its number.
+        kind: u8,
+        /// See [`Envelope::origin`].
+        origin: u128,
+        /// See [`Envelope::sequence`].
+        sequence: u64,
+    },
 }
 
 /// A publish on its way.
@@ -91,10 +98,11 @@ impl<'a> Envelope<'a> {
         let (sequence, rest) = rest.split_first_chunk().ok_or(short)?;
         let (sent_millis, rest) = rest.split_first_chunk().ok_or(short)?;
         let [kind, topic_bytes, event_bytes] = *rest else { return Err(short) };
-        let kind = Kind::of(kind).ok_or(EnvelopeError::Kind(kind))?;
+        let (origin, sequence) = (u128::from_be_bytes(*origin), u64::from_be_bytes(*sequence));
+        let kind = Kind::of(kind).ok_or(EnvelopeError::Kind { kind, origin, sequence })?;
         Ok(Envelope {
-            origin: u128::from_be_bytes(*origin),
-            sequence: u64::from_be_bytes(*sequence),
+            origin,
+            sequence,
             sent_millis: u64::from_be_bytes(*sent_millis),
             packed: Packed { kind, topic_bytes, event_bytes, bytes },
         })
@@ -187,7 +195,7 @@ mod tests {
         bytes[1] = 41;
         assert_eq!(Envelope::decode(&bytes), Ok(envelope));
         bytes[34] = 9;
-        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Kind(9)));
+        assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Kind { kind: 9, origin: 7, sequence: 9 }));
         bytes[1] = 36;
         assert_eq!(Envelope::decode(&bytes), Err(EnvelopeError::Header(36)));
         bytes[0] = 3;

@@ -269,6 +269,7 @@ impl Bus {
             state: shared.0,
             fleet: shared.1,
             ages: Mutex::default(),
+            told_version: Mutex::default(),
             client_queue: count(ledger::client_queue(budget, config.limits.max_frame_bytes.into())),
             lingering: count(ledger::lingering(budget)),
         };

@@ -19,7 +19,7 @@ use node_core::{
     age::Ages,
     broadcast::Broadcast,
     config::{ClusterId, Nats},
-    envelope::{Envelope, Gaps},
+    envelope::{Envelope, EnvelopeError, Gaps},
     limits::BUS_LATE_MILLIS,
     protocol::foreign,
     route::Registry,
@@ -43,6 +43,8 @@ use crate::mailbox::{BusCommand, BusReceiver, Topic};
 const STALL: Duration = Duration::from_secs(1);
 /// Least time between two log lines about messages that were too old.
 const COMPLAINT: Duration = Duration::from_secs(10);
+/// The same of nodes that speak another version.
+const VERSION_COMPLAINT: Duration = Duration::from_secs(60);
 /// How long the answer to a ping is waited for. The next one follows, so that a connection that was made anew is soon asked.
 const PING_PATIENCE: Duration = Duration::from_secs(1);
 /// Commands of shards, and messages of a topic, handled before others get their turn.
@@ -63,6 +65,8 @@ pub(super) struct Link {
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
     pub(super) ages: Mutex<Ages>,
+    /// When it was last told that nodes of another version speak.
+    pub(super) told_version: Mutex<Option<Instant>>,
     /// Commands that may wait in the client.
     pub(super) client_queue: usize,
     /// Topics without members that stay subscribed.
@@ -74,6 +78,19 @@ impl Link {
     fn age(&self, origin: u128, sent_millis: u64) -> u64 {
         let now = self.state.clock_millis();
         self.ages.lock().unwrap_or_else(PoisonError::into_inner).note(origin, sent_millis, now)
+    }
+
+    /// Says, once in a while, that nodes of another version are not heard.
+    fn tell_version(&self, version: u8) {
+        let mut told = self.told_version.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|at| at.elapsed() >= VERSION_COMPLAINT) {
+            *told = Some(Instant::now());
+            tracing::warn!(
+                version,
+                "nodes of another version speak on the bus: what they say is not heard here, nor what is said here there, \
+                 until all nodes run one version"
+            );
+        }
     }
 }
 
@@ -346,7 +363,21 @@ fn open(
         state.malformed.fetch_add(1, Relaxed);
         tracing::debug!(%error, "a message on the bus is given to nobody");
     };
-    let envelope = Envelope::decode(payload).map_err(|error| malformed(&error)).ok()?;
+    let envelope = match Envelope::decode(payload) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            match error {
+                // What newer nodes say beside broadcasts is no gap in these.
+                EnvelopeError::Kind { origin, sequence, .. } => {
+                    state.gaps.fetch_add(gaps.note(origin, sequence, now), Relaxed);
+                }
+                EnvelopeError::Version(version) => link.tell_version(version),
+                EnvelopeError::Short(_) | EnvelopeError::Header(_) => {}
+            }
+            malformed(&error);
+            return None;
+        }
+    };
     if envelope.origin == link.boot_id {
         return None;
     }

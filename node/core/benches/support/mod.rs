@@ -126,7 +126,7 @@ impl Fake {
             sent += taken;
             self.shard.on_sent(id, taken, false);
         }
-        self.shard.end_flushes(|| self.now_millis);
+        self.shard.end_flushes(None, || self.now_millis);
         sent
     }
 }

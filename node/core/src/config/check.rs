@@ -214,13 +214,21 @@ fn together(limits: &Limits, errors: &mut Vec<String>) {
             u64::from(channels).div_ceil(seconds)
         ));
     }
-    let least = frame * MESSAGES_IN_BUDGET;
-    if limits.memory_budget.is_some_and(|budget| budget < least) {
-        errors.push(format!(
-            "limits.memoryBudget: is too little for messages of limits.maxFrameBytes ({frame}), whose sender would be closed \
-             to free memory; use at least {least}"
-        ));
+    if let Some(error) = limits.memory_budget.and_then(|budget| budget_for_messages(limits, budget)) {
+        errors.push(error);
     }
+}
+
+/// Why a budget in bytes is too little for the longest messages; none when it is not.
+pub(super) fn budget_for_messages(limits: &Limits, budget: u64) -> Option<String> {
+    let frame = u64::from(limits.max_frame_bytes);
+    let least = frame * MESSAGES_IN_BUDGET;
+    (budget < least).then(|| {
+        format!(
+            "limits.memoryBudget: {budget} is too little for messages of limits.maxFrameBytes ({frame}), whose sender would \
+             be closed to free memory; use at least {least}"
+        )
+    })
 }
 
 fn auth(auth: &Auth, errors: &mut Vec<String>) {

@@ -14,6 +14,9 @@ use crate::{
 /// Response of a reply that carries nothing.
 pub const EMPTY: &str = "{}";
 
+/// What a serializer usually adds to the parts of a broadcast, in bytes.
+const ABOUT_FRAME_BYTES: usize = 64;
+
 /// Appends a frame of `parts`, and makes no more room than for that.
 pub(super) fn append_frame(out: &mut Vec<u8>, first_byte: u8, parts: &[&[u8]]) {
     let length = parts.iter().map(|part| part.len()).sum();
@@ -67,6 +70,10 @@ pub fn binary_reply(vsn: Vsn, refs: (&str, &str), topic: &str, data: &[u8]) -> O
 #[must_use]
 pub fn broadcasts(vsn: Vsn, contents: &[Content<'_>]) -> (Bytes, usize) {
     let (serializer, mut out, mut able) = (vsn.serializer(), Vec::new(), 0);
+    if let [_, _, ..] = contents {
+        // About what all of them take, so that the run is not moved for each.
+        out.reserve(contents.iter().map(|content| content.bytes() + ABOUT_FRAME_BYTES).sum());
+    }
     for content in contents {
         if serializer.carries(content) {
             serializer.broadcast(content, &mut out);

@@ -3,7 +3,7 @@
 use super::{Flags, Phase, Shard};
 use crate::{
     counters::CloseReason,
-    limits::{BACKLOG_FRAMES, STAMP_MILLIS},
+    limits::{BACKLOG_FRAMES, FLUSHES_PER_TURN, STAMP_MILLIS},
     outbox::{Outbox, Queue},
     room::ConnId,
     ws::CloseCode,
@@ -69,9 +69,11 @@ impl Shard {
         })
     }
 
-    /// The turn has written what it could: call it at the end of each. `now_millis` reads the clock of
-    /// [`Shard::begin_turn`], and is asked when a pass over those with broadcasts ended.
-    pub fn end_flushes(&mut self, now_millis: impl FnOnce() -> u64) {
+    /// The turn has written what it could: call it at the end of each. `cut_after` says after how many writes it had to stop
+    /// for lack of time. `now_millis` reads the clock of [`Shard::begin_turn`], and is asked when a pass over those with
+    /// broadcasts ended.
+    pub fn end_flushes(&mut self, cut_after: Option<usize>, now_millis: impl FnOnce() -> u64) {
+        self.writes_per_turn = cut_after.unwrap_or(FLUSHES_PER_TURN) as u64;
         if self.dirty.has_ended() || self.bulk.has_ended() {
             let now = now_millis();
             self.dirty.end_turn(now);

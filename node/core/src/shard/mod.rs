@@ -144,6 +144,8 @@ pub struct Shard {
     source_quota: u64,
     /// This turn takes no broadcasts.
     stuck: bool,
+    /// How many connections a turn writes, as the last one did.
+    writes_per_turn: u64,
     /// Frames queued to connections that are not blocked.
     backlog: u64,
     /// Connections whose queue is half full although their socket may take more.
@@ -198,6 +200,7 @@ impl Shard {
             broadcasts_of_source: 0,
             source_quota: 1,
             stuck: false,
+            writes_per_turn: FLUSHES_PER_TURN as u64,
             backlog: 0,
             pressed: 0,
             windows: BinaryHeap::new(),
@@ -220,7 +223,7 @@ impl Shard {
     pub fn begin_turn(&mut self, now_millis: u64) {
         self.now_millis = now_millis;
         self.begin_source(1);
-        self.stuck = self.pressed > FLUSHES_PER_TURN as u64;
+        self.stuck = self.pressed > self.writes_per_turn;
         self.counters.turns += 1;
         self.release_due();
         self.look_at_memory();

@@ -210,7 +210,7 @@ impl Sim {
                 socket.output_ended = true;
             }
         }
-        shard.end_flushes(|| self.now_millis);
+        shard.end_flushes(None, || self.now_millis);
     }
 
     pub(super) fn output_ended(&self, client: Client) -> bool {

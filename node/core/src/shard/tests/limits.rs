@@ -90,7 +90,7 @@ fn flush(shard: &mut crate::shard::Shard, most: usize, now: u64) -> Vec<crate::r
         shard.on_sent(id, bytes, false);
         written.push(id);
     }
-    shard.end_flushes(|| now);
+    shard.end_flushes(None, || now);
     written
 }
 
@@ -200,6 +200,33 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     sim.settle();
     assert!(!sim.shards[0].is_over_budget());
     assert_eq!(sim.texts(to).len(), 7);
+}
+
+/// Where writes take long a turn writes fewer, and fewer half-full queues are as many as it can get rid of.
+#[test]
+fn a_turn_that_was_cut_short_takes_nothing_new_for_more_queues_than_it_wrote() {
+    let mut sim = Sim::new(1, false, |config| config.limits.send_queue_frames = 4);
+    let members: Vec<_> = (0..20).map(|_| sim.connect()).collect();
+    for member in &members {
+        sim.join(*member, "room:1", "1");
+    }
+    let shard = &mut sim.shards[0];
+    for _ in 0..3 {
+        shard.on_remote(&said("room:1", "m"), false);
+    }
+    shard.begin_turn(0);
+    assert!(shard.is_over_budget() && !shard.is_saturated(), "a turn writes far more than twenty");
+    for _ in 0..8 {
+        let id = shard.next_flush().expect("one to write");
+        let bytes = shard.output(id).1.bytes();
+        shard.on_sent(id, bytes as usize, false);
+    }
+    shard.end_flushes(Some(8), || 0);
+    shard.begin_turn(0);
+    assert!(shard.is_saturated(), "twelve wait, and eight were written in the time of a turn");
+    sim.settle();
+    sim.shards[0].begin_turn(0);
+    assert!(!sim.shards[0].is_saturated());
 }
 
 #[test]
