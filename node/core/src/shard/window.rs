@@ -53,17 +53,19 @@ impl Shard {
     /// Sends what a room holds: who joins after it was said shall not get it, who leaves after it shall.
     pub(super) fn release(&mut self, room: RoomId) {
         let held = self.rooms.take_held(room);
-        let contents: Vec<_> = held.iter().filter_map(|held| held.broadcast.unpack()).collect();
-        if contents.is_empty() {
+        if held.iter().all(|held| held.except.is_none()) {
+            let contents: Vec<_> = held.iter().filter_map(|held| held.broadcast.unpack()).collect();
+            if !contents.is_empty() {
+                self.fan_out(room, &contents, None);
+            }
             return;
         }
-        if held.iter().all(|held| held.except.is_none()) {
-            return self.fan_out(room, &contents, None);
-        }
-        for (content, held) in contents.iter().zip(&held) {
+        for Held { broadcast, except } in &held {
             // Sending may close slow members, and with the last of them the room.
-            if self.rooms.is_open(room) {
-                self.fan_out(room, &[*content], held.except);
+            if self.rooms.is_open(room)
+                && let Some(content) = broadcast.unpack()
+            {
+                self.fan_out(room, &[content], *except);
             }
         }
     }

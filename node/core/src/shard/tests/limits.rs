@@ -1,4 +1,4 @@
-use super::harness::{REQUEST, Sent, Sim, masked, said};
+use super::harness::{Client, REQUEST, Sent, Sim, masked, said};
 use crate::{
     counters::{CloseReason, RefuseReason},
     limits::{BACKLOG_FRAMES, BULK_MEMBERS, FLUSHES_PER_TURN, MAX_HANDSHAKING, MAX_HEADS_BYTES},
@@ -202,18 +202,27 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     assert_eq!(sim.texts(to).len(), 7);
 }
 
-/// Where writes take long a turn writes fewer, and fewer half-full queues are as many as it can get rid of.
-#[test]
-fn a_turn_that_was_cut_short_takes_nothing_new_for_more_queues_than_it_wrote() {
-    let mut sim = Sim::new(1, false, |config| config.limits.send_queue_frames = 4);
-    let members: Vec<_> = (0..20).map(|_| sim.connect()).collect();
+/// A room whose members have three of four frames queued that nobody has tried to write.
+fn with_half_full_queues(members: usize) -> (Sim, Vec<Client>) {
+    let mut sim = Sim::new(1, false, |config| {
+        config.limits.send_queue_frames = 4;
+        config.rooms.max_members = members as u32;
+    });
+    let members: Vec<_> = (0..members).map(|_| sim.connect()).collect();
     for member in &members {
         sim.join(*member, "room:1", "1");
     }
-    let shard = &mut sim.shards[0];
     for _ in 0..3 {
-        shard.on_remote(&said("room:1", "m"), false);
+        sim.shards[0].on_remote(&said("room:1", "m"), false);
     }
+    (sim, members)
+}
+
+/// Where writes take long a turn writes fewer, and fewer half-full queues are as many as it can get rid of.
+#[test]
+fn a_turn_that_was_cut_short_takes_nothing_new_for_more_queues_than_it_wrote() {
+    let (mut sim, _) = with_half_full_queues(20);
+    let shard = &mut sim.shards[0];
     shard.begin_turn(0);
     assert!(shard.is_over_budget() && !shard.is_saturated(), "a turn writes far more than twenty");
     for _ in 0..8 {
@@ -232,18 +241,8 @@ fn a_turn_that_was_cut_short_takes_nothing_new_for_more_queues_than_it_wrote() {
 #[test]
 fn while_more_queues_are_half_full_than_a_turn_writes_nothing_is_added_to_them() {
     const MEMBERS: usize = FLUSHES_PER_TURN + 1;
-    let mut sim = Sim::new(1, false, |config| {
-        config.limits.send_queue_frames = 4;
-        config.rooms.max_members = MEMBERS as u32;
-    });
-    let members: Vec<_> = (0..MEMBERS).map(|_| sim.connect()).collect();
-    for member in &members {
-        sim.join(*member, "room:1", "1");
-    }
+    let (mut sim, members) = with_half_full_queues(MEMBERS);
     let shard = &mut sim.shards[0];
-    for _ in 0..3 {
-        shard.on_remote(&said("room:1", "m"), false);
-    }
     shard.begin_turn(0);
     assert!(shard.is_saturated(), "a broadcast more would be for queues that nobody has tried to write");
     let first = shard.next_flush().expect("one to write");
