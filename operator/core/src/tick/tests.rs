@@ -83,6 +83,19 @@ impl World {
         world
     }
 
+    /// Four nodes whose load has gone, as the first of them begins to leave.
+    fn draining() -> Self {
+        let mut world = Self::new();
+        world.load = 11_000.0;
+        world.run(120);
+        world.load = 100.0;
+        while world.status.operation.is_none() {
+            world.run(LOOK / 1_000);
+            assert!(world.now < 10_000_000, "no scale-in began");
+        }
+        world
+    }
+
     /// The ReplicaSet: makes what is missing, and takes the lowest deletion cost of what is too much.
     fn replica_set(&mut self) {
         let wanted = usize::try_from(self.deployment.replicas).expect("not negative");
@@ -265,14 +278,7 @@ fn a_fleet_follows_its_load_up_and_down_and_empties_whatever_it_removes() {
 
 #[test]
 fn a_load_that_comes_back_during_a_drain_finds_the_node_again() {
-    let mut world = World::new();
-    world.load = 11_000.0;
-    world.run(120);
-    world.load = 100.0;
-    while world.status.operation.is_none() {
-        world.run(LOOK / 1_000);
-        assert!(world.now < 10_000_000, "no scale-in began");
-    }
+    let mut world = World::draining();
     world.load = 11_000.0;
     let counts = world.run(300);
     assert_eq!(counts.last(), Some(&4), "{counts:?}");
@@ -282,13 +288,7 @@ fn a_load_that_comes_back_during_a_drain_finds_the_node_again() {
 
 #[test]
 fn a_paused_fleet_is_told_of_and_left_alone() {
-    let mut world = World::new();
-    world.load = 11_000.0;
-    world.run(120);
-    world.load = 100.0;
-    while world.status.operation.is_none() {
-        world.run(LOOK / 1_000);
-    }
+    let mut world = World::draining();
     let operation = world.status.operation.clone();
     world.cluster.spec.paused = true;
     world.live();
