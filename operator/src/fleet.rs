@@ -17,7 +17,7 @@ use operator_core::contest::Contest;
 use operator_core::drain::PodView;
 use operator_core::hindrance::Hindrance;
 use operator_core::names::{ADMIN_TOKEN_KEY, Names};
-use operator_core::refused::Rejected;
+use operator_core::refused::{self, Rejected};
 use operator_core::samples::{Missed, NodeSeries};
 use operator_core::seen;
 use operator_core::status::Outcome;
@@ -236,11 +236,12 @@ impl Fleet {
         let uids: HashSet<_> = pods.iter().map(|p| p.view.uid.as_str()).collect();
         self.series.retain(|uid, _| uids.contains(uid.as_str()));
         let (shared, names, namespace) = (&self.shared, &self.names, &self.labels.namespace);
+        let node_deployment = hindrances::deployment(shared, namespace, &names.deployment(), uid);
         let mut rejected = observe::rejected(&shared.stores, namespace, names);
-        rejected.extend(hindrances::refused_by_admission(shared, namespace, names, uid));
+        rejected.extend(node_deployment.as_deref().and_then(refused::by_admission));
         Seen {
             deployment,
-            node_deployment: hindrances::deployment(shared, namespace, &names.deployment(), uid),
+            node_deployment,
             nats_deployment: hindrances::deployment(shared, namespace, &names.nats(), uid),
             pods,
             rejected,

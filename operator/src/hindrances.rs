@@ -10,7 +10,6 @@ use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
 use operator_core::hindrance::{self, Hindrance, Part};
 use operator_core::names::{Component, Names};
-use operator_core::refused::{self, Rejected};
 use tracing::debug;
 
 use crate::context::Shared;
@@ -51,12 +50,6 @@ pub async fn look(shared: &Shared, namespace: &str, names: &Names, uid: &str, no
         })
         .collect();
     hindrance::find(&parts, now)
-}
-
-/// The node pods that admission refuses for a sysctl, as the Deployment tells it.
-#[must_use]
-pub fn refused_by_admission(shared: &Shared, namespace: &str, names: &Names, uid: &str) -> Option<Rejected> {
-    refused::by_admission(&*deployment(shared, namespace, &names.deployment(), uid)?)
 }
 
 /// A Deployment that the ChannelCluster with `uid` owns.
