@@ -14,26 +14,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::{Value, json};
-use support::cluster;
+use support::{cluster, until};
 use tokio_util::task::AbortOnDropHandle;
 
-/// A test that has not seen what it waits for by then has failed.
-const HANG: Duration = Duration::from_secs(120);
 /// For so long the two write against each other.
 const WATCHED: Duration = Duration::from_secs(20);
 /// Most that the operator writes in that time: three times until it is sure, and one that was under way.
 const MOST_WRITES: i64 = 4;
-
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < HANG, "never came: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
 
 fn nodes(client: &Client, here: &str) -> Api<Deployment> {
     Api::namespaced(client.clone(), here)

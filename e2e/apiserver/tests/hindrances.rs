@@ -6,7 +6,6 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use apiserver::{ApiServer, Identity};
 use crds::{ChannelClusterStatus, RefusedSysctls};
@@ -20,23 +19,7 @@ use operator_core::hindrance::{Hindrance, Part, Reason, find};
 use operator_core::names::Component;
 use operator_core::refused;
 use serde_json::{Value, json};
-use support::{cluster, namespace, shared, valid};
-
-/// A test that has not seen what it waits for by then has failed.
-const HANG: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(100);
-
-/// Waits for something that comes sooner or later.
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < HANG, "never came: {what}");
-        tokio::time::sleep(POLL).await;
-    }
-}
+use support::{cluster, namespace, shared, until, valid};
 
 /// What is told of the fleet that is made now; of both parts where `both` are refused.
 async fn told(client: &Client, namespace: &str, more: &Value, both: bool) -> Vec<Hindrance> {

@@ -2,6 +2,7 @@
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
 
+#[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@
 #[allow(dead_code, reason = "each test binary uses its part")]
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use apiserver::{ApiServer, Identity, OPERATOR_NAMESPACE, Operator};
 use crds::{ChannelCluster, ChannelClusterStatus};
@@ -15,21 +15,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::json;
-use support::cluster;
-
-/// A test that has not seen what it waits for by then has failed.
-const HANG: Duration = Duration::from_secs(120);
-
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let started = Instant::now();
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(started.elapsed() < HANG, "never came: {what}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
+use support::{cluster, until};
 
 /// Has the server refuse objects of `resource` in the namespace `here` whose pods ask for another user than those of the
 /// namespace, and waits until it does. `pod` is where a pod's spec is.

@@ -1,6 +1,7 @@
 //! A ChannelCluster on a real API server, and what the operator's functions need to work on it.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use apiserver::{ApiServer, Identity};
 use crds::ChannelCluster;
@@ -31,6 +32,21 @@ pub(crate) async fn namespace(server: &ApiServer, prefix: &str, labels: Value) -
     let patch = json!({"metadata": {"labels": labels}});
     api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     name
+}
+
+/// A test that has not seen what it waits for by then has failed.
+const HANG: Duration = Duration::from_secs(120);
+
+/// Waits for something that comes sooner or later.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(started.elapsed() < HANG, "never came: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 pub(crate) fn env() -> OperatorEnv {
