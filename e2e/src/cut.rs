@@ -24,6 +24,16 @@ impl Cut {
         Self::new(pids, vec![rule("OUTPUT", "--dport", port)])
     }
 
+    /// The same towards these addresses only.
+    ///
+    /// # Errors
+    /// When a rule cannot be set.
+    pub fn to_port_of(pids: Vec<i32>, port: u16, addresses: &[String]) -> Result<Self> {
+        let to =
+            |address: &String| [rule("OUTPUT", "--dport", port), vec!["-d".into(), address.clone()]].concat();
+        Self::new(pids, addresses.iter().map(to).collect())
+    }
+
     /// What these processes send to a TCP port, and what comes from it.
     ///
     /// # Errors

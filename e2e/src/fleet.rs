@@ -3,7 +3,10 @@
 use anyhow::{Context, Result, ensure};
 use cluster::Instance;
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    time::{Duration, Instant},
+};
 
 pub mod pair;
 
@@ -14,6 +17,31 @@ const POLL: Duration = Duration::from_millis(200);
 /// How long one late probe can turn the readiness of a node over: period and timeout of its readiness probe.
 pub const BLIP: Duration = Duration::from_secs(3);
 
+/// Read by tests that run side by side, written by one that runs alone.
+static CLUSTER: RwLock<()> = RwLock::new(());
+
+/// A test's permission to use the cluster, until the value goes. A thread has one at a time: it would wait for itself.
+pub enum Turn {
+    /// Others run at the same time; each touches only what is its own.
+    Beside(RwLockReadGuard<'static, ()>),
+    /// No other test of this program runs.
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    /// Waits until no test runs alone.
+    #[must_use]
+    pub fn beside() -> Self {
+        Self::Beside(CLUSTER.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits until no other test runs.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self::Alone(CLUSTER.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// A ChannelCluster and the namespace it lives in; both go when the value does.
 pub struct Fleet {
     /// The Kubernetes instance that runs it.
@@ -22,6 +50,8 @@ pub struct Fleet {
     pub namespace: String,
     /// Name of the ChannelCluster.
     pub name: String,
+    /// Dropped last, when nothing of the fleet is left.
+    _turn: Turn,
 }
 
 /// A pod of a fleet as the API server knows it.
@@ -108,13 +138,27 @@ impl Drop for Stopped {
 }
 
 impl Fleet {
-    /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it.
+    /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it. Other tests may
+    /// run beside this one.
     ///
     /// # Errors
     /// When the `test` instance does not run or refuses the manifest.
     pub fn create(test: &str, spec: &str) -> Result<Self> {
+        Self::create_in(Turn::beside(), test, spec)
+    }
+
+    /// The same for a test that breaks or loads what all fleets share.
+    ///
+    /// # Errors
+    /// As [`Fleet::create`].
+    pub fn create_alone(test: &str, spec: &str) -> Result<Self> {
+        Self::create_in(Turn::alone(), test, spec)
+    }
+
+    fn create_in(turn: Turn, test: &str, spec: &str) -> Result<Self> {
         let instance = Instance::attach("test").context("start it with `cargo xtask up --instance test`")?;
-        let fleet = Self { instance, namespace: format!("e2e-{test}"), name: "chat".to_owned() };
+        let namespace = format!("e2e-{test}");
+        let fleet = Self { instance, namespace, name: "chat".to_owned(), _turn: turn };
         fleet.remove_namespace()?;
         fleet.instance.kubectl(["create", "namespace", &fleet.namespace])?;
         fleet.apply_spec(spec)?;

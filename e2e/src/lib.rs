@@ -7,16 +7,12 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;
-#[cfg(feature = "cluster")]
 pub mod cut;
-#[cfg(feature = "cluster")]
 pub mod fleet;
 pub mod load;
 pub mod relay;
 pub mod report;
-#[cfg(feature = "cluster")]
 pub mod scaling;
 pub mod soak;
-#[cfg(feature = "cluster")]
 pub mod stock;
 pub mod tsung;

@@ -9,11 +9,8 @@ pub mod fault;
 pub mod ledger;
 pub mod report;
 
-#[cfg(feature = "cluster")]
 mod breaking;
-#[cfg(feature = "cluster")]
 pub mod clients;
-#[cfg(feature = "cluster")]
 pub mod run;
 
 /// Milliseconds of wall-clock time since 1970: clients and faults are on one machine.

@@ -13,22 +13,14 @@ use std::collections::BTreeSet;
 mod pages;
 use pages::{Page, flags, invocations, page, section};
 
-const XTASK: &str = include_str!("../xtask/src/main.rs");
-const STEPS: &str = include_str!("../xtask/src/steps.rs");
-
-/// The help text of the xtask, as it stands in its source.
-fn xtask_help() -> &'static str {
-    XTASK.split("const HELP: &str = \"").nth(1).unwrap().split("\";").next().unwrap()
-}
-
 #[test]
 fn every_command_of_the_xtask_exists_with_its_flags() {
-    let words: BTreeSet<_> = xtask_help()
+    let words: BTreeSet<_> = xtask::HELP
         .lines()
         .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|word| !word.is_empty()))
         .chain(["help"])
         .collect();
-    let own = flags(xtask_help());
+    let own = flags(xtask::HELP);
     let load: BTreeSet<_> = own.union(&flags(&loadgen_help())).cloned().collect();
     let mut seen = 0;
     for Page { path, text } in pages::all() {
@@ -59,16 +51,9 @@ fn every_flag_of_the_load_generator_is_described() {
 fn every_step_of_the_test_command_is_in_its_table() {
     let table = section(&page("docs/TESTING.md"), "## The steps of `cargo xtask test`").to_owned();
     let rows: Vec<_> = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next()).collect();
-    let named = STEPS.split("vec![").nth(1).unwrap().split("/// Licences").next().unwrap();
-    let steps: Vec<_> = named
-        .split(['(', '\n'])
-        .map(str::trim_start)
-        .filter_map(|text| text.strip_prefix('"')?.split("\",").next())
-        .filter(|name| name.contains(|c: char| c.is_ascii_lowercase()) && !name.contains('"'))
-        .filter(|name| ["cargo", "node", "Cargo"].iter().all(|word| name != word))
-        .collect();
+    let steps = xtask::steps();
     assert!(steps.len() > 5, "{steps:?}");
-    for step in steps.iter().chain(&["cluster up", "cluster down"]) {
+    for step in &steps {
         assert!(rows.contains(step), "docs/TESTING.md has no row for the step {step:?}: {rows:?}");
     }
 }

@@ -15,8 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::run::{self, Progress};
 
-/// Held for each build: two threads of one process would build the same tool twice, in the same place.
-static BUILDING: Mutex<()> = Mutex::new(());
+/// Held for each build, one for each tool: two threads of one process would build the same tool twice, in the same place.
+static BUILDING: [Mutex<()>; 6] = [const { Mutex::new(()) }; 6];
 
 /// One tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ impl Tool {
     /// When the build fails; quotes the compiler and says what may be missing.
     pub fn ready(self, progress: &Progress) -> Result<PathBuf> {
         let binary = self.path()?;
-        let _building = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _building = BUILDING[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         if binary.exists() {
             return Ok(binary);
         }

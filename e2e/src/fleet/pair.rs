@@ -41,7 +41,18 @@ impl Pair {
     /// # Errors
     /// As [`Fleet::create`] and [`Fleet::wait_ready`].
     pub fn create(test: &str) -> Result<Self> {
-        let fleet = Fleet::create(test, &spec(PORT))?;
+        Self::of(Fleet::create(test, &spec(PORT))?)
+    }
+
+    /// The same for a test that breaks or loads what all fleets share.
+    ///
+    /// # Errors
+    /// As [`Pair::create`].
+    pub fn create_alone(test: &str) -> Result<Self> {
+        Self::of(Fleet::create_alone(test, &spec(PORT))?)
+    }
+
+    fn of(fleet: Fleet) -> Result<Self> {
         let (nodes, _) = fleet.wait_ready(NODES)?;
         Ok(Self { fleet, nodes })
     }
@@ -85,7 +96,7 @@ impl Pair {
     /// # Errors
     /// When it does not within the hang guard.
     pub fn wait_port(&self, port: u16) -> Result<Duration> {
-        let Fleet { instance, namespace, name } = &self.fleet;
+        let Fleet { instance, namespace, name, .. } = &self.fleet;
         let (_, elapsed) = eventually(&format!("the Service has port {port}"), || {
             let service = instance.kubectl_json(["-n", namespace, "get", "service", name])?;
             Ok((service["spec"]["ports"][0]["port"].as_u64() == Some(port.into())).then_some(()))

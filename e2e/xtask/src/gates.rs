@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cluster::{packages, run};
 use serde_json::Value;
 
-use crate::{options::Options, steps, test::Tools};
+use crate::{options::Options, tools::Tools};
 
 /// How far a figure may be from its baseline, in percent: more than another version of a dependency or of the C library
 /// usually changes, less than anyone would give away knowingly.
@@ -210,7 +210,7 @@ fn instructions(tools: &Tools) -> Result<Figures> {
     let bench = ["bench", "--package", "node-core", "--bench", "instructions"];
     build(tools, "instructions", &[&bench[..], &["--no-run"]].concat())?;
     // It reads a few small files: optimizing it would take longer than it ever works.
-    let runner = steps::installed(tools, "gungraun-runner", RUNNER, "1 minute", &["--debug"])?;
+    let runner = tools.installed("gungraun-runner", RUNNER, "1 minute", &["--debug"])?;
     tools.progress.say("counting instructions");
     let mut count = tools.program("cargo", &[&bench[..], &["--", "--output-format=json"]].concat());
     figures_of_benches(&run::output(count.env("GUNGRAUN_RUNNER", runner))?)

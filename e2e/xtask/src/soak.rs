@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use cluster::{Instance, run::Progress};
 
-use crate::{artifacts, options::Options, root, test::INSTANCE};
+use crate::{artifacts, options::Options, root, tools::INSTANCE};
 
 /// Runs the command; its flags go to the program.
 pub(crate) fn soak(options: Options) -> Result<ExitCode> {
@@ -13,7 +13,7 @@ pub(crate) fn soak(options: Options) -> Result<ExitCode> {
     let _sudo = root::ask_early()?;
     let target = artifacts::target();
     let mut build = Command::new("cargo");
-    build.args(["build", "--package", "e2e", "--features", "cluster", "--bin", "soak", "--target-dir"]);
+    build.args(["build", "--package", "e2e", "--bin", "soak", "--target-dir"]);
     build.arg(&target).current_dir(artifacts::repository());
     progress.long("building the soak (Rust)", &mut build, &target.join("soak-build.log"))?;
     if let Some(code) = root::as_root()? {

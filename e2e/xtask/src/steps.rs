@@ -1,73 +1,58 @@
 //! The table of `cargo xtask test`: a new kind of check is a new row.
 
-use std::{path::PathBuf, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
 
 use crate::{
     artifacts, fuzz, gates, install, root,
-    test::{Action, Count, Needs, Step, Tools},
+    step::{Action, Count, Lane, Needs, Step, UP},
+    tools::Tools,
 };
 
-/// Name of the step that starts the cluster. Its images go without link-time optimization, which takes longer
-/// than all of the tests and changes no behaviour.
-pub(crate) const UP: &str = "cluster up";
-/// Name of the step that ends it.
+/// Name of the step that ends the cluster.
 pub(crate) const DOWN: &str = "cluster down";
+/// Name of the step that waits most.
+const END_TO_END: &str = "end to end";
 /// Version of cargo-deny that is installed where none is.
 const CARGO_DENY: &str = "0.20.2";
+/// Features of the unit tests. The other steps build with these and `--workspace`, too, and add one of their own: with
+/// other packages chosen cargo would give the dependencies other features and build most of them once more.
+const FEATURES: &str = "node/nats-server";
 
-/// All steps, in order: quick ones first.
+/// All steps. Those of the front lane are in their order: quick ones first.
 pub(crate) fn all() -> Vec<Step> {
-    let step = |name, needs, count, action| Step { name, needs, count, action };
+    let step = |name, needs, count, action| Step { name, needs, count, lane: Lane::Front, action };
     let counted = |name, action| step(name, Needs::Nothing, Count::Cargo, Action::Program(action));
     let simple = |name, action| step(name, Needs::Nothing, Count::One, Action::Program(action));
-    let on_cluster = |name, count, action| step(name, Needs::Cluster, count, Action::Program(action));
+    let code = |name, action| step(name, Needs::Nothing, Count::One, Action::Code(action));
+    let back = |name, beside, action| Step { lane: Lane::Back(beside), ..code(name, action) };
     vec![
+        // The back lane first: it begins at once.
+        back("programs in Go", None, programs_in_go),
+        back("dependency rules", None, dependency_rules),
+        back("fuzz", Some(END_TO_END), fuzz::step),
         simple("format", |t| Ok(t.program("cargo", &["fmt", "--all", "--check"]))),
         simple("lints", |t| {
             let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
             Ok(t.program("cargo", &args))
         }),
         counted("unit tests", unit_tests),
-        step("gates", Needs::Nothing, Count::One, Action::Code(gates::hold)),
-        step("fuzz", Needs::Nothing, Count::One, Action::Code(fuzz::step)),
+        code("gates", gates::hold),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
-        simple("node binary", |t| Ok(t.program("cargo", &["build", "--bin", "channel-node"]))),
+        // A test of the node is built with the node itself, as the unit tests built it.
+        simple("node binary", |t| Ok(cargo_test(t, None, &["admin_port"], &["--no-run"]))),
         step(
             "stock clients and browser",
             Needs::Nothing,
             Count::Node,
             Action::Program(|t| Ok(in_js(t, &["test"]))),
         ),
-        step("dependency rules", Needs::Nothing, Count::One, Action::Code(dependency_rules)),
-        step("chart lint", Needs::Nothing, Count::One, Action::Code(chart_lint)),
-        counted("api server", |t| {
-            // The tests would build them themselves, where nobody sees that it takes minutes.
-            Tool::Kube.ready(&t.progress)?;
-            install::helm(&t.progress)?;
-            let args = ["test", "--package", "apiserver", "--features", "apiserver", "--no-fail-fast"];
-            let mut command = t.program("cargo", &args);
-            command.args(["--", "--test-threads=2"]);
-            Ok(command)
-        }),
-        step(
-            "down after sigkill",
-            Needs::Root,
-            Count::Cargo,
-            Action::Program(|t| {
-                // As the user: the test runs as root, and what it builds would belong to root.
-                artifacts::parts(&t.progress)?;
-                artifacts::product(artifacts::Profile::Quick, &t.progress)?;
-                install::helm(&t.progress)?;
-                let mut command = root::test_runner(
-                    t.program("cargo", &["test", "--package", "xtask", "--features", "cluster"]),
-                );
-                command.args(["--test", "down_after_sigkill", "--", "--test-threads=1", "--nocapture"]);
-                Ok(command)
-            }),
-        ),
+        code("chart lint", chart_lint),
+        counted("api server", api_server),
+        step("down after sigkill", Needs::Root, Count::Cargo, Action::Program(down_after_sigkill)),
+        // Its images go without link-time optimization, which takes longer than all of the tests and changes no behaviour.
         step(
             UP,
             Needs::Root,
@@ -75,55 +60,86 @@ pub(crate) fn all() -> Vec<Step> {
             Action::Program(|t| Ok(t.xtask(&["up", "--no-sample", "--quick"]))),
         ),
         step("chart schemas", Needs::Cluster, Count::One, Action::Code(Tools::check_schemas)),
-        on_cluster("end to end", Count::Cargo, |t| {
-            let mut command =
-                root::test_runner(t.program("cargo", &["test", "--package", "e2e", "--features", "cluster"]));
-            command.args(["--no-fail-fast", "--", "--test-threads=1"]);
-            Ok(command)
-        }),
+        step(
+            END_TO_END,
+            Needs::Cluster,
+            Count::Cargo,
+            Action::Program(|t| {
+                let test = cargo_test(t, Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=2"]);
+                Ok(root::test_runner(test))
+            }),
+        ),
         step(DOWN, Needs::Root, Count::One, Action::Program(|t| Ok(t.xtask(&["down"])))),
     ]
 }
 
+/// `cargo test` for tests by their names, wherever they are.
+fn cargo_test(tools: &Tools, feature: Option<&str>, tests: &[&str], words: &[&str]) -> Command {
+    let features: Vec<_> = std::iter::once(FEATURES).chain(feature).collect();
+    let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
+    command.args(["--features", &features.join(",")]);
+    for test in tests {
+        command.args(["--test", test]);
+    }
+    command.args(words);
+    command
+}
+
 /// The node's tests of its bus run against the NATS server that the images are made of.
 fn unit_tests(tools: &Tools) -> Result<Command> {
-    let features = ["--features", "node/nats-server"];
-    let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
-    command.args(features).env("NATS_SERVER", Tool::Nats.ready(&tools.progress)?);
+    let mut command = cargo_test(tools, None, &[], &[]);
+    command.env("NATS_SERVER", Tool::Nats.ready(&tools.progress)?);
     Ok(command)
 }
 
-/// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone: docs/SECURITY.md says when it is looked at.
+/// Programs of others that later steps need, from the one that is needed first to the one that is needed last.
+fn programs_in_go(tools: &Tools) -> Result<()> {
+    for tool in [Tool::Nats, Tool::Kube, Tool::Helm, Tool::CoreDns, Tool::Pause, Tool::Kubeconform] {
+        tool.ready(&tools.progress)?;
+    }
+    Ok(())
+}
+
+/// All files of the tests of an API server.
+fn api_server(tools: &Tools) -> Result<Command> {
+    // The tests would build them themselves, where nobody sees that it takes minutes.
+    Tool::Kube.ready(&tools.progress)?;
+    install::helm(&tools.progress)?;
+    let directory = tools.repository.join("e2e/apiserver/tests");
+    let mut tests = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ending| ending == "rs") {
+            tests.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    tests.sort();
+    let tests: Vec<_> = tests.iter().map(String::as_str).collect();
+    Ok(cargo_test(tools, Some("apiserver/apiserver"), &tests, &["--", "--test-threads=2"]))
+}
+
+fn down_after_sigkill(tools: &Tools) -> Result<Command> {
+    // As the user: the test runs as root, and what it builds would belong to root.
+    artifacts::parts(&tools.progress)?;
+    artifacts::product(artifacts::Profile::Quick, &tools.progress)?;
+    install::helm(&tools.progress)?;
+    let words = ["--", "--test-threads=1", "--nocapture"];
+    Ok(root::test_runner(cargo_test(tools, Some("xtask/cluster"), &["down_after_sigkill"], &words)))
+}
+
+/// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone:
+/// docs/SECURITY.md says when it is looked at.
 fn dependency_rules(tools: &Tools) -> Result<()> {
     let program = if packages::has("cargo-deny") {
         PathBuf::from("cargo-deny")
     } else {
-        installed(tools, "cargo-deny", CARGO_DENY, "3 minutes", &[])?
+        // It reads a few hundred files: optimizing it would take longer than it ever works.
+        tools.installed("cargo-deny", CARGO_DENY, "2 minutes", &["--debug"])?
     };
     let args = ["--all-features", "check", "bans", "licenses", "sources"];
     run::output(&mut tools.program(&program.display().to_string(), &args))
         .map(drop)
         .context("see .deny.toml for the rules and their reasons")
-}
-
-/// A program that cargo installs into the cache of the project, once per version.
-pub(crate) fn installed(
-    tools: &Tools,
-    name: &str,
-    version: &str,
-    takes: &str,
-    flags: &[&str],
-) -> Result<PathBuf> {
-    let root = cluster::cache()?.join(format!("{name}-{version}"));
-    let binary = root.join("bin").join(name);
-    if !binary.exists() {
-        let mut install = tools.program("cargo", &["install", "--locked", "--version", version, name]);
-        install.args(flags).arg("--root");
-        let log = tools.reports().join(format!("steps/{name}.log"));
-        let what = format!("installing {name} {version} (once, about {takes})");
-        tools.progress.long(&what, install.arg(&root), &log)?;
-    }
-    Ok(binary)
 }
 
 /// npm in the directory of the tests that run on Node.

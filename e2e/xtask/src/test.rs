@@ -3,178 +3,19 @@
 //! A failed step does not stop the others, but those that need the cluster are failed without being
 //! run when it did not start.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::{Command, ExitCode},
+use std::{fs, process::ExitCode};
+
+use anyhow::Result;
+use cluster::packages;
+
+use crate::{
+    lanes::{self, Done},
+    options::Options,
+    root,
+    step::{Needs, Step},
+    steps,
+    tools::Tools,
 };
-
-use anyhow::{Context, Result};
-use cluster::{
-    Instance, Tool, packages,
-    run::{self, Progress},
-};
-
-use crate::{artifacts, install, options::Options, root, schemas, steps};
-
-/// How long the API server may take to say that it is ready.
-const ANSWER_LIMIT: &str = "10s";
-/// Instance that the tests run on.
-pub(crate) const INSTANCE: &str = "test";
-
-/// How many tests a step stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Count {
-    /// Itself.
-    One,
-    /// What cargo's test programs print.
-    Cargo,
-    /// What Node's test runner prints.
-    Node,
-}
-
-/// When a step can run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Needs {
-    /// Always.
-    Nothing,
-    /// When it can become root.
-    Root,
-    /// Only on the running instance.
-    Cluster,
-}
-
-/// What a step does.
-pub(crate) enum Action {
-    /// Runs a program.
-    Program(fn(&Tools) -> Result<Command>),
-    /// Runs code of this crate.
-    Code(fn(&Tools) -> Result<()>),
-}
-
-/// One row of the table in `steps.rs`.
-pub(crate) struct Step {
-    /// What is said while it runs, and the name of its log.
-    pub(crate) name: &'static str,
-    pub(crate) needs: Needs,
-    pub(crate) count: Count,
-    pub(crate) action: Action,
-}
-
-/// What steps use.
-pub(crate) struct Tools {
-    pub(crate) repository: PathBuf,
-    pub(crate) instance: Instance,
-    pub(crate) progress: Progress,
-    /// A copy of this program: cargo replaces the original when a step builds it with other features.
-    program: PathBuf,
-}
-
-impl Tools {
-    pub(crate) fn new() -> Result<Self> {
-        let reports = artifacts::target().join("e2e");
-        fs::create_dir_all(&reports).with_context(|| format!("cannot create {}", reports.display()))?;
-        let program = reports.join("xtask");
-        // An earlier copy may still run, for example as the relay of a demo.
-        fs::remove_file(&program).ok();
-        fs::copy("/proc/self/exe", &program)
-            .with_context(|| format!("cannot write {}", program.display()))?;
-        Ok(Self {
-            repository: artifacts::repository(),
-            instance: Instance::named(INSTANCE)?,
-            progress: Progress::new(),
-            program,
-        })
-    }
-
-    /// Directory of reports and logs.
-    pub(crate) fn reports(&self) -> PathBuf {
-        artifacts::target().join("e2e")
-    }
-
-    /// What a step printed.
-    fn step_log(&self, step: &str) -> PathBuf {
-        self.reports().join("steps").join(format!("{}.log", step.replace(' ', "-")))
-    }
-
-    /// A program that runs in the repository.
-    pub(crate) fn program(&self, name: &str, args: &[&str]) -> Command {
-        let mut command = run::tied(name);
-        command.args(args).current_dir(&self.repository);
-        command
-    }
-
-    /// This very program with other words, so that each may become root by itself.
-    pub(crate) fn xtask(&self, args: &[&str]) -> Command {
-        let mut command = run::tied(&self.program);
-        command.args(args).args(["--instance", self.instance.name()]).current_dir(&self.repository);
-        command
-    }
-
-    /// Runs kubectl with the user's copy of the kubeconfig: only root sees the instance's own state.
-    fn kubectl<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Result<String> {
-        let mut command = run::tied(Tool::Kube.path()?);
-        command.arg("kubectl").arg("--kubeconfig").arg(artifacts::kubeconfig(&self.instance));
-        run::output(command.args(args))
-    }
-
-    fn cluster_answers(&self) -> Result<()> {
-        self.kubectl(["get", "--raw", "/readyz", "--request-timeout", ANSWER_LIMIT]).map(drop)
-    }
-
-    /// The chart as Kubernetes objects, written to a file.
-    pub(crate) fn rendered_chart(&self) -> Result<PathBuf> {
-        let mut helm = install::helm(&self.progress)?;
-        helm.args(["template", "channelcluster"])
-            .arg(install::chart())
-            .args(["--namespace", install::NAMESPACE]);
-        for image in ["image", "nodeImage", "natsImage"] {
-            helm.args([
-                "--set-string",
-                &format!("operator.{image}=channelcluster.io/{}:0", image.to_lowercase()),
-            ]);
-        }
-        let path = self.reports().join("chart.yaml");
-        fs::create_dir_all(self.reports())?;
-        fs::write(&path, run::output(&mut helm)?)
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
-    }
-
-    /// Checks the rendered chart and the sample against the schemas that the API server publishes.
-    pub(crate) fn check_schemas(&self) -> Result<()> {
-        let chart = self.rendered_chart()?;
-        let directory = self.reports().join("schemas");
-        schemas::write(|path| self.kubectl(["get", "--raw", path]), &directory)?;
-        let location = format!("{}/{{{{ .ResourceKind }}}}{{{{ .KindSuffix }}}}.json", directory.display());
-        let mut check = run::tied(Tool::Kubeconform.ready(&self.progress)?);
-        check.args([
-            "-strict",
-            "-summary",
-            "-skip",
-            "CustomResourceDefinition",
-            "-schema-location",
-            &location,
-        ]);
-        check.arg(&chart).arg(self.repository.join("docs/samples"));
-        run::output(&mut check)?;
-        // The API server's own judgement knows the CEL rules too. Its namespace exists: the chart is installed.
-        let dry =
-            ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f"];
-        for path in [chart, self.repository.join("docs/samples")] {
-            let path = path.display().to_string();
-            self.kubectl(dry.iter().copied().chain([path.as_str()]))?;
-        }
-        Ok(())
-    }
-}
-
-/// How a step ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-}
 
 /// Runs the command.
 pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
@@ -187,34 +28,33 @@ pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
     let _sudo = rooted.then(root::ask_early).transpose()?;
     packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST, packages::GATES], &tools.progress)?;
     rust_components(&tools);
-    let mut total = Tally::default();
-    let mut failures = Vec::new();
-    for step in chosen {
-        let (tally, error) = run_step(&step, &tools);
-        total.passed += tally.passed;
-        total.failed += tally.failed;
-        if let Some(error) = error {
-            tools.progress.say(&format!("FAILED {}: {error:#}", step.name));
-            failures.push((step.name, format!("{error:#}")));
-            if step.needs == Needs::Cluster {
-                let collected = tools.xtask(&["logs"]).status();
-                if let Err(error) = collected {
-                    tools.progress.say(&format!("the logs could not be collected: {error}"));
-                }
-            }
-        }
+    let done = lanes::run(&chosen, &tools);
+    say_failures(&done, &tools);
+    say::out!("\n{}", times(&done));
+    let passed: u64 = done.iter().map(|done| done.tally.passed).sum();
+    let failed: u64 = done.iter().map(|done| done.tally.failed).sum();
+    say::out!("{passed} passed, {failed} failed");
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says once more at the end what failed: of a long run often only the end is kept.
+fn say_failures(done: &[Done], tools: &Tools) {
+    let failures: Vec<_> = done.iter().filter_map(|done| Some((done.name, done.error.as_deref()?))).collect();
+    if failures.is_empty() {
+        return;
     }
-    if !failures.is_empty() {
-        // Once more at the end: of a long run often only the end is kept.
-        for (step, error) in &failures {
-            let said = fs::read_to_string(tools.step_log(step));
-            say::out!("\n{step}:\n{}", said.map_or_else(|_| error.clone(), |said| excerpt(&said)));
-        }
-        let steps: Vec<_> = failures.iter().map(|(step, _)| *step).collect();
-        say::out!("failed steps: {}; their logs are in {}", steps.join(", "), tools.reports().display());
+    for (step, error) in &failures {
+        let said = fs::read_to_string(tools.step_log(step));
+        say::out!("\n{step}:\n{}", said.map_or_else(|_| (*error).to_owned(), |said| excerpt(&said)));
     }
-    say::out!("{} passed, {} failed", total.passed, total.failed);
-    Ok(if total.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let steps: Vec<_> = failures.iter().map(|(step, _)| *step).collect();
+    say::out!("failed steps: {}; their logs are in {}", steps.join(", "), tools.reports().display());
+}
+
+/// What each step took, in the order of their ends.
+fn times(done: &[Done]) -> String {
+    let line = |done: &Done| format!("{:>6} s  {}", done.took.as_secs(), done.name);
+    done.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The steps that `--only` and `--keep` leave. `--only cluster` takes all that need the cluster along, whatever
@@ -250,43 +90,6 @@ fn rust_components(tools: &Tools) {
     }
 }
 
-fn run_step(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) {
-    let log = tools.step_log(step.name);
-    // Counts are read from it: an earlier run's must not be taken for this one's.
-    fs::remove_file(&log).ok();
-    let cluster = if step.needs == Needs::Cluster { tools.cluster_answers() } else { Ok(()) };
-    let result = if let Err(error) = cluster {
-        Err(error.context(format!("no cluster answers, see the step {:?}", steps::UP)))
-    } else {
-        match &step.action {
-            Action::Code(code) => {
-                tools.progress.say(step.name);
-                code(tools)
-            }
-            Action::Program(make) => {
-                make(tools).and_then(|mut command| tools.progress.long(step.name, &mut command, &log))
-            }
-        }
-    };
-    let said = fs::read_to_string(&log).unwrap_or_default();
-    let mut tally = count(step.count, &said);
-    match &result {
-        // A step that proves nothing must not look like a success.
-        Ok(()) if tally.passed == 0 && step.count != Count::One => {
-            tally.failed += 1;
-            return (tally, Some(anyhow::anyhow!("it ran no test; see {}", log.display())));
-        }
-        Ok(()) => {}
-        Err(_) => {
-            tally = Tally {
-                passed: if step.count == Count::One { 0 } else { tally.passed },
-                failed: tally.failed.max(1),
-            }
-        }
-    }
-    (tally, result.err())
-}
-
 /// Most lines of a failed step that are said again at the end.
 const EXCERPT_LINES: usize = 60;
 
@@ -312,36 +115,6 @@ fn excerpt(said: &str) -> String {
     lines.join("\n")
 }
 
-/// Reads the counts out of a test runner's output.
-fn count(count: Count, said: &str) -> Tally {
-    let number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
-    match count {
-        Count::One => Tally { passed: 1, failed: 0 },
-        Count::Cargo => said
-            .lines()
-            .filter_map(|line| line.trim().strip_prefix("test result: "))
-            .filter_map(|line| line.split_once(". "))
-            .fold(Tally::default(), |sum, (_, figures)| {
-                let mut parts = figures.split("; ");
-                Tally {
-                    passed: sum.passed + parts.next().map_or(0, number),
-                    failed: sum.failed + parts.next().map_or(0, number),
-                }
-            }),
-        Count::Node => {
-            // The TAP reporter says "# pass 3", the one for terminals "ℹ pass 3".
-            let figure = |name: &str| -> u64 {
-                said.lines()
-                    .filter_map(|line| line.strip_prefix("# ").or_else(|| line.strip_prefix("ℹ ")))
-                    .filter_map(|line| line.strip_prefix(name))
-                    .map(number)
-                    .sum()
-            };
-            Tally { passed: figure("pass "), failed: figure("fail ") }
-        }
-    }
-}
-
 /// Collects the logs of an instance (`logs`); a command of its own because it needs root.
 pub(crate) fn logs(options: &mut Options) -> Result<ExitCode> {
     let instance = options.instance("demo")?;
@@ -358,12 +131,7 @@ pub(crate) fn logs(options: &mut Options) -> Result<ExitCode> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn cargo_results_are_summed() {
-        let said = "test result: ok. 3 passed; 0 failed; 0 ignored\n x\ntest result: FAILED. 1 passed; 2 failed; 0 ignored\n";
-        assert_eq!(count(Count::Cargo, said), Tally { passed: 4, failed: 2 });
-    }
+    use crate::step::UP;
 
     #[test]
     fn failed_tests_are_named_with_their_words() {
@@ -374,12 +142,6 @@ mod tests {
         assert_eq!(excerpt("error: could not compile\n"), "error: could not compile");
     }
 
-    #[test]
-    fn both_reporters_of_node_are_read() {
-        assert_eq!(count(Count::Node, "# tests 4\n# pass 3\n# fail 1\n"), Tally { passed: 3, failed: 1 });
-        assert_eq!(count(Count::Node, "ℹ tests 2\nℹ pass 2\nℹ fail 0\n"), Tally { passed: 2, failed: 0 });
-    }
-
     fn names(only: &str, keep: bool) -> Vec<&'static str> {
         let steps = chosen(steps::all(), Some(only), keep).expect("some");
         steps.iter().map(|step| step.name).collect()
@@ -387,8 +149,8 @@ mod tests {
 
     #[test]
     fn the_cluster_is_chosen_with_all_that_need_it() {
-        assert_eq!(names("cluster", false), [steps::UP, "chart schemas", "end to end", steps::DOWN]);
-        assert_eq!(names("cluster", true), [steps::UP, "chart schemas", "end to end"]);
+        assert_eq!(names("cluster", false), [UP, "chart schemas", "end to end", steps::DOWN]);
+        assert_eq!(names("cluster", true), [UP, "chart schemas", "end to end"]);
         assert_eq!(names("lint", false), ["lints", "chart lint"]);
     }
 
@@ -396,10 +158,5 @@ mod tests {
     fn a_step_that_does_not_exist_is_no_success() {
         let error = chosen(steps::all(), Some("lnits"), false).err().expect("refused").to_string();
         assert!(error.contains("lnits") && error.contains("unit tests"), "{error}");
-    }
-
-    #[test]
-    fn a_runner_that_says_nothing_counts_nothing() {
-        assert_eq!(count(Count::Cargo, "error: could not compile\n"), Tally::default());
     }
 }

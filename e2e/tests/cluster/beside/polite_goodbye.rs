@@ -1,5 +1,4 @@
 //! Nodes are drained while clients far away publish through them: nothing that they said is lost to anybody.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! NATS stands still for 15 s: the status says so, the node count stays what it is, and what comes late is no load.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! (g) No node can be asked any more: the fleet is left as it is, and shrinks once they answer again.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,8 @@ fn without_figures_nothing_shrinks() {
     // In the operators' own network namespaces: the kubelet's probes use the same port and must go through.
     let operators = operators(&fleet.instance).unwrap();
     let pids = operators.iter().map(|pod| operator_process(pod).unwrap()).collect();
-    let cut = Cut::to_port(pids, ADMIN_PORT).unwrap();
+    let addresses: Vec<_> = before.iter().map(|pod| pod.address.clone()).collect();
+    let cut = Cut::to_port_of(pids, ADMIN_PORT, &addresses).unwrap();
     load.stop().unwrap();
     let (_, elapsed) = eventually("the status says that figures are missing", || {
         let (fresh, _) = fleet.condition("MetricsFresh")?;

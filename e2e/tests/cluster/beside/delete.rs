@@ -1,5 +1,4 @@
 //! (i) Deleting a ChannelCluster takes everything it owned, and nothing of the user's.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;

@@ -1,6 +1,5 @@
 //! What keeps pods from starting on a real cluster: Ready, REASON and an Event say it with a remedy, and it goes when it is
 //! solved.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::{Duration, Instant};
 

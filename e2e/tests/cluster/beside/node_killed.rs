@@ -1,5 +1,4 @@
 //! (e) A node dies without a word: its clients are back on other nodes, and the fleet is whole again.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use e2e::fleet::{Fleet, signal};
 use e2e::report::record;

@@ -1,5 +1,4 @@
 //! The pod of NATS is deleted: as soon as the next one listens the nodes hear each other again.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! A sysctl that the kubelet does not allow: the status says so, the fleet comes up without it, and no more pods fail.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,4 @@
 //! (a) The chart is installed, a manifest is applied, and one line of `kubectl get cc` tells the story.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;

@@ -1,5 +1,4 @@
 //! (d) The load ends: nodes are drained and go, one at a time, and whoever was on them is back in the room.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::collections::BTreeSet;
 use std::time::Instant;

@@ -1,6 +1,5 @@
 //! The generated Secret is deleted: it is there again at once, those who read it have what it says, and nodes and NATS
 //! that come later know each other.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
 //! (c) Writes/s rise: the node count follows, and the status says why.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;

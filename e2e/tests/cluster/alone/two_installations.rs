@@ -1,5 +1,4 @@
 //! The chart is installed a second time: that operator stands back and says so, and the fleets stay with the first.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::{
     process::Command,
@@ -88,7 +87,7 @@ fn versions(fleet: &Fleet) -> Vec<Value> {
 
 #[test]
 fn a_second_installation_stands_back_and_says_so() {
-    let pair = Pair::create("two-operators").unwrap();
+    let pair = Pair::create_alone("two-operators").unwrap();
     let clients = pair.talk(pair.node(), PERIOD, 1).unwrap();
     let fleet = &pair.fleet;
 

@@ -1,6 +1,5 @@
 //! A ChannelCluster is deleted and what belongs to it is left behind, then it is there again, as after a restore: it takes
 //! back what was its own, and who is served notices nothing.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::Duration;
 

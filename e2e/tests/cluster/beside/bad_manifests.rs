@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use cluster::Instance;
+use e2e::fleet::Turn;
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/bad");
 const NAMESPACE: &str = "e2e-bad-manifests";
@@ -41,6 +42,7 @@ fn refused_well(instance: &Instance, path: &Path) -> Result<()> {
 
 #[test]
 fn bad_manifests_are_refused_with_a_sentence_that_helps() {
+    let _turn = Turn::beside();
     let instance = Instance::attach("test").unwrap();
     instance.kubectl(["delete", "namespace", NAMESPACE, "--ignore-not-found"]).unwrap();
     instance.kubectl(["create", "namespace", NAMESPACE]).unwrap();

@@ -1,5 +1,4 @@
 //! A tool that nobody here wrote: Debian's tsung plays 2,000 Phoenix users against the fleet through its Service.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use e2e::fleet::Fleet;
 use e2e::{report, tsung};
@@ -11,7 +10,7 @@ const SPEC: &str = "{targetConnections: 2000, rooms: {maxMembers: 150}, \
 
 #[test]
 fn tsung_connects_2000_users_without_a_failure() {
-    let fleet = Fleet::create("tsung", SPEC).unwrap();
+    let fleet = Fleet::create_alone("tsung", SPEC).unwrap();
     fleet.wait_ready(2).unwrap();
     let service = SocketAddr::new(fleet.service_address().unwrap().parse().unwrap(), 80);
     let mut scenario = tsung::Scenario::standard(service);

@@ -1,5 +1,4 @@
 //! (b) Two stock phoenix.js clients on two different nodes chat in one room; the chat page in Chromium does too.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use e2e::fleet::{Fleet, HANG_GUARD, NodePod};
 use e2e::report;

@@ -3,10 +3,9 @@
 //! Not run here, because each has a test of its own: `up` and `down` are the first and last steps of `cargo xtask test`
 //! and run by `e2e/xtask/tests/down_after_sigkill.rs`; `test` is what runs this. `up --context` needs a cluster that is not
 //! ours; its steps (chart, sample, readiness) are those of `up`. `channel-node --dev` is in `node/tests/docs.rs`.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use cluster::Instance;
-use e2e::fleet::{HANG_GUARD, eventually};
+use e2e::fleet::{HANG_GUARD, Turn, eventually};
 use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
@@ -14,7 +13,7 @@ use std::{
     sync::mpsc,
 };
 
-#[path = "support/pages.rs"]
+#[path = "../../support/pages.rs"]
 mod pages;
 
 /// Commands with a test elsewhere, see above.
@@ -84,6 +83,7 @@ fn first_lines(words: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_commands_of_the_readme_work_as_written() {
+    let _turn = Turn::alone();
     let readme = pages::page("README.md");
     let table = pages::section(&readme, "## Then");
     let rows: Vec<_> = table.lines().filter(|line| line.starts_with("| ")).collect();

@@ -1,6 +1,5 @@
 //! The API server goes and comes back while a ChannelCluster changes: the change is handled soon after, and nobody who is
 //! served notices.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::{
     thread::sleep,
@@ -87,7 +86,7 @@ fn round(changes: &mut Changes<'_>) {
 
 #[test]
 fn a_change_is_handled_soon_after_the_api_server_is_back() {
-    let pair = Pair::create("api-away").unwrap();
+    let pair = Pair::create_alone("api-away").unwrap();
     let clients = pair.talk(pair.node(), PERIOD, 1).unwrap();
     let mut changes = Changes { pair: &pair, port: PORT };
     for _ in 0..numbers("AWAY_ROUNDS", ROUNDS)[0] {

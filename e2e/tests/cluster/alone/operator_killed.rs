@@ -1,7 +1,6 @@
 //! (f) The leading operator is taken away in the middle of a scale-in, and serving goes on. Killed, its container starts
 //! again, still holds the lease and goes on with what the status says. Stopped, it loses the lease: another operator
 //! finishes with the very node that was being drained, and the old leader changes nothing when it wakes up.
-#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +25,7 @@ const MIN: usize = 2;
 fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
     // Slow enough that the drain is under way when its operator goes.
     let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 90s, connectionsPerSecond: 2}}}}");
-    let fleet = Fleet::create("operator-killed", &spec).unwrap();
+    let fleet = Fleet::create_alone("operator-killed", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
     let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
     wait_replicas(&fleet, 4).unwrap();

@@ -1,0 +1,32 @@
+//! The tests that need the running `test` cluster, in one program: two run at a time, and what they use is built once.
+//!
+//! A test in `beside` touches its own fleet only, so that two of them do not notice each other. A test in `alone` breaks or
+//! loads what all fleets share: the API server, the operators, the client namespace. It waits until the tests before it are
+//! over, and no other begins before its end: see [`e2e::fleet::Turn`].
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+mod alone {
+    mod api_server_away;
+    mod operator_killed;
+    mod readme_commands;
+    mod tsung_phoenix;
+    mod two_installations;
+}
+
+mod beside {
+    mod bad_manifests;
+    mod chat_two_nodes;
+    mod delete;
+    mod drain_scale_in;
+    mod hindrances;
+    mod install_ready;
+    mod metric_loss;
+    mod nats_deleted;
+    mod nats_frozen;
+    mod node_killed;
+    mod orphans;
+    mod polite_goodbye;
+    mod scale_out;
+    mod secret_deleted;
+    mod sysctl_forbidden;
+}
