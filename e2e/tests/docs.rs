@@ -6,32 +6,43 @@ use clap::CommandFactory;
 use crds::ChannelCluster;
 use node_core::config::NodeConfig;
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, validate};
-use serde_json::Value;
-use std::collections::BTreeSet;
+use serde_json::Value as Json;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[path = "support/pages.rs"]
 mod pages;
+#[path = "support/rust.rs"]
+mod rust;
 use pages::{Page, flags, invocations, page, section};
+use rust::Value;
 
 #[test]
 fn every_command_of_the_xtask_exists_with_its_flags() {
-    let words: BTreeSet<_> = xtask::HELP
-        .lines()
-        .filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|word| !word.is_empty()))
-        .chain(["help"])
-        .collect();
-    let own = flags(xtask::HELP);
-    let load: BTreeSet<_> = own.union(&flags(&loadgen_help())).cloned().collect();
+    let xtask = xtask::command();
     let mut seen = 0;
     for Page { path, text } in pages::all() {
-        for command in invocations(&text, "cargo xtask") {
-            let (word, rest) = command.split_once(' ').unwrap_or((command, ""));
-            assert!(words.contains(word), "{}: no command `cargo xtask {word}`", path.display());
-            // What stands behind `--` is for the program behind the xtask.
-            let used = flags(rest.split(" -- ").next().unwrap());
-            let known = if word == "load" { &load } else { &own };
-            let unknown: Vec<_> = used.difference(known).collect();
-            assert!(unknown.is_empty(), "{}: cargo xtask {word} has no {unknown:?}", path.display());
+        for line in invocations(&text, "cargo xtask") {
+            // Words behind `--` are for the program behind the xtask.
+            let mut words = line.split(" -- ").next().unwrap().split_whitespace().peekable();
+            let mut command = &xtask;
+            while let Some(next) = words.peek().and_then(|word| command.find_subcommand(word)) {
+                command = next;
+                words.next();
+            }
+            let is_help = line == "help";
+            assert!(
+                is_help || command.get_name() != xtask.get_name(),
+                "{}: no command `cargo xtask {line}`",
+                path.display()
+            );
+            let own = command.get_arguments().filter_map(|argument| argument.get_long());
+            let mut known: BTreeSet<_> = own.map(|name| format!("--{name}")).collect();
+            if command.get_name() == "load" {
+                known.extend(flags(&loadgen_help()));
+            }
+            let used = flags(&words.collect::<Vec<_>>().join(" "));
+            let unknown: Vec<_> = used.difference(&known).collect();
+            assert!(unknown.is_empty(), "{}: `cargo xtask {line}` has no {unknown:?}", path.display());
             seen += 1;
         }
     }
@@ -110,7 +121,7 @@ fn every_manifest_can_be_applied() {
             let at = path.display();
             let mut cluster: ChannelCluster =
                 serde_saphyr::from_str(manifest).unwrap_or_else(|error| panic!("{at}: {error}\n{manifest}"));
-            let written: Value = serde_saphyr::from_str(manifest).unwrap();
+            let written: Json = serde_saphyr::from_str(manifest).unwrap();
             let read = serde_json::to_value(&cluster).unwrap();
             assert_eq!(unknown("", &written, &read), Vec::<String>::new(), "{at}: unknown fields");
             cluster.metadata.namespace = Some("default".to_owned());
@@ -125,16 +136,16 @@ fn every_manifest_can_be_applied() {
 }
 
 /// Paths of `written` that `read` does not have: fields that were ignored.
-fn unknown(at: &str, written: &Value, read: &Value) -> Vec<String> {
+fn unknown(at: &str, written: &Json, read: &Json) -> Vec<String> {
     match (written, read) {
-        (Value::Object(written), Value::Object(read)) => written
+        (Json::Object(written), Json::Object(read)) => written
             .iter()
             .flat_map(|(key, value)| match read.get(key) {
                 Some(known) => unknown(&format!("{at}.{key}"), value, known),
                 None => vec![format!("{at}.{key}")],
             })
             .collect(),
-        (Value::Array(written), Value::Array(read)) => {
+        (Json::Array(written), Json::Array(read)) => {
             written.iter().zip(read).flat_map(|(written, read)| unknown(at, written, read)).collect()
         }
         _ => Vec::new(),
@@ -147,7 +158,7 @@ fn the_nodes_file_is_shown_with_every_key_and_default() {
     let shown = blocks(section(&text, "## node.yaml"), "yaml")[0];
     let config: NodeConfig = serde_saphyr::from_str(shown).unwrap();
     assert_eq!(config.validate(), Vec::<String>::new());
-    let written: Value = serde_saphyr::from_str(shown).unwrap();
+    let written: Json = serde_saphyr::from_str(shown).unwrap();
     let mut defaults = serde_json::to_value(NodeConfig::default()).unwrap();
     // Left out of a file unless it is set.
     let limits = NodeConfig::default().limits;
@@ -168,9 +179,9 @@ fn the_nodes_file_is_shown_with_every_key_and_default() {
     assert_eq!(unequal("", &defaults, &written), Vec::<String>::new(), "values that are not the default");
 }
 
-fn unequal(at: &str, left: &Value, right: &Value) -> Vec<String> {
+fn unequal(at: &str, left: &Json, right: &Json) -> Vec<String> {
     match (left, right) {
-        (Value::Object(left), Value::Object(right)) => {
+        (Json::Object(left), Json::Object(right)) => {
             left.iter().flat_map(|(key, value)| unequal(&format!("{at}.{key}"), value, &right[key])).collect()
         }
         _ if left == right => Vec::new(),
@@ -197,70 +208,43 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
     }
 }
 
-/// Every Rust source of the programs.
-fn sources() -> Vec<String> {
-    let mut directories: Vec<_> =
-        ["node/src", "node/core/src", "node/shell/src", "operator/src", "operator/core/src", "crds/src"]
-            .map(|d| pages::root().join(d))
-            .into();
-    let mut texts = Vec::new();
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                texts.push(std::fs::read_to_string(path).unwrap());
-            }
-        }
-    }
-    texts
+/// The constants of the programs.
+fn constants() -> Vec<BTreeMap<String, Vec<Value>>> {
+    ["node/src", "node/core/src", "node/shell/src", "operator/src", "operator/core/src", "crds/src"]
+        .iter()
+        .flat_map(|directory| rust::files(&pages::root().join(directory)))
+        .map(|path| rust::constants(&path))
+        .collect()
 }
 
 /// What a row of LIMITS.md may say for a constant's value: as it is, and in larger units.
-fn readings(expression: &str) -> Vec<String> {
-    let text = expression.replace('_', "");
-    let inside =
-        |name: &str| text.strip_prefix(name).and_then(|rest| rest.strip_suffix(')')).map(str::to_owned);
-    let seconds = inside("Duration::fromsecs(");
-    let number = seconds.clone().or_else(|| inside("Duration::frommillis(")).unwrap_or(text);
-    let Some(value) = number
-        .split(" * ")
-        .map(|factor| match factor.split_once(" << ") {
-            Some((base, shift)) => Some(base.parse::<u64>().ok()? << shift.parse::<u32>().ok()?),
-            None => factor.parse().ok(),
-        })
-        .product::<Option<u64>>()
-    else {
-        return Vec::new();
+fn readings(value: &Value) -> Vec<String> {
+    let larger = |value: u64, units: &[(u64, &str)]| -> Vec<String> {
+        let whole = units.iter().filter(|(unit, _)| value.is_multiple_of(*unit) && value > 0);
+        whole.map(|(unit, name)| format!("{} {name}", value / unit)).collect()
     };
-    if seconds.is_some() {
-        return vec![format!("{value} s")];
+    match *value {
+        Value::Milliseconds(value) => larger(value, &[(1, "ms"), (1_000, "s")]),
+        Value::Number(value) => {
+            let plain = [format!("{value} "), format!("{value};")];
+            let larger = larger(value, &[(1 << 10, "KiB"), (1 << 20, "MiB"), (1_000, "s")]);
+            plain.into_iter().chain(larger).collect()
+        }
     }
-    let plain = [format!("{value} "), format!("{value},"), format!("{value};")];
-    let larger = [(1 << 10, "KiB"), (1 << 20, "MiB"), (1_000, "s")];
-    let larger = larger.iter().filter(|(unit, _)| value % unit == 0 && value > 0);
-    plain.into_iter().chain(larger.map(|(unit, name)| format!("{} {name}", value / unit))).collect()
 }
 
 #[test]
 fn every_constant_of_the_limits_is_as_the_page_says() {
-    let sources = sources();
+    let constants = constants();
     let text = page("docs/LIMITS.md");
     let mut seen = 0;
     for row in text.lines().filter(|line| line.starts_with("| ")) {
         let Some(name) = row.split("[`").nth(1).and_then(|rest| rest.split("`]").next()) else { continue };
         let said = row.split(" | ").nth(1).unwrap().replace(',', "") + " ";
-        let definition = format!("const {name}: ");
-        let values: Vec<_> = sources
-            .iter()
-            .flat_map(|text| text.split(&definition).skip(1))
-            .filter_map(|rest| rest.split(" = ").nth(1)?.split(';').next())
-            .flat_map(readings)
-            .collect();
+        let values: Vec<_> = constants.iter().filter_map(|of| of.get(name)).flatten().collect();
         assert!(!values.is_empty(), "{name} is no constant with a value that this test can read");
         assert!(
-            values.iter().any(|value| said.contains(value.as_str())),
+            values.iter().flat_map(|value| readings(value)).any(|value| said.contains(&value)),
             "{name} is {values:?}, the page says {said:?}"
         );
         seen += 1;
@@ -270,7 +254,7 @@ fn every_constant_of_the_limits_is_as_the_page_says() {
 
 #[test]
 fn every_value_of_the_chart_is_described() {
-    let values: Value = serde_saphyr::from_str(&page("charts/channelcluster/values.yaml")).unwrap();
+    let values: Json = serde_saphyr::from_str(&page("charts/channelcluster/values.yaml")).unwrap();
     let text = page("docs/CONFIGURATION.md");
     let described: BTreeSet<_> = section(&text, "## Chart values")
         .lines()
@@ -287,9 +271,9 @@ fn every_value_of_the_chart_is_described() {
     }
 }
 
-fn leaves(at: &str, value: &Value) -> Vec<String> {
+fn leaves(at: &str, value: &Json) -> Vec<String> {
     match value {
-        Value::Object(map) if !map.is_empty() => map
+        Json::Object(map) if !map.is_empty() => map
             .iter()
             .flat_map(|(key, value)| {
                 leaves(&if at.is_empty() { key.clone() } else { format!("{at}.{key}") }, value)
@@ -300,18 +284,13 @@ fn leaves(at: &str, value: &Value) -> Vec<String> {
 }
 
 /// CamelCase words in quotes: conditions, reasons, rules and reasons of Events are written so in the code.
-fn spoken(source: &str) -> BTreeSet<&str> {
-    let word = |text: &&str| {
+fn spoken(file: &str) -> BTreeSet<String> {
+    let word = |text: &String| {
         text.len() > 2
             && text.starts_with(|c: char| c.is_ascii_uppercase())
             && text.chars().all(|c| c.is_ascii_alphanumeric())
     };
-    source
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|l| l.split('"'))
-        .filter(word)
-        .collect()
+    rust::texts(&pages::root().join(file)).into_iter().filter(word).collect()
 }
 
 #[test]
@@ -327,10 +306,9 @@ fn every_word_of_the_status_and_of_events_is_explained() {
         ("operator/core/src/validate.rs", 8),
         ("operator/core/src/validate/shape.rs", 2),
     ] {
-        let source = page(file);
-        let words = spoken(&source);
+        let words = spoken(file);
         assert!(words.len() >= least, "{file}: only {words:?}");
-        let missing: Vec<_> = words.iter().filter(|word| !explained.contains(**word)).collect();
+        let missing: Vec<_> = words.iter().filter(|word| !explained.contains(word.as_str())).collect();
         assert!(missing.is_empty(), "docs/OPERATIONS.md does not explain {missing:?} of {file}");
     }
 }
@@ -353,21 +331,22 @@ fn every_test_that_the_security_page_names_exists() {
     let mut seen = 0;
     for named in text.split('`').filter(|span| span.contains("::")) {
         let (file, test) = named.split_once("::").unwrap();
-        assert!(page(file).contains(&format!("fn {test}(")), "{file} has no test {test}");
+        assert!(rust::tests(&pages::root().join(file)).contains(test), "{file} has no test {test}");
         seen += 1;
     }
     assert!(seen >= 5, "only {seen} tests: is the search broken?");
 }
 
-/// Who forgets a step of a recipe is told by the test that the recipe names.
+/// The test that a recipe names fails when a step of the recipe is forgotten.
 #[test]
 fn every_test_that_a_recipe_names_exists() {
     let text = page("docs/EXTENDING.md");
-    let tests = ["e2e/tests/docs.rs", "node/tests/docs.rs", "crds/tests/crd.rs"].map(page).concat();
+    let files = ["e2e/tests/docs.rs", "node/tests/docs.rs", "crds/tests/crd.rs"];
+    let tests: BTreeSet<_> = files.iter().flat_map(|file| rust::tests(&pages::root().join(file))).collect();
     let mut seen = 0;
     for named in text.split("(`").skip(1).filter_map(|rest| rest.split('`').next()) {
         if named.contains('_') && !named.contains(['/', '.']) {
-            assert!(tests.contains(&format!("fn {named}()")), "no test {named}");
+            assert!(tests.contains(named), "no test {named}");
             seen += 1;
         }
     }

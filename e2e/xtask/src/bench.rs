@@ -6,64 +6,56 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cluster::{packages, run::Progress};
 
-use crate::{artifacts, options::Options, root};
-
-/// Flags of a measurement, and whether the installation takes them, too.
-const FLAGS: [(&str, bool); 6] = [
-    ("only", true),
-    ("scenario", false),
-    ("pairs", false),
-    ("seconds", false),
-    ("quiet", false),
-    ("seed", false),
-];
+use crate::{
+    artifacts,
+    cli::{Bench, Campaign, Results},
+    root,
+};
 
 /// Runs the command.
-pub(crate) fn bench(mut options: Options) -> Result<ExitCode> {
-    let word = options.rest().first().cloned().unwrap_or_default();
-    let results = options
-        .value("results")
-        .map_or_else(|| artifacts::target().join("bench/results.jsonl"), PathBuf::from);
+pub(crate) fn bench(what: &Bench) -> Result<ExitCode> {
     let progress = Progress::new();
-    match word.as_str() {
-        "peers" | "send" | "alone" => {
-            let flags: Vec<_> = FLAGS
-                .iter()
-                .filter_map(|(name, shared)| options.value(name).map(|value| (*name, value, *shared)))
-                .collect();
-            let fresh = options.flag("fresh");
-            options.no_flags("`cargo xtask help` tells what is")?;
-            packages::ensure(&[packages::BENCH], &progress)?;
-            build(&progress)?;
-            let mut install = program();
-            install.arg("install");
-            let mut measure = root::command("unshare");
-            measure.args(["--net", "--"]).arg(binary()).args(["run", &word, "--results"]).arg(&results);
-            for (name, value, shared) in &flags {
-                let flag = format!("--{name}={value}");
-                if *shared {
-                    install.arg(&flag);
-                }
-                measure.arg(&flag);
-            }
-            if fresh {
-                measure.arg("--fresh");
-            }
-            // The other two measure only what is built here.
-            let installed = if word == "peers" { ended(&mut install)? } else { 0 };
-            let code = if installed == 0 { ended(&mut measure)? } else { installed };
-            Ok(ExitCode::from(code))
-        }
-        "page" | "show" => {
-            options.no_flags("`cargo xtask help` tells what is")?;
-            build(&progress)?;
-            ended(program().arg(&word).arg("--results").arg(results)).map(ExitCode::from)
-        }
-        other => bail!("bench {other:?} is none of peers, send, alone, show, page"),
+    match what {
+        Bench::Peers(campaign) => measure("peers", campaign, &progress),
+        Bench::Send(campaign) => measure("send", campaign, &progress),
+        Bench::Alone(campaign) => measure("alone", campaign, &progress),
+        Bench::Show(results) => print("show", results, &progress),
+        Bench::Page(results) => print("page", results, &progress),
     }
+}
+
+fn measure(group: &str, campaign: &Campaign, progress: &Progress) -> Result<ExitCode> {
+    packages::ensure(&[packages::BENCH], progress)?;
+    build(progress)?;
+    let mut install = program();
+    install.arg("install");
+    let mut measure = root::command("unshare");
+    measure.args(["--net", "--"]).arg(binary()).args(["run", group, "--results"]);
+    measure.arg(file(&campaign.results)).args(campaign.flags());
+    if let Some(only) = &campaign.only {
+        let flag = format!("--only={only}");
+        install.arg(&flag);
+        measure.arg(&flag);
+    }
+    if campaign.fresh {
+        measure.arg("--fresh");
+    }
+    // The other groups measure only what is built here.
+    let installed = if group == "peers" { ended(&mut install)? } else { 0 };
+    let code = if installed == 0 { ended(&mut measure)? } else { installed };
+    Ok(ExitCode::from(code))
+}
+
+fn print(word: &str, results: &Results, progress: &Progress) -> Result<ExitCode> {
+    build(progress)?;
+    ended(program().arg(word).arg("--results").arg(file(results))).map(ExitCode::from)
+}
+
+fn file(results: &Results) -> PathBuf {
+    results.results.clone().unwrap_or_else(|| artifacts::target().join("bench/results.jsonl"))
 }
 
 /// Everything that takes part and is our own, as it is released.

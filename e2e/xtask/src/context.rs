@@ -1,4 +1,4 @@
-//! What `up --context` may touch in a cluster that is not ours: nothing that somebody else made there.
+//! What `up --context` may touch in a cluster that is not ours: nothing that others made there.
 
 use anyhow::{Context, Result, bail, ensure};
 use cluster::run::{self, Progress};
@@ -15,7 +15,7 @@ const ANSWER_LIMIT: &str = "10s";
 /// Finds out before anything is built whether the context exists, answers, and has room for what is to be installed.
 ///
 /// # Errors
-/// When it does not, or when a release or a ChannelCluster of that name was made by somebody else; names the remedy.
+/// When it does not, or when a release or a ChannelCluster of that name was made by others; names the remedy.
 pub(crate) fn check(place: &Place<'_>, name: &str, sample: bool, progress: &Progress) -> Result<()> {
     known(name, &place.kubectl(["config", "get-contexts", "-o", "name"])?)?;
     let words = place.kubectl_words();

@@ -16,12 +16,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use cluster::{packages, run};
 
-use crate::{artifacts, options::Options, tools::Tools};
+use crate::{artifacts, cli::Fuzz, tools::Tools};
 
-/// What is fuzzed when nobody says what: all.
+/// All targets: these run when the command line names none.
 const TARGETS: [&str; 6] = ["config", "envelope", "frame", "origin", "protocol", "shard"];
-/// How long each is run.
-const SECONDS: u64 = 60;
 /// How long each is run as a step of `cargo xtask test`, where it has what other steps leave of the processors.
 const STEP_SECONDS: u64 = 120;
 /// Seed of the step's runs.
@@ -44,30 +42,20 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 
 /// Runs the command.
-pub(crate) fn fuzz(options: &mut Options) -> Result<ExitCode> {
-    let number = |text: Option<String>, name: &str, otherwise: u64| -> Result<u64> {
-        text.map_or(Ok(otherwise), |text| {
-            text.parse().with_context(|| format!("--{name} {text} is no number"))
-        })
-    };
-    let target = options.value("target");
-    let seconds = number(options.value("seconds"), "seconds", SECONDS)?;
-    let jobs = usize::try_from(number(options.value("jobs"), "jobs", JOBS as u64)?)?.max(1);
-    let input = options.value("input");
-    options.finish()?;
+pub(crate) fn fuzz(wanted: &Fuzz) -> Result<ExitCode> {
     let tools = Tools::new()?;
     packages::ensure(&[packages::BUILD], &tools.progress)?;
-    let targets = match &target {
+    let targets = match &wanted.target {
         None => TARGETS.to_vec(),
         Some(name) => vec![known(name)?],
     };
     let programs = build(&tools)?;
-    if let Some(input) = input {
+    if let Some(input) = &wanted.input {
         let [target] = targets.as_slice() else { bail!("--input is one target's: name it with --target") };
-        let status = Command::new(programs.join(target)).arg(&input).status()?;
+        let status = Command::new(programs.join(target)).arg(input).status()?;
         return Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    run_all(&tools, &programs, &targets, seconds, jobs, Luck::Random)?;
+    run_all(&tools, &programs, &targets, wanted.seconds, wanted.jobs.max(1), Luck::Random)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use cluster::{packages, run};
 use serde_json::Value;
 
-use crate::{options::Options, tools::Tools};
+use crate::tools::Tools;
 
 /// How far a figure may be from its baseline, in percent: more than another version of a dependency or of the C library
 /// usually changes, less than anyone would give away knowingly.
@@ -27,9 +27,7 @@ type Figures = BTreeMap<String, u64>;
 type Baselines = BTreeMap<String, Figures>;
 
 /// Runs the command.
-pub(crate) fn gates(options: &mut Options) -> Result<ExitCode> {
-    let record = options.flag("record");
-    options.finish()?;
+pub(crate) fn gates(record: bool) -> Result<ExitCode> {
     let tools = Tools::new()?;
     packages::ensure(&[packages::BUILD, packages::GATES], &tools.progress)?;
     if !record {
@@ -61,7 +59,7 @@ pub(crate) fn hold(tools: &Tools) -> Result<()> {
 }
 
 /// Fails when a line is out of bounds, or when the pinned compiler has no baseline at all. With another compiler figures
-/// are shown and judge nothing: whoever tries a new Rust learns what it changes and is not stopped by it.
+/// are shown and judge nothing: a person who tries a new Rust learns what it changes and is not stopped by it.
 fn judge(compiler: &Compiler, known: bool, lines: &[Line]) -> Result<()> {
     if !known {
         let sentence = format!("there is no baseline for rustc {}: record one with `{RECORD}`", compiler.key);

@@ -16,7 +16,7 @@ pub(crate) const NAMESPACE: &str = "channelcluster-system";
 pub(crate) const CHART: &str = "channelcluster";
 /// Name of the sample's ChannelCluster.
 pub(crate) const SAMPLE: &str = "chat";
-/// Label of the release and of the sample: without it they are somebody else's, and stay as they are.
+/// Label of the release and of the sample: a release or a sample without it belongs to others and stays as it is.
 pub(crate) const MARK: (&str, &str) = ("channelcluster.io/made-by", "xtask");
 /// How long the operator, and then the sample, may take to be ready.
 const READY_LIMIT: &str = "180s";

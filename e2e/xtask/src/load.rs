@@ -5,13 +5,13 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use cluster::{Instance, run::Progress};
 
-use crate::{artifacts, options::Options, root};
+use crate::{artifacts, cli::Load, root};
 
 /// Runs the command; flags that are not its own go to the generator.
-pub(crate) fn load(mut options: Options) -> Result<ExitCode> {
-    let instance = options.instance("demo")?;
-    let namespace = options.value("namespace").unwrap_or_else(|| "default".into());
-    let name = options.value("name").unwrap_or_else(|| "chat".into());
+pub(crate) fn load(wanted: &Load) -> Result<ExitCode> {
+    let Load { on, namespace, name, flags } = wanted;
+    let instance = &on.instance;
+    let has = |flag: &str| flags.iter().any(|word| word.split('=').next() == Some(flag));
     let progress = Progress::new();
     let _sudo = root::ask_early()?;
     let target = artifacts::target();
@@ -28,15 +28,15 @@ pub(crate) fn load(mut options: Options) -> Result<ExitCode> {
     }
     Instance::attach(instance.name())?;
     let mut load = instance.client_command(target.join("release/loadgen"));
-    if !options.has("url") {
-        let address = instance.service_address(&namespace, &name).with_context(|| {
+    if !has("--url") {
+        let address = instance.service_address(namespace, name).with_context(|| {
             format!("no ChannelCluster {name} in namespace {namespace} of instance {}", instance.name())
         })?;
         load.args(["--url", &format!("ws://{address}/socket/websocket")]);
     }
-    if !options.has("source-addresses") {
+    if !has("--source-addresses") {
         load.args(["--source-addresses", &instance.client_addresses().join(",")]);
     }
-    let status = load.args(options.into_words()).status().context("cannot start the load generator")?;
+    let status = load.args(flags).status().context("cannot start the load generator")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }

@@ -48,7 +48,7 @@ pub(crate) fn ask_early() -> Result<Asked> {
     }
     let mut silent = Command::new("sudo");
     silent.args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
-    // Asked first: `sudo -v` wants a password also of those who need none for any command (sudoers, verifypw).
+    // Asked first: `sudo -v` wants a password also of users that need none for any command (sudoers, verifypw).
     if !silent.status().context(NO_SUDO)?.success() {
         say::err!("a local cluster needs root after the builds: sudo asks now");
         let status = Command::new("sudo").arg("-v").status().context(NO_SUDO)?;

@@ -54,7 +54,7 @@ fn of_group(mut document: Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// Turns OpenAPI 3.0 into JSON Schema, and refuses fields that nobody declared.
+/// Turns OpenAPI 3.0 into JSON Schema, and refuses fields that are not declared.
 fn strict(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(strict),

@@ -5,10 +5,10 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result};
 use cluster::{Instance, run::Progress};
 
-use crate::{artifacts, options::Options, root, tools::INSTANCE};
+use crate::{artifacts, cli::Soak, root, tools::INSTANCE};
 
 /// Runs the command; its flags go to the program.
-pub(crate) fn soak(options: Options) -> Result<ExitCode> {
+pub(crate) fn soak(wanted: &Soak) -> Result<ExitCode> {
     let progress = Progress::new();
     let _sudo = root::ask_early()?;
     let target = artifacts::target();
@@ -21,9 +21,7 @@ pub(crate) fn soak(options: Options) -> Result<ExitCode> {
     }
     Instance::attach(INSTANCE)?;
     let mut soak = Command::new(target.join("debug/soak"));
-    if !options.has("report") {
-        soak.arg("--report").arg(target.join("soak"));
-    }
-    let status = soak.args(options.into_words()).status().context("cannot start the soak")?;
+    soak.arg("--report").arg(wanted.report.clone().unwrap_or_else(|| target.join("soak")));
+    let status = soak.args(wanted.flags()).status().context("cannot start the soak")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }

@@ -102,7 +102,7 @@ fn programs_in_go(tools: &Tools) -> Result<()> {
 
 /// All files of the tests of an API server.
 fn api_server(tools: &Tools) -> Result<Command> {
-    // The tests would build them themselves, where nobody sees that it takes minutes.
+    // The tests would build them themselves, for minutes and without a line about it.
     Tool::Kube.ready(&tools.progress)?;
     install::helm(&tools.progress)?;
     let directory = tools.repository.join("e2e/apiserver/tests");

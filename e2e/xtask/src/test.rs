@@ -6,11 +6,10 @@
 use std::{fs, process::ExitCode};
 
 use anyhow::Result;
-use cluster::packages;
+use cluster::{Instance, packages};
 
 use crate::{
     lanes::{self, Done},
-    options::Options,
     root,
     step::{Needs, Step},
     steps,
@@ -18,12 +17,9 @@ use crate::{
 };
 
 /// Runs the command.
-pub(crate) fn test(options: &mut Options) -> Result<ExitCode> {
-    let only = options.value("only");
-    let keep = options.flag("keep");
-    options.finish()?;
+pub(crate) fn test(only: Option<&str>, keep: bool) -> Result<ExitCode> {
     let tools = Tools::new()?;
-    let chosen = chosen(steps::all(), only.as_deref(), keep)?;
+    let chosen = chosen(steps::all(), only, keep)?;
     let rooted = chosen.iter().any(|step| step.needs != Needs::Nothing);
     let _sudo = rooted.then(root::ask_early).transpose()?;
     packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST, packages::GATES], &tools.progress)?;
@@ -116,13 +112,11 @@ fn excerpt(said: &str) -> String {
 }
 
 /// Collects the logs of an instance (`logs`); a command of its own because it needs root.
-pub(crate) fn logs(options: &mut Options) -> Result<ExitCode> {
-    let instance = options.instance("demo")?;
-    options.finish()?;
+pub(crate) fn logs(instance: &Instance) -> Result<ExitCode> {
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }
-    let directory = crate::up::logs(&instance);
+    let directory = crate::up::logs(instance);
     instance.collect_logs(&directory)?;
     say::out!("{}", directory.display());
     Ok(ExitCode::SUCCESS)

@@ -13,71 +13,48 @@ use cluster::{Instance, Tool, packages, run::Progress, user};
 
 use crate::{
     artifacts::{self, Product, Profile},
+    cli::Up,
     context,
     install::{self, Place},
-    options::Options,
     root,
 };
 
-/// Port of the chat page on the host's loopback.
-const PORT: u16 = 8080;
-
-/// What was asked for.
-struct Wanted {
-    instance: Instance,
-    context: Option<String>,
-    registry: Option<String>,
-    port: u16,
-    bare: bool,
-    profile: Profile,
-    sample: bool,
-}
-
 /// Runs the command.
-pub(crate) fn up(options: &mut Options) -> Result<ExitCode> {
-    let wanted = Wanted {
-        instance: options.instance("demo")?,
-        context: options.value("context"),
-        registry: options.value("registry"),
-        port: match options.value("port") {
-            Some(port) => port.parse().with_context(|| format!("--port {port} is no port number"))?,
-            None => PORT,
-        },
-        bare: options.flag("bare"),
-        profile: if options.flag("quick") { Profile::Quick } else { Profile::Release },
-        sample: !options.flag("no-sample"),
-    };
-    options.finish()?;
+pub(crate) fn up(wanted: &Up) -> Result<ExitCode> {
     let progress = Progress::new();
     if let Some(context) = &wanted.context {
-        return onto_context(context, &wanted, &progress).map(|()| ExitCode::SUCCESS);
+        return onto_context(context, wanted, &progress).map(|()| ExitCode::SUCCESS);
     }
     let _sudo = root::ask_early()?;
     packages::ensure(&[packages::BUILD, packages::RUN], &progress)?;
     // As the user: what is built must not belong to root.
     let parts = artifacts::parts(&progress)?;
-    let product = if wanted.bare { None } else { Some(artifacts::product(wanted.profile, &progress)?) };
+    let product = if wanted.bare { None } else { Some(artifacts::product(profile(wanted), &progress)?) };
     install::helm(&progress)?;
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }
-    wanted.instance.start(&parts, &progress)?;
-    write_kubeconfig(&wanted.instance)?;
+    wanted.on.instance.start(&parts, &progress)?;
+    write_kubeconfig(&wanted.on.instance)?;
     let result = match &product {
         None => Ok(()),
-        Some(product) => onto_instance(&wanted, product, &progress),
+        Some(product) => onto_instance(wanted, product, &progress),
     };
     if result.is_err() {
-        let directory = logs(&wanted.instance);
+        let directory = logs(&wanted.on.instance);
         // What failed first is what matters.
-        match wanted.instance.collect_logs(&directory) {
+        match wanted.on.instance.collect_logs(&directory) {
             Ok(()) => say::err!("all logs are in {}", directory.display()),
             Err(error) => say::err!("the logs could not be collected: {error:#}"),
         }
     }
     result?;
-    summary(&wanted, &progress)?;
+    summary(wanted, &progress)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn profile(wanted: &Up) -> Profile {
+    if wanted.quick { Profile::Quick } else { Profile::Release }
 }
 
 /// Where the logs of an instance go when something fails.
@@ -85,14 +62,14 @@ pub(crate) fn logs(instance: &Instance) -> std::path::PathBuf {
     artifacts::target().join("e2e/logs").join(instance.name())
 }
 
-fn onto_instance(wanted: &Wanted, product: &Product, progress: &Progress) -> Result<()> {
-    let instance = &wanted.instance;
+fn onto_instance(wanted: &Up, product: &Product, progress: &Progress) -> Result<()> {
+    let instance = &wanted.on.instance;
     for image in product.all() {
         instance.import(image)?;
     }
     let place = Place::Local(instance);
     install::chart_onto(&place, product, progress)?;
-    if !wanted.sample {
+    if wanted.no_sample {
         return Ok(());
     }
     install::sample_onto(&place, progress)?;
@@ -103,13 +80,13 @@ fn onto_instance(wanted: &Wanted, product: &Product, progress: &Progress) -> Res
 }
 
 /// The user's own cluster: nothing is started, nothing of theirs is replaced, and the images are theirs to bring there.
-fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<()> {
+fn onto_context(context: &str, wanted: &Up, progress: &Progress) -> Result<()> {
     packages::ensure(&[packages::BUILD], progress)?;
     cluster::check_go()?;
     Tool::Kube.ready(progress)?;
     let place = Place::Context(context.to_owned());
-    context::check(&place, context, wanted.sample, progress)?;
-    let product = artifacts::product(wanted.profile, progress)?;
+    context::check(&place, context, !wanted.no_sample, progress)?;
+    let product = artifacts::product(profile(wanted), progress)?;
     say::out!("\nThe images must be where the nodes of {context} find them:");
     for image in product.all() {
         say::out!("{}", bring(image, context, wanted.registry.as_deref()));
@@ -121,7 +98,7 @@ fn onto_context(context: &str, wanted: &Wanted, progress: &Progress) -> Result<(
     say::out!("");
     install::chart_onto(&place, &product, progress)
         .context("are the images there? see the commands above")?;
-    if wanted.sample {
+    if !wanted.no_sample {
         install::sample_onto(&place, progress)?;
     }
     say::out!("\n{}", place.kubectl(["get", "channelclusters,pods"])?);
@@ -147,7 +124,7 @@ fn bring(image: &cluster::Image, context: &str, registry: Option<&str>) -> Strin
     }
 }
 
-/// A kubeconfig that the user may read, and nobody else: who has it is root on this machine, through a privileged
+/// A kubeconfig that only the user may read: with it one is root on this machine, through a privileged
 /// pod. The API server is reached from the host as well.
 fn write_kubeconfig(instance: &Instance) -> Result<()> {
     let path = artifacts::kubeconfig(instance);
@@ -166,15 +143,15 @@ fn write_private(path: &Path, text: &[u8]) -> std::io::Result<()> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(text)
 }
 
-fn summary(wanted: &Wanted, progress: &Progress) -> Result<()> {
-    let instance = &wanted.instance;
+fn summary(wanted: &Up, progress: &Progress) -> Result<()> {
+    let instance = &wanted.on.instance;
     let place = Place::Local(instance);
     let words = place.kubectl_words();
     let what = if wanted.bare { "nodes" } else { "channelclusters,pods" };
     say::out!("\n{}", place.kubectl(["get", what, "-o", "wide"])?);
     let name = instance.name();
     let flag = if name == "demo" { String::new() } else { format!(" --instance {name}") };
-    if wanted.sample && !wanted.bare {
+    if !wanted.no_sample && !wanted.bare {
         say::out!("chat page   http://127.0.0.1:{}/   (open it in two windows)", wanted.port);
         say::out!("load        cargo xtask load{flag} --connections 1000 --rooms 10 --rate 60 --duration 60");
     }

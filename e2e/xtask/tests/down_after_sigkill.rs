@@ -3,9 +3,7 @@
 #![cfg(feature = "cluster")]
 
 use std::{
-    collections::hash_map::RandomState,
     fs,
-    hash::BuildHasher,
     io::{BufRead, BufReader},
     net::TcpListener,
     path::PathBuf,
@@ -15,20 +13,12 @@ use std::{
 };
 
 use cluster::Instance;
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// Times that `up` is killed.
 const ROUNDS: u64 = 6;
 /// A start of a bare cluster takes about this long on two cores; later kills hit a finished one.
 const START_MILLIS: u64 = 15_000;
-
-/// SplitMix64 (Steele, Lea, Flood 2014): the moments follow from the printed seed.
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
-}
 
 fn xtask(command: &str) -> Command {
     let mut xtask = Command::new(env!("CARGO_BIN_EXE_xtask"));
@@ -65,13 +55,13 @@ fn assert_packets_can_be_dropped(instance: &Instance) {
 
 #[test]
 fn nothing_is_left_after_a_sigkill() {
-    let mut state = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok());
-    let state = state.get_or_insert_with(|| RandomState::new().hash_one(0));
-    println!("SEED={state}");
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
     let instance = Instance::named("scratch").expect("known");
     assert_down_leaves_nothing(&instance, "the start of the test");
     for round in 0..ROUNDS {
-        let moment = next(state) % START_MILLIS;
+        let moment = random.random_range(0..START_MILLIS);
         let mut up = start();
         // Not a wait for anything: the random moment is what is tested.
         thread::sleep(Duration::from_millis(moment));
