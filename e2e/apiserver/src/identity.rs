@@ -1,4 +1,9 @@
-//! Who asks, by a static token.
+//! Identities of clients of the API server, each with a static token.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
 
 /// Namespace of the operator's service account.
 pub const OPERATOR_NAMESPACE: &str = "channelcluster-system";
@@ -53,4 +58,17 @@ impl Identity {
     pub(crate) fn line(self) -> String {
         format!("{},{},{},\"{}\"\n", self.token(), self.user(), self.user(), self.groups())
     }
+}
+
+/// Writes a kubeconfig with one context.
+pub(crate) fn write_kubeconfig(path: &Path, cluster: &Value, identity: Identity) -> Result<()> {
+    let config = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "test", "cluster": cluster}],
+        "users": [{"name": "test", "user": {"token": identity.token()}}],
+        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        "current-context": "test",
+    });
+    fs::write(path, config.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }

@@ -30,8 +30,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::identity::Identity;
-use crate::rig::write_kubeconfig;
+use crate::identity::{Identity, write_kubeconfig};
 
 /// What a fault is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -272,7 +271,7 @@ struct Gate {
 }
 
 impl Gate {
-    /// Whoever waits for a dead connection waits for ever; what ends it is the end of the proxy, or a reset.
+    /// A client of a dead connection waits for ever; only the end of the proxy, or a reset, ends it.
     fn dead(&self) -> bool {
         self.connection.dead.load(Ordering::Acquire)
     }

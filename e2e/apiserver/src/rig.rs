@@ -15,10 +15,10 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Config};
 use rustix::process::Signal;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::OnceCell;
 
-use crate::identity::Identity;
+use crate::identity::{Identity, write_kubeconfig};
 use crate::process::Kept;
 use crate::proxy::Proxy;
 
@@ -29,7 +29,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// Ports are taken from here, below those that the kernel gives to outgoing connections (32768 and more): while the API
 /// server is down, one of those to its port would otherwise be given that very port and find itself there.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// How often another set of ports is tried when somebody else took one between the look and the start.
+/// How often another set of ports is tried when another program took one between the look and the start.
 const ATTEMPTS: usize = 3;
 /// How the directories are called: this, the number of the process that uses it, and a count.
 const DIRECTORY: &str = "channelcluster-apiserver";
@@ -46,7 +46,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// The one that the tests of this process share. It stays until the process ends, so nobody may end it.
+    /// The one that the tests of this process share. It stays until the process ends, so no test may end it.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -303,14 +303,14 @@ impl ApiServer {
             format!("--etcd-servers=http://127.0.0.1:{etcd}"),
             "--bind-address=127.0.0.1".into(),
             "--advertise-address=127.0.0.1".into(),
-            // The Service of the API server itself may not lead to loopback, and nobody asks it.
+            // The Service of the API server itself may not lead to loopback, and no test asks it.
             "--endpoint-reconciler-type=none".into(),
             format!("--secure-port={}", self.api_port),
             // It makes apiserver.crt there by itself.
             format!("--cert-dir={pki}"),
             format!("--token-auth-file={pki}/tokens.csv"),
             "--authorization-mode=RBAC".into(),
-            // Nobody makes the service accounts that it would ask for.
+            // No controller makes the service accounts that it would ask for.
             "--disable-admission-plugins=ServiceAccount".into(),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             format!("--service-account-key-file={pki}/service-account.key"),
@@ -327,19 +327,6 @@ impl Drop for ApiServer {
         drop((self.controllers.take(), self.api.take()));
         fs::remove_dir_all(&self.directory).ok();
     }
-}
-
-/// Writes a kubeconfig with one context.
-pub(crate) fn write_kubeconfig(path: &Path, cluster: &Value, identity: Identity) -> Result<()> {
-    let config = json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "test", "cluster": cluster}],
-        "users": [{"name": "test", "user": {"token": identity.token()}}],
-        "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
-        "current-context": "test",
-    });
-    fs::write(path, config.to_string()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn etcd_flags(directory: &Path, port: u16, peers: u16) -> Vec<String> {

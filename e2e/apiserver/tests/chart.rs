@@ -98,7 +98,7 @@ async fn what_an_earlier_release_left_is_named_with_what_to_do() {
     server.kubectl(&["create", "-f", "-"], &role.to_string()).await.unwrap();
     let refused = format!("{:#}", installed(&server, "mine", &[]).await.unwrap_err());
     assert!(refused.contains("clusterrole default:mine-channel-operator is there"), "{refused}");
-    // Who installs for some namespaces may not look at what is the cluster's, and makes none of it.
+    // A user who installs for some namespaces may not look at objects of the whole cluster, and makes none.
     let some = ["--set", "watchNamespaces={default}"];
     installed(&server, "mine", &some).await.unwrap();
 

@@ -70,7 +70,7 @@ async fn contested(server: &ApiServer, manager: &'static str, spec: Value) -> (S
     (said, changes)
 }
 
-/// Somebody who writes what is theirs takes nothing of ours; gives the namespace.
+/// Another manager that writes its own fields takes none of the operator's; gives the namespace.
 async fn beside(server: &ApiServer) -> String {
     let client = server.client(Identity::Admin).unwrap();
     let here = server.namespace("beside").await.unwrap();
@@ -102,7 +102,7 @@ async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
     };
     assert_eq!(noted(&here), 0, "{}", operator.log());
     let template = json!({"template": {"spec": {"terminationGracePeriodSeconds": 5}}});
-    // As a replacement by what somebody keeps in Git does: it lacks what the operator has added.
+    // As a replacement by a manifest from Git does: it lacks what the operator has added.
     let less = json!({"minReadySeconds": 1, "template": {"spec": {"topologySpreadConstraints": null}}});
     for (manager, spec, field) in [
         ("argocd-controller", template, "spec.template.spec.terminationGracePeriodSeconds"),

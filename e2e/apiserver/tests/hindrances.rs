@@ -44,7 +44,7 @@ async fn make(server: &ApiServer, namespace: &str, kind: &str, name: &str, spec:
     server.kubectl(&["-n", namespace, "create", "-f", "-"], &object.to_string()).await.unwrap();
 }
 
-/// Waits until a pod that somebody makes here is refused: what refuses takes a moment to be known.
+/// Waits until a pod in this namespace is refused: the server takes a moment to know a new policy.
 async fn refusing(client: &Client, namespace: &str) {
     let pod = json!({
         "metadata": {"name": "probe"},

@@ -118,7 +118,7 @@ async fn every_bad_manifest_is_refused_with_its_sentence() {
 }
 
 const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
-/// What pods can be told without objects that nobody made here, for nodes and NATS.
+/// Everything that pods can be told without further objects, for nodes and NATS.
 const SHAPED: &str = "topologySpreadConstraints: [{maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}], \
     env: [{name: EXTRA, value: x}, {name: CPUS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}, \
     {name: HOST, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}], imagePullSecrets: [{name: registry}], \
@@ -200,7 +200,7 @@ async fn applying_the_same_objects_again_changes_nothing() {
     }
 }
 
-/// Nobody counts here, so the test says what the quota's controller would.
+/// No controller of quotas runs here, so the test writes what it would.
 const QUOTA: &str = r#"{"spec": {"hard": {"limits.cpu": "100", "limits.memory": "100Gi"}},
     "status": {"hard": {"limits.cpu": "100", "limits.memory": "100Gi"}, "used": {"limits.cpu": "0", "limits.memory": "0"}}}"#;
 

@@ -1,6 +1,6 @@
 //! The coordinator: takes a run through the phases of its scenario and watches the workers.
 
-use super::report::{Burst, Percentiles, Step, Storm};
+use super::figures::{Burst, Percentiles, Step, Storm};
 use super::sampler::{Sampler, Second, process_cpu};
 use super::scenario::Scenario;
 use super::search::{Search, outcome};

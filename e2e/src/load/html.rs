@@ -23,8 +23,14 @@ svg text.c0{fill:var(--a)}svg text.c1{fill:var(--b)}svg text.c2{fill:var(--c)}\
 th,td{text-align:right;padding:3px 8px;border-bottom:1px solid var(--grid)}th:first-child,td:first-child{text-align:left}\
 th{color:var(--dim);font-weight:500}pre{background:var(--card);padding:12px;border-radius:6px;overflow-x:auto;font-size:12px}";
 
-/// The page.
-pub(super) fn page(report: &Report) -> String {
+impl Report {
+    /// The report as one HTML page that needs nothing beside it.
+    pub fn html(&self) -> String {
+        page(self)
+    }
+}
+
+fn page(report: &Report) -> String {
     let asked = &report.asked;
     let name = format!("{:?}", asked.scenario).to_lowercase();
     let mut out = format!(

@@ -2,8 +2,8 @@
 
 use super::dialect::{Channel, Control, Item, next_item};
 use super::ledger::Receipt;
-use super::session::{ABNORMAL, End, name};
 use super::slot::{HEARTBEAT, Phase};
+use super::socket::{ABNORMAL, DEAF, End, READABLE, name};
 use super::stamp::Stamp;
 use super::wire;
 use super::worker::{READ, Worker};
@@ -13,12 +13,6 @@ use rustix::net::{RecvFlags, SendFlags};
 
 /// Bytes waiting for a server that does not read before the connection is given up.
 const MAX_PENDING: usize = 1 << 20;
-
-/// What is awaited on a connection that reads. Edges spare the kernel a second look at each socket that was read
-/// to its end.
-pub(super) const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
-/// What is awaited on one that does not: an end is told, bytes are not.
-pub(super) const DEAF: EventFlags = EventFlags::RDHUP.union(EventFlags::ET);
 
 /// What a read left behind.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -39,7 +39,7 @@ pub(super) enum Receipt {
     Counted,
     /// Arrived before, or so late that it had been given up.
     Duplicate,
-    /// Sent before this connection was known to have joined: legal, owed to nobody.
+    /// Sent before this connection was known to have joined: legal, not owed to it.
     Early,
 }
 

@@ -14,6 +14,7 @@
 
 mod conduct;
 mod dialect;
+mod figures;
 mod html;
 mod io;
 mod ledger;
@@ -28,8 +29,10 @@ mod sampler;
 mod scenario;
 mod search;
 mod session;
+mod settings;
 mod shared;
 mod slot;
+mod socket;
 mod stamp;
 mod stats;
 mod sys;
@@ -41,9 +44,10 @@ mod worker;
 
 pub use conduct::Progress;
 pub use dialect::DialectName;
+pub use figures::Percentiles;
 pub use options::{Options, Sources, Target};
 pub use process::{Footprint, Usage};
-pub use report::{Percentiles, Report};
+pub use report::Report;
 pub use scenario::Scenario;
 pub use slot::{reconnect_delay_ms, rejoin_delay_ms};
 pub use stats::Counters;
@@ -53,7 +57,7 @@ use anyhow::{Context, anyhow, ensure};
 use conduct::Conductor;
 use dialect::{Dialect, Keys};
 use plan::Plan;
-use scenario::Settings;
+use settings::Settings;
 use shared::Shared;
 use stats::Stats;
 use std::sync::Arc;
@@ -102,7 +106,10 @@ pub fn run(
     stats.counters.owed = stats.counters.owed.saturating_sub(stats.counters.unechoed);
     let after = metrics::scrape_all(&shared.settings.options.metrics_url)?;
     let node_metrics = metrics::difference(&before, &after);
-    Ok(Report::new(&shared.settings, plan, &stats, played, stop.load(Ordering::Relaxed), node_metrics))
+    let stopped = stop.load(Ordering::Relaxed);
+    let mut report = Report::new(&shared.settings, plan, &stats, played, stopped, node_metrics);
+    report.failures = verdict::judge(&report, &shared.settings);
+    Ok(report)
 }
 
 fn start(shared: &Arc<Shared>) -> anyhow::Result<Vec<JoinHandle<anyhow::Result<Stats>>>> {

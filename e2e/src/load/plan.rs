@@ -1,4 +1,4 @@
-//! Who does what: which connection is in which room and on which worker, and whose turn a publish is.
+//! The plan of a run: which connection is in which room and on which worker, and whose turn a publish is.
 //!
 //! Pure arithmetic, so that no table of connections has to be shared between workers.
 

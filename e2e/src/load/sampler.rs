@@ -1,10 +1,10 @@
 //! What is watched beside the connections: the server's process, its utilization, the generator's own use.
 
+use super::figures::Percentiles;
 use super::metrics;
 use super::perf::{self, Sampling, UserPart};
 use super::process::{self, Footprint, Usage};
-use super::report::Percentiles;
-use super::scenario::Settings;
+use super::settings::Settings;
 use anyhow::Context;
 use serde::Serialize;
 use std::time::Duration;

@@ -9,7 +9,7 @@
 //! times as much. So two doublings more are tried, once each, before a failed rate is believed; but not where
 //! a step drowned twice, as more load only makes what waits in the server longer.
 
-use super::report::Step;
+use super::figures::Step;
 
 /// A step of `max` whose latency is so many times the bound failed by far: a server that gathers is never that late.
 const DROWNED: f64 = 10.0;

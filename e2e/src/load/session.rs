@@ -1,34 +1,13 @@
 //! The life of one connection on a worker: connect, upgrade, join, end, and again.
 
 use super::dialect::Channel;
-use super::io::{DEAF, READABLE};
 use super::ledger::Ledger;
 use super::slot::{DECIDED, HEARTBEAT, JOINED_ONCE, Phase, reconnect_delay_ms, rejoin_delay_ms};
-use super::sys;
+use super::socket::{ABNORMAL, DEAF, READABLE, connect, name};
 use super::worker::{Timer, Worker};
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::cmp::Reverse;
-use std::io;
 use std::net::SocketAddr;
-
-/// The close code that stands for a connection lost without one (RFC 6455 section 7.4.1).
-pub(super) const ABNORMAL: u16 = 1006;
-/// Receive buffer asked for on connections that will not read, bytes; the kernel makes it its smallest.
-const SLOW_RECEIVE_BUFFER: usize = 1;
-
-/// Why reading a socket ended its connection.
-pub(super) struct End {
-    pub(super) code: u16,
-    pub(super) error: String,
-}
-
-impl End {
-    pub(super) fn broken(error: impl Into<String>) -> End {
-        End { code: ABNORMAL, error: error.into() }
-    }
-}
 
 impl Worker {
     /// Opens the socket of a slot.
@@ -277,28 +256,4 @@ impl Worker {
         }
         self.joined_now -= 1;
     }
-}
-
-fn connect(target: SocketAddr, source: Option<SocketAddr>, slow: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_tcp_nodelay(true)?;
-    if slow {
-        // Before connecting, as the window's scale is agreed on then.
-        socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER)?;
-    }
-    if let Some(source) = source {
-        sys::bind_address_no_port(&socket)?;
-        socket.bind(&SockAddr::from(source))?;
-    }
-    match socket.connect(&SockAddr::from(target)) {
-        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
-        _ => Ok(socket),
-    }
-}
-
-/// A short name for an error; the text without the number where there is one.
-pub(super) fn name(error: &io::Error) -> String {
-    error
-        .raw_os_error()
-        .map_or_else(|| error.to_string(), |code| Errno::from_raw_os_error(code).kind().to_string())
 }

@@ -2,7 +2,7 @@
 
 use super::dialect::Dialect;
 use super::plan::Plan;
-use super::scenario::Settings;
+use super::settings::Settings;
 use super::stats::Board;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ pub(super) struct Shared {
     pub(super) settings: Settings,
     /// How the server speaks.
     pub(super) dialect: Dialect,
-    /// Who does what.
+    /// The plan of the run.
     pub(super) plan: Plan,
     /// Random number of this run.
     pub(super) run: u32,
@@ -79,13 +79,13 @@ impl Room {
         self.next.fetch_add(1, Ordering::SeqCst)
     }
 
-    /// Declares that nobody is owed this publish: its sender's connection ended before the echo came.
+    /// Declares that no connection is owed this publish: its sender's connection ended before the echo came.
     pub(super) fn declare_void(&self, number: u32) {
         lock(&self.void).push(number);
         self.any_void.store(true, Ordering::SeqCst);
     }
 
-    /// Whether nobody is owed this publish.
+    /// Whether no connection is owed this publish.
     pub(super) fn is_void(&self, number: u32) -> bool {
         self.any_void.load(Ordering::SeqCst) && lock(&self.void).contains(&number)
     }

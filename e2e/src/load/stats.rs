@@ -69,7 +69,7 @@ counters! {
     interrupted,
     /// Deliveries that arrived again.
     duplicates,
-    /// Deliveries of publishes sent before the join reply had been read; owed to nobody.
+    /// Deliveries of publishes sent before the join reply had been read; owed to no connection.
     early,
     /// Messages of another generator's run or of a person.
     foreign,

@@ -1,7 +1,8 @@
 //! Whether a run passed: its counts and figures against the bounds of its scenario.
 
 use super::report::Report;
-use super::scenario::{Scenario, Settings};
+use super::scenario::Scenario;
+use super::settings::Settings;
 
 /// Why the run failed; empty when it passed.
 pub(super) fn judge(report: &Report, settings: &Settings) -> Vec<String> {
@@ -18,7 +19,7 @@ fn counts(report: &Report, settings: &Settings) -> Vec<String> {
     let counters = &report.counters;
     let joined = counters.joined + counters.slow_joined;
     let never = u64::from(settings.connections).saturating_sub(joined);
-    // Steps of `max` that fail overload the server; what it then ends and drops is in the steps.
+    // Steps of `max` that fail overload the server; the report of each step has the connections and deliveries lost then.
     let overload = settings.options.scenario == Scenario::Max;
     // In `churn` connections end by the generator's hand, which is counted apart.
     let may_end =

@@ -3,9 +3,9 @@
 //! All that other threads see of it goes through [`Shared`]; nothing wakes it, it looks at the shared state
 //! at least every [`LOOK_NS`].
 
-use super::io::READABLE;
 use super::shared::{Segment, Shared, lock};
 use super::slot::{Phase, Slot};
+use super::socket::READABLE;
 use super::stamp::Finder;
 use super::stats::{Account, Stats, coarse, histogram, merge};
 use super::wire::Handshake;
