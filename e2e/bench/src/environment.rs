@@ -93,7 +93,7 @@ pub fn prepare_network() -> Result<()> {
         .context("cannot set the ports of clients")
 }
 
-/// Gives this process, and so all that it starts, as many descriptors as it may have: 1,024 at first where nobody
+/// Gives this process, and so all that it starts, as many descriptors as it may have: 1,024 at first where nothing
 /// set it, and not every server asks for more.
 ///
 /// # Errors

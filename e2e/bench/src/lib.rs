@@ -4,7 +4,7 @@
 //! the load generator (a process of its own) drive it, keeps the generator's report as a line of JSON, stops
 //! it and starts the next, in rounds of random order; a page with tables and plots is made from those lines.
 
-// They panic where nobody takes what they write; see the crate `say`.
+// The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod cache;

@@ -3,7 +3,7 @@
 //! Installing needs the network and is the user's; running needs root and a network namespace of its own; the
 //! page is the user's again.
 
-// They panic where nobody takes what they write; see the crate `say`.
+// The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use cluster::run::{self, Progress};
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 use serde_json::Value;
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     process::Server,
     record::{Header, Records, Run},
     scenario::Scenario,
-    stats::Random,
 };
 
 /// First port of servers; each run takes the next two, as the last one's connections still linger.
@@ -119,8 +119,8 @@ fn tasks<'a>(campaign: &Campaign<'a>, records: &Records) -> Vec<Task<'a>> {
         for round in 0..campaign.rounds {
             let mut order: Vec<_> =
                 campaign.contestants.iter().filter(|one| scenario.is_for(one.peer.name())).collect();
-            let mut random = Random::new(records.header.seed ^ ((number as u64) << 32) ^ u64::from(round));
-            random.shuffle(&mut order);
+            let seed = records.header.seed ^ ((number as u64) << 32) ^ u64::from(round);
+            order.shuffle(&mut StdRng::seed_from_u64(seed));
             let missing = order.into_iter().filter(|one| !records.has(scenario.name, round, &one.label()));
             tasks.extend(missing.map(|contestant| Task { scenario, round, contestant }));
         }

@@ -2,45 +2,13 @@
 //!
 //! Pure: the same numbers give the same interval, as its random numbers come from a fixed seed.
 
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
 /// How often a sample is drawn anew for an interval.
 const RESAMPLES: usize = 10_000;
 
 /// Values that an interval of their median needs: among five, the median lies outside of all of them in 1 of 16 cases.
 pub const FEWEST: usize = 6;
-
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and good enough to draw samples and to shuffle.
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// Numbers that this seed gives.
-    #[must_use]
-    pub fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    /// The next number.
-    pub fn next_u64(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`, which must not be 0.
-    pub fn below(&mut self, bound: usize) -> usize {
-        // The bias of the remainder is below 2^-50 for the few elements here.
-        (self.next_u64() % bound as u64) as usize
-    }
-
-    /// Puts the elements into a random order (Fisher and Yates).
-    pub fn shuffle<T>(&mut self, elements: &mut [T]) {
-        for last in (1..elements.len()).rev() {
-            elements.swap(last, self.below(last + 1));
-        }
-    }
-}
 
 /// A median with its interval, as [`estimate`] finds it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -79,11 +47,11 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
         let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         return Some(Estimate { median, low, high, count: values.len() });
     }
-    let mut random = Random::new(values.len() as u64);
+    let mut random = StdRng::seed_from_u64(values.len() as u64);
     let mut drawn = vec![0.0; values.len()];
     let mut medians: Vec<f64> = (0..RESAMPLES)
         .filter_map(|_| {
-            drawn.fill_with(|| values[random.below(values.len())]);
+            drawn.fill_with(|| values[random.random_range(0..values.len())]);
             drawn.sort_by(f64::total_cmp);
             sorted_median(&drawn)
         })
@@ -129,10 +97,10 @@ mod tests {
 
     #[test]
     fn the_interval_covers_the_truth_about_as_often_as_it_says() {
-        let mut random = Random::new(7);
+        let mut random = StdRng::seed_from_u64(7);
         let mut covered = 0;
         for _ in 0..200 {
-            let sample: Vec<f64> = (0..15).map(|_| random.below(1_000_000) as f64 / 1e6).collect();
+            let sample: Vec<f64> = (0..15).map(|_| random.random()).collect();
             let all = estimate(&sample).unwrap();
             covered += u32::from(all.low <= 0.5 && 0.5 <= all.high);
         }
@@ -145,19 +113,5 @@ mod tests {
         let all = ratio(&[(1.0, 2.0), (2.0, 4.0), (1.0, 2.0), (0.0, 3.0)]).unwrap();
         assert_eq!((all.median, all.low, all.high, all.count), (0.5, 0.5, 0.5, 3));
         assert_eq!(ratio(&[(0.0, 1.0)]), None);
-    }
-
-    #[test]
-    fn a_shuffle_loses_nothing_and_follows_its_seed() {
-        let order = |seed| {
-            let mut all: Vec<u32> = (0..20).collect();
-            Random::new(seed).shuffle(&mut all);
-            all
-        };
-        assert_eq!(order(3), order(3));
-        assert_ne!(order(3), order(4));
-        let mut sorted = order(3);
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..20).collect::<Vec<_>>());
     }
 }

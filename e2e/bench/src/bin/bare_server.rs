@@ -108,7 +108,7 @@ fn serve() -> Result<()> {
     }
 }
 
-/// A thread that writes to members of its own until nobody gives it orders.
+/// A thread that writes to members of its own until its queue of orders closes.
 fn writer() -> Sender<Order> {
     let (sender, orders) = channel();
     thread::spawn(move || write(&orders));
