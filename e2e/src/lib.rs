@@ -1,9 +1,9 @@
-//! What the end-to-end tests and the load runs are made of.
+//! Parts of the end-to-end tests and of the load runs.
 //!
 //! The clients here are written from the protocol's description and share no code with the node: a mistake
 //! in the node's codec cannot hide behind the same mistake in its judge.
 
-// They panic where nobody takes what they write; see the crate `say`.
+// The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod client;

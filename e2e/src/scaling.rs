@@ -130,7 +130,7 @@ pub fn operators(instance: &Instance) -> Result<Vec<OperatorPod>> {
         .collect())
 }
 
-/// Name of the pod that holds the operators' lease; empty while nobody does.
+/// Name of the pod that holds the operators' lease; empty while no operator does.
 ///
 /// # Errors
 /// When there is no lease yet.

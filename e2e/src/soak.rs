@@ -1,7 +1,7 @@
 //! A soak: clients that talk for minutes while a fleet of the local cluster is broken in random ways.
 //!
 //! Every message of every client is in a [`ledger`], so that what did not arrive is known one by one, and each such miss
-//! is put to a [`fault`] that explains it: who was where when, and what was broken at that time. What no fault explains is
+//! is put to a [`fault`] that explains it: which client was where at that time, and what was broken. A miss that no fault explains is
 //! a failure, and so are a message that comes twice, or before an earlier one of the same client, and a client that does
 //! not come back.
 

@@ -1,4 +1,4 @@
-//! Debian's `tsung`, a load tool that nobody here wrote, playing Phoenix clients (`tsung/phoenix.xml`).
+//! Debian's `tsung`, a load tool from outside of this repository, playing Phoenix clients (`tsung/phoenix.xml`).
 //!
 //! It runs on one Erlang node on loopback, with a port mapper (epmd) of its own that ends with the run, so that
 //! nothing of it stays behind in a network namespace.

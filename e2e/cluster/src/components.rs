@@ -248,7 +248,7 @@ impl<'a> Starter<'a> {
     }
 }
 
-/// What becomes a component: it joins its groups, and closes what it inherits of whoever starts it. A component that held the
+/// What becomes a component: it joins its groups, and closes the descriptors that it inherits from the process that starts it. A component that held the
 /// descriptor of a `flock` would hold the lock for as long as it runs. A sh knows descriptors of one digit only.
 fn script(groups: &[PathBuf]) -> String {
     // A group that is gone ends the script: a late start after `down` cannot survive it.

@@ -62,7 +62,7 @@ impl Instance {
 pub(crate) fn write(instance: &Instance, pause_image: &str) -> Result<()> {
     let pki = instance.pki();
     fs::create_dir_all(&pki).with_context(|| format!("cannot create {}", pki.display()))?;
-    // Tokens and keys: nobody but root looks below.
+    // Tokens and keys: only root may look below.
     fs::set_permissions(instance.state(), fs::Permissions::from_mode(0o700))?;
     certificates(&pki)?;
     let mut tokens = String::new();

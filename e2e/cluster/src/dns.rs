@@ -11,7 +11,7 @@ use crate::{
     run::{Wait, wait_for},
 };
 
-/// The server is nobody in particular, so it listens above the privileged ports.
+/// The server runs as an unprivileged user, so it listens above the privileged ports.
 const PORT: u16 = 1053;
 const COREFILE: &str = "\
 .:1053 {

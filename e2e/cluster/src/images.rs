@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{procs::write_whole, tools::hex};
 
-/// User and group in every image: nobody on the host, and a number, as the restricted profile asks.
+/// User and group in every image: no user of the host, and a number, as the restricted profile asks.
 const USER: u32 = 65_532;
 /// Registry part of every local name; nothing is ever pulled from it.
 const REGISTRY: &str = "channelcluster.io";

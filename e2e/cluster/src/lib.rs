@@ -5,7 +5,7 @@
 //! three marks (environment, network namespace, control group), so that [`Instance::stop`] finds
 //! all of them after any crash.
 
-// They panic where nobody takes what they write; see the crate `say`.
+// The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod api;

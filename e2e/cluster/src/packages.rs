@@ -20,7 +20,7 @@ const LOCK_WAIT: &str = "DPkg::Lock::Timeout=600";
 const LOCK_LIMIT: Duration = Duration::from_secs(600);
 /// Pause between two attempts to get one of them.
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
-/// What apt says when somebody else holds a lock.
+/// What apt says when another program holds a lock.
 const LOCKED: &str = "Could not get lock";
 
 /// What a cluster needs at run time.
@@ -105,7 +105,7 @@ pub fn ensure(groups: &[&[Package]], progress: &Progress) -> Result<()> {
     apt(&what, &install).with_context(|| format!("install them by hand: sudo apt-get install {names}"))
 }
 
-/// Tries again while apt says that somebody else holds a lock; `say` is called once, before the first pause.
+/// Tries again while apt says that another program holds a lock; `say` is called once, before the first pause.
 fn while_locked(
     limit: Duration,
     pause: Duration,

@@ -228,7 +228,7 @@ impl Instance {
     /// Carries a port of the host's loopback to `address:port` inside the cluster; ends an earlier one.
     ///
     /// # Errors
-    /// When the port is taken by somebody else.
+    /// When another program has the port.
     pub fn relay(&self, port: u16, to: &str) -> Result<()> {
         let layout = Layout::detect()?;
         let mut starter = Starter::new(self, &layout, self.kube_binary()?);

@@ -150,7 +150,7 @@ impl Tool {
         )?;
         match fs::rename(&part, &directory) {
             Ok(()) => Ok(binary),
-            // Somebody else finished the same build first.
+            // Another process finished the same build first.
             Err(_) if binary.exists() => fs::remove_dir_all(&part).map(|()| binary).map_err(Into::into),
             Err(error) => Err(error).with_context(|| format!("cannot create {}", directory.display())),
         }

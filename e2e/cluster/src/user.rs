@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 /// User and group.
 pub type Owner = (u32, u32);
 
-/// The person behind sudo; none when nobody is.
+/// The person behind sudo; none when the process was not started by sudo.
 #[must_use]
 pub fn behind_sudo() -> Option<Owner> {
     let id = |name: &str| env::var(name).ok()?.parse().ok();

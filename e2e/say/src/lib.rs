@@ -1,4 +1,4 @@
-//! Words of the tools to people, which end nothing when nobody takes them.
+//! Printing for the tools. A reader that has gone does not end the tool.
 //!
 //! The macros of the standard library panic where their output is a broken pipe or a full disk. `cargo xtask up | head`
 //! would leave half a cluster behind, and a load run that took minutes no report in its file.
@@ -29,7 +29,7 @@ macro_rules! raw {
 /// Writes as much as is taken.
 pub fn to(target: &mut impl Write, words: Arguments<'_>) {
     let written: io::Result<()> = target.write_fmt(words).and_then(|()| target.flush());
-    // Nobody there to read it changes nothing.
+    // Without a reader the tool goes on.
     written.ok();
 }
 

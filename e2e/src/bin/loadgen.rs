@@ -1,7 +1,7 @@
 //! `loadgen`: loads a server and says what arrived. Exit code 0 when all connects and deliveries were good and
 //! all figures within their bounds, 1 when not, 2 when it could not run.
 
-// They panic where nobody takes what they write; see the crate `say`.
+// The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::Parser;

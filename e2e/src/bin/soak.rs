@@ -1,7 +1,7 @@
 //! `soak`: breaks a fleet of the `test` instance in random ways while clients talk. Exit code 0 when every loss has a cause
 //! and everybody came back in order, 1 when not, 2 when it could not run.
 
-// They panic where nobody takes what they write; see the crate `say`.
+// The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};

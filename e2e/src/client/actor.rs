@@ -24,7 +24,7 @@ struct ChannelState {
     /// When to join again after a refusal.
     rejoin_at: Option<Instant>,
     rejoins: usize,
-    /// Who waits for the first join.
+    /// Where the answer of the first join goes.
     answer: Option<oneshot::Sender<Reply>>,
 }
 
@@ -44,7 +44,7 @@ pub(super) struct Actor {
 enum Over {
     /// It ended, with this code.
     Closed(u16),
-    /// Nobody wants it any more.
+    /// The test has dropped it.
     Done,
 }
 
@@ -95,7 +95,7 @@ impl Actor {
         }
     }
 
-    /// Socket events are a record that a test may not read: the newest are lost when nobody does.
+    /// Socket events are a record that a test may not read: the newest are lost when it does not.
     fn tell(&self, event: SocketEvent) {
         self.events.try_send(event).ok();
     }

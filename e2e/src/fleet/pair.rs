@@ -79,7 +79,7 @@ impl Pair {
         self.talk_at(place, vec![Some(period); CLIENTS], nodes)
     }
 
-    /// The same with a period for each client; who has none listens.
+    /// The same with a period for each client; a client without one only listens.
     ///
     /// # Errors
     /// When that does not come within the hang guard.
@@ -104,7 +104,7 @@ impl Pair {
         Ok(elapsed)
     }
 
-    /// That everybody hears everything, nobody was ever disconnected, and the very same nodes serve. Ends the clients.
+    /// Checks that all clients hear all messages, that none was ever disconnected, and that the very same nodes serve. Ends the clients.
     ///
     /// # Errors
     /// When it is not so; says what is otherwise.

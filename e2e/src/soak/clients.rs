@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(1);
 const PACE: Duration = Duration::from_millis(5);
 /// How long a message may wait for the connection. Longer, and it counts as not sent.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// What is looked at to tell whether everybody hears everything: so long ago that it must have come, and so much, in
+/// Messages that tell whether all clients hear all messages: so old that they must have come, and of so long a time, in
 /// milliseconds.
 const SETTLED: Millis = 1_000;
 const LOOKED_AT: Millis = 3_000;
@@ -45,7 +45,7 @@ pub struct Place {
     pub round_trip: Option<Duration>,
 }
 
-/// The ledger, shared by the clients and who breaks the fleet.
+/// The ledger, shared by the clients and by the thread that breaks the fleet.
 #[derive(Debug, Clone)]
 pub struct Shared(Arc<Mutex<Ledger>>);
 
@@ -67,7 +67,7 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts the ledger's clients. `periods` are their times between two messages, by client; who has none listens.
+    /// Starts the ledger's clients. `periods` are their times between two messages, by client; a client without one only listens.
     ///
     /// # Errors
     /// When the instance has no client namespace.
@@ -154,7 +154,7 @@ impl Clients {
         Ok(())
     }
 
-    /// Nobody says anything any more; all stay and listen.
+    /// Stops all messages; the clients stay and listen.
     pub fn hush(&self) {
         self.talking.store(false, Ordering::Relaxed);
     }

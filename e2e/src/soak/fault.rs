@@ -136,7 +136,7 @@ pub struct Fault {
     pub from: Millis,
     /// When what was done was undone; where nothing is to be undone, the same as `from`.
     pub undone: Millis,
-    /// When the last one who missed something, went or came back did so; not before `undone`.
+    /// When a client last missed a message, went or came back; not before `undone`.
     pub until: Millis,
 }
 

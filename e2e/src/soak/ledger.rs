@@ -1,4 +1,4 @@
-//! Who was in which room on which node from when to when, what was said, and who heard it.
+//! The record of a soak: which client was in which room on which node at which time, each message, and its receivers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,11 +36,11 @@ struct Said {
     stay: usize,
     /// False when there turned out to be no connection.
     sent: bool,
-    /// Who heard it, by place in the room.
+    /// Whether each client heard it, by place in the room.
     heard: u64,
 }
 
-/// A message that somebody who was there did not hear.
+/// A message that a client in the room did not hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Miss {
     /// Client that said it.
@@ -62,13 +62,13 @@ pub struct Miss {
 /// A message that came after a later one of the same publisher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disorder {
-    /// Who said it.
+    /// The client that said it.
     pub publisher: usize,
     /// Which message came late.
     pub number: usize,
     /// Which had come before.
     pub after: usize,
-    /// Who heard it so.
+    /// The client that heard it so.
     pub receiver: usize,
     /// When the late one was said.
     pub at: Millis,
@@ -88,9 +88,9 @@ pub struct Ledger {
     said: Vec<Vec<Said>>,
     /// The last number heard, by receiver and publisher.
     last: Vec<BTreeMap<usize, usize>>,
-    /// Messages that came to somebody.
+    /// Messages that came to a client.
     pub deliveries: u64,
-    /// Messages that came to somebody a second time: publisher, number, receiver.
+    /// Messages that came to one client a second time: publisher, number, receiver.
     pub duplicates: Vec<(usize, usize, usize)>,
     /// Messages that were overtaken.
     pub disorders: Vec<Disorder>,
@@ -234,12 +234,12 @@ impl Ledger {
         client / self.rooms
     }
 
-    /// Everybody in the room of a client, the client too.
+    /// All clients in the room of a client, the client too.
     fn room_mates(&self, client: usize) -> impl Iterator<Item = usize> {
         (client % self.rooms..self.clients()).step_by(self.rooms)
     }
 
-    /// What was said from `from` to `until` and not heard by everybody who was there.
+    /// Messages from `from` to `until` that a client in the room did not hear.
     #[must_use]
     pub fn misses(&self, from: Millis, until: Millis) -> Vec<Miss> {
         let mut misses = Vec::new();
@@ -272,7 +272,7 @@ impl Ledger {
         misses
     }
 
-    /// When, in that time, somebody last missed something, went, or came back. None when all was well.
+    /// When, in that time, a client last missed a message, went, or came back. None when all was well.
     #[must_use]
     pub fn last_trouble(&self, from: Millis, until: Millis) -> Option<Millis> {
         let moves =

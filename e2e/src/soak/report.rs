@@ -25,7 +25,7 @@ pub struct FaultRow {
     pub target: String,
     /// How long it lasted.
     pub lasted_seconds: f64,
-    /// From its undoing until nobody missed anything, went or came back any more.
+    /// From its undoing until no client missed a message, went or came back any more.
     pub recovered_seconds: f64,
     /// Misses that it explains.
     pub misses: u64,

@@ -128,7 +128,7 @@ fn one(fleet: &Fleet, clients: &Clients, step: &Step) -> Result<Fault> {
     Ok(Fault { kind: step.kind, target: done.target, from: done.from, undone: done.undone, until })
 }
 
-/// Waits until the fleet says that it is Ready, all clients are in their rooms, and everybody hears everything that is said
+/// Waits until the fleet says that it is Ready, all clients are in their rooms, and all hear each message
 /// after `since`.
 fn recovered(fleet: &Fleet, clients: &Clients, since: Millis) -> Result<()> {
     let start = Instant::now();

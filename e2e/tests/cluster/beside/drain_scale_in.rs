@@ -1,4 +1,4 @@
-//! (d) The load ends: nodes are drained and go, one at a time, and whoever was on them is back in the room.
+//! (d) The load ends: nodes are drained and go, one at a time, and their clients are back in the room.
 
 use std::collections::BTreeSet;
 use std::time::Instant;

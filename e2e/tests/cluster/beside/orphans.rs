@@ -1,5 +1,5 @@
 //! A ChannelCluster is deleted and what belongs to it is left behind, then it is there again, as after a restore: it takes
-//! back what was its own, and who is served notices nothing.
+//! back its own objects, and clients notice nothing.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The generated Secret is deleted: it is there again at once, those who read it have what it says, and nodes and NATS
+//! The generated Secret is deleted: it is there again at once, its readers have its new content, and nodes and NATS
 //! that come later know each other.
 
 use std::time::Duration;
