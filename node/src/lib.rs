@@ -26,12 +26,12 @@ mod test_dir;
 pub mod threads;
 
 mod accept;
-mod flush;
 mod handover;
-mod outgoing;
+mod links;
 mod poller;
 mod readable;
 mod shard_loop;
 mod sys;
 mod to_bus;
+mod transport;
 mod usage;

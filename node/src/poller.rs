@@ -6,7 +6,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use node_core::room::ConnId;
+use node_core::session::id::ConnId;
 use rustix::{
     buffer::spare_capacity,
     event::{
@@ -36,7 +36,7 @@ pub(crate) enum Ready {
     Inbox,
     /// A connection.
     Conn {
-        /// Which one. It may have ended, and its id may even be another's by now: then reading finds nothing.
+        /// Which one. It may have ended by now.
         id: ConnId,
         /// There is input, or its end, or an error.
         input: bool,
@@ -74,7 +74,7 @@ impl Poller {
     }
 
     pub(crate) fn add_conn(&self, fd: impl AsFd, id: ConnId) -> io::Result<()> {
-        self.add(fd, u64::from(id.0), EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP)
+        self.add(fd, id.to_token(), EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP)
     }
 
     fn add(&self, fd: impl AsFd, token: u64, flags: EventFlags) -> io::Result<()> {
@@ -99,9 +99,8 @@ impl Poller {
                 token => {
                     let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
                     let input = ended || flags.contains(EventFlags::IN);
-                    // Tokens of connections are made from 32 bits.
                     Ready::Conn {
-                        id: ConnId(token as u32),
+                        id: ConnId::from_token(token),
                         input,
                         ended,
                         output: flags.contains(EventFlags::OUT),

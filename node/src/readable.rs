@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use node_core::room::ConnId;
+use node_core::session::id::Slot;
 
 /// What is known of a connection's input, beside its id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -22,10 +22,10 @@ struct Mark {
     input: Input,
 }
 
-/// The queue, with one mark per connection id.
+/// The queue, with one mark per slot.
 #[derive(Debug, Default)]
 pub(crate) struct Readables {
-    queue: VecDeque<ConnId>,
+    queue: VecDeque<Slot>,
     marks: Vec<Mark>,
 }
 
@@ -39,7 +39,7 @@ impl Readables {
     }
 
     /// Puts a connection at the end, or adds to what is known of one that waits.
-    pub(crate) fn push(&mut self, id: ConnId, input: Input) {
+    pub(crate) fn push(&mut self, id: Slot, input: Input) {
         if self.marks.len() <= id.index() {
             self.marks.resize(id.index() + 1, Mark::default());
         }
@@ -53,23 +53,23 @@ impl Readables {
     }
 
     /// The connection that waits for longest.
-    pub(crate) fn pop(&mut self) -> Option<(ConnId, Input)> {
+    pub(crate) fn pop(&mut self) -> Option<(Slot, Input)> {
         let id = self.queue.pop_front()?;
         let mark = std::mem::take(&mut self.marks[id.index()]);
         Some((id, mark.input))
     }
 
     /// Keeps what is known of a connection that is not to be read now, until it is put in again.
-    pub(crate) fn hold(&mut self, id: ConnId, input: Input) {
+    pub(crate) fn hold(&mut self, id: Slot, input: Input) {
         if let Some(mark) = self.marks.get_mut(id.index()) {
             mark.input.paused |= input.paused;
             mark.input.ended |= input.ended;
         }
     }
 
-    /// Forgets what is known of a connection that ended. Its place in the queue stays, and is the next owner's: one read
-    /// that finds nothing.
-    pub(crate) fn forget(&mut self, id: ConnId) {
+    /// Forgets what is known of a connection that ended. Its place in the queue stays, and is that of the next one in its
+    /// slot: one read that finds nothing.
+    pub(crate) fn forget(&mut self, id: Slot) {
         if let Some(mark) = self.marks.get_mut(id.index()) {
             mark.input = Input::default();
         }
@@ -93,37 +93,37 @@ mod tests {
     #[test]
     fn many_edges_are_one_place_and_nothing_of_them_is_lost() {
         let mut readables = Readables::default();
-        readables.push(ConnId(7), PAUSED);
+        readables.push(Slot(7), PAUSED);
         for _ in 0..1_000 {
-            readables.push(ConnId(3), Input::default());
-            readables.push(ConnId(7), Input::default());
+            readables.push(Slot(3), Input::default());
+            readables.push(Slot(7), Input::default());
         }
-        readables.push(ConnId(7), ENDED);
+        readables.push(Slot(7), ENDED);
         assert_eq!(readables.len(), 2);
-        assert_eq!(readables.pop(), Some((ConnId(7), Input { paused: true, ended: true })));
-        assert_eq!(readables.pop(), Some((ConnId(3), Input::default())));
+        assert_eq!(readables.pop(), Some((Slot(7), Input { paused: true, ended: true })));
+        assert_eq!(readables.pop(), Some((Slot(3), Input::default())));
         assert_eq!(readables.pop(), None);
-        readables.push(ConnId(7), Input::default());
-        assert_eq!(readables.pop(), Some((ConnId(7), Input::default())));
+        readables.push(Slot(7), Input::default());
+        assert_eq!(readables.pop(), Some((Slot(7), Input::default())));
     }
 
     #[test]
     fn what_is_held_waits_until_it_is_put_in_again_and_nothing_of_it_is_lost() {
         let mut readables = Readables::default();
-        readables.push(ConnId(1), PAUSED);
+        readables.push(Slot(1), PAUSED);
         let (id, input) = readables.pop().expect("one");
         readables.hold(id, input);
         assert!(readables.is_empty() && readables.pop().is_none());
-        readables.push(ConnId(1), ENDED);
-        assert_eq!(readables.pop(), Some((ConnId(1), Input { paused: true, ended: true })));
+        readables.push(Slot(1), ENDED);
+        assert_eq!(readables.pop(), Some((Slot(1), Input { paused: true, ended: true })));
     }
 
     #[test]
-    fn the_next_owner_of_an_id_inherits_a_place_and_nothing_else() {
+    fn the_next_connection_in_a_slot_inherits_a_place_and_nothing_else() {
         let mut readables = Readables::default();
-        readables.push(ConnId(1), ENDED);
-        readables.forget(ConnId(1));
-        readables.push(ConnId(1), PAUSED);
-        assert_eq!((readables.pop(), readables.pop()), (Some((ConnId(1), PAUSED)), None));
+        readables.push(Slot(1), ENDED);
+        readables.forget(Slot(1));
+        readables.push(Slot(1), PAUSED);
+        assert_eq!((readables.pop(), readables.pop()), (Some((Slot(1), PAUSED)), None));
     }
 }

@@ -5,29 +5,25 @@
 //! neither a storm of publishes nor one huge room keeps others waiting for more than milliseconds.
 
 use std::{
-    os::fd::{AsFd, OwnedFd},
+    os::fd::OwnedFd,
     time::{Duration, Instant},
 };
 
 use node_core::{
     counters::Counters,
-    limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, STAMP_MILLIS, TICK_MILLIS},
-    room::ConnId,
-    shard::{AfterFlush, Progress, Shard},
-};
-use rustix::{
-    io::Errno,
-    net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown},
+    limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, TICK_MILLIS},
+    session::id::Slot,
+    shard::{Effect, Event, Progress, Shard},
 };
 
 use crate::{
     accept::Listener,
-    flush::{self, Written},
     handover::{Handover, Place},
+    links::Links,
     mailbox::{DrainCommand, Mailbox, ToShard},
-    outgoing::Outgoings,
     poller::{Poller, Ready},
     readable::{Input, Readables},
+    transport::{Taken, Transports, Written},
     usage::{self, Usage},
 };
 
@@ -55,16 +51,15 @@ pub(crate) struct ShardLoop {
     poller: Poller,
     listener: Option<Listener>,
     handover: Handover,
-    sockets: Vec<Option<OwnedFd>>,
+    transports: Transports,
     readable: Readables,
-    outgoing: Outgoings,
+    links: Links,
     read_buffer: Box<[u8]>,
-    write_buffer: Box<[u8]>,
-    gone: Vec<ConnId>,
-    resumed: Vec<ConnId>,
+    effects: Vec<Effect>,
     usage: Usage,
     started: Instant,
-    next_tick: Instant,
+    /// A turn is due by then for what only the thread waits for.
+    wake_by: Option<Instant>,
     /// Events may be left in epoll.
     more_events: bool,
     stopping: bool,
@@ -78,7 +73,7 @@ impl ShardLoop {
         mailbox: Mailbox,
         poller: Poller,
         (listener, handover): (Listener, Handover),
-        outgoing: Outgoings,
+        links: Links,
     ) -> rustix::io::Result<Self> {
         poller.add_wake(&mailbox)?;
         listener.fds().iter().try_for_each(|fd| poller.add_listener(fd))?;
@@ -90,16 +85,14 @@ impl ShardLoop {
             poller,
             listener: Some(listener),
             handover,
-            sockets: Vec::new(),
+            transports: Transports::default(),
             readable: Readables::default(),
-            outgoing,
+            links,
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            write_buffer: vec![0; flush::COPY_BYTES].into_boxed_slice(),
-            gone: Vec::new(),
-            resumed: Vec::new(),
+            effects: Vec::new(),
             usage: Usage::new(now),
             started: now,
-            next_tick: now,
+            wake_by: None,
             more_events: false,
             stopping: false,
             empty_since: None,
@@ -108,7 +101,7 @@ impl ShardLoop {
 
     /// Runs until the shard was told to shut down and its last connection is gone.
     pub(crate) async fn run(&mut self) -> std::io::Result<()> {
-        let timer = tokio::time::sleep_until(self.next_tick.into());
+        let timer = tokio::time::sleep_until(self.started.into());
         tokio::pin!(timer);
         while !(self.stopping && self.is_done(Instant::now())) {
             let now = Instant::now();
@@ -128,57 +121,99 @@ impl ShardLoop {
             }
             self.mailbox.awake();
         }
-        self.mailbox.stats().store(&self.core.counters);
+        self.mailbox.stats().store(self.core.counters());
         Ok(())
     }
 
     /// Whether a shard that ends has nothing more to do: its last connection is gone, and what they said last is on its way
     /// to the other shards and the bus. Those may have ended too, or be stuck, so this is waited for within a bound.
     fn is_done(&mut self, now: Instant) -> bool {
-        if self.core.sockets() > 0 {
+        if self.core.connections() > 0 {
             return false;
         }
         let since = *self.empty_since.get_or_insert(now);
-        !self.outgoing.is_waiting() || now.duration_since(since) >= HANDING_OVER
+        !self.links.is_waiting() || now.duration_since(since) >= HANDING_OVER
     }
 
     fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {
-        self.core.note_mail((self.mailbox.held_bytes() + self.outgoing.held_bytes()) as u64);
-        self.core.begin_turn(millis(now.duration_since(self.started)));
+        let mail = self.mailbox.held_bytes() + self.links.held_bytes();
+        self.core.begin_turn(millis(now.duration_since(self.started)), mail);
         self.take_events()?;
         self.take_mail();
         self.accept(now);
-        if now >= self.next_tick {
-            self.tick(now);
-        }
-        self.resume();
+        let ticks = self.core.handle_timeout();
+        self.carry_out();
         self.read();
         // Others have their part written while this shard writes its own.
-        self.outgoing.send(&mut self.core);
+        self.carry_out();
         self.flush();
-        self.remove_gone();
-        self.resume();
-        self.outgoing.send(&mut self.core);
-        if self.outgoing.is_waiting() {
-            // Nothing announces that another mailbox has room again.
-            self.next_tick = self.next_tick.min(now + Duration::from_millis(TICK_MILLIS));
-        }
-        self.core.update_gauges();
-        self.usage.update(now, &mut self.core.counters);
-        self.mailbox.stats().store(&self.core.counters);
+        self.carry_out();
+        self.end_turn(now, ticks);
         Ok(())
+    }
+
+    /// Does what the state machine asks for.
+    fn carry_out(&mut self) {
+        self.core.take_effects(&mut self.effects);
+        self.links.retry();
+        let (mut ended, mut lost) = (0, 0);
+        for effect in self.effects.drain(..) {
+            let sent = match effect {
+                Effect::Publish { topic, broadcast, shards, nodes } => {
+                    self.links.publish(topic, broadcast, shards, nodes)
+                }
+                Effect::Opened(topic) => self.links.opened(topic),
+                Effect::Closed(topic) => self.links.closed(topic),
+                Effect::Resume(slot) => {
+                    self.readable.push(slot, Input::default());
+                    true
+                }
+                Effect::EndOutput(slot) => {
+                    self.transports.end_output(slot);
+                    true
+                }
+                Effect::Ended(slot) => {
+                    self.transports.remove(slot);
+                    self.readable.forget(slot);
+                    ended += 1;
+                    true
+                }
+            };
+            lost += u32::from(!sent);
+        }
+        self.links.ring();
+        self.handover.release(ended);
+        (0..lost).for_each(|_| self.core.handle(Event::BusFull));
+    }
+
+    fn end_turn(&mut self, now: Instant, ticks: bool) {
+        let mut times = self.usage.times(now);
+        let stats = self.mailbox.stats();
+        if ticks {
+            times.cpu = Some(usage::thread_cpu_nanos());
+            self.usage.tick(now, |ratio| stats.store_utilization(ratio));
+            stats.store_memory_permille(self.core.take_memory_permille());
+            if self.core.connections() == 0 {
+                self.transports.trim();
+                self.readable.trim();
+            }
+        }
+        stats.store(self.core.end_turn(times));
+        // Nothing announces that another mailbox has room again, or that the kernel has descriptors.
+        let waits = self.links.is_waiting() || self.listener.as_ref().is_some_and(Listener::is_paused);
+        self.wake_by = (self.stopping || waits).then(|| now + Duration::from_millis(TICK_MILLIS));
     }
 
     /// When a turn is due although nothing happens.
     fn next_turn(&self) -> Instant {
-        let due = self.core.next_due_millis().map(|due| self.started + Duration::from_millis(due));
-        due.map_or(self.next_tick, |due| due.min(self.next_tick))
+        let due = self.started + Duration::from_millis(self.core.next_deadline());
+        self.wake_by.map_or(due, |wake| wake.min(due))
     }
 
     /// Whether there is work that no event will announce.
     fn has_more(&self, now: Instant) -> bool {
         self.more_events
-            || (!self.readable.is_empty() && !self.outgoing.is_pressed())
+            || (!self.readable.is_empty() && !self.links.is_pressed())
             || self.core.has_flushes()
             || !self.mailbox.is_empty()
             || self.handover.is_waiting()
@@ -186,7 +221,7 @@ impl ShardLoop {
     }
 
     fn take_events(&mut self) -> rustix::io::Result<()> {
-        let Self { core, mailbox, poller, listener, handover, sockets, readable, .. } = self;
+        let Self { core, mailbox, poller, listener, handover, readable, .. } = self;
         let all = poller.take(|ready| match ready {
             Ready::Listener => {
                 if let Some(listener) = listener {
@@ -196,15 +231,13 @@ impl ShardLoop {
             Ready::Wake => mailbox.acknowledge_wake(),
             Ready::Inbox => handover.on_ready(),
             Ready::Conn { id, input, ended, output } => {
-                if !matches!(sockets.get(id.index()), Some(Some(_))) {
-                    return;
-                }
+                let Some(slot) = core.slot(id) else { return };
                 if output {
-                    core.on_writable(id);
+                    core.handle(Event::Writable(id));
                 }
                 if input {
-                    core.on_input(id);
-                    readable.push(id, Input { paused: false, ended });
+                    core.handle(Event::Input(id));
+                    readable.push(slot, Input { paused: false, ended });
                 }
             }
         })?;
@@ -213,42 +246,42 @@ impl ShardLoop {
     }
 
     fn take_mail(&mut self) {
-        self.core.begin_source(self.outgoing.feeders());
+        self.core.begin_source(self.links.feeders());
         for _ in 0..ITEMS_PER_TURN {
             let next = if self.core.is_saturated() { self.mailbox.pop_order() } else { self.mailbox.pop() };
             let Some(item) = next else { return };
             match item {
-                ToShard::Remote { broadcast, late } => self.core.on_remote(&broadcast, late),
+                ToShard::Remote { broadcast, late } => {
+                    self.core.handle(Event::Remote { broadcast: &broadcast, late });
+                }
                 ToShard::ClusterStats(json) => {
                     if let Ok(json) = std::str::from_utf8(&json) {
-                        self.core.on_cluster_stats(json);
+                        self.core.handle(Event::ClusterStats(json));
                     }
                 }
                 ToShard::Drain(DrainCommand::Close { connections_per_second }) => {
-                    self.core.on_drain(connections_per_second);
-                    self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
+                    self.core.handle(Event::Drain(connections_per_second));
                 }
-                ToShard::Drain(DrainCommand::Stop) => self.core.on_drain_stopped(),
+                ToShard::Drain(DrainCommand::Stop) => self.core.handle(Event::DrainStopped),
                 ToShard::Reload(config) => {
-                    self.outgoing.bound(config.limits.memory_budget);
-                    self.core.on_reload(config);
+                    self.links.bound(config.limits.memory_budget);
+                    self.core.handle(Event::Reload(config));
                 }
                 #[cfg(test)]
                 ToShard::Panic => panic!("deliberate"),
                 ToShard::Shutdown => {
                     self.stopping = true;
-                    self.core.on_shutdown();
+                    self.core.handle(Event::Shutdown);
                     // One last round of accept, after which the listener is closed.
                     self.listener.iter_mut().for_each(Listener::on_ready);
-                    self.next_tick = self.next_tick.min(Instant::now() + Duration::from_millis(TICK_MILLIS));
                 }
             }
         }
     }
 
     fn accept(&mut self, now: Instant) {
-        let Self { core, poller, sockets, handover, listener, .. } = self;
-        let mut admit = |socket| admit(core, poller, sockets, socket);
+        let Self { core, poller, transports, handover, listener, .. } = self;
+        let mut admit = |socket| admit(core, poller, transports, socket);
         let mut refused = 0;
         handover.take(|socket| refused += u32::from(!admit(socket)));
         if let Some(due) = listener.as_mut().filter(|listener| listener.is_due(now)) {
@@ -261,7 +294,7 @@ impl ShardLoop {
                 refused += kept.map_or(0, |socket| u32::from(!admit(socket)));
                 true
             });
-            core.counters.accept_errors += round.exhausted;
+            core.handle(Event::AcceptsFailed(round.exhausted));
             // What was in the accept queue is answered with 503; closing it would reset those connections.
             if self.stopping && !due.is_due(now) {
                 *listener = None;
@@ -270,39 +303,14 @@ impl ShardLoop {
         handover.release(refused);
     }
 
-    fn tick(&mut self, now: Instant) {
-        self.core.on_tick();
-        self.core.counters.cpu_nanos = usage::thread_cpu_nanos();
-        let stats = self.mailbox.stats();
-        self.usage.tick(now, |ratio| stats.store_utilization(ratio));
-        stats.store_memory_permille(self.core.take_memory_permille());
-        let hurried = self.stopping
-            || self.core.is_leaving()
-            || self.listener.as_ref().is_some_and(Listener::is_paused);
-        let millis = if hurried { TICK_MILLIS } else { STAMP_MILLIS };
-        self.next_tick = now + Duration::from_millis(millis);
-        if self.sockets.len() > 1_024 && self.core.sockets() == 0 {
-            self.sockets = Vec::new();
-            self.readable.trim();
-        }
-    }
-
-    /// Connections that could not be read may be again.
-    fn resume(&mut self) {
-        self.core.take_resumed(&mut self.resumed);
-        for id in self.resumed.drain(..) {
-            self.readable.push(id, Input::default());
-        }
-    }
-
     fn read(&mut self) {
-        if self.outgoing.is_pressed() {
+        if self.links.is_pressed() {
             return;
         }
         self.core.begin_source(1);
-        let enough = self.core.counters.received_bytes + READ_BYTES_PER_TURN;
+        let enough = self.core.counters().received_bytes + READ_BYTES_PER_TURN;
         for done in 0..self.readable.len() {
-            let over = self.core.is_over_budget() || self.core.counters.received_bytes >= enough;
+            let over = self.core.is_over_budget() || self.core.counters().received_bytes >= enough;
             if (done >= READS_AT_LEAST && over) || self.core.is_saturated() {
                 return;
             }
@@ -311,33 +319,30 @@ impl ShardLoop {
         }
     }
 
-    fn read_one(&mut self, id: ConnId, input: Input) {
+    fn read_one(&mut self, slot: Slot, input: Input) {
         let Input { paused, ended } = input;
-        let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
-        if !self.core.may_read(id, ended) {
-            return self.readable.hold(id, input);
+        if !self.core.may_read(slot, ended) {
+            return self.readable.hold(slot, input);
         }
         if paused {
-            if self.core.on_data(id, &mut []) == Progress::Paused {
-                return self.readable.push(id, input);
+            if self.core.on_data(slot, &mut []) == Progress::Paused {
+                return self.readable.push(slot, input);
             }
             // What was kept is served; whether more may be read is another question while memory is short.
-            if !self.core.may_read(id, ended) {
-                return self.readable.hold(id, Input { paused: false, ended });
+            if !self.core.may_read(slot, ended) {
+                return self.readable.hold(slot, Input { paused: false, ended });
             }
         }
         let most = self.core.read_bytes(READ_BYTES);
-        let count = match recv(socket, &mut self.read_buffer[..most], RecvFlags::DONTWAIT) {
-            Ok((0, _)) => return self.core.on_lost(id),
-            Ok((count, _)) => count,
-            Err(Errno::AGAIN) => return,
-            Err(Errno::INTR) => return self.readable.push(id, Input { paused: false, ended }),
-            Err(_) => return self.core.on_lost(id),
+        let count = match self.transports.read(slot, &mut self.read_buffer[..most]) {
+            Taken::Bytes(count) => count,
+            Taken::Nothing => return,
+            Taken::Interrupted => return self.readable.push(slot, Input { paused: false, ended }),
+            Taken::Ended => return self.core.handle(Event::Lost(slot)),
         };
-        let paused = self.core.on_data(id, &mut self.read_buffer[..count]) == Progress::Paused;
-        // Less than asked for means that the socket is empty, and that more will be a new edge.
+        let paused = self.core.on_data(slot, &mut self.read_buffer[..count]) == Progress::Paused;
         if paused || ended || count == most {
-            self.readable.push(id, Input { paused, ended });
+            self.readable.push(slot, Input { paused, ended });
         }
     }
 
@@ -355,32 +360,11 @@ impl ShardLoop {
         self.core.end_flushes(cut_after, || millis(started.elapsed()));
     }
 
-    fn flush_one(&mut self, id: ConnId) {
-        let Some(Some(socket)) = self.sockets.get(id.index()) else { return };
-        let (outbox, queue) = self.core.output(id);
-        match flush::write(socket.as_fd(), outbox, queue, &mut self.write_buffer) {
-            Written::Failed => self.core.on_lost(id),
-            Written::Sent { taken, offered } => {
-                let short = taken < offered;
-                let counters = &mut self.core.counters;
-                counters.socket_writes += 1;
-                counters.short_writes += u64::from(short);
-                counters.sent_bytes += taken as u64;
-                if self.core.on_sent(id, taken, short) == AfterFlush::EndOutput {
-                    // Fails only when the peer reset the connection, which reading will show.
-                    shutdown(socket, Shutdown::Write).ok();
-                }
-            }
-        }
-    }
-
-    fn remove_gone(&mut self) {
-        self.core.take_gone(&mut self.gone);
-        self.handover.release(self.gone.len() as u32);
-        for id in self.gone.drain(..) {
-            self.sockets[id.index()] = None;
-            self.readable.forget(id);
-            self.core.remove(id);
+    fn flush_one(&mut self, slot: Slot) {
+        let (outbox, queue) = self.core.output(slot);
+        match self.transports.write(slot, outbox, queue) {
+            Written::Failed => self.core.handle(Event::Lost(slot)),
+            Written::Sent { taken, offered } => self.core.on_sent(slot, taken, offered),
         }
     }
 
@@ -388,15 +372,8 @@ impl ShardLoop {
     /// so its sockets are to be kept until the process ends: closing one with unread input takes back what was sent last.
     pub(crate) fn farewell(&mut self) {
         self.listener = None;
-        for (index, socket) in self.sockets.iter().enumerate() {
-            // As many as descriptors, far fewer than 2^32.
-            if let Some(socket) = socket
-                && let Some(frame) = self.core.farewell(ConnId(index as u32))
-            {
-                send(socket, &frame, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok();
-                shutdown(socket, Shutdown::Write).ok();
-            }
-        }
+        let core = &self.core;
+        self.transports.say_last(|slot| core.farewell(slot));
         self.mailbox.stats().store(&Counters::ZERO);
     }
 }
@@ -407,16 +384,12 @@ fn millis(since_start: Duration) -> u64 {
 }
 
 /// Takes a socket into the shard. False when it is dropped at once.
-fn admit(core: &mut Shard, poller: &Poller, sockets: &mut Vec<Option<OwnedFd>>, socket: OwnedFd) -> bool {
-    let Some(id) = core.on_accept() else { return false };
-    let index = id.index();
-    if sockets.len() <= index {
-        sockets.resize_with(index + 1, || None);
-    }
+fn admit(core: &mut Shard, poller: &Poller, transports: &mut Transports, socket: OwnedFd) -> bool {
+    let Some(id) = core.accept() else { return false };
     let registered = poller.add_conn(&socket, id);
-    sockets[index] = Some(socket);
+    transports.insert(id.slot(), socket);
     if registered.is_err() {
-        core.on_lost(id);
+        core.handle(Event::Lost(id.slot()));
     }
     true
 }

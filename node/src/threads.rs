@@ -27,8 +27,8 @@ use crate::{
     failure::guarded,
     handover::{Handover, handovers},
     layout::{Layout, connections_per_table},
+    links::Links,
     mailbox::{BusSender, Mailbox, ShardHandle, mailbox},
-    outgoing::Outgoings,
     poller::Poller,
     shard_loop::ShardLoop,
     sys, usage,
@@ -132,9 +132,9 @@ pub fn start_shards(
             close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
-        let outgoing = Outgoings::new(index, handles.clone(), bus.cloned());
-        outgoing.bound(config.limits.memory_budget);
-        let parts = Parts { core, mailbox, handover, outgoing, ceiling };
+        let links = Links::new(index, handles.clone(), bus.cloned());
+        links.bound(config.limits.memory_budget);
+        let parts = Parts { core, mailbox, handover, links, ceiling };
         let (gate, door) = gate();
         let all = handles.clone();
         let thread = std::thread::Builder::new()
@@ -173,7 +173,7 @@ struct Parts {
     core: Shard,
     mailbox: Mailbox,
     handover: Handover,
-    outgoing: Outgoings,
+    links: Links,
     /// Descriptors from here on are not for clients.
     ceiling: i32,
 }
@@ -240,10 +240,10 @@ fn life(door: &Door, parts: Parts) -> std::io::Result<()> {
             Err(_) => return Ok(()),
         }
     };
-    let Parts { core, mailbox, handover, outgoing, ceiling } = parts;
+    let Parts { core, mailbox, handover, links, ceiling } = parts;
     let started = runtime.block_on(async {
         let listener = Listener::bind(&addresses, ceiling)?;
-        Ok(ShardLoop::new(core, mailbox, Poller::new()?, (listener, handover), outgoing)?)
+        Ok(ShardLoop::new(core, mailbox, Poller::new()?, (listener, handover), links)?)
     });
     match started {
         Ok(shard) => {

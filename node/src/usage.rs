@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node_core::counters::Counters;
+use node_core::shard::Times;
 use rustix::time::{ClockId, clock_gettime};
 
 /// Window of the published utilization.
@@ -44,10 +44,9 @@ impl Usage {
         Self { started: now, window_start: now, window_parked: PARKED.get() }
     }
 
-    /// Brings the cumulative times up to date, except CPU time, which costs a system call.
-    pub(crate) fn update(&self, now: Instant, counters: &mut Counters) {
-        counters.wall_nanos = nanos(now.duration_since(self.started));
-        counters.parked_nanos = nanos(PARKED.get());
+    /// The cumulative times, except CPU time, which costs a system call.
+    pub(crate) fn times(&self, now: Instant) -> Times {
+        Times { wall: nanos(now.duration_since(self.started)), parked: nanos(PARKED.get()), cpu: None }
     }
 
     /// Publishes the utilization at the end of each window.

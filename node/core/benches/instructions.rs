@@ -22,7 +22,8 @@ use node_core::{
     config::NodeConfig,
     envelope::Envelope,
     protocol::{Vsn, decode_text},
-    room::ConnId,
+    session::id::Slot,
+    shard,
     ws::{
         Event, Flow, Reader,
         handshake::{self, Request, Rules},
@@ -42,7 +43,7 @@ const MEMBERS: usize = 1_000;
 const CONNECTIONS: usize = 10_000;
 
 /// A shard, a connection of it and what that one sends.
-type Scene = (Box<Fake>, ConnId, Vec<Vec<u8>>);
+type Scene = (Box<Fake>, Slot, Vec<Vec<u8>>);
 
 #[library_benchmark]
 #[bench::text_64(publish(TEXT))]
@@ -65,9 +66,9 @@ fn read(frame: &mut [u8]) {
 /// The first member publishes; queues and lists have grown already.
 fn room(members: usize) -> Scene {
     let mut fake = Fake::with_one_room(members);
-    fake.shard.on_data(ConnId(0), &mut publish(TEXT));
+    fake.shard.on_data(Slot(0), &mut publish(TEXT));
     fake.settle();
-    (fake, ConnId(0), vec![publish(TEXT)])
+    (fake, Slot(0), vec![publish(TEXT)])
 }
 
 #[library_benchmark]
@@ -90,7 +91,7 @@ fn from_elsewhere(members: usize) -> (Box<Fake>, Broadcast) {
 #[library_benchmark]
 #[bench::to_1000(from_elsewhere(MEMBERS))]
 fn remote((mut fake, broadcast): (Box<Fake>, Broadcast)) -> (Box<Fake>, Broadcast) {
-    fake.shard.on_remote(black_box(&broadcast), false);
+    fake.shard.handle(shard::Event::Remote { broadcast: black_box(&broadcast), late: false });
     (fake, broadcast)
 }
 
@@ -100,7 +101,7 @@ fn queued(frames: usize, bytes: usize) -> Box<Fake> {
     for _ in 0..2 {
         fake.settle();
         (0..frames).for_each(|_| {
-            fake.shard.on_data(ConnId(0), &mut publish(bytes));
+            fake.shard.on_data(Slot(0), &mut publish(bytes));
         });
     }
     fake
@@ -142,7 +143,7 @@ fn connect_join_and_go((mut fake, last, mut frames): Scene) -> Scene {
     fake.settle();
     fake.shard.on_data(id, black_box(&mut frames[0]));
     fake.settle();
-    fake.shard.on_lost(id);
+    fake.shard.handle(shard::Event::Lost(id));
     fake.settle();
     (fake, last, frames)
 }

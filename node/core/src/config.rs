@@ -199,11 +199,23 @@ impl Default for Rooms {
 impl Rooms {
     /// The policy of a topic's room, or none when the topic cannot be joined.
     pub fn resolve(&self, topic: &str) -> Option<RoomPolicy<'_>> {
+        self.find(topic).map(|policy| self.policy(policy))
+    }
+
+    /// Which policy a topic's room has, or none when the topic cannot be joined.
+    pub fn find(&self, topic: &str) -> Option<PolicyRef> {
         if !topic::is_valid(topic) || !self.topics.iter().any(|pattern| pattern.matches(topic)) {
             return None;
         }
-        let policy = self.policies.iter().find(|policy| policy.topics.matches(topic));
-        Some(RoomPolicy {
+        let overriding = self.policies.iter().position(|policy| policy.topics.matches(topic));
+        // A file has far fewer than 2^32 policies.
+        Some(PolicyRef(overriding.map_or(u32::MAX, |index| index as u32)))
+    }
+
+    /// What [`Rooms::find`] found in this configuration.
+    pub fn policy(&self, found: PolicyRef) -> RoomPolicy<'_> {
+        let policy = self.policies.get(found.0 as usize);
+        RoomPolicy {
             max_members: policy.and_then(|p| p.max_members).unwrap_or(self.max_members),
             on_full: self.on_full,
             publish: policy.and_then(|p| p.publish).unwrap_or(Publish::Members),
@@ -213,9 +225,13 @@ impl Rooms {
             echo_events: &self.echo_events,
             echo_to_sender: policy.and_then(|p| p.echo_to_sender).unwrap_or(self.echo_to_sender),
             flush_window_millis: policy.and_then(|p| p.flush_window_millis).unwrap_or(0),
-        })
+        }
     }
 }
+
+/// A policy of a configuration: one of its overrides, or what holds without. Of no other configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PolicyRef(u32);
 
 /// What holds for one room, after overrides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -148,17 +148,9 @@ impl Holdings {
     }
 }
 
-/// What one shard may hold, and the counts that nothing else keeps.
+/// What one shard may hold.
 #[derive(Debug)]
 pub struct Ledger {
-    /// Memory of readers whose connection is in its handshake, as they are allocated.
-    pub heads: u64,
-    /// Memory of the readers of established connections.
-    pub input: u64,
-    /// Memory of channels that do not fit their slot, and of refs.
-    pub channels: u64,
-    /// Bytes in this shard's mailbox and waiting for others, as the thread said last.
-    pub mail: u64,
     allowance: u64,
     published: u64,
     /// Closing did not help enough: it is not tried again before this is held.
@@ -168,16 +160,7 @@ pub struct Ledger {
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self {
-            heads: 0,
-            input: 0,
-            channels: 0,
-            mail: 0,
-            allowance: u64::MAX,
-            published: 0,
-            vain_at: 0,
-            highest_permille: 0,
-        }
+        Self { allowance: u64::MAX, published: 0, vain_at: 0, highest_permille: 0 }
     }
 }
 

@@ -5,9 +5,9 @@ use std::{hint::black_box, io::IoSlice, sync::Arc};
 
 use node_core::{
     config::NodeConfig,
-    room::ConnId,
     route::Registry,
-    shard::{Outgoing, Shard, ShardOptions},
+    session::id::Slot,
+    shard::{Effect, Shard, ShardOptions},
 };
 
 /// What a browser sends.
@@ -22,7 +22,7 @@ pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHo
 
 /// Members of a room where a room is one of many.
 const ROOM: usize = 100;
-/// Up to here the shell copies frames together, beyond it gathers them: `COPY_BYTES` and `SLICES` in `node/src/flush.rs`.
+/// Up to here the shell copies frames together, beyond it gathers them: `COPY_BYTES` and `SLICES` in `node/src/transport/plain.rs`.
 const COPY_BYTES: usize = 16 * 1024;
 const SLICES: usize = 64;
 /// Masks of clients are random; any but zero costs the same.
@@ -32,8 +32,7 @@ const MASK: [u8; 4] = [7, 11, 13, 17];
 pub(crate) struct Fake {
     pub(crate) shard: Shard,
     scratch: Box<[u8]>,
-    outgoing: Vec<Outgoing>,
-    gone: Vec<ConnId>,
+    effects: Vec<Effect>,
     now_millis: u64,
 }
 
@@ -54,8 +53,7 @@ impl Fake {
         Box::new(Self {
             shard: Shard::new(options, Arc::new(NodeConfig::dev())),
             scratch: vec![0; COPY_BYTES].into_boxed_slice(),
-            outgoing: Vec::new(),
-            gone: Vec::new(),
+            effects: Vec::new(),
             now_millis: 0,
         })
     }
@@ -75,8 +73,8 @@ impl Fake {
     }
 
     /// An established WebSocket.
-    pub(crate) fn connect(&mut self) -> ConnId {
-        let id = self.shard.on_accept().expect("a place");
+    pub(crate) fn connect(&mut self) -> Slot {
+        let id = self.shard.accept().expect("a place").slot();
         self.shard.on_data(id, &mut REQUEST.as_bytes().to_vec());
         id
     }
@@ -91,24 +89,22 @@ impl Fake {
     /// Ends a turn as the shell does, and begins the next.
     pub(crate) fn settle(&mut self) {
         self.flush();
-        self.shard.take_gone(&mut self.gone);
-        self.gone.drain(..).for_each(|id| self.shard.remove(id));
-        self.shard.take_outgoing(&mut self.outgoing);
-        self.outgoing.clear();
-        self.shard.begin_turn(self.now_millis);
+        self.shard.take_effects(&mut self.effects);
+        self.effects.clear();
+        self.shard.begin_turn(self.now_millis, 0);
     }
 
     /// Lets time pass until everything that is given back after a while was.
     pub(crate) fn rest(&mut self) {
         for _ in 0..100 {
             self.now_millis += 50;
-            self.shard.begin_turn(self.now_millis);
-            self.shard.on_tick();
+            self.shard.begin_turn(self.now_millis, 0);
+            self.shard.handle_timeout();
             self.settle();
         }
     }
 
-    /// Writes every connection that has something once. Must do what `node/src/flush.rs` does, without the system call.
+    /// Writes every connection that has something once. Must do what `node/src/transport/plain.rs` does, without the system call.
     pub(crate) fn flush(&mut self) -> usize {
         let mut sent = 0;
         while let Some(id) = self.shard.next_flush() {
@@ -124,7 +120,7 @@ impl Fake {
                 black_box(&slices[..filled]).iter().map(|slice| slice.len()).sum()
             };
             sent += taken;
-            self.shard.on_sent(id, taken, false);
+            self.shard.on_sent(id, taken, taken);
         }
         self.shard.end_flushes(None, || self.now_millis);
         sent

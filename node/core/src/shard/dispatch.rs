@@ -1,99 +1,88 @@
 //! The rules of Phoenix.Socket: what a message on a topic does (phoenix/lib/phoenix/socket.ex).
 
-use super::{Shard, conn::Channel, memory::spilled_bytes};
+use super::state::Shard;
 use crate::{
     broadcast::Content,
-    config::{CLUSTER_TOPIC, Limits, Publish},
+    config::{CLUSTER_TOPIC, PolicyRef, Publish},
     counters::JoinRefusal,
     ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
     protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, encode, is_reserved_event},
-    room::{Caps, ConnId, Joined, RoomId},
+    session::{conn::Channel, id::Slot},
+    topics::{Caps, Joined},
 };
 
 impl Shard {
-    pub(super) fn dispatch(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+    pub(super) fn dispatch(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
         match (&*message.topic, &*message.event) {
             ("phoenix", "heartbeat") => {
                 self.counters.heartbeats += 1;
                 let refs = (NULL, &*message.reference);
-                self.reply(id, encode::reply(vsn, refs, "phoenix", "ok", encode::EMPTY));
+                self.reply(slot, encode::reply(vsn, refs, "phoenix", "ok", encode::EMPTY));
             }
-            (_, "phx_join") => self.on_join(id, vsn, message),
-            (_, "phx_leave") => self.on_leave(id, vsn, message),
-            _ => self.on_push(id, vsn, message),
+            (_, "phx_join") => self.on_join(slot, vsn, message),
+            (_, "phx_leave") => self.on_leave(slot, vsn, message),
+            _ => self.on_push(slot, vsn, message),
         }
     }
 
     /// Position of the topic among the connection's channels.
-    fn channel(&self, id: ConnId, topic: &str) -> Option<usize> {
-        let room = self.rooms.find(topic)?;
-        self.conns[id.index()].channels.iter().position(|channel| channel.room == room)
+    fn channel(&self, slot: Slot, topic: &str) -> Option<usize> {
+        let room = self.topics.find(topic)?;
+        self.sessions[slot].channels.iter().position(|channel| channel.room == room)
     }
 
-    fn on_join(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+    fn on_join(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
         let topic = &*message.topic;
         let refs = (&*message.join_ref, &*message.reference);
-        let Some((caps, window)) = self.room_rules(topic) else {
-            return self.refuse_join(id, vsn, (NULL, refs.1), topic, JoinRefusal::Unmatched);
+        let Some(rules) = self.join_rules(topic) else {
+            return self.refuse_join(slot, vsn, (NULL, refs.1), topic, JoinRefusal::Unmatched);
         };
-        if let Some(position) = self.channel(id, topic) {
+        if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
-            let channel = &mut self.conns[id.index()].channels[position];
-            let old = std::mem::replace(&mut channel.join_ref, RawRef::new(refs.0));
-            let now = channel.join_ref.heap_bytes() as u64;
-            self.ledger.channels = self.ledger.channels + now - old.heap_bytes() as u64;
-            self.reply_joined(id, vsn, refs, topic);
-            return self.reply(id, encode::phx_close(vsn, old.as_str(), topic));
+            let old = self.sessions.replace_ref(slot, position, RawRef::new(refs.0));
+            self.reply_joined(slot, vsn, refs, topic);
+            return self.reply(slot, encode::phx_close(vsn, old.as_str(), topic));
         }
         let max_channels = self.config.limits.max_channels_per_connection as usize;
-        if self.conns[id.index()].channels.len() >= max_channels {
-            return self.refuse_join(id, vsn, refs, topic, JoinRefusal::TooManyChannels);
+        if self.sessions[slot].channels.len() >= max_channels {
+            return self.refuse_join(slot, vsn, refs, topic, JoinRefusal::TooManyChannels);
         }
         if self.is_short_of_memory() && topic != CLUSTER_TOPIC {
-            return self.refuse_join(id, vsn, refs, topic, JoinRefusal::Memory);
+            return self.refuse_join(slot, vsn, refs, topic, JoinRefusal::Memory);
         }
         self.release_held(topic);
         let Joined { room, position, opened } =
-            match self.rooms.join(topic, id, self.conns[id.index()].listens(), caps) {
+            match self.topics.join(topic, slot, self.sessions[slot].listens(), rules.caps) {
                 Ok(joined) => joined,
-                Err(refusal) => return self.refuse_join(id, vsn, refs, topic, refusal),
+                Err(refusal) => return self.refuse_join(slot, vsn, refs, topic, refusal),
             };
-        self.add_channel(id, Channel { room, position, join_ref: RawRef::new(refs.0) });
+        self.sessions.add_channel(slot, Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
         if opened {
-            self.rooms.get_mut(room).set_window(window);
-            let shared = std::sync::Arc::clone(self.rooms.get(room).shared());
+            self.topics.get_mut(room).set_policy(rules.policy, rules.window_millis);
+            let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_opened(&shared);
         }
-        self.reply_joined(id, vsn, refs, topic);
+        self.reply_joined(slot, vsn, refs, topic);
     }
 
-    fn add_channel(&mut self, id: ConnId, channel: Channel) {
-        let channels = &mut self.conns[id.index()].channels;
-        self.ledger.channels += channel.join_ref.heap_bytes() as u64;
-        self.ledger.channels -= spilled_bytes(channels);
-        channels.push(channel);
-        self.ledger.channels += spilled_bytes(channels);
-    }
-
-    /// The caps of a topic's room, and its flush window; `None` when it cannot be joined.
-    fn room_rules(&self, topic: &str) -> Option<(Caps, u16)> {
+    /// What holds for joins of a topic; `None` when it cannot be joined.
+    fn join_rules(&self, topic: &str) -> Option<JoinRules> {
         if topic == CLUSTER_TOPIC {
             // A full node is when its figures are wanted most.
-            return self
-                .config
-                .chat_page
-                .then_some((Caps { members: u32::MAX, rooms: u32::MAX, topic_bytes: u64::MAX }, 0));
+            let caps = Caps { members: u32::MAX, rooms: u32::MAX, topic_bytes: u64::MAX };
+            return self.config.chat_page.then_some(JoinRules { caps, policy: None, window_millis: 0 });
         }
-        let policy = self.config.rooms.resolve(topic)?;
-        let Limits { memory_budget, .. } = &self.config.limits;
-        let topic_bytes = most_topic_bytes(memory_budget.unwrap_or(u64::MAX));
-        let caps = Caps { members: policy.max_members, rooms: self.config.limits.rooms(), topic_bytes };
-        Some((caps, policy.flush_window_millis))
+        let found = self.config.rooms.find(topic)?;
+        let policy = self.config.rooms.policy(found);
+        let limits = &self.config.limits;
+        let topic_bytes = most_topic_bytes(limits.memory_budget.unwrap_or(u64::MAX));
+        let caps = Caps { members: policy.max_members, rooms: limits.rooms(), topic_bytes };
+        Some(JoinRules { caps, policy: Some(found), window_millis: policy.flush_window_millis })
     }
 
-    fn refuse_join(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
+    fn refuse_join(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
         self.counters.count_join_refused(refusal);
         let reason = match refusal {
             JoinRefusal::Unmatched => "unmatched topic",
@@ -102,20 +91,10 @@ impl Shard {
             JoinRefusal::TooManyRooms => "too many rooms",
             JoinRefusal::Memory => "node is full",
         };
-        self.reply_error(id, vsn, refs, topic, reason);
+        self.reply_error(slot, vsn, refs, topic, reason);
     }
 
-    /// What was said so far goes to who was a member so far.
-    fn release_held(&mut self, topic: &str) {
-        // A room that holds something has a window under way, and most fleets have none: no look-up for them.
-        if !self.windows.is_empty()
-            && let Some(room) = self.rooms.find(topic)
-        {
-            self.release(room);
-        }
-    }
-
-    fn reply_joined(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str) {
+    fn reply_joined(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str) {
         let about_node;
         let response = if topic == CLUSTER_TOPIC {
             let (node, version) = (&self.options.node_name, self.options.version);
@@ -124,81 +103,63 @@ impl Shard {
         } else {
             encode::EMPTY
         };
-        self.reply(id, encode::reply(vsn, refs, topic, "ok", response));
+        self.reply(slot, encode::reply(vsn, refs, topic, "ok", response));
     }
 
-    fn on_leave(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+    fn on_leave(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
         let topic = &*message.topic;
         self.release_held(topic);
-        let Some(position) = self.channel(id, topic) else {
+        let Some(position) = self.channel(slot, topic) else {
             let refs = (&*message.join_ref, &*message.reference);
-            return self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
+            return self.reply(slot, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
         };
-        let channels = &mut self.conns[id.index()].channels;
-        if !is_current(&message.join_ref, &channels[position].join_ref) {
+        if !is_current(&message.join_ref, &self.sessions[slot].channels[position].join_ref) {
             return;
         }
-        let channel = channels.swap_remove(position);
-        self.ledger.channels -= channel.join_ref.heap_bytes() as u64;
-        self.leave_room(id, channel.room, channel.position);
+        let channel = self.sessions.take_channel(slot, position);
+        self.leave_room(slot, channel.room, channel.position);
         let join_ref = channel.join_ref.as_str();
-        self.reply(id, encode::reply(vsn, (join_ref, &message.reference), topic, "ok", encode::EMPTY));
-        self.reply(id, encode::phx_close(vsn, join_ref, topic));
+        self.reply(slot, encode::reply(vsn, (join_ref, &message.reference), topic, "ok", encode::EMPTY));
+        self.reply(slot, encode::phx_close(vsn, join_ref, topic));
     }
 
-    /// Removes `id` from a room after its channel was taken out.
-    pub(super) fn leave_room(&mut self, id: ConnId, room: RoomId, position: u32) {
-        let listened = self.conns[id.index()].listens();
-        let left = self.rooms.leave(room, position, listened);
-        if let Some(moved) = left.moved
-            && moved != id
-        {
-            let channels = &mut self.conns[moved.index()].channels;
-            if let Some(channel) = channels.iter_mut().find(|channel| channel.room == room) {
-                channel.position = position;
-            }
-        }
-        if let Some(shared) = left.closed {
-            self.note_closed(&shared);
-        }
-    }
-
-    fn on_push(&mut self, id: ConnId, vsn: Vsn, message: &Message<'_>) {
+    fn on_push(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
         let (topic, event) = (&*message.topic, &*message.event);
-        let Some(position) = self.channel(id, topic) else {
-            return self.reply_error(id, vsn, (NULL, &message.reference), topic, "unmatched topic");
+        let Some(position) = self.channel(slot, topic) else {
+            return self.reply_error(slot, vsn, (NULL, &message.reference), topic, "unmatched topic");
         };
-        let channel = &self.conns[id.index()].channels[position];
+        let channel = &self.sessions[slot].channels[position];
         if !is_current(&message.join_ref, &channel.join_ref) {
             return;
         }
         let (room, join_ref) = (channel.room, channel.join_ref.clone());
         let refs = (join_ref.as_str(), &*message.reference);
-        match self.resolve_push(topic, event, message.payload) {
+        match self.resolve_push(self.topics.get(room).policy(), event, message.payload) {
             Push::Refuse(reason) => {
                 self.counters.publish_refused += 1;
-                self.reply_error(id, vsn, refs, topic, reason);
+                self.reply_error(slot, vsn, refs, topic, reason);
             }
             // Supabase's server answers nothing either, and realtime-js waits for nothing.
             Push::TakeToken => self.counters.access_tokens += 1,
-            Push::Echo => self.reply_payload(id, vsn, refs, topic, message.payload),
+            Push::Echo => self.reply_payload(slot, vsn, refs, topic, message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
-                let except = if to_sender { None } else { Some(id) };
+                let except = if to_sender { None } else { Some(slot) };
                 let content = Content { topic, event: &event[..event_len], payload: message.payload };
-                let unable = self.publish(room, &content, except);
+                let unable = self.publish_elsewhere(room, &content, except);
+                self.broadcast(room, &content, except);
                 if acknowledge && unable == 0 {
-                    self.reply(id, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
+                    self.reply(slot, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
                 } else if acknowledge {
                     // Phoenix lets the sender's channel crash when a V1 member is in the room.
                     let response = format!("{{\"undelivered\":{unable}}}");
-                    self.reply(id, encode::reply(vsn, refs, topic, "ok", &response));
+                    self.reply(slot, encode::reply(vsn, refs, topic, "ok", &response));
                 }
             }
         }
     }
 
     /// What the policy of the topic says about an event.
-    fn resolve_push(&self, topic: &str, event: &str, payload: Payload<'_>) -> Push {
+    fn resolve_push(&self, policy: Option<PolicyRef>, event: &str, payload: Payload<'_>) -> Push {
         if event == ACCESS_TOKEN {
             return Push::TakeToken;
         }
@@ -208,7 +169,7 @@ impl Shard {
         if event.len() > MAX_EVENT_BYTES {
             return Push::Refuse("event name too long");
         }
-        let Some(policy) = self.config.rooms.resolve(topic) else {
+        let Some(policy) = policy.map(|policy| self.config.rooms.policy(policy)) else {
             return Push::Refuse("publish not allowed");
         };
         let is_in = |events: &[String]| events.iter().any(|listed| listed == event);
@@ -240,19 +201,26 @@ impl Shard {
         }
     }
 
-    fn reply_payload(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, payload: Payload<'_>) {
+    fn reply_payload(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, payload: Payload<'_>) {
         match payload {
-            Payload::Json(json) => self.reply(id, encode::reply(vsn, refs, topic, "ok", json)),
+            Payload::Json(json) => self.reply(slot, encode::reply(vsn, refs, topic, "ok", json)),
             Payload::Binary(data) => match encode::binary_reply(vsn, refs, topic, data) {
-                Some(frame) => self.reply(id, frame),
-                None => self.reply_error(id, vsn, refs, topic, "name too long"),
+                Some(frame) => self.reply(slot, frame),
+                None => self.reply_error(slot, vsn, refs, topic, "name too long"),
             },
         }
     }
 
-    fn reply_error(&mut self, id: ConnId, vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) {
-        self.reply(id, encode::error(vsn, refs, topic, reason));
+    fn reply_error(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) {
+        self.reply(slot, encode::error(vsn, refs, topic, reason));
     }
+}
+
+/// What holds for joins of a topic.
+struct JoinRules {
+    caps: Caps,
+    policy: Option<PolicyRef>,
+    window_millis: u16,
 }
 
 /// What becomes of a pushed event.

@@ -5,15 +5,18 @@
 
 use std::cmp::Reverse;
 
-use smallvec::SmallVec;
-
-use super::{Channel, Conn, Flags, Phase, Shard};
+use super::{event::Effect, state::Shard};
 use crate::{
-    counters::{CloseReason, RefuseReason},
+    counters::CloseReason,
     ledger::{CONNECTION_BYTES, Held, Kind, MEMBER_BYTES, ROOM_BYTES, Stage, bus_bytes},
     limits::{SMALL_READ_BYTES, STAMP_MILLIS},
-    room::ConnId,
-    ws::{CloseCode, Reader},
+    session::{
+        conn::Flags,
+        id::Slot,
+        lifecycle::{Cause, Phase},
+        side::Unread,
+    },
+    ws::CloseCode,
 };
 
 /// A connection that took nothing for so long, or did not end what it began to say, goes before others when memory is
@@ -30,81 +33,69 @@ struct Candidate {
     /// 0 is closed already, 1 is stuck, 2 is slow.
     class: u8,
     bytes: usize,
-    id: ConnId,
+    slot: Slot,
     /// Most of it is output.
     output: bool,
 }
 
-/// Memory in bytes of the list of channels when it does not fit its slot.
-pub(super) fn spilled_bytes(channels: &SmallVec<[Channel; 1]>) -> u64 {
-    if channels.spilled() { (channels.capacity() * size_of::<Channel>()) as u64 } else { 0 }
-}
-
-/// Memory in bytes of a connection's channels beside its slot.
-pub(super) fn channels_bytes(conn: &Conn) -> u64 {
-    let refs: usize = conn.channels.iter().map(|channel| channel.join_ref.heap_bytes()).sum();
-    spilled_bytes(&conn.channels) + refs as u64
-}
-
 impl Shard {
     /// What the shard holds, by kind.
-    #[must_use]
-    pub fn held_by_kind(&self) -> Held {
+    pub(super) fn held_by_kind(&self) -> Held {
         let mut held = [0; Kind::COUNT];
         let mut set = |kind: Kind, bytes: u64| held[kind as usize] = bytes;
-        set(Kind::Heads, self.ledger.heads);
-        set(Kind::Input, self.ledger.input);
-        set(Kind::Queues, self.outbox.held_bytes() as u64);
-        set(Kind::Windows, (self.rooms.held_bytes() + size_of_val(self.windows.as_slice())) as u64);
-        set(Kind::Mail, self.ledger.mail);
-        set(Kind::Rooms, self.rooms.len() as u64 * ROOM_BYTES + self.rooms.memberships() * MEMBER_BYTES);
-        set(Kind::Channels, self.ledger.channels);
-        set(Kind::Connections, self.conns.len() as u64 * CONNECTION_BYTES);
+        let sessions = self.sessions.memory();
+        set(Kind::Heads, sessions.heads);
+        set(Kind::Input, sessions.input);
+        set(Kind::Queues, self.egress.outbox().held_bytes() as u64);
+        set(Kind::Windows, (self.topics.held_bytes() + self.timers.held_bytes()) as u64);
+        set(Kind::Mail, self.gauge.mail);
+        set(Kind::Rooms, self.topics.len() as u64 * ROOM_BYTES + self.topics.memberships() * MEMBER_BYTES);
+        set(Kind::Channels, sessions.channels);
+        set(Kind::Connections, self.sessions.len() as u64 * CONNECTION_BYTES);
         held
     }
 
     /// The sum of all kinds.
-    #[must_use]
-    pub fn held(&self) -> u64 {
+    pub(super) fn held(&self) -> u64 {
         self.held_by_kind().iter().sum()
-    }
-
-    /// The thread holds so many bytes for the shard: in its mailbox, and for other shards.
-    pub const fn note_mail(&mut self, bytes: u64) {
-        self.ledger.mail = bytes;
     }
 
     /// The highest use of memory since the last call, in thousandths of what the shard may hold.
     pub fn take_memory_permille(&mut self) -> u64 {
         let held = self.held();
-        self.ledger.take_highest_permille(held)
+        self.gauge.ledger.take_highest_permille(held)
     }
 
     /// How many bytes to read at once from a connection, where `most` is what there is room for.
     #[must_use]
     pub fn read_bytes(&self, most: usize) -> usize {
-        if self.is_over_budget() || self.stage > Stage::Free { most.min(SMALL_READ_BYTES) } else { most }
+        if self.is_over_budget() || self.gauge.stage > Stage::Free {
+            most.min(SMALL_READ_BYTES)
+        } else {
+            most
+        }
     }
 
     /// Whether new connections and channels are refused for lack of memory.
     pub(super) fn is_short_of_memory(&self) -> bool {
-        self.stage >= Stage::Refuse
+        self.gauge.stage >= Stage::Refuse
     }
 
     /// While memory is short a connection that does not take what it is sent is not heard either. At the budget nobody is,
     /// besides those whose messages wait here already, until less of them waits: that is served without reading more.
-    pub(super) fn holds_reads_of(&mut self, id: ConnId) -> bool {
-        if self.stage == Stage::Free {
+    pub(super) fn holds_reads_of(&mut self, slot: Slot) -> bool {
+        if self.gauge.stage == Stage::Free {
             return false;
         }
-        let conn = &self.conns[id.index()];
-        let first = if conn.flags.has(Flags::BLOCKED) {
-            self.unread.insert(id)
+        let conn = &self.sessions[slot];
+        let until = if conn.flags.has(Flags::BLOCKED) {
+            Unread::UntilItTakes
         } else if self.is_crowded() && conn.reader.held_bytes() == 0 {
-            self.crowd.insert(id)
+            Unread::UntilFewerWait
         } else {
             return false;
         };
+        let first = self.sessions.side_mut().hold(slot, until);
         self.counters.reads_held += u64::from(first);
         true
     }
@@ -112,26 +103,15 @@ impl Shard {
     /// Whether the shard is at its budget and whole messages that it put off are a part of that which reading less would
     /// make smaller.
     fn is_crowded(&self) -> bool {
-        let put_off = self.ledger.input.saturating_sub(self.incomplete_bytes as u64);
-        self.stage == Stage::Close && put_off > self.ledger.allowance() / CROWD_PART
-    }
-
-    /// The memory that a connection's input takes changes.
-    pub(super) fn change_input(&mut self, id: ConnId, change: impl FnOnce(&mut Reader)) {
-        let conn = &mut self.conns[id.index()];
-        let before = conn.reader.held_bytes() as u64;
-        change(&mut conn.reader);
-        let after = conn.reader.held_bytes() as u64;
-        let count =
-            if conn.phase == Phase::Handshake { &mut self.ledger.heads } else { &mut self.ledger.input };
-        *count = *count + after - before;
+        let put_off = self.sessions.memory().input.saturating_sub(self.sessions.incomplete_bytes() as u64);
+        self.gauge.stage == Stage::Close && put_off > self.gauge.ledger.allowance() / CROWD_PART
     }
 
     /// Something may have grown: looks at the sum, and does what it asks for.
     #[inline]
     pub(super) fn look_at_memory(&mut self) {
         let held = self.held();
-        if held > self.calm_below || self.stage > Stage::Free {
+        if held > self.gauge.calm_below || self.gauge.stage > Stage::Free {
             self.face_memory(held);
         }
     }
@@ -139,15 +119,20 @@ impl Shard {
     #[inline(never)]
     fn face_memory(&mut self, held: u64) {
         self.settle_memory(held);
-        if self.stage == Stage::Close && self.ledger.should_relieve(held) {
+        if self.gauge.stage == Stage::Close && self.gauge.ledger.should_relieve(held) {
             self.relieve();
         }
-        if self.stage == Stage::Free {
-            self.resumed.extend(std::mem::take(&mut self.unread));
+        if self.gauge.stage == Stage::Free {
+            self.resume_all(Unread::UntilItTakes);
         }
-        if !self.crowd.is_empty() && !self.is_crowded() {
-            self.resumed.extend(std::mem::take(&mut self.crowd));
+        if self.sessions.side().has_unread(Unread::UntilFewerWait) && !self.is_crowded() {
+            self.resume_all(Unread::UntilFewerWait);
         }
+    }
+
+    fn resume_all(&mut self, until: Unread) {
+        let resumed = self.sessions.side_mut().resume_all(until);
+        self.effects.extend(resumed.into_iter().map(Effect::Resume));
     }
 
     /// The budget of the node, and what all shards hold together.
@@ -161,36 +146,39 @@ impl Shard {
     /// Tells the other shards, when that is due, and finds out how near the budget is.
     pub(super) fn settle_memory(&mut self, held: u64) {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
-        if self.ledger.is_stale(held, budget) {
+        if self.gauge.ledger.is_stale(held, budget) {
             let amounts = self.budget();
-            self.ledger.settle(self.options.places.holdings(), self.options.index, held, amounts);
+            self.gauge.ledger.settle(self.options.places.holdings(), self.options.index, held, amounts);
         }
-        self.stage = self.ledger.stage(held);
-        self.calm_below =
-            if budget == u64::MAX { u64::MAX } else { (held + budget / 512).min(self.ledger.relieved()) };
+        self.gauge.stage = self.gauge.ledger.stage(held);
+        self.gauge.calm_below = if budget == u64::MAX {
+            u64::MAX
+        } else {
+            (held + budget / 512).min(self.gauge.ledger.relieved())
+        };
     }
 
     /// Looks anew at what the others leave, also when nothing changed here.
     pub(super) fn refresh_memory(&mut self) {
         let (held, amounts) = (self.held(), self.budget());
-        self.ledger.settle(self.options.places.holdings(), self.options.index, held, amounts);
-        self.ledger.forget_vain();
+        self.gauge.ledger.settle(self.options.places.holdings(), self.options.index, held, amounts);
+        self.gauge.ledger.forget_vain();
         self.face_memory(held);
     }
 
     /// What is held and not only kept for a next burst.
     fn live(&self) -> u64 {
-        self.held() - self.outbox.slack_bytes() as u64
+        self.held() - self.egress.outbox().slack_bytes() as u64
     }
 
     /// Closes those that hold most and take least until enough is free. Who takes what it is sent, has said what it began to
     /// say, and says no more than its rate, is never among them.
     fn relieve(&mut self) {
         self.compact_outbox();
-        let target = self.ledger.relieved();
+        let target = self.gauge.ledger.relieved();
         if self.held() > target {
             let mut candidates: Vec<_> =
-                (0..self.conns.capacity()).filter_map(|index| self.candidate(index)).collect();
+                (0..self.sessions.end()).filter_map(|index| self.candidate(Slot(index as u32))).collect();
             candidates.sort_unstable_by_key(|one| (one.class, Reverse(one.bytes)));
             for candidate in candidates {
                 if self.live() <= target {
@@ -201,67 +189,52 @@ impl Shard {
             self.compact_outbox();
         }
         let held = self.held();
-        self.ledger.relieved_to(held);
+        self.gauge.ledger.relieved_to(held);
         self.settle_memory(held);
     }
 
     /// Gives back what tables keep for a next burst, where that is worth the walk.
     pub(super) fn compact_outbox(&mut self) {
-        if self.outbox.slack_bytes() as u64 > self.ledger.allowance() / 16 || self.outbox.is_sparse() {
-            let queues = self.conns.iter_mut().map(|(_, conn)| &mut conn.queue);
-            self.outbox.compact(queues.filter(|queue| !queue.is_empty()));
+        if self.egress.outbox().slack_bytes() as u64 > self.gauge.ledger.allowance() / 16
+            || self.egress.outbox().is_sparse()
+        {
+            self.egress.compact(&mut self.sessions);
         }
     }
 
-    fn candidate(&mut self, index: usize) -> Option<Candidate> {
+    fn candidate(&mut self, slot: Slot) -> Option<Candidate> {
         let now = self.stamp();
         let age_millis = |since: u16| u64::from(now.wrapping_sub(since)) * STAMP_MILLIS;
-        let id = ConnId(index as u32);
-        let conn = self.conns.get_mut(index)?;
-        let blocked = conn.flags.has(Flags::BLOCKED);
         // Whole messages that this node has put off are not the client's fault, unless it says too many.
-        let hasty = self.rates.is_beyond(id, self.now_millis, &self.config.limits);
-        let healthy = conn.phase == Phase::Open && !blocked && !hasty;
+        let hasty = self.sessions.is_beyond_rate(slot, self.now_millis, &self.config.limits);
+        let stalled = self.sessions.side().get(slot).and_then(|aside| aside.blocked_since);
+        let conn = self.sessions.get_mut(slot)?;
+        let blocked = conn.flags.has(Flags::BLOCKED);
+        let healthy = conn.is(Phase::Open) && !blocked && !hasty;
         let input = if healthy { conn.reader.incomplete_bytes() } else { conn.reader.held_bytes() };
-        let output = if blocked { self.outbox.share_bytes(&conn.queue) } else { 0 };
-        if input + output == 0 || conn.phase == Phase::Gone {
+        let output = if blocked { self.egress.outbox().share_bytes(&conn.queue) } else { 0 };
+        if input + output == 0 || conn.is(Phase::Gone) {
             return None;
         }
         let since = conn.reader.incomplete_since(now, false);
-        let stuck = match conn.phase {
+        let stuck = match conn.phase() {
             Phase::Handshake => age_millis(conn.stamp) >= STALLED_MILLIS,
-            _ if blocked => self.stalls.get(&id).is_some_and(|since| age_millis(*since) >= STALLED_MILLIS),
+            _ if blocked => stalled.is_some_and(|since| age_millis(since) >= STALLED_MILLIS),
             _ => conn.reader.incomplete_bytes() > 0 && age_millis(since) >= STALLED_MILLIS,
         };
-        let ended = !matches!(conn.phase, Phase::Open | Phase::Handshake);
+        let ended = !matches!(conn.phase(), Phase::Open | Phase::Handshake);
         let class = if ended { 0 } else { 2 - u8::from(stuck) };
-        Some(Candidate { class, bytes: input + output, id, output: output >= input })
+        Some(Candidate { class, bytes: input + output, slot, output: output >= input })
     }
 
     fn give_up(&mut self, candidate: &Candidate) {
-        let id = candidate.id;
-        match self.conns[id.index()].phase {
-            Phase::Open => {
-                let code = if candidate.output { CloseCode::SlowConsumer } else { CloseCode::TryAgainLater };
-                self.forget_input(id);
-                self.close(id, CloseReason::Memory, code);
-            }
-            Phase::Handshake => {
-                self.counters.count_refused(RefuseReason::Memory);
-                self.end(id);
-            }
-            _ => self.end(id),
+        let slot = candidate.slot;
+        if !self.sessions[slot].is(Phase::Open) {
+            self.advance(slot, Cause::GivenUp);
+            return;
         }
-    }
-
-    /// Drops what is kept of a connection's input.
-    pub(super) fn forget_input(&mut self, id: ConnId) {
-        let conn = &self.conns[id.index()];
-        if conn.phase == Phase::Handshake {
-            self.heads_bytes -= conn.reader.buffered().len();
-        } else {
-            self.incomplete_bytes -= conn.reader.incomplete_bytes();
-        }
-        self.change_input(id, |reader| *reader = Reader::default());
+        let code = if candidate.output { CloseCode::SlowConsumer } else { CloseCode::TryAgainLater };
+        self.sessions.forget_input(slot);
+        self.close_now(slot, CloseReason::Memory, code);
     }
 }

@@ -4,12 +4,11 @@
 //! over turns: it trades up to its length in latency for fewer system calls. What is held is kept once per room, not per
 //! member, and joined into one run of bytes when it goes.
 
-use std::cmp::Reverse;
-
-use super::Shard;
+use super::{state::Shard, timers::Deadline};
 use crate::{
     broadcast::{Broadcast, Content},
-    room::{ConnId, Held, RoomId},
+    session::id::Slot,
+    topics::room::{Held, RoomId},
 };
 
 /// Messages that a room holds at most; one more and they go at once.
@@ -19,40 +18,26 @@ const HELD_BYTES: usize = 64 * 1024;
 
 impl Shard {
     /// Tells something to the local members of a room, now or at the end of its window.
-    pub(super) fn broadcast(&mut self, room: RoomId, content: &Content<'_>, except: Option<ConnId>) {
-        let open = self.rooms.get_mut(room);
-        if open.window_millis() == 0 && open.held().is_empty() {
+    pub(super) fn broadcast(&mut self, room: RoomId, content: &Content<'_>, except: Option<Slot>) {
+        let open = self.topics.get(room);
+        if !open.holds() {
             return self.fan_out(room, &[*content], except);
         }
-        // What is broadcast has names that fit: see `publish`.
+        // What is broadcast has names that fit: see `publish_elsewhere`.
         let Some(broadcast) = Broadcast::pack(content) else { return };
         let due = self.now_millis + u64::from(open.window_millis());
-        let first = open.held().is_empty();
-        let bytes = self.rooms.hold(room, Held { broadcast, except });
-        if self.rooms.get(room).held().len() >= HELD_MESSAGES || bytes >= HELD_BYTES {
+        let first = open.held() == 0;
+        let bytes = self.topics.hold(room, Held { broadcast, except });
+        if self.topics.get(room).held() >= HELD_MESSAGES || bytes >= HELD_BYTES {
             self.release(room);
         } else if first {
-            self.windows.push(Reverse((due, room)));
+            self.timers.set(due, Deadline::Window(room));
         }
     }
 
-    /// Sends what windows that are over have held.
-    pub(super) fn release_due(&mut self) {
-        while let Some(Reverse((due, room))) = self.windows.peek()
-            && *due <= self.now_millis
-        {
-            let room = *room;
-            self.windows.pop();
-            // A room may have sent before, or be gone; another in its place only sends a little early.
-            if self.rooms.is_open(room) {
-                self.release(room);
-            }
-        }
-    }
-
-    /// Sends what a room holds: who joins after it was said shall not get it, who leaves after it shall.
+    /// Sends what a room holds: a connection that joins after it was said shall not get it, one that leaves after it shall.
     pub(super) fn release(&mut self, room: RoomId) {
-        let held = self.rooms.take_held(room);
+        let held = self.topics.take_held(room);
         if held.iter().all(|held| held.except.is_none()) {
             let contents: Vec<_> = held.iter().filter_map(|held| held.broadcast.unpack()).collect();
             if !contents.is_empty() {
@@ -62,10 +47,34 @@ impl Shard {
         }
         for Held { broadcast, except } in &held {
             // Sending may close slow members, and with the last of them the room.
-            if self.rooms.is_open(room)
+            if self.topics.is_open(room)
                 && let Some(content) = broadcast.unpack()
             {
                 self.fan_out(room, &[content], *except);
+            }
+        }
+    }
+
+    /// Sends what the room of a topic holds, if it is known here: what was said so far is for those who were members so far.
+    pub(super) fn release_held(&mut self, topic: &str) {
+        // Most fleets have no windows: no look-up for them.
+        if self.topics.holds()
+            && let Some(room) = self.topics.find(topic)
+        {
+            self.release(room);
+        }
+    }
+
+    /// Sends what the rooms of a connection hold: it was said while that one was a member, and shall be heard by it.
+    pub(super) fn release_rooms(&mut self, slot: Slot) {
+        if !self.topics.holds() {
+            return;
+        }
+        let rooms: Vec<_> = self.sessions[slot].channels.iter().map(|channel| channel.room).collect();
+        for room in rooms {
+            // Sending may close slow members, and with the last of them a room.
+            if self.topics.is_open(room) {
+                self.release(room);
             }
         }
     }

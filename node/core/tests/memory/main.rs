@@ -1,7 +1,7 @@
 //! What connections cost in memory, counted by an allocator of this process's own: figures of `cargo xtask gates`, which
 //! knows what they were.
 
-use node_core::room::ConnId;
+use node_core::session::id::Slot;
 
 #[path = "../../benches/support/mod.rs"]
 #[allow(dead_code, reason = "the benchmarks use more of it")]
@@ -29,7 +29,7 @@ fn figures() {
     let mut frames = [publish(64), publish(64)];
     let calls = frames.each_mut().map(|frame| {
         let before = sys::allocated_here();
-        room.shard.on_data(ConnId(0), frame);
+        room.shard.on_data(Slot(0), frame);
         room.settle();
         sys::allocated_here().1 - before.1
     });

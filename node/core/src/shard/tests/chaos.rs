@@ -9,7 +9,7 @@ use crate::{
     broadcast::{Broadcast, Content, Kind, Packed},
     config::NodeConfig,
     protocol::Payload,
-    shard::Shard,
+    shard::{Event, Shard},
 };
 
 const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
@@ -55,9 +55,9 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         4 => {
             let shard = &mut sim.shards[u.int_in_range(0..=shards - 1)?];
             if u.arbitrary()? {
-                shard.on_drain(u.int_in_range(1..=50)?);
+                shard.handle(Event::Drain(u.int_in_range(1..=50)?));
             } else {
-                shard.on_drain_stopped();
+                shard.handle(Event::DrainStopped);
             }
             sim.settle();
         }
@@ -65,8 +65,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         6 => {
             let until = sim.now_millis + u.int_in_range(1..=100)?;
             let shard = &mut sim.shards[u.int_in_range(0..=shards - 1)?];
-            shard.dirty.put_off(until);
-            shard.bulk.put_off(until);
+            shard.egress.put_off(until);
         }
         7..=14 => from_elsewhere(u, sim, client)?,
         _ => {
@@ -93,17 +92,18 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             let kind = if u.arbitrary()? { Kind::Json } else { Kind::Binary };
             let (topic_bytes, event_bytes) = (u.int_in_range(0..=8)?, u.int_in_range(0..=8)?);
             let packed = Packed { kind, topic_bytes, event_bytes, bytes: u.bytes(length)? };
-            sim.shards[shard].on_remote(&packed.copied(), late);
+            sim.shards[shard].handle(Event::Remote { broadcast: &packed.copied(), late });
         }
         1 => {
-            sim.shards[shard].on_remote(&said(topic, u.choose(&EVENTS)?), late);
+            sim.shards[shard].handle(Event::Remote { broadcast: &said(topic, u.choose(&EVENTS)?), late });
         }
         2 => {
             let data = [u.arbitrary()?];
             let content = Content { topic, event: "m", payload: Payload::Binary(&data) };
-            sim.shards[shard].on_remote(&Broadcast::pack(&content).expect("short names"), late);
+            sim.shards[shard]
+                .handle(Event::Remote { broadcast: &Broadcast::pack(&content).expect("short names"), late });
         }
-        3 => sim.shards[shard].on_cluster_stats("{}"),
+        3 => sim.shards[shard].handle(Event::ClusterStats("{}")),
         _ => {
             let mut config = NodeConfig::dev();
             small(&mut config);
@@ -114,8 +114,9 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             config.rooms.max_members = u.int_in_range(1..=8)?;
             config.chat_page = u.arbitrary()?;
             let config = Arc::new(config);
-            sim.shards.iter_mut().for_each(|shard| shard.on_reload(Arc::clone(&config)));
-            sim.shards[client.0].on_input(client.1);
+            sim.shards.iter_mut().for_each(|shard| shard.handle(Event::Reload(Arc::clone(&config))));
+            let id = sim.shards[client.0].sessions.id(client.1);
+            sim.shards[client.0].handle(Event::Input(id));
             let farewell = sim.shards[client.0].farewell(client.1);
             assert!(farewell.is_none_or(|frame| frame[0] == 0x88));
         }
@@ -156,20 +157,20 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         }
     }
     for shard in &mut sim.shards {
-        shard.on_shutdown();
+        shard.handle(Event::Shutdown);
     }
     sim.settle();
     sim.pass(10_000);
     let counters = sim.counters();
     let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
     assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
-    assert!(sim.shards.iter().all(|shard| shard.heads_bytes == 0));
+    assert!(sim.shards.iter().all(|shard| shard.sessions.heads_bytes() == 0));
     assert_eq!(sim.incomplete_bytes(), 0);
     sim.check_ledgers();
     for shard in &sim.shards {
-        let windows = size_of_val(shard.windows.as_slice());
-        assert_eq!(shard.held(), (shard.outbox.slack_bytes() + windows) as u64);
-        assert!(shard.unread.is_empty() && shard.rates.len() == 0);
+        let deadlines = shard.timers.held_bytes();
+        assert_eq!(shard.held(), (shard.egress.outbox().slack_bytes() + deadlines) as u64);
+        assert!(shard.sessions.side().iter().next().is_none());
     }
     let opened = counters.opened;
     assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
@@ -180,7 +181,7 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
 
 /// What holds between any two steps.
 fn check(sim: &mut Sim, open: usize) {
-    let sockets: usize = sim.shards.iter().map(Shard::sockets).sum();
+    let sockets: usize = sim.shards.iter().map(Shard::connections).sum();
     assert_eq!(sockets, open);
     sim.incomplete_bytes();
     sim.check_ledgers();
@@ -188,8 +189,9 @@ fn check(sim: &mut Sim, open: usize) {
     assert_eq!(counters.connections + counters.handshaking, open as u64);
     assert!(counters.connections <= 10);
     for shard in &sim.shards {
-        assert!(!shard.has_flushes() && shard.pressed == 0);
-        assert!(shard.backlog == 0 || shard.next_due_millis() > Some(sim.now_millis));
+        let (backlog, pressed) = shard.egress.waiting();
+        assert!(!shard.has_flushes() && pressed == 0);
+        assert!(backlog == 0 || shard.egress.next_millis() > Some(sim.now_millis));
     }
 }
 

@@ -11,18 +11,16 @@ use crate::{
     ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     limits::CLOSE_TIMEOUT_MILLIS,
     protocol::Vsn,
-    room::ConnId,
-    route::Registry,
-    shard::{
-        AfterFlush, Flags, Outgoing, Phase, Places, Progress, Shard, ShardOptions, memory::channels_bytes,
-    },
+    route::{Registry, ShardMask},
+    session::{conn::Flags, id::Slot, lifecycle::Phase},
+    shard::{Effect, Event, Places, Progress, Shard, ShardOptions, Times},
 };
 
 pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
     Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 /// A connection, by shard and id.
-pub(crate) type Client = (usize, ConnId);
+pub(crate) type Client = (usize, Slot);
 
 /// What the node sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +45,8 @@ pub(crate) struct Sim {
     sockets: HashMap<Client, Socket>,
     pub(super) closed: Vec<Client>,
     pub(super) bus: Vec<String>,
+    /// Connections that may be read again, since the last time somebody looked.
+    pub(super) resumed: Vec<Client>,
     /// Connections written in one turn at most.
     pub(super) flushes_per_turn: usize,
     pub(super) now_millis: u64,
@@ -78,6 +78,7 @@ impl Sim {
             sockets: HashMap::new(),
             closed: Vec::new(),
             bus: Vec::new(),
+            resumed: Vec::new(),
             flushes_per_turn: usize::MAX,
             now_millis: 0,
         }
@@ -89,7 +90,7 @@ impl Sim {
 
     /// A socket that said nothing yet.
     pub(crate) fn accept(&mut self, shard: usize) -> Client {
-        let id = self.shards[shard].on_accept().expect("accepted");
+        let id = self.shards[shard].accept().expect("accepted").slot();
         self.sockets.insert((shard, id), Socket::default());
         (shard, id)
     }
@@ -119,7 +120,7 @@ impl Sim {
         let mut data = data.to_vec();
         let mut progress = self.shards[shard].on_data(id, &mut data);
         self.settle();
-        while progress == Progress::Paused && self.shards[shard].conns.contains(id.index()) {
+        while progress == Progress::Paused && self.shards[shard].sessions.get(id).is_some() {
             self.begin();
             progress = self.shards[shard].on_data(id, &mut []);
             self.settle();
@@ -132,7 +133,7 @@ impl Sim {
 
     pub(crate) fn lose(&mut self, (shard, id): Client) {
         self.begin();
-        self.shards[shard].on_lost(id);
+        self.shards[shard].handle(Event::Lost(id));
         self.settle();
     }
 
@@ -141,7 +142,6 @@ impl Sim {
         for _ in 0..millis.div_ceil(50) {
             self.now_millis += 50;
             self.begin();
-            self.shards.iter_mut().for_each(Shard::on_tick);
             self.settle();
         }
     }
@@ -151,48 +151,60 @@ impl Sim {
         self.sockets.get_mut(&client).expect("known").room = room;
         if room != Some(0) {
             self.begin();
-            self.shards[client.0].on_writable(client.1);
+            let shard = &mut self.shards[client.0];
+            shard.handle(Event::Writable(shard.sessions.id(client.1)));
             self.settle();
         }
     }
 
     fn begin(&mut self) {
         let now = self.now_millis;
-        self.shards.iter_mut().for_each(|shard| shard.begin_turn(now));
+        self.shards.iter_mut().for_each(|shard| begin(shard, now));
     }
 
-    /// Flushes, removes and delivers between shards until all is quiet.
+    /// Flushes, carries out effects and delivers between shards until all is quiet.
     pub(super) fn settle(&mut self) {
-        let mut outgoing = Vec::new();
         loop {
+            let mut published = Vec::new();
             for index in 0..self.shards.len() {
                 self.flush(index);
-                let mut gone = Vec::new();
-                self.shards[index].take_gone(&mut gone);
-                for id in gone {
-                    self.shards[index].remove(id);
-                    self.closed.push((index, id));
-                }
-                self.shards[index].take_outgoing(&mut outgoing);
+                published.extend(self.carry_out(index));
             }
-            if outgoing.is_empty() && !self.shards.iter().any(Shard::has_flushes) {
+            if published.is_empty() && !self.shards.iter().any(Shard::has_flushes) {
                 return;
             }
-            for item in outgoing.drain(..) {
-                match item {
-                    Outgoing::Publish { topic, broadcast, shards, nodes } => {
-                        if nodes {
-                            self.bus.push(format!("publish {topic}"));
-                        }
-                        for shard in shards.iter() {
-                            self.shards[usize::from(shard)].on_remote(&broadcast, false);
-                        }
-                    }
-                    Outgoing::Opened(topic) => self.bus.push(format!("join {topic}")),
-                    Outgoing::Closed(topic) => self.bus.push(format!("leave {topic}")),
+            for (broadcast, shards) in published {
+                for shard in shards.iter() {
+                    self.shards[usize::from(shard)]
+                        .handle(Event::Remote { broadcast: &broadcast, late: false });
                 }
             }
         }
+    }
+
+    /// Does what a shard asks for, and returns what it says to other shards.
+    pub(super) fn carry_out(&mut self, index: usize) -> Vec<(Broadcast, ShardMask)> {
+        let mut effects = Vec::new();
+        self.shards[index].take_effects(&mut effects);
+        let mut published = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Publish { topic, broadcast, shards, nodes } => {
+                    if nodes {
+                        self.bus.push(format!("publish {topic}"));
+                    }
+                    published.push((broadcast, shards));
+                }
+                Effect::Opened(topic) => self.bus.push(format!("join {topic}")),
+                Effect::Closed(topic) => self.bus.push(format!("leave {topic}")),
+                Effect::Resume(slot) => self.resumed.push((index, slot)),
+                Effect::EndOutput(slot) => {
+                    self.sockets.get_mut(&(index, slot)).expect("known").output_ended = true;
+                }
+                Effect::Ended(slot) => self.closed.push((index, slot)),
+            }
+        }
+        published
     }
 
     fn flush(&mut self, index: usize) {
@@ -206,9 +218,7 @@ impl Sim {
             let taken = socket.room.map_or(bytes.len(), |room| room.min(bytes.len()));
             socket.output.extend_from_slice(&bytes[..taken]);
             socket.room = socket.room.map(|room| room - taken);
-            if shard.on_sent(id, taken, taken < bytes.len()) == AfterFlush::EndOutput {
-                socket.output_ended = true;
-            }
+            shard.on_sent(id, taken, bytes.len());
         }
         shard.end_flushes(None, || self.now_millis);
     }
@@ -265,9 +275,9 @@ impl Sim {
     /// What incomplete messages take, added up anew: the shards' own counts must be the same.
     pub(super) fn incomplete_bytes(&self) -> usize {
         let of_shard = |shard: &Shard| {
-            let established = shard.conns.iter().filter(|(_, conn)| conn.phase != Phase::Handshake);
+            let established = shard.sessions.iter().filter(|(_, conn)| !conn.is(Phase::Handshake));
             let bytes: usize = established.map(|(_, conn)| conn.reader.incomplete_bytes()).sum();
-            assert_eq!(shard.incomplete_bytes, bytes);
+            assert_eq!(shard.sessions.incomplete_bytes(), bytes);
             bytes
         };
         self.shards.iter().map(of_shard).sum()
@@ -276,17 +286,18 @@ impl Sim {
     /// What is held, added up anew: the shards' ledgers must say the same.
     pub(crate) fn check_ledgers(&self) {
         for shard in &self.shards {
+            let sessions = &shard.sessions;
             let readers = |handshake: bool| -> u64 {
-                let of = shard.conns.iter().filter(|(_, conn)| (conn.phase == Phase::Handshake) == handshake);
+                let of = sessions.iter().filter(|(_, conn)| conn.is(Phase::Handshake) == handshake);
                 of.map(|(_, conn)| conn.reader.held_bytes() as u64).sum()
             };
-            let channels: u64 = shard.conns.iter().map(|(_, conn)| channels_bytes(conn)).sum();
-            let rooms = shard.rooms.iter();
-            let (mut windows, mut in_rooms) = (shard.windows.len() as u64 * 16, 0);
-            for room in rooms {
+            let channels: u64 = sessions.iter().map(|(_, conn)| conn.channels_bytes()).sum();
+            let (mut windows, mut in_rooms) = (shard.timers.deadlines() as u64 * 16, 0);
+            for room in shard.topics.iter() {
                 windows += room.held_bytes() as u64;
+                assert_eq!(room.holds(), room.window_millis() > 0 || room.held() > 0);
                 for vsn in Vsn::ALL {
-                    let hears = |id: &&ConnId| shard.conns[id.index()].listens() == Some(vsn);
+                    let hears = |slot: &&Slot| sessions[**slot].listens() == Some(vsn);
                     assert_eq!(room.listeners(vsn) as usize, room.members().iter().filter(hears).count());
                 }
                 in_rooms += ROOM_BYTES + room.members().len() as u64 * MEMBER_BYTES;
@@ -296,28 +307,34 @@ impl Sim {
             assert_eq!((of(Kind::Heads), of(Kind::Input)), (readers(true), readers(false)));
             assert_eq!((of(Kind::Channels), of(Kind::Windows)), (channels, windows));
             assert_eq!(of(Kind::Rooms), in_rooms);
-            assert_eq!(of(Kind::Connections), shard.conns.len() as u64 * CONNECTION_BYTES);
-            let shares: usize =
-                shard.conns.iter().map(|(_, conn)| shard.outbox.share_bytes(&conn.queue)).sum();
+            assert_eq!(of(Kind::Connections), sessions.len() as u64 * CONNECTION_BYTES);
+            let outbox = shard.egress.outbox();
+            let shares: usize = sessions.iter().map(|(_, conn)| outbox.share_bytes(&conn.queue)).sum();
             let queues = of(Kind::Queues);
             // A block of which one place is used is a whole one, and a share is rounded down.
-            let blocks = 32 * shard.conns.len() as u64;
-            let used = queues - shard.outbox.slack_bytes() as u64;
+            let blocks = 32 * sessions.len() as u64;
+            let used = queues - outbox.slack_bytes() as u64;
             assert!(used <= shares as u64 + blocks + shares as u64 / 4, "{used} {shares}");
             assert!(shares as u64 <= queues + blocks, "{queues} {shares}");
-            let blocked = shard.conns.iter().filter(|(_, conn)| conn.flags.has(Flags::BLOCKED)).count();
-            assert_eq!(shard.stalls.len(), blocked);
+            let blocked = sessions.iter().filter(|(_, conn)| conn.flags.has(Flags::BLOCKED)).count();
+            let aside = sessions.side().iter().filter(|aside| aside.blocked_since.is_some()).count();
+            assert_eq!(aside, blocked);
         }
     }
 
     pub(crate) fn counters(&mut self) -> Counters {
         let mut sum = Counters::ZERO;
         for shard in &mut self.shards {
-            shard.update_gauges();
-            sum.add(&shard.counters);
+            sum.add(shard.end_turn(Times::default()));
         }
         sum
     }
+}
+
+/// Begins a turn in which nothing was reported before time was let pass.
+pub(crate) fn begin(shard: &mut Shard, now_millis: u64) {
+    shard.begin_turn(now_millis, 0);
+    shard.handle_timeout();
 }
 
 fn split(output: &[u8]) -> Option<(u8, Vec<u8>, Vec<u8>)> {

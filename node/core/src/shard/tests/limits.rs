@@ -1,7 +1,8 @@
-use super::harness::{Client, REQUEST, Sent, Sim, masked, said};
+use super::harness::{Client, REQUEST, Sent, Sim, begin, masked, said};
 use crate::{
     counters::{CloseReason, RefuseReason},
     limits::{BACKLOG_FRAMES, BULK_MEMBERS, FLUSHES_PER_TURN, MAX_HANDSHAKING, MAX_HEADS_BYTES},
+    shard::Event,
     ws::CloseCode,
 };
 
@@ -81,13 +82,13 @@ fn a_turn_pauses_when_its_budget_is_used() {
 }
 
 /// Writes what may be written, `most` connections in a turn that ends at `now`.
-fn flush(shard: &mut crate::shard::Shard, most: usize, now: u64) -> Vec<crate::room::ConnId> {
+fn flush(shard: &mut crate::shard::Shard, most: usize, now: u64) -> Vec<crate::session::id::Slot> {
     let mut written = Vec::new();
     while written.len() < most
         && let Some(id) = shard.next_flush()
     {
         let bytes = shard.output(id).1.bytes() as usize;
-        shard.on_sent(id, bytes, false);
+        shard.on_sent(id, bytes, bytes);
         written.push(id);
     }
     shard.end_flushes(None, || now);
@@ -127,7 +128,7 @@ fn a_huge_room_does_not_hold_back_a_small_one() {
     shard.on_data(small[0].1, &mut masked(0x81, br#"["1",null,"room:small","m",{}]"#));
     let order = flush(shard, usize::MAX, 0);
     assert_eq!(order.len(), huge.len() + small.len());
-    let place = |client: (usize, crate::room::ConnId)| order.iter().position(|id| *id == client.1);
+    let place = |client: (usize, crate::session::id::Slot)| order.iter().position(|id| *id == client.1);
     assert!(small.iter().all(|client| place(*client) < Some(8)), "{:?}", small.map(place));
     assert!(order[..16].contains(&huge[0].1), "the huge room waits for nobody either");
 }
@@ -145,15 +146,15 @@ fn after_a_long_pass_broadcasts_pause_and_replies_do_not() {
     say(shard);
     assert_eq!(flush(shard, usize::MAX, 15).len(), 600, "a pass of 15 ms");
     say(shard);
-    shard.begin_turn(24);
-    assert!(!shard.has_flushes() && shard.next_due_millis() == Some(25));
+    begin(shard, 24);
+    assert!(!shard.has_flushes() && shard.egress.next_millis() == Some(25));
     shard.on_data(from.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
     assert!(shard.has_flushes());
     assert_eq!(flush(shard, usize::MAX, 24), [from.1], "with the broadcast, which comes before it");
-    shard.begin_turn(25);
+    begin(shard, 25);
     assert!(shard.has_flushes());
     assert_eq!(flush(shard, usize::MAX, 25).len(), 599);
-    assert!(!shard.has_flushes() && shard.next_due_millis().is_none());
+    assert!(!shard.has_flushes() && shard.egress.next_millis().is_none());
 }
 
 #[test]
@@ -167,7 +168,7 @@ fn a_pass_over_who_has_nothing_any_more_ends() {
         shard.on_data(from.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
         assert_eq!(flush(shard, usize::MAX, 0), [from.1], "once, as who gets a reply");
         assert!(!shard.has_flushes());
-        shard.begin_turn(0);
+        begin(shard, 0);
     }
 }
 
@@ -185,7 +186,7 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
         say(shard);
     }
     assert!(shard.is_over_budget() && shard.is_saturated());
-    shard.begin_turn(0);
+    begin(shard, 0);
     assert!(shard.is_over_budget() && !shard.is_saturated());
     shard.on_data(to.1, &mut masked(0x81, br#"[null,"1","phoenix","heartbeat",{}]"#));
     assert!(!shard.is_saturated());
@@ -194,7 +195,7 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     shard.begin_source(2);
     for _ in 0..2 {
         assert!(!shard.is_saturated(), "others' publishes are not the clients', and there are two of these");
-        shard.on_remote(&said("room:1", "m"), false);
+        shard.handle(Event::Remote { broadcast: &said("room:1", "m"), late: false });
     }
     assert!(shard.is_saturated());
     sim.settle();
@@ -213,7 +214,7 @@ fn with_half_full_queues(members: usize) -> (Sim, Vec<Client>) {
         sim.join(*member, "room:1", "1");
     }
     for _ in 0..3 {
-        sim.shards[0].on_remote(&said("room:1", "m"), false);
+        sim.shards[0].handle(Event::Remote { broadcast: &said("room:1", "m"), late: false });
     }
     (sim, members)
 }
@@ -223,18 +224,18 @@ fn with_half_full_queues(members: usize) -> (Sim, Vec<Client>) {
 fn a_turn_that_was_cut_short_takes_nothing_new_for_more_queues_than_it_wrote() {
     let (mut sim, _) = with_half_full_queues(20);
     let shard = &mut sim.shards[0];
-    shard.begin_turn(0);
+    begin(shard, 0);
     assert!(shard.is_over_budget() && !shard.is_saturated(), "a turn writes far more than twenty");
     for _ in 0..8 {
         let id = shard.next_flush().expect("one to write");
         let bytes = shard.output(id).1.bytes();
-        shard.on_sent(id, bytes as usize, false);
+        shard.on_sent(id, bytes as usize, bytes as usize);
     }
     shard.end_flushes(Some(8), || 0);
-    shard.begin_turn(0);
+    begin(shard, 0);
     assert!(shard.is_saturated(), "twelve wait, and eight were written in the time of a turn");
     sim.settle();
-    sim.shards[0].begin_turn(0);
+    begin(&mut sim.shards[0], 0);
     assert!(!sim.shards[0].is_saturated());
 }
 
@@ -243,13 +244,13 @@ fn while_more_queues_are_half_full_than_a_turn_writes_nothing_is_added_to_them()
     const MEMBERS: usize = FLUSHES_PER_TURN + 1;
     let (mut sim, members) = with_half_full_queues(MEMBERS);
     let shard = &mut sim.shards[0];
-    shard.begin_turn(0);
+    begin(shard, 0);
     assert!(shard.is_saturated(), "a broadcast more would be for queues that nobody has tried to write");
     let first = shard.next_flush().expect("one to write");
     let bytes = shard.output(first).1.bytes();
-    shard.on_sent(first, bytes as usize, false);
+    shard.on_sent(first, bytes as usize, bytes as usize);
     assert!(shard.is_saturated(), "what comes first in a turn takes nothing away from what comes later");
-    shard.begin_turn(0);
+    begin(shard, 0);
     assert!(!shard.is_saturated());
     sim.settle();
     let heard = members.iter().filter(|member| sim.texts(**member).len() == 3).count();
@@ -275,7 +276,8 @@ fn a_connection_whose_input_waits_to_be_read_is_not_idle() {
     let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 60_000);
     let (idle, waiting) = (sim.connect(), sim.connect());
     sim.pass(50_000);
-    sim.shards[0].on_input(waiting.1);
+    let id = sim.shards[0].sessions.id(waiting.1);
+    sim.shards[0].handle(Event::Input(id));
     sim.pass(50_000);
     assert_eq!((sim.sent(idle), sim.sent(waiting)), (vec![Sent::Close(1002)], vec![]));
 }
@@ -316,16 +318,16 @@ fn half_open_connections_share_a_budget_of_bytes_that_whole_requests_do_not_need
         assert_eq!(sim.http(client, &long), "", "what went is free again");
     }
     sim.pass(10_000);
-    assert_eq!(sim.shards[0].heads_bytes, 0);
+    assert_eq!(sim.shards[0].sessions.heads_bytes(), 0);
 }
 
 #[test]
-fn too_many_half_open_connections_are_dropped_on_accept() {
+fn too_many_half_open_connections_are_dropped_accept() {
     let mut sim = Sim::dev();
     for _ in 0..MAX_HANDSHAKING {
         sim.accept(0);
     }
-    assert_eq!(sim.shards[0].on_accept(), None);
+    assert_eq!(sim.shards[0].accept(), None);
 }
 
 #[test]
@@ -346,7 +348,7 @@ fn the_node_holds_max_connections_over_all_shards() {
 fn a_drain_closes_at_its_pace_and_can_be_taken_back() {
     let mut sim = Sim::dev();
     let clients: Vec<_> = (0..100).map(|_| sim.connect()).collect();
-    sim.shards[0].on_drain(20);
+    sim.shards[0].handle(Event::Drain(20));
     sim.settle();
     sim.pass(2_000);
     let closed = sim.counters().closed[CloseReason::Drain as usize];
@@ -356,7 +358,7 @@ fn a_drain_closes_at_its_pace_and_can_be_taken_back() {
     assert_eq!(codes.len() as u64, closed);
     let late = sim.accept(0);
     assert!(sim.http(late, REQUEST).starts_with("HTTP/1.1 503 "));
-    sim.shards[0].on_drain_stopped();
+    sim.shards[0].handle(Event::DrainStopped);
     sim.pass(2_000);
     assert_eq!(sim.counters().closed[CloseReason::Drain as usize], closed);
     sim.connect();
@@ -368,7 +370,7 @@ fn shutdown_ends_everything() {
     let polite = sim.connect();
     let silent = sim.connect();
     sim.accept(0);
-    sim.shards[0].on_shutdown();
+    sim.shards[0].handle(Event::Shutdown);
     sim.settle();
     sim.pass(100);
     assert_eq!(
@@ -376,9 +378,9 @@ fn shutdown_ends_everything() {
         (vec![Sent::Close(RESTART)], vec![Sent::Close(RESTART)])
     );
     sim.bytes(polite, &masked(0x88, &RESTART.to_be_bytes()));
-    assert_eq!(sim.shards[0].sockets(), 1);
+    assert_eq!(sim.shards[0].connections(), 1);
     sim.pass(4_000);
-    assert_eq!(sim.shards[0].sockets(), 0);
+    assert_eq!(sim.shards[0].connections(), 0);
     assert_eq!(sim.counters().connections, 0);
 }
 
@@ -386,9 +388,9 @@ fn shutdown_ends_everything() {
 fn nothing_slows_a_shutdown_down_or_takes_it_back() {
     let mut sim = Sim::dev();
     let clients: Vec<_> = (0..100).map(|_| sim.connect()).collect();
-    sim.shards[0].on_shutdown();
-    sim.shards[0].on_drain(1);
-    sim.shards[0].on_drain_stopped();
+    sim.shards[0].handle(Event::Shutdown);
+    sim.shards[0].handle(Event::Drain(1));
+    sim.shards[0].handle(Event::DrainStopped);
     sim.settle();
     sim.pass(100);
     assert!(clients.iter().all(|client| sim.sent(*client) == [Sent::Close(RESTART)]));
@@ -397,11 +399,11 @@ fn nothing_slows_a_shutdown_down_or_takes_it_back() {
 #[test]
 fn who_connects_during_the_shutdown_and_says_nothing_does_not_hold_it_up() {
     let mut sim = Sim::new(1, false, |config| config.limits.handshake_timeout_millis = 60_000);
-    sim.shards[0].on_shutdown();
+    sim.shards[0].handle(Event::Shutdown);
     sim.settle();
     let late = sim.accept(0);
     sim.pass(4_000);
-    assert_eq!((sim.closed, sim.shards[0].sockets()), (vec![late], 0));
+    assert_eq!((sim.closed, sim.shards[0].connections()), (vec![late], 0));
 }
 
 #[test]
@@ -449,7 +451,7 @@ fn a_flush_window_sends_once_per_member_and_to_who_was_there() {
     let say = |sim: &mut Sim, n: u32| sim.text(from, &format!(r#"["1",null,"room:slow","m",{{"n":{n}}}]"#));
     let said = |n: u32| format!(r#"[null,null,"room:slow","m",{{"n":{n}}}]"#);
     say(&mut sim, 1);
-    assert!(sim.texts(to).is_empty() && sim.shards[0].next_due_millis().is_some());
+    assert!(sim.texts(to).is_empty() && sim.shards[0].timers.deadlines() == 1);
     // Who joins gets what is said from then on; who leaves has got what was said until then.
     sim.text(late, r#"{"topic":"room:slow","event":"phx_join","payload":{},"ref":"1"}"#);
     assert_eq!(sim.texts(to), [said(1)]);
@@ -467,5 +469,5 @@ fn a_flush_window_sends_once_per_member_and_to_who_was_there() {
     say(&mut sim, 4);
     sim.text(to, r#"["1","9","room:slow","phx_leave",{}]"#);
     assert_eq!(sim.texts(to)[0], said(4));
-    assert_eq!(sim.shards[0].backlog, 0);
+    assert_eq!(sim.shards[0].egress.waiting().0, 0);
 }

@@ -90,7 +90,7 @@ fn near_the_budget_connections_and_joins_are_refused_and_later_taken_again() {
     let member = sim.connect();
     let hog = hog(&mut sim, 450_000);
     let fuller = self::hog(&mut sim, 500_000);
-    assert_eq!(sim.shards[0].stage, Stage::Refuse, "{}", sim.shards[0].held());
+    assert_eq!(sim.shards[0].gauge.stage, Stage::Refuse, "{}", sim.shards[0].held());
     let late = sim.accept(0);
     let answer = sim.http(late, super::harness::REQUEST);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 5"), "{answer}");
@@ -102,7 +102,7 @@ fn near_the_budget_connections_and_joins_are_refused_and_later_taken_again() {
     sim.limit(hog, None);
     sim.limit(fuller, None);
     sim.pass(500);
-    assert_eq!(sim.shards[0].stage, Stage::Free);
+    assert_eq!(sim.shards[0].gauge.stage, Stage::Free);
     sim.join(member, "room:new", "1");
     sim.connect();
 }
@@ -113,20 +113,17 @@ fn who_takes_nothing_is_not_read_while_memory_is_short_and_is_named_when_it_take
     let (one, _) = pair(&mut sim);
     let hogs = [hog(&mut sim, 450_000), hog(&mut sim, 430_000)];
     let shard = &mut sim.shards[0];
-    assert!(shard.stage > Stage::Free, "{}", shard.held());
+    assert!(shard.gauge.stage > Stage::Free, "{}", shard.held());
     assert_eq!(shard.read_bytes(65_536), 4_096);
     assert!(shard.may_read(one.1, false), "it takes what it is sent");
     assert!(!shard.may_read(hogs[0].1, false) && !shard.may_read(hogs[0].1, false));
     assert!(shard.may_read(hogs[0].1, true), "its end must be seen");
     assert!(!shard.may_read(hogs[1].1, false));
-    assert_eq!(shard.counters.reads_held, 2);
-    let mut resumed = Vec::new();
+    assert_eq!(shard.counters().reads_held, 2);
     sim.limit(hogs[0], None);
-    sim.shards[0].take_resumed(&mut resumed);
-    assert!(resumed.contains(&hogs[0].1), "{resumed:?}");
+    assert!(sim.resumed.contains(&hogs[0]), "{:?}", sim.resumed);
     sim.pass(500);
-    sim.shards[0].take_resumed(&mut resumed);
-    assert!(resumed.contains(&hogs[1].1), "memory is free again");
+    assert!(sim.resumed.contains(&hogs[1]), "memory is free again");
 }
 
 #[test]
@@ -200,7 +197,7 @@ fn input_that_the_node_itself_put_off_closes_nobody_and_stays_within_the_budget(
     assert!(held > 100 && put_off.len() > 100, "{held} {}", put_off.len());
     // It catches up: what waits is served, and then those are read that were not.
     sim.flushes_per_turn = usize::MAX;
-    let mut resumed = Vec::new();
+    sim.resumed.clear();
     for id in put_off {
         sim.settle();
         assert!(sim.shards[0].may_read(id, false), "it waits here already");
@@ -208,8 +205,8 @@ fn input_that_the_node_itself_put_off_closes_nobody_and_stays_within_the_budget(
             sim.settle();
         }
     }
-    sim.shards[0].take_resumed(&mut resumed);
-    assert_eq!((resumed.len(), sim.counters().closed.iter().sum::<u64>()), (held, 0));
+    sim.settle();
+    assert_eq!((sim.resumed.len(), sim.counters().closed.iter().sum::<u64>()), (held, 0));
     sim.check_ledgers();
 }
 
@@ -218,7 +215,7 @@ fn what_the_bus_may_hold_comes_off_the_budget_first() {
     let allowance = |has_bus| {
         let mut sim = Sim::new(1, has_bus, |config| config.limits.memory_budget = Some(BUDGET));
         sim.pass(500);
-        sim.shards[0].ledger.allowance()
+        sim.shards[0].gauge.ledger.allowance()
     };
     assert_eq!(
         allowance(false) - allowance(true),

@@ -7,6 +7,8 @@ pub(crate) mod harness;
 #[cfg(test)]
 mod incomplete;
 #[cfg(test)]
+mod late;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod memory;

@@ -1,14 +1,17 @@
 //! How much a connection may say: it is told once, waits, and loses nothing.
 
-use super::harness::{Client, Sim, masked};
-use crate::{config::Limits, room::ConnId, shard::Progress};
+use super::harness::{Client, Sim, begin, masked};
+use crate::{
+    config::Limits,
+    shard::{Event, Progress},
+};
 
 /// Feeds as the thread does: input waits while the connection may not be read. Returns how long all took.
 fn flood(sim: &mut Sim, (shard, id): Client, data: &[u8]) -> u64 {
     let begun = sim.now_millis;
     let (mut data, mut paused) = (data.to_vec(), false);
     loop {
-        let mut resumed: Vec<ConnId> = Vec::new();
+        sim.resumed.clear();
         if sim.shards[shard].may_read(id, false) {
             let more = if paused { Vec::new() } else { std::mem::take(&mut data) };
             paused = sim.shards[shard].on_data(id, &mut more.clone()) == Progress::Paused;
@@ -18,13 +21,12 @@ fn flood(sim: &mut Sim, (shard, id): Client, data: &[u8]) -> u64 {
             }
         }
         // Turns happen when they are due, and nobody is forgotten.
-        while !sim.shards[shard].may_read(id, false) && resumed.is_empty() {
-            let due = sim.shards[shard].next_due_millis().expect("a time");
-            sim.now_millis = due.max(sim.now_millis);
+        while !sim.shards[shard].may_read(id, false) && sim.resumed.is_empty() {
+            sim.now_millis = sim.shards[shard].next_deadline().max(sim.now_millis);
             let now = sim.now_millis;
-            sim.shards[shard].begin_turn(now);
-            sim.shards[shard].take_resumed(&mut resumed);
-            assert!(resumed.is_empty() || resumed == [id]);
+            begin(&mut sim.shards[shard], now);
+            sim.carry_out(shard);
+            assert!(sim.resumed.is_empty() || sim.resumed == [(shard, id)]);
         }
     }
 }
@@ -76,14 +78,14 @@ fn without_a_rate_nobody_waits_and_a_connection_at_rest_costs_nothing() {
         limits.bytes_per_second = 0;
     });
     let data: Vec<u8> = (0..5_000).flat_map(message).collect();
-    assert_eq!((flood(&mut sim, client, &data), sim.shards[0].rates.len()), (0, 0));
+    assert_eq!((flood(&mut sim, client, &data), sim.shards[0].buckets()), (0, 0));
 
     let (mut sim, client) = limited(|_| {});
-    assert_eq!((flood(&mut sim, client, &message(1)), sim.shards[0].rates.len()), (0, 0), "it says little");
+    assert_eq!((flood(&mut sim, client, &message(1)), sim.shards[0].buckets()), (0, 0), "it says little");
     let many: Vec<u8> = (0..10).flat_map(message).collect();
-    assert_eq!((flood(&mut sim, client, &many), sim.shards[0].rates.len()), (0, 1));
+    assert_eq!((flood(&mut sim, client, &many), sim.shards[0].buckets()), (0, 1));
     sim.pass(1_000);
-    assert_eq!(sim.shards[0].rates.len(), 0);
+    assert_eq!(sim.shards[0].buckets(), 0);
 }
 
 /// What was said without a bucket is not a second allowance, however it is spread over time.
@@ -117,20 +119,18 @@ fn one_flood_holds_back_nobody_else_and_leaves_with_its_connection() {
     assert!(!sim.shards[shard].may_read(id, false));
     assert!(sim.shards[shard].may_read(other.1, false));
     sim.lose(client);
-    let mut resumed = Vec::new();
     sim.pass(60_000);
-    sim.shards[shard].take_resumed(&mut resumed);
-    assert!(resumed.is_empty() && sim.shards[shard].rates.next_millis().is_none());
+    assert!(sim.resumed.is_empty() && sim.shards[shard].timers.deadlines() == 0);
 }
 
 /// A close frame that ends a connection may come with messages before it in the same read.
 #[test]
 fn what_a_connection_says_at_its_end_is_not_charged_to_the_next_with_its_id() {
     let (mut sim, client) = limited(|limits| limits.messages_per_second = 10);
-    sim.shards[0].on_drain(1);
+    sim.shards[0].handle(Event::Drain(1));
     sim.settle();
     let mut data: Vec<u8> = (0..30).flat_map(message).collect();
     data.extend(masked(0x88, &1012u16.to_be_bytes()));
     sim.bytes(client, &data);
-    assert_eq!((sim.closed.clone(), sim.shards[0].rates.len()), (vec![client], 0));
+    assert_eq!((sim.closed.clone(), sim.shards[0].buckets()), (vec![client], 0));
 }

@@ -1,30 +1,45 @@
-//! Writing one connection: everything that is queued for it, in one system call.
+//! A socket without anything in between: reading what is there, and writing everything that is queued in one system call.
 
 use std::{io::IoSlice, mem::MaybeUninit, os::fd::BorrowedFd};
 
-use node_core::outbox::{Outbox, Queue};
+use node_core::egress::outbox::{Outbox, Queue};
 use rustix::{
     io::Errno,
-    net::{SendAncillaryBuffer, SendFlags, send, sendmsg},
+    net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown},
 };
 
+use super::{Taken, Written};
+
 /// Up to here frames are copied together: for small ones that is as fast as a vectored write or faster.
-pub(crate) const COPY_BYTES: usize = 16 * 1024;
+pub(super) const COPY_BYTES: usize = 16 * 1024;
 /// Frames in one vectored write, most of the time, and at most.
 const SLICES: usize = 64;
 const MOST_SLICES: usize = 256;
 
-/// What a write did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Written {
-    /// The kernel took so many bytes of so many offered.
-    Sent { taken: usize, offered: usize },
-    /// The socket is dead.
-    Failed,
+/// Reads once into `buffer`.
+pub(super) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Taken {
+    match recv(fd, buffer, RecvFlags::DONTWAIT) {
+        Ok((0, _)) => Taken::Ended,
+        Ok((count, _)) => Taken::Bytes(count),
+        Err(Errno::AGAIN) => Taken::Nothing,
+        Err(Errno::INTR) => Taken::Interrupted,
+        Err(_) => Taken::Ended,
+    }
+}
+
+/// Ends the output. Fails only when the peer reset the connection, which reading will show.
+pub(super) fn end_output(fd: BorrowedFd<'_>) {
+    shutdown(fd, Shutdown::Write).ok();
+}
+
+/// Sends some last bytes, if the kernel takes them at once, and ends the output.
+pub(super) fn say_last(fd: BorrowedFd<'_>, bytes: &[u8]) {
+    send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok();
+    end_output(fd);
 }
 
 /// Writes what is queued. `scratch` has [`COPY_BYTES`].
-pub(crate) fn write(fd: BorrowedFd<'_>, outbox: &Outbox, queue: &Queue, scratch: &mut [u8]) -> Written {
+pub(super) fn write(fd: BorrowedFd<'_>, outbox: &Outbox, queue: &Queue, scratch: &mut [u8]) -> Written {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     let total = queue.bytes() as usize;
     let (offered, result) = if queue.frames() == 1 {

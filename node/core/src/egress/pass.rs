@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::room::ConnId;
+use crate::session::id::Slot;
 
 /// A pass of up to so many milliseconds is short. Writing 1,000 connections takes about as long.
 const SHORT_PASS_MILLIS: u64 = 5;
@@ -18,13 +18,13 @@ const MAX_PAUSE_MILLIS: u64 = 20;
 
 /// Connections that wait to be written, and the pass over them.
 #[derive(Debug, Default)]
-pub(super) struct Passes {
-    waiting: VecDeque<ConnId>,
+pub(crate) struct Passes {
+    waiting: VecDeque<Slot>,
     /// How many were written in this pass, or are: the first in the list. Who comes later is for the next one.
     size: usize,
     /// How many of them are left.
     left: usize,
-    /// When this pass began, on the clock of [`super::Shard::begin_turn`]; none between passes.
+    /// When this pass began, on the clock of [`crate::shard::Shard::begin_turn`]; none between passes.
     begun_millis: Option<u64>,
     /// The next pass begins at this time or later.
     next_millis: u64,
@@ -40,13 +40,13 @@ const fn pause_millis(size: usize, took_millis: u64) -> u64 {
 }
 
 impl Passes {
-    pub(super) fn push(&mut self, id: ConnId) {
+    pub(crate) fn push(&mut self, id: Slot) {
         self.waiting.push_back(id);
     }
 
     /// The next connection of the pass under way, or of the next one if it may begin. A new pass never begins in the
     /// turn in which another ended, since only [`Passes::end_turn`] knows how long that one took.
-    pub(super) fn pop(&mut self, now_millis: u64, hurry: bool) -> Option<ConnId> {
+    pub(crate) fn pop(&mut self, now_millis: u64, hurry: bool) -> Option<Slot> {
         if self.left == 0 && self.begun_millis.is_none() && self.is_due(now_millis, hurry) {
             self.size = self.waiting.len();
             self.left = self.size;
@@ -57,18 +57,18 @@ impl Passes {
 
     /// The next connection of the pass under way.
     #[inline]
-    pub(super) fn pop_begun(&mut self) -> Option<ConnId> {
+    pub(crate) fn pop_begun(&mut self) -> Option<Slot> {
         self.left = self.left.checked_sub(1)?;
         self.waiting.pop_front()
     }
 
     /// Whether the pass has come to its end, which [`Passes::end_turn`] is to be told.
-    pub(super) const fn has_ended(&self) -> bool {
+    pub(crate) const fn has_ended(&self) -> bool {
         self.left == 0 && self.begun_millis.is_some()
     }
 
     /// A turn has written what it could.
-    pub(super) fn end_turn(&mut self, now_millis: u64) {
+    pub(crate) fn end_turn(&mut self, now_millis: u64) {
         if self.has_ended()
             && let Some(begun) = self.begun_millis.take()
         {
@@ -79,26 +79,26 @@ impl Passes {
     }
 
     /// Whether somebody may be written now.
-    pub(super) fn is_due(&self, now_millis: u64, hurry: bool) -> bool {
+    pub(crate) fn is_due(&self, now_millis: u64, hurry: bool) -> bool {
         !self.waiting.is_empty() && (self.left > 0 || hurry || now_millis >= self.next_millis)
     }
 
     /// When the next pass may begin, if anybody waits for it.
-    pub(super) fn next_millis(&self) -> Option<u64> {
+    pub(crate) fn next_millis(&self) -> Option<u64> {
         (!self.waiting.is_empty()).then_some(self.next_millis)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
 
     /// Nobody is written before this time, as after a long pass.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) const fn put_off(&mut self, next_millis: u64) {
+    pub(crate) const fn put_off(&mut self, next_millis: u64) {
         self.next_millis = next_millis;
     }
 
-    pub(super) fn list_mut(&mut self) -> &mut VecDeque<ConnId> {
+    pub(crate) fn list_mut(&mut self) -> &mut VecDeque<Slot> {
         &mut self.waiting
     }
 }
@@ -113,7 +113,7 @@ mod tests {
 
     fn with(count: usize) -> Passes {
         let mut passes = Passes::default();
-        (0..count).for_each(|id| passes.push(ConnId(id as u32)));
+        (0..count).for_each(|id| passes.push(Slot(id as u32)));
         passes
     }
 
@@ -122,7 +122,7 @@ mod tests {
         for (size, took) in [(SHORT_PASS_WRITES, 60_000), (100_000, SHORT_PASS_MILLIS)] {
             let mut passes = with(size);
             assert_eq!(drain(&mut passes, 10).len(), size);
-            passes.push(ConnId(7));
+            passes.push(Slot(7));
             assert_eq!(passes.pop(10, false), None, "nobody knows yet how long it took");
             passes.end_turn(10 + took);
             assert!(passes.is_due(10, false));
@@ -134,8 +134,8 @@ mod tests {
     fn a_long_pass_puts_the_next_one_off_and_somebody_who_comes_later_waits_for_it() {
         let size = SHORT_PASS_WRITES + 1;
         let mut passes = with(size);
-        assert_eq!(passes.pop(0, false), Some(ConnId(0)));
-        passes.push(ConnId(7));
+        assert_eq!(passes.pop(0, false), Some(Slot(0)));
+        passes.push(Slot(7));
         passes.end_turn(7);
         assert!(passes.is_due(7, false), "the pass is under way");
         assert_eq!(drain(&mut passes, 7).len(), size - 1, "without who came later");

@@ -8,8 +8,9 @@
 use std::collections::VecDeque;
 
 use node_core::{
+    broadcast::Broadcast,
     ledger::MAIL_ITEM_BYTES,
-    shard::{Outgoing, Shard},
+    route::{ShardMask, Topic},
 };
 
 use crate::{
@@ -22,13 +23,12 @@ const PRESSED_ITEMS: usize = 4_096;
 /// Their bytes from which on the sockets are no longer read.
 const PRESSED_BYTES: usize = 4 << 20;
 
-/// The outgoing side of one shard.
+/// The ways from one shard to the other shards and the bus.
 #[derive(Debug)]
-pub(crate) struct Outgoings {
+pub(crate) struct Links {
     index: u8,
     shards: Vec<Peer>,
     bus: Option<ToBus>,
-    buffer: Vec<Outgoing>,
 }
 
 #[derive(Debug)]
@@ -77,11 +77,11 @@ impl Peer {
     }
 }
 
-impl Outgoings {
+impl Links {
     pub(crate) fn new(index: u8, shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
         let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
         let shards = shards.into_iter().map(peer).collect();
-        Self { index, shards, bus: bus.map(ToBus::new), buffer: Vec::new() }
+        Self { index, shards, bus: bus.map(ToBus::new) }
     }
 
     /// Who sends to this shard: the other shards, and the bus. At least 1.
@@ -114,42 +114,46 @@ impl Outgoings {
             || self.shards.iter().any(|peer| !peer.waiting.is_empty())
     }
 
-    /// Sends what the turn produced until now.
-    pub(crate) fn send(&mut self, core: &mut Shard) {
-        core.take_outgoing(&mut self.buffer);
-        if self.buffer.is_empty() && !self.is_waiting() {
-            return;
+    /// Sends what waited since a turn before, ahead of what comes now.
+    pub(crate) fn retry(&mut self) {
+        if self.is_waiting() {
+            self.shards.iter_mut().for_each(Peer::retry);
+            self.bus.iter_mut().for_each(ToBus::retry);
         }
-        self.shards.iter_mut().for_each(Peer::retry);
-        self.bus.iter_mut().for_each(ToBus::retry);
-        let mut buffer = std::mem::take(&mut self.buffer);
-        for outgoing in buffer.drain(..) {
-            let command = match outgoing {
-                Outgoing::Publish { topic, broadcast, shards, nodes } => {
-                    for shard in shards.iter() {
-                        if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
-                            peer.push(ToShard::Remote { broadcast: broadcast.clone(), late: false });
-                        }
-                    }
-                    if !nodes {
-                        continue;
-                    }
-                    BusCommand::Publish { topic, broadcast }
-                }
-                Outgoing::Opened(topic) => BusCommand::Join { shard: self.index, topic },
-                Outgoing::Closed(topic) => BusCommand::Leave { shard: self.index, topic },
-            };
-            if let Some(bus) = &mut self.bus
-                && !bus.push(command)
-            {
-                core.counters.bus_queue_dropped += 1;
-            }
-        }
-        self.buffer = buffer;
-        self.ring();
     }
 
-    fn ring(&mut self) {
+    /// Tells the other shards and, with `nodes`, the other nodes what was said. False when the bus has no room for it.
+    pub(crate) fn publish(
+        &mut self,
+        topic: Topic,
+        broadcast: Broadcast,
+        shards: ShardMask,
+        nodes: bool,
+    ) -> bool {
+        for shard in shards.iter() {
+            if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
+                peer.push(ToShard::Remote { broadcast: broadcast.clone(), late: false });
+            }
+        }
+        !nodes || self.push(BusCommand::Publish { topic, broadcast })
+    }
+
+    /// Tells the bus that the shard has members of a topic from now on. False when the bus has no room for it.
+    pub(crate) fn opened(&mut self, topic: Topic) -> bool {
+        self.push(BusCommand::Join { shard: self.index, topic })
+    }
+
+    /// Tells the bus that the shard has no members of a topic any more. False when the bus has no room for it.
+    pub(crate) fn closed(&mut self, topic: Topic) -> bool {
+        self.push(BusCommand::Leave { shard: self.index, topic })
+    }
+
+    fn push(&mut self, command: BusCommand) -> bool {
+        self.bus.as_mut().is_none_or(|bus| bus.push(command))
+    }
+
+    /// Wakes the shards and the bus that something was sent to.
+    pub(crate) fn ring(&mut self) {
         for peer in &mut self.shards {
             if std::mem::take(&mut peer.pushed) {
                 peer.handle.ring();

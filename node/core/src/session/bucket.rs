@@ -1,0 +1,30 @@
+//! What one connection said lately, as GCRA (ITU-T I.371) counts it.
+
+use crate::{config::Limits, limits::BURST_SECONDS};
+
+const SECOND_MICROS: u64 = 1_000_000;
+pub(super) const BURST_MICROS: u64 = BURST_SECONDS * SECOND_MICROS;
+
+/// What a connection said, as the time until which it would have said it at its rates.
+#[derive(Debug)]
+pub(super) struct Bucket {
+    /// It was told.
+    pub(super) told: bool,
+    /// It is not read, and a deadline will end that.
+    pub(super) waits: bool,
+    pub(super) messages_micros: u64,
+    pub(super) bytes_micros: u64,
+}
+
+impl Bucket {
+    /// When one more message fits.
+    pub(super) fn next_micros(&self, limits: &Limits) -> u64 {
+        let messages = self.messages_micros + cost(1, limits.messages_per_second);
+        messages.max(self.bytes_micros).saturating_sub(BURST_MICROS)
+    }
+}
+
+/// What `count` of something take at `rate` per second.
+pub(super) fn cost(count: u64, rate: u32) -> u64 {
+    if rate == 0 { 0 } else { count * SECOND_MICROS / u64::from(rate) }
+}

@@ -1,0 +1,189 @@
+//! What a shard remembers of each connection, as small as it can be: see the test of its size. What only few have is in
+//! the side table ([`super::side`]).
+
+use std::num::NonZeroU8;
+
+use smallvec::SmallVec;
+
+use super::lifecycle::Phase;
+use crate::{
+    egress::outbox::Queue,
+    protocol::{RawRef, Vsn},
+    topics::room::RoomId,
+    ws::Reader,
+};
+
+/// Bits about a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Flags(u8);
+
+impl Flags {
+    /// Waits in the list of connections with broadcasts to flush.
+    pub(crate) const DIRTY: Self = Self(1);
+    /// Waits in the list of connections with replies to flush.
+    pub(crate) const URGENT: Self = Self(1 << 1);
+    /// The kernel took less than offered; wait until the socket is writable.
+    pub(crate) const BLOCKED: Self = Self(1 << 2);
+    /// The handshake succeeded and a place is taken.
+    pub(crate) const ESTABLISHED: Self = Self(1 << 3);
+    /// Waits in the list of connections with broadcasts of large rooms to flush.
+    pub(crate) const BULK: Self = Self(1 << 4);
+    /// The queue is half full although the socket may take more.
+    pub(crate) const PRESSED: Self = Self(1 << 5);
+
+    pub(crate) const fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: Self) {
+        self.0 |= flag.0;
+    }
+
+    /// Clears the flag and tells whether it was set.
+    pub(crate) const fn take(&mut self, flag: Self) -> bool {
+        let had = self.has(flag);
+        self.0 &= !flag.0;
+        had
+    }
+}
+
+/// The phase and the serializer version in one byte, so that the fan-out asks for both with one look: four bits of the
+/// phase, three of the version's number, and one that is always set. A byte that is never 0 lets the table of connections
+/// mark its free slots without a byte of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct State(NonZeroU8);
+
+const PHASE: u8 = 0x0f;
+const VSN_SHIFT: u8 = 4;
+const VSN: u8 = 0x07;
+/// 0x80.
+const TAKEN: NonZeroU8 = NonZeroU8::MIN.saturating_add(0x7f);
+
+const _: () = assert!(Phase::ALL.len() <= PHASE as usize + 1 && Vsn::ALL.len() <= VSN as usize + 1);
+
+impl State {
+    const fn new(phase: Phase, vsn: Vsn) -> Self {
+        let bits = (vsn.index() as u8) << VSN_SHIFT | phase as u8;
+        Self(TAKEN.saturating_add(bits))
+    }
+
+    const fn phase(self) -> Phase {
+        Phase::ALL[(self.0.get() & PHASE) as usize]
+    }
+
+    const fn is(self, phase: Phase) -> bool {
+        self.0.get() & PHASE == phase as u8
+    }
+
+    const fn vsn(self) -> Vsn {
+        Vsn::ALL[(self.0.get() >> VSN_SHIFT & VSN) as usize]
+    }
+}
+
+/// A joined topic.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    pub(crate) room: RoomId,
+    /// Position among the room's members.
+    pub(crate) position: u32,
+    pub(crate) join_ref: RawRef,
+}
+
+/// One connection. One channel is stored in place: most clients join one.
+#[derive(Debug)]
+pub(crate) struct Conn {
+    pub(crate) reader: Reader,
+    pub(crate) channels: SmallVec<[Channel; 1]>,
+    pub(crate) queue: Queue,
+    /// Coarse time of the last data, or of the start of the phase when it is not [`Phase::Open`].
+    pub(crate) stamp: u16,
+    state: State,
+    pub(crate) flags: Flags,
+}
+
+impl Conn {
+    pub(crate) fn new(stamp: u16) -> Self {
+        Self {
+            reader: Reader::default(),
+            channels: SmallVec::new(),
+            queue: Queue::default(),
+            stamp,
+            state: State::new(Phase::Handshake, Vsn::V2),
+            flags: Flags(0),
+        }
+    }
+
+    pub(crate) const fn phase(&self) -> Phase {
+        self.state.phase()
+    }
+
+    pub(crate) const fn is(&self, phase: Phase) -> bool {
+        self.state.is(phase)
+    }
+
+    /// Only as [`super::lifecycle::step`] says.
+    pub(crate) const fn enter(&mut self, phase: Phase) {
+        self.state = State::new(phase, self.state.vsn());
+    }
+
+    pub(crate) const fn speak(&mut self, vsn: Vsn) {
+        self.state = State::new(self.state.phase(), vsn);
+    }
+
+    pub(crate) const fn vsn(&self) -> Vsn {
+        self.state.vsn()
+    }
+
+    /// Whether broadcasts go to this connection as a V2 client gets them: one look for what nearly all are.
+    pub(crate) const fn is_plain_listener(&self) -> bool {
+        self.state.0.get() == State::new(Phase::Open, Vsn::V2).0.get()
+    }
+
+    /// The version in which it hears what is said in its rooms; none when it hears nothing.
+    pub(crate) const fn listens(&self) -> Option<Vsn> {
+        if self.is(Phase::Leaving) { None } else { Some(self.vsn()) }
+    }
+
+    /// What the connection adds to the shard's backlog.
+    pub(crate) const fn backlog(&self) -> u64 {
+        if self.flags.has(Flags::BLOCKED) { 0 } else { self.queue.frames() as u64 }
+    }
+
+    /// Memory in bytes of the channels beside the slot.
+    pub(crate) fn channels_bytes(&self) -> u64 {
+        let refs: usize = self.channels.iter().map(|channel| channel.join_ref.heap_bytes()).sum();
+        self.spilled_bytes() + refs as u64
+    }
+
+    /// Memory in bytes of the list of channels when it does not fit the slot.
+    pub(crate) fn spilled_bytes(&self) -> u64 {
+        let channels = &self.channels;
+        if channels.spilled() { (channels.capacity() * size_of::<Channel>()) as u64 } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_with_one_channel_takes_64_bytes() {
+        let mut slab = slab::Slab::new();
+        slab.insert(Conn::new(0));
+        let entry = size_of::<Option<Conn>>();
+        assert_eq!((size_of::<Conn>(), entry), (64, 64));
+    }
+
+    #[test]
+    fn phase_and_version_do_not_touch_each_other() {
+        let mut conn = Conn::new(0);
+        for vsn in Vsn::ALL {
+            conn.speak(vsn);
+            for phase in Phase::ALL {
+                conn.enter(phase);
+                assert_eq!((conn.phase(), conn.vsn()), (phase, vsn));
+                assert_eq!(conn.is_plain_listener(), (phase, vsn) == (Phase::Open, Vsn::V2));
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The life of a connection, whole: in which phase what happens leads where, and what goes with it.
+
+use crate::counters::{CloseReason, RefuseReason};
+
+/// Where a connection is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Phase {
+    /// The request head is being read.
+    Handshake,
+    /// WebSocket messages flow.
+    Open,
+    /// A close frame was queued as a polite goodbye. What the peer had under way is served to the others until its own
+    /// close frame; the peer itself gets nothing more, and so neither replies nor broadcasts.
+    Leaving,
+    /// A close frame was queued; the peer's is awaited, and what comes before it is not wanted.
+    Closing,
+    /// Sends what is queued, ends the output, then discards input until the peer ends too. For answers after which
+    /// unread input may exist: closing at once would reset the connection and lose them.
+    Linger,
+    /// The same once the output has ended.
+    Drop,
+    /// Sends what is queued, then closes: the peer's close frame was answered.
+    Final,
+    /// Nothing more is read or written.
+    Gone,
+}
+
+impl Phase {
+    /// All of them, by their numbers.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Handshake,
+        Self::Open,
+        Self::Leaving,
+        Self::Closing,
+        Self::Linger,
+        Self::Drop,
+        Self::Final,
+        Self::Gone,
+    ];
+
+    /// Whether a WebSocket message that arrives is looked at.
+    pub(crate) const fn hears(self) -> bool {
+        matches!(self, Self::Open | Self::Leaving)
+    }
+
+    /// Whether this side has said goodbye and waits for the peer's close frame.
+    pub(crate) const fn awaits_close(self) -> bool {
+        matches!(self, Self::Leaving | Self::Closing)
+    }
+}
+
+/// What happens to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The handshake succeeded.
+    Upgraded,
+    /// The request got another answer, which is queued.
+    Answered,
+    /// Its input has ended, or the socket failed.
+    Lost,
+    /// The peer's close frame came.
+    PeerClosed,
+    /// This side ends it with a close frame.
+    Close(CloseReason),
+    /// What the peer says cannot be read any more, for this reason.
+    Broken(CloseReason),
+    /// All that was queued is sent.
+    Sent,
+    /// The phase has lasted too long.
+    TimedOut,
+    /// The node ends, and waits for nobody who has not said yet what it wants.
+    ShutDown,
+    /// The node needs the memory.
+    GivenUp,
+}
+
+/// What becomes of a connection's places in its rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// It stays as it is.
+    Stays,
+    /// It stays a member, and hears no more of what is said.
+    Mutes,
+    /// It leaves them all.
+    Leaves,
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// An established WebSocket has ended.
+    Closed(CloseReason),
+    /// A connection was refused before it was one.
+    Refused(RefuseReason),
+}
+
+/// What follows from a cause, in the order of the fields.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Step {
+    /// Counted.
+    pub(crate) count: Option<Count>,
+    /// Its rooms.
+    pub(crate) membership: Membership,
+    /// What waits to be sent is dropped, but for the rest of a frame that has begun.
+    pub(crate) drops_queue: bool,
+    /// The next phase.
+    pub(crate) to: Phase,
+    /// The time of the phase begins now. Otherwise that of the phase before goes on.
+    pub(crate) restarts_clock: bool,
+    /// The output ends once what was queued is sent, which it is.
+    pub(crate) ends_output: bool,
+}
+
+impl Step {
+    const fn to(to: Phase) -> Self {
+        Self {
+            count: None,
+            membership: Membership::Stays,
+            drops_queue: false,
+            to,
+            restarts_clock: true,
+            ends_output: false,
+        }
+    }
+
+    const fn counted(self, count: Count) -> Self {
+        Self { count: Some(count), ..self }
+    }
+
+    const fn with(self, membership: Membership) -> Self {
+        Self { membership, ..self }
+    }
+
+    const fn in_the_same_time(self) -> Self {
+        Self { restarts_clock: false, ..self }
+    }
+}
+
+/// A goodbye that is no answer to something wrong: what the peer said before it heard of it is served to the others, until
+/// its own close frame or the close time-out, and only then does it leave its rooms.
+pub(crate) const fn is_polite(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::Drain | CloseReason::Idle)
+}
+
+/// What a cause leads to in a phase; `None` when it changes nothing there.
+pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
+    let gone = Step::to(Phase::Gone).with(Membership::Leaves);
+    Some(match (phase, cause) {
+        (Phase::Handshake, Cause::Upgraded) => Step::to(Phase::Open),
+        (Phase::Handshake, Cause::Answered) => Step::to(Phase::Linger),
+        (Phase::Handshake, Cause::Lost) => gone.counted(Count::Refused(RefuseReason::Lost)),
+        (Phase::Handshake, Cause::TimedOut) => gone.counted(Count::Refused(RefuseReason::Timeout)),
+        (Phase::Handshake, Cause::ShutDown) => gone.counted(Count::Refused(RefuseReason::Draining)),
+        (Phase::Handshake, Cause::GivenUp) => gone.counted(Count::Refused(RefuseReason::Memory)),
+
+        (Phase::Open, Cause::Lost) => gone.counted(Count::Closed(CloseReason::Lost)),
+        (Phase::Open, Cause::PeerClosed) => {
+            Step::to(Phase::Final).counted(Count::Closed(CloseReason::Peer)).with(Membership::Leaves)
+        }
+        (Phase::Open, Cause::Close(reason)) => closed(reason),
+        // What follows a broken frame cannot be read: there is no point in waiting for a close frame.
+        (Phase::Open, Cause::Broken(reason)) => {
+            Step { to: Phase::Linger, membership: Membership::Leaves, ..closed(reason) }
+        }
+
+        // Our own close frame may still be queued: it is sent, then the connection ends.
+        (Phase::Leaving | Phase::Closing, Cause::PeerClosed) => {
+            Step::to(Phase::Final).with(Membership::Leaves).in_the_same_time()
+        }
+        (Phase::Leaving | Phase::Closing, Cause::Broken(_)) => gone,
+
+        (Phase::Linger, Cause::Sent) => {
+            Step { ends_output: true, ..Step::to(Phase::Drop).in_the_same_time() }
+        }
+        (Phase::Final, Cause::Sent) => gone,
+
+        (
+            Phase::Leaving | Phase::Closing | Phase::Linger | Phase::Drop | Phase::Final,
+            Cause::Lost | Cause::TimedOut | Cause::GivenUp,
+        ) => gone,
+        _ => return None,
+    })
+}
+
+/// The end of an open connection from this side. What is queued is sent first, except where that is what is too much.
+const fn closed(reason: CloseReason) -> Step {
+    let counted = Step::to(Phase::Closing).counted(Count::Closed(reason)).with(Membership::Leaves);
+    match reason {
+        CloseReason::Drain | CloseReason::Idle => {
+            Step { to: Phase::Leaving, membership: Membership::Mutes, ..counted }
+        }
+        CloseReason::SlowConsumer => Step { drops_queue: true, ..counted },
+        // What it holds of input is dropped, and what follows cannot be read then.
+        CloseReason::Memory => Step { drops_queue: true, to: Phase::Linger, ..counted },
+        CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
+            Step { to: Phase::Linger, ..counted }
+        }
+        // The peer's own ends, which are not closed from this side.
+        CloseReason::Peer | CloseReason::Lost => counted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn causes() -> Vec<Cause> {
+        let mut causes = vec![
+            Cause::Upgraded,
+            Cause::Answered,
+            Cause::Lost,
+            Cause::PeerClosed,
+            Cause::Sent,
+            Cause::TimedOut,
+            Cause::ShutDown,
+            Cause::GivenUp,
+        ];
+        causes.extend(CloseReason::ALL.iter().map(|reason| Cause::Close(*reason)));
+        causes.extend(CloseReason::ALL.iter().map(|reason| Cause::Broken(*reason)));
+        causes
+    }
+
+    fn steps() -> impl Iterator<Item = (Phase, Cause, Step)> {
+        Phase::ALL
+            .into_iter()
+            .flat_map(|phase| causes().into_iter().map(move |cause| (phase, cause)))
+            .filter_map(|(phase, cause)| Some((phase, cause, step(phase, cause)?)))
+    }
+
+    #[test]
+    fn a_phase_is_the_one_of_its_number() {
+        assert!(Phase::ALL.iter().enumerate().all(|(number, phase)| *phase as usize == number));
+    }
+
+    /// So each connection is counted once, whatever happens to it in whatever order.
+    #[test]
+    fn what_ends_is_counted_exactly_when_it_leaves_the_handshake_or_the_open_phase() {
+        for (phase, cause, step) in steps() {
+            let counted = match phase {
+                Phase::Handshake => step.to == Phase::Gone,
+                Phase::Open => true,
+                _ => false,
+            };
+            assert_eq!(step.count.is_some(), counted, "{phase:?} {cause:?}");
+        }
+    }
+
+    #[test]
+    fn no_phase_comes_back_and_each_but_the_last_ends_when_the_peer_is_lost() {
+        for (phase, cause, step) in steps() {
+            assert!(step.to as u8 > phase as u8, "{phase:?} {cause:?}");
+        }
+        for phase in Phase::ALL {
+            let lost = step(phase, Cause::Lost);
+            assert_eq!(lost.map(|step| step.to), (phase != Phase::Gone).then_some(Phase::Gone));
+        }
+        assert!(causes().into_iter().all(|cause| step(Phase::Gone, cause).is_none()));
+    }
+
+    #[test]
+    fn only_who_hears_is_a_member() {
+        for (phase, cause, step) in steps() {
+            let leaves = step.membership == Membership::Leaves;
+            assert_eq!(
+                leaves,
+                !(step.to.hears()
+                    || phase == Phase::Handshake && step.to != Phase::Gone
+                    || phase == Phase::Linger && step.to == Phase::Drop),
+                "{phase:?} {cause:?}"
+            );
+        }
+    }
+}

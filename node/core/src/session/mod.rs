@@ -1,0 +1,282 @@
+//! The connections of a shard: their slots and ids, their lives, and what each may say.
+
+use std::ops::{Index, IndexMut};
+
+use slab::Slab;
+
+use crate::{config::Limits, ws::Reader};
+
+mod bucket;
+pub(crate) mod conn;
+pub mod id;
+pub(crate) mod lifecycle;
+mod rate;
+pub(crate) mod side;
+
+use conn::{Channel, Conn};
+use id::{ConnId, Generations, Slot};
+use lifecycle::Phase;
+pub(crate) use rate::Pace;
+use rate::Rates;
+use side::Side;
+
+/// Slots for which place is kept although no connection needs it.
+const KEPT: usize = 1_024;
+
+/// Memory in bytes of what connections have beside their slots.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Readers of connections in their handshake, as they are allocated.
+    pub(crate) heads: u64,
+    /// Readers of established connections.
+    pub(crate) input: u64,
+    /// Channels that do not fit their slot, and refs.
+    pub(crate) channels: u64,
+}
+
+/// All connections of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    slots: Slab<Conn>,
+    generations: Generations,
+    side: Side,
+    rates: Rates,
+    memory: Memory,
+    /// Bytes of incomplete request heads.
+    heads_bytes: usize,
+    /// The sum of [`Reader::incomplete_bytes`] of established connections.
+    incomplete_bytes: usize,
+}
+
+impl Index<Slot> for Sessions {
+    type Output = Conn;
+
+    #[inline]
+    fn index(&self, slot: Slot) -> &Conn {
+        &self.slots[slot.index()]
+    }
+}
+
+impl IndexMut<Slot> for Sessions {
+    #[inline]
+    fn index_mut(&mut self, slot: Slot) -> &mut Conn {
+        &mut self.slots[slot.index()]
+    }
+}
+
+impl Sessions {
+    /// Takes a connection in.
+    pub(crate) fn insert(&mut self, conn: Conn) -> ConnId {
+        // A process has far fewer than 2^32 descriptors.
+        let slot = Slot(self.slots.insert(conn) as u32);
+        self.generations.welcome(slot);
+        self.rates.welcome(slot);
+        self.generations.id(slot)
+    }
+
+    /// Forgets a connection that ended; its slot may be given out again.
+    pub(crate) fn remove(&mut self, slot: Slot) {
+        self.slots.remove(slot.index());
+        self.generations.retire(slot);
+    }
+
+    /// The slot of a connection, unless that one has ended.
+    pub(crate) fn slot(&self, id: ConnId) -> Option<Slot> {
+        let slot = id.slot();
+        (self.slots.contains(slot.index()) && self.generations.id(slot) == id).then_some(slot)
+    }
+
+    /// The id of the connection in a slot.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn id(&self, slot: Slot) -> ConnId {
+        self.generations.id(slot)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Conn> {
+        self.slots.get(slot.index())
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, slot: Slot) -> Option<&mut Conn> {
+        self.slots.get_mut(slot.index())
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// All slots are below this number.
+    pub(crate) fn end(&self) -> usize {
+        self.slots.capacity()
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Conn)> {
+        self.slots.iter().map(|(index, conn)| (Slot(index as u32), conn))
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Conn> {
+        self.slots.iter_mut().map(|(_, conn)| conn)
+    }
+
+    pub(crate) const fn side(&self) -> &Side {
+        &self.side
+    }
+
+    pub(crate) const fn side_mut(&mut self) -> &mut Side {
+        &mut self.side
+    }
+
+    pub(crate) const fn memory(&self) -> Memory {
+        self.memory
+    }
+
+    /// Bytes of incomplete request heads.
+    pub(crate) const fn heads_bytes(&self) -> usize {
+        self.heads_bytes
+    }
+
+    /// Memory in bytes of incomplete messages.
+    pub(crate) const fn incomplete_bytes(&self) -> usize {
+        self.incomplete_bytes
+    }
+
+    /// Takes out what is kept of a request head.
+    pub(crate) fn take_head(&mut self, slot: Slot) -> Vec<u8> {
+        let reader = &mut self.slots[slot.index()].reader;
+        self.memory.heads -= reader.held_bytes() as u64;
+        let head = reader.take();
+        self.heads_bytes -= head.len();
+        head
+    }
+
+    /// Keeps a request head that is not complete.
+    pub(crate) fn keep_head(&mut self, slot: Slot, head: &[u8]) {
+        let reader = &mut self.slots[slot.index()].reader;
+        reader.keep(head);
+        self.heads_bytes += head.len();
+        self.memory.heads += reader.held_bytes() as u64;
+    }
+
+    /// Takes out what reads an established connection, for as long as it reads.
+    pub(crate) fn take_reader(&mut self, slot: Slot) -> Reader {
+        let reader = std::mem::take(&mut self.slots[slot.index()].reader);
+        self.memory.input -= reader.held_bytes() as u64;
+        reader
+    }
+
+    /// Puts it back, unless it has failed, if the connection is still read. `before` is what was incomplete when it was
+    /// taken out; returns what is now, in bytes.
+    pub(crate) fn put_reader(&mut self, slot: Slot, reader: Option<Reader>, before: usize) -> usize {
+        let conn = &mut self.slots[slot.index()];
+        let mut after = 0;
+        if let Some(reader) = reader
+            && matches!(conn.phase(), Phase::Open | Phase::Leaving | Phase::Closing)
+        {
+            after = reader.incomplete_bytes();
+            self.memory.input += reader.held_bytes() as u64;
+            conn.reader = reader;
+        }
+        self.incomplete_bytes = self.incomplete_bytes - before + after;
+        after
+    }
+
+    /// Drops what is kept of a connection's input.
+    pub(crate) fn forget_input(&mut self, slot: Slot) {
+        let conn = &mut self.slots[slot.index()];
+        let held = conn.reader.held_bytes() as u64;
+        if conn.is(Phase::Handshake) {
+            self.heads_bytes -= conn.reader.buffered().len();
+            self.memory.heads -= held;
+        } else {
+            self.incomplete_bytes -= conn.reader.incomplete_bytes();
+            self.memory.input -= held;
+        }
+        conn.reader = Reader::default();
+    }
+
+    /// Adds a channel.
+    pub(crate) fn add_channel(&mut self, slot: Slot, channel: Channel) {
+        let conn = &mut self.slots[slot.index()];
+        self.memory.channels += channel.join_ref.heap_bytes() as u64;
+        self.memory.channels -= conn.spilled_bytes();
+        conn.channels.push(channel);
+        self.memory.channels += conn.spilled_bytes();
+    }
+
+    /// Takes one channel out.
+    pub(crate) fn take_channel(&mut self, slot: Slot, position: usize) -> Channel {
+        let channel = self.slots[slot.index()].channels.swap_remove(position);
+        self.memory.channels -= channel.join_ref.heap_bytes() as u64;
+        channel
+    }
+
+    /// Takes all channels out.
+    pub(crate) fn take_channels(&mut self, slot: Slot) -> smallvec::SmallVec<[Channel; 1]> {
+        let conn = &mut self.slots[slot.index()];
+        self.memory.channels -= conn.channels_bytes();
+        std::mem::take(&mut conn.channels)
+    }
+
+    /// Gives a channel another ref, and returns the one that it had.
+    pub(crate) fn replace_ref(
+        &mut self,
+        slot: Slot,
+        position: usize,
+        join_ref: crate::protocol::RawRef,
+    ) -> crate::protocol::RawRef {
+        let channel = &mut self.slots[slot.index()].channels[position];
+        let old = std::mem::replace(&mut channel.join_ref, join_ref);
+        let now = channel.join_ref.heap_bytes() as u64;
+        self.memory.channels = self.memory.channels + now - old.heap_bytes() as u64;
+        old
+    }
+
+    /// What few connections have is dropped with this one, which has ended.
+    pub(crate) fn forget_aside(&mut self, slot: Slot) {
+        self.side.forget(slot);
+        self.rates.forget(slot);
+    }
+
+    /// Notes what a connection said: so many messages and bytes. True when that is too much for the first time.
+    #[inline]
+    pub(crate) fn charge(
+        &mut self,
+        slot: Slot,
+        now_millis: u64,
+        said: (u32, usize),
+        limits: &Limits,
+    ) -> bool {
+        self.rates.charge(&mut self.side, slot, now_millis, said, limits)
+    }
+
+    /// How many messages a connection may say at once now.
+    pub(crate) fn may_say(&self, slot: Slot, now_millis: u64, limits: &Limits) -> u32 {
+        rate::left(&self.side, slot, now_millis, limits)
+    }
+
+    /// Whether a connection has said all that it may for now.
+    pub(crate) fn is_beyond_rate(&self, slot: Slot, now_millis: u64, limits: &Limits) -> bool {
+        rate::is_beyond(&self.side, slot, now_millis, limits)
+    }
+
+    /// Whether a connection may be read at its rates.
+    pub(crate) fn pace(&mut self, slot: Slot, now_millis: u64, limits: &Limits) -> Pace {
+        self.rates.pace(&mut self.side, slot, now_millis, limits)
+    }
+
+    /// The deadline of a [`Pace::WaitsUntil`] has come. False when nobody waits for it any more.
+    pub(crate) fn end_wait(&mut self, slot: Slot) -> bool {
+        rate::end_wait(&mut self.side, slot)
+    }
+
+    /// Gives memory of a past peak back, and forgets what was said long ago.
+    pub(crate) fn trim(&mut self, now_millis: u64) {
+        self.rates.trim(&mut self.side, now_millis, !self.slots.is_empty());
+        if self.slots.is_empty() && self.slots.capacity() > KEPT {
+            self.slots.shrink_to_fit();
+            self.generations.trim();
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What only few connections have, beside their slots: a connection without any of it has no entry here.
+
+use hashbrown::HashTable;
+
+use super::{bucket::Bucket, id::Slot};
+
+/// Entries for which place is kept although they are not needed at the moment.
+const KEPT: usize = 64;
+
+/// Until when a connection is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Unread {
+    /// Until it takes what it is sent, or memory is free.
+    UntilItTakes,
+    /// Until fewer messages of others wait here.
+    UntilFewerWait,
+}
+
+/// What is kept of one connection.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    slot: Slot,
+    /// What it said lately, when that is more than a little.
+    pub(super) bucket: Option<Bucket>,
+    /// Since when it has taken nothing, on the coarse clock; none while it is not blocked.
+    pub(crate) blocked_since: Option<u16>,
+    unread: Option<Unread>,
+}
+
+impl Aside {
+    const fn new(slot: Slot) -> Self {
+        Self { slot, bucket: None, blocked_since: None, unread: None }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.bucket.is_none() && self.blocked_since.is_none() && self.unread.is_none()
+    }
+}
+
+/// The entries of a shard.
+#[derive(Debug, Default)]
+pub(crate) struct Side {
+    table: HashTable<Aside>,
+    /// How many are not read, by [`Unread`].
+    unread: [usize; 2],
+}
+
+/// Slots are given out by the shard and not by clients: any hash that spreads them does.
+const fn hash(slot: Slot) -> u64 {
+    (slot.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+impl Side {
+    /// What is kept of a connection.
+    pub(crate) fn get(&self, slot: Slot) -> Option<&Aside> {
+        self.table.find(hash(slot), |aside| aside.slot == slot)
+    }
+
+    pub(super) fn bucket_mut(&mut self, slot: Slot) -> Option<&mut Bucket> {
+        self.table.find_mut(hash(slot), |aside| aside.slot == slot)?.bucket.as_mut()
+    }
+
+    /// Changes what is kept of a connection. What is empty then is kept no more.
+    pub(super) fn change<R>(&mut self, slot: Slot, change: impl FnOnce(&mut Aside) -> R) -> R {
+        let mut entry = self
+            .table
+            .entry(hash(slot), |aside| aside.slot == slot, |aside| hash(aside.slot))
+            .or_insert_with(|| Aside::new(slot));
+        let result = change(entry.get_mut());
+        if entry.get().is_empty() {
+            entry.remove();
+        }
+        result
+    }
+
+    /// The connection takes nothing since now, or takes what it is sent again.
+    pub(crate) fn set_blocked(&mut self, slot: Slot, since: Option<u16>) {
+        self.change(slot, |aside| aside.blocked_since = since);
+    }
+
+    /// The connection is not read any more. True when it was until now.
+    pub(crate) fn hold(&mut self, slot: Slot, until: Unread) -> bool {
+        let before = self.change(slot, |aside| aside.unread.replace(until));
+        if let Some(before) = before {
+            self.unread[before as usize] -= 1;
+        }
+        self.unread[until as usize] += 1;
+        before.is_none()
+    }
+
+    /// Ends that a connection is not read for this reason. True when it was not.
+    pub(crate) fn resume(&mut self, slot: Slot, until: Unread) -> bool {
+        if self.unread[until as usize] == 0 {
+            return false;
+        }
+        let held = self.change(slot, |aside| aside.unread.take_if(|unread| *unread == until)).is_some();
+        self.unread[until as usize] -= usize::from(held);
+        held
+    }
+
+    /// Ends that any connection is not read for this reason, and names those of which that was so.
+    pub(crate) fn resume_all(&mut self, until: Unread) -> Vec<Slot> {
+        if self.unread[until as usize] == 0 {
+            return Vec::new();
+        }
+        let mut slots: Vec<Slot> =
+            self.table.iter().filter(|aside| aside.unread == Some(until)).map(|aside| aside.slot).collect();
+        slots.sort_unstable();
+        slots.retain(|slot| self.resume(*slot, until));
+        slots
+    }
+
+    /// Whether any connection is not read for this reason.
+    pub(crate) const fn has_unread(&self, until: Unread) -> bool {
+        self.unread[until as usize] > 0
+    }
+
+    /// Forgets a connection that ended.
+    pub(super) fn forget(&mut self, slot: Slot) {
+        if let Ok(entry) = self.table.find_entry(hash(slot), |aside| aside.slot == slot) {
+            let (aside, _) = entry.remove();
+            if let Some(unread) = aside.unread {
+                self.unread[unread as usize] -= 1;
+            }
+        }
+    }
+
+    /// Drops the buckets that are not to be kept, and names the slots of the others to `kept`.
+    pub(super) fn sift_buckets(&mut self, keep: impl Fn(&Bucket) -> bool, mut kept: impl FnMut(Slot)) {
+        self.table.retain(|aside| {
+            if aside.bucket.take_if(|bucket| !keep(bucket)).is_none() && aside.bucket.is_some() {
+                kept(aside.slot);
+            }
+            !aside.is_empty()
+        });
+        if self.table.capacity() > KEPT && self.table.len() < self.table.capacity() / 8 {
+            let target = self.table.len() * 2;
+            self.table.shrink_to(target, |aside| hash(aside.slot));
+        }
+    }
+
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Aside> {
+        self.table.iter()
+    }
+}
+
+#[cfg(test)]
+impl Aside {
+    pub(crate) const fn has_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_goes_with_the_last_thing_in_it() {
+        let mut side = Side::default();
+        let (one, two) = (Slot(1), Slot(2));
+        side.set_blocked(one, Some(7));
+        assert!(side.hold(one, Unread::UntilItTakes) && !side.hold(one, Unread::UntilItTakes));
+        assert!(side.hold(two, Unread::UntilFewerWait));
+        side.set_blocked(one, None);
+        assert_eq!(side.iter().count(), 2);
+        assert!(!side.resume(one, Unread::UntilFewerWait), "it waits for something else");
+        assert!(side.resume(one, Unread::UntilItTakes) && !side.has_unread(Unread::UntilItTakes));
+        assert_eq!(side.resume_all(Unread::UntilFewerWait), [two]);
+        assert!(side.iter().next().is_none() && !side.has_unread(Unread::UntilFewerWait));
+        side.hold(one, Unread::UntilItTakes);
+        side.forget(one);
+        assert!(side.resume_all(Unread::UntilItTakes).is_empty());
+    }
+}

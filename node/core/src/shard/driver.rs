@@ -1,0 +1,236 @@
+//! The outside of a shard: turns, events, writes and effects.
+
+use std::sync::Arc;
+
+use super::{
+    event::{Effect, Event, Times},
+    state::Shard,
+};
+use crate::{
+    broadcast::{Broadcast, Content},
+    config::{CLUSTER_TOPIC, NodeConfig},
+    counters::{CloseReason, Counters, RefuseReason},
+    egress::outbox::{Outbox, Queue},
+    limits::MAX_HANDSHAKING,
+    session::{
+        conn::Conn,
+        id::{ConnId, Slot},
+        lifecycle::{Cause, Phase},
+        side::Unread,
+    },
+    ws::CloseCode,
+};
+
+impl Shard {
+    /// Begins a turn at a time in milliseconds since any fixed moment, which must not go back. The thread holds
+    /// `mail_bytes` for the shard: in its mailbox, and for other shards.
+    pub fn begin_turn(&mut self, now_millis: u64, mail_bytes: usize) {
+        self.now_millis = now_millis;
+        self.gauge.mail = mail_bytes as u64;
+        self.intake.begin_turn(self.egress.is_stuck());
+        self.counters.turns += 1;
+    }
+
+    /// Something has happened.
+    pub fn handle(&mut self, event: Event<'_>) {
+        match event {
+            Event::Input(id) => {
+                let stamp = self.stamp();
+                if let Some(slot) = self.sessions.slot(id)
+                    && self.sessions[slot].is(Phase::Open)
+                {
+                    self.sessions[slot].stamp = stamp;
+                }
+            }
+            Event::Writable(id) => {
+                if let Some(slot) = self.sessions.slot(id) {
+                    self.on_writable(slot);
+                }
+            }
+            Event::Lost(slot) => {
+                self.advance(slot, Cause::Lost);
+            }
+            Event::Remote { broadcast, late } => self.on_remote(broadcast, late),
+            Event::ClusterStats(json) => {
+                if let Some(room) = self.topics.find(CLUSTER_TOPIC) {
+                    self.broadcast(room, &Content::json(CLUSTER_TOPIC, "stats", json), None);
+                }
+            }
+            Event::Drain(connections_per_second) => self.drain(connections_per_second),
+            Event::DrainStopped => self.timers.stay(),
+            Event::Shutdown => self.shut_down(),
+            Event::Reload(config) => self.reload(config),
+            Event::AcceptsFailed(count) => self.counters.accept_errors += count,
+            Event::BusFull => self.counters.bus_queue_dropped += 1,
+        }
+    }
+
+    /// A socket was accepted. `None` when it is to be dropped at once.
+    pub fn accept(&mut self) -> Option<ConnId> {
+        self.counters.accepted += 1;
+        if self.counters.handshaking >= MAX_HANDSHAKING {
+            self.counters.count_refused(RefuseReason::Full);
+            return None;
+        }
+        self.counters.handshaking += 1;
+        let stamp = self.stamp();
+        Some(self.sessions.insert(Conn::new(stamp)))
+    }
+
+    /// The slot of a connection; `None` when that one has ended, whoever has its slot now.
+    #[must_use]
+    pub fn slot(&self, id: ConnId) -> Option<Slot> {
+        self.sessions.slot(id)
+    }
+
+    fn on_remote(&mut self, broadcast: &Broadcast, late: bool) {
+        self.counters.remote_received += 1;
+        let Some(content) = broadcast.unpack() else {
+            self.counters.malformed_messages += 1;
+            return;
+        };
+        if let Some(room) = self.topics.find(content.topic) {
+            if late {
+                // Members that cannot take it are counted too: this is taken off a load, and they are few.
+                self.counters.late_writes += self.topics.get(room).members().len() as u64;
+            }
+            self.broadcast(room, &content, None);
+            self.look_at_memory();
+        }
+    }
+
+    fn reload(&mut self, config: Arc<NodeConfig>) {
+        self.config = config;
+        let rooms = &self.config.rooms;
+        for room in self.topics.iter_mut() {
+            let found = rooms.find(room.shared().topic());
+            room.set_policy(found, found.map_or(0, |found| rooms.policy(found).flush_window_millis));
+        }
+        self.refresh_memory();
+    }
+
+    /// Whether so much waits to be written that the shard should be given little input.
+    #[must_use]
+    pub const fn is_over_budget(&self) -> bool {
+        self.egress.is_over_budget()
+    }
+
+    /// Another source of input comes next in this turn. Over its budget, a turn takes so many broadcasts of it: one of the
+    /// clients, and as many as there are other shards and a bus of what these sent. So each of them gets rid of as much as
+    /// the shard's own clients do, and neither keeps the others waiting.
+    pub const fn begin_source(&mut self, quota: u64) {
+        self.intake.begin_source(quota);
+    }
+
+    /// Whether this turn should take no more input from this source at all: over its budget it has had its share, or the
+    /// turn began with more half-full queues than it can write, and more would end up in them before their sockets were
+    /// tried. All sources of a turn have their share, or none has.
+    #[must_use]
+    pub const fn is_saturated(&self) -> bool {
+        self.intake.is_saturated(self.egress.is_over_budget())
+    }
+
+    /// The next connection to write; each once until it has something new.
+    pub fn next_flush(&mut self) -> Option<Slot> {
+        self.egress.next(&mut self.sessions, self.now_millis)
+    }
+
+    /// What is queued for a connection, with the frames it refers to.
+    #[must_use]
+    pub fn output(&self, slot: Slot) -> (&Outbox, &Queue) {
+        (self.egress.outbox(), &self.sessions[slot].queue)
+    }
+
+    /// The kernel was offered `offered` bytes of a connection's output and took `taken`. When that is less,
+    /// [`Event::Writable`] is to be told once it takes more.
+    pub fn on_sent(&mut self, slot: Slot, taken: usize, offered: usize) {
+        self.counters.socket_writes += 1;
+        self.counters.sent_bytes += taken as u64;
+        // Only a connection that is not blocked is written.
+        let conn = &mut self.sessions[slot];
+        self.egress.advance(conn, taken);
+        if taken < offered {
+            self.on_blocked(slot);
+        } else if conn.queue.is_empty() {
+            if !conn.is(Phase::Open) {
+                self.advance(slot, Cause::Sent);
+            }
+        } else {
+            self.egress.mark_urgent(slot, conn);
+        }
+    }
+
+    #[cold]
+    fn on_blocked(&mut self, slot: Slot) {
+        self.counters.short_writes += 1;
+        let stamp = self.stamp();
+        let conn = &mut self.sessions[slot];
+        self.egress.block(conn);
+        let limits = &self.config.limits;
+        let over =
+            conn.queue.bytes() > limits.send_queue_bytes || conn.queue.frames() > limits.send_queue_frames;
+        self.sessions.side_mut().set_blocked(slot, Some(stamp));
+        if over {
+            self.close_now(slot, CloseReason::SlowConsumer, CloseCode::SlowConsumer);
+        }
+    }
+
+    fn on_writable(&mut self, slot: Slot) {
+        if !self.egress.unblock(slot, &mut self.sessions[slot]) {
+            return;
+        }
+        let side = self.sessions.side_mut();
+        side.set_blocked(slot, None);
+        if side.resume(slot, Unread::UntilItTakes) {
+            self.effects.push(Effect::Resume(slot));
+        }
+    }
+
+    /// The turn has written what it could. `cut_after` says after how many writes it had to stop for lack of time.
+    /// `now_millis` reads the clock of [`Shard::begin_turn`], and is asked when a pass over those with broadcasts ended.
+    pub fn end_flushes(&mut self, cut_after: Option<usize>, now_millis: impl FnOnce() -> u64) {
+        self.egress.end_turn(cut_after, now_millis);
+    }
+
+    /// Whether anything waits to be written now.
+    #[must_use]
+    pub fn has_flushes(&self) -> bool {
+        self.egress.has_work(self.now_millis)
+    }
+
+    /// Takes what the thread has to do, all of it before it tells anything else. `buffer` is empty, and is given back as
+    /// the next one.
+    pub fn take_effects(&mut self, buffer: &mut Vec<Effect>) {
+        debug_assert!(buffer.is_empty());
+        std::mem::swap(&mut self.effects, buffer);
+        for effect in &*buffer {
+            if let Effect::Ended(slot) = effect {
+                self.sessions.remove(*slot);
+            }
+        }
+    }
+
+    /// Ends a turn: returns what the shard has counted, with its gauges as they are now.
+    pub fn end_turn(&mut self, times: Times) -> &Counters {
+        self.counters.rooms = self.topics.len() as u64;
+        self.counters.memberships = self.topics.memberships();
+        self.counters.send_queue_bytes = self.egress.outbox().bytes();
+        self.counters.memory = self.held_by_kind();
+        self.counters.wall_nanos = times.wall;
+        self.counters.parked_nanos = times.parked;
+        self.counters.cpu_nanos = times.cpu.unwrap_or(self.counters.cpu_nanos);
+        &self.counters
+    }
+
+    /// What the shard has counted, with gauges as they were at the end of the last turn.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Connections that have not ended, established or not.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.sessions.len()
+    }
+}

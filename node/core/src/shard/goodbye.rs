@@ -1,0 +1,42 @@
+//! Closing from this side.
+
+use super::state::Shard;
+use crate::{
+    counters::CloseReason,
+    session::{
+        id::Slot,
+        lifecycle::{Cause, Phase, is_polite},
+    },
+    ws::{CloseCode, frame},
+};
+
+impl Shard {
+    /// Starts the closing handshake from this side. What is queued is sent first, except to a slow consumer.
+    pub(super) fn close(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
+        self.release_before(slot, reason);
+        self.close_now(slot, reason, code);
+    }
+
+    /// Ends a connection whose further input cannot be read.
+    pub(super) fn break_off(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
+        self.release_before(slot, reason);
+        let open = self.sessions[slot].is(Phase::Open);
+        if self.advance(slot, Cause::Broken(reason)) && open {
+            self.queue_close(slot, code);
+        }
+    }
+
+    /// A connection that gets a polite goodbye hears what was said before it.
+    fn release_before(&mut self, slot: Slot, reason: CloseReason) {
+        if is_polite(reason) && self.sessions[slot].is(Phase::Open) {
+            self.release_rooms(slot);
+        }
+    }
+
+    /// What is left to say to a connection when the shard has failed: a close frame, if one can be read by it.
+    #[must_use]
+    pub fn farewell(&self, slot: Slot) -> Option<Vec<u8>> {
+        let conn = self.sessions.get(slot)?;
+        (conn.is(Phase::Open) && !conn.queue.is_partly_sent()).then(|| frame::close(CloseCode::Restart))
+    }
+}

@@ -1,0 +1,68 @@
+//! Reading each connection at its pace: as its rates allow, and as memory allows.
+
+use super::{state::Shard, timers::Deadline};
+use crate::{
+    protocol::{self, encode},
+    session::{Pace, id::Slot, lifecycle::Phase},
+};
+
+/// Messages of one read before it is looked whether the connection may say so many: what most reads bring costs no look
+/// beforehand.
+const UNCHECKED: u32 = 32;
+
+/// What one read has brought, and may bring.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    /// Messages so far.
+    said: u32,
+    /// Up to how many it is not looked whether the connection may say them.
+    unchecked: u32,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self { said: 0, unchecked: UNCHECKED }
+    }
+}
+
+impl Shard {
+    /// Whether this read has brought as many messages as the connection may say: the rest waits.
+    pub(super) fn is_used_up(&self, slot: Slot, allowance: &mut Allowance) -> bool {
+        allowance.said += 1;
+        if allowance.said < allowance.unchecked {
+            return false;
+        }
+        allowance.unchecked = self.sessions.may_say(slot, self.now_millis, &self.config.limits);
+        allowance.said >= allowance.unchecked
+    }
+
+    /// Notes what a read brought, and tells a connection that says too much.
+    pub(super) fn charge(&mut self, slot: Slot, allowance: &Allowance, bytes: usize) {
+        // A connection that ended by what it said is forgotten already.
+        if self.sessions[slot].is(Phase::Gone) {
+            return;
+        }
+        if self.sessions.charge(slot, self.now_millis, (allowance.said, bytes), &self.config.limits) {
+            self.counters.rate_limited += 1;
+            let refs = (protocol::NULL, protocol::NULL);
+            let vsn = self.sessions[slot].vsn();
+            self.reply(slot, encode::error(vsn, refs, "phoenix", "rate limited"));
+        }
+    }
+
+    /// Whether a connection may be read now. When not, [`super::Effect::Resume`] names it once it may. `ended` says that
+    /// the peer has ended its side.
+    pub fn may_read(&mut self, slot: Slot, ended: bool) -> bool {
+        if self.sessions.get(slot).is_none_or(|conn| !conn.is(Phase::Open)) {
+            return true;
+        }
+        match self.sessions.pace(slot, self.now_millis, &self.config.limits) {
+            Pace::Free => ended || !self.holds_reads_of(slot),
+            Pace::Waits => false,
+            Pace::WaitsUntil(at_millis) => {
+                self.timers.set(at_millis, Deadline::Read(slot));
+                false
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! What is said to the members of a room, and to one connection.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{event::Effect, state::Shard};
+use crate::{
+    broadcast::{Broadcast, Content},
+    counters::CloseReason,
+    protocol::{Payload, Vsn},
+    session::{id::Slot, lifecycle::Phase},
+    topics::room::RoomId,
+    ws::CloseCode,
+};
+
+impl Shard {
+    /// Hands a client's event to the other shards and nodes that have members of its room. Returns how many members on
+    /// this shard speak a serializer that cannot carry it.
+    pub(super) fn publish_elsewhere(
+        &mut self,
+        room: RoomId,
+        content: &Content<'_>,
+        except: Option<Slot>,
+    ) -> u64 {
+        self.counters.publishes += 1;
+        let shared = self.topics.get(room).shared();
+        let shards = shared.shards().without(self.options.index);
+        let nodes = self.is_shared(content.topic);
+        // Names were bounded to what a broadcast can carry, on join and on push.
+        if (nodes || !shards.is_empty())
+            && let Some(broadcast) = Broadcast::pack(content)
+        {
+            let topic = Arc::clone(shared.topic());
+            self.effects.push(Effect::Publish { topic, broadcast, shards, nodes });
+        }
+        self.unable_listeners(room, content, except)
+    }
+
+    /// How many members hear in a serializer version that cannot carry this.
+    fn unable_listeners(&self, room: RoomId, content: &Content<'_>, except: Option<Slot>) -> u64 {
+        if matches!(content.payload, Payload::Json(_)) {
+            return 0;
+        }
+        let room = self.topics.get(room);
+        let unable = Vsn::ALL.into_iter().filter(|vsn| !vsn.carries(content));
+        let spared = except.and_then(|slot| self.sessions[slot].listens());
+        let count = |vsn| u64::from(room.listeners(vsn)) - u64::from(spared == Some(vsn));
+        unable.map(count).sum()
+    }
+
+    /// Queues messages to the local members of a room.
+    pub(super) fn fan_out(&mut self, room: RoomId, contents: &[Content<'_>], except: Option<Slot>) {
+        let Self { topics, sessions, egress, config, counters, .. } = self;
+        let full = egress.fan_out((topics.get(room), sessions), contents, except, &config.limits, counters);
+        self.intake.note_broadcast();
+        for member in full {
+            self.close_now(member, CloseReason::SlowConsumer, CloseCode::SlowConsumer);
+        }
+    }
+
+    /// Queues a frame for one connection only.
+    pub(super) fn reply(&mut self, slot: Slot, frame: Bytes) {
+        let conn = &mut self.sessions[slot];
+        if !conn.is(Phase::Open) {
+            return;
+        }
+        self.counters.replies += 1;
+        if !self.egress.reply(slot, conn, frame, &self.config.limits) {
+            self.close_now(slot, CloseReason::SlowConsumer, CloseCode::SlowConsumer);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! What a shard is made of: parts that own their fields, and what is told to all of them.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU32, Ordering},
+};
+
+use super::{event::Effect, gauge::Gauge, intake::Intake, timers::Timers};
+use crate::{
+    config::NodeConfig,
+    counters::Counters,
+    egress::Egress,
+    ledger::Holdings,
+    limits::STAMP_MILLIS,
+    route::{self, Registry},
+    session::Sessions,
+    topics::Topics,
+};
+
+/// What a shard is told once.
+#[derive(Debug, Clone)]
+pub struct ShardOptions {
+    /// Position among the shards of the node.
+    pub index: u8,
+    /// Whether there is a bus to other nodes.
+    pub has_bus: bool,
+    /// Told to members of the reserved topic.
+    pub node_name: String,
+    /// Told to members of the reserved topic.
+    pub version: &'static str,
+    /// Served at `/` when the configuration asks for it.
+    pub page: &'static [u8],
+    /// Topics of all shards.
+    pub registry: Arc<Registry>,
+    /// Established connections of all shards, and the memory that they share.
+    pub places: Arc<Places>,
+    /// Whether the node is in service, for load balancers that ask the public port. One that leaves says no whatever this
+    /// says.
+    pub ready: Arc<AtomicBool>,
+    /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds:
+    /// [`crate::limits::CLOSE_TIMEOUT_MILLIS`], or more where nobody waits for it.
+    pub close_timeout_millis: u64,
+}
+
+/// What the shards of a node share: places for connections, and memory.
+#[derive(Debug, Default)]
+pub struct Places {
+    taken: AtomicU32,
+    holdings: Holdings,
+}
+
+impl Places {
+    pub(super) fn claim(&self, max: u32) -> bool {
+        route::claim(&self.taken, max)
+    }
+
+    pub(super) fn release(&self) {
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) const fn holdings(&self) -> &Holdings {
+        &self.holdings
+    }
+}
+
+/// The state machine of one shard.
+#[derive(Debug)]
+pub struct Shard {
+    pub(super) options: ShardOptions,
+    pub(super) config: Arc<NodeConfig>,
+    pub(super) now_millis: u64,
+    pub(super) counters: Counters,
+    /// Connections and their lives.
+    pub(super) sessions: Sessions,
+    /// Rooms, their policies, and what waits in them.
+    pub(super) topics: Topics,
+    /// Queues, and who is written when.
+    pub(super) egress: Egress,
+    /// How much this turn takes in.
+    pub(super) intake: Intake,
+    /// How near the memory budget the shard is.
+    pub(super) gauge: Gauge,
+    /// All that is due at some time.
+    pub(super) timers: Timers,
+    /// What the thread has to do.
+    pub(super) effects: Vec<Effect>,
+}
+
+impl Shard {
+    /// A shard without connections.
+    #[must_use]
+    pub fn new(options: ShardOptions, config: Arc<NodeConfig>) -> Self {
+        options.places.holdings().add_shard();
+        if options.has_bus {
+            options.registry.expect_bus();
+        }
+        Self {
+            topics: Topics::new(Arc::clone(&options.registry), options.index),
+            options,
+            config,
+            now_millis: 0,
+            counters: Counters::ZERO,
+            sessions: Sessions::default(),
+            egress: Egress::default(),
+            intake: Intake::default(),
+            gauge: Gauge::default(),
+            timers: Timers::default(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// The coarse clock of [`crate::session::conn::Conn::stamp`].
+    pub(super) const fn stamp(&self) -> u16 {
+        // Truncation is wanted: stamps are compared by wrapping subtraction.
+        (self.now_millis / STAMP_MILLIS) as u16
+    }
+}
+
+#[cfg(test)]
+impl Shard {
+    /// Connections that have said more than a little lately.
+    pub(super) fn buckets(&self) -> usize {
+        self.sessions.side().iter().filter(|aside| aside.has_bucket()).count()
+    }
+}

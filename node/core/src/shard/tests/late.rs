@@ -1,0 +1,32 @@
+//! What comes too late: for a connection that has ended, whose slot another one has by now.
+
+use super::harness::{REQUEST, Sim};
+use crate::{session::id::ConnId, shard::Event};
+
+#[test]
+fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_its_slot() {
+    let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 1_000);
+    let first = sim.connect();
+    let id = sim.shards[0].sessions.id(first.1);
+    assert_eq!(sim.shards[0].slot(id), Some(first.1));
+    sim.lose(first);
+    assert_eq!(sim.shards[0].slot(id), None, "nobody has it");
+
+    let next = sim.accept(0);
+    assert_eq!(next.1, first.1, "the slot is given out again");
+    assert_eq!((sim.shards[0].slot(id), id.slot()), (None, next.1));
+    sim.http(next, REQUEST);
+    // Events of the kernel come late, too: a token of the first must not keep the second from being idle, or take it for
+    // writable.
+    sim.limit(next, Some(0));
+    sim.text(next, r#"[null,"1","phoenix","heartbeat",{}]"#);
+    let late = ConnId::from_token(id.to_token());
+    for _ in 0..8 {
+        sim.pass(500);
+        sim.shards[0].handle(Event::Input(late));
+        sim.shards[0].handle(Event::Writable(late));
+    }
+    assert!(!sim.shards[0].has_flushes(), "it is still blocked");
+    sim.limit(next, None);
+    assert_eq!(sim.sent(next).last(), Some(&super::harness::Sent::Close(1002)), "it was idle");
+}

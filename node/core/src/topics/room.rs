@@ -1,0 +1,127 @@
+//! A room: what one shard knows of a topic with local members.
+//!
+//! Members are dense lists of slots, so that a broadcast is a walk over an array, and a member knows its position, so that
+//! leaving moves one other at most. What only some policies ask for is behind one pointer, which is null for all others.
+
+use std::sync::Arc;
+
+use crate::{broadcast::Broadcast, config::PolicyRef, protocol::Vsn, route::SharedRoom, session::id::Slot};
+
+/// Index of a room in its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct RoomId(pub(super) u32);
+
+/// Memory in bytes of a broadcast that waits, besides its parts: its entry, twice because lists grow to the double.
+pub(super) const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
+
+/// A room with at least one local member.
+#[derive(Debug)]
+pub(crate) struct Room {
+    shared: Arc<SharedRoom>,
+    pub(super) members: Vec<Slot>,
+    /// Members that hear what is said, by [`Vsn::index`].
+    listeners: [u32; Vsn::ALL.len()],
+    policy: Option<PolicyRef>,
+    features: Option<Box<Features>>,
+}
+
+/// What a room has only because its policy asks for it.
+#[derive(Debug, Default)]
+struct Features {
+    /// Length of the flush window in milliseconds; 0 is none.
+    window_millis: u16,
+    held: Vec<Held>,
+}
+
+/// A broadcast that waits for the end of its room's flush window.
+#[derive(Debug)]
+pub(crate) struct Held {
+    /// What was said.
+    pub(crate) broadcast: Broadcast,
+    /// The member that does not get it.
+    pub(crate) except: Option<Slot>,
+}
+
+impl Room {
+    pub(super) fn new(shared: Arc<SharedRoom>, first: Slot) -> Self {
+        let listeners = [0; Vsn::ALL.len()];
+        Self { shared, members: vec![first], listeners, policy: None, features: None }
+    }
+
+    /// What all shards know of it.
+    pub(crate) const fn shared(&self) -> &Arc<SharedRoom> {
+        &self.shared
+    }
+
+    /// The local members, in no particular order.
+    pub(crate) fn members(&self) -> &[Slot] {
+        &self.members
+    }
+
+    /// How many of the members hear what is said, in this serializer version.
+    pub(crate) const fn listeners(&self, vsn: Vsn) -> u32 {
+        self.listeners[vsn.index()]
+    }
+
+    /// Counts a member that begins to hear what is said.
+    pub(super) const fn listen(&mut self, vsn: Option<Vsn>) {
+        if let Some(vsn) = vsn {
+            self.listeners[vsn.index()] += 1;
+        }
+    }
+
+    /// Takes out of the count a member that hears what is said no more, but stays.
+    pub(crate) const fn unlisten(&mut self, vsn: Vsn) {
+        self.listeners[vsn.index()] -= 1;
+    }
+
+    /// The policy of its topic; none when that cannot be joined, or not any more.
+    pub(crate) const fn policy(&self) -> Option<PolicyRef> {
+        self.policy
+    }
+
+    /// The configuration says this of it from now on: its policy, and a flush window of so many milliseconds.
+    pub(crate) fn set_policy(&mut self, policy: Option<PolicyRef>, window_millis: u16) {
+        self.policy = policy;
+        if window_millis > 0 || self.features.is_some() {
+            self.features.get_or_insert_default().window_millis = window_millis;
+        }
+        self.features.take_if(|features| features.window_millis == 0 && features.held.is_empty());
+    }
+
+    /// Length of the flush window in milliseconds; 0 when what is said leaves at once.
+    pub(crate) fn window_millis(&self) -> u16 {
+        self.features.as_ref().map_or(0, |features| features.window_millis)
+    }
+
+    /// Whether what is said has to wait: for the end of the window, or for what waits already.
+    pub(crate) const fn holds(&self) -> bool {
+        self.features.is_some()
+    }
+
+    /// How many broadcasts wait.
+    pub(crate) fn held(&self) -> usize {
+        self.features.as_ref().map_or(0, |features| features.held.len())
+    }
+
+    pub(super) fn hold(&mut self, held: Held) {
+        self.features.get_or_insert_default().held.push(held);
+    }
+
+    pub(super) fn take_held(&mut self) -> Vec<Held> {
+        let held = self.features.as_mut().map(|features| std::mem::take(&mut features.held));
+        self.features.take_if(|features| features.window_millis == 0);
+        held.unwrap_or_default()
+    }
+
+    /// Bytes of what waits.
+    pub(super) fn held_content_bytes(&self) -> usize {
+        let held = self.features.as_ref().map_or(&[][..], |features| &features.held);
+        held.iter().map(|held| held.broadcast.len()).sum()
+    }
+
+    /// Memory in bytes of all that waits.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.held_content_bytes() + self.held() * HELD_ENTRY_BYTES
+    }
+}

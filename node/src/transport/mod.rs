@@ -1,0 +1,108 @@
+//! The transports of a shard's connections: what carries their bytes. Nothing outside knows sockets.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use node_core::{
+    egress::outbox::{Outbox, Queue},
+    session::id::Slot,
+};
+
+mod plain;
+
+/// Places of a past peak from which on they are given back.
+const KEPT: usize = 1_024;
+
+/// What a read brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Taken {
+    /// So many bytes. Less than there was room for means that nothing is left, and that more will be a new edge.
+    Bytes(usize),
+    /// Nothing is there.
+    Nothing,
+    /// A signal came first.
+    Interrupted,
+    /// The peer has ended its output, or the transport failed.
+    Ended,
+}
+
+/// What a write did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// So many bytes were taken of so many offered.
+    Sent { taken: usize, offered: usize },
+    /// The transport failed.
+    Failed,
+}
+
+/// By slot, what carries the bytes of the connection there.
+#[derive(Debug)]
+pub(crate) struct Transports {
+    sockets: Vec<Option<OwnedFd>>,
+    scratch: Box<[u8]>,
+}
+
+impl Default for Transports {
+    fn default() -> Self {
+        Self { sockets: Vec::new(), scratch: vec![0; plain::COPY_BYTES].into_boxed_slice() }
+    }
+}
+
+impl Transports {
+    /// A connection has this socket.
+    pub(crate) fn insert(&mut self, slot: Slot, socket: OwnedFd) {
+        if self.sockets.len() <= slot.index() {
+            self.sockets.resize_with(slot.index() + 1, || None);
+        }
+        self.sockets[slot.index()] = Some(socket);
+    }
+
+    /// Closes what a connection had.
+    pub(crate) fn remove(&mut self, slot: Slot) {
+        if let Some(place) = self.sockets.get_mut(slot.index()) {
+            *place = None;
+        }
+    }
+
+    /// Reads once. Without a transport there is nothing.
+    pub(crate) fn read(&mut self, slot: Slot, buffer: &mut [u8]) -> Taken {
+        self.socket(slot).map_or(Taken::Nothing, |socket| plain::read(socket.as_fd(), buffer))
+    }
+
+    /// Writes everything that is queued, once.
+    pub(crate) fn write(&mut self, slot: Slot, outbox: &Outbox, queue: &Queue) -> Written {
+        match self.sockets.get(slot.index()) {
+            Some(Some(socket)) => plain::write(socket.as_fd(), outbox, queue, &mut self.scratch),
+            _ => Written::Failed,
+        }
+    }
+
+    /// Ends the output of a connection; its input stays.
+    pub(crate) fn end_output(&mut self, slot: Slot) {
+        if let Some(socket) = self.socket(slot) {
+            plain::end_output(socket.as_fd());
+        }
+    }
+
+    /// Sends last words to each connection for which there are some, in one write each, and ends their output.
+    pub(crate) fn say_last(&mut self, words: impl Fn(Slot) -> Option<Vec<u8>>) {
+        for (index, socket) in self.sockets.iter().enumerate() {
+            // There are as many as descriptors, far fewer than 2^32.
+            if let Some(socket) = socket
+                && let Some(bytes) = words(Slot(index as u32))
+            {
+                plain::say_last(socket.as_fd(), &bytes);
+            }
+        }
+    }
+
+    /// Gives the memory of a past peak back; no connection may be left.
+    pub(crate) fn trim(&mut self) {
+        if self.sockets.len() > KEPT {
+            self.sockets = Vec::new();
+        }
+    }
+
+    fn socket(&self, slot: Slot) -> Option<&OwnedFd> {
+        self.sockets.get(slot.index())?.as_ref()
+    }
+}
