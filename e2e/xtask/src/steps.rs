@@ -42,7 +42,7 @@ pub(crate) fn all() -> Vec<Step> {
         code("gates", gates::hold),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         // A test of the node is built with the node itself, as the unit tests built it.
-        simple("node binary", |t| Ok(cargo_test(t, None, &["admin_port"], &["--no-run"]))),
+        simple("node binary", |t| Ok(cargo_test(t, None, &["goodbye"], &["--no-run"]))),
         step(
             "stock clients and browser",
             Needs::Nothing,
