@@ -84,7 +84,7 @@ impl Links {
         Self { index, shards, bus: bus.map(ToBus::new) }
     }
 
-    /// Who sends to this shard: the other shards, and the bus. At least 1.
+    /// How many send to this shard: the other shards, and the bus. At least 1.
     pub(crate) fn feeders(&self) -> u64 {
         (self.shards.len() as u64 - 1 + u64::from(self.bus.is_some())).max(1)
     }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use node_core::session::id::Slot;
 
-/// What is known of a connection's input, beside its id.
+/// The state of a connection's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Input {
     /// The state machine keeps input that it has not used.

@@ -58,7 +58,7 @@ pub(crate) struct ShardLoop {
     effects: Vec<Effect>,
     usage: Usage,
     started: Instant,
-    /// A turn is due by then for what only the thread waits for.
+    /// A turn is due by then because the thread itself waits for something: room in a mailbox, or descriptors.
     wake_by: Option<Instant>,
     /// Events may be left in epoll.
     more_events: bool,
@@ -152,7 +152,7 @@ impl ShardLoop {
         Ok(())
     }
 
-    /// Does what the state machine asks for.
+    /// Carries out the effects that the state machine asks for.
     fn carry_out(&mut self) {
         self.core.take_effects(&mut self.effects);
         self.links.retry();

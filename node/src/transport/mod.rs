@@ -1,4 +1,5 @@
-//! The transports of a shard's connections: what carries their bytes. Nothing outside knows sockets.
+//! The transports that carry the bytes of a shard's connections. The rest of the node reads and writes through here and does
+//! not know whether a socket, TLS or something else is below.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -12,7 +13,7 @@ mod plain;
 /// Places of a past peak from which on they are given back.
 const KEPT: usize = 1_024;
 
-/// What a read brought.
+/// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Taken {
     /// So many bytes. Less than there was room for means that nothing is left, and that more will be a new edge.
@@ -25,7 +26,7 @@ pub(crate) enum Taken {
     Ended,
 }
 
-/// What a write did.
+/// The result of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Written {
     /// So many bytes were taken of so many offered.
@@ -34,7 +35,7 @@ pub(crate) enum Written {
     Failed,
 }
 
-/// By slot, what carries the bytes of the connection there.
+/// The transport of each connection, by its slot.
 #[derive(Debug)]
 pub(crate) struct Transports {
     sockets: Vec<Option<OwnedFd>>,
@@ -56,7 +57,7 @@ impl Transports {
         self.sockets[slot.index()] = Some(socket);
     }
 
-    /// Closes what a connection had.
+    /// Closes the transport of a connection.
     pub(crate) fn remove(&mut self, slot: Slot) {
         if let Some(place) = self.sockets.get_mut(slot.index()) {
             *place = None;

@@ -1,4 +1,4 @@
-//! A socket without anything in between: reading what is there, and writing everything that is queued in one system call.
+//! A plain socket: one system call reads the bytes that are there, and one writes everything that is queued.
 
 use std::{io::IoSlice, mem::MaybeUninit, os::fd::BorrowedFd};
 

@@ -28,7 +28,7 @@ use pass::Passes;
 /// one huge room holds back what the other rooms say, and none of them waits for ever.
 const ROUND: u64 = 8;
 
-/// Places that a list keeps although nobody waits in it.
+/// Capacity that a list keeps although it is empty.
 const KEPT: usize = 1_024;
 
 /// The queues of a shard, and the connections that wait to be written.
@@ -132,7 +132,7 @@ impl Egress {
     }
 
     /// A turn has written what it could. `cut_after` says after how many writes it had to stop for lack of time.
-    /// `now_millis` is asked when a pass over those with broadcasts ended.
+    /// `now_millis` is asked when a pass ended.
     pub(crate) fn end_turn(&mut self, cut_after: Option<usize>, now_millis: impl FnOnce() -> u64) {
         self.writes_per_turn = cut_after.unwrap_or(FLUSHES_PER_TURN) as u64;
         if self.dirty.has_ended() || self.bulk.has_ended() {
@@ -167,7 +167,7 @@ impl Egress {
         conn.flags.set(Flags::BLOCKED);
     }
 
-    /// The kernel takes data again. False when nobody waited for that.
+    /// The kernel takes data again. False when the connection was not blocked.
     pub(crate) fn unblock(&mut self, slot: Slot, conn: &mut Conn) -> bool {
         if !conn.flags.take(Flags::BLOCKED) {
             return false;

@@ -20,7 +20,7 @@ const MAX_PAUSE_MILLIS: u64 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Passes {
     waiting: VecDeque<Slot>,
-    /// How many were written in this pass, or are: the first in the list. Who comes later is for the next one.
+    /// How many connections are in this pass, written or not: the first in the list. Later ones are for the next pass.
     size: usize,
     /// How many of them are left.
     left: usize,
@@ -78,12 +78,12 @@ impl Passes {
         }
     }
 
-    /// Whether somebody may be written now.
+    /// Whether any connection may be written now.
     pub(crate) fn is_due(&self, now_millis: u64, hurry: bool) -> bool {
         !self.waiting.is_empty() && (self.left > 0 || hurry || now_millis >= self.next_millis)
     }
 
-    /// When the next pass may begin, if anybody waits for it.
+    /// When the next pass may begin, if any connection waits for it.
     pub(crate) fn next_millis(&self) -> Option<u64> {
         (!self.waiting.is_empty()).then_some(self.next_millis)
     }
@@ -92,7 +92,7 @@ impl Passes {
         self.waiting.is_empty()
     }
 
-    /// Nobody is written before this time, as after a long pass.
+    /// No connection is written before this time, as after a long pass.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) const fn put_off(&mut self, next_millis: u64) {
         self.next_millis = next_millis;

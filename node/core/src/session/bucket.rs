@@ -1,11 +1,11 @@
-//! What one connection said lately, as GCRA (ITU-T I.371) counts it.
+//! How much one connection said lately, counted by GCRA (ITU-T I.371).
 
 use crate::{config::Limits, limits::BURST_SECONDS};
 
 const SECOND_MICROS: u64 = 1_000_000;
 pub(super) const BURST_MICROS: u64 = BURST_SECONDS * SECOND_MICROS;
 
-/// What a connection said, as the time until which it would have said it at its rates.
+/// A connection's messages and bytes, each as the time until which the connection would have sent them at its rate.
 #[derive(Debug)]
 pub(super) struct Bucket {
     /// It was told.
@@ -24,7 +24,7 @@ impl Bucket {
     }
 }
 
-/// What `count` of something take at `rate` per second.
+/// Microseconds that `count` messages or bytes take at `rate` per second; 0 without a rate.
 pub(super) fn cost(count: u64, rate: u32) -> u64 {
     if rate == 0 { 0 } else { count * SECOND_MICROS / u64::from(rate) }
 }

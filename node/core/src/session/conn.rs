@@ -1,5 +1,5 @@
-//! What a shard remembers of each connection, as small as it can be: see the test of its size. What only few have is in
-//! the side table ([`super::side`]).
+//! The slot of a connection: the state that every connection has, 64 bytes of it. State that only few connections have is
+//! in the side table ([`super::side`]).
 
 use std::num::NonZeroU8;
 
@@ -134,12 +134,13 @@ impl Conn {
         self.state.vsn()
     }
 
-    /// Whether broadcasts go to this connection as a V2 client gets them: one look for what nearly all are.
+    /// Whether broadcasts go to this connection as a V2 client gets them. Nearly all connections are so, and one comparison
+    /// tells it.
     pub(crate) const fn is_plain_listener(&self) -> bool {
         self.state.0.get() == State::new(Phase::Open, Vsn::V2).0.get()
     }
 
-    /// The version in which it hears what is said in its rooms; none when it hears nothing.
+    /// The serializer version in which broadcasts go to this connection; none when none do.
     pub(crate) const fn listens(&self) -> Option<Vsn> {
         if self.is(Phase::Leaving) { None } else { Some(self.vsn()) }
     }

@@ -1,4 +1,5 @@
-//! The life of a connection, whole: in which phase what happens leads where, and what goes with it.
+//! The life of a connection as one table: from the phase and what happens to the connection to the next phase, and what is
+//! done on the way.
 
 use crate::counters::{CloseReason, RefuseReason};
 
@@ -63,30 +64,30 @@ pub(crate) enum Cause {
     PeerClosed,
     /// This side ends it with a close frame.
     Close(CloseReason),
-    /// What the peer says cannot be read any more, for this reason.
+    /// The peer's input cannot be read any more, for this reason.
     Broken(CloseReason),
     /// All that was queued is sent.
     Sent,
     /// The phase has lasted too long.
     TimedOut,
-    /// The node ends, and waits for nobody who has not said yet what it wants.
+    /// The node ends, and does not wait for requests that are not complete.
     ShutDown,
     /// The node needs the memory.
     GivenUp,
 }
 
-/// What becomes of a connection's places in its rooms.
+/// How a step changes the membership of a connection in its rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Membership {
     /// It stays as it is.
     Stays,
-    /// It stays a member, and hears no more of what is said.
+    /// It stays a member, but broadcasts do not go to it any more.
     Mutes,
     /// It leaves them all.
     Leaves,
 }
 
-/// What is counted.
+/// The counter that a step adds to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Count {
     /// An established WebSocket has ended.
@@ -95,20 +96,20 @@ pub(crate) enum Count {
     Refused(RefuseReason),
 }
 
-/// What follows from a cause, in the order of the fields.
+/// All that a cause brings about in a phase. It is done in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
     /// Counted.
     pub(crate) count: Option<Count>,
     /// Its rooms.
     pub(crate) membership: Membership,
-    /// What waits to be sent is dropped, but for the rest of a frame that has begun.
+    /// The send queue is emptied, but for the rest of a frame that is partly sent.
     pub(crate) drops_queue: bool,
     /// The next phase.
     pub(crate) to: Phase,
     /// The time of the phase begins now. Otherwise that of the phase before goes on.
     pub(crate) restarts_clock: bool,
-    /// The output ends once what was queued is sent, which it is.
+    /// The output of the transport ends; all of the queue is sent.
     pub(crate) ends_output: bool,
 }
 
@@ -143,7 +144,7 @@ pub(crate) const fn is_polite(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::Drain | CloseReason::Idle)
 }
 
-/// What a cause leads to in a phase; `None` when it changes nothing there.
+/// The step that a cause leads to in a phase; `None` when it changes nothing there.
 pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
     let gone = Step::to(Phase::Gone).with(Membership::Leaves);
     Some(match (phase, cause) {
@@ -159,7 +160,7 @@ pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
             Step::to(Phase::Final).counted(Count::Closed(CloseReason::Peer)).with(Membership::Leaves)
         }
         (Phase::Open, Cause::Close(reason)) => closed(reason),
-        // What follows a broken frame cannot be read: there is no point in waiting for a close frame.
+        // Bytes after a broken frame cannot be read: there is no point in waiting for a close frame.
         (Phase::Open, Cause::Broken(reason)) => {
             Step { to: Phase::Linger, membership: Membership::Leaves, ..closed(reason) }
         }
@@ -183,7 +184,7 @@ pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
     })
 }
 
-/// The end of an open connection from this side. What is queued is sent first, except where that is what is too much.
+/// The end of an open connection from this side. The queue is sent first, except when the queue itself is the reason.
 const fn closed(reason: CloseReason) -> Step {
     let counted = Step::to(Phase::Closing).counted(Count::Closed(reason)).with(Membership::Leaves);
     match reason {
@@ -191,7 +192,7 @@ const fn closed(reason: CloseReason) -> Step {
             Step { to: Phase::Leaving, membership: Membership::Mutes, ..counted }
         }
         CloseReason::SlowConsumer => Step { drops_queue: true, ..counted },
-        // What it holds of input is dropped, and what follows cannot be read then.
+        // Its input is dropped, possibly in the middle of a frame: bytes that follow cannot be read.
         CloseReason::Memory => Step { drops_queue: true, to: Phase::Linger, ..counted },
         CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
             Step { to: Phase::Linger, ..counted }

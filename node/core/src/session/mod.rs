@@ -1,4 +1,4 @@
-//! The connections of a shard: their slots and ids, their lives, and what each may say.
+//! The connections of a shard: their slots and ids, the table of their lives, and their rates.
 
 use std::ops::{Index, IndexMut};
 
@@ -23,7 +23,7 @@ use side::Side;
 /// Slots for which place is kept although no connection needs it.
 const KEPT: usize = 1_024;
 
-/// Memory in bytes of what connections have beside their slots.
+/// Memory in bytes that connections take beside their slots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
     /// Readers of connections in their handshake, as they are allocated.
@@ -159,15 +159,15 @@ impl Sessions {
         self.memory.heads += reader.held_bytes() as u64;
     }
 
-    /// Takes out what reads an established connection, for as long as it reads.
+    /// Takes out the reader of an established connection, for as long as it reads.
     pub(crate) fn take_reader(&mut self, slot: Slot) -> Reader {
         let reader = std::mem::take(&mut self.slots[slot.index()].reader);
         self.memory.input -= reader.held_bytes() as u64;
         reader
     }
 
-    /// Puts it back, unless it has failed, if the connection is still read. `before` is what was incomplete when it was
-    /// taken out; returns what is now, in bytes.
+    /// Puts the reader back, if the connection is still read; `None` when the reader has failed. `before` is how many bytes
+    /// were incomplete when it was taken out. Returns how many are now.
     pub(crate) fn put_reader(&mut self, slot: Slot, reader: Option<Reader>, before: usize) -> usize {
         let conn = &mut self.slots[slot.index()];
         let mut after = 0;
@@ -233,7 +233,7 @@ impl Sessions {
         old
     }
 
-    /// What few connections have is dropped with this one, which has ended.
+    /// Drops the side entry of a connection that has ended.
     pub(crate) fn forget_aside(&mut self, slot: Slot) {
         self.side.forget(slot);
         self.rates.forget(slot);
@@ -271,7 +271,7 @@ impl Sessions {
         rate::end_wait(&mut self.side, slot)
     }
 
-    /// Gives memory of a past peak back, and forgets what was said long ago.
+    /// Gives memory of a past peak back, and drops buckets that are empty again.
     pub(crate) fn trim(&mut self, now_millis: u64) {
         self.rates.trim(&mut self.side, now_millis, !self.slots.is_empty());
         if self.slots.is_empty() && self.slots.capacity() > KEPT {

@@ -3,8 +3,8 @@
 //! A connection that sends more is told so once and is then read at its pace, so that nothing it said is lost and the
 //! kernel's window tells it to wait. Closing it would bring it back at once, with a new allowance.
 //!
-//! What is kept of a connection is a bucket in the side table, and only while it is not empty. Most connections say so
-//! little that they never get one: a byte of each adds up what it said since the last sweep. What fits there is an eighth of
+//! A connection has a bucket in the side table, and only while the bucket is not empty. Most connections say so
+//! little that they never get one: a byte of each adds up what it said since the last sweep. A byte holds an eighth of
 //! its rate, so a bucket would be empty again at the next sweep; a connection that says more gets one with all of it.
 
 use super::{
@@ -30,7 +30,7 @@ pub(crate) enum Pace {
     Waits,
 }
 
-/// What the connections of a shard said, as far as it is not in buckets.
+/// How much the connections of a shard said, as far as it is not in buckets.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
     /// By slot, what the connection said since the last sweep in [`LITTLE_MICROS`], rounded up, or [`IN_BUCKET`].

@@ -1,4 +1,4 @@
-//! What only few connections have, beside their slots: a connection without any of it has no entry here.
+//! State that only few connections have. A connection without any of it has no entry here.
 
 use hashbrown::HashTable;
 
@@ -11,17 +11,17 @@ const KEPT: usize = 64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Unread {
-    /// Until it takes what it is sent, or memory is free.
+    /// Until its socket takes data again, or memory is free.
     UntilItTakes,
     /// Until fewer messages of others wait here.
     UntilFewerWait,
 }
 
-/// What is kept of one connection.
+/// The entry of one connection.
 #[derive(Debug)]
 pub(crate) struct Aside {
     slot: Slot,
-    /// What it said lately, when that is more than a little.
+    /// How much it said lately, when that is more than a little.
     pub(super) bucket: Option<Bucket>,
     /// Since when it has taken nothing, on the coarse clock; none while it is not blocked.
     pub(crate) blocked_since: Option<u16>,
@@ -52,7 +52,7 @@ const fn hash(slot: Slot) -> u64 {
 }
 
 impl Side {
-    /// What is kept of a connection.
+    /// The entry of a connection.
     pub(crate) fn get(&self, slot: Slot) -> Option<&Aside> {
         self.table.find(hash(slot), |aside| aside.slot == slot)
     }
@@ -61,7 +61,7 @@ impl Side {
         self.table.find_mut(hash(slot), |aside| aside.slot == slot)?.bucket.as_mut()
     }
 
-    /// Changes what is kept of a connection. What is empty then is kept no more.
+    /// Changes the entry of a connection, which is made when there is none, and dropped when it is empty afterwards.
     pub(super) fn change<R>(&mut self, slot: Slot, change: impl FnOnce(&mut Aside) -> R) -> R {
         let mut entry = self
             .table
@@ -74,7 +74,7 @@ impl Side {
         result
     }
 
-    /// The connection takes nothing since now, or takes what it is sent again.
+    /// The socket of the connection takes nothing since this time, or, with `None`, takes data again.
     pub(crate) fn set_blocked(&mut self, slot: Slot, since: Option<u16>) {
         self.change(slot, |aside| aside.blocked_since = since);
     }
@@ -99,7 +99,7 @@ impl Side {
         held
     }
 
-    /// Ends that any connection is not read for this reason, and names those of which that was so.
+    /// Lets all connections be read again that were not for this reason, and returns their slots.
     pub(crate) fn resume_all(&mut self, until: Unread) -> Vec<Slot> {
         if self.unread[until as usize] == 0 {
             return Vec::new();

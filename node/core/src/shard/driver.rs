@@ -77,7 +77,7 @@ impl Shard {
         Some(self.sessions.insert(Conn::new(stamp)))
     }
 
-    /// The slot of a connection; `None` when that one has ended, whoever has its slot now.
+    /// The slot of a connection; `None` when that connection has ended, also when another one has its slot now.
     #[must_use]
     pub fn slot(&self, id: ConnId) -> Option<Slot> {
         self.sessions.slot(id)
@@ -198,8 +198,8 @@ impl Shard {
         self.egress.has_work(self.now_millis)
     }
 
-    /// Takes what the thread has to do, all of it before it tells anything else. `buffer` is empty, and is given back as
-    /// the next one.
+    /// Takes the effects that the thread has to carry out, all of them before it calls anything else here. `buffer` is empty;
+    /// the shard writes its next effects into it.
     pub fn take_effects(&mut self, buffer: &mut Vec<Effect>) {
         debug_assert!(buffer.is_empty());
         std::mem::swap(&mut self.effects, buffer);

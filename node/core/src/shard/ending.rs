@@ -1,4 +1,4 @@
-//! How connections end, and what they leave behind.
+//! Steps in the life of a connection, and leaving rooms.
 
 use std::sync::Arc;
 
@@ -77,7 +77,7 @@ impl Shard {
         self.egress.queue_one(slot, &mut self.sessions[slot], frame::close(code).into());
     }
 
-    /// The connection stays a member of its rooms and hears no more of what is said there.
+    /// The connection stays a member of its rooms, but broadcasts do not go to it any more.
     fn mute(&mut self, slot: Slot) {
         let conn = &self.sessions[slot];
         if let Some(vsn) = conn.listens() {

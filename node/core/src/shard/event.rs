@@ -1,4 +1,4 @@
-//! What a shard is told, and what it asks for.
+//! The events that the thread tells a shard, and the effects that the shard asks the thread for.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
     session::id::{ConnId, Slot},
 };
 
-/// What happened around a shard.
+/// Something that happened around a shard.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// Input of a connection has arrived, to be read in its turn. The connection is not idle then, however long its turn
@@ -32,8 +32,8 @@ pub enum Event<'a> {
     Drain(u32),
     /// The drain ends: new connections are welcome again.
     DrainStopped,
-    /// The node ends: all connections are closed with 1012 at the next tick, and those are forgotten that have not said
-    /// what they want. Nothing takes that back.
+    /// The node ends: all connections are closed with 1012 at the next tick, and connections whose request is
+    /// not complete are dropped. Nothing takes that back.
     Shutdown,
     /// New configuration. What is open stays open; new limits hold from now on.
     Reload(Arc<NodeConfig>),
@@ -43,7 +43,7 @@ pub enum Event<'a> {
     BusFull,
 }
 
-/// What the thread of a shard has to do, in order.
+/// Something that the thread of a shard has to do. The order matters.
 #[derive(Debug)]
 pub enum Effect {
     /// A client published: other shards and nodes are told.

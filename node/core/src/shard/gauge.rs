@@ -2,7 +2,7 @@
 
 use crate::ledger::{Ledger, Stage};
 
-/// The shard's account, and what was last seen on it.
+/// The ledger of the shard, and the stage that was found when it was looked at last.
 #[derive(Debug)]
 pub(super) struct Gauge {
     pub(super) ledger: Ledger,

@@ -81,8 +81,8 @@ impl Shard {
         self.gauge.stage >= Stage::Refuse
     }
 
-    /// While memory is short a connection that does not take what it is sent is not heard either. At the budget nobody is,
-    /// besides those whose messages wait here already, until less of them waits: that is served without reading more.
+    /// While memory is short a connection that does not take what it is sent is not heard either. At the budget no
+    /// connection is, except those whose messages wait here already: these are served without reading more.
     pub(super) fn holds_reads_of(&mut self, slot: Slot) -> bool {
         if self.gauge.stage == Stage::Free {
             return false;
@@ -171,8 +171,8 @@ impl Shard {
         self.held() - self.egress.outbox().slack_bytes() as u64
     }
 
-    /// Closes those that hold most and take least until enough is free. Who takes what it is sent, has said what it began to
-    /// say, and says no more than its rate, is never among them.
+    /// Closes the connections that hold most and take least until enough is free. A connection whose socket takes data, that has
+    /// no incomplete message and sends no more than its rate is never among them.
     fn relieve(&mut self) {
         self.compact_outbox();
         let target = self.gauge.ledger.relieved();

@@ -1,4 +1,4 @@
-//! What is said to the members of a room, and to one connection.
+//! Sending: to the members of a room, and to one connection.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What a shard is made of: parts that own their fields, and what is told to all of them.
+//! The parts of a shard, each of which owns its fields, and the options of a shard.
 
 use std::sync::{
     Arc,
@@ -17,7 +17,7 @@ use crate::{
     topics::Topics,
 };
 
-/// What a shard is told once.
+/// The options of a shard, which do not change.
 #[derive(Debug, Clone)]
 pub struct ShardOptions {
     /// Position among the shards of the node.
@@ -74,7 +74,7 @@ pub struct Shard {
     pub(super) sessions: Sessions,
     /// Rooms, their policies, and what waits in them.
     pub(super) topics: Topics,
-    /// Queues, and who is written when.
+    /// Queues, and which connection is written when.
     pub(super) egress: Egress,
     /// How much this turn takes in.
     pub(super) intake: Intake,
@@ -82,7 +82,7 @@ pub struct Shard {
     pub(super) gauge: Gauge,
     /// All that is due at some time.
     pub(super) timers: Timers,
-    /// What the thread has to do.
+    /// Effects that the thread has not taken yet.
     pub(super) effects: Vec<Effect>,
 }
 

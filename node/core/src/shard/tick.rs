@@ -1,4 +1,4 @@
-//! What time does: deadlines by a coarse sweep, and the pace of a drain.
+//! Time: deadlines of connections by a coarse sweep, and the pace of a drain.
 //!
 //! A connection has no timer. It carries two bytes of coarse time, and a sweep looks at a quarter of all connections
 //! every [`STAMP_MILLIS`]: a sequential walk, 0.3 ms per second and 100,000 connections.
@@ -83,7 +83,7 @@ impl Shard {
         self.pace_drain();
     }
 
-    /// Closes all connections on the next tick, and forgets those that have not said what they want.
+    /// Closes all connections on the next tick, and drops those whose request is not complete.
     pub(super) fn shut_down(&mut self) {
         self.timers.leave(self.now_millis, u32::MAX, true);
         self.pace_drain();

@@ -1,7 +1,7 @@
-//! The one table of what is due when, and the pace of a drain.
+//! The one table of deadlines, and the pace of a drain.
 //!
-//! A connection has no timer: its deadlines are met by a coarse sweep, see [`super::tick`]. What is in the table are the few
-//! things that are due at a moment of their own.
+//! A connection has no timer: its deadlines are met by a coarse sweep, see [`super::tick`]. The table has
+//! the few deadlines that are met to the millisecond.
 
 use std::{cmp::Reverse, collections::BinaryHeap};
 
@@ -14,7 +14,7 @@ use crate::{
 /// Entries for which place is kept although nothing is due.
 const KEPT: usize = 64;
 
-/// What is due.
+/// Something that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Deadline {
     /// A flush window ends.
@@ -65,7 +65,7 @@ impl Timers {
         self.due.push(Reverse((at_millis, deadline)));
     }
 
-    /// The next deadline that has come. What it was set for may be gone.
+    /// The next deadline that has come. The room or connection that it was set for may be gone.
     pub(super) fn pop(&mut self, now_millis: u64) -> Option<Deadline> {
         self.due.peek().filter(|Reverse((at, _))| *at <= now_millis)?;
         self.due.pop().map(|Reverse((_, deadline))| deadline)

@@ -1,4 +1,4 @@
-//! The topics of one shard: rooms with their local members, their policies, and what waits in them.
+//! The topics of one shard: a room for each, and how members join and leave.
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) struct Joined {
     pub(crate) opened: bool,
 }
 
-/// What a leave changed.
+/// The changes that a leave made.
 #[derive(Debug)]
 pub(crate) struct Left {
     /// The member that took the position of the one that left, if it was not the last.

@@ -1,7 +1,7 @@
 //! A room: what one shard knows of a topic with local members.
 //!
 //! Members are dense lists of slots, so that a broadcast is a walk over an array, and a member knows its position, so that
-//! leaving moves one other at most. What only some policies ask for is behind one pointer, which is null for all others.
+//! leaving moves one other at most. State that only some policies ask for is behind one pointer, null in all other rooms.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ pub(crate) struct Room {
     features: Option<Box<Features>>,
 }
 
-/// What a room has only because its policy asks for it.
+/// State that a room has only because its policy asks for it.
 #[derive(Debug, Default)]
 struct Features {
     /// Length of the flush window in milliseconds; 0 is none.
@@ -48,7 +48,7 @@ impl Room {
         Self { shared, members: vec![first], listeners, policy: None, features: None }
     }
 
-    /// What all shards know of it.
+    /// The topic's entry in the registry of all shards.
     pub(crate) const fn shared(&self) -> &Arc<SharedRoom> {
         &self.shared
     }
