@@ -12,7 +12,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{topic, ws::host::Names};
+use crate::{
+    topic::{TopicKind, TopicName},
+    ws::host::Names,
+};
 
 mod check;
 #[cfg(test)]
@@ -20,9 +23,6 @@ mod tests;
 
 /// The configuration format that this code writes and reads.
 pub const VERSION: u32 = 1;
-
-/// The reserved topic that carries the fleet's live figures.
-pub const CLUSTER_TOPIC: &str = "$cluster";
 
 /// The whole configuration file of a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ pub struct NodeConfig {
     pub auth: Auth,
     /// How the node leaves.
     pub drain: Drain,
-    /// Serve the live chat page at `/` and the reserved topic [`CLUSTER_TOPIC`].
+    /// Serve the live chat page at `/` and the topic [`crate::topic::CLUSTER`].
     pub chat_page: bool,
     /// The way to the other nodes; none means that this node is alone (restart key).
     pub bus: Option<Bus>,
@@ -198,13 +198,13 @@ impl Default for Rooms {
 
 impl Rooms {
     /// The policy of a topic's room, or none when the topic cannot be joined.
-    pub fn resolve(&self, topic: &str) -> Option<RoomPolicy<'_>> {
+    pub fn resolve(&self, topic: TopicName<'_>) -> Option<RoomPolicy<'_>> {
         self.find(topic).map(|policy| self.policy(policy))
     }
 
     /// Which policy a topic's room has, or none when the topic cannot be joined.
-    pub fn find(&self, topic: &str) -> Option<PolicyRef> {
-        if !topic::is_valid(topic) || !self.topics.iter().any(|pattern| pattern.matches(topic)) {
+    pub fn find(&self, topic: TopicName<'_>) -> Option<PolicyRef> {
+        if !self.topics.iter().any(|pattern| pattern.matches(topic)) {
             return None;
         }
         let overriding = self.policies.iter().position(|policy| policy.topics.matches(topic));
@@ -283,22 +283,21 @@ pub struct Policy {
     pub flush_window_millis: Option<u16>,
 }
 
-/// A topic, or a prefix followed by `*`. `*` alone is every topic but the reserved ones, which no pattern matches:
-/// `phoenix` and everything that starts with `$`.
+/// A topic, or a prefix followed by `*`. `*` alone is every topic that nodes share ([`TopicKind::Shared`]): no pattern matches
+/// the others, which are `phoenix` and everything that starts with `$`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TopicPattern(pub String);
 
 impl TopicPattern {
     /// Whether a topic is meant.
-    pub fn matches(&self, topic: &str) -> bool {
-        if topic::is_reserved(topic) || topic == "phoenix" {
-            return false;
-        }
-        match self.0.strip_suffix('*') {
-            Some(prefix) => topic.starts_with(prefix),
-            None => topic == self.0,
-        }
+    pub fn matches(&self, topic: TopicName<'_>) -> bool {
+        let text = topic.as_str();
+        topic.kind() == TopicKind::Shared
+            && match self.0.strip_suffix('*') {
+                Some(prefix) => text.starts_with(prefix),
+                None => text == self.0,
+            }
     }
 }
 

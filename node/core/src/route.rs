@@ -17,6 +17,7 @@ use siphasher::sip::SipHasher13;
 use crate::{
     ledger::{TOPIC_BYTES, TOPIC_ON_BUS_BYTES},
     limits::MAX_SHARDS,
+    topic::{TopicKind, TopicName},
 };
 
 /// A topic shared between rooms and messages under way.
@@ -76,6 +77,7 @@ impl ShardMask {
 #[derive(Debug)]
 pub struct SharedRoom {
     topic: Topic,
+    kind: TopicKind,
     shards: [AtomicU64; WORDS],
     members: AtomicU32,
 }
@@ -85,6 +87,12 @@ impl SharedRoom {
     #[must_use]
     pub const fn topic(&self) -> &Topic {
         &self.topic
+    }
+
+    /// The topic with its kind.
+    #[must_use]
+    pub fn name(&self) -> TopicName<'_> {
+        TopicName::again(&self.topic, self.kind)
     }
 
     /// Shards with members.
@@ -161,7 +169,8 @@ impl Registry {
     /// Notes that `shard` is about to have members of a topic. None when no shard has any and there are `max_topics`
     /// others.
     #[must_use]
-    pub fn open(&self, topic: &str, shard: u8, max_topics: u32) -> Option<Arc<SharedRoom>> {
+    pub fn open(&self, name: TopicName<'_>, shard: u8, max_topics: u32) -> Option<Arc<SharedRoom>> {
+        let topic = name.as_str();
         let hash = self.hash(topic);
         let mut stripe = self.stripe(hash);
         let entry = stripe.entry(hash, |room| &*room.topic == topic, |room| self.hash(&room.topic));
@@ -172,7 +181,12 @@ impl Registry {
                     return None;
                 }
                 self.count.name_bytes.fetch_add(topic.len() as u64, Ordering::Relaxed);
-                let room = SharedRoom { topic: topic.into(), shards: Default::default(), members: 0.into() };
+                let room = SharedRoom {
+                    topic: topic.into(),
+                    kind: name.kind(),
+                    shards: Default::default(),
+                    members: 0.into(),
+                };
                 Arc::clone(entry.insert(Arc::new(room)).get())
             }
         };
@@ -234,7 +248,11 @@ mod tests {
     use super::*;
 
     fn open(registry: &Registry, topic: &str, shard: u8) -> Arc<SharedRoom> {
-        registry.open(topic, shard, u32::MAX).expect("a place")
+        registry.open(name(topic), shard, u32::MAX).expect("a place")
+    }
+
+    fn name(topic: &str) -> TopicName<'_> {
+        TopicName::parse(topic).expect("a topic")
     }
 
     /// Topics as they are counted, and as they are listed.
@@ -270,16 +288,16 @@ mod tests {
     #[test]
     fn a_topic_takes_one_place_from_its_first_shard_to_its_last() {
         let registry = Registry::new([1, 2]);
-        let a = registry.open("a", 0, 2).expect("a place");
-        let _b = registry.open("b", 0, 2).expect("a place");
-        assert!(registry.open("c", 0, 2).is_none());
-        assert!(Arc::ptr_eq(&a, &registry.open("a", 1, 2).expect("it has a place")));
+        let a = registry.open(name("a"), 0, 2).expect("a place");
+        let _b = registry.open(name("b"), 0, 2).expect("a place");
+        assert!(registry.open(name("c"), 0, 2).is_none());
+        assert!(Arc::ptr_eq(&a, &registry.open(name("a"), 1, 2).expect("it has a place")));
         assert_eq!(topics(&registry), (2, 2));
         registry.close(&a, 0);
-        assert!(registry.open("c", 0, 2).is_none(), "another shard has members");
+        assert!(registry.open(name("c"), 0, 2).is_none(), "another shard has members");
         registry.close(&a, 1);
         assert_eq!(topics(&registry), (1, 1));
-        assert!(registry.open("c", 0, 2).is_some() && registry.open("a", 0, 2).is_none());
+        assert!(registry.open(name("c"), 0, 2).is_some() && registry.open(name("a"), 0, 2).is_none());
     }
 
     #[test]
@@ -292,7 +310,7 @@ mod tests {
                 scope.spawn(move || {
                     for round in 0..1_000 {
                         let names = [0, 1, 2].map(|step| format!("t{}", (round + step) % 7));
-                        let open = names.map(|name| registry.open(&name, shard, 4));
+                        let open = names.each_ref().map(|topic| registry.open(name(topic), shard, 4));
                         assert!(registry.topics() <= 4);
                         open.iter().flatten().for_each(|room| registry.close(room, shard));
                     }

@@ -1,22 +1,74 @@
 //! What a topic is: the one notion that joins, publishes and the bus share.
 //!
+//! A text is parsed into a [`TopicName`] where it enters the shard, and everything behind that asks the name for its kind.
 //! A topic that can be joined can always be carried: its subject on the bus is one non-empty token of letters that NATS
-//! clients and servers take. Whoever widens [`is_valid`] has to widen the encoding of subjects with it; a test of the node
-//! holds the two together with the rules of the NATS client.
+//! clients and servers take. Whoever lets [`TopicName::parse`] take more has to widen the encoding of subjects with it; a
+//! test of the node holds the two together with the rules of the NATS client.
 
 use crate::limits::MAX_TOPIC_BYTES;
 
-/// Whether a text can be a topic at all: not empty, and short enough for a binary frame. An empty token is no subject of
-/// NATS, and nobody means it.
-#[must_use]
-pub const fn is_valid(topic: &str) -> bool {
-    !topic.is_empty() && topic.len() <= MAX_TOPIC_BYTES
+/// What every topic begins with that each node serves by itself.
+const OWN_PREFIX: u8 = b'$';
+
+/// The topic on which a connection speaks to the server: heartbeats, and errors that belong to no channel.
+pub const PHOENIX: &str = "phoenix";
+
+/// The topic that carries the fleet's live figures to the chat page.
+pub const CLUSTER: TopicName<'static> = TopicName { text: "$cluster", kind: TopicKind::Own };
+
+/// Who serves a topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TopicKind {
+    /// The members of all nodes hear what is said there, and policies say who may join.
+    Shared,
+    /// Each node serves it by itself, and what is said there never leaves the node. No pattern of a policy matches it.
+    Own,
+    /// It is [`PHOENIX`], which belongs to the connection and cannot be joined.
+    Connection,
 }
 
-/// Whether a topic is served by each node itself and never leaves it.
-#[must_use]
-pub fn is_reserved(topic: &str) -> bool {
-    topic.starts_with('$')
+/// A text that can be a topic, and who serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TopicName<'a> {
+    text: &'a str,
+    kind: TopicKind,
+}
+
+impl<'a> TopicName<'a> {
+    /// Reads a topic. `None` when it is empty, which is no subject of NATS, or longer than [`MAX_TOPIC_BYTES`].
+    #[must_use]
+    #[inline]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let first = *text.as_bytes().first()?;
+        if text.len() > MAX_TOPIC_BYTES {
+            return None;
+        }
+        let kind = if first == OWN_PREFIX {
+            TopicKind::Own
+        } else if text == PHOENIX {
+            TopicKind::Connection
+        } else {
+            TopicKind::Shared
+        };
+        Some(Self { text, kind })
+    }
+
+    /// Puts a name together whose kind [`TopicName::parse`] has told before.
+    pub(crate) const fn again(text: &'a str, kind: TopicKind) -> Self {
+        Self { text, kind }
+    }
+
+    /// The topic as it is written.
+    #[must_use]
+    pub const fn as_str(self) -> &'a str {
+        self.text
+    }
+
+    /// Who serves it.
+    #[must_use]
+    pub const fn kind(self) -> TopicKind {
+        self.kind
+    }
 }
 
 #[cfg(test)]
@@ -25,8 +77,26 @@ mod tests {
 
     #[test]
     fn a_topic_has_1_to_255_bytes() {
-        assert!(!is_valid("") && is_valid("a") && is_valid(&"x".repeat(MAX_TOPIC_BYTES)));
-        assert!(!is_valid(&"x".repeat(MAX_TOPIC_BYTES + 1)));
-        assert!(is_reserved("$cluster") && !is_reserved("room:$"));
+        let longest = "x".repeat(MAX_TOPIC_BYTES);
+        assert_eq!(TopicName::parse(&longest).map(TopicName::as_str), Some(&*longest));
+        assert_eq!(TopicName::parse(""), None);
+        assert_eq!(TopicName::parse(&"x".repeat(MAX_TOPIC_BYTES + 1)), None);
+    }
+
+    #[test]
+    fn the_kind_of_a_topic_is_in_its_name() {
+        use TopicKind::{Connection, Own, Shared};
+        for (text, kind) in [
+            ("$cluster", Own),
+            ("$", Own),
+            ("phoenix", Connection),
+            ("phoenix:1", Shared),
+            ("phoeni", Shared),
+            ("room:$", Shared),
+            ("a", Shared),
+        ] {
+            assert_eq!(TopicName::parse(text).map(TopicName::kind), Some(kind), "{text}");
+        }
+        assert_eq!(TopicName::parse(CLUSTER.as_str()), Some(CLUSTER));
     }
 }

@@ -33,7 +33,7 @@ pub(super) fn inbox(cluster: &ClusterId, boot_id: u128) -> String {
 
 #[cfg(test)]
 mod tests {
-    use node_core::config::Rooms;
+    use node_core::{config::Rooms, topic::TopicName};
 
     use super::*;
 
@@ -57,7 +57,7 @@ mod tests {
         let rooms = Rooms::default();
         let mut joinable = 0;
         let mut check = |name: &str| {
-            let can_be_joined = rooms.resolve(name).is_some();
+            let can_be_joined = TopicName::parse(name).and_then(|name| rooms.resolve(name)).is_some();
             joinable += u32::from(can_be_joined);
             let subject = topic(&cluster, name);
             let is_taken = async_nats::Subject::validated(&subject).is_ok() && subject.len() < 4_096;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use crate::{
     limits::BURST_SECONDS,
     protocol::is_reserved_event,
+    topic::{TopicKind, TopicName},
     ws::{host, origin},
 };
 
@@ -123,7 +124,7 @@ fn pattern(key: &str, TopicPattern(text): &TopicPattern, errors: &mut Vec<String
         errors.push(format!(
             "{key}: {text:?} is not a topic pattern; write a topic, or a prefix and * at its end"
         ));
-    } else if text.starts_with('$') || text == "phoenix" {
+    } else if TopicName::parse(text).is_some_and(|name| name.kind() != TopicKind::Shared) {
         errors.push(format!(
             "{key}: {text:?} is reserved; choose a topic that is not phoenix and has no $ in front"
         ));

@@ -1,5 +1,9 @@
 use super::*;
 
+fn topic(text: &str) -> TopicName<'_> {
+    TopicName::parse(text).unwrap()
+}
+
 #[test]
 fn dev_and_a_minimal_cluster_file_are_valid() {
     assert_eq!(NodeConfig::dev().validate(), Vec::<String>::new());
@@ -59,23 +63,23 @@ fn the_first_matching_policy_overrides_key_by_key() {
     let text = r#"{"rooms":{"maxMembers":150,"ackEvents":["a"],"policies":[
         {"topics":"live:*","maxMembers":500,"publish":"Nobody"},{"topics":"live:one","maxMembers":1}]}}"#;
     let rooms = serde_json::from_str::<NodeConfig>(text).unwrap().rooms;
-    let live = rooms.resolve("live:one").unwrap();
+    let live = rooms.resolve(topic("live:one")).unwrap();
     assert_eq!(
         (live.max_members, live.publish, live.ack_events),
         (500, Publish::Nobody, &["a".to_owned()][..])
     );
-    let other = rooms.resolve("room:1").unwrap();
+    let other = rooms.resolve(topic("room:1")).unwrap();
     assert_eq!((other.max_members, other.publish, other.echo_to_sender), (150, Publish::Members, true));
 }
 
 #[test]
 fn reserved_topics_match_no_pattern() {
     let rooms = Rooms::default();
-    for topic in ["phoenix", "$cluster", "$"] {
-        assert_eq!(rooms.resolve(topic), None, "{topic}");
+    for text in ["phoenix", "$cluster", "$"] {
+        assert_eq!(rooms.resolve(topic(text)), None, "{text}");
     }
-    assert_eq!(NodeConfig::dev().rooms.resolve("other:1"), None);
-    assert!(NodeConfig::dev().rooms.resolve("room:1").is_some());
+    assert_eq!(NodeConfig::dev().rooms.resolve(topic("other:1")), None);
+    assert!(NodeConfig::dev().rooms.resolve(topic("room:1")).is_some());
 }
 
 #[test]

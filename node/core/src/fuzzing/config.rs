@@ -1,8 +1,9 @@
 //! A node's configuration file: read or refused with a sentence, and what is accepted serves.
 
 use crate::{
-    config::{CLUSTER_TOPIC, NodeConfig},
+    config::NodeConfig,
     shard::tests::harness::{REQUEST, Sim},
+    topic::{self, TopicName},
 };
 
 /// The bytes are the file.
@@ -20,9 +21,9 @@ pub(super) fn check(bytes: &[u8]) {
     let running = NodeConfig::dev();
     let reloaded = config.clone().reload_onto(&running);
     assert_eq!(reloaded.restart_keys(), running.restart_keys());
-    for topic in ["", "room:1", "live:a", CLUSTER_TOPIC, "$x", "phoenix"] {
-        let policy = config.rooms.resolve(topic);
-        assert!(policy.is_none() || !(topic.starts_with('$') || topic == "phoenix"), "{topic} is reserved");
+    for reserved in [topic::CLUSTER.as_str(), "$x", topic::PHOENIX] {
+        let name = TopicName::parse(reserved).expect("a topic");
+        assert_eq!(config.rooms.resolve(name), None, "{reserved} is no topic of the fleet's");
     }
     if errors.is_empty() {
         serves(&config);

@@ -3,24 +3,26 @@
 use super::state::Shard;
 use crate::{
     broadcast::Content,
-    config::{CLUSTER_TOPIC, PolicyRef, Publish},
+    config::{PolicyRef, Publish},
     counters::JoinRefusal,
     ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
     protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, encode, is_reserved_event},
     session::{conn::Channel, id::Slot},
+    topic::{self, PHOENIX, TopicKind, TopicName},
     topics::{Caps, Joined},
 };
 
 impl Shard {
     pub(super) fn dispatch(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
-        match (&*message.topic, &*message.event) {
-            ("phoenix", "heartbeat") => {
+        let name = TopicName::parse(&message.topic);
+        match (name.map(TopicName::kind), &*message.event) {
+            (Some(TopicKind::Connection), "heartbeat") => {
                 self.counters.heartbeats += 1;
                 let refs = (NULL, &*message.reference);
-                self.reply(slot, encode::reply(vsn, refs, "phoenix", "ok", encode::EMPTY));
+                self.reply(slot, encode::reply(vsn, refs, PHOENIX, "ok", encode::EMPTY));
             }
-            (_, "phx_join") => self.on_join(slot, vsn, message),
+            (_, "phx_join") => self.on_join(slot, vsn, name, message),
             (_, "phx_leave") => self.on_leave(slot, vsn, message),
             _ => self.on_push(slot, vsn, message),
         }
@@ -32,28 +34,28 @@ impl Shard {
         self.sessions[slot].channels.iter().position(|channel| channel.room == room)
     }
 
-    fn on_join(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
+    fn on_join(&mut self, slot: Slot, vsn: Vsn, name: Option<TopicName<'_>>, message: &Message<'_>) {
         let topic = &*message.topic;
         let refs = (&*message.join_ref, &*message.reference);
-        let Some(rules) = self.join_rules(topic) else {
+        let Some((name, rules)) = name.and_then(|name| Some((name, self.join_rules(name)?))) else {
             return self.refuse_join(slot, vsn, (NULL, refs.1), topic, JoinRefusal::Unmatched);
         };
         if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
             let old = self.sessions.replace_ref(slot, position, RawRef::new(refs.0));
-            self.reply_joined(slot, vsn, refs, topic);
+            self.reply_joined(slot, vsn, refs, name);
             return self.reply(slot, encode::phx_close(vsn, old.as_str(), topic));
         }
         let max_channels = self.config.limits.max_channels_per_connection as usize;
         if self.sessions[slot].channels.len() >= max_channels {
             return self.refuse_join(slot, vsn, refs, topic, JoinRefusal::TooManyChannels);
         }
-        if self.is_short_of_memory() && topic != CLUSTER_TOPIC {
+        if self.is_short_of_memory() && name != topic::CLUSTER {
             return self.refuse_join(slot, vsn, refs, topic, JoinRefusal::Memory);
         }
         self.release_held(topic);
         let Joined { room, position, opened } =
-            match self.topics.join(topic, slot, self.sessions[slot].listens(), rules.caps) {
+            match self.topics.join(name, slot, self.sessions[slot].listens(), rules.caps) {
                 Ok(joined) => joined,
                 Err(refusal) => return self.refuse_join(slot, vsn, refs, topic, refusal),
             };
@@ -64,17 +66,17 @@ impl Shard {
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_opened(&shared);
         }
-        self.reply_joined(slot, vsn, refs, topic);
+        self.reply_joined(slot, vsn, refs, name);
     }
 
     /// What holds for joins of a topic; `None` when it cannot be joined.
-    fn join_rules(&self, topic: &str) -> Option<JoinRules> {
-        if topic == CLUSTER_TOPIC {
+    fn join_rules(&self, name: TopicName<'_>) -> Option<JoinRules> {
+        if name == topic::CLUSTER {
             // A full node is when its figures are wanted most.
             let caps = Caps { members: u32::MAX, rooms: u32::MAX, topic_bytes: u64::MAX };
             return self.config.chat_page.then_some(JoinRules { caps, policy: None, window_millis: 0 });
         }
-        let found = self.config.rooms.find(topic)?;
+        let found = self.config.rooms.find(name)?;
         let policy = self.config.rooms.policy(found);
         let limits = &self.config.limits;
         let topic_bytes = most_topic_bytes(limits.memory_budget.unwrap_or(u64::MAX));
@@ -94,16 +96,16 @@ impl Shard {
         self.reply_error(slot, vsn, refs, topic, reason);
     }
 
-    fn reply_joined(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str) {
+    fn reply_joined(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), name: TopicName<'_>) {
         let about_node;
-        let response = if topic == CLUSTER_TOPIC {
+        let response = if name == topic::CLUSTER {
             let (node, version) = (&self.options.node_name, self.options.version);
             about_node = serde_json::json!({ "node": node, "version": version }).to_string();
             &about_node
         } else {
             encode::EMPTY
         };
-        self.reply(slot, encode::reply(vsn, refs, topic, "ok", response));
+        self.reply(slot, encode::reply(vsn, refs, name.as_str(), "ok", response));
     }
 
     fn on_leave(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     broadcast::{Broadcast, Content},
-    config::{CLUSTER_TOPIC, NodeConfig},
+    config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
     egress::outbox::{Outbox, Queue},
     limits::MAX_HANDSHAKING,
@@ -18,6 +18,7 @@ use crate::{
         lifecycle::{Cause, Phase},
         side::Unread,
     },
+    topic,
     ws::CloseCode,
 };
 
@@ -52,8 +53,8 @@ impl Shard {
             }
             Event::Remote { broadcast, late } => self.on_remote(broadcast, late),
             Event::ClusterStats(json) => {
-                if let Some(room) = self.topics.find(CLUSTER_TOPIC) {
-                    self.broadcast(room, &Content::json(CLUSTER_TOPIC, "stats", json), None);
+                if let Some(room) = self.topics.find(topic::CLUSTER.as_str()) {
+                    self.broadcast(room, &Content::json(topic::CLUSTER.as_str(), "stats", json), None);
                 }
             }
             Event::Drain(connections_per_second) => self.drain(connections_per_second),
@@ -103,7 +104,7 @@ impl Shard {
         self.config = config;
         let rooms = &self.config.rooms;
         for room in self.topics.iter_mut() {
-            let found = rooms.find(room.shared().topic());
+            let found = rooms.find(room.shared().name());
             room.set_policy(found, found.map_or(0, |found| rooms.policy(found).flush_window_millis));
         }
         self.refresh_memory();

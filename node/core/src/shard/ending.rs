@@ -11,7 +11,7 @@ use crate::{
         id::Slot,
         lifecycle::{self, Cause, Count, Membership, Phase},
     },
-    topic,
+    topic::{TopicKind, TopicName},
     topics::room::RoomId,
     ws::{CloseCode, frame},
 };
@@ -105,7 +105,7 @@ impl Shard {
             }
         }
         if let Some(shared) = left.closed
-            && self.is_shared(shared.topic())
+            && self.is_shared(shared.name())
         {
             self.effects.push(Effect::Closed(Arc::clone(shared.topic())));
         }
@@ -113,13 +113,13 @@ impl Shard {
 
     /// The shard has its first member of a topic.
     pub(super) fn note_opened(&mut self, shared: &SharedRoom) {
-        if self.is_shared(shared.topic()) {
+        if self.is_shared(shared.name()) {
             self.effects.push(Effect::Opened(Arc::clone(shared.topic())));
         }
     }
 
     /// Whether other nodes may have members of a topic. Reserved ones are each node's own.
-    pub(super) fn is_shared(&self, topic: &str) -> bool {
-        self.options.has_bus && !topic::is_reserved(topic)
+    pub(super) fn is_shared(&self, topic: TopicName<'_>) -> bool {
+        self.options.has_bus && topic.kind() == TopicKind::Shared
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         id::Slot,
         lifecycle::{Cause, Phase},
     },
+    topic,
     ws::{
         CloseCode, Event, Flow, Opcode, WsError, frame,
         handshake::{self, Request, Rules},
@@ -214,7 +215,7 @@ impl Shard {
                 // A reply that belongs to no channel is ignored by clients and seen by whoever debugs one.
                 self.counters.malformed_messages += 1;
                 let refs = (protocol::NULL, protocol::NULL);
-                self.reply(slot, encode::error(vsn, refs, "phoenix", "malformed message"));
+                self.reply(slot, encode::error(vsn, refs, topic::PHOENIX, "malformed message"));
             }
         }
     }

@@ -46,7 +46,7 @@ impl Shard {
             self.counters.rate_limited += 1;
             let refs = (protocol::NULL, protocol::NULL);
             let vsn = self.sessions[slot].vsn();
-            self.reply(slot, encode::error(vsn, refs, "phoenix", "rate limited"));
+            self.reply(slot, encode::error(vsn, refs, crate::topic::PHOENIX, "rate limited"));
         }
     }
 

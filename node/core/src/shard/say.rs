@@ -26,7 +26,7 @@ impl Shard {
         self.counters.publishes += 1;
         let shared = self.topics.get(room).shared();
         let shards = shared.shards().without(self.options.index);
-        let nodes = self.is_shared(content.topic);
+        let nodes = self.is_shared(shared.name());
         // Names were bounded to what a broadcast can carry, on join and on push.
         if (nodes || !shards.is_empty())
             && let Some(broadcast) = Broadcast::pack(content)

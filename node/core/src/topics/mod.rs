@@ -10,6 +10,7 @@ use crate::{
     protocol::Vsn,
     route::{Registry, SharedRoom},
     session::id::Slot,
+    topic::TopicName,
 };
 
 pub(crate) mod room;
@@ -138,11 +139,12 @@ impl Topics {
     /// [`JoinRefusal::RoomFull`] or [`JoinRefusal::TooManyRooms`] when it does not fit into `caps`.
     pub(crate) fn join(
         &mut self,
-        topic: &str,
+        name: TopicName<'_>,
         member: Slot,
         listens: Option<Vsn>,
         caps: Caps,
     ) -> Result<Joined, JoinRefusal> {
+        let topic = name.as_str();
         if let Some(room) = self.find(topic) {
             let joined = &mut self.rooms[room.0 as usize];
             if !joined.shared().claim(caps.members) {
@@ -156,7 +158,7 @@ impl Topics {
         if self.registry.bytes() >= caps.topic_bytes && self.registry.shards(topic).is_empty() {
             return Err(JoinRefusal::Memory);
         }
-        let opened = self.registry.open(topic, self.shard, caps.rooms);
+        let opened = self.registry.open(name, self.shard, caps.rooms);
         let shared = opened.ok_or(JoinRefusal::TooManyRooms)?;
         if !shared.claim(caps.members) {
             self.registry.close(&shared, self.shard);

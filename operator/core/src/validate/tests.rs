@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use crds::AutoscalingMode;
 use node_core::config::{self, NodeConfig};
+use node_core::topic::TopicName;
 
 use super::{Bus, Credentials, Fetched, OperatorEnv, Problem, ValidatedCluster, validate};
 use crate::fixtures::{cluster, env};
@@ -244,7 +245,7 @@ fn the_rendered_file_reads_back_and_the_node_accepts_it() {
     let read: NodeConfig = serde_saphyr::from_str(&cluster.config_file).unwrap();
     assert_eq!(read, cluster.config);
     assert_eq!(read.validate(), Vec::<String>::new());
-    let live = read.rooms.resolve("live:1").unwrap();
+    let live = read.rooms.resolve(TopicName::parse("live:1").unwrap()).unwrap();
     assert_eq!((live.max_members, live.publish), (500, config::Publish::Nobody));
     assert!(read.sysctls.contains_key("net.ipv4.tcp_keepalive_time"));
 }
