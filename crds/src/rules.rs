@@ -27,12 +27,20 @@ macro_rules! is_duration {
         )
     };
 }
-/// A condition on durations, which counts once they read as such: [`DURATION_FORM`] speaks before that.
+/// A condition on durations, which counts once they read as such: [`DURATION_FORM`] speaks before that. Nothing behind the
+/// semicolon is what such a condition begins with.
 macro_rules! with_durations {
-    ($($value:literal),+; $condition:literal) => {
-        concat!($("!", is_duration!($value), " || ",)+ $condition)
+    ($($value:literal),+; $($condition:literal)?) => {
+        concat!($("!", is_duration!($value), " || ",)+ $($condition)?)
     };
 }
+
+mod numbers;
+
+pub(crate) use numbers::{
+    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time, idle_timeout,
+    joins_in_time, ping_interval, topic_reserved,
+};
 
 /// On every [`crate::Duration`].
 pub(crate) const DURATION_FORM: Rule = (
@@ -341,15 +349,6 @@ pub(crate) const DRAIN_ORDER: Rule = (
     with_durations!("self.delay", "self.deadline"; "duration(self.delay) < duration(self.deadline)"),
     "drain.delay must be shorter than drain.deadline: lower drain.delay or raise drain.deadline",
 );
-pub(crate) const DRAIN_DELAY: Rule = (
-    with_durations!("self.delay"; "duration(self.delay) <= duration('5m')"),
-    "drain.delay must be at most 5m: load balancers that need longer to take a node out are broken",
-);
-pub(crate) const DRAIN_GRACE: Rule = (
-    with_durations!("self.delay", "self.deadline"; "duration(self.delay) + duration(self.deadline) + duration('30s') <= duration('1h')"),
-    "drain.delay + drain.deadline + 30s is the pods' termination grace period and must be at most 1h: lower drain.deadline",
-);
-
 pub(crate) const SYSCTL_SAFE: Rule = (
     "self.profile != 'Safe' || self.sysctls.all(k, k in ['kernel.shm_rmid_forced', 'net.ipv4.ip_local_port_range', \
      'net.ipv4.ip_local_reserved_ports', 'net.ipv4.ip_unprivileged_port_start', 'net.ipv4.ping_group_range', \
@@ -368,58 +367,13 @@ pub(crate) const TOPIC_STAR: Rule = (
     "self.topics.matches('^[^*]*[*]?$')",
     "rooms.policies[].topics may have * only at its end: write an exact topic, or a prefix and * as in live:*",
 );
-pub(crate) const TOPIC_RESERVED: Rule = (
-    "!self.topics.startsWith('$') && self.topics != 'phoenix'",
-    "rooms.policies[].topics must not be phoenix or begin with $, which are the fleet's own topics: choose another",
-);
 pub(crate) const TOPIC_DUPLICATE: Rule = (
     "self.policies.all(p, self.policies.exists_one(q, q.topics == p.topics))",
     "rooms.policies has the same topics twice, and only the first would count: merge the two",
 );
-pub(crate) const EVENTS: Rule = (
-    "!has(self.events) || self.events.all(e, !e.startsWith('phx_') && !(e in ['presence_state', 'presence_diff', 'access_token']))",
-    "events must not begin with phx_ or be presence_state, presence_diff or access_token, which are the protocol's own events: choose another name",
-);
-pub(crate) const ACK_EVENTS: Rule = (
-    "!has(self.ackEvents) || self.ackEvents.all(e, !e.startsWith('phx_') && !(e in ['presence_state', 'presence_diff', 'access_token']))",
-    "ackEvents must not begin with phx_ or be presence_state, presence_diff or access_token, which are the protocol's own events: choose another name",
-);
-
-pub(crate) const FLUSH_WINDOW: Rule = (
-    concat!(
-        "!has(self.flushWindow) || ",
-        with_durations!("self.flushWindow"; "(duration(self.flushWindow) >= duration('1ms') && duration(self.flushWindow) <= duration('1s'))")
-    ),
-    "rooms.policies[].flushWindow must lie between 1ms and 1s: leave it out to send at once",
-);
-
-pub(crate) const IDLE_TIMEOUT: Rule = (
-    with_durations!("self.idleTimeout"; "duration(self.idleTimeout) >= duration('35s') && duration(self.idleTimeout) <= duration('1h')"),
-    "limits.idleTimeout must lie between 35s and 1h: Phoenix clients send a heartbeat each 30s, and below that healthy ones would be closed",
-);
-pub(crate) const BUS_MESSAGE_AGE: Rule = (
-    "!has(self.busMessageAge) || (duration(self.busMessageAge) >= duration('1s') && duration(self.busMessageAge) <= duration('1h'))",
-    "limits.busMessageAge must lie between 1s and 1h: a healthy backplane takes milliseconds, and a busy one some hundred",
-);
-pub(crate) const PING_INTERVAL: Rule = (
-    "!has(self.pingInterval) || (duration(self.pingInterval) >= duration('1s') && duration(self.pingInterval) + duration('5s') <= duration(self.idleTimeout))",
-    "limits.pingInterval must be at least 1s and 5s below limits.idleTimeout, so that an answer comes in time: lower it or raise idleTimeout",
-);
 pub(crate) const MEMORY_BUDGET: Rule = (
     "type(self) == string && self.matches('^([1-9][0-9]{0,6}Gi|(1[6-9]|[2-9][0-9]|[1-9][0-9]{2,6})Mi)$')",
     "limits.memoryBudget must be a whole number of Mi or Gi, at least 16Mi: write 256Mi or 2Gi, or leave it out for half of the pod's memory limit",
-);
-pub(crate) const BYTES_PER_SECOND: Rule = (
-    "!has(self.bytesPerSecond) || self.bytesPerSecond == 0 || self.bytesPerSecond >= 1024",
-    "limits.bytesPerSecond must be at least 1024, which is a handful of messages: raise it, or write 0 for no bound",
-);
-pub(crate) const FRAME_IN_TIME: Rule = (
-    with_durations!("self.idleTimeout"; "(has(self.bytesPerSecond) && self.bytesPerSecond == 0) || self.maxFrameBytes <= (has(self.bytesPerSecond) ? self.bytesPerSecond : 1048576) * (duration(self.idleTimeout).getSeconds() + 5)"),
-    "limits.bytesPerSecond must take a message of limits.maxFrameBytes within limits.idleTimeout, after five seconds' worth at once: raise bytesPerSecond or lower maxFrameBytes",
-);
-pub(crate) const JOINS_IN_TIME: Rule = (
-    "(has(self.messagesPerSecond) && self.messagesPerSecond == 0) || self.maxChannelsPerConnection <= (has(self.messagesPerSecond) ? self.messagesPerSecond : 250) * 15",
-    "limits.messagesPerSecond must take the joins of limits.maxChannelsPerConnection before phoenix.js gives them up, five seconds' worth at once and ten seconds more: raise messagesPerSecond or lower maxChannelsPerConnection",
 );
 pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
     "self.sendQueueBytes >= self.maxFrameBytes",

@@ -184,3 +184,28 @@ fn no_field_is_required_that_was_not() {
     ];
     assert_eq!(own, expected);
 }
+
+/// The table of LIMITS.md about a fleet, where it says a range in numbers.
+#[test]
+fn every_range_of_the_page_is_that_of_the_schema() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/LIMITS.md");
+    let text = std::fs::read_to_string(page).unwrap().replace(',', "");
+    let mut ranges = std::collections::BTreeMap::new();
+    walk("", &schema(), &mut |path, node| {
+        let bound = |names: [&str; 2]| names.iter().find_map(|name| node[*name].as_f64());
+        let least = bound(["minimum", "minItems"]).unwrap_or(0.0);
+        if let Some(most) = bound(["maximum", "maxItems"]) {
+            ranges.insert(path.trim_start_matches('.').to_owned(), format!("{least} to {most}"));
+        }
+    });
+    let mut seen = 0;
+    for row in text.lines().filter(|line| line.starts_with("| `spec.")) {
+        let cells: Vec<_> = row.split(" | ").collect();
+        let numbers = cells[3].split(" to ").all(|number| number.parse::<u64>().is_ok());
+        for field in cells[0].split('`').skip(1).step_by(2).filter(|_| numbers) {
+            assert_eq!(ranges.get(field).map(String::as_str), Some(cells[3]), "{field}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} ranges: is the search broken?");
+}

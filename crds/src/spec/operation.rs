@@ -23,7 +23,7 @@ pub struct Tuning {
     pub sysctls: BTreeMap<String, String>,
     /// Open files that a node should be able to have; compared with what it got.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1_024, max = 1_073_741_816))]
+    #[schemars(range(min = keys::NOFILE.manifest.least, max = keys::NOFILE.manifest.most))]
     pub nofile: Option<u64>,
 }
 
@@ -40,13 +40,13 @@ pub enum TuningProfile {
 /// How a node is emptied before it goes.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::DRAIN_ORDER)]
-#[x_kube(validation = rules::DRAIN_DELAY)]
-#[x_kube(validation = rules::DRAIN_GRACE)]
+#[x_kube(validation = rules::drain_delay())]
+#[x_kube(validation = rules::drain_grace())]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
     /// Connections closed per second, over the whole cluster.
-    #[serde(default = "five_hundred")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[serde(default = "drain_pace")]
+    #[schemars(range(min = keys::DRAIN_CONNECTIONS_PER_SECOND.manifest.least, max = keys::DRAIN_CONNECTIONS_PER_SECOND.manifest.most))]
     pub connections_per_second: u32,
     /// How long a terminating node goes on accepting, so that load balancers can take it out. Changing it replaces the
     /// nodes, one at a time: it is part of their termination grace period.
@@ -59,22 +59,22 @@ pub struct Drain {
 
 /// Limits of a connection and of a node.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
-#[x_kube(validation = rules::IDLE_TIMEOUT)]
-#[x_kube(validation = rules::BUS_MESSAGE_AGE)]
-#[x_kube(validation = rules::PING_INTERVAL)]
+#[x_kube(validation = rules::idle_timeout())]
+#[x_kube(validation = rules::bus_message_age())]
+#[x_kube(validation = rules::ping_interval())]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
-#[x_kube(validation = rules::BYTES_PER_SECOND)]
-#[x_kube(validation = rules::FRAME_IN_TIME)]
-#[x_kube(validation = rules::JOINS_IN_TIME)]
+#[x_kube(validation = rules::bytes_per_second())]
+#[x_kube(validation = rules::frame_in_time())]
+#[x_kube(validation = rules::joins_in_time())]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Longest message from a client, in bytes.
     #[serde(default = "frame_bytes")]
-    #[schemars(range(min = 1_024, max = 16_777_216))]
+    #[schemars(range(min = keys::MAX_FRAME_BYTES.manifest.least, max = keys::MAX_FRAME_BYTES.manifest.most))]
     pub max_frame_bytes: u32,
     /// Most rooms that one connection is in.
-    #[serde(default = "hundred")]
-    #[schemars(range(min = 1, max = 10_000))]
+    #[serde(default = "channels")]
+    #[schemars(range(min = keys::MAX_CHANNELS.manifest.least, max = keys::MAX_CHANNELS.manifest.most))]
     pub max_channels_per_connection: u32,
     /// A connection without data from the client for so long is closed. Phoenix clients send a heartbeat each 30 s.
     #[serde(default = "idle_timeout")]
@@ -85,12 +85,12 @@ pub struct Limits {
     pub ping_interval: Option<Duration>,
     /// Most bytes queued for one connection before it is closed as too slow.
     #[serde(default = "queue_bytes")]
-    #[schemars(range(min = 16_384, max = 67_108_864))]
+    #[schemars(range(min = keys::SEND_QUEUE_BYTES.manifest.least, max = keys::SEND_QUEUE_BYTES.manifest.most))]
     pub send_queue_bytes: u32,
     /// Most rooms of one node; a join that would make another is refused. By default five for each connection of
     /// `nodes.capacity`, at least 50,000.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 10_000_000))]
+    #[schemars(range(min = keys::MAX_ROOMS.manifest.least, max = keys::MAX_ROOMS.manifest.most))]
     pub max_rooms: Option<u32>,
     /// A message between nodes that was on its way for longer than this is dropped and counted; 10s by default. Such
     /// messages gather while the backplane stands still, and would all arrive at once.
@@ -104,17 +104,17 @@ pub struct Limits {
     /// Most messages per second that are taken from one connection, after five seconds' worth at once; 0 is without bound.
     /// Unset: 250.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 10_000_000))]
+    #[schemars(range(min = keys::MESSAGES_PER_SECOND.manifest.least, max = keys::MESSAGES_PER_SECOND.manifest.most))]
     pub messages_per_second: Option<u32>,
     /// The same in bytes. Unset: 1048576.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 4_294_967_295_u32))]
+    #[schemars(range(min = keys::BYTES_PER_SECOND.manifest.least, max = keys::BYTES_PER_SECOND.manifest.most))]
     pub bytes_per_second: Option<u32>,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { connections_per_second: five_hundred(), delay: drain_delay(), deadline: drain_deadline() }
+        Self { connections_per_second: drain_pace(), delay: drain_delay(), deadline: drain_deadline() }
     }
 }
 
@@ -122,7 +122,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_frame_bytes: frame_bytes(),
-            max_channels_per_connection: hundred(),
+            max_channels_per_connection: channels(),
             idle_timeout: idle_timeout(),
             ping_interval: None,
             send_queue_bytes: queue_bytes(),
@@ -135,30 +135,30 @@ impl Default for Limits {
     }
 }
 
-fn hundred() -> u32 {
-    100
+fn channels() -> u32 {
+    keys::MAX_CHANNELS.usual
 }
 
-fn five_hundred() -> u32 {
-    500
+fn drain_pace() -> u32 {
+    keys::DRAIN_CONNECTIONS_PER_SECOND.usual
 }
 
 fn frame_bytes() -> u32 {
-    65_536
+    keys::MAX_FRAME_BYTES.usual
 }
 
 fn queue_bytes() -> u32 {
-    524_288
+    keys::SEND_QUEUE_BYTES.usual
 }
 
 fn drain_delay() -> Duration {
-    Duration::from_secs(5)
+    Duration::from_millis(keys::DRAIN_DELAY_MILLIS.usual)
 }
 
 fn drain_deadline() -> Duration {
-    Duration::from_secs(600)
+    Duration::from_millis(keys::DRAIN_DEADLINE_MILLIS.usual)
 }
 
 fn idle_timeout() -> Duration {
-    Duration::from_secs(60)
+    Duration::from_millis(keys::IDLE_TIMEOUT_MILLIS.usual)
 }

@@ -9,59 +9,59 @@ use crate::{quantity::Duration, rules};
 /// Rooms: who may be in one and what happens to what is said there.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::TOPIC_DUPLICATE)]
-#[x_kube(validation = rules::EVENTS)]
-#[x_kube(validation = rules::ACK_EVENTS)]
+#[x_kube(validation = rules::events("events"))]
+#[x_kube(validation = rules::events("ackEvents"))]
 #[serde(rename_all = "camelCase")]
 pub struct Rooms {
     /// Most members of one room on one node.
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = keys::MAX_MEMBERS.manifest.least, max = keys::MAX_MEMBERS.manifest.most))]
     pub max_members: u32,
     /// What a join to a full room gets.
     #[serde(default)]
     pub on_full: OnFull,
     /// Events that members may publish; unset: every event that is not the protocol's own.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
+    #[schemars(length(min = 1, max = keys::LIST_ITEMS), inner(length(min = 1, max = keys::MAX_EVENT_BYTES)))]
     pub events: Option<Vec<String>>,
     /// Events that are broadcast and then replied `ok`. Other events are broadcast without a reply.
     #[serde(default)]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = keys::LIST_ITEMS), inner(length(min = 1, max = keys::MAX_EVENT_BYTES)))]
     pub ack_events: Vec<String>,
     /// Whether the sender of an event receives it too, as Phoenix's `broadcast!` does.
     #[serde(default = "yes")]
     pub echo_to_sender: bool,
     /// Rules by topic; the first whose pattern matches wins.
     #[serde(default)]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = keys::LIST_ITEMS))]
     pub policies: Vec<RoomPolicy>,
 }
 
 /// The rule of the rooms whose topic matches.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::TOPIC_STAR)]
-#[x_kube(validation = rules::TOPIC_RESERVED)]
-#[x_kube(validation = rules::FLUSH_WINDOW)]
-#[x_kube(validation = rules::EVENTS)]
-#[x_kube(validation = rules::ACK_EVENTS)]
+#[x_kube(validation = rules::topic_reserved())]
+#[x_kube(validation = rules::flush_window())]
+#[x_kube(validation = rules::events("events"))]
+#[x_kube(validation = rules::events("ackEvents"))]
 #[serde(rename_all = "camelCase")]
 pub struct RoomPolicy {
     /// An exact topic, or a prefix followed by `*`.
-    #[schemars(length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = keys::MAX_TOPIC_BYTES))]
     pub topics: String,
     /// Most members of one room on one node; unset: `rooms.maxMembers`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
+    #[schemars(range(min = keys::MAX_MEMBERS.manifest.least, max = keys::MAX_MEMBERS.manifest.most))]
     pub max_members: Option<u32>,
     /// Who may push events into the room; unset: `Members`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub publish: Option<Publish>,
     /// Overrides `rooms.events`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 128)))]
+    #[schemars(length(min = 1, max = keys::LIST_ITEMS), inner(length(min = 1, max = keys::MAX_EVENT_BYTES)))]
     pub events: Option<Vec<String>>,
     /// Overrides `rooms.ackEvents`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = keys::LIST_ITEMS), inner(length(min = 1, max = keys::MAX_EVENT_BYTES)))]
     pub ack_events: Option<Vec<String>>,
     /// Overrides `rooms.echoToSender`.
     #[serde(skip_serializing_if = "Option::is_none")]

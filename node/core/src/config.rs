@@ -184,7 +184,7 @@ impl Default for Rooms {
     fn default() -> Self {
         Rooms {
             topics: vec![TopicPattern("*".to_owned())],
-            max_members: 1_000,
+            max_members: keys::MAX_MEMBERS.usual,
             on_full: OnFull::Reject,
             events: None,
             ack_events: Vec::new(),
@@ -344,7 +344,7 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_rooms: Option<u32>,
     /// A message of another node that was on its way for longer than this is dropped and counted; milliseconds. None is
-    /// [`BUS_MESSAGE_AGE_MILLIS`]; nodes older than the key refuse a file that has it.
+    /// [`keys::BUS_MESSAGE_AGE_MILLIS`]; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus_message_age_millis: Option<u64>,
     /// Most memory in bytes that clients can make the node hold, see [`crate::ledger`]. None is half of what the node may
@@ -360,29 +360,17 @@ pub struct Limits {
     pub bytes_per_second: u32,
 }
 
-/// More than a person at a keyboard, a cursor or a game at 60 frames per second needs, and programs that say 200 times a
-/// second what they measure; a room of two makes 500 deliveries per second of it, one of 150 members 37,500.
-const MESSAGES_PER_SECOND: u32 = 250;
-/// Sixteen of the longest messages by default.
-const BYTES_PER_SECOND: u32 = 1 << 20;
-
 // Nodes older than the keys refuse a file that has them, so they are left out while nobody set them.
 fn is_usual_messages(rate: &u32) -> bool {
-    *rate == MESSAGES_PER_SECOND
+    *rate == keys::MESSAGES_PER_SECOND.usual
 }
 
 fn is_usual_bytes(rate: &u32) -> bool {
-    *rate == BYTES_PER_SECOND
+    *rate == keys::BYTES_PER_SECOND.usual
 }
-
-/// Age in milliseconds from which on messages of other nodes are dropped, unless another is configured: the time after
-/// which phoenix.js tells the sender of a push that nobody answered, and applications send again.
-pub const BUS_MESSAGE_AGE_MILLIS: u64 = 10_000;
 
 /// Rooms that a node takes whatever its connections are: with a bus a topic costs 5.6 KB, so that these cost 280 MB.
 const ROOMS_AT_LEAST: u32 = 50_000;
-/// Most rooms that can be configured.
-const MOST_ROOMS: u32 = 10_000_000;
 
 impl Limits {
     /// Why a memory budget in bytes is too little for these limits; none when it is not.
@@ -395,33 +383,33 @@ impl Limits {
     /// have twice the connections that it is sized for, these are five for each of those, where nobody shares one.
     #[must_use]
     pub fn rooms(&self) -> u32 {
-        let usual = (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, MOST_ROOMS);
+        let usual = (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, keys::MAX_ROOMS.node.most);
         self.max_rooms.unwrap_or(usual)
     }
 
     /// Age in milliseconds from which on messages of other nodes are dropped.
     #[must_use]
     pub fn bus_message_age(&self) -> u64 {
-        self.bus_message_age_millis.unwrap_or(BUS_MESSAGE_AGE_MILLIS)
+        self.bus_message_age_millis.unwrap_or(keys::BUS_MESSAGE_AGE_MILLIS.usual)
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            max_frame_bytes: 65_536,
-            max_channels_per_connection: 100,
-            idle_timeout_millis: 60_000,
+            max_frame_bytes: keys::MAX_FRAME_BYTES.usual,
+            max_channels_per_connection: keys::MAX_CHANNELS.usual,
+            idle_timeout_millis: keys::IDLE_TIMEOUT_MILLIS.usual,
             ping_interval_millis: None,
-            handshake_timeout_millis: 5_000,
-            send_queue_bytes: 512 << 10,
-            send_queue_frames: 1_024,
-            max_connections: 1_000_000,
+            handshake_timeout_millis: keys::HANDSHAKE_TIMEOUT_MILLIS.usual,
+            send_queue_bytes: keys::SEND_QUEUE_BYTES.usual,
+            send_queue_frames: keys::SEND_QUEUE_FRAMES.usual,
+            max_connections: keys::MAX_CONNECTIONS.usual,
             max_rooms: None,
             bus_message_age_millis: None,
             memory_budget: None,
-            messages_per_second: MESSAGES_PER_SECOND,
-            bytes_per_second: BYTES_PER_SECOND,
+            messages_per_second: keys::MESSAGES_PER_SECOND.usual,
+            bytes_per_second: keys::BYTES_PER_SECOND.usual,
         }
     }
 }
@@ -458,7 +446,11 @@ pub struct Drain {
 
 impl Default for Drain {
     fn default() -> Self {
-        Drain { delay_millis: 5_000, connections_per_second: 500, deadline_millis: 600_000 }
+        Drain {
+            delay_millis: keys::DRAIN_DELAY_MILLIS.usual,
+            connections_per_second: keys::DRAIN_CONNECTIONS_PER_SECOND.usual,
+            deadline_millis: keys::DRAIN_DEADLINE_MILLIS.usual,
+        }
     }
 }
 

@@ -1,14 +1,13 @@
-//! Limits that are not configuration: each a named constant with its unit and reason.
+//! Limits that are not configuration: each a named constant with its unit and reason. Those that the manifest's rules know too
+//! are in [`keys`].
+
+pub use keys::{BURST_SECONDS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES};
 
 /// Longest HTTP request head in bytes. Phoenix's default server takes 10,000 for the request line and for each header:
 /// cookies and a token in the query fit here at that length, both at once. It is what a half-open connection may cost.
 pub const MAX_REQUEST_HEAD_BYTES: usize = 32 * 1024;
 /// Most headers of a request: twice what Phoenix's default server takes.
 pub const MAX_HEADERS: usize = 100;
-/// Longest topic in bytes: what fits the one-byte length field of a binary frame.
-pub const MAX_TOPIC_BYTES: usize = 255;
-/// Longest event name in bytes, for the same reason.
-pub const MAX_EVENT_BYTES: usize = 255;
 /// Longest `ref` or `join_ref` in bytes of JSON. phoenix.js counts up from `"1"`; the node remembers one per channel.
 pub const MAX_REF_BYTES: usize = 64;
 /// Deepest nesting of arrays and objects in a payload or ref. The strictest of common readers, `serde_json`, takes 127
@@ -32,9 +31,6 @@ pub const BACKLOG_FRAMES: u64 = 262_144;
 pub const FLUSHES_PER_TURN: usize = 1_024;
 /// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
 pub const BULK_MEMBERS: usize = 1_024;
-/// Seconds' worth of its rates that a connection may send at once: a client that comes back joins all its topics in one
-/// go, the hundred that it may have by default as well as ten times as many.
-pub const BURST_SECONDS: u64 = 5;
 /// Bytes read at once from a connection while much waits or memory is short, so that what is kept of a pause is small.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;
 /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds. After a polite goodbye what it says

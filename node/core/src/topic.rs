@@ -7,11 +7,8 @@
 
 use crate::limits::MAX_TOPIC_BYTES;
 
-/// What every topic begins with that each node serves by itself.
-const OWN_PREFIX: u8 = b'$';
-
 /// The topic on which a connection speaks to the server: heartbeats, and errors that belong to no channel.
-pub const PHOENIX: &str = "phoenix";
+pub const PHOENIX: &str = keys::PHOENIX_TOPIC;
 
 /// The topic that carries the fleet's live figures to the chat page.
 pub const CLUSTER: TopicName<'static> = TopicName { text: "$cluster", kind: TopicKind::Own };
@@ -43,7 +40,7 @@ impl<'a> TopicName<'a> {
         if text.len() > MAX_TOPIC_BYTES {
             return None;
         }
-        let kind = if first == OWN_PREFIX {
+        let kind = if first == keys::OWN_TOPIC_PREFIX as u8 {
             TopicKind::Own
         } else if text == PHOENIX {
             TopicKind::Connection

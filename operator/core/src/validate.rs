@@ -31,9 +31,9 @@ pub use value::{
 
 /// Part of a node's termination grace period that is left when delay and drain have both taken as long as they may: for
 /// closing the rest and for exiting.
-pub const GRACE_MARGIN: Duration = Duration::from_secs(30);
+pub const GRACE_MARGIN: Duration = Duration::from_millis(keys::GRACE_MARGIN_MILLIS);
 /// Longest termination grace period: machines are taken down after an hour whatever a pod says.
-pub const MAX_GRACE: Duration = Duration::from_secs(3_600);
+pub const MAX_GRACE: Duration = Duration::from_millis(keys::GRACE_MILLIS);
 /// Longest name: `chat-nodes` and the like must stay valid Service names and label values.
 pub const MAX_NAME: usize = 40;
 /// Keys that the Secret of `backplane.credentialsSecretRef` must have.

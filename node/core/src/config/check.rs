@@ -1,29 +1,21 @@
 //! What makes a configuration wrong. All errors are collected, so that one run tells everything.
 
-use std::ops::RangeInclusive;
+use std::fmt::Display;
+
+use keys::{
+    BURST_SECONDS, JOIN_PATIENCE_SECONDS, Key, LIST_ITEMS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES, PING_SLACK_MILLIS,
+};
 
 use crate::{
-    limits::BURST_SECONDS,
     protocol::is_reserved_event,
     topic::{TopicKind, TopicName},
     ws::{host, origin},
 };
 
-use super::{Auth, Bus, Drain, Limits, MOST_ROOMS, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+use super::{Auth, Bus, Drain, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
 
-/// Most members of a room that a 32-bit count and one fan-out turn can be asked to carry.
-const MEMBERS: RangeInclusive<u64> = 1..=10_000_000;
-/// Least memory in bytes that a node can serve clients with.
-const LEAST_MEMORY: u64 = 16 << 20;
-/// Longest topic or event name in bytes: what fits the one-byte length field of a binary frame.
-const NAME_BYTES: usize = 255;
-
-/// Least time from a ping to the end of a silent connection in milliseconds: a second until it is sent, and a round trip
-/// over a bad network with a retransmission.
-const PING_SLACK_MILLIS: u64 = 5_000;
-
-/// Time in seconds that phoenix.js waits for the answer to a join before it leaves and tries again.
-const JOIN_PATIENCE_SECONDS: u64 = 10;
+/// Longest mount in bytes: one that is longer is a mistake.
+const PATH_BYTES: usize = 255;
 /// The longest messages that a memory budget has room for at least. With a bus a quarter or so of the budget is the bus's,
 /// with two shards or more half of the rest is the others', and one message takes three times its length: twice while it
 /// comes, since buffers grow to the double, and once in the queues.
@@ -57,15 +49,27 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
         sysctl(key, &mut errors);
     }
     if let Some(nofile) = config.nofile {
-        range("nofile", nofile, 64..=u64::from(u32::MAX), "files", &mut errors);
+        range(&keys::NOFILE, nofile, &mut errors);
     }
     errors
 }
 
-fn range(key: &str, value: u64, allowed: RangeInclusive<u64>, unit: &str, errors: &mut Vec<String>) {
-    if !allowed.contains(&value) {
-        let (low, high) = (allowed.start(), allowed.end());
-        errors.push(format!("{key}: {value} is out of range; use {low} to {high} {unit}"));
+fn range<T: PartialOrd + Display, D>(key: &Key<T, D>, value: T, errors: &mut Vec<String>) {
+    range_of(key.name, key, value, errors);
+}
+
+/// The same for a key that stands in a list, by its whole name.
+fn range_of<T: PartialOrd + Display, D>(name: &str, key: &Key<T, D>, value: T, errors: &mut Vec<String>) {
+    let (least, most) = (&key.node.least, &key.node.most);
+    if value < *least || value > *most {
+        errors.push(format!("{name}: {value} is out of range; use {least} to {most} {}", key.unit));
+    }
+}
+
+/// Bounds a list that is looked through for each publish.
+fn at_most(key: &str, items: usize, errors: &mut Vec<String>) {
+    if items > LIST_ITEMS {
+        errors.push(format!("{key}: has {items} items; use at most {LIST_ITEMS}"));
     }
 }
 
@@ -80,7 +84,7 @@ fn name(key: &str, value: &str, errors: &mut Vec<String>) {
 fn path(value: &str, errors: &mut Vec<String>) {
     let ok = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     let shape = value.starts_with('/') && value.len() > 1 && !value.ends_with('/') && !value.contains("//");
-    if !shape || value.len() > NAME_BYTES || !value.chars().all(ok) {
+    if !shape || value.len() > PATH_BYTES || !value.chars().all(ok) {
         errors.push(format!("path: {value:?} is not a mount; use a path like /socket, without a trailing /"));
     }
 }
@@ -92,13 +96,14 @@ fn rooms(rooms: &Rooms, errors: &mut Vec<String>) {
     for topic in &rooms.topics {
         pattern("rooms.topics", topic, errors);
     }
-    range("rooms.maxMembers", rooms.max_members.into(), MEMBERS, "members", errors);
+    range(&keys::MAX_MEMBERS, rooms.max_members, errors);
     allowed_events("rooms.events", rooms.events.as_deref(), errors);
     events("rooms.ackEvents", &rooms.ack_events, errors);
     events("rooms.echoEvents", &rooms.echo_events, errors);
     if let Some(suffix) = &rooms.ack_suffix {
         events("rooms.ackSuffix", std::slice::from_ref(suffix), errors);
     }
+    at_most("rooms.policies", rooms.policies.len(), errors);
     for (index, policy) in rooms.policies.iter().enumerate() {
         one_policy(&format!("rooms.policies[{index}]"), policy, errors);
     }
@@ -107,20 +112,20 @@ fn rooms(rooms: &Rooms, errors: &mut Vec<String>) {
 fn one_policy(key: &str, policy: &Policy, errors: &mut Vec<String>) {
     pattern(&format!("{key}.topics"), &policy.topics, errors);
     if let Some(members) = policy.max_members {
-        range(&format!("{key}.maxMembers"), members.into(), MEMBERS, "members", errors);
+        range_of(&format!("{key}.maxMembers"), &keys::MAX_MEMBERS, members, errors);
     }
     allowed_events(&format!("{key}.events"), policy.events.as_deref(), errors);
     if let Some(names) = &policy.ack_events {
         events(&format!("{key}.ackEvents"), names, errors);
     }
     if let Some(millis) = policy.flush_window_millis {
-        range(&format!("{key}.flushWindowMillis"), millis.into(), 1..=1_000, "milliseconds", errors);
+        range_of(&format!("{key}.flushWindowMillis"), &keys::FLUSH_WINDOW_MILLIS, millis, errors);
     }
 }
 
 fn pattern(key: &str, TopicPattern(text): &TopicPattern, errors: &mut Vec<String>) {
     let body = text.strip_suffix('*').unwrap_or(text);
-    if text.is_empty() || text.len() > NAME_BYTES || body.contains('*') {
+    if text.is_empty() || text.len() > MAX_TOPIC_BYTES || body.contains('*') {
         errors.push(format!(
             "{key}: {text:?} is not a topic pattern; write a topic, or a prefix and * at its end"
         ));
@@ -140,9 +145,10 @@ fn allowed_events(key: &str, names: Option<&[String]>, errors: &mut Vec<String>)
 }
 
 fn events(key: &str, names: &[String], errors: &mut Vec<String>) {
+    at_most(key, names.len(), errors);
     for name in names {
-        if name.is_empty() || name.len() > NAME_BYTES {
-            errors.push(format!("{key}: {name:?} is not an event name; use 1 to {NAME_BYTES} bytes"));
+        if name.is_empty() || name.len() > MAX_EVENT_BYTES {
+            errors.push(format!("{key}: {name:?} is not an event name; use 1 to {MAX_EVENT_BYTES} bytes"));
         } else if is_reserved_event(name) {
             errors.push(format!(
                 "{key}: {name:?} is the protocol's own; choose a name that is not presence_state, presence_diff or \
@@ -153,14 +159,12 @@ fn events(key: &str, names: &[String], errors: &mut Vec<String>) {
 }
 
 fn limits(limits: &Limits, errors: &mut Vec<String>) {
-    let frame = u64::from(limits.max_frame_bytes);
-    range("limits.maxFrameBytes", frame, 1_024..=16 << 20, "bytes", errors);
-    let channels = limits.max_channels_per_connection.into();
-    range("limits.maxChannelsPerConnection", channels, 1..=10_000, "channels", errors);
-    let hour = 3_600_000;
-    range("limits.idleTimeoutMillis", limits.idle_timeout_millis, 1_000..=hour, "ms", errors);
+    let frame = limits.max_frame_bytes;
+    range(&keys::MAX_FRAME_BYTES, frame, errors);
+    range(&keys::MAX_CHANNELS, limits.max_channels_per_connection, errors);
+    range(&keys::IDLE_TIMEOUT_MILLIS, limits.idle_timeout_millis, errors);
     if let Some(interval) = limits.ping_interval_millis {
-        range("limits.pingIntervalMillis", interval, 1_000..=hour, "ms", errors);
+        range(&keys::PING_INTERVAL_MILLIS, interval, errors);
         // Deadlines are met within a second, and the answer needs a moment.
         let most = limits.idle_timeout_millis.saturating_sub(PING_SLACK_MILLIS);
         if interval > most {
@@ -170,28 +174,28 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
             ));
         }
     }
-    range("limits.handshakeTimeoutMillis", limits.handshake_timeout_millis, 100..=60_000, "ms", errors);
-    let queue = u64::from(limits.send_queue_bytes);
-    range("limits.sendQueueBytes", queue, 4_096..=256 << 20, "bytes", errors);
+    range(&keys::HANDSHAKE_TIMEOUT_MILLIS, limits.handshake_timeout_millis, errors);
+    let queue = limits.send_queue_bytes;
+    range(&keys::SEND_QUEUE_BYTES, queue, errors);
     if queue < frame {
         errors.push(format!(
             "limits.sendQueueBytes: {queue} cannot hold one message of limits.maxFrameBytes ({frame}); use at least {frame}"
         ));
     }
-    range("limits.sendQueueFrames", limits.send_queue_frames.into(), 1..=65_536, "frames", errors);
-    range("limits.maxConnections", limits.max_connections.into(), 1..=10_000_000, "connections", errors);
-    range("limits.busMessageAgeMillis", limits.bus_message_age(), 1_000..=hour, "ms", errors);
-    let budget = limits.memory_budget.unwrap_or(LEAST_MEMORY);
-    range("limits.memoryBudget", budget, LEAST_MEMORY..=1 << 50, "bytes", errors);
-    range("limits.messagesPerSecond", limits.messages_per_second.into(), 0..=10_000_000, "messages", errors);
-    let bytes = u64::from(limits.bytes_per_second);
-    range("limits.bytesPerSecond", bytes, 0..=u32::MAX.into(), "bytes", errors);
-    if bytes > 0 && bytes < 1_024 {
+    range(&keys::SEND_QUEUE_FRAMES, limits.send_queue_frames, errors);
+    range(&keys::MAX_CONNECTIONS, limits.max_connections, errors);
+    range(&keys::BUS_MESSAGE_AGE_MILLIS, limits.bus_message_age(), errors);
+    let key = &keys::MEMORY_BUDGET;
+    range(key, limits.memory_budget.unwrap_or(key.node.least), errors);
+    range(&keys::MESSAGES_PER_SECOND, limits.messages_per_second, errors);
+    let (bytes, least) = (limits.bytes_per_second, keys::LEAST_BYTES_PER_SECOND);
+    range(&keys::BYTES_PER_SECOND, bytes, errors);
+    if bytes > 0 && bytes < least {
         errors.push(format!(
-            "limits.bytesPerSecond: {bytes} is less than a handful of messages; use at least 1024, or 0 for no bound"
+            "limits.bytesPerSecond: {bytes} is less than a handful of messages; use at least {least}, or 0 for no bound"
         ));
     }
-    range("limits.maxRooms", limits.rooms().into(), 1..=MOST_ROOMS.into(), "rooms", errors);
+    range(&keys::MAX_ROOMS, limits.rooms(), errors);
     together(limits, errors);
 }
 
@@ -255,10 +259,9 @@ fn auth(auth: &Auth, errors: &mut Vec<String>) {
 }
 
 fn drain(drain: &Drain, errors: &mut Vec<String>) {
-    range("drain.delayMillis", drain.delay_millis, 0..=300_000, "ms", errors);
-    let pace = drain.connections_per_second.into();
-    range("drain.connectionsPerSecond", pace, 1..=1_000_000, "connections per second", errors);
-    range("drain.deadlineMillis", drain.deadline_millis, 1_000..=86_400_000, "ms", errors);
+    range(&keys::DRAIN_DELAY_MILLIS, drain.delay_millis, errors);
+    range(&keys::DRAIN_CONNECTIONS_PER_SECOND, drain.connections_per_second, errors);
+    range(&keys::DRAIN_DEADLINE_MILLIS, drain.deadline_millis, errors);
 }
 
 fn nats_url(url: &str, errors: &mut Vec<String>) {

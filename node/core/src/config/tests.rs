@@ -162,6 +162,21 @@ fn limits_that_never_work_together_are_refused_with_what_would() {
     }
 }
 
+#[test]
+fn lists_that_each_publish_looks_through_are_bounded() {
+    let names = |count: usize| (0..count).map(|n| format!("e{n}")).collect::<Vec<_>>();
+    let errors = |events: usize, policies: usize| {
+        let mut config = NodeConfig::dev();
+        config.rooms.ack_events = names(events);
+        let policy: Policy = serde_json::from_str(r#"{"topics":"live:*"}"#).unwrap();
+        config.rooms.policies = vec![policy; policies];
+        config.validate().join("\n")
+    };
+    assert_eq!(errors(keys::LIST_ITEMS, keys::LIST_ITEMS), "");
+    assert!(errors(keys::LIST_ITEMS + 1, 0).contains("rooms.ackEvents: has 65 items; use at most 64"));
+    assert!(errors(0, keys::LIST_ITEMS + 1).contains("rooms.policies: has 65 items; use at most 64"));
+}
+
 /// An operator may be newer than the node, which refuses a file with a key that it does not know.
 #[test]
 fn a_key_added_later_is_left_out_unless_it_is_set() {

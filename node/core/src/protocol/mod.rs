@@ -23,14 +23,14 @@ pub use raw_ref::RawRef;
 /// JSON of an absent ref.
 pub const NULL: &str = "null";
 
-/// The event by which realtime clients hand a new token to the server. It is for the server alone.
-pub const ACCESS_TOKEN: &str = "access_token";
+pub use keys::ACCESS_TOKEN;
 
 /// Whether an event is the protocol's own. A client that could broadcast these could close the channels of others, make
 /// up who is present, or be overheard with its token.
 #[must_use]
 pub fn is_reserved_event(event: &str) -> bool {
-    event.starts_with("phx_") || matches!(event, "presence_state" | "presence_diff" | ACCESS_TOKEN)
+    event.starts_with(keys::PHOENIX_EVENT_PREFIX)
+        || matches!(event, keys::PRESENCE_STATE | keys::PRESENCE_DIFF | ACCESS_TOKEN)
 }
 
 /// Serializer version of a connection, which is also the variant of a broadcast that it is sent.

@@ -15,8 +15,6 @@ use crate::names::{NATS_PORT, NATS_USER, Names};
 /// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to stand
 /// in for a dead one, and still a bound.
 const CONNECTION_HEADROOM: u64 = 2;
-/// Most that a node takes for `limits.maxConnections`.
-const MOST_CONNECTIONS: u64 = 10_000_000;
 
 /// The configuration of this cluster's nodes.
 pub(super) fn config(
@@ -76,14 +74,15 @@ fn policy(policy: &RoomPolicy) -> Policy {
 
 fn limits(spec: &ChannelClusterSpec) -> Limits {
     let (limits, usual) = (&spec.limits, Limits::default());
-    let most = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM).min(MOST_CONNECTIONS);
+    let wanted = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM);
+    let most = keys::MAX_CONNECTIONS.node.most;
     Limits {
         max_frame_bytes: limits.max_frame_bytes,
         max_channels_per_connection: limits.max_channels_per_connection,
         idle_timeout_millis: limits.idle_timeout.as_millis(),
         ping_interval_millis: limits.ping_interval.map(crds::Duration::as_millis),
         send_queue_bytes: limits.send_queue_bytes,
-        max_connections: u32::try_from(most).unwrap_or(u32::MAX),
+        max_connections: u32::try_from(wanted).map_or(most, |wanted| wanted.min(most)),
         max_rooms: limits.max_rooms,
         bus_message_age_millis: limits.bus_message_age.map(crds::Duration::as_millis),
         memory_budget: limits.memory_budget.map(Memory::as_bytes),

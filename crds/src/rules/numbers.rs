@@ -1,0 +1,141 @@
+//! The rules with numbers and names of the node's configuration, which they take from [`keys`].
+
+use kube::core::Rule;
+
+use crate::Duration;
+
+/// What a condition begins with that counts once these durations read as such.
+const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
+const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
+const DRAIN_DELAY: &str = with_durations!("self.delay";);
+const DRAIN: &str = with_durations!("self.delay", "self.deadline";);
+
+fn rule(condition: &str, sentence: &str) -> Rule {
+    Rule::from((condition, sentence))
+}
+
+/// A number of milliseconds as a manifest writes it.
+fn span(millis: impl Into<u64>) -> Duration {
+    Duration::from_millis(millis.into())
+}
+
+pub(crate) fn drain_delay() -> Rule {
+    let most = span(keys::DRAIN_DELAY_MILLIS.manifest.most);
+    rule(
+        &format!("{DRAIN_DELAY}duration(self.delay) <= duration('{most}')"),
+        &format!("drain.delay must be at most {most}: load balancers that need longer to take a node out are broken"),
+    )
+}
+
+pub(crate) fn drain_grace() -> Rule {
+    let (margin, grace) = (span(keys::GRACE_MARGIN_MILLIS), span(keys::GRACE_MILLIS));
+    rule(
+        &format!("{DRAIN}duration(self.delay) + duration(self.deadline) + duration('{margin}') <= duration('{grace}')"),
+        &format!(
+            "drain.delay + drain.deadline + {margin} is the pods' termination grace period and must be at most {grace}: lower drain.deadline"
+        ),
+    )
+}
+
+pub(crate) fn topic_reserved() -> Rule {
+    let (own, phoenix) = (keys::OWN_TOPIC_PREFIX, keys::PHOENIX_TOPIC);
+    rule(
+        &format!("!self.topics.startsWith('{own}') && self.topics != '{phoenix}'"),
+        &format!(
+            "rooms.policies[].topics must not be {phoenix} or begin with {own}, which are the fleet's own topics: choose another"
+        ),
+    )
+}
+
+/// On a list of events.
+pub(crate) fn events(list: &str) -> Rule {
+    let prefix = keys::PHOENIX_EVENT_PREFIX;
+    let [most @ .., last] = keys::RESERVED_EVENTS;
+    let quoted = keys::RESERVED_EVENTS.map(|event| format!("'{event}'")).join(", ");
+    let named = format!("{} or {last}", most.join(", "));
+    rule(
+        &format!("!has(self.{list}) || self.{list}.all(e, !e.startsWith('{prefix}') && !(e in [{quoted}]))"),
+        &format!(
+            "{list} must not begin with {prefix} or be {named}, which are the protocol's own events: choose another name"
+        ),
+    )
+}
+
+pub(crate) fn flush_window() -> Rule {
+    let range = keys::FLUSH_WINDOW_MILLIS.manifest;
+    let (least, most) = (span(range.least), span(range.most));
+    rule(
+        &format!(
+            "!has(self.flushWindow) || {FLUSH_WINDOW}(duration(self.flushWindow) >= duration('{least}') && duration(self.flushWindow) <= duration('{most}'))"
+        ),
+        &format!("rooms.policies[].flushWindow must lie between {least} and {most}: leave it out to send at once"),
+    )
+}
+
+pub(crate) fn idle_timeout() -> Rule {
+    let range = keys::IDLE_TIMEOUT_MILLIS.manifest;
+    let (least, most) = (span(range.least), span(range.most));
+    rule(
+        &format!(
+            "{IDLE_TIMEOUT}duration(self.idleTimeout) >= duration('{least}') && duration(self.idleTimeout) <= duration('{most}')"
+        ),
+        &format!(
+            "limits.idleTimeout must lie between {least} and {most}: Phoenix clients send a heartbeat each 30s, and below that healthy ones would be closed"
+        ),
+    )
+}
+
+pub(crate) fn bus_message_age() -> Rule {
+    let range = keys::BUS_MESSAGE_AGE_MILLIS.manifest;
+    let (least, most) = (span(range.least), span(range.most));
+    rule(
+        &format!(
+            "!has(self.busMessageAge) || (duration(self.busMessageAge) >= duration('{least}') && duration(self.busMessageAge) <= duration('{most}'))"
+        ),
+        &format!(
+            "limits.busMessageAge must lie between {least} and {most}: a healthy backplane takes milliseconds, and a busy one some hundred"
+        ),
+    )
+}
+
+pub(crate) fn ping_interval() -> Rule {
+    let (least, slack) = (span(keys::PING_INTERVAL_MILLIS.manifest.least), span(keys::PING_SLACK_MILLIS));
+    rule(
+        &format!(
+            "!has(self.pingInterval) || (duration(self.pingInterval) >= duration('{least}') && duration(self.pingInterval) + duration('{slack}') <= duration(self.idleTimeout))"
+        ),
+        &format!(
+            "limits.pingInterval must be at least {least} and {slack} below limits.idleTimeout, so that an answer comes in time: lower it or raise idleTimeout"
+        ),
+    )
+}
+
+pub(crate) fn bytes_per_second() -> Rule {
+    let least = keys::LEAST_BYTES_PER_SECOND;
+    rule(
+        &format!("!has(self.bytesPerSecond) || self.bytesPerSecond == 0 || self.bytesPerSecond >= {least}"),
+        &format!(
+            "limits.bytesPerSecond must be at least {least}, which is a handful of messages: raise it, or write 0 for no bound"
+        ),
+    )
+}
+
+pub(crate) fn frame_in_time() -> Rule {
+    let (usual, burst) = (keys::BYTES_PER_SECOND.usual, keys::BURST_SECONDS);
+    rule(
+        &format!(
+            "{IDLE_TIMEOUT}(has(self.bytesPerSecond) && self.bytesPerSecond == 0) || self.maxFrameBytes <= (has(self.bytesPerSecond) ? self.bytesPerSecond : {usual}) * (duration(self.idleTimeout).getSeconds() + {burst})"
+        ),
+        "limits.bytesPerSecond must take a message of limits.maxFrameBytes within limits.idleTimeout, after five seconds' worth at once: raise bytesPerSecond or lower maxFrameBytes",
+    )
+}
+
+pub(crate) fn joins_in_time() -> Rule {
+    let (usual, seconds) = (keys::MESSAGES_PER_SECOND.usual, keys::BURST_SECONDS + keys::JOIN_PATIENCE_SECONDS);
+    rule(
+        &format!(
+            "(has(self.messagesPerSecond) && self.messagesPerSecond == 0) || self.maxChannelsPerConnection <= (has(self.messagesPerSecond) ? self.messagesPerSecond : {usual}) * {seconds}"
+        ),
+        "limits.messagesPerSecond must take the joins of limits.maxChannelsPerConnection before phoenix.js gives them up, five seconds' worth at once and ten seconds more: raise messagesPerSecond or lower maxChannelsPerConnection",
+    )
+}
