@@ -122,7 +122,7 @@ impl App {
                 cpu_seconds: sysinfo::cpu_seconds(),
                 rss_bytes: sysinfo::rss_bytes(),
                 nofile: sysinfo::nofile(),
-                sysctls: sysinfo::sysctls(&config.sysctls),
+                sysctls: sysinfo::sysctls(&config.fixed.sysctls),
             },
         }
     }
@@ -163,7 +163,7 @@ impl App {
         match changed {
             Ok(new) => {
                 let old = self.config.load_full();
-                if new.restart_keys() != old.restart_keys() {
+                if new.fixed != old.fixed {
                     tracing::warn!(
                         "the new configuration changes restart keys, which wait for a new process"
                     );

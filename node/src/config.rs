@@ -120,8 +120,8 @@ mod tests {
                     policies:\n  - topics: \"live:*\"\n    publish: Nobody\nauth: {anonymous: true}\nbus:\n  nats:\n    \
                     urls: [\"nats://chat-nats:4222\"]\n    user: channel-node\nsysctls: {net.ipv4.tcp_fin_timeout: \"30\"}\n";
         let config = parse(Path::new("node.yaml"), text).unwrap();
-        assert_eq!((config.rooms.max_members, config.cluster.name.as_str()), (150, "chat"));
-        assert!(config.bus.is_some());
+        assert_eq!((config.rooms.max_members, config.fixed.cluster.name.as_str()), (150, "chat"));
+        assert!(config.fixed.bus.is_some());
         let rendered = serde_saphyr::to_string(&config).unwrap();
         assert_eq!(parse(Path::new("again.yaml"), &rendered).unwrap(), config);
     }

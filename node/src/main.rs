@@ -92,7 +92,7 @@ fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
         config.auth.names = if local { Names::Loopback } else { Names::Addresses };
     }
     if let Some(path) = &args.path {
-        config.path.clone_from(path);
+        config.fixed.path.clone_from(path);
     }
     if let Some(most) = args.max_connections {
         config.limits.max_connections = most;
@@ -126,12 +126,12 @@ fn log_to_stderr(args: &Args) -> Result<Lines, String> {
 
 fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let limits = sysinfo::raise_nofile(config.nofile).context("cannot raise the limit of open files")?;
+    let limits = sysinfo::raise_nofile(config.fixed.nofile).context("cannot raise the limit of open files")?;
     let settings = match settings(args, &config, limits.soft)? {
         Ok(settings) => settings,
         Err(text) => return Ok(wrong(&text)),
     };
-    for line in sysinfo::mismatches(&config.sysctls, &sysinfo::sysctls(&config.sysctls)) {
+    for line in sysinfo::mismatches(&config.fixed.sysctls, &sysinfo::sysctls(&config.fixed.sysctls)) {
         tracing::warn!("sysctl {line}");
     }
     let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token"));
@@ -148,7 +148,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
     let shards =
-        start_shards(&settings, &config, config.bus.as_ref().map(|_| &to_bus)).with_context(|| {
+        start_shards(&settings, &config, config.fixed.bus.as_ref().map(|_| &to_bus)).with_context(|| {
             format!("cannot listen on {}; choose another --listen", written(&args.listen_addrs()))
         })?;
     let app = Arc::new(App {
@@ -162,7 +162,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
         topics: Arc::clone(shards.topics()),
         drain: Default::default(),
         ready: Arc::clone(shards.ready()),
-        bus: config.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
+        bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
         token,
         reloads: Default::default(),
         reload_failures: Default::default(),
@@ -176,7 +176,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     tracing::info!(bytes, from = memory_from, "memory budget for clients");
     tracing::info!(%listen, admin = %admin_address, shards = shard_count, nofile = limits.soft, "serving");
     if args.dev {
-        welcome(&config.path, shards.local_addr(), admin_address);
+        welcome(&config.fixed.path, shards.local_addr(), admin_address);
     }
 
     control.block_on(async {
@@ -207,7 +207,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
         node_name: args.node_name.clone(),
         version: BUILD,
         // Made once and needed until the end.
-        chat_page: dashboard::page(&config.path).leak(),
+        chat_page: dashboard::page(&config.fixed.path).leak(),
         close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
     }))
 }
@@ -220,7 +220,7 @@ fn start_bus(
     commands: BusReceiver,
     fleet: &Arc<Mutex<Fleet>>,
 ) -> anyhow::Result<Option<Bus>> {
-    let (Some(asked), Some(state)) = (&config.bus, &app.bus) else { return Ok(None) };
+    let (Some(asked), Some(state)) = (&config.fixed.bus, &app.bus) else { return Ok(None) };
     let credentials = Credentials::new(asked, args.secrets.as_deref(), &args.nats_credentials);
     let identity = Identity { node_name: args.node_name.clone(), boot_id: app.boot_id };
     let shared = (Arc::clone(state), Arc::clone(fleet));

@@ -174,7 +174,7 @@ fn kernel(out: &mut Out<'_>, app: &App) -> fmt::Result {
     let rows = rows.map(|(kind, value)| (kind.to_owned(), ConstGauge::new(signed(value))));
     let about = ("nofile", "Limit of open files of the running process", MetricType::Gauge);
     out.family(about, "kind", rows)?;
-    let asked = &app.config.load().sysctls;
+    let asked = &app.config.load().fixed.sysctls;
     let got = sysinfo::sysctls(asked);
     let about = ("sysctl", "Sysctl as /proc/sys shows it; of several numbers the last", MetricType::Gauge);
     let rows = got.iter().filter_map(|(key, value)| {

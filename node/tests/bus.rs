@@ -44,11 +44,9 @@ impl Node {
     }
 
     fn start_in(name: &str, url: &str, credentials: Credentials, cluster: &str) -> Self {
-        let config = NodeConfig {
-            cluster: ClusterId { namespace: "test".to_owned(), name: cluster.to_owned() },
-            bus: Some(BusConfig::Nats(Nats { urls: vec![url.to_owned()], user: None })),
-            ..NodeConfig::dev()
-        };
+        let mut config = NodeConfig::dev();
+        config.fixed.cluster = ClusterId { namespace: "test".to_owned(), name: cluster.to_owned() };
+        config.fixed.bus = Some(BusConfig::Nats(Nats { urls: vec![url.to_owned()], user: None }));
         let (handles, shards): (Vec<ShardHandle>, _) = (0..2).map(|index| mailbox(index).unwrap()).unzip();
         let (commands, from_shards) = bus_queue();
         let state = Arc::new(BusState::default());

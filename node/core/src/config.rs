@@ -4,9 +4,8 @@
 //! Unknown keys are refused: a misspelt limit that silently keeps its default is worse than a node that does not start.
 //! An operator may be newer than the node it writes for, so a key added later is left out while it has its default.
 //!
-//! Keys fall in two groups. *Restart keys* ([`NodeConfig::restart_keys`]) are read once: `cluster`, `path`, `bus`,
-//! `sysctls`, `nofile`. The operator hashes them into the pod template. Everything else is *reloadable*: a running node
-//! picks it up within seconds of the file changing.
+//! Keys fall in two groups, by type. Those of [`Fixed`] are read once, at the start of the process, and the operator hashes
+//! them into the pod template. All others are reloadable: a running node picks them up within seconds of the file changing.
 
 use std::collections::BTreeMap;
 
@@ -18,22 +17,19 @@ use crate::{
 };
 
 mod check;
+mod file;
 #[cfg(test)]
 mod tests;
 
 /// The configuration format that this code writes and reads.
 pub const VERSION: u32 = 1;
 
-/// The whole configuration file of a node.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+/// The whole configuration file of a node. In the file all keys stand side by side, see [`file`].
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "file::File", into = "file::File")]
 pub struct NodeConfig {
-    /// Format version, [`VERSION`].
-    pub version: u32,
-    /// Whose node this is (restart key).
-    pub cluster: ClusterId,
-    /// Mount of the socket: clients connect to `<path>/websocket` (restart key).
-    pub path: String,
+    /// The keys that a running node cannot change.
+    pub fixed: Fixed,
     /// What may be joined and what happens to events.
     pub rooms: Rooms,
     /// Bounds per frame, connection and node.
@@ -44,25 +40,33 @@ pub struct NodeConfig {
     pub drain: Drain,
     /// Serve the live chat page at `/` and the topic [`crate::topic::CLUSTER`].
     pub chat_page: bool,
-    /// The way to the other nodes; none means that this node is alone (restart key).
+}
+
+/// The keys that a running node cannot change. Two configurations that are equal in them differ by a reload only. The operator
+/// serializes them to hash them.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fixed {
+    /// Format version, [`VERSION`].
+    pub version: u32,
+    /// Whose node this is.
+    pub cluster: ClusterId,
+    /// Mount of the socket: clients connect to `<path>/websocket`.
+    pub path: String,
+    /// The way to the other nodes; none means that this node is alone.
     pub bus: Option<Bus>,
-    /// Sysctls that were asked for, to be compared with what `/proc/sys` shows (restart key).
+    /// Sysctls that were asked for, to be compared with what `/proc/sys` shows.
     pub sysctls: BTreeMap<String, String>,
-    /// The soft limit of open files that was asked for, to be compared with what was got (restart key).
+    /// The soft limit of open files that was asked for, to be compared with what was got.
     pub nofile: Option<u64>,
 }
 
-impl Default for NodeConfig {
+impl Default for Fixed {
     fn default() -> Self {
-        NodeConfig {
+        Fixed {
             version: VERSION,
             cluster: ClusterId::default(),
             path: "/socket".to_owned(),
-            rooms: Rooms::default(),
-            limits: Limits::default(),
-            auth: Auth::default(),
-            drain: Drain::default(),
-            chat_page: false,
             bus: None,
             sysctls: BTreeMap::new(),
             nofile: None,
@@ -75,7 +79,10 @@ impl NodeConfig {
     /// with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is broadcast to all members.
     pub fn dev() -> Self {
         NodeConfig {
-            cluster: ClusterId { namespace: "dev".to_owned(), name: "dev".to_owned() },
+            fixed: Fixed {
+                cluster: ClusterId { namespace: "dev".to_owned(), name: "dev".to_owned() },
+                ..Fixed::default()
+            },
             rooms: Rooms {
                 topics: vec![TopicPattern("room:*".to_owned())],
                 max_members: DEV_ROOM_MEMBERS,
@@ -85,8 +92,8 @@ impl NodeConfig {
             },
             auth: Auth { anonymous: true, ..Auth::default() },
             drain: Drain { delay_millis: 0, ..Drain::default() },
+            limits: Limits::default(),
             chat_page: true,
-            ..NodeConfig::default()
         }
     }
 
@@ -95,46 +102,14 @@ impl NodeConfig {
         check::all(self)
     }
 
-    /// The part that a running node cannot change. Two configurations with equal restart keys differ by a reload only.
-    pub fn restart_keys(&self) -> RestartKeys<'_> {
-        RestartKeys {
-            version: self.version,
-            cluster: &self.cluster,
-            path: &self.path,
-            bus: self.bus.as_ref(),
-            sysctls: &self.sysctls,
-            nofile: self.nofile,
-        }
-    }
-
-    /// These values with the restart keys of `running`: what a running node may take from a new file.
+    /// These values with the fixed keys of `running`: what a running node may take from a new file.
     pub fn reload_onto(self, running: &NodeConfig) -> NodeConfig {
-        NodeConfig {
-            version: running.version,
-            cluster: running.cluster.clone(),
-            path: running.path.clone(),
-            bus: running.bus.clone(),
-            sysctls: running.sysctls.clone(),
-            nofile: running.nofile,
-            ..self
-        }
+        NodeConfig { fixed: running.fixed.clone(), ..self }
     }
 }
 
 /// Room cap in dev mode, where nobody wrote one.
 const DEV_ROOM_MEMBERS: u32 = 100_000;
-
-/// See [`NodeConfig::restart_keys`]. Serialize it to hash it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RestartKeys<'a> {
-    version: u32,
-    cluster: &'a ClusterId,
-    path: &'a str,
-    bus: Option<&'a Bus>,
-    sysctls: &'a BTreeMap<String, String>,
-    nofile: Option<u64>,
-}
 
 /// Names the ChannelCluster; part of every bus subject, so two fleets on one NATS never hear each other.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -196,11 +196,11 @@ async fn a_bad_configuration_keeps_the_old_one_and_is_counted() {
     let node = node(|_| ()).await;
     let mut new = NodeConfig::dev();
     new.rooms.max_members = 5;
-    new.path = "/other".to_owned();
+    new.fixed.path = "/other".to_owned();
     node.app.reload(Ok(new));
     node.app.reload(Err(crate::config::ConfigError::Size { path: "x".into() }));
     let config = node.app.config.load();
-    assert_eq!((config.rooms.max_members, config.path.as_str()), (5, "/socket"));
+    assert_eq!((config.rooms.max_members, config.fixed.path.as_str()), (5, "/socket"));
     assert_eq!((node.app.reloads.load(Relaxed), node.app.reload_failures.load(Relaxed)), (1, 1));
     assert!(node.app.tell_config());
     assert!(node.inboxes.iter().all(|inbox| inbox.pop().is_some()));

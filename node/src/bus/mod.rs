@@ -253,12 +253,12 @@ impl Bus {
         (shards, members): (Vec<ShardHandle>, Arc<Registry>),
         shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>),
     ) -> io::Result<Option<Self>> {
-        let Some(BusConfig::Nats(nats)) = config.bus.clone() else { return Ok(None) };
+        let Some(BusConfig::Nats(nats)) = config.fixed.bus.clone() else { return Ok(None) };
         let all_shards = shards.clone();
         let budget = config.limits.memory_budget.unwrap_or(u64::MAX);
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         let link = nats::Link {
-            cluster: config.cluster.clone(),
+            cluster: config.fixed.cluster.clone(),
             nats,
             credentials,
             node_name: identity.node_name,
@@ -310,7 +310,8 @@ mod tests {
 
     fn start(url: &str, runtime: Runtime) -> Bus {
         let nats = Nats { urls: vec![url.to_owned()], user: None };
-        let config = NodeConfig { bus: Some(BusConfig::Nats(nats)), ..NodeConfig::dev() };
+        let mut config = NodeConfig::dev();
+        config.fixed.bus = Some(BusConfig::Nats(nats));
         let identity = Identity { node_name: "n".to_owned(), boot_id: 1 };
         let shared = (Arc::default(), Arc::default());
         let none = (vec![], Arc::new(Registry::new([1, 2])));

@@ -55,7 +55,8 @@ pub(crate) struct Stopped {
 impl Stopped {
     pub(crate) fn start(config: &NodeConfig, shards: &Shards, commands: BusReceiver) -> Self {
         let nats = Nats { urls: vec![format!("nats://{}", listen())], user: None };
-        let config = NodeConfig { bus: Some(BusConfig::Nats(nats)), ..config.clone() };
+        let mut config = config.clone();
+        config.fixed.bus = Some(BusConfig::Nats(nats));
         let identity = Identity { node_name: "n".to_owned(), boot_id: 1 };
         let state = Arc::<BusState>::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -24,17 +24,18 @@ const MESSAGES_IN_BUDGET: u64 = 10;
 /// Every error, in the order of the file.
 pub(super) fn all(config: &NodeConfig) -> Vec<String> {
     let mut errors = Vec::new();
-    if config.version != VERSION {
-        errors.push(format!("version: {} is not known to this node; write {VERSION}", config.version));
+    let fixed = &config.fixed;
+    if fixed.version != VERSION {
+        errors.push(format!("version: {} is not known to this node; write {VERSION}", fixed.version));
     }
-    name("cluster.namespace", &config.cluster.namespace, &mut errors);
-    name("cluster.name", &config.cluster.name, &mut errors);
-    path(&config.path, &mut errors);
+    name("cluster.namespace", &fixed.cluster.namespace, &mut errors);
+    name("cluster.name", &fixed.cluster.name, &mut errors);
+    path(&fixed.path, &mut errors);
     rooms(&config.rooms, &mut errors);
     limits(&config.limits, &mut errors);
     auth(&config.auth, &mut errors);
     drain(&config.drain, &mut errors);
-    if let Some(Bus::Nats(nats)) = &config.bus {
+    if let Some(Bus::Nats(nats)) = &fixed.bus {
         if nats.urls.is_empty() {
             errors.push("bus.nats.urls: is empty; list at least one, like nats://chat-nats:4222".to_owned());
         }
@@ -45,10 +46,10 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
             errors.push("bus.nats.user: is empty; leave it out to connect without credentials".to_owned());
         }
     }
-    for key in config.sysctls.keys() {
+    for key in fixed.sysctls.keys() {
         sysctl(key, &mut errors);
     }
-    if let Some(nofile) = config.nofile {
+    if let Some(nofile) = fixed.nofile {
         range(&keys::NOFILE, nofile, &mut errors);
     }
     errors

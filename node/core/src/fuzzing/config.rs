@@ -20,7 +20,7 @@ pub(super) fn check(bytes: &[u8]) {
     }
     let running = NodeConfig::dev();
     let reloaded = config.clone().reload_onto(&running);
-    assert_eq!(reloaded.restart_keys(), running.restart_keys());
+    assert_eq!(reloaded.fixed, running.fixed);
     for reserved in [topic::CLUSTER.as_str(), "$x", topic::PHOENIX] {
         let name = TopicName::parse(reserved).expect("a topic");
         assert_eq!(config.rooms.resolve(name), None, "{reserved} is no topic of the fleet's");
@@ -32,7 +32,7 @@ pub(super) fn check(bytes: &[u8]) {
 
 /// A client connects, joins what can be joined, and says something.
 fn serves(config: &NodeConfig) {
-    let path = config.path.clone();
+    let path = config.fixed.path.clone();
     let mut sim = Sim::new(1, false, |place| *place = config.clone());
     let client = sim.accept(0);
     let response = sim.http(client, &REQUEST.replace("/socket", &path));

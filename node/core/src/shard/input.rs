@@ -50,7 +50,7 @@ impl Shard {
         };
         let leaving = self.timers.is_leaving();
         let rules = Rules {
-            path: &self.config.path,
+            path: &self.config.fixed.path,
             auth: &self.config.auth,
             page: self.config.chat_page.then_some(self.options.page),
             ready: !leaving && self.options.ready.load(Ordering::Relaxed),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{BackplaneType, ChannelClusterSpec, Memory, OnFull, Publish, RoomPolicy};
 use node_core::config::{
-    self, Auth, Bus, ClusterId, Drain, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
+    self, Auth, Bus, ClusterId, Drain, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
 
 use sha2::{Digest, Sha256};
@@ -24,7 +24,13 @@ pub(super) fn config(
     sysctls: &BTreeMap<String, String>,
 ) -> NodeConfig {
     NodeConfig {
-        cluster: ClusterId { namespace: namespace.to_owned(), name: names.cluster().to_owned() },
+        fixed: Fixed {
+            cluster: ClusterId { namespace: namespace.to_owned(), name: names.cluster().to_owned() },
+            bus: bus(spec, names),
+            sysctls: sysctls.clone(),
+            nofile: spec.tuning.nofile,
+            ..Fixed::default()
+        },
         rooms: rooms(spec),
         limits: limits(spec),
         auth: auth(spec),
@@ -34,10 +40,6 @@ pub(super) fn config(
             deadline_millis: spec.drain.deadline.as_millis(),
         },
         chat_page: spec.expose.chat_page,
-        bus: bus(spec, names),
-        sysctls: sysctls.clone(),
-        nofile: spec.tuning.nofile,
-        ..NodeConfig::default()
     }
 }
 
@@ -127,7 +129,7 @@ pub(super) fn files(config: &NodeConfig) -> Result<Files, Problem> {
         Problem::new("InvalidConfiguration", format!("the node's configuration cannot be written: {error}"))
     };
     let yaml = serde_saphyr::to_string(config).map_err(|error| problem(&error))?;
-    let restart = serde_json::to_vec(&config.restart_keys()).map_err(|error| problem(&error))?;
+    let restart = serde_json::to_vec(&config.fixed).map_err(|error| problem(&error))?;
     Ok(Files { yaml, restart_hash: short_hash(&restart) })
 }
 

@@ -247,7 +247,7 @@ fn the_rendered_file_reads_back_and_the_node_accepts_it() {
     assert_eq!(read.validate(), Vec::<String>::new());
     let live = read.rooms.resolve(TopicName::parse("live:1").unwrap()).unwrap();
     assert_eq!((live.max_members, live.publish), (500, config::Publish::Nobody));
-    assert!(read.sysctls.contains_key("net.ipv4.tcp_keepalive_time"));
+    assert!(read.fixed.sysctls.contains_key("net.ipv4.tcp_keepalive_time"));
 }
 
 #[test]

@@ -1,0 +1,48 @@
+//! The keys as they stand in the file: side by side, whether a running node can change them or not.
+//!
+//! Both conversions name every key, so one that is forgotten here does not compile.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Auth, Bus, ClusterId, Drain, Fixed, Limits, NodeConfig, Rooms};
+
+/// The file. What it lacks has its default.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct File {
+    version: u32,
+    cluster: ClusterId,
+    path: String,
+    rooms: Rooms,
+    limits: Limits,
+    auth: Auth,
+    drain: Drain,
+    chat_page: bool,
+    bus: Option<Bus>,
+    sysctls: BTreeMap<String, String>,
+    nofile: Option<u64>,
+}
+
+impl Default for File {
+    fn default() -> Self {
+        NodeConfig::default().into()
+    }
+}
+
+impl From<File> for NodeConfig {
+    fn from(file: File) -> Self {
+        let File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile } = file;
+        let fixed = Fixed { version, cluster, path, bus, sysctls, nofile };
+        NodeConfig { fixed, rooms, limits, auth, drain, chat_page }
+    }
+}
+
+impl From<NodeConfig> for File {
+    fn from(config: NodeConfig) -> Self {
+        let NodeConfig { fixed, rooms, limits, auth, drain, chat_page } = config;
+        let Fixed { version, cluster, path, bus, sysctls, nofile } = fixed;
+        File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile }
+    }
+}
