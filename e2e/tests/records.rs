@@ -112,13 +112,13 @@ const PAIRS: [(&str, &str, &str, &str); 20] = [
         "up to 2 s after connections that did not last",
     ),
     (
-        "node/src/handover.rs",
+        "node/core/src/placement.rs",
         "const SLACK: u32 = 16;",
         "009-descriptor-tables-and-handover",
         "more than 16 and a fiftieth",
     ),
     (
-        "node/src/handover.rs",
+        "node/core/src/placement.rs",
         "const SLACK_FRACTION: u32 = 50;",
         "009-descriptor-tables-and-handover",
         "more than 16 and a fiftieth",

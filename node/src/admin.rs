@@ -156,8 +156,8 @@ async fn cancel_drain(State(app): Shared) -> Response {
 fn answer(app: &App, done: Result<(), DrainError>) -> Response {
     match done {
         Ok(()) => Json(app.drain_status()).into_response(),
-        Err(error @ DrainError::Ending) => refuse(StatusCode::CONFLICT, error),
-        Err(error @ DrainError::Pace) => refuse(StatusCode::BAD_REQUEST, error),
+        Err(error @ DrainError::Refused(DrainRefusal::Ending)) => refuse(StatusCode::CONFLICT, error),
+        Err(error @ DrainError::Refused(DrainRefusal::Pace)) => refuse(StatusCode::BAD_REQUEST, error),
         Err(error @ DrainError::Busy) => refuse(StatusCode::SERVICE_UNAVAILABLE, error),
     }
 }

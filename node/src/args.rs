@@ -6,10 +6,11 @@ use std::{
 };
 
 use clap::{Parser, ValueEnum, error::ErrorKind};
-use node_core::limits::MAX_SHARDS;
+use node_core::{
+    layout::{Asked, Tables},
+    limits::MAX_SHARDS,
+};
 use shell::socket::everywhere;
-
-use crate::layout::{Asked, DescriptorTables};
 
 /// Exit code for a wrong flag or configuration value (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -81,6 +82,27 @@ pub struct Args {
     pub log: String,
 }
 
+/// Whose descriptor table a shard uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DescriptorTables {
+    /// One for the process.
+    Shared,
+    /// One for each shard: the node holds more connections than its limit of open files.
+    PerShard,
+    /// Per shard when `--max-connections` is more than one table holds.
+    Auto,
+}
+
+impl From<DescriptorTables> for Tables {
+    fn from(tables: DescriptorTables) -> Self {
+        match tables {
+            DescriptorTables::Shared => Tables::Shared,
+            DescriptorTables::PerShard => Tables::PerShard,
+            DescriptorTables::Auto => Tables::Auto,
+        }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -123,7 +145,7 @@ impl Args {
 
     /// What was asked for about shards and their descriptor tables.
     pub fn layout(&self) -> Asked {
-        Asked { shards: self.shards, max_connections: self.max_connections, tables: self.descriptor_tables }
+        Asked { shards: self.shards, max_connections: self.max_connections, tables: self.descriptor_tables.into() }
     }
 
     fn default_addrs(&self, port: u16) -> Vec<SocketAddr> {

@@ -1,9 +1,5 @@
-//! Which shard holds a new connection, and how an accepted socket gets there.
-//!
-//! The kernel spreads connections over the shards' listeners by a hash, evenly enough while they arrive. It knows
-//! nothing of connections that ended, or of a shard whose descriptor table is full, so the shard that accepted hands on
-//! what another has more room for: with the descriptor itself as a message (unix(7), `SCM_RIGHTS`), which also works
-//! between descriptor tables and costs 4 us of the 30 that a connection costs anyway.
+//! How an accepted socket gets to the shard that [`node_core::placement`] chooses: the descriptor itself is a message
+//! (unix(7), `SCM_RIGHTS`), which also works between descriptor tables and costs 4 us of the 30 that a connection costs anyway.
 
 use std::{
     io::IoSlice,
@@ -15,6 +11,8 @@ use std::{
     },
 };
 
+pub(crate) use node_core::placement::Place;
+use node_core::placement;
 use rustix::{
     io::{Errno, IoSliceMut},
     net::{
@@ -23,23 +21,8 @@ use rustix::{
     },
 };
 
-/// By how much a shard may exceed the emptiest: a fiftieth of its connections and a few, so that chance at the start
-/// moves nothing.
-const SLACK_FRACTION: u32 = 50;
-const SLACK: u32 = 16;
 /// Most sockets taken from others per turn, as for accept.
 const TAKES_PER_TURN: usize = 128;
-
-/// What is to be done with a socket that was accepted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// It stays.
-    Here,
-    /// It goes to this shard.
-    At(usize),
-    /// No shard has room.
-    Nowhere,
-}
 
 /// Sockets that a shard holds or was given, in a cache line that only accept and close touch.
 #[derive(Debug, Default)]
@@ -80,27 +63,6 @@ pub(crate) fn handovers(shards: u8, capacity: u32) -> rustix::io::Result<Vec<Han
     Ok(inboxes.into_iter().enumerate().map(side).collect())
 }
 
-/// The place for one more socket of shard `index`, given what each holds.
-fn choose(index: usize, held: impl Iterator<Item = u32>, capacity: u32) -> Place {
-    let (mut own, mut emptiest, mut least) = (0, index, u32::MAX);
-    for (shard, count) in held.enumerate() {
-        if shard == index {
-            own = count;
-        }
-        if count < least {
-            (emptiest, least) = (shard, count);
-        }
-    }
-    let bound = least.saturating_add(least / SLACK_FRACTION).saturating_add(SLACK);
-    if own < capacity && own <= bound {
-        Place::Here
-    } else if least < capacity {
-        Place::At(emptiest)
-    } else {
-        Place::Nowhere
-    }
-}
-
 impl Handover {
     /// Readable when sockets were handed to this shard.
     pub(crate) const fn inbox(&self) -> &OwnedFd {
@@ -119,7 +81,7 @@ impl Handover {
     /// Decides where a socket that this shard accepted belongs, and counts it there.
     pub(crate) fn place(&self) -> Place {
         let held = self.shared.held.iter().map(|held| held.0.load(Relaxed));
-        let place = choose(self.index, held, self.shared.capacity);
+        let place = placement::place(self.index, held, self.shared.capacity);
         match place {
             Place::Here => self.add(self.index),
             Place::At(shard) => self.add(shard),
@@ -198,38 +160,6 @@ mod tests {
 
     fn held(sides: &[Handover]) -> Vec<u32> {
         sides[0].shared.held.iter().map(|held| held.0.load(Relaxed)).collect()
-    }
-
-    #[test]
-    fn the_emptiest_gets_what_is_beyond_the_slack_or_the_capacity() {
-        let choose = |index, held: &[u32], capacity| choose(index, held.iter().copied(), capacity);
-        assert_eq!(choose(0, &[0, 0], 10), Place::Here);
-        assert_eq!(choose(0, &[16, 0], 100), Place::Here);
-        assert_eq!(choose(0, &[17, 0], 100), Place::At(1));
-        assert_eq!(choose(2, &[10_000, 5_000, 5_117], u32::MAX), Place::At(1));
-        assert_eq!(choose(2, &[10_000, 5_000, 5_116], u32::MAX), Place::Here);
-        assert_eq!(choose(0, &[10, 9], 10), Place::At(1));
-        assert_eq!(choose(0, &[10, 10], 10), Place::Nowhere);
-    }
-
-    #[test]
-    fn a_long_run_of_uneven_ends_stays_within_a_tenth() {
-        arbtest::arbtest(|u| {
-            let shards = u.int_in_range(2..=8)?;
-            let mut held = vec![0u32; shards];
-            // The listeners of some shards get more, and connections end where they like.
-            for _ in 0..20_000 {
-                let at = u.int_in_range(0..=shards - 1)?.min(u.int_in_range(0..=shards - 1)?);
-                match choose(at, held.iter().copied(), u32::MAX) {
-                    Place::Here => held[at] += 1,
-                    Place::At(other) => held[other] += 1,
-                    Place::Nowhere => unreachable!("no bound"),
-                }
-            }
-            let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
-            assert!(most - least <= least / SLACK_FRACTION + SLACK + 1, "{held:?}");
-            Ok(())
-        });
     }
 
     #[test]

@@ -12,7 +12,6 @@ pub mod config;
 pub mod dashboard;
 pub mod drain;
 pub mod failure;
-pub mod layout;
 pub mod life;
 pub mod mailbox;
 pub mod memory;

@@ -9,12 +9,13 @@ use std::collections::VecDeque;
 
 use node_core::{
     broadcast::Broadcast,
+    bus::Command,
     ledger::MAIL_ITEM_BYTES,
     route::{ShardMask, Topic},
 };
 
 use crate::{
-    mailbox::{BusCommand, BusSender, ShardHandle, ToShard},
+    mailbox::{BusSender, ShardHandle, ToShard},
     to_bus::ToBus,
 };
 
@@ -26,7 +27,6 @@ const PRESSED_BYTES: usize = 4 << 20;
 /// The ways from one shard to the other shards and the bus.
 #[derive(Debug)]
 pub(crate) struct Links {
-    index: u8,
     shards: Vec<Peer>,
     bus: Option<ToBus>,
 }
@@ -78,10 +78,10 @@ impl Peer {
 }
 
 impl Links {
-    pub(crate) fn new(index: u8, shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
+    pub(crate) fn new(shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
         let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
         let shards = shards.into_iter().map(peer).collect();
-        Self { index, shards, bus: bus.map(ToBus::new) }
+        Self { shards, bus: bus.map(ToBus::new) }
     }
 
     /// How many send to this shard: the other shards, and the bus. At least 1.
@@ -135,20 +135,16 @@ impl Links {
                 peer.push(ToShard::Remote { broadcast: broadcast.clone(), late: false });
             }
         }
-        !nodes || self.push(BusCommand::Publish { topic, broadcast })
+        !nodes || self.push(Command::Publish { topic, broadcast })
     }
 
-    /// Tells the bus that the shard has members of a topic from now on. False when the bus has no room for it.
-    pub(crate) fn opened(&mut self, topic: Topic) -> bool {
-        self.push(BusCommand::Join { shard: self.index, topic })
+    /// Tells the bus that the shard has got its first member of a topic or lost its last. False when the bus has no room for
+    /// it.
+    pub(crate) fn interest(&mut self, topic: Topic) -> bool {
+        self.push(Command::Interest { topic })
     }
 
-    /// Tells the bus that the shard has no members of a topic any more. False when the bus has no room for it.
-    pub(crate) fn closed(&mut self, topic: Topic) -> bool {
-        self.push(BusCommand::Leave { shard: self.index, topic })
-    }
-
-    fn push(&mut self, command: BusCommand) -> bool {
+    fn push(&mut self, command: Command) -> bool {
         self.bus.as_mut().is_none_or(|bus| bus.push(command))
     }
 

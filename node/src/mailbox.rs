@@ -17,7 +17,9 @@ use crossbeam_queue::ArrayQueue;
 pub use node_core::route::Topic;
 use node_core::{
     broadcast::Broadcast,
+    bus::Command,
     config::NodeConfig,
+    drain::DrainOrder,
     ledger::{self, MAIL_ITEM_BYTES},
 };
 use rustix::event::{EventfdFlags, eventfd};
@@ -48,7 +50,7 @@ pub enum ToShard {
         late: bool,
     },
     /// Begin, change or end a drain.
-    Drain(DrainCommand),
+    Drain(DrainOrder),
     /// New values of the reloadable configuration keys.
     Reload(Arc<NodeConfig>),
     /// A JSON object for the members of the reserved topic `$cluster`, as event `stats`.
@@ -69,60 +71,6 @@ impl ToShard {
             Self::Drain(_) | Self::Reload(_) | Self::Shutdown => None,
             #[cfg(test)]
             Self::Panic => None,
-        }
-    }
-}
-
-/// Orders about ending connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DrainCommand {
-    /// Close connections of this shard with 1012 at this rate and refuse new ones with HTTP 503.
-    Close {
-        /// Connections per second on this shard, at least 1.
-        connections_per_second: u32,
-    },
-    /// Accept and serve again.
-    Stop,
-}
-
-/// What a shard tells the bus.
-#[derive(Debug, Clone)]
-pub enum BusCommand {
-    /// The shard has members of the topic from now on.
-    Join {
-        /// Index of the shard.
-        shard: u8,
-        /// The topic.
-        topic: Topic,
-    },
-    /// The shard has no members of the topic any more.
-    Leave {
-        /// Index of the shard.
-        shard: u8,
-        /// The topic.
-        topic: Topic,
-    },
-    /// A client of this node published.
-    Publish {
-        /// The topic.
-        topic: Topic,
-        /// What was said.
-        broadcast: Broadcast,
-    },
-    /// Publishes of this node that the queue could not take: they use up sequence numbers, so that receivers see a gap.
-    Skipped {
-        /// The topic.
-        topic: Topic,
-        /// How many, at least 1.
-        count: u64,
-    },
-}
-
-impl BusCommand {
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Publish { broadcast, .. } => broadcast.len(),
-            Self::Join { .. } | Self::Leave { .. } | Self::Skipped { .. } => 0,
         }
     }
 }
@@ -330,7 +278,7 @@ impl AsFd for Mailbox {
 
 #[derive(Debug)]
 struct BusQueue {
-    queue: Bounded<BusCommand>,
+    queue: Bounded<Command>,
     notify: Notify,
 }
 
@@ -354,7 +302,7 @@ impl BusSender {
     ///
     /// # Errors
     /// Gives the command back when the queue is full.
-    pub fn push(&self, command: BusCommand) -> Result<(), BusCommand> {
+    pub fn push(&self, command: Command) -> Result<(), Command> {
         let bytes = command.bytes();
         self.0.queue.push(command, bytes)
     }
@@ -374,12 +322,12 @@ impl BusSender {
 impl BusReceiver {
     /// The next command without waiting, if any.
     #[must_use]
-    pub fn try_recv(&self) -> Option<BusCommand> {
-        self.0.queue.pop(BusCommand::bytes)
+    pub fn try_recv(&self) -> Option<Command> {
+        self.0.queue.pop(Command::bytes)
     }
 
     /// Waits for the next command. Safe to cancel.
-    pub async fn recv(&self) -> BusCommand {
+    pub async fn recv(&self) -> Command {
         loop {
             if let Some(command) = self.try_recv() {
                 return command;
@@ -443,12 +391,12 @@ mod tests {
         const BYTES: usize = 64 * 1024;
         let (handle, mailbox) = mailbox(0).expect("eventfd");
         let (bus, receiver) = bus_queue();
-        let publish = || BusCommand::Publish { topic: "room:1".into(), broadcast: said(BYTES) };
+        let publish = || Command::Publish { topic: "room:1".into(), broadcast: said(BYTES) };
         for _ in 0..2 {
             let taken = (0..MAILBOX_ITEMS).take_while(|_| handle.push(remote(BYTES)).is_ok()).count();
             let sent = (0..BUS_QUEUE_ITEMS).take_while(|_| bus.push(publish()).is_ok()).count();
             assert_eq!((taken, sent), (QUEUE_BYTES / BYTES, QUEUE_BYTES / BYTES));
-            bus.push(BusCommand::Leave { shard: 0, topic: "room:1".into() }).expect("interest has no bytes");
+            bus.push(Command::Interest { topic: "room:1".into() }).expect("interest has no bytes");
             while mailbox.pop().is_some() || receiver.try_recv().is_some() {}
         }
     }

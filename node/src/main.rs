@@ -19,7 +19,7 @@ use node::{
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, BusState, Credentials, Identity, fleet::Fleet},
     config::{self, Watch},
-    dashboard, failure, layout, life,
+    dashboard, failure, life,
     mailbox::{BusReceiver, bus_queue},
     memory::Budget,
     pulse,
@@ -27,7 +27,7 @@ use node::{
     sysinfo,
     threads::{ShardSettings, start_shards},
 };
-use node_core::{config::NodeConfig, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
+use node_core::{config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
 use shell::{
     http::BACKLOG,
     output::{self, Lines},

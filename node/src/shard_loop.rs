@@ -11,6 +11,7 @@ use std::{
 
 use node_core::{
     counters::Counters,
+    drain::DrainOrder,
     limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, TICK_MILLIS},
     session::id::Slot,
     shard::{Effect, Event, Progress, Shard},
@@ -20,7 +21,7 @@ use crate::{
     accept::Listener,
     handover::{Handover, Place},
     links::Links,
-    mailbox::{DrainCommand, Mailbox, ToShard},
+    mailbox::{Mailbox, ToShard},
     poller::{Poller, Ready},
     readable::{Input, Readables},
     transport::{Taken, Transports, Written},
@@ -162,8 +163,7 @@ impl ShardLoop {
                 Effect::Publish { topic, broadcast, shards, nodes } => {
                     self.links.publish(topic, broadcast, shards, nodes)
                 }
-                Effect::Opened(topic) => self.links.opened(topic),
-                Effect::Closed(topic) => self.links.closed(topic),
+                Effect::Opened(topic) | Effect::Closed(topic) => self.links.interest(topic),
                 Effect::Resume(slot) => {
                     self.readable.push(slot, Input::default());
                     true
@@ -259,10 +259,10 @@ impl ShardLoop {
                         self.core.handle(Event::ClusterStats(json));
                     }
                 }
-                ToShard::Drain(DrainCommand::Close { connections_per_second }) => {
+                ToShard::Drain(DrainOrder::Close { connections_per_second }) => {
                     self.core.handle(Event::Drain(connections_per_second));
                 }
-                ToShard::Drain(DrainCommand::Stop) => self.core.handle(Event::DrainStopped),
+                ToShard::Drain(DrainOrder::Stop) => self.core.handle(Event::DrainStopped),
                 ToShard::Reload(config) => {
                     self.links.bound(config.limits.memory_budget);
                     self.core.handle(Event::Reload(config));

@@ -17,6 +17,7 @@ use std::{
 
 use node_core::{
     config::NodeConfig,
+    layout::{Layout, connections_per_table},
     route::Registry,
     shard::{Shard, ShardOptions},
 };
@@ -26,7 +27,6 @@ use crate::{
     accept::{self, Listener},
     failure::guarded,
     handover::{Handover, handovers},
-    layout::{Layout, connections_per_table},
     links::Links,
     mailbox::{BusSender, Mailbox, ShardHandle, mailbox},
     poller::Poller,
@@ -132,7 +132,7 @@ pub fn start_shards(
             close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
-        let links = Links::new(index, handles.clone(), bus.cloned());
+        let links = Links::new(handles.clone(), bus.cloned());
         links.bound(config.limits.memory_budget);
         let parts = Parts { core, mailbox, handover, links, ceiling };
         let (gate, door) = gate();

@@ -12,10 +12,11 @@ use node::{
         Bus, BusState, Credentials, Identity,
         fleet::{Figures, Fleet},
     },
-    mailbox::{BusCommand, BusSender, Mailbox, ShardHandle, ToShard, Topic, bus_queue, mailbox},
+    mailbox::{BusSender, Mailbox, ShardHandle, ToShard, Topic, bus_queue, mailbox},
 };
 use node_core::{
     broadcast::{Broadcast, Content},
+    bus::Command,
     config::{Bus as BusConfig, ClusterId, Nats, NodeConfig},
     envelope::{Envelope, MAX_GAP},
     route::Registry,
@@ -66,19 +67,18 @@ impl Node {
         node
     }
 
-    fn tell(&self, command: BusCommand) {
+    fn tell(&self, command: Command) {
         self.commands.push(command).expect("room in the queue");
         self.commands.ring();
     }
 
     fn join(&self, shard: u8, topic: &Topic) {
-        // Nobody can join what is no topic; the bus is told of it all the same.
-        drop(TopicName::parse(topic).map(|name| self.members.open(name, shard, u32::MAX)));
-        self.tell(BusCommand::Join { shard, topic: Arc::clone(topic) });
+        drop(self.members.open(TopicName::parse(topic).unwrap(), shard, u32::MAX));
+        self.tell(Command::Interest { topic: Arc::clone(topic) });
     }
 
     fn publish(&self, topic: &Topic, text: &str) {
-        self.tell(BusCommand::Publish { topic: Arc::clone(topic), broadcast: said(topic, text, "{}") });
+        self.tell(Command::Publish { topic: Arc::clone(topic), broadcast: said(topic, text, "{}") });
     }
 
     /// Publishes until the other side hears it, which proves the subscription; then empties the other side.
@@ -196,7 +196,7 @@ fn what_the_queue_of_the_sender_could_not_take_is_a_gap_for_the_receiver() {
     b.join(0, &topic);
     a.meet(&b, &topic);
     assert_eq!(b.state.gaps.load(Relaxed), 0);
-    a.tell(BusCommand::Skipped { topic: Arc::clone(&topic), count: 5 });
+    a.tell(Command::Skipped { topic: Arc::clone(&topic), count: 5 });
     a.meet(&b, &topic);
     assert_eq!(b.state.gaps.load(Relaxed), 5);
 }
@@ -284,20 +284,4 @@ fn forged_messages_are_counted_and_given_to_nobody() {
     });
     assert_eq!(got, ["first", "second"]);
     assert_eq!((b.state.malformed.load(Relaxed), b.state.gaps.load(Relaxed)), (count, MAX_GAP));
-}
-
-#[test]
-fn a_topic_that_the_client_refuses_is_counted_once_and_ends_nothing() {
-    let server = NatsServer::start(&Port::reserve(), &[]);
-    let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
-    let (empty, topic): (Topic, Topic) = (Arc::from(""), Arc::from("room:1"));
-    // No client can join it; this is what would happen if one could.
-    b.join(0, &empty);
-    wait("the refusal", || b.state.subscribe_failures.load(Relaxed) == 1);
-    b.join(0, &topic);
-    a.meet(&b, &topic);
-    // Subscriptions that failed are tried again each second: two of them pass.
-    let ticks = Instant::now();
-    wait("two ticks", || ticks.elapsed().as_millis() > 2_100);
-    assert_eq!(b.state.subscribe_failures.load(Relaxed), 1);
 }

@@ -5,14 +5,18 @@
 pub mod admin;
 pub mod age;
 pub mod broadcast;
+pub mod bus;
 pub mod config;
 pub mod counters;
+pub mod drain;
 pub mod egress;
 pub mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod layout;
 pub mod ledger;
 pub mod limits;
+pub mod placement;
 pub mod protocol;
 pub mod route;
 pub mod session;

@@ -38,7 +38,6 @@ pub mod fleet;
 mod inbound;
 mod nats;
 mod subjects;
-pub mod topics;
 
 /// Figures that wait for the bus; one arrives each second.
 const FIGURES_QUEUE: usize = 2;

@@ -12,12 +12,13 @@ use std::{
 };
 
 use async_nats::{
-    Client, Message, Request, RequestErrorKind, Subscriber, client::SubscribeErrorKind, connection::State,
+    Client, Message, Request, RequestErrorKind, Subscriber, connection::State,
 };
 use futures::{Stream, StreamExt};
 use node_core::{
     age::Ages,
     broadcast::Broadcast,
+    bus::{Command, topics::Topics},
     config::{ClusterId, Nats},
     envelope::{Envelope, EnvelopeError, Gaps},
     limits::BUS_LATE_MILLIS,
@@ -35,9 +36,8 @@ use super::{
     fleet::{Figures, Fleet},
     inbound::Inbound,
     subjects,
-    topics::Topics,
 };
-use crate::mailbox::{BusCommand, BusReceiver, Topic};
+use crate::mailbox::{BusReceiver, Topic};
 
 /// How long a full client queue is waited for. Longer means that NATS does not take our bytes.
 const STALL: Duration = Duration::from_secs(1);
@@ -179,7 +179,7 @@ struct Run {
 }
 
 impl Run {
-    async fn batch(&mut self, first: BusCommand, commands: &BusReceiver) {
+    async fn batch(&mut self, first: Command, commands: &BusReceiver) {
         self.handle(first).await;
         for _ in 1..BATCH {
             match commands.try_recv() {
@@ -192,24 +192,23 @@ impl Run {
         tokio::task::yield_now().await;
     }
 
-    async fn handle(&mut self, command: BusCommand) {
+    async fn handle(&mut self, command: Command) {
         match command {
-            BusCommand::Join { shard, topic } => {
-                self.topics.join(&topic, shard);
-                if self.topics.is_unsubscribed(&topic) {
+            Command::Interest { topic } => {
+                let wanted = !self.link.members.shards(&topic).is_empty();
+                if self.topics.note(&topic, wanted, self.link.state.clock_millis()) {
                     self.subscribe(topic).await;
                 }
             }
-            BusCommand::Leave { shard, topic } => self.topics.leave(&topic, shard, Instant::now()),
-            BusCommand::Publish { topic, broadcast } => self.publish(&topic, &broadcast).await,
-            BusCommand::Skipped { topic, count } => {
-                self.topics.skip(&topic, count, Instant::now());
+            Command::Publish { topic, broadcast } => self.publish(&topic, &broadcast).await,
+            Command::Skipped { topic, count } => {
+                self.topics.skip(&topic, count, self.link.state.clock_millis());
             }
         }
     }
 
     async fn publish(&mut self, topic: &Topic, broadcast: &Broadcast) {
-        let sequence = self.topics.next_sequence(topic, Instant::now());
+        let sequence = self.topics.next_sequence(topic, self.link.state.clock_millis());
         let (origin, sent_millis) = (self.link.boot_id, self.link.state.clock_millis());
         let bytes = Envelope { origin, sequence, sent_millis, packed: broadcast.borrowed() }.encode();
         let subject = subjects::topic(&self.link.cluster, topic);
@@ -233,18 +232,13 @@ impl Run {
                 self.topics.subscribed(&topic, Reading(reading));
                 return;
             }
-            Err(Missed::Refused(error)) if error.kind() == SubscribeErrorKind::InvalidSubject => {
-                // The same subject is refused each time. A topic that can be joined never has such a subject.
-                tracing::error!(%error, "the bus cannot carry a topic; its members hear this node only");
-                self.topics.refuse(&topic);
-            }
             Err(Missed::Refused(_) | Missed::Late) => self.behind = true,
         }
         self.link.state.subscribe_failures.fetch_add(1, Relaxed);
     }
 
     async fn tick(&mut self) {
-        self.topics.expire(Instant::now());
+        self.topics.expire(self.link.state.clock_millis());
         self.link.state.topics.store(self.topics.len() as u64, Relaxed);
         self.tell_expired();
         if !self.connected() {

@@ -2,15 +2,13 @@
 //!
 //! The limit of open files (`RLIMIT_NOFILE`) is a limit per descriptor *table*. Threads share the table of their process
 //! unless they ask for one of their own, which needs no privilege (close_range(2) with `CLOSE_RANGE_UNSHARE`), so a node
-//! whose limit is too low for its connections takes more shards and gives each a table. A pure decision; `threads`
-//! carries it out.
+//! whose limit is too low for its connections takes more shards and gives each a table.
 
-use clap::ValueEnum;
-use node_core::limits::MAX_SHARDS;
+use crate::limits::MAX_SHARDS;
 
 /// Whose descriptor table a shard uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum DescriptorTables {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tables {
     /// One for the process.
     Shared,
     /// One for each shard: the node holds more connections than its limit of open files.
@@ -28,7 +26,7 @@ pub struct Asked {
     /// Connections that the node must be able to hold.
     pub max_connections: Option<u32>,
     /// Whose tables.
-    pub tables: DescriptorTables,
+    pub tables: Tables,
 }
 
 /// What the node gets.
@@ -76,15 +74,15 @@ pub fn decide(asked: Asked, cpus: usize, nofile: u64) -> Result<Layout, String> 
     let wanted = u64::from(asked.max_connections.unwrap_or(0));
     let room = capacity(shared, nofile);
     let own_tables = match asked.tables {
-        DescriptorTables::Shared if wanted > room => {
+        Tables::Shared if wanted > room => {
             return Err(format!(
                 "--max-connections {wanted}: one descriptor table holds {room} with a limit of {nofile} open files; \
                  use --descriptor-tables per-shard, or raise the limit"
             ));
         }
-        DescriptorTables::Shared => false,
-        DescriptorTables::PerShard => true,
-        DescriptorTables::Auto => wanted > room,
+        Tables::Shared => false,
+        Tables::PerShard => true,
+        Tables::Auto => wanted > room,
     };
     if !own_tables {
         return Ok(shared);
@@ -104,7 +102,7 @@ pub fn decide(asked: Asked, cpus: usize, nofile: u64) -> Result<Layout, String> 
 mod tests {
     use super::*;
 
-    const AUTO: Asked = Asked { shards: None, max_connections: None, tables: DescriptorTables::Auto };
+    const AUTO: Asked = Asked { shards: None, max_connections: None, tables: Tables::Auto };
 
     fn asked(max_connections: u32) -> Asked {
         Asked { max_connections: Some(max_connections), ..AUTO }
@@ -126,12 +124,12 @@ mod tests {
         assert_eq!(decide(asked(19_809), 2, 20_000), own(2));
         assert_eq!(decide(asked(100_000), 2, 20_000), own(6));
         assert_eq!(decide(asked(1_000_000), 2, 20_000), own(52));
-        assert_eq!(decide(Asked { tables: DescriptorTables::PerShard, ..AUTO }, 2, 20_000), own(2));
+        assert_eq!(decide(Asked { tables: Tables::PerShard, ..AUTO }, 2, 20_000), own(2));
     }
 
     #[test]
     fn what_cannot_be_held_is_refused_with_a_remedy() {
-        let shared = Asked { tables: DescriptorTables::Shared, ..asked(100_000) };
+        let shared = Asked { tables: Tables::Shared, ..asked(100_000) };
         let few = Asked { shards: Some(4), ..asked(100_000) };
         for (asked, words) in [
             (shared, "--descriptor-tables per-shard"),
