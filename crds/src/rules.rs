@@ -38,8 +38,8 @@ macro_rules! with_durations {
 mod numbers;
 
 pub(crate) use numbers::{
-    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time, idle_timeout,
-    joins_in_time, ping_interval, topic_reserved,
+    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time,
+    idle_timeout, joins_in_time, ping_interval, topic_reserved,
 };
 
 /// On every [`crate::Duration`].

@@ -210,11 +210,19 @@ fn every_limit_of_the_node_has_its_row_with_its_default() {
 
 /// The constants of the programs.
 fn constants() -> Vec<BTreeMap<String, Vec<Value>>> {
-    ["node/src", "node/core/src", "node/keys/src", "node/shell/src", "operator/src", "operator/core/src", "crds/src"]
-        .iter()
-        .flat_map(|directory| rust::files(&pages::root().join(directory)))
-        .map(|path| rust::constants(&path))
-        .collect()
+    [
+        "node/src",
+        "node/core/src",
+        "node/keys/src",
+        "node/shell/src",
+        "operator/src",
+        "operator/core/src",
+        "crds/src",
+    ]
+    .iter()
+    .flat_map(|directory| rust::files(&pages::root().join(directory)))
+    .map(|path| rust::constants(&path))
+    .collect()
 }
 
 /// What a row of LIMITS.md may say for a constant's value: as it is, and in larger units.

@@ -15,6 +15,7 @@ use axum::{
 };
 use node_core::{
     admin::{DrainRequest, NODE_HEADER, Phase, VERSION},
+    drain::DrainRefusal,
     visitors::BOUNDS,
 };
 use serde_json::json;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use node_core::{
     admin::{self, Counters, DrainStatus, Gauges, Phase, Stats},
     config::NodeConfig,
-    counters::{self, JoinRefusal},
+    counters::{self, BusCounters},
     route::Registry,
 };
 
@@ -76,6 +76,11 @@ impl App {
         sum
     }
 
+    /// The counters of the bus; zero without one.
+    fn bus_counters(&self) -> BusCounters {
+        self.bus.as_ref().map(|bus| bus.counts.load()).unwrap_or_default()
+    }
+
     /// Busy fraction of the busiest shard over the last second, 0 to 1.
     pub fn utilization(&self) -> f64 {
         self.shards.iter().map(|shard| shard.stats().utilization()).fold(0.0, f64::max)
@@ -112,7 +117,7 @@ impl App {
             phase: self.phase(),
             bus_connected: self.bus.as_ref().map(|bus| bus.connected()),
             bus: self.bus.as_ref().map(|bus| bus.stats()),
-            counters: self.admin_counters(&sum),
+            counters: Counters::of(&sum, &self.bus_counters()),
             gauges: Gauges {
                 connections: sum.connections,
                 rooms: sum.rooms,
@@ -124,31 +129,6 @@ impl App {
                 nofile: sysinfo::nofile(),
                 sysctls: sysinfo::sysctls(&config.fixed.sysctls),
             },
-        }
-    }
-
-    fn admin_counters(&self, sum: &counters::Counters) -> Counters {
-        let bus = |pick: fn(&BusState) -> u64| self.bus.as_deref().map_or(0, pick);
-        Counters {
-            writes: sum.writes,
-            late_writes: sum.late_writes,
-            socket_writes: sum.socket_writes,
-            publishes: sum.publishes,
-            sent_bytes: sum.sent_bytes,
-            received_bytes: sum.received_bytes,
-            connections_opened: sum.opened,
-            connections_closed: sum.closed.iter().sum(),
-            handshakes_refused: sum.refused.iter().sum(),
-            joins: sum.joins,
-            joins_refused_full: sum.joins_refused[JoinRefusal::RoomFull as usize],
-            slow_consumer_closes: sum.closed[counters::CloseReason::SlowConsumer as usize],
-            bus_published: bus(|bus| bus.published.load(Relaxed)),
-            bus_received: bus(|bus| bus.received.load(Relaxed)),
-            bus_gaps: bus(|bus| bus.gaps.load(Relaxed)),
-            bus_dropped: sum.bus_queue_dropped
-                + bus(|bus| bus.dropped_out.load(Relaxed) + bus.dropped_in.load(Relaxed)),
-            bus_late: bus(|bus| bus.late.load(Relaxed)),
-            bus_expired: bus(|bus| bus.expired.load(Relaxed)),
         }
     }
 

@@ -145,7 +145,11 @@ impl Args {
 
     /// What was asked for about shards and their descriptor tables.
     pub fn layout(&self) -> Asked {
-        Asked { shards: self.shards, max_connections: self.max_connections, tables: self.descriptor_tables.into() }
+        Asked {
+            shards: self.shards,
+            max_connections: self.max_connections,
+            tables: self.descriptor_tables.into(),
+        }
     }
 
     fn default_addrs(&self, port: u16) -> Vec<SocketAddr> {

@@ -92,11 +92,14 @@ mod tests {
     fn the_orders_reach_the_shards() {
         let (shard, inbox) = mailbox(0).unwrap();
         let drain = Drain::default();
-        drain.request(&CLOSE, 500, &[shard.clone()]).unwrap();
+        drain.request(&CLOSE, 500, std::slice::from_ref(&shard)).unwrap();
         drain.cancel(&[shard]).unwrap();
         let orders: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
         assert!(
-            matches!(orders[..], [ToShard::Drain(DrainOrder::Close { .. }), ToShard::Drain(DrainOrder::Stop)]),
+            matches!(
+                orders[..],
+                [ToShard::Drain(DrainOrder::Close { .. }), ToShard::Drain(DrainOrder::Stop)]
+            ),
             "{orders:?}"
         );
     }

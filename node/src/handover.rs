@@ -11,8 +11,8 @@ use std::{
     },
 };
 
-pub(crate) use node_core::placement::Place;
 use node_core::placement;
+pub(crate) use node_core::placement::Place;
 use rustix::{
     io::{Errno, IoSliceMut},
     net::{

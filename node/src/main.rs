@@ -126,7 +126,8 @@ fn log_to_stderr(args: &Args) -> Result<Lines, String> {
 
 fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
-    let limits = sysinfo::raise_nofile(config.fixed.nofile).context("cannot raise the limit of open files")?;
+    let limits =
+        sysinfo::raise_nofile(config.fixed.nofile).context("cannot raise the limit of open files")?;
     let settings = match settings(args, &config, limits.soft)? {
         Ok(settings) => settings,
         Err(text) => return Ok(wrong(&text)),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use node_core::{
-    counters::{CloseReason, Counters, JoinRefusal, RefuseReason, Shown},
+    counters::{BusCounters, CloseReason, Counters, JoinRefusal, RefuseReason, Shown},
     ledger::Kind,
 };
 use prometheus_client::{
@@ -44,7 +44,7 @@ impl Collector for Scrape {
         let mut out = Out(encoder);
         let sum = self.0.counters();
         gauges(&mut out, &self.0, &sum)?;
-        figures(&mut out, &sum)?;
+        figures(&mut out, &Counters::METRICS, &sum.scalars())?;
         reasons(&mut out, &sum)?;
         shards(&mut out, &self.0)?;
         kernel(&mut out, &self.0)?;
@@ -123,11 +123,12 @@ fn memory(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.family(("memory_bytes", "Memory that clients make the node hold", MetricType::Gauge), "kind", rows)
 }
 
-fn figures(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
-    for ((name, shown, help), value) in Counters::METRICS.into_iter().zip(sum.scalars()) {
+/// The rows of a table of counters.
+fn figures(out: &mut Out<'_>, metrics: &[(&str, Shown, &str)], values: &[u64]) -> fmt::Result {
+    for ((name, shown, help), value) in metrics.iter().zip(values) {
         match shown {
-            Shown::Gauge => out.gauge(name, help, value)?,
-            Shown::Counter => out.counter(name, help, value)?,
+            Shown::Gauge => out.gauge(name, help, *value)?,
+            Shown::Counter => out.counter(name, help, *value)?,
             Shown::Indirectly => {}
         }
     }
@@ -189,7 +190,6 @@ fn kernel(out: &mut Out<'_>, app: &App) -> fmt::Result {
 }
 
 fn bus_metrics(out: &mut Out<'_>, bus: &BusState) -> fmt::Result {
-    let load = |value: &std::sync::atomic::AtomicU64| value.load(Relaxed);
     out.gauge("bus_connected", "1 while the bus is connected", bus.connected().into())?;
     let stats = bus.stats();
     let silent = ConstGauge::new(stats.silent_millis as f64 / 1e3);
@@ -200,18 +200,9 @@ fn bus_metrics(out: &mut Out<'_>, bus: &BusState) -> fmt::Result {
     )?;
     let took = ConstGauge::new(stats.round_trip_micros as f64 / 1e6);
     out.one("bus_round_trip_seconds", "What the last answer of the bus took", &took)?;
-    out.gauge("bus_topics", "Topics subscribed to on the bus", load(&bus.topics))?;
-    out.counter("bus_connects", "Times the bus connection was made", load(&bus.connects))?;
-    out.counter("bus_published", "Messages given to the bus", load(&bus.published))?;
-    out.counter("bus_received", "Messages of other nodes", load(&bus.received))?;
-    out.counter("bus_gaps", "Messages of other nodes that never arrived", load(&bus.gaps))?;
-    out.counter("bus_late", "Messages of other nodes that were on their way for long", load(&bus.late))?;
-    out.counter("bus_expired", "Messages of other nodes dropped for their age", load(&bus.expired))?;
-    out.counter("bus_malformed", "Messages on the bus that could not be read", load(&bus.malformed))?;
-    let failures = load(&bus.subscribe_failures);
-    out.counter("bus_subscribe_failures", "Attempts to subscribe to a topic that failed", failures)?;
-    out.counter("bus_server_errors", "Errors that the bus' server told", load(&bus.server_errors))?;
-    let rows = [("out", load(&bus.dropped_out)), ("in", load(&bus.dropped_in))];
+    let counts = bus.counts.load();
+    figures(out, &BusCounters::METRICS, &counts.scalars())?;
+    let rows = [("out", counts.dropped_out), ("in", counts.dropped_in)];
     let rows = rows.map(|(way, value)| (way.to_owned(), ConstCounter::new(value)));
     let about = ("bus_dropped", "Messages lost between node and bus", MetricType::Counter);
     out.family(about, "direction", rows)

@@ -139,7 +139,7 @@ fn a_publish_reaches_the_shards_with_members_on_other_nodes_in_order_and_nobody_
     assert!(b.shards[0].is_empty(), "a shard without members got something");
     assert!(a.shards.iter().all(Mailbox::is_empty), "own messages came back");
     assert!(stranger.shards.iter().all(Mailbox::is_empty), "another cluster heard us");
-    assert_eq!((b.state.gaps.load(Relaxed), b.state.malformed.load(Relaxed)), (0, 0));
+    assert_eq!((b.state.counts.gaps.load(Relaxed), b.state.counts.malformed.load(Relaxed)), (0, 0));
 }
 
 #[test]
@@ -176,13 +176,13 @@ fn a_server_that_comes_back_is_found_again_and_what_was_lost_meanwhile_is_counte
     for _ in 0..5 {
         a.publish(&topic, "lost");
     }
-    wait("5 drops", || a.state.dropped_out.load(Relaxed) == 5);
+    wait("5 drops", || a.state.counts.dropped_out.load(Relaxed) == 5);
     let server = NatsServer::start(&port, &[]);
     wait("both to be back", || a.state.connected() && b.state.connected());
     a.join(0, &late);
     a.meet(&b, &late);
     a.meet(&b, &topic);
-    assert!(b.state.gaps.load(Relaxed) >= 5, "gaps: {}", b.state.gaps.load(Relaxed));
+    assert!(b.state.counts.gaps.load(Relaxed) >= 5, "gaps: {}", b.state.counts.gaps.load(Relaxed));
     drop(server);
 }
 
@@ -195,10 +195,10 @@ fn what_the_queue_of_the_sender_could_not_take_is_a_gap_for_the_receiver() {
     a.join(0, &topic);
     b.join(0, &topic);
     a.meet(&b, &topic);
-    assert_eq!(b.state.gaps.load(Relaxed), 0);
+    assert_eq!(b.state.counts.gaps.load(Relaxed), 0);
     a.tell(Command::Skipped { topic: Arc::clone(&topic), count: 5 });
     a.meet(&b, &topic);
-    assert_eq!(b.state.gaps.load(Relaxed), 5);
+    assert_eq!(b.state.counts.gaps.load(Relaxed), 5);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn nodes_hear_each_others_figures_and_survive_nonsense() {
         }
         client.flush().await.unwrap();
     });
-    wait("the nonsense to be counted", || b.state.malformed.load(Relaxed) == 2);
+    wait("the nonsense to be counted", || b.state.counts.malformed.load(Relaxed) == 2);
     a.meet(&b, &topic);
 }
 
@@ -283,5 +283,5 @@ fn forged_messages_are_counted_and_given_to_nobody() {
         got.len() >= 2
     });
     assert_eq!(got, ["first", "second"]);
-    assert_eq!((b.state.malformed.load(Relaxed), b.state.gaps.load(Relaxed)), (count, MAX_GAP));
+    assert_eq!((b.state.counts.malformed.load(Relaxed), b.state.counts.gaps.load(Relaxed)), (count, MAX_GAP));
 }

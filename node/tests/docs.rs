@@ -53,7 +53,9 @@ fn every_key_that_is_a_limit_has_its_range_and_default_in_the_page() {
         }
         let (least, most) = (key.node.least, key.node.most);
         let range = match key.name {
-            "limits.pingIntervalMillis" => format!("{least} to `idleTimeoutMillis` - {}", keys::PING_SLACK_MILLIS),
+            "limits.pingIntervalMillis" => {
+                format!("{least} to `idleTimeoutMillis` - {}", keys::PING_SLACK_MILLIS)
+            }
             "limits.memoryBudget" => format!("{least} to 2^{}", most.ilog2()),
             "limits.bytesPerSecond" => format!("{least} {} to {most}", keys::LEAST_BYTES_PER_SECOND),
             _ => format!("{least} to {most}"),

@@ -23,14 +23,18 @@ pub(crate) fn drain_delay() -> Rule {
     let most = span(keys::DRAIN_DELAY_MILLIS.manifest.most);
     rule(
         &format!("{DRAIN_DELAY}duration(self.delay) <= duration('{most}')"),
-        &format!("drain.delay must be at most {most}: load balancers that need longer to take a node out are broken"),
+        &format!(
+            "drain.delay must be at most {most}: load balancers that need longer to take a node out are broken"
+        ),
     )
 }
 
 pub(crate) fn drain_grace() -> Rule {
     let (margin, grace) = (span(keys::GRACE_MARGIN_MILLIS), span(keys::GRACE_MILLIS));
     rule(
-        &format!("{DRAIN}duration(self.delay) + duration(self.deadline) + duration('{margin}') <= duration('{grace}')"),
+        &format!(
+            "{DRAIN}duration(self.delay) + duration(self.deadline) + duration('{margin}') <= duration('{grace}')"
+        ),
         &format!(
             "drain.delay + drain.deadline + {margin} is the pods' termination grace period and must be at most {grace}: lower drain.deadline"
         ),
@@ -68,7 +72,9 @@ pub(crate) fn flush_window() -> Rule {
         &format!(
             "!has(self.flushWindow) || {FLUSH_WINDOW}(duration(self.flushWindow) >= duration('{least}') && duration(self.flushWindow) <= duration('{most}'))"
         ),
-        &format!("rooms.policies[].flushWindow must lie between {least} and {most}: leave it out to send at once"),
+        &format!(
+            "rooms.policies[].flushWindow must lie between {least} and {most}: leave it out to send at once"
+        ),
     )
 }
 
@@ -131,7 +137,8 @@ pub(crate) fn frame_in_time() -> Rule {
 }
 
 pub(crate) fn joins_in_time() -> Rule {
-    let (usual, seconds) = (keys::MESSAGES_PER_SECOND.usual, keys::BURST_SECONDS + keys::JOIN_PATIENCE_SECONDS);
+    let (usual, seconds) =
+        (keys::MESSAGES_PER_SECOND.usual, keys::BURST_SECONDS + keys::JOIN_PATIENCE_SECONDS);
     rule(
         &format!(
             "(has(self.messagesPerSecond) && self.messagesPerSecond == 0) || self.maxChannelsPerConnection <= (has(self.messagesPerSecond) ? self.messagesPerSecond : {usual}) * {seconds}"

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::counters::{self, BusCounters, CloseReason, JoinRefusal};
+
 /// Version of these types.
 pub const VERSION: u32 = 1;
 /// Header of a request with the name of the node that it is meant for. A node of another name answers 421 and does
@@ -74,49 +76,67 @@ pub struct BusStats {
     pub round_trip_micros: u64,
 }
 
-/// Cumulative counters since the process started.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Counters {
+/// Declares the counters that the operator reads, each with what it is made of: the sum of the shards' counters, and those
+/// of the bus.
+macro_rules! counters {
+    (|$shards:ident, $bus:ident| $($(#[$doc:meta])* $name:ident: $value:expr,)+) => {
+        /// Cumulative counters since the process started.
+        #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "camelCase", default)]
+        pub struct Counters {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        impl Counters {
+            /// What the operator reads of what the shards and the bus have counted.
+            #[must_use]
+            pub fn of($shards: &counters::Counters, $bus: &BusCounters) -> Self {
+                Self { $($name: $value,)+ }
+            }
+        }
+    };
+}
+
+counters! { |shards, bus|
     /// Broadcast frames queued to members: one per frame and member.
-    pub writes: u64,
+    writes: shards.writes,
     /// Of these, writes of messages that the bus delivered late (see [`Counters::bus_late`]): what gathered while it was
     /// silent is no load of now.
-    pub late_writes: u64,
+    late_writes: shards.late_writes,
     /// write(2) and writev(2) calls on client sockets.
-    pub socket_writes: u64,
+    socket_writes: shards.socket_writes,
     /// Messages published by clients of this node.
-    pub publishes: u64,
+    publishes: shards.publishes,
     /// Bytes written to client sockets.
-    pub sent_bytes: u64,
+    sent_bytes: shards.sent_bytes,
     /// Bytes read from client sockets.
-    pub received_bytes: u64,
+    received_bytes: shards.received_bytes,
     /// Connections accepted whose handshake succeeded.
-    pub connections_opened: u64,
+    connections_opened: shards.opened,
     /// Of those, how many are gone.
-    pub connections_closed: u64,
+    connections_closed: shards.closed.iter().sum(),
     /// Handshakes refused.
-    pub handshakes_refused: u64,
+    handshakes_refused: shards.refused.iter().sum(),
     /// Joins accepted.
-    pub joins: u64,
+    joins: shards.joins,
     /// Joins refused because the room was full.
-    pub joins_refused_full: u64,
+    joins_refused_full: shards.joins_refused[JoinRefusal::RoomFull as usize],
     /// Connections closed because their send queue was full.
-    pub slow_consumer_closes: u64,
+    slow_consumer_closes: shards.closed[CloseReason::SlowConsumer as usize],
     /// Messages given to the bus.
-    pub bus_published: u64,
+    bus_published: bus.published,
     /// Messages taken from the bus.
-    pub bus_received: u64,
+    bus_received: bus.received,
     /// Messages of other nodes that never arrived, seen by their sequence numbers.
-    pub bus_gaps: u64,
+    bus_gaps: bus.gaps,
     /// Messages dropped because a queue to or from the bus was full.
-    pub bus_dropped: u64,
+    bus_dropped: shards.bus_queue_dropped + bus.dropped_out + bus.dropped_in,
     /// Messages taken from the bus that were on their way for more than
     /// [`crate::limits::BUS_LATE_MILLIS`].
-    pub bus_late: u64,
+    bus_late: bus.late,
     /// Messages from the bus dropped because they were older than
     /// [`crate::config::Limits::bus_message_age_millis`]; each is a gap too.
-    pub bus_expired: u64,
+    bus_expired: bus.expired,
 }
 
 /// Values of this moment.

@@ -358,7 +358,8 @@ impl Limits {
     /// have twice the connections that it is sized for, these are five for each of those, where nobody shares one.
     #[must_use]
     pub fn rooms(&self) -> u32 {
-        let usual = (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, keys::MAX_ROOMS.node.most);
+        let usual =
+            (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, keys::MAX_ROOMS.node.most);
         self.max_rooms.unwrap_or(usual)
     }
 

@@ -4,6 +4,8 @@
 //! into shared memory, where a scrape sums the shards. Reasons are enums with a fixed set of labels, so that no
 //! label value ever comes from a client.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 use crate::ledger::{Held, Kind};
 
 /// Declares an enum of reasons with its label for metrics and logs.
@@ -247,6 +249,72 @@ counters! {
     wall_nanos => Indirectly "utilization_ratio",
     /// CPU time of the shard's thread in nanoseconds.
     cpu_nanos => Indirectly "shard_cpu_seconds",
+}
+
+/// Declares what is counted at the bus, with what a scrape says of it. Metrics have `bus_` in front of the name.
+macro_rules! bus_counters {
+    ($($(#[$doc:meta])* $name:ident => $shown:ident $help:literal,)+) => {
+        /// What a node's way to the bus has counted.
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+        pub struct BusCounters {
+            $($(#[$doc])* pub $name: u64,)+
+        }
+
+        impl BusCounters {
+            /// Name, kind and help of the metric of each, in the order of [`BusCounters::scalars`].
+            pub const METRICS: [(&'static str, Shown, &'static str); [$(stringify!($name),)+].len()] =
+                [$((concat!("bus_", stringify!($name)), Shown::$shown, $help),)+];
+
+            /// All of them.
+            #[must_use]
+            pub const fn scalars(&self) -> [u64; Self::METRICS.len()] {
+                [$(self.$name,)+]
+            }
+        }
+
+        /// The same while they are counted: the bus has tasks that run beside each other.
+        #[derive(Debug, Default)]
+        pub struct BusCounts {
+            $($(#[$doc])* pub $name: AtomicU64,)+
+        }
+
+        impl BusCounts {
+            /// What was counted until now.
+            #[must_use]
+            pub fn load(&self) -> BusCounters {
+                BusCounters { $($name: self.$name.load(Relaxed),)+ }
+            }
+        }
+    };
+}
+
+bus_counters! {
+    /// Gauge: topics subscribed to.
+    topics => Gauge "Topics subscribed to on the bus",
+    /// Times the connection was made.
+    connects => Counter "Times the bus connection was made",
+    /// Messages given to the bus.
+    published => Counter "Messages given to the bus",
+    /// Messages of other nodes taken from the bus.
+    received => Counter "Messages of other nodes",
+    /// Messages of other nodes that some members here missed: never arrived, by their sequence numbers, or not taken by
+    /// a shard.
+    gaps => Counter "Messages of other nodes that never arrived",
+    /// Messages of other nodes that were on their way for more than [`crate::limits::BUS_LATE_MILLIS`].
+    late => Counter "Messages of other nodes that were on their way for long",
+    /// Messages of other nodes dropped because they were older than [`crate::config::Limits::bus_message_age_millis`]; each is
+    /// a gap too.
+    expired => Counter "Messages of other nodes dropped for their age",
+    /// Messages received that could not be read, or that no member may be given.
+    malformed => Counter "Messages on the bus that could not be read",
+    /// Attempts to subscribe to a topic, while connected, that failed: what other nodes said about it did not arrive.
+    subscribe_failures => Counter "Attempts to subscribe to a topic that failed",
+    /// Errors that the server told: mostly subjects that this node's user may not use.
+    server_errors => Counter "Errors that the bus' server told",
+    /// Messages that could not be sent: no connection, or the bus too slow.
+    dropped_out => Indirectly "bus_dropped",
+    /// Messages received that a shard could not take, its mailbox being full for too long; one per shard.
+    dropped_in => Indirectly "bus_dropped",
 }
 
 impl Default for Counters {

@@ -244,7 +244,7 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
 /// Keeps the state and tells changes.
 fn note(state: &BusState, trouble: &mut Trouble, event: &Event, now: Instant) {
     if matches!(event, Event::ServerError(_)) {
-        state.server_errors.fetch_add(1, Ordering::Relaxed);
+        state.counts.server_errors.fetch_add(1, Ordering::Relaxed);
     }
     match event {
         Event::Connected => {
@@ -294,7 +294,7 @@ mod tests {
             note(&state, &mut trouble, &Event::Connected, start);
             note(&state, &mut trouble, &Event::Disconnected, start);
         }
-        assert_eq!((trouble.short_lived, state.connects.load(Relaxed)), (5, 5));
+        assert_eq!((trouble.short_lived, state.counts.connects.load(Relaxed)), (5, 5));
         let told = trouble.told;
         note(&state, &mut trouble, &Event::Connected, start);
         note(&state, &mut trouble, &Event::Disconnected, start + SHORT_LIVED / 2);

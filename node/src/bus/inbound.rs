@@ -90,8 +90,8 @@ impl Inbound {
             missed += u64::from(!inlet.push(item).await);
         }
         if missed > 0 {
-            state.dropped_in.fetch_add(missed, Relaxed);
-            state.gaps.fetch_add(1, Relaxed);
+            state.counts.dropped_in.fetch_add(missed, Relaxed);
+            state.counts.gaps.fetch_add(1, Relaxed);
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     fn lost(state: &BusState) -> (u64, u64) {
-        (state.dropped_in.load(Relaxed), state.gaps.load(Relaxed))
+        (state.counts.dropped_in.load(Relaxed), state.counts.gaps.load(Relaxed))
     }
 
     #[tokio::test]

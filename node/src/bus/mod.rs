@@ -18,6 +18,7 @@ use std::{
 use node_core::{
     admin::BusStats,
     config::{Bus as BusConfig, Limits, NodeConfig},
+    counters::BusCounts,
     ledger,
     limits::BUS_SILENCE_MILLIS,
     route::Registry,
@@ -56,31 +57,8 @@ pub struct BusState {
     pub most_millis: AtomicU64,
     /// Longest message of a client in bytes, which bounds what is taken from the bus.
     max_frame_bytes: AtomicU32,
-    /// Times the connection was made.
-    pub connects: AtomicU64,
-    /// Messages given to NATS.
-    pub published: AtomicU64,
-    /// Messages of other nodes taken from NATS.
-    pub received: AtomicU64,
-    /// Messages of other nodes that some members here missed: never arrived, by their sequence numbers, or not taken by
-    /// a shard.
-    pub gaps: AtomicU64,
-    /// Messages of other nodes that were late, see [`node_core::admin::Counters::bus_late`].
-    pub late: AtomicU64,
-    /// Messages of other nodes that were too old and dropped, see [`node_core::admin::Counters::bus_expired`].
-    pub expired: AtomicU64,
-    /// Messages that could not be sent: no connection, or NATS too slow.
-    pub dropped_out: AtomicU64,
-    /// Messages received that a shard could not take, its mailbox being full for too long; one per shard.
-    pub dropped_in: AtomicU64,
-    /// Messages received that could not be read, or that no member may be given.
-    pub malformed: AtomicU64,
-    /// Attempts to subscribe to a topic, while connected, that failed: what other nodes said about it did not arrive.
-    pub subscribe_failures: AtomicU64,
-    /// Errors that the server told: mostly subjects that this node's user may not use.
-    pub server_errors: AtomicU64,
-    /// Gauge: topics subscribed to.
-    pub topics: AtomicU64,
+    /// What was counted.
+    pub counts: BusCounts,
 }
 
 impl Default for BusState {
@@ -100,18 +78,7 @@ impl BusState {
             round_trip_micros: AtomicU64::default(),
             most_millis: limits.bus_message_age().into(),
             max_frame_bytes: limits.max_frame_bytes.into(),
-            connects: AtomicU64::default(),
-            published: AtomicU64::default(),
-            received: AtomicU64::default(),
-            gaps: AtomicU64::default(),
-            late: AtomicU64::default(),
-            expired: AtomicU64::default(),
-            dropped_out: AtomicU64::default(),
-            dropped_in: AtomicU64::default(),
-            malformed: AtomicU64::default(),
-            subscribe_failures: AtomicU64::default(),
-            server_errors: AtomicU64::default(),
-            topics: AtomicU64::default(),
+            counts: BusCounts::default(),
         }
     }
 
@@ -167,7 +134,7 @@ impl BusState {
         if connected {
             self.heard(None);
             self.ever_connected.store(true, Relaxed);
-            self.connects.fetch_add(1, Relaxed);
+            self.counts.connects.fetch_add(1, Relaxed);
         }
         self.linked.store(connected, Relaxed);
     }

@@ -11,9 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::{
-    Client, Message, Request, RequestErrorKind, Subscriber, connection::State,
-};
+use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber, connection::State};
 use futures::{Stream, StreamExt};
 use node_core::{
     age::Ages,
@@ -187,7 +185,7 @@ impl Run {
                 None => break,
             }
         }
-        self.link.state.topics.store(self.topics.len() as u64, Relaxed);
+        self.link.state.counts.topics.store(self.topics.len() as u64, Relaxed);
         // One thread runs this and the connection: let it write.
         tokio::task::yield_now().await;
     }
@@ -214,7 +212,8 @@ impl Run {
         let subject = subjects::topic(&self.link.cluster, topic);
         let client = self.client.clone();
         let sent = self.connected() && self.within(client.publish(subject, bytes.into())).await.is_ok();
-        let counter = if sent { &self.link.state.published } else { &self.link.state.dropped_out };
+        let counter =
+            if sent { &self.link.state.counts.published } else { &self.link.state.counts.dropped_out };
         counter.fetch_add(1, Relaxed);
     }
 
@@ -234,12 +233,12 @@ impl Run {
             }
             Err(Missed::Refused(_) | Missed::Late) => self.behind = true,
         }
-        self.link.state.subscribe_failures.fetch_add(1, Relaxed);
+        self.link.state.counts.subscribe_failures.fetch_add(1, Relaxed);
     }
 
     async fn tick(&mut self) {
         self.topics.expire(self.link.state.clock_millis());
-        self.link.state.topics.store(self.topics.len() as u64, Relaxed);
+        self.link.state.counts.topics.store(self.topics.len() as u64, Relaxed);
         self.tell_expired();
         if !self.connected() {
             return;
@@ -281,7 +280,7 @@ impl Run {
 
     fn tell_expired(&mut self) {
         let (told, at) = self.expired;
-        let expired = self.link.state.expired.load(Relaxed);
+        let expired = self.link.state.counts.expired.load(Relaxed);
         if expired > told && at.is_none_or(|at| at.elapsed() >= COMPLAINT) {
             self.expired = (expired, Some(Instant::now()));
             tracing::warn!(
@@ -354,7 +353,7 @@ fn open(
 ) -> Option<(Broadcast, bool)> {
     let state = &link.state;
     let malformed = |error: &dyn std::fmt::Display| {
-        state.malformed.fetch_add(1, Relaxed);
+        state.counts.malformed.fetch_add(1, Relaxed);
         tracing::debug!(%error, "a message on the bus is given to nobody");
     };
     let envelope = match Envelope::decode(payload) {
@@ -363,7 +362,7 @@ fn open(
             match error {
                 // What newer nodes say beside broadcasts is no gap in these.
                 EnvelopeError::Kind { origin, sequence, .. } => {
-                    state.gaps.fetch_add(gaps.note(origin, sequence, now), Relaxed);
+                    state.counts.gaps.fetch_add(gaps.note(origin, sequence, now), Relaxed);
                 }
                 EnvelopeError::Version(version) => link.tell_version(version),
                 EnvelopeError::Short(_) | EnvelopeError::Header(_) => {}
@@ -379,14 +378,14 @@ fn open(
     foreign::check(&envelope.packed, topic, state.max_frame_bytes())
         .map_err(|error| malformed(&error))
         .ok()?;
-    state.received.fetch_add(1, Relaxed);
-    state.gaps.fetch_add(gaps.note(envelope.origin, envelope.sequence, now), Relaxed);
+    state.counts.received.fetch_add(1, Relaxed);
+    state.counts.gaps.fetch_add(gaps.note(envelope.origin, envelope.sequence, now), Relaxed);
     let age = link.age(envelope.origin, envelope.sent_millis);
     let late = age > BUS_LATE_MILLIS;
-    state.late.fetch_add(late.into(), Relaxed);
+    state.counts.late.fetch_add(late.into(), Relaxed);
     if age > state.most_millis.load(Relaxed) {
-        state.expired.fetch_add(1, Relaxed);
-        state.gaps.fetch_add(1, Relaxed);
+        state.counts.expired.fetch_add(1, Relaxed);
+        state.counts.gaps.fetch_add(1, Relaxed);
         return None;
     }
     Some((envelope.packed.copied(), late))
@@ -413,6 +412,6 @@ async fn hear(mut messages: impl Stream<Item = Message> + Unpin, link: Arc<Link>
             }
             None => false,
         };
-        link.state.malformed.fetch_add(u64::from(!taken), Relaxed);
+        link.state.counts.malformed.fetch_add(u64::from(!taken), Relaxed);
     }
 }

@@ -277,8 +277,12 @@ fn run(kind: &Manner) -> Counters {
     );
     assert!(growth < MOST_GROWTH, "{}: grew by {} MiB", kind.name, growth / MIB);
     if let Some(bus) = bus {
-        let dropped = counters.bus_queue_dropped + bus.state.dropped_out.load(Relaxed);
-        println!("{}: the bus took {}, dropped {dropped}", kind.name, bus.state.published.load(Relaxed));
+        let dropped = counters.bus_queue_dropped + bus.state.counts.dropped_out.load(Relaxed);
+        println!(
+            "{}: the bus took {}, dropped {dropped}",
+            kind.name,
+            bus.state.counts.published.load(Relaxed)
+        );
         assert!(dropped > counters.publishes / 2, "{dropped}: the bus did not stand still");
         bus.stop();
     }

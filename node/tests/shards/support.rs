@@ -11,9 +11,7 @@ use node::{
     sysinfo,
     threads::{ShardSettings, Shards, start_shards},
 };
-use node_core::{
-    config::NodeConfig, counters::Counters, layout::Layout, limits::CLOSE_TIMEOUT_MILLIS,
-};
+use node_core::{config::NodeConfig, counters::Counters, layout::Layout, limits::CLOSE_TIMEOUT_MILLIS};
 use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client, protocol::Role};
 
 /// A test that has not seen what it waits for by then has failed.

@@ -117,10 +117,17 @@ mod tests {
         backlog.retry(into(&mut queue, ROOM));
         assert!(backlog.is_waiting() && queue.len() == ROOM, "the queue is still full");
         queue.clear();
-        assert!(!backlog.push(publish(1), into(&mut queue, ROOM)), "it would overtake what was dropped before it");
+        assert!(
+            !backlog.push(publish(1), into(&mut queue, ROOM)),
+            "it would overtake what was dropped before it"
+        );
         backlog.retry(into(&mut queue, ROOM));
         assert!(backlog.push(publish(1), into(&mut queue, ROOM)) && !backlog.is_waiting());
-        let told = [Command::Interest { topic: topic(2) }, Command::Skipped { topic: topic(1), count: 3 }, publish(1)];
+        let told = [
+            Command::Interest { topic: topic(2) },
+            Command::Skipped { topic: topic(1), count: 3 },
+            publish(1),
+        ];
         assert_eq!(queue, told);
     }
 

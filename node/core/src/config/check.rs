@@ -3,7 +3,8 @@
 use std::fmt::Display;
 
 use keys::{
-    BURST_SECONDS, JOIN_PATIENCE_SECONDS, Key, LIST_ITEMS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES, PING_SLACK_MILLIS,
+    BURST_SECONDS, JOIN_PATIENCE_SECONDS, Key, LIST_ITEMS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES,
+    PING_SLACK_MILLIS,
 };
 
 use crate::{
@@ -55,12 +56,17 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
     errors
 }
 
-fn range<T: PartialOrd + Display, D>(key: &Key<T, D>, value: T, errors: &mut Vec<String>) {
+fn range<T: Copy + PartialOrd + Display, D>(key: &Key<T, D>, value: T, errors: &mut Vec<String>) {
     range_of(key.name, key, value, errors);
 }
 
 /// The same for a key that stands in a list, by its whole name.
-fn range_of<T: PartialOrd + Display, D>(name: &str, key: &Key<T, D>, value: T, errors: &mut Vec<String>) {
+fn range_of<T: Copy + PartialOrd + Display, D>(
+    name: &str,
+    key: &Key<T, D>,
+    value: T,
+    errors: &mut Vec<String>,
+) {
     let (least, most) = (&key.node.least, &key.node.most);
     if value < *least || value > *most {
         errors.push(format!("{name}: {value} is out of range; use {least} to {most} {}", key.unit));

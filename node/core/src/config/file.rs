@@ -33,7 +33,8 @@ impl Default for File {
 
 impl From<File> for NodeConfig {
     fn from(file: File) -> Self {
-        let File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile } = file;
+        let File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile } =
+            file;
         let fixed = Fixed { version, cluster, path, bus, sysctls, nofile };
         NodeConfig { fixed, rooms, limits, auth, drain, chat_page }
     }

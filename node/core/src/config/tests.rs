@@ -109,7 +109,8 @@ fn only_fixed_keys_change_what_the_operator_hashes() {
 #[test]
 fn what_is_written_reads_back_the_same() {
     let mut config = NodeConfig::dev();
-    config.fixed.bus = Some(Bus::Nats(Nats { urls: vec!["nats://h:4222".to_owned()], user: Some("u".to_owned()) }));
+    config.fixed.bus =
+        Some(Bus::Nats(Nats { urls: vec!["nats://h:4222".to_owned()], user: Some("u".to_owned()) }));
     config.fixed.sysctls.insert("net.core.somaxconn".to_owned(), "4096".to_owned());
     config.fixed.nofile = Some(1_048_576);
     let text = serde_json::to_string(&config).unwrap();
