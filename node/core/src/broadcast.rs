@@ -3,7 +3,14 @@
 
 use bytes::Bytes;
 
-use crate::protocol::Payload;
+/// The payload of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payload<'a> {
+    /// Valid JSON of any type.
+    Json(&'a str),
+    /// Opaque bytes.
+    Binary(&'a [u8]),
+}
 
 /// What the payload of a broadcast is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

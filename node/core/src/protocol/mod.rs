@@ -7,6 +7,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+pub use crate::broadcast::Payload;
+
 use crate::broadcast::Content;
 
 mod binary;
@@ -97,15 +99,6 @@ impl Vsn {
             _ => None,
         }
     }
-}
-
-/// The payload of a message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Payload<'a> {
-    /// Valid JSON of any type.
-    Json(&'a str),
-    /// Opaque bytes.
-    Binary(&'a [u8]),
 }
 
 /// A message from a client.

@@ -91,18 +91,6 @@ impl Names {
             Self::Addresses => is_loopback || is_address,
         }
     }
-
-    /// Whether a request with these headers may be answered: a `Host` that is allowed, and an `Origin`, if there is one,
-    /// of such a host. For ports that know no other rule.
-    #[must_use]
-    pub fn allow_request(self, host: Option<&[u8]>, origin: Option<&[u8]>) -> bool {
-        let text = |bytes| std::str::from_utf8(bytes).ok();
-        let host = host.and_then(text).map(without_port);
-        let origin = origin.map(|origin| text(origin).and_then(super::origin::host));
-        self == Self::Any
-            || (host.is_some_and(|host| self.allow(host))
-                && origin.is_none_or(|host| host.is_some_and(|host| self.allow(host))))
-    }
 }
 
 #[cfg(test)]

@@ -140,6 +140,20 @@ pub fn check_entry(entry: &str) -> Result<(), &'static str> {
     }
 }
 
+impl Names {
+    /// Whether a request with these headers may be answered: a `Host` that is allowed, and an `Origin`, if there is one,
+    /// of such a host. For ports that know no other rule.
+    #[must_use]
+    pub fn allow_request(self, addressed: Option<&[u8]>, origin: Option<&[u8]>) -> bool {
+        let text = |bytes| std::str::from_utf8(bytes).ok();
+        let addressed = addressed.and_then(text).map(host::without_port);
+        let origin = origin.map(|origin| text(origin).and_then(host));
+        self == Self::Any
+            || (addressed.is_some_and(|host| self.allow(host))
+                && origin.is_none_or(|host| host.is_some_and(|host| self.allow(host))))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use arbtest::arbtest;
