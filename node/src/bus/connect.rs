@@ -23,7 +23,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::{BusState, Credentials, nats::Link, subjects};
+use super::{BusState, Credentials, link::Link, subjects};
 
 /// Messages of one topic that wait for this node. More are dropped by the client, which the sequence numbers show.
 const TOPIC_QUEUE: usize = 8_192;

@@ -37,6 +37,7 @@ use crate::{
 mod connect;
 pub mod fleet;
 mod inbound;
+mod link;
 mod nats;
 mod subjects;
 
@@ -223,7 +224,7 @@ impl Bus {
         let all_shards = shards.clone();
         let budget = config.limits.memory_budget.unwrap_or(u64::MAX);
         let count = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-        let link = nats::Link {
+        let link = link::Link {
             cluster: config.fixed.cluster.clone(),
             nats,
             credentials,

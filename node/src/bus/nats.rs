@@ -7,21 +7,18 @@
 use std::{
     fmt::Write,
     io,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering::Relaxed},
+    sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
 use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber, connection::State};
 use futures::{Stream, StreamExt};
 use node_core::{
-    age::Ages,
     broadcast::Broadcast,
     bus::{Command, topics::Topics},
-    config::{ClusterId, Nats},
     envelope::{Envelope, EnvelopeError, Gaps},
     limits::BUS_LATE_MILLIS,
     protocol::foreign,
-    route::Registry,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -29,68 +26,19 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{
-    BusState, Credentials, connect,
-    fleet::{Figures, Fleet},
-    inbound::Inbound,
-    subjects,
-};
+use super::{connect, fleet::Figures, link::Link, subjects};
 use crate::mailbox::{BusReceiver, Topic};
 
 /// How long a full client queue is waited for. Longer means that NATS does not take our bytes.
 const STALL: Duration = Duration::from_secs(1);
 /// Least time between two log lines about messages that were too old.
 const COMPLAINT: Duration = Duration::from_secs(10);
-/// The same of nodes that speak another version.
-const VERSION_COMPLAINT: Duration = Duration::from_secs(60);
 /// How long the answer to a ping is waited for. The next one follows, so that a connection that was made anew is soon asked.
 const PING_PATIENCE: Duration = Duration::from_secs(1);
 /// Commands of shards, and messages of a topic, handled before others get their turn.
 const BATCH: usize = 256;
 /// How often left topics are looked at, missed subscriptions tried again and the bus asked whether it lives.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What the client needs.
-pub(super) struct Link {
-    pub(super) cluster: ClusterId,
-    pub(super) nats: Nats,
-    pub(super) credentials: Credentials,
-    pub(super) node_name: String,
-    pub(super) boot_id: u128,
-    pub(super) started: Instant,
-    pub(super) shards: Inbound,
-    pub(super) members: Arc<Registry>,
-    pub(super) state: Arc<BusState>,
-    pub(super) fleet: Arc<Mutex<Fleet>>,
-    pub(super) ages: Mutex<Ages>,
-    /// When it was last told that nodes of another version speak.
-    pub(super) told_version: Mutex<Option<Instant>>,
-    /// Commands that may wait in the client.
-    pub(super) client_queue: usize,
-    /// Topics without members that stay subscribed.
-    pub(super) lingering: usize,
-}
-
-impl Link {
-    /// Milliseconds that a message was on its way from `origin`, beyond what such a message takes at least.
-    fn age(&self, origin: u128, sent_millis: u64) -> u64 {
-        let now = self.state.clock_millis();
-        self.ages.lock().unwrap_or_else(PoisonError::into_inner).note(origin, sent_millis, now)
-    }
-
-    /// Says, once in a while, that nodes of another version are not heard.
-    fn tell_version(&self, version: u8) {
-        let mut told = self.told_version.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.is_none_or(|at| at.elapsed() >= VERSION_COMPLAINT) {
-            *told = Some(Instant::now());
-            tracing::warn!(
-                version,
-                "nodes of another version speak on the bus: what they say is not heard here, nor what is said here there, \
-                 until all nodes run one version"
-            );
-        }
-    }
-}
 
 /// A subscription is the task that reads it; it ends with its owner.
 #[derive(Debug)]
