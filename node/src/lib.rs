@@ -30,6 +30,7 @@ mod links;
 mod poller;
 mod readable;
 mod shard_loop;
+mod sync;
 mod sys;
 mod to_bus;
 mod transport;

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -26,6 +26,10 @@ use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
 
 use crate::stats::ShardStats;
+
+pub mod sleep;
+
+use sleep::Sleep;
 
 /// Items a shard's mailbox holds: at 100,000 publishes/s 160 ms of a stalled shard, in 1 MiB. What does not fit waits with
 /// the sender: between shards without loss, from the bus for a moment.
@@ -124,8 +128,7 @@ impl<T> Bounded<T> {
 struct Shared {
     orders: ArrayQueue<ToShard>,
     messages: Bounded<ToShard>,
-    /// Set by the shard right before it parks, taken by the sender that wakes it.
-    sleeping: AtomicBool,
+    sleep: Sleep,
     wake: OwnedFd,
     stats: ShardStats,
     index: u8,
@@ -148,7 +151,7 @@ pub fn mailbox(index: u8) -> std::io::Result<(ShardHandle, Mailbox)> {
     let shared = Arc::new(Shared {
         orders: ArrayQueue::new(ORDERS),
         messages: Bounded::new(MAILBOX_ITEMS),
-        sleeping: AtomicBool::new(false),
+        sleep: Sleep::default(),
         wake,
         stats: ShardStats::default(),
         index,
@@ -170,9 +173,7 @@ impl ShardHandle {
 
     /// Wakes the shard if it sleeps.
     pub fn ring(&self) {
-        // Pairs with the fence in `Mailbox::prepare_to_sleep`: either the shard sees the item or we see it asleep.
-        fence(Ordering::SeqCst);
-        if self.0.sleeping.load(Ordering::Relaxed) && self.0.sleeping.swap(false, Ordering::AcqRel) {
+        if self.0.sleep.is_to_be_woken() {
             // EAGAIN means that the counter is already high, so the shard is already woken.
             rustix::io::write(&self.0.wake, &1u64.to_ne_bytes()).ok();
         }
@@ -242,18 +243,12 @@ impl Mailbox {
     /// Announces sleep. Returns false, and stays awake, when something arrived meanwhile.
     #[must_use]
     pub fn prepare_to_sleep(&self) -> bool {
-        self.0.sleeping.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        if self.is_empty() {
-            return true;
-        }
-        self.awake();
-        false
+        self.0.sleep.begin(|| self.is_empty())
     }
 
     /// Ends the announced sleep.
     pub fn awake(&self) {
-        self.0.sleeping.store(false, Ordering::Relaxed);
+        self.0.sleep.end();
     }
 
     /// Empties the eventfd after it was reported readable.

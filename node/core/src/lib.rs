@@ -21,6 +21,7 @@ pub mod protocol;
 pub mod route;
 pub mod session;
 pub mod shard;
+mod sync;
 pub mod topic;
 mod topics;
 pub mod visitors;

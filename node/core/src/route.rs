@@ -6,10 +6,7 @@
 //! only when a shard gets its first member of a topic or loses its last. Messages announcing interest from shard to
 //! shard would do without a lock, but leave a moment in which a publish misses a shard, and cannot count.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU32, AtomicU64, Ordering},
-};
+use std::sync::{Arc, PoisonError};
 
 use hashbrown::{HashTable, hash_table::Entry};
 use siphasher::sip::SipHasher13;
@@ -17,6 +14,10 @@ use siphasher::sip::SipHasher13;
 use crate::{
     ledger::{TOPIC_BYTES, TOPIC_ON_BUS_BYTES},
     limits::MAX_SHARDS,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
     topic::{TopicKind, TopicName},
 };
 

@@ -51,7 +51,8 @@ impl<'a> TopicName<'a> {
     }
 
     /// Puts a name together whose kind [`TopicName::parse`] has told before.
-    pub(crate) const fn again(text: &'a str, kind: TopicKind) -> Self {
+    #[must_use]
+    pub const fn again(text: &'a str, kind: TopicKind) -> Self {
         Self { text, kind }
     }
 
