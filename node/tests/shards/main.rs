@@ -180,7 +180,17 @@ fn a_half_closed_or_reset_connection_is_forgotten() {
 fn a_storm_of_publishes_does_not_starve_heartbeats_nor_lose_messages() {
     const MEMBERS: usize = 50;
     const MESSAGES: usize = 2_000;
-    let node = Node::start(2, without_rates);
+    // A turn takes 64 KiB at most from a connection, so the storm lasts for more than 30 turns, and each answers what came
+    // before it. Fewer answers than these mean that heartbeats wait for the end of the storm.
+    const FILLER: usize = 1_024;
+    const ANSWERS: usize = 4;
+    let filler = "x".repeat(FILLER);
+    // Queues that hold all of it: on a busy machine members read late, which is not what is looked at here.
+    let node = Node::start(2, |config| {
+        without_rates(config);
+        config.limits.send_queue_bytes = 4 << 20;
+        config.limits.send_queue_frames = 4_096;
+    });
     let mut members: Vec<_> = (0..MEMBERS).map(|_| node.client()).collect();
     for member in &mut members {
         member.join("room:1");
@@ -188,26 +198,28 @@ fn a_storm_of_publishes_does_not_starve_heartbeats_nor_lose_messages() {
     let mut talker = node.client();
     talker.join("room:1");
     let mut quiet = node.client();
+    let mut answers = 0;
     std::thread::scope(|scope| {
-        for member in &mut members {
-            scope.spawn(|| {
-                for n in 0..MESSAGES {
-                    member.expect(&format!(r#"[null,null,"room:1","m",{{"n":{n}}}]"#));
-                }
-            });
-        }
+        let hear = |member: &mut support::Client| {
+            for n in 0..MESSAGES {
+                member.expect(&format!(r#"[null,null,"room:1","m",{{"n":{n},"x":"{filler}"}}]"#));
+            }
+        };
+        let hearing: Vec<_> = members.iter_mut().map(|member| scope.spawn(move || hear(member))).collect();
         let mut reading = talker.split();
         scope.spawn(move || (0..MESSAGES).for_each(|_| drop(reading.read())));
-        let storm = scope.spawn(|| {
+        scope.spawn(|| {
             for n in 0..MESSAGES {
-                talker.send(&format!(r#"["1",null,"room:1","m",{{"n":{n}}}]"#));
+                talker.send(&format!(r#"["1",null,"room:1","m",{{"n":{n},"x":"{filler}"}}]"#));
             }
         });
-        while !storm.is_finished() {
+        while !hearing.iter().all(std::thread::ScopedJoinHandle::is_finished) {
             quiet.send(r#"[null,"4","phoenix","heartbeat",{}]"#);
             quiet.expect(r#"[null,"4","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
+            answers += 1;
         }
     });
+    assert!(answers >= ANSWERS, "{answers} heartbeats were answered during the storm");
     wait("all writes are counted", || node.counters().writes == ((MEMBERS + 1) * MESSAGES) as u64);
     assert_eq!(node.counters().closed[CloseReason::SlowConsumer as usize], 0);
 }
