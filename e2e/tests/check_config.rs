@@ -34,7 +34,10 @@ fn channel_node() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--offline", "--locked", "--package", "node", "--bin", "channel-node"])
+            // As `cargo xtask test` builds, by way of a test of the node: with other packages or without the tests' own
+            // dependencies, the features of the libraries and so all builds would be others.
+            .args(["test", "--no-run", "--offline", "--locked", "--workspace"])
+            .args(["--features", "node/nats-server", "--test", "goodbye"])
             .arg("--message-format=json-render-diagnostics")
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
             .output()
@@ -44,7 +47,8 @@ fn channel_node() -> &'static Path {
         let messages = String::from_utf8(output.stdout).expect("JSON");
         let executable = |line: &str| {
             let message: Value = serde_json::from_str(line).ok()?;
-            message["executable"].as_str().map(PathBuf::from)
+            let path = PathBuf::from(message["executable"].as_str()?);
+            path.ends_with("channel-node").then_some(path)
         };
         messages.lines().find_map(executable).unwrap_or_else(|| panic!("cargo names no binary: {said}"))
     })

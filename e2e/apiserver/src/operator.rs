@@ -107,10 +107,10 @@ pub fn operator_binary() -> Result<PathBuf> {
     let build = || -> Result<PathBuf> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // The same packages as the tests: with others, the features of the libraries and so all builds would be others.
-        let packages =
-            ["build", "--package", "apiserver", "--package", "operator", "--bin", "channel-operator"];
-        cluster::run::output(cargo.args(packages))?;
+        // As `cargo xtask test` builds, by way of a test of the operator: with other packages or without the tests' own
+        // dependencies, the features of the libraries and so all builds would be others.
+        let features = ["--workspace", "--features", "node/nats-server,apiserver/apiserver"];
+        cluster::run::output(cargo.args(["test", "--no-run"]).args(features).args(["--test", "admin_port"]))?;
         // A test's own program lies in target/debug/deps.
         let own = std::env::current_exe()?;
         let target = own.ancestors().nth(2).context("a test program lies in a target directory")?;
