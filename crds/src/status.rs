@@ -1,11 +1,15 @@
 //! What the operator says: the parts of `ChannelCluster.status`.
 
+mod operation;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use operation::{Operation, ScaleIn, ScaleInStep};
 
 /// Most entries of `status.nodes`; a larger fleet shows its busiest nodes.
 pub const MAX_STATUS_NODES: usize = 200;
@@ -54,7 +58,7 @@ pub struct ChannelClusterStatus {
     /// The last scaling decisions, newest first.
     #[serde(default)]
     pub decisions: Vec<ScalingDecision>,
-    /// The step that a scale-in has reached; kept here so that another operator can go on with it.
+    /// What is under way, and the step that it has reached; kept here so that another operator can go on with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
     /// Sysctls that a kubelet refused; kept here so that another operator does not ask for them again.
@@ -179,37 +183,4 @@ pub struct ScalingDecision {
     pub rule: String,
     /// The arithmetic in one sentence.
     pub message: String,
-}
-
-/// A scale-in under way: one node, one step at a time.
-#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Operation {
-    /// Pod that is to go.
-    pub pod: String,
-    /// Its UID, so that a namesake is never taken for it.
-    pub pod_uid: String,
-    /// The step reached.
-    pub step: OperationStep,
-    /// When the operation began.
-    pub started_at: Time,
-    /// When the step began.
-    pub step_at: Time,
-    /// Connections that the node still held when last seen; none when it never said.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections: Option<i64>,
-    /// Pace in connections per second that the node was last told to close at; none before it was told.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub connections_per_second: Option<u32>,
-}
-
-/// Steps of a scale-in, in order.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OperationStep {
-    /// The node says that it is not ready; wait until its endpoint is out of the Service.
-    Unready,
-    /// The node closes its connections at the drain rate.
-    Closing,
-    /// The node is empty; replicas go down by one and that pod must be the one that goes.
-    Removing,
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/channelcluster/files/crd.yaml");
 const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples/chat.yaml");
+const OPERATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/OPERATIONS.md");
 /// `kubectl apply` without `--server-side` keeps the whole object in an annotation, and those end at 256 KiB.
 const ANNOTATION_BYTES: usize = 256 * 1024;
 
@@ -34,6 +35,24 @@ fn the_sample_reads_as_a_cluster_and_defaults_fill_the_rest() {
     assert_eq!(cluster.spec.nodes.max, 4);
     assert_eq!(cluster.spec.drain, crds::Drain::default());
     assert!(cluster.spec.auth.unwrap().anonymous);
+}
+
+/// Who finds an operation in a status looks its words up.
+#[test]
+fn every_type_and_step_of_an_operation_is_explained() {
+    let page = std::fs::read_to_string(OPERATIONS).unwrap();
+    let explained: Vec<_> = page.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    let mut words = 0;
+    walk("", &schema(), &mut |path, node| {
+        for word in node["enum"].as_array().into_iter().flatten() {
+            if path.starts_with(".status.operation.") {
+                words += 1;
+                let word = word.as_str().unwrap();
+                assert!(explained.contains(&word), "docs/OPERATIONS.md does not explain {word} of {path}");
+            }
+        }
+    });
+    assert!(words > crds::Operation::TYPES.len(), "only {words}: where are the steps?");
 }
 
 /// Visits every schema below `node` with its path.

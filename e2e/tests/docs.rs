@@ -306,10 +306,10 @@ fn every_word_of_the_status_and_of_events_is_explained() {
     let text = page("docs/OPERATIONS.md");
     let explained: BTreeSet<_> = text.split(|c: char| !c.is_ascii_alphanumeric()).collect();
     for (file, least) in [
-        ("operator/core/src/conditions.rs", 25),
+        ("operator/core/src/conditions.rs", 22),
         ("operator/core/src/autoscale/rule.rs", 15),
         ("operator/core/src/contest.rs", 1),
-        ("operator/core/src/drain.rs", 7),
+        ("operator/core/src/operations/scale_in.rs", 9),
         ("operator/core/src/hindrance.rs", 22),
         ("operator/core/src/validate.rs", 8),
         ("operator/core/src/validate/shape.rs", 2),

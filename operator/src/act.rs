@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams};
 use node_core::admin::{DrainRequest, DrainStage, VERSION};
 use operator_core::contest::Part;
-use operator_core::drain::Action;
+use operator_core::operations::plan::Action;
 use serde_json::json;
 use tracing::{debug, info, warn};
 

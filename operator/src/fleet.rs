@@ -12,11 +12,12 @@ use crds::{ChannelCluster, ChannelClusterStatus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
+use operator_core::asked::Asked;
 use operator_core::conditions::first_sight;
 use operator_core::contest::Contest;
-use operator_core::drain::PodView;
 use operator_core::hindrance::Hindrance;
 use operator_core::names::{ADMIN_TOKEN_KEY, Names};
+use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::samples::{Missed, NodeSeries};
 use operator_core::seen;
@@ -172,7 +173,7 @@ impl Fleet {
         let pods: Vec<PodView> = seen.pods.iter().map(|pod| pod.view.clone()).collect();
         let observation = Observation {
             now,
-            cluster,
+            asked: &Asked::of(cluster),
             generation: told.generation,
             outcome: &told.outcome,
             valid: told.cluster.as_deref(),

@@ -6,8 +6,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use kube::runtime::reflector::ObjectRef;
-use operator_core::drain::PodView;
 use operator_core::names::{Component, NODE_CONTAINER, Names, RESTART_HASH_ANNOTATION};
+use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::tick::DeploymentView;
 

@@ -3,7 +3,7 @@
 
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
-use operator_core::drain::time;
+use operator_core::timestamp::time;
 use serde_json::{Value, json};
 use tracing::warn;
 

@@ -17,8 +17,9 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::hash::short_hash;
 use crate::names::Component;
-use crate::validate::{Bus, ValidatedCluster, short_hash};
+use crate::validate::{Bus, ValidatedCluster};
 
 pub(crate) use pod::NONROOT;
 pub use secret::{mark as secret_mark, secret};

@@ -2,15 +2,16 @@
 //! asks about. Messages carry no figures that change by the second, so that a condition changes only when it means
 //! something else. What is measured turns bad at once and good again only after [`DWELL_MILLIS`].
 
-use crds::{AutoscalingMode, Operation, OperationStep};
+use crds::{AutoscalingMode, Operation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::backplane::Hearing;
 use crate::contest;
-use crate::drain;
 use crate::hindrance::{self, Reason, sentences};
+use crate::operations::arbiter::running;
 use crate::refused;
 use crate::status::{NodeSeen, Outcome, View};
+use crate::timestamp::time;
 use crate::tuning;
 use crate::user_ids;
 
@@ -77,7 +78,7 @@ pub fn first_sight(generation: i64, now: u64) -> Vec<Condition> {
         reason: "FirstSight".to_owned(),
         message: "seen, not looked at yet".to_owned(),
         observed_generation: Some(generation),
-        last_transition_time: drain::time(now),
+        last_transition_time: time(now),
     }]
 }
 
@@ -96,8 +97,7 @@ fn dated(draft: Draft, view: &View<'_>) -> Condition {
         reason: draft.reason,
         message,
         observed_generation: view.observed_generation(),
-        last_transition_time: before
-            .map_or_else(|| drain::time(view.now), |c| c.last_transition_time.clone()),
+        last_transition_time: before.map_or_else(|| time(view.now), |c| c.last_transition_time.clone()),
     }
 }
 
@@ -378,10 +378,6 @@ fn draining(operation: Option<&Operation>) -> Draft {
     let Some(operation) = operation else {
         return Draft::new("Draining", "False", "NoDrain", "");
     };
-    let (reason, doing) = match operation.step {
-        OperationStep::Unready => ("Unready", "is being taken out of the Service"),
-        OperationStep::Closing => ("Closing", "closes its connections"),
-        OperationStep::Removing => ("Removing", "is drained and being removed"),
-    };
-    Draft::new("Draining", "True", reason, format!("{} {doing}", operation.pod))
+    let (reason, message) = running(operation).condition();
+    Draft::new("Draining", "True", reason, message)
 }

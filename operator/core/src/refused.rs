@@ -10,8 +10,10 @@ use std::collections::BTreeSet;
 use crds::{ChannelCluster, RefusedSysctls, Tuning};
 use k8s_openapi::api::apps::v1::Deployment;
 
+use crate::hash::short_hash;
 use crate::names::RESTART_HASH_ANNOTATION;
-use crate::{drain, tuning, validate::short_hash};
+use crate::timestamp::time;
+use crate::tuning;
 
 /// Reason of the pods, of the condition and of the Event.
 pub const REASON: &str = "SysctlForbidden";
@@ -63,7 +65,7 @@ pub fn step(
     let mut next = match previous {
         Some(same) if same.tuning == tuning => same.clone(),
         Some(other) => {
-            let newest = rejected.iter().map(|pod| pod.created).max().map(drain::time);
+            let newest = rejected.iter().map(|pod| pod.created).max().map(time);
             RefusedSysctls {
                 tuning: tuning.to_owned(),
                 after: newest.or_else(|| other.after.clone()),
@@ -73,7 +75,7 @@ pub fn step(
         None => RefusedSysctls { tuning: tuning.to_owned(), ..RefusedSysctls::default() },
     };
     for pod in rejected {
-        let old = next.after.as_ref().is_some_and(|after| drain::time(pod.created) <= *after);
+        let old = next.after.as_ref().is_some_and(|after| time(pod.created) <= *after);
         if old || pod.restart_hash.as_deref() != Some(restart_hash) {
             continue;
         }

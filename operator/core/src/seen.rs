@@ -4,7 +4,7 @@
 //! not come says at once that something is wrong, and not what. Together they tell a node that is gone, and carries nothing,
 //! from one that is not heard, and may carry everything.
 
-use crate::drain::{NodeView, PodView};
+use crate::pod::{NodeView, PodView};
 use crate::samples::{Missed, NodeLoad, NodeSeries};
 
 /// What a request that failed says of the process that answered before. `refused`: nobody listens on the admin port.
@@ -61,7 +61,7 @@ mod tests {
     use node_core::admin::{Counters, Gauges, Phase, Stats};
 
     use super::{load, missed, runs, view};
-    use crate::drain::PodView;
+    use crate::pod::PodView;
     use crate::samples::{FleetPoint, Missed, NodeLoad, NodeSeries};
 
     fn pod() -> PodView {

@@ -13,9 +13,11 @@ use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::conditions::conditions;
 use crate::contest::{self, Contest};
-use crate::drain::{self, PodView};
 use crate::hindrance::Hindrance;
+use crate::operations::arbiter::{running, running_mut};
+use crate::pod::PodView;
 use crate::samples::Rates;
+use crate::timestamp::time;
 use crate::tuning;
 use crate::validate::Problem;
 
@@ -106,7 +108,7 @@ pub struct View<'a> {
     pub current: i32,
     /// The decision of this tick.
     pub decision: Option<&'a Decision>,
-    /// The scale-in under way.
+    /// What is under way.
     pub operation: Option<&'a Operation>,
     /// Sysctls that a kubelet refused.
     pub refused: Option<&'a RefusedSysctls>,
@@ -223,7 +225,7 @@ fn without_figures(status: &ChannelClusterStatus) -> ChannelClusterStatus {
     }
     status.nodes.sort_by(|a, b| a.name.cmp(&b.name));
     if let Some(operation) = &mut status.operation {
-        operation.connections = None;
+        running_mut(operation).clear_figures();
     }
     status
 }
@@ -251,7 +253,7 @@ fn reason(
         return "Paused".to_owned();
     }
     if let Some(operation) = view.operation {
-        return format!("Draining {}", operation.pod);
+        return running(operation).headline();
     }
     if let Some(hindrance) = view.hindrances.first() {
         return hindrance.reason.as_str().to_owned();
@@ -305,7 +307,7 @@ fn nodes(view: &View<'_>) -> Vec<NodeStatus> {
 
 #[allow(clippy::cast_possible_truncation, reason = "rounded figures for people")]
 fn node_status(node: &NodeSeen, view: &View<'_>) -> NodeStatus {
-    let draining = view.operation.is_some_and(|op| op.pod_uid == node.pod.uid);
+    let draining = view.operation.is_some_and(|operation| running(operation).holds(&node.pod.uid));
     let phase = match &node.stats {
         _ if node.pod.terminating => "Terminating",
         _ if draining => "Draining",
@@ -320,7 +322,7 @@ fn node_status(node: &NodeSeen, view: &View<'_>) -> NodeStatus {
     NodeStatus {
         name: node.pod.name.clone(),
         phase: phase.to_owned(),
-        last_answer: node.last_at.filter(|_| stats.is_none()).map(drain::time),
+        last_answer: node.last_at.filter(|_| stats.is_none()).map(time),
         connections: gauges.map(|g| signed(g.connections)),
         rooms: gauges.map(|g| signed(g.rooms)),
         writes_per_second: node.rates.map(|r| r.writes.round() as i64),
@@ -348,7 +350,7 @@ fn decisions(view: &View<'_>) -> Vec<ScalingDecision> {
         decisions.insert(
             0,
             ScalingDecision {
-                time: drain::time(view.now),
+                time: time(view.now),
                 from: view.current,
                 to: decision.desired,
                 rule: decision.rule.as_str().to_owned(),

@@ -3,15 +3,18 @@
 
 use std::collections::HashMap;
 
-use crds::{AutoscalingMode, ChannelCluster, ChannelClusterStatus, RefusedSysctls, RefusedUserIds};
+use crds::{AutoscalingMode, ChannelClusterStatus, RefusedSysctls, RefusedUserIds};
 use k8s_openapi::api::apps::v1::Deployment;
 
+use crate::asked::Asked;
 use crate::autoscale::{Decision, Inputs, Settings, State};
 use crate::capacity::Sizing;
 use crate::contest::{self, Contest};
-use crate::drain::{self, Action, PodView, Step};
 use crate::hindrance::{self, Hindrance};
-use crate::names::{Component, Names};
+use crate::names::Component;
+use crate::operations::arbiter::{self, running};
+use crate::operations::plan::{Action, FleetView, Plan};
+use crate::pod::PodView;
 use crate::refused::{self, Rejected};
 use crate::samples::{NodeLoad, NodeSeries};
 use crate::seen;
@@ -45,8 +48,8 @@ pub struct DeploymentView {
 pub struct Observation<'a> {
     /// Milliseconds since 1970.
     pub now: u64,
-    /// The object as its user wrote it.
-    pub cluster: &'a ChannelCluster,
+    /// What its user asks for now.
+    pub asked: &'a Asked<'a>,
     /// Generation of the spec that was reconciled last.
     pub generation: i64,
     /// How that ended.
@@ -128,12 +131,12 @@ pub struct Tick {
     pub calm: bool,
 }
 
-/// The node count, and the next step of a scale-in.
+/// The node count, and what is done about it.
 struct Decided {
     /// Nodes that were there to stay before.
     current: i32,
     decision: Decision,
-    step: Step,
+    plan: Plan,
 }
 
 /// Decides. `memory` is what the last call left there.
@@ -154,22 +157,22 @@ pub fn tick(memory: &mut Memory, seen: &Observation<'_>) -> Tick {
         rule: None,
         stepped: step_of(previous) != step_of(&status),
         waiting: None,
-        calm: is_calm(seen.cluster, &status),
+        calm: is_calm(seen.asked, &status),
         status,
     };
-    if let Some(Decided { decision, step, .. }) = decided {
+    if let Some(Decided { decision, plan, .. }) = decided {
         if previous.decisions.first() != tick.status.decisions.first() {
             tick.rule = Some(decision.rule.as_str());
             tick.done.push(scaling(&decision));
         }
-        tick.done.extend(step.notes.into_iter().map(|note| Saying {
+        tick.done.extend(plan.notes.into_iter().map(|note| Saying {
             warning: note.warning,
             reason: note.reason,
             action: "Drain".to_owned(),
             message: note.message,
         }));
-        tick.actions = step.actions;
-        tick.waiting = step.waiting;
+        tick.actions = plan.actions;
+        tick.waiting = plan.waiting;
     }
     tick
 }
@@ -194,20 +197,20 @@ fn nodes(seen: &Observation<'_>) -> Vec<NodeSeen> {
 /// None while there is nothing to decide on.
 fn decide(memory: &mut Memory, seen: &Observation<'_>, nodes: &[NodeSeen]) -> Option<Decided> {
     let (valid, deployment, now) = (seen.valid?, seen.deployment?, seen.now);
-    if seen.cluster.spec.paused {
+    if seen.asked.paused {
         return None;
     }
     let operation = seen.previous.operation.as_ref();
     let pods: Vec<PodView> = nodes.iter().map(|node| node.pod.clone()).collect();
-    let current = drain::staying(operation, &pods, deployment.replicas);
+    let current = arbiter::staying(operation, &pods, deployment.replicas);
     let load = |pod: &PodView| seen::load(pod, seen.series.get(&pod.uid), now);
     let loads: Vec<NodeLoad> = pods.iter().map(load).collect();
     let state = memory.scaling.get_or_insert_with(|| State::new(now, current));
     let inputs = Inputs { now, current, replicas: deployment.replicas, nodes: &loads };
     let decision = state.step(&Settings::of(valid), inputs);
-    let step = drain::step(
+    let plan = arbiter::plan(
         operation,
-        &drain::Observed {
+        &FleetView {
             now,
             pods: &pods,
             replicas: deployment.replicas,
@@ -221,7 +224,7 @@ fn decide(memory: &mut Memory, seen: &Observation<'_>, nodes: &[NodeSeen]) -> Op
             deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
         },
     );
-    Some(Decided { current, decision, step })
+    Some(Decided { current, decision, plan })
 }
 
 fn status(
@@ -230,13 +233,13 @@ fn status(
     nodes: &[NodeSeen],
     decided: Option<&Decided>,
 ) -> ChannelClusterStatus {
-    let (cluster, valid, previous) = (seen.cluster, seen.valid, seen.previous);
+    let (asked, valid, previous) = (seen.asked, seen.valid, seen.previous);
     // While nothing is decided an operation stays where it is.
     let operation = match decided {
-        Some(decided) => decided.step.operation.as_ref(),
+        Some(decided) => decided.plan.operation.as_ref(),
         None => previous.operation.as_ref(),
     };
-    let generation = cluster.metadata.generation.unwrap_or_default();
+    let generation = asked.generation;
     let outcome = if seen.generation == generation { seen.outcome } else { &Outcome::Pending };
     let replicas = seen.deployment.map_or(0, |deployment| deployment.replicas);
     let nothing = std::collections::BTreeMap::new();
@@ -247,15 +250,15 @@ fn status(
         previous,
         generation,
         outcome,
-        paused: cluster.spec.paused,
-        mode: cluster.spec.autoscaling.mode,
-        min: least(cluster, valid),
-        sizing: valid.map_or_else(|| sizing(cluster), Sizing::of),
+        paused: asked.paused,
+        mode: asked.mode,
+        min: least(asked, valid),
+        sizing: valid.map_or_else(|| sizing(asked), Sizing::of),
         sysctls: valid.map_or(&nothing, |valid| &valid.pod.sysctls),
-        nofile: cluster.spec.tuning.nofile,
+        nofile: asked.nofile,
         nodes,
         settled: seen.deployment.is_none_or(|deployment| !deployment.rolling),
-        selector: &names(cluster).selector_string(Component::Node),
+        selector: &asked.names.selector_string(Component::Node),
         node_image: seen.deployment.and_then(|deployment| deployment.image.as_deref()),
         current: decided.map_or(replicas, |decided| decided.current),
         decision: decided.map(|decided| &decided.decision),
@@ -268,17 +271,12 @@ fn status(
     })
 }
 
-fn names(cluster: &ChannelCluster) -> Names {
-    Names::new(cluster.metadata.name.as_deref().unwrap_or_default())
-}
-
 /// What is to be recorded of sysctls that were refused.
 fn refused_sysctls(seen: &Observation<'_>, outcome: &Outcome) -> Option<RefusedSysctls> {
     let recorded = seen.previous.refused_sysctls.as_ref();
     let Some(valid) = seen.valid.filter(|_| *outcome == Outcome::Applied) else { return recorded.cloned() };
     let serving = seen.pods.iter().filter(|pod| pod.ready).flat_map(|pod| pod.sysctls.clone()).collect();
-    let tuning = refused::key(&seen.cluster.spec.tuning);
-    refused::step(recorded, &tuning, &valid.restart_hash, seen.rejected, &serving)
+    refused::step(recorded, &seen.asked.tuning, &valid.restart_hash, seen.rejected, &serving)
 }
 
 /// What is to be recorded of user ids that admission refused.
@@ -289,13 +287,12 @@ fn refused_ids(seen: &Observation<'_>, outcome: &Outcome) -> Option<RefusedUserI
         Outcome::Refused(words) | Outcome::Failed(words) => Some(words.as_str()),
         Outcome::Pending | Outcome::Invalid(_) | Outcome::Conflict(_) => return recorded.cloned(),
     };
-    let names = names(seen.cluster);
-    user_ids::step(seen.cluster, recorded, |component| {
-        let (name, live) = match component {
-            Component::Node => (names.deployment(), seen.node_deployment),
-            Component::Nats => (names.nats(), seen.nats_deployment),
+    user_ids::step(seen.asked, recorded, |component| {
+        let live = match component {
+            Component::Node => seen.node_deployment,
+            Component::Nats => seen.nats_deployment,
         };
-        user_ids::refusal(seen.cluster, component, &name, live, words)
+        user_ids::refusal(seen.asked, recorded, component, live, words)
     })
 }
 
@@ -355,31 +352,30 @@ fn scaling(decision: &Decision) -> Saying {
 }
 
 /// Which step an operation is at.
-fn step_of(status: &ChannelClusterStatus) -> Option<(&str, crds::OperationStep)> {
-    status.operation.as_ref().map(|operation| (operation.pod_uid.as_str(), operation.step))
+fn step_of(status: &ChannelClusterStatus) -> Option<(&str, &'static str)> {
+    status.operation.as_ref().map(|operation| running(operation).place())
 }
 
 /// Fewest nodes of a cluster that is as asked for.
-fn least(cluster: &ChannelCluster, valid: Option<&ValidatedCluster>) -> i32 {
+fn least(asked: &Asked<'_>, valid: Option<&ValidatedCluster>) -> i32 {
     let manual = valid.and_then(|valid| valid.bounds.replicas);
-    match cluster.spec.autoscaling.mode {
-        AutoscalingMode::Manual | AutoscalingMode::Observe => manual.unwrap_or(cluster.spec.nodes.min),
-        AutoscalingMode::Auto => cluster.spec.nodes.min,
+    match asked.mode {
+        AutoscalingMode::Manual | AutoscalingMode::Observe => manual.unwrap_or(asked.min),
+        AutoscalingMode::Auto => asked.min,
     }
 }
 
 #[allow(clippy::cast_precision_loss, reason = "bounded by the schema far below 2^52")]
-fn sizing(cluster: &ChannelCluster) -> Sizing {
-    let capacity = &cluster.spec.nodes.capacity;
+fn sizing(asked: &Asked<'_>) -> Sizing {
     Sizing {
-        writes_per_second: capacity.writes_per_second as f64,
-        connections: capacity.connections as f64,
-        target_percent: cluster.spec.autoscaling.target_utilization,
+        writes_per_second: asked.writes_per_second as f64,
+        connections: asked.connections as f64,
+        target_percent: asked.target_utilization,
     }
 }
 
-fn is_calm(cluster: &ChannelCluster, status: &ChannelClusterStatus) -> bool {
-    let target = i32::try_from(cluster.spec.autoscaling.target_utilization).unwrap_or(100);
+fn is_calm(asked: &Asked<'_>, status: &ChannelClusterStatus) -> bool {
+    let target = i32::try_from(asked.target_utilization).unwrap_or(100);
     let utilization = status.totals.as_ref().and_then(|totals| totals.utilization_percent);
     // What is unknown is not calm.
     let low = utilization.is_some_and(|utilization| utilization * 100 < target * CALM_PERCENT);

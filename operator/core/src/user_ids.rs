@@ -6,10 +6,11 @@
 //! of `userIds` are the user's: either ends the record. Serving nodes keep their ids, since leaving them out would replace
 //! each of them, but not where they are being replaced anyway.
 
-use crds::{ChannelCluster, PodOptions, RefusedIds, RefusedUserIds};
+use crds::{ChannelCluster, RefusedIds, RefusedUserIds};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PodSecurityContext;
 
+use crate::asked::Asked;
 use crate::build::NONROOT;
 use crate::hindrance::{short, without_pod};
 use crate::names::Component;
@@ -41,26 +42,35 @@ pub(crate) fn are_named(message: &str) -> bool {
 pub fn left_out(cluster: &ChannelCluster, component: Component) -> bool {
     let recorded = cluster.status.as_ref().and_then(|status| status.refused_user_ids.as_ref());
     let recorded = recorded.and_then(|recorded| part(recorded, component));
-    options(cluster, component).user_ids.is_none() && recorded.is_some_and(|recorded| recorded.left_out)
+    let asked = match component {
+        Component::Node => &cluster.spec.nodes.pod,
+        Component::Nats => &cluster.spec.backplane.pod,
+    };
+    asked.user_ids.is_none() && recorded.is_some_and(|recorded| recorded.left_out)
 }
 
-/// What is said of ids that the pods of `deployment` ask for: by its controllers in its status, or by the API server about
-/// the Deployment itself in `refused`, the words of an apply that failed.
+/// What is said of ids that the pods of one part of the fleet, made by `deployment`, ask for: by its controllers in its status, or by the API server about
+/// the Deployment itself in `refused`, the words of an apply that failed. `recorded` is what was refused before.
 #[must_use]
 pub fn refusal(
-    cluster: &ChannelCluster,
+    asked: &Asked<'_>,
+    recorded: Option<&RefusedUserIds>,
     component: Component,
-    name: &str,
     deployment: Option<&Deployment>,
     refused: Option<&str>,
 ) -> Option<Refusal> {
-    let options = options(cluster, component);
+    let options = asked.pods(component);
+    let name = match component {
+        Component::Node => asked.names.deployment(),
+        Component::Nats => asked.names.nats(),
+    };
+    let left_out = recorded.and_then(|recorded| part(recorded, component)).is_some_and(|ids| ids.left_out);
     let serving = deployment.is_some_and(serves);
     let blamed = |message: &str| blames_ours(message, options.pod_security_context.as_ref());
-    let about = refused.and_then(|words| about(words, name)).filter(|words| blamed(words));
+    let about = refused.and_then(|words| about(words, &name)).filter(|words| blamed(words));
     if let Some(words) = about
         && options.user_ids.is_none()
-        && !left_out(cluster, component)
+        && !left_out
     {
         return Some(Refusal { words: short(words), serving });
     }
@@ -74,12 +84,12 @@ pub fn refusal(
 /// What to record; `refusal` is that of now.
 #[must_use]
 pub fn step(
-    cluster: &ChannelCluster,
+    asked: &Asked<'_>,
     previous: Option<&RefusedUserIds>,
     refusal: impl Fn(Component) -> Option<Refusal>,
 ) -> Option<RefusedUserIds> {
     let next = |component| {
-        if options(cluster, component).user_ids.is_some() {
+        if asked.pods(component).user_ids.is_some() {
             return None;
         }
         let before = previous.and_then(|previous| part(previous, component));
@@ -119,13 +129,6 @@ pub fn sentence(refused: &RefusedUserIds) -> Option<String> {
     });
     let told: Vec<_> = told.collect();
     (!told.is_empty()).then(|| told.join(". Also: "))
-}
-
-fn options(cluster: &ChannelCluster, component: Component) -> &PodOptions {
-    match component {
-        Component::Node => &cluster.spec.nodes.pod,
-        Component::Nats => &cluster.spec.backplane.pod,
-    }
 }
 
 const fn part(refused: &RefusedUserIds, component: Component) -> Option<&RefusedIds> {

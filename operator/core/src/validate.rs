@@ -24,7 +24,6 @@ use crate::refused;
 use crate::tuning::{self, Standing};
 use crate::user_ids;
 
-pub(crate) use render::short_hash;
 pub use value::{
     Bounds, Bus, Drain, NatsPod, NodeCapacity, Pace, PacePolicy, Pod, Scaling, ValidatedCluster,
 };

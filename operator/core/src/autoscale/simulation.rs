@@ -8,7 +8,7 @@ use node_core::admin::{BusStats, Counters, Gauges, Phase, Stats};
 use super::tests::{calm, known, settings};
 use super::{Inputs, Rule, Settings, State};
 use crate::capacity::whole;
-use crate::drain::PodView;
+use crate::pod::PodView;
 use crate::samples::{NodeLoad, NodeSeries};
 use crate::seen;
 

@@ -14,11 +14,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{NatsBundle, meta, network_policy, pod, shape};
+use crate::hash::short_hash;
 use crate::names::{
     CONFIG_HASH_ANNOTATION, Component, NATS_CONFIG_KEY, NATS_CONTAINER, NATS_PASSWORD_KEY, NATS_PORT,
     NATS_PORT_NAME, NATS_USER,
 };
-use crate::validate::{ValidatedCluster, short_hash};
+use crate::validate::ValidatedCluster;
 
 const CONFIG_DIR: &str = "/etc/nats";
 /// NATS's own default for the longest message, in bytes.

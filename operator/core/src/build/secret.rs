@@ -6,8 +6,9 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::meta;
+use crate::hash::short_hash;
 use crate::names::{ADMIN_TOKEN_KEY, Component, NATS_PASSWORD_KEY};
-use crate::validate::{ValidatedCluster, short_hash};
+use crate::validate::ValidatedCluster;
 
 /// The Secret with a random admin token and a random NATS password.
 ///

@@ -60,7 +60,6 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
     use super::*;
-    use crate::drain;
 
     fn hindrance(reason: Reason) -> Hindrance {
         let words = String::new();
@@ -74,7 +73,7 @@ mod tests {
             reason: reason.to_owned(),
             message: String::new(),
             observed_generation: None,
-            last_transition_time: drain::time(10_000),
+            last_transition_time: crate::timestamp::time(10_000),
         };
         ChannelClusterStatus { conditions: vec![ready], ..ChannelClusterStatus::default() }
     }

@@ -9,9 +9,9 @@ use crate::autoscale::{Decision, Rule};
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::contest::Contest;
-use crate::drain::PodView;
 use crate::hindrance::{Ages, Hindrance, Reason};
 use crate::names::Component;
+use crate::pod::PodView;
 use crate::samples::Rates;
 use crate::validate::Problem;
 

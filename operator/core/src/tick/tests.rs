@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use crds::{ChannelCluster, ChannelClusterStatus};
 use node_core::admin::{Counters, Gauges, Phase, Stats};
 
-use super::{DeploymentView, Memory, Observation, Saying, Tick, tick};
+use super::{Asked, DeploymentView, Memory, Observation, Saying, Tick, tick};
 use crate::contest::Contest;
-use crate::drain::{Action, PodView};
 use crate::fixtures::{cluster, env};
 use crate::hindrance::{Hindrance, Reason};
 use crate::names::Component;
+use crate::operations::plan::Action;
+use crate::pod::PodView;
 use crate::samples::NodeSeries;
 use crate::status::Outcome;
 use crate::validate::{Fetched, ValidatedCluster, validate};
@@ -181,7 +182,7 @@ impl World {
             &mut self.memory,
             &Observation {
                 now: self.now,
-                cluster: &self.cluster,
+                asked: &Asked::of(&self.cluster),
                 generation: 1,
                 outcome: &Outcome::Applied,
                 valid: Some(&self.valid),
@@ -284,6 +285,24 @@ fn a_load_that_comes_back_during_a_drain_finds_the_node_again() {
     assert_eq!(counts.last(), Some(&4), "{counts:?}");
     assert_eq!(world.status.operation, None);
     assert!(world.pods.iter().all(|pod| pod.deletion_cost.is_none()), "{:?}", world.pods);
+}
+
+#[test]
+fn an_operation_of_the_version_before_is_gone_on_with() {
+    let mut world = World::draining();
+    let going = world.status.operation.clone();
+    let mut stored = serde_json::to_value(&world.status).expect("a status");
+    let kind = stored["operation"].as_object_mut().expect("under way").remove("type");
+    assert_eq!(kind, Some("ScaleIn".into()));
+    // Another process, which knows nothing but what is stored.
+    world.status = serde_json::from_value(stored).expect("a status");
+    assert_eq!(world.status.operation, going);
+    world.memory = Memory::default();
+    world.live();
+    let resumed = world.tick();
+    assert!(!resumed.done.iter().any(|saying| saying.reason == "DrainStarted"), "{:?}", resumed.done);
+    assert_eq!(world.run(1_800).last(), Some(&2));
+    assert_eq!(world.status.operation, None);
 }
 
 #[test]

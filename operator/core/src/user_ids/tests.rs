@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::PodSecurityContext;
 use serde_json::json;
 
 use super::{left_out, refusal, sentence, step};
+use crate::asked::Asked;
 use crate::build::bundle;
 use crate::fixtures::{cluster, env};
 use crate::names::Component::{self, Nats, Node};
@@ -39,8 +40,9 @@ fn refusing(cluster: &ChannelCluster, message: &str, mut status: serde_json::Val
 fn recorded(cluster: &ChannelCluster, message: &str, status: serde_json::Value) -> Option<RefusedUserIds> {
     let nodes = refusing(cluster, message, status);
     let previous = cluster.status.as_ref().and_then(|status| status.refused_user_ids.as_ref());
-    step(cluster, previous, |part| match part {
-        Node => refusal(cluster, part, "chat-node", Some(&nodes), None),
+    let asked = Asked::of(cluster);
+    step(&asked, previous, |part| match part {
+        Node => refusal(&asked, previous, part, Some(&nodes), None),
         Nats => None,
     })
 }
@@ -125,9 +127,10 @@ fn a_policy_on_deployments_counts_as_well() {
     let plain = cluster(SPEC);
     let words = "the API server refuses Deployment chat-nats: admission webhook \"p\" denied the request: runAsUser; the API \
         server refuses Deployment chat-node: quota";
-    let of = |part: Component, name: &str| refusal(&plain, part, name, None, Some(words));
-    assert_eq!(of(Node, "chat-node"), None, "the words of another");
-    let refused = step(&plain, None, |part| if part == Nats { of(part, "chat-nats") } else { None }).unwrap();
+    let asked = Asked::of(&plain);
+    let of = |part: Component| refusal(&asked, None, part, None, Some(words));
+    assert_eq!(of(Node), None, "the words of another");
+    let refused = step(&asked, None, |part| if part == Nats { of(part) } else { None }).unwrap();
     assert!(refused.nodes.is_none() && refused.backplane.as_ref().unwrap().left_out);
     assert!(sentence(&refused).unwrap().contains("backplane.userIds"));
     let mut plain = plain;

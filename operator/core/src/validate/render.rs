@@ -7,9 +7,8 @@ use node_core::config::{
     self, Auth, Bus, ClusterId, Drain, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
 
-use sha2::{Digest, Sha256};
-
 use super::Problem;
+use crate::hash::short_hash;
 use crate::names::{NATS_PORT, NATS_USER, Names};
 
 /// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to stand
@@ -131,9 +130,4 @@ pub(super) fn files(config: &NodeConfig) -> Result<Files, Problem> {
     let yaml = serde_saphyr::to_string(config).map_err(|error| problem(&error))?;
     let restart = serde_json::to_vec(&config.fixed).map_err(|error| problem(&error))?;
     Ok(Files { yaml, restart_hash: short_hash(&restart) })
-}
-
-/// The first 16 hexadecimal digits of the SHA-256: enough to tell the states of one object apart.
-pub(crate) fn short_hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

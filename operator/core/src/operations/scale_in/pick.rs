@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::PodView;
+use crate::pod::PodView;
 
 /// The cheapest pod to remove: one that never ran, then one whose process does not run (nobody is on either), then one
 /// that is not ready, then the fewest writes/s, the fewest connections, the youngest. What is unknown comes after all that

@@ -9,7 +9,10 @@ use arbtest::arbitrary::{Result, Unstructured};
 use crds::Operation;
 use node_core::admin::Phase;
 
-use super::{Action, LOWEST_COST, NodeView, Observed, PodView, step};
+use super::arbiter::plan;
+use super::plan::{Action, FleetView};
+use super::scale_in::LOWEST_COST;
+use crate::pod::{NodeView, PodView};
 
 /// One tick of the model, in milliseconds.
 const TICK: u64 = 2_000;
@@ -158,7 +161,7 @@ impl Model {
     /// One look of an operator; `crash` is where it dies, `lost` whether its commands to nodes get lost.
     fn operator(&mut self, desired: i32, crash: u8, lost: bool) {
         let alive = self.alive();
-        let seen = Observed {
+        let seen = FleetView {
             now: self.now,
             pods: &self.pods,
             replicas: self.replicas,
@@ -171,9 +174,15 @@ impl Model {
             told: true,
             deadline: 600_000,
         };
-        let out = step(self.operation.as_ref(), &seen);
+        let out = plan(self.operation.as_ref(), &seen);
+        let paces = out.actions.iter().filter_map(|action| match action {
+            Action::Close { rate, .. } => Some(*rate),
+            _ => None,
+        });
+        assert!(paces.sum::<u32>() <= RATE, "more than the fleet's budget: {out:?}");
         if !self.heard {
-            let steps = |op: Option<&Operation>| op.map(|op| (op.pod_uid.clone(), op.step));
+            let steps =
+                |op: Option<&Operation>| op.map(|Operation::ScaleIn(op)| (op.pod_uid.clone(), op.step));
             let went_on = steps(out.operation.as_ref());
             assert!(went_on.is_none() || went_on == steps(self.operation.as_ref()), "{out:?}");
             let fewer = |action: &Action| matches!(action, Action::Replicas { from, to } if to < from);

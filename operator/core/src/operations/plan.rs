@@ -1,0 +1,133 @@
+//! What an operation is decided from, and what is decided.
+
+use crds::Operation;
+
+use crate::pod::{PodView, alive};
+
+/// The fleet as it is now, with what is wanted of it.
+#[derive(Clone, Copy, Debug)]
+pub struct FleetView<'a> {
+    /// Milliseconds since 1970.
+    pub now: u64,
+    /// The node pods that have not ended, terminating ones included.
+    pub pods: &'a [PodView],
+    /// The Deployment's replicas.
+    pub replicas: i32,
+    /// Pods that the Deployment's controller counts, terminating ones not. More than in `pods`: those are out of date.
+    pub existing: i32,
+    /// Whether the Deployment is not in the middle of a rollout.
+    pub settled: bool,
+    /// Nodes wanted.
+    pub desired: i32,
+    /// Whether enough nodes are known to go on shrinking.
+    pub quorum: bool,
+    /// Whether every node that serves hears the others, as far as is known.
+    pub heard: bool,
+    /// `drain.connectionsPerSecond`: how fast all nodes together may close connections.
+    pub connections_per_second: u32,
+    /// Whether the last [`Action::Close`] is known to have reached its node: the operation is recorded before that.
+    pub told: bool,
+    /// `drain.deadline` in milliseconds.
+    pub deadline: u64,
+}
+
+impl FleetView<'_> {
+    /// Pods that are not being deleted.
+    #[must_use]
+    pub fn alive(&self) -> i32 {
+        alive(self.pods)
+    }
+
+    /// What to wait for while the Deployment's controller counts pods that are not seen.
+    #[must_use]
+    pub fn unseen(&self) -> Option<String> {
+        let alive = self.alive();
+        (self.existing > alive)
+            .then(|| format!("the Deployment has {} pods, {alive} are seen", self.existing))
+    }
+}
+
+/// What to do once the operation is recorded.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Tell the node to turn unready.
+    Unready {
+        /// Pod name.
+        pod: String,
+    },
+    /// Tell the node to close its connections.
+    Close {
+        /// Pod name.
+        pod: String,
+        /// Connections per second, taken from the fleet's budget.
+        rate: u32,
+    },
+    /// Tell the node to serve again.
+    TakeBack {
+        /// Pod name.
+        pod: String,
+    },
+    /// Set the deletion cost annotation, or remove it.
+    DeletionCost {
+        /// Pod name.
+        pod: String,
+        /// The cost.
+        cost: Option<i32>,
+    },
+    /// Set the Deployment's replicas.
+    Replicas {
+        /// The count that was seen: nothing is written over another count.
+        from: i32,
+        /// The count.
+        to: i32,
+    },
+}
+
+/// Something that a person should hear of, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// CamelCase reason of the Event.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+    /// Whether something is wrong.
+    pub warning: bool,
+}
+
+/// What one look decided.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The operation to record before acting.
+    pub operation: Option<Operation>,
+    /// What to do then, in order.
+    pub actions: Vec<Action>,
+    /// What to say.
+    pub notes: Vec<Note>,
+    /// Why the operation does not go on now, or does not begin.
+    pub waiting: Option<String>,
+}
+
+impl Plan {
+    /// Has a person told of something.
+    pub fn note(&mut self, reason: &'static str, warning: bool, message: String) {
+        self.notes.push(Note { reason, message, warning });
+    }
+}
+
+/// What the status and the arbiter ask of an operation of any type.
+pub trait Running {
+    /// Whether the pod with this UID is out of service on its account, so that nobody else takes it back.
+    fn holds(&self, pod_uid: &str) -> bool;
+
+    /// What it works on and the step that it has reached: another value is a step further.
+    fn place(&self) -> (&str, &'static str);
+
+    /// What it does, for `status.reason`.
+    fn headline(&self) -> String;
+
+    /// Reason and message of the condition Draining.
+    fn condition(&self) -> (&'static str, String);
+
+    /// Clears what changes from look to look without being a step.
+    fn clear_figures(&mut self);
+}
