@@ -7,13 +7,13 @@ use kube::api::{Api, Patch, PatchParams};
 use node_core::admin::{DrainRequest, DrainStage, VERSION};
 use operator_core::contest::Part;
 use operator_core::operations::plan::Action;
+use operator_core::ownership::SCALING_MANAGER;
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use crate::apply::SCALING_MANAGER;
-use crate::context::{Fenced, Shared};
 use crate::observe::{DELETION_COST, SeenDeployment, SeenPod};
 use crate::scrape::{NodeError, Peer};
+use crate::shared::{Fenced, Shared};
 
 /// Why an action failed.
 #[derive(Debug, thiserror::Error)]

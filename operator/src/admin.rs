@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::claim::Claims;
 use crate::lease::Fence;
 use crate::metrics::Metrics;
-use crate::watches::{Pulses, Sight};
+use crate::pulses::{Pulses, Sight};
 
 /// Most namespaces that `/readyz` names.
 const MOST_NAMED: usize = 20;
@@ -105,8 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::readiness;
-    use crate::watch::Pulse;
-    use crate::watches::{Pulses, STALE_MILLIS};
+    use crate::pulses::{Pulse, Pulses, STALE_MILLIS};
 
     #[test]
     fn a_leader_that_sees_nothing_is_not_ready() {

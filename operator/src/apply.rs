@@ -1,5 +1,6 @@
 //! Writes a bundle: everything is looked at, then tried, then written with server-side apply in the bundle's order; what a
-//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched.
+//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched, and one that is to
+//! be as this process last applied it, and that nobody has touched since, is neither asked for nor written.
 //!
 //! The node count has a field manager of its own. It is written here only when the Deployment is made, and from then on
 //! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of who
@@ -14,22 +15,24 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use operator_core::build::{self, Bundle, NatsBundle};
 use operator_core::contest::Part;
-use operator_core::names::{Component, FIELD_MANAGER};
-pub use operator_core::ownership::SCALING_MANAGER;
+use operator_core::names::FIELD_MANAGER;
 use operator_core::ownership::{self, Owner};
 use operator_core::validate::ValidatedCluster;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::json;
 use tracing::info;
 
-use crate::context::{Fenced, Shared};
 use crate::observe;
+use crate::ours::{ApplyError, Touched, adoption, failed, is_leftover, touched, whose};
 use crate::secrets::{self, SecretSeen};
+use crate::shared::Shared;
+use crate::written::Left;
 
 use piece::Piece;
 
@@ -37,44 +40,6 @@ use piece::Piece;
 const REPAIRS: u32 = 5;
 /// Most refusals that are told of.
 const MAX_REFUSALS: usize = 3;
-
-/// Why a bundle could not be applied.
-#[derive(Debug, thiserror::Error)]
-pub enum ApplyError {
-    /// An object of that name belongs to somebody else.
-    #[error(
-        "{kind} {name} exists and belongs to {owner}: name the ChannelCluster otherwise; or, if it was made for this one, \
-         take its ownerReferences away and label it app.kubernetes.io/managed-by=channel-operator, \
-         app.kubernetes.io/name=channelcluster and channelcluster.io/cluster={cluster}, and it is taken over as it is"
-    )]
-    NotOurs {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-        /// Whose it is.
-        owner: String,
-        /// Name of the ChannelCluster.
-        cluster: String,
-    },
-    /// The API server refuses objects of a spec that was never applied; nothing of it is written.
-    #[error("{0}")]
-    Refused(String),
-    /// The API server refuses objects of a spec that was applied before; the others are written.
-    #[error("the API server refuses what it took before, and everything else is applied: {0}")]
-    Partly(String),
-    /// The API server did not answer, or not now.
-    #[error("cannot write {what}: {source}")]
-    Api {
-        /// Kind and name.
-        what: String,
-        /// Why.
-        source: kube::Error,
-    },
-    /// This process no longer leads.
-    #[error(transparent)]
-    Fenced(#[from] Fenced),
-}
 
 /// What an apply has left; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,7 +93,10 @@ impl Applier<'_> {
         // Nothing is written before every name is known to be free or ours.
         let secret = secrets::look(self.shared, self.cluster).await?;
         for piece in &mut pieces {
-            self.look(piece).await?;
+            match self.touched(piece.kind(), &piece.name) {
+                Touched::No(left) => (piece.live, piece.left) = (Some(left.meta.clone()), Some(left)),
+                Touched::Absent | Touched::Perhaps => self.look(piece).await?,
+            }
         }
         for piece in &mut pieces {
             if piece.leftover {
@@ -143,6 +111,13 @@ impl Applier<'_> {
         }
         let secret = secrets::ensure(self.shared, self.cluster, secret).await?;
         pieces.iter_mut().for_each(|piece| piece.mark(&secret));
+        for piece in pieces.iter_mut().filter(|piece| piece.left.is_some()) {
+            if !piece.stays() {
+                // It is to be another: who manages its fields has to be known.
+                (piece.left, piece.live) = (None, None);
+                self.look(piece).await?;
+            }
+        }
         let (nodes, contested) = self.write(&pieces, trial).await?;
         secrets::hurry(self.shared, self.cluster, &secret).await;
         let leftovers = match nodes {
@@ -217,7 +192,7 @@ impl Applier<'_> {
     }
 
     /// Writes everything. What is refused now was taken before, and does not keep the others from being written, but
-    /// for pods whose configuration it is. What is contested is only read. Gives the nodes, and for how long the first
+    /// for pods whose configuration it is. What stays is not asked for, and what is contested is only read. Gives the nodes, and for how long the first
     /// of what is contested waits.
     async fn write(
         &self,
@@ -232,11 +207,15 @@ impl Applier<'_> {
                 continue;
             }
             let pause = self.pause(piece, trial);
+            contested = contested.into_iter().chain(pause).min();
+            if piece.left.is_some() {
+                nodes = nodes.or_else(|| self.seen(piece));
+                continue;
+            }
             let live = match pause {
                 Some(_) => self.api(piece).get(&piece.name).await.map_err(|error| piece.failed(error)),
                 None => self.one(piece).await,
             };
-            contested = contested.into_iter().chain(pause).min();
             match live {
                 Ok(live) if piece.counted => nodes = live.try_parse().ok(),
                 Ok(_) => {}
@@ -248,6 +227,13 @@ impl Applier<'_> {
         }
         refused.truncate(MAX_REFUSALS);
         if refused.is_empty() { Ok((nodes, contested)) } else { Err(ApplyError::Partly(refused.join("; "))) }
+    }
+
+    /// The nodes, if the piece is that, as the watch saw them.
+    fn seen(&self, piece: &Piece) -> Option<Deployment> {
+        let key = ObjectRef::new(&piece.name).within(&self.cluster.namespace);
+        let seen = piece.counted.then(|| self.shared.stores.deployments.get(&key)).flatten();
+        seen.map(|seen| Deployment::clone(&seen))
     }
 
     /// For how long a piece is left as it is: it was written as it is to be, and somebody else keeps changing it.
@@ -266,22 +252,26 @@ impl Applier<'_> {
             self.repair(piece, live).await?;
         }
         self.shared.check()?;
+        let ValidatedCluster { namespace, name, uid, .. } = self.cluster;
+        self.shared.written.doubt(uid, &piece.object());
         let params = PatchParams::apply(FIELD_MANAGER).force();
         let api = self.api(piece);
         let applied = api.patch(&piece.name, &params, &Patch::Apply(piece.body())).await;
         let applied = applied.map_err(|error| piece.failed(error))?;
-        let ValidatedCluster { namespace, name, .. } = self.cluster;
         let before = piece.live.clone().unwrap_or_default();
         self.shared.contests.note(namespace, name, &piece.object(), &before, &applied.metadata);
-        if piece.live.is_none() {
-            self.repair(piece, &applied.metadata).await?;
-        }
+        let repaired = match piece.live {
+            Some(_) => None,
+            None => self.repair(piece, &applied.metadata).await?,
+        };
+        let left = Left::new(piece.hash(), repaired.as_ref().unwrap_or(&applied.metadata));
+        self.shared.written.note(uid, &piece.object(), left);
         Ok(applied)
     }
 
     /// Puts right who manages what. The Deployment controller writes to a new object at once, so it is looked at again
-    /// when it was another one.
-    async fn repair(&self, piece: &Piece, live: &ObjectMeta) -> Result<(), ApplyError> {
+    /// when it was another one. Gives the metadata that it has then, if there was something to put right.
+    async fn repair(&self, piece: &Piece, live: &ObjectMeta) -> Result<Option<ObjectMeta>, ApplyError> {
         let api = self.api(piece);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let mut live = live.clone();
@@ -293,14 +283,19 @@ impl Applier<'_> {
                 "uid": live.uid, "resourceVersion": live.resource_version, "managedFields": right,
             }});
             match api.patch_metadata(&piece.name, &params, &Patch::Merge(patch)).await {
-                Ok(_) => break,
+                Ok(repaired) => return Ok(Some(repaired.metadata)),
                 Err(kube::Error::Api(status)) if status.code == 409 && attempt < REPAIRS => {
                     live = api.get_metadata(&piece.name).await.map_err(|e| piece.failed(e))?.metadata;
                 }
                 Err(error) => return Err(piece.failed(error)),
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// Whether anybody may have touched an object of this ChannelCluster.
+    fn touched(&self, kind: &str, name: &str) -> Touched {
+        touched(self.shared, &self.cluster.namespace, &self.cluster.uid, kind, name)
     }
 
     /// Removes the managed NATS, if nodes have `moved` away from it. Says whether it is still there.
@@ -334,17 +329,24 @@ impl Applier<'_> {
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {
+        let (kind, uid) = (K::kind(&()), &self.cluster.uid);
+        let object = format!("{kind} {name}");
+        if matches!(self.touched(&kind, name), Touched::Absent) {
+            return Ok(false);
+        }
         let api: Api<K> = Api::namespaced(self.shared.client.clone(), &self.cluster.namespace);
         let live = api.get_metadata_opt(name).await.map_err(|e| failed::<K>(name, e))?;
         let Some(live) = live.filter(|live| {
             matches!(whose(self.shared, self.cluster, &live.metadata), Owner::Ours | Owner::Leftover)
         }) else {
+            self.shared.written.note_absent(uid, &object);
             return Ok(false);
         };
         if !now {
             return Ok(true);
         }
         self.shared.check()?;
+        self.shared.written.doubt(uid, &object);
         let exactly = Preconditions { uid: live.uid(), resource_version: None };
         let params = DeleteParams::background().preconditions(exactly);
         match api.delete(name, &params).await {
@@ -353,53 +355,6 @@ impl Applier<'_> {
             Err(error) => Err(failed::<K>(name, error)),
         }
     }
-}
-
-/// Whose an object of this name is.
-fn whose(shared: &Shared, cluster: &ValidatedCluster, live: &ObjectMeta) -> Owner {
-    let lives = |name: &str, uid: &str| {
-        let there = shared.stores.cluster(&cluster.namespace, name);
-        there.is_some_and(|there| there.meta().uid.as_deref() == Some(uid))
-    };
-    ownership::owner(live, &cluster.name, &cluster.uid, lives)
-}
-
-/// Whether an object that is there is to be taken over.
-///
-/// # Errors
-/// When it is somebody else's.
-pub(crate) fn is_leftover(
-    shared: &Shared,
-    cluster: &ValidatedCluster,
-    kind: &str,
-    name: &str,
-    live: &ObjectMeta,
-) -> Result<bool, ApplyError> {
-    match whose(shared, cluster, live) {
-        Owner::Ours => Ok(false),
-        Owner::Leftover => Ok(true),
-        Owner::Another(owner) => Err(ApplyError::NotOurs {
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            owner,
-            cluster: cluster.name.clone(),
-        }),
-    }
-}
-
-/// What makes an object that was looked at ours, and only if it is still the same.
-pub(crate) fn adoption(
-    cluster: &ValidatedCluster,
-    live: &ObjectMeta,
-    records: Option<&[ManagedFieldsEntry]>,
-) -> Value {
-    let mut meta = json!({
-        "uid": live.uid, "resourceVersion": live.resource_version, "ownerReferences": [build::owner(cluster)],
-    });
-    if let Some(records) = records {
-        meta["managedFields"] = json!(records);
-    }
-    json!({"metadata": meta})
 }
 
 /// The server's sentence, if it refuses; what is worth another try soon stays an error.
@@ -412,14 +367,4 @@ fn refusal(error: ApplyError) -> Result<String, ApplyError> {
         }
         _ => Err(error),
     }
-}
-
-pub(crate) fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> ApplyError {
-    ApplyError::Api { what: format!("{} {name}", K::kind(&())), source }
-}
-
-/// The part of a fleet that an object belongs to, as its label says.
-fn component(body: &Value) -> Option<Component> {
-    let label = body["metadata"]["labels"]["app.kubernetes.io/component"].as_str()?;
-    [Component::Node, Component::Nats].into_iter().find(|component| component.as_str() == label)
 }

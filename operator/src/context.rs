@@ -1,85 +1,15 @@
-//! What reconciles and fleet loops share, for one term of leadership.
+//! What the reconciles of one term of leadership know of each ChannelCluster: its loop, and what was applied.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::Client;
-use operator_core::status::Outcome;
-use operator_core::validate::{OperatorEnv, ValidatedCluster};
+use operator_core::validate::ValidatedCluster;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::claim::Claims;
-use crate::contests::Contests;
-use crate::events::Events;
 use crate::fleet::Fleet;
-use crate::lease::Fence;
-use crate::metrics::{ClusterLabels, Metrics};
-use crate::scrape::Nodes;
-use crate::secrets::Remembered;
-use crate::store::Pending;
-use crate::watches::Stores;
-
-/// A write was about to be made by a process that no longer leads.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("this operator no longer holds the lease")]
-pub struct Fenced;
-
-/// Handles and settings of this term.
-#[derive(Clone)]
-pub struct Shared {
-    /// Client of the API server.
-    pub client: Client,
-    /// Whether this process leads; asked before each write.
-    pub fence: Arc<Fence>,
-    /// What the operator knows by itself.
-    pub env: Arc<OperatorEnv>,
-    /// Where this installation may act.
-    pub claims: Arc<Claims>,
-    /// What is watched.
-    pub stores: Stores,
-    /// What is to be reconciled.
-    pub pending: Arc<Pending>,
-    /// Client of the nodes' admin ports.
-    pub nodes: Nodes,
-    /// Where Events go.
-    pub events: Events,
-    /// Who else writes what this operator writes.
-    pub contests: Arc<Contests>,
-    /// What was in the Secrets of fleets.
-    pub secrets: Arc<Remembered>,
-    /// The metrics.
-    pub metrics: Arc<Metrics>,
-}
-
-impl Shared {
-    /// Whether to act in a namespace: it is seen, and no other installation's.
-    #[must_use]
-    pub fn acts_in(&self, namespace: &str) -> bool {
-        self.stores.pulses.sees(namespace) && self.claims.holds(namespace)
-    }
-
-    /// Refuses when this process no longer leads.
-    ///
-    /// # Errors
-    /// [`Fenced`].
-    pub fn check(&self) -> Result<(), Fenced> {
-        if self.fence.held() { Ok(()) } else { Err(Fenced) }
-    }
-}
-
-/// How the last reconcile of a ChannelCluster ended.
-#[derive(Clone, Debug)]
-pub struct Reconciled {
-    /// UID of the ChannelCluster.
-    pub uid: String,
-    /// Generation of the spec that was reconciled.
-    pub generation: i64,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// The last spec that was valid; none if there was none yet.
-    pub cluster: Option<Arc<ValidatedCluster>>,
-}
+use crate::metrics::ClusterLabels;
+use crate::shared::{Reconciled, Shared};
 
 /// The loops that run, one per ChannelCluster.
 #[derive(Default)]
@@ -161,6 +91,7 @@ impl Context {
         let stopped = self.loops.lock().unwrap_or_else(PoisonError::into_inner).0.remove(labels);
         if let Some(stopped) = stopped {
             self.shared.secrets.forget(&stopped.uid);
+            self.shared.written.forget(&stopped.uid);
         }
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(labels);
         self.succeeded(labels);

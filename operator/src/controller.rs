@@ -11,13 +11,15 @@ use operator_core::validate::OperatorEnv;
 use tracing::{info, warn};
 
 use crate::claim::Claims;
-use crate::context::{Context, Shared};
+use crate::context::Context;
 use crate::events::Events;
 use crate::lease::Fence;
 use crate::metrics::{ClusterLabels, Metrics};
+use crate::pulses::{Pulses, Sight};
 use crate::reconcile::{error_policy, reconcile};
 use crate::scrape::Nodes;
-use crate::watches::{self, Pulses, Sight, Watches};
+use crate::shared::Shared;
+use crate::watches::{self, Watches};
 
 /// Reconciles at a time.
 const CONCURRENCY: u16 = 16;
@@ -70,6 +72,7 @@ pub async fn run(term: Term) {
         claims: claims.clone(),
         nodes: Nodes::default(),
         contests: Arc::default(),
+        written: Arc::default(),
         secrets: Arc::default(),
         client: client.clone(),
         fence: fence.clone(),

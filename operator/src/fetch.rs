@@ -1,43 +1,61 @@
 //! Reads what validation needs besides the ChannelCluster itself.
 
+use std::sync::Arc;
+
 use crds::{BackplaneType, ChannelCluster};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION, TUNED_FOR_ANNOTATION};
 use operator_core::validate::{Credentials, Fetched};
 
-/// Fetches.
+use crate::observe::{image, is_owned};
+use crate::ours::{Touched, touched};
+use crate::shared::Shared;
+
+/// Fetches. A Deployment that nobody has touched since this process applied it is not asked for: it is as it was seen.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.
-pub async fn fetch(client: &Client, cluster: &ChannelCluster) -> Result<Fetched, kube::Error> {
+pub async fn fetch(shared: &Shared, cluster: &ChannelCluster) -> Result<Fetched, kube::Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let uid = cluster.uid().unwrap_or_default();
     let names = Names::new(&cluster.name_any());
-    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
     let (node, nats) = (names.deployment(), names.nats());
-    let (node, nats) = tokio::try_join!(deployments.get_opt(&node), deployments.get_opt(&nats))?;
+    let (node, nats) = tokio::try_join!(
+        deployment(shared, &namespace, &node, &uid),
+        deployment(shared, &namespace, &nats, &uid)
+    )?;
     Ok(Fetched {
-        node_image: node.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
+        node_image: node.as_deref().filter(|d| is_owned(*d, &uid)).and_then(image),
         tuned_for: node
-            .as_ref()
+            .as_deref()
             .filter(|d| is_owned(*d, &uid))
             .and_then(|d| d.annotations().get(TUNED_FOR_ANNOTATION).cloned()),
-        nats_image: nats.as_ref().filter(|d| is_owned(*d, &uid)).and_then(image),
-        credentials: credentials(client, &namespace, cluster).await?,
+        nats_image: nats.as_deref().filter(|d| is_owned(*d, &uid)).and_then(image),
+        credentials: credentials(&shared.client, &namespace, cluster).await?,
     })
 }
 
-/// Whether the ChannelCluster with this UID owns the object.
-pub(crate) fn is_owned(object: &impl ResourceExt, uid: &str) -> bool {
-    object.owner_references().iter().any(|owner| owner.uid == uid)
-}
-
-/// Image of a Deployment's first container; ours have one.
-#[must_use]
-pub fn image(deployment: &Deployment) -> Option<String> {
-    deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
+async fn deployment(
+    shared: &Shared,
+    namespace: &str,
+    name: &str,
+    uid: &str,
+) -> Result<Option<Arc<Deployment>>, kube::Error> {
+    match touched(shared, namespace, uid, "Deployment", name) {
+        Touched::No(_) => {
+            let seen = shared.stores.deployments.get(&ObjectRef::new(name).within(namespace));
+            if seen.is_some() {
+                return Ok(seen);
+            }
+        }
+        Touched::Absent => return Ok(None),
+        Touched::Perhaps => {}
+    }
+    let api: Api<Deployment> = Api::namespaced(shared.client.clone(), namespace);
+    Ok(api.get_opt(name).await?.map(Arc::new))
 }
 
 async fn credentials(

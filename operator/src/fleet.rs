@@ -28,13 +28,13 @@ use tracing::{debug, warn};
 
 use crate::act::Target;
 use crate::clock;
-use crate::context::{Reconciled, Shared};
 use crate::hindrances;
 use crate::metrics::{ClusterLabels, RuleLabels};
 use crate::observe::{self, SeenDeployment, SeenPod};
 use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
 use crate::secrets;
+use crate::shared::{Reconciled, Shared};
 use crate::store::Request;
 
 /// Pace while there is something to see, and of small fleets always.

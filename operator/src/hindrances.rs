@@ -12,9 +12,8 @@ use operator_core::hindrance::{self, Hindrance, Part};
 use operator_core::names::{Component, Names};
 use tracing::debug;
 
-use crate::context::Shared;
-use crate::fetch::is_owned;
-use crate::observe;
+use crate::observe::{self, is_owned};
+use crate::shared::Shared;
 
 /// Pods whose Events are asked for in one look; one tells as much as all of them.
 const MAX_ASKED: usize = 2;

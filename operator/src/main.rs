@@ -15,7 +15,7 @@ use operator::claim::Claims;
 use operator::controller::{self, Term};
 use operator::lease::{self, Elector, Fence, TermEnd};
 use operator::metrics::Metrics;
-use operator::watches::Sight;
+use operator::pulses::Sight;
 use operator_core::validate::OperatorEnv;
 use rand::distr::{Alphanumeric, SampleString};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

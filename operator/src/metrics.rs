@@ -11,7 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
-use crate::watches::Pulses;
+use crate::pulses::Pulses;
 
 /// One ChannelCluster.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]

@@ -1,5 +1,6 @@
 //! From watched objects to what the core decides on.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -34,11 +35,22 @@ pub struct SeenDeployment {
     pub resource_version: String,
 }
 
+/// Whether the ChannelCluster with this UID owns the object.
+pub(crate) fn is_owned(object: &impl ResourceExt, uid: &str) -> bool {
+    object.owner_references().iter().any(|owner| owner.uid == uid)
+}
+
+/// Image of a Deployment's first container; ours have one.
+#[must_use]
+pub fn image(deployment: &Deployment) -> Option<String> {
+    deployment.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
+}
+
 /// The Deployment of a cluster's nodes; one of that name which the ChannelCluster with `uid` does not own is not seen.
 #[must_use]
 pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Option<SeenDeployment> {
     let key = ObjectRef::<Deployment>::new(&names.deployment()).within(namespace);
-    let live = stores.deployments.get(&key).filter(|live| crate::fetch::is_owned(live.as_ref(), uid))?;
+    let live = stores.deployments.get(&key).filter(|live| is_owned(live.as_ref(), uid))?;
     let status = live.status.clone().unwrap_or_default();
     let pods = status.replicas.unwrap_or_default();
     let view = DeploymentView {
@@ -46,7 +58,7 @@ pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) ->
         pods,
         rolling: status.updated_replicas.unwrap_or_default() < pods,
         observed: status.observed_generation >= live.metadata.generation,
-        image: crate::fetch::image(&live),
+        image: image(&live),
     };
     Some(SeenDeployment { view, resource_version: live.resource_version()? })
 }
@@ -142,7 +154,7 @@ fn phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
 }
 
-fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
+fn seen(pod: &Arc<Pod>, endpoints: &HashMap<String, bool>) -> SeenPod {
     let uid = pod.uid().unwrap_or_default();
     let status = pod.status.as_ref();
     let conditions = status.and_then(|s| s.conditions.as_ref());
@@ -162,7 +174,7 @@ fn seen(pod: &Arc<Pod>, endpoints: &[(String, bool)]) -> SeenPod {
             terminating: pod.metadata.deletion_timestamp.is_some(),
             created: created(pod),
             deletion_cost: pod.annotations().get(DELETION_COST).and_then(|cost| cost.parse().ok()),
-            endpoint_ready: endpoints.iter().find(|(pod, _)| *pod == uid).map(|(_, ready)| *ready),
+            endpoint_ready: endpoints.get(&uid).copied(),
             uid,
             sysctls: sysctls(pod),
             node: None,
@@ -177,7 +189,7 @@ fn container(pod: &Pod) -> Option<&ContainerStatus> {
 }
 
 /// UID of each pod in a Service's EndpointSlices, and whether its endpoint is ready.
-fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> Vec<(String, bool)> {
+fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> HashMap<String, bool> {
     let slices = stores.endpoints.children(&service_key(namespace, service));
     let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
     endpoints

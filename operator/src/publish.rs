@@ -8,8 +8,8 @@ use kube::{Client, ResourceExt};
 use operator_core::status::{News, news};
 use serde_json::json;
 
-use crate::context::{Fenced, Shared};
 use crate::metrics::ClusterLabels;
+use crate::shared::{Fenced, Shared};
 
 /// Field manager of the status.
 pub const STATUS_MANAGER: &str = "channel-operator-status";

@@ -13,12 +13,14 @@ use operator_core::status::Outcome;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
 use tracing::warn;
 
-use crate::apply::{Applied, ApplyError, Trial, apply, fingerprint};
-use crate::context::{Context, Reconciled};
+use crate::apply::{Applied, Trial, apply, fingerprint};
+use crate::context::Context;
 use crate::fetch::fetch;
 use crate::metrics::{ClusterLabels, ResultLabels};
+use crate::ours::ApplyError;
+use crate::shared::Reconciled;
+use crate::store::Guarded;
 use crate::unreadable::unreadable;
-use crate::watches::Guarded;
 
 /// How often everything is looked at without a reason.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -118,7 +120,7 @@ async fn look(
         let generation = cluster.metadata.generation.unwrap_or_default();
         context.tell(labels, Reconciled { uid: uid.clone(), generation, outcome, cluster: cluster_ });
     };
-    let fetched = match fetch(&context.shared.client, cluster).await {
+    let fetched = match fetch(&context.shared, cluster).await {
         Ok(fetched) => fetched,
         Err(error) => {
             let error = Error::Fetch(error);

@@ -4,9 +4,6 @@
 //! who have read it. Where it is not known any more, or somebody wrote another password, NATS gets another pod template
 //! and the kubelets of the nodes are woken, so that the mounted files change now and not within a minute and a half.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
-
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret as Object};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -21,47 +18,17 @@ use rand::distr::{Alphanumeric, SampleString};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use crate::apply::{ApplyError, adoption, failed, is_leftover};
-use crate::context::Shared;
 use crate::observe;
+use crate::ours::{ApplyError, adoption, failed, is_leftover};
+use crate::remembered::Values;
+use crate::shared::Shared;
 
 /// Length of generated secrets, in letters and digits: 190 bits.
 const SECRET_LENGTH: usize = 32;
-/// Most fleets whose secrets are remembered: 100 bytes each.
-const MAX_REMEMBERED: usize = 10_000;
 /// Pause between looks at the Secret of a fleet, in milliseconds: one that is gone is back within 10 s.
 const LOOK_MILLIS: u64 = 5_000;
 /// The keys that the Secret has.
 const KEYS: [&str; 2] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY];
-
-/// Values by key.
-type Values = BTreeMap<String, ByteString>;
-
-/// What was in the Secrets of fleets, by UID of the ChannelCluster. Never printed.
-#[derive(Default)]
-pub struct Remembered(Mutex<HashMap<String, Values>>);
-
-impl Remembered {
-    fn get(&self, uid: &str) -> Option<Values> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
-    }
-
-    /// Says whether other values were known.
-    fn put(&self, uid: &str, values: &Values) -> bool {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.get(uid);
-        let other = known.is_some_and(|known| known != values);
-        if known.is_some() || all.len() < MAX_REMEMBERED {
-            all.insert(uid.to_owned(), values.clone());
-        }
-        other
-    }
-
-    /// Forgets what belonged to a ChannelCluster that is gone.
-    pub fn forget(&self, uid: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
-    }
-}
 
 /// The Secret that is there, if one is.
 pub struct SecretSeen {

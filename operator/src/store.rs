@@ -4,15 +4,21 @@ use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use crds::ChannelCluster;
 use futures::Stream;
 use kube::Resource;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
+use operator_core::ownership;
 use tokio::sync::Notify;
 
-use crate::watches::Guarded;
+use crate::standings::Standings;
+
+/// A ChannelCluster, or what could not be read as one.
+pub type Guarded = DeserializeGuard<ChannelCluster>;
 
 /// A ChannelCluster that is to be looked at.
 pub type Request = ObjectRef<Guarded>;
@@ -64,6 +70,8 @@ pub struct Rules<K> {
     pub about: fn(&K) -> Option<Request>,
     /// What the object is found by in an [`Index`]; none: by its name only.
     pub parent: fn(&K) -> Option<String>,
+    /// Whether it is kept how the objects stand, before they are cut.
+    pub stands: bool,
 }
 
 impl<K> Clone for Rules<K> {
@@ -145,11 +153,17 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Family<K> {
     /// Of objects that do not change, for those who have no watch.
     #[must_use]
     pub fn of(objects: Vec<K>, parent: fn(&K) -> Option<String>) -> Self {
-        let rules =
-            Rules { keep: |_| true, prune: |_| {}, version: |_| String::new(), about: |_| None, parent };
+        let rules = Rules {
+            keep: |_| true,
+            prune: |_| {},
+            version: |_| String::new(),
+            about: |_| None,
+            parent,
+            stands: false,
+        };
         let (store, writer) = reflector::store();
         let mut filler = Filler::new(rules, Some(writer), 1, Arc::default());
-        filler.replace(0, Fill(objects));
+        filler.replace(0, Fill(objects.into_iter().map(|object| (object, None)).collect()));
         Self { store, index: filler.index() }
     }
 
@@ -172,7 +186,7 @@ struct Known<K: Resource<DynamicType = ()> + Clone + 'static> {
 
 /// A list under way.
 #[derive(Debug)]
-pub struct Fill<K>(Vec<K>);
+pub struct Fill<K>(Vec<(K, Option<u64>)>);
 
 impl<K> Default for Fill<K> {
     fn default() -> Self {
@@ -186,6 +200,7 @@ pub struct Filler<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// None: nobody reads these objects, they only trigger.
     writer: Option<Writer<K>>,
     index: Index<K>,
+    standings: Standings,
     /// Sources whose first list has not come yet.
     waiting: HashSet<usize>,
     known: HashMap<String, Known<K>>,
@@ -201,8 +216,8 @@ fn key(object: &impl Resource) -> String {
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
     /// For `sources` sources.
     pub fn new(rules: Rules<K>, writer: Option<Writer<K>>, sources: usize, tell: Arc<Pending>) -> Self {
-        let index = Index::default();
-        Self { rules, writer, index, waiting: (0..sources).collect(), known: HashMap::new(), tell }
+        let (index, standings) = (Index::default(), Standings::default());
+        Self { rules, writer, index, standings, waiting: (0..sources).collect(), known: HashMap::new(), tell }
     }
 
     /// The objects by their parents.
@@ -210,17 +225,23 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         self.index.clone()
     }
 
+    /// How the objects stand; empty unless the rules have it kept.
+    pub fn standings(&self) -> Standings {
+        self.standings.clone()
+    }
+
     /// Takes a page of a list.
     pub fn listed(&self, fill: &mut Fill<K>, page: Vec<K>) {
         fill.0.extend(page.into_iter().filter(|object| (self.rules.keep)(object)).map(|mut object| {
+            let standing = self.rules.stands.then(|| ownership::standing(object.meta()));
             (self.rules.prune)(&mut object);
-            object
+            (object, standing)
         }));
     }
 
     /// A list is whole: what it does not have is gone.
     pub fn replace(&mut self, source: usize, fill: Fill<K>) {
-        let listed: HashSet<String> = fill.0.iter().map(key).collect();
+        let listed: HashSet<String> = fill.0.iter().map(|(object, _)| key(object)).collect();
         let mut gone = Vec::new();
         self.known.retain(|key, known| {
             let stays = known.source != source || listed.contains(key);
@@ -233,8 +254,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
             self.forget(&object, parent.as_deref());
             self.trigger(about);
         }
-        for object in fill.0 {
-            self.put(source, object);
+        for (object, standing) in fill.0 {
+            self.put(source, object, standing);
         }
         if self.waiting.remove(&source)
             && self.waiting.is_empty()
@@ -255,8 +276,9 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
             self.delete(&object); // it may have been one of ours
             return;
         }
+        let standing = self.rules.stands.then(|| ownership::standing(object.meta()));
         (self.rules.prune)(&mut object);
-        self.put(source, object);
+        self.put(source, object, standing);
     }
 
     /// An object is gone.
@@ -267,7 +289,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         }
     }
 
-    fn put(&mut self, source: usize, object: K) {
+    fn put(&mut self, source: usize, object: K, standing: Option<u64>) {
         let (version, about) = ((self.rules.version)(&object), (self.rules.about)(&object));
         let parent = (self.rules.parent)(&object);
         let place = ObjectRef::from_obj(&object);
@@ -281,6 +303,9 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         let before = self.known.insert(key(&object), known);
         if let Some(writer) = &mut self.writer {
             writer.apply_watcher_event(&Event::Apply(object));
+        }
+        if let Some(standing) = standing {
+            self.standings.put(&place, standing); // after the store: who sees this sees that too
         }
         let old_parent = before.as_ref().and_then(|before| before.parent.as_deref());
         if let Some(old) = old_parent.filter(|old| Some(*old) != parent.as_deref()) {
@@ -299,6 +324,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         if let Some(parent) = parent {
             self.index.remove(parent, object);
         }
+        self.standings.remove(object);
         let Some(writer) = &mut self.writer else { return };
         // The same name with another UID compares equal: it came before this one's end was seen.
         let live = writer.as_reader().get(object);
@@ -327,6 +353,7 @@ mod tests {
         version: |map| map.resource_version().unwrap_or_default(),
         about: |map| Some(ObjectRef::new(&map.name_any()).within("default")),
         parent: |map| map.labels().get("parent").cloned(),
+        stands: true,
     };
 
     fn object(name: &str, uid: &str, version: &str) -> ConfigMap {

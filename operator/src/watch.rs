@@ -9,7 +9,6 @@
 
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,9 +20,8 @@ use serde::de::DeserializeOwned;
 use tracing::{debug, info, warn};
 
 use crate::client::{AnswerLimit, FreshConnection, MAX_ANSWER, is_too_long};
-use crate::clock;
+use crate::pulses::{Pulse, STALE_MILLIS};
 use crate::store::{Fill, Filler};
-use crate::watches::STALE_MILLIS;
 
 /// How long one watch runs, in seconds. A break of a moment that leaves a dead connection is noticed by what does not come,
 /// so this and [`SILENCE`] bound how long after it nothing is heard. The price is one request per kind in that time.
@@ -40,74 +38,6 @@ const PAGE: u32 = 500;
 const PAGE_BYTES: usize = 4 << 20;
 /// A page that was too long is made smaller by this factor.
 const SHRINK: u32 = 4;
-
-/// When a watch was last known to see everything, and whether it has seen its first list.
-#[derive(Debug)]
-pub struct Pulse {
-    /// What is watched, in plural, as Kubernetes calls it.
-    pub kind: &'static str,
-    /// Where; none: in all namespaces.
-    pub namespace: Option<String>,
-    at: AtomicU64,
-    synced: AtomicBool,
-    /// Whether the namespace was left out, since its first list did not come.
-    left_out: AtomicBool,
-    failures: AtomicU64,
-}
-
-impl Pulse {
-    /// Of a watch that begins now, in one namespace or in all.
-    #[must_use]
-    pub fn new(kind: &'static str, namespace: Option<&str>) -> Self {
-        Self {
-            kind,
-            namespace: namespace.map(str::to_owned),
-            at: AtomicU64::new(clock::now()),
-            synced: AtomicBool::new(false),
-            left_out: AtomicBool::new(false),
-            failures: AtomicU64::new(0),
-        }
-    }
-
-    /// Whether the others go on without what this one would see.
-    #[must_use]
-    pub fn left_out(&self) -> bool {
-        self.left_out.load(Ordering::Acquire)
-    }
-
-    /// Leaves it out, or takes it in again.
-    pub fn leave_out(&self, out: bool) {
-        self.left_out.store(out, Ordering::Release);
-    }
-
-    /// Milliseconds since a list, an event, a bookmark or the orderly end of a watch.
-    #[must_use]
-    pub fn age(&self) -> u64 {
-        clock::now().saturating_sub(self.at.load(Ordering::Acquire))
-    }
-
-    /// Whether the first list was seen.
-    #[must_use]
-    pub fn synced(&self) -> bool {
-        self.synced.load(Ordering::Acquire)
-    }
-
-    /// Lists and watches that failed.
-    #[must_use]
-    pub fn failures(&self) -> u64 {
-        self.failures.load(Ordering::Relaxed)
-    }
-
-    /// Something came.
-    pub fn beat(&self) {
-        self.at.store(clock::now(), Ordering::Release);
-    }
-
-    /// Acts as if nothing had come for so long (milliseconds).
-    pub fn set_age(&self, age: u64) {
-        self.at.store(clock::now().saturating_sub(age), Ordering::Release);
-    }
-}
 
 /// Why a watch has to begin anew.
 #[derive(Debug, thiserror::Error)]
@@ -170,7 +100,7 @@ where
                 version = None;
             }
             failures = failures.saturating_add(1);
-            self.pulse.failures.fetch_add(1, Ordering::Relaxed);
+            self.pulse.failed();
             if failures == 1 {
                 warn!(kind = self.pulse.kind, %error, "the watch was interrupted, trying again");
             } else {
@@ -233,7 +163,7 @@ where
                 let version = page.metadata.resource_version.filter(|version| !version.is_empty());
                 let version = version.ok_or(Interrupted::NoVersion)?;
                 self.filler().replace(self.number, fill);
-                self.pulse.synced.store(true, Ordering::Release);
+                self.pulse.sync();
                 self.pulse.leave_out(false);
                 self.pulse.beat();
                 return Ok(version);

@@ -1,18 +1,17 @@
 //! What the leader watches, and how much of it is kept in memory. Only objects with our label are asked for, and of those
 //! only the fields that are read are kept: **a field that `prune_*` here cuts reads as absent everywhere.**
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
-use crds::ChannelCluster;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource};
@@ -21,93 +20,18 @@ use operator_core::{refused, user_ids};
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::store::{Family, Filler, Index, Pending, Request, Rules};
-use crate::watch::{Pulse, Source};
+use crate::pulses::{Pulse, Pulses};
+use crate::standings::Standings;
+use crate::store::{Family, Filler, Guarded, Index, Pending, Request, Rules};
+use crate::watch::Source;
 
 /// Label of an EndpointSlice with the name of its Service.
 const SERVICE_LABEL: &str = "kubernetes.io/service-name";
-
-/// A ChannelCluster, or what could not be read as one.
-pub type Guarded = DeserializeGuard<ChannelCluster>;
-
-/// Age of the last sign of a watch from which on what it fills is stale (milliseconds): a watch that falls silent is
-/// noticed after 8 s, and another one shows its first sign 4 s after it began.
-pub const STALE_MILLIS: u64 = 30_000;
 
 /// Label selector of everything that the operator made.
 #[must_use]
 pub fn ours() -> String {
     format!("app.kubernetes.io/managed-by={FIELD_MANAGER}")
-}
-
-/// Whether what a watch fills is not to be relied on.
-fn is_lost(pulse: &Pulse) -> bool {
-    pulse.left_out() || pulse.age() > STALE_MILLIS
-}
-
-/// How well the watches of one term see.
-#[derive(Clone, Debug, Default)]
-pub struct Pulses(Arc<[Arc<Pulse>]>);
-
-impl Pulses {
-    /// Of these watches.
-    #[must_use]
-    pub fn new(pulses: Vec<Arc<Pulse>>) -> Self {
-        Self(pulses.into())
-    }
-
-    /// Each watch.
-    pub fn iter(&self) -> impl Iterator<Item = &Pulse> {
-        self.0.iter().map(AsRef::as_ref)
-    }
-
-    /// The watch that has seen nothing for the longest time, and for how long (milliseconds), if that is too long and no
-    /// namespace is seen whole: of several, those that are go on without the others ([`Self::lost`]).
-    #[must_use]
-    pub fn stale(&self) -> Option<(&'static str, u64)> {
-        let (old, fresh): (Vec<_>, Vec<_>) = self.iter().partition(|pulse| pulse.age() > STALE_MILLIS);
-        let stale: BTreeSet<_> = old.iter().map(|pulse| &pulse.namespace).collect();
-        if fresh.iter().any(|pulse| !stale.contains(&pulse.namespace)) {
-            return None;
-        }
-        old.iter().map(|pulse| (pulse.kind, pulse.age())).max_by_key(|(_, age)| *age)
-    }
-
-    /// Namespaces of which something is not seen, where single ones are watched: nothing is done there.
-    #[must_use]
-    pub fn lost(&self) -> BTreeSet<&str> {
-        self.iter().filter(|pulse| is_lost(pulse)).filter_map(|pulse| pulse.namespace.as_deref()).collect()
-    }
-
-    /// Whether everything in a namespace is seen.
-    #[must_use]
-    pub fn sees(&self, namespace: &str) -> bool {
-        let here = |pulse: &&Pulse| pulse.namespace.as_deref().is_none_or(|own| own == namespace);
-        !self.iter().filter(here).any(is_lost)
-    }
-
-    /// Whether every watch has seen its first list, or goes without.
-    #[must_use]
-    pub fn synced(&self) -> bool {
-        self.iter().all(|pulse| pulse.synced() || pulse.left_out())
-    }
-}
-
-/// The watches of the present term, for those that tell of them.
-#[derive(Clone, Debug, Default)]
-pub struct Sight(Arc<Mutex<Option<Pulses>>>);
-
-impl Sight {
-    /// The present watches; none without a term.
-    #[must_use]
-    pub fn get(&self) -> Option<Pulses> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// A term begins, or ends.
-    pub fn set(&self, pulses: Option<Pulses>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pulses;
-    }
 }
 
 /// What is there, as far as it is known.
@@ -123,6 +47,8 @@ pub struct Stores {
     pub pods: Family<Pod>,
     /// Endpoints, by [`service_key`] of their Service.
     pub endpoints: Family<EndpointSlice>,
+    /// How the objects stand that the operator applies, by their kind.
+    pub standings: Arc<HashMap<String, Standings>>,
     /// How well all of that is known.
     pub pulses: Pulses,
 }
@@ -132,6 +58,12 @@ impl Stores {
     #[must_use]
     pub fn cluster(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         self.clusters.get(&ObjectRef::new(name).within(namespace))
+    }
+
+    /// How an object that the operator applies stands; none when it is not seen.
+    #[must_use]
+    pub fn standing(&self, kind: &str, namespace: &str, name: &str) -> Option<u64> {
+        self.standings.get(kind).and_then(|all| all.of(namespace, name))
     }
 
     /// Waits for the first lists.
@@ -164,6 +96,7 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
         pending: Arc::default(),
         tasks: Vec::new(),
         pulses: Vec::new(),
+        standings: HashMap::new(),
     };
     let (clusters, writer) = reflector::store();
     starting.watch("channelclusters", "", false, clusters_rules(), Some(writer));
@@ -185,7 +118,15 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
     starting.trigger::<NetworkPolicy>("networkpolicies");
     let pulses = Pulses::new(starting.pulses);
     Watches {
-        stores: Stores { clusters, deployments, replica_sets, pods, endpoints, pulses },
+        stores: Stores {
+            clusters,
+            deployments,
+            replica_sets,
+            pods,
+            endpoints,
+            standings: Arc::new(starting.standings),
+            pulses,
+        },
         pending: starting.pending,
         _tasks: starting.tasks,
     }
@@ -197,6 +138,7 @@ struct Starting {
     pending: Arc<Pending>,
     tasks: Vec<AbortOnDropHandle<()>>,
     pulses: Vec<Arc<Pulse>>,
+    standings: HashMap<String, Standings>,
 }
 
 impl Starting {
@@ -217,6 +159,9 @@ impl Starting {
         };
         let filler = Filler::new(rules, writer, scopes.len(), self.pending.clone());
         let index = filler.index();
+        if rules.stands {
+            self.standings.insert(K::kind(&()).into_owned(), filler.standings());
+        }
         let filler = Arc::new(Mutex::new(filler));
         for (number, namespace) in scopes.into_iter().enumerate() {
             let pulse = Arc::new(Pulse::new(kind, namespace.as_deref()));
@@ -314,6 +259,7 @@ fn clusters_rules() -> Rules<Guarded> {
         version: |cluster| format!("{} {}", spec_version(cluster), left_out(cluster)),
         about: |cluster| Some(ObjectRef::from_obj(cluster)),
         parent: |_| None,
+        stands: false,
     }
 }
 
@@ -331,6 +277,7 @@ fn deployment_rules() -> Rules<Deployment> {
         version: |deployment| spec_version(deployment),
         about: |deployment| owner(deployment),
         parent: |_| None,
+        stands: true,
     }
 }
 
@@ -361,6 +308,7 @@ fn replica_set_rules() -> Rules<PartialObjectMeta<ReplicaSet>> {
         version: |_| String::new(),
         about: |_| None,
         parent: controller_uid,
+        stands: false,
     }
 }
 
@@ -371,6 +319,7 @@ fn pod_rules() -> Rules<Pod> {
         version: |_| String::new(),
         about: |_| None,
         parent: controller_uid,
+        stands: false,
     }
 }
 
@@ -394,6 +343,7 @@ fn endpoint_rules() -> Rules<EndpointSlice> {
         version: |_| String::new(),
         about: |_| None,
         parent: service_of,
+        stands: false,
     }
 }
 
@@ -417,6 +367,7 @@ fn trigger_rules<K: Resource<DynamicType = ()>>() -> Rules<PartialObjectMeta<K>>
         version: |object| spec_version(object),
         about: |object| owner(object),
         parent: |_| None,
+        stands: true,
     }
 }
 
@@ -445,7 +396,7 @@ mod tests {
         assert!((rules.keep)(&ours) && (rules.about)(&ours).is_some());
         (rules.prune)(&mut ours);
         assert!(serde_json::to_string(&ours).unwrap().len() < 600, "{ours:?}");
-        assert_eq!(crate::fetch::image(&ours).as_deref(), Some("a:1"));
+        assert_eq!(crate::observe::image(&ours).as_deref(), Some("a:1"));
         assert_eq!(ours.spec.unwrap().replicas, Some(3));
         assert_eq!(ours.metadata.labels.unwrap().len(), 1);
     }
@@ -456,33 +407,5 @@ mod tests {
         assert!(!(deployment_rules().keep)(&deployment(&owner)), "another group's");
         let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}})).unwrap();
         assert!(!(pod_rules().keep)(&pod));
-    }
-
-    #[test]
-    fn the_oldest_watch_says_whether_all_are_stale() {
-        let (a, b) = (Arc::new(Pulse::new("pods", None)), Arc::new(Pulse::new("services", None)));
-        let pulses = Pulses::new(vec![a.clone(), b.clone()]);
-        assert!(pulses.stale().is_none() && !pulses.synced());
-        b.set_age(STALE_MILLIS + 5_000);
-        assert_eq!(pulses.stale().map(|(kind, _)| kind), Some("services"));
-        assert!(!pulses.sees("a") && pulses.lost().is_empty());
-        b.beat();
-        assert!(pulses.stale().is_none() && pulses.sees("a"));
-    }
-
-    #[test]
-    fn a_namespace_that_is_lost_takes_no_other_with_it() {
-        let of = |namespace, kind| Arc::new(Pulse::new(kind, Some(namespace)));
-        let (a, b) = (of("a", "pods"), of("b", "pods"));
-        let pulses = Pulses::new(vec![a.clone(), of("a", "services"), b.clone(), of("b", "services")]);
-        assert!(pulses.sees("a") && pulses.sees("b") && !pulses.synced());
-        a.set_age(STALE_MILLIS + 1_000);
-        assert!(!pulses.sees("a") && pulses.sees("b") && pulses.stale().is_none());
-        assert_eq!(pulses.lost(), ["a"].into());
-        b.set_age(STALE_MILLIS + 5_000);
-        assert_eq!(pulses.stale().map(|(kind, _)| kind), Some("pods"), "nothing is seen whole");
-        a.beat();
-        a.leave_out(true);
-        assert!(!pulses.sees("a") && pulses.stale().is_none(), "it may be there in a moment");
     }
 }

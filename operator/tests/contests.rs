@@ -14,11 +14,12 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use operator::act::Target;
 use operator::apply::{Applied, Trial, apply};
-use operator::context::{Context, Shared};
+use operator::context::Context;
 use operator::observe::SeenDeployment;
 use operator::reconcile::{Error, reconcile};
+use operator::shared::Shared;
 use operator_core::names::RESTART_HASH_ANNOTATION;
-use operator_core::operations::plan::Action;
+use operator_core::operations::plan;
 use operator_core::tick::DeploymentView;
 use serde_json::{Value, json};
 use support::{Server, cluster, family, node_pod, valid, watched};
@@ -254,7 +255,7 @@ async fn a_count_that_waits_is_not_said_to_be_written() {
             pods: &[],
             token: "",
         };
-        target.act(vec![Action::Replicas { from: 2, to: 3 }]).await;
+        target.act(vec![plan::Action::Replicas { from: 2, to: 3 }]).await;
         (written(&server, before).len(), log.take().contains("acting"))
     };
     assert_eq!(act().await, (1, true));

@@ -21,7 +21,7 @@ async fn fetched(metadata: &Value) -> Fetched {
     server.put("/api/v1/namespaces/default/secrets/mine", object);
     let backplane =
         json!({"type": "Nats", "urls": ["nats://a:4222"], "credentialsSecretRef": {"name": "mine"}});
-    fetch(&server.client(), &cluster(&json!({"backplane": backplane}))).await.unwrap()
+    fetch(&server.shared(), &cluster(&json!({"backplane": backplane}))).await.unwrap()
 }
 
 #[tokio::test]
@@ -50,6 +50,6 @@ async fn a_secret_that_is_not_there_is_told_from_one_that_does_not_agree() {
     let server = Server::default();
     let backplane =
         json!({"type": "Nats", "urls": ["nats://a:4222"], "credentialsSecretRef": {"name": "mine"}});
-    let fetched = fetch(&server.client(), &cluster(&json!({"backplane": backplane}))).await.unwrap();
+    let fetched = fetch(&server.shared(), &cluster(&json!({"backplane": backplane}))).await.unwrap();
     assert_eq!(fetched.credentials, None);
 }

@@ -4,8 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use operator::metrics::{ClusterLabels, Metrics, ResultLabels, RuleLabels};
-use operator::watch::Pulse;
-use operator::watches::Pulses;
+use operator::pulses::{Pulse, Pulses};
 
 #[path = "../../e2e/tests/support/pages.rs"]
 mod pages;

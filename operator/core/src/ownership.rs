@@ -141,6 +141,29 @@ pub fn mark(records: &[ManagedFieldsEntry]) -> u64 {
     hasher.finish()
 }
 
+/// What tells how a live object stands, as far as the operator keeps it: which object it is, whether it goes, its generation
+/// (its version, where the kind has none), and which of its fields are the operator's. Whoever sets one of those fields to
+/// another value, or removes it, takes it from the operator's records, so that as long as this is the same every field of
+/// ours is as it was applied.
+#[must_use]
+pub fn standing(object: &ObjectMeta) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (&object.uid, object.deletion_timestamp.is_some(), object.generation).hash(&mut hasher);
+    if object.generation.is_none() {
+        object.resource_version.hash(&mut hasher);
+    }
+    let records = object.managed_fields.iter().flatten().filter(is_ours);
+    let mut records: Vec<_> = records
+        .map(|record| {
+            let fields = record.fields_v1.as_ref().map(|fields| fields.0.to_string());
+            (&record.manager, &record.operation, &record.subresource, fields)
+        })
+        .collect();
+    records.sort();
+    records.hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What others had taken of an object of ours, from its records before and after it was applied. Whoever set a field to
 /// another value had it alone before, and has lost it now; where both say the same both have it.
 ///

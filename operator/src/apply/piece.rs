@@ -1,5 +1,7 @@
 //! One object of a bundle, whatever its kind.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ApiResource;
@@ -8,8 +10,9 @@ use operator_core::names::{Component, SECRET_MARK_ANNOTATION};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{ApplyError, component};
+use crate::ours::ApplyError;
 use crate::secrets::Secret;
+use crate::written::Left;
 
 /// One object that is to be.
 pub(super) struct Piece {
@@ -19,6 +22,8 @@ pub(super) struct Piece {
     pub(super) counted: bool,
     /// Metadata of what is there.
     pub(super) live: Option<ObjectMeta>,
+    /// What the last apply left of it, if nobody has touched it since.
+    pub(super) left: Option<Box<Left>>,
     /// Whether what is there is to be taken over.
     pub(super) leftover: bool,
     /// Whether it follows a change that no spec tells of.
@@ -37,7 +42,16 @@ impl Piece {
             what: format!("{} {name}", resource.kind),
             source: kube::Error::SerdeError(error),
         })?;
-        Ok(Self { resource, name, counted: false, live: None, leftover: false, follows: false, body })
+        Ok(Self {
+            resource,
+            name,
+            counted: false,
+            live: None,
+            left: None,
+            leftover: false,
+            follows: false,
+            body,
+        })
     }
 
     /// The same, with a node count that another manager has once the object exists.
@@ -57,13 +71,26 @@ impl Piece {
     /// What is applied: without the node count, if that is there already.
     pub(super) fn body(&self) -> Value {
         let mut body = self.body.clone();
-        if self.counted
-            && self.live.is_some()
-            && let Some(spec) = body["spec"].as_object_mut()
-        {
-            spec.remove("replicas");
+        if self.counted && self.live.is_some() {
+            without_count(&mut body);
         }
         body
+    }
+
+    /// Hash of what is applied to it once it is there.
+    pub(super) fn hash(&self) -> u64 {
+        let mut body = self.body.clone();
+        if self.counted {
+            without_count(&mut body);
+        }
+        let mut hasher = DefaultHasher::new();
+        body.to_string().hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// Whether it is there as it is to be.
+    pub(super) fn stays(&self) -> bool {
+        self.left.as_ref().is_some_and(|left| left.body == self.hash())
     }
 
     /// Whether its pods mount or read another piece.
@@ -96,4 +123,16 @@ impl Piece {
     pub(super) fn failed(&self, source: kube::Error) -> ApplyError {
         ApplyError::Api { what: self.object(), source }
     }
+}
+
+fn without_count(body: &mut Value) {
+    if let Some(spec) = body["spec"].as_object_mut() {
+        spec.remove("replicas");
+    }
+}
+
+/// The part of a fleet that an object belongs to, as its label says.
+fn component(body: &Value) -> Option<Component> {
+    let label = body["metadata"]["labels"]["app.kubernetes.io/component"].as_str()?;
+    [Component::Node, Component::Nats].into_iter().find(|component| component.as_str() == label)
 }

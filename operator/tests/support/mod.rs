@@ -1,29 +1,33 @@
 //! An API server in memory: keeps what is written unless it is meant for another version, says what was asked, and can
 //! leave requests without an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
 use crds::ChannelCluster;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::api::DynamicObject;
 use kube::client::{Body, ClientBuilder};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::Event;
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 use operator::claim::Claims;
 use operator::client::Bounded;
-use operator::context::Shared;
 use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
+use operator::pulses::Pulses;
 use operator::scrape::Nodes;
+use operator::shared::Shared;
+use operator::standings::Standings;
 use operator::store::Family;
-use operator::watches::{Pulses, Stores, controller_uid, service_of};
+use operator::watches::{Stores, controller_uid, service_of};
 use operator_core::names::{Component, Names};
+use operator_core::ownership;
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 use tower_test::mock::SendResponse;
@@ -47,6 +51,7 @@ pub(crate) struct Write {
 struct Contents {
     objects: BTreeMap<String, Value>,
     writes: Vec<Write>,
+    reads: Vec<String>,
     version: u64,
     unanswered: u32,
     refused: Vec<String>,
@@ -118,6 +123,34 @@ impl Server {
         self.0.lock().unwrap().objects[path].clone()
     }
 
+    /// What was read since this was last asked, in order.
+    pub(crate) fn reads(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().unwrap().reads)
+    }
+
+    /// Shows `shared` what the watches of all Deployments and of what the operator applies would have seen until now.
+    pub(crate) fn show(&self, shared: &mut Shared) {
+        let contents = self.0.lock().unwrap();
+        let mut standings: HashMap<String, Standings> = HashMap::new();
+        let mut deployments = Vec::new();
+        for (path, object) in &contents.objects {
+            let Ok(partial) = serde_json::from_value::<DynamicObject>(object.clone()) else { continue };
+            let kind = partial.types.as_ref().map_or("", |types| types.kind.as_str());
+            let place = ObjectRef::<ConfigMap>::new(&partial.name_any()).within("default");
+            let mut place = place;
+            place.extra.uid = partial.uid();
+            standings.entry(kind.to_owned()).or_default().put(&place, ownership::standing(&partial.metadata));
+            if path.contains("/deployments/") {
+                let mut deployment: Deployment = serde_json::from_value(object.clone()).unwrap();
+                deployment.metadata.namespace = Some("default".to_owned());
+                deployments.push(deployment);
+            }
+        }
+        drop(contents);
+        shared.stores.deployments = watched(deployments);
+        shared.stores.standings = Arc::new(standings);
+    }
+
     /// What was written, in order.
     pub(crate) fn writes(&self) -> Vec<Write> {
         self.0.lock().unwrap().writes.clone()
@@ -127,6 +160,7 @@ impl Server {
         let mut contents = self.0.lock().unwrap();
         let status = |code: u16, reason: &str| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code});
         if method == Method::GET {
+            contents.reads.push(path.to_owned());
             return match contents.objects.get(path) {
                 Some(object) => (200, object.clone()),
                 None => (404, status(404, "NotFound")),
@@ -228,12 +262,14 @@ impl Server {
                 replica_sets: family(vec![node_replica_set()]),
                 pods: family(Vec::new()),
                 endpoints: Family::of(Vec::new(), service_of),
+                standings: Arc::default(),
                 pulses: Pulses::default(),
             },
             pending: Arc::default(),
             claims: Arc::new(Claims::alone()),
             nodes: Nodes::default(),
             contests: Arc::default(),
+            written: Arc::default(),
             secrets: Arc::default(),
             metrics: Arc::new(Metrics::default()),
         }

@@ -11,13 +11,14 @@ use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, Resource};
 use operator::claim::Claims;
-use operator::context::Shared;
 use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
+use operator::pulses::Pulses;
 use operator::scrape::Nodes;
+use operator::shared::Shared;
 use operator::store::Family;
-use operator::watches::{Pulses, Stores, controller_uid, service_of};
+use operator::watches::{Stores, controller_uid, service_of};
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 
@@ -81,12 +82,14 @@ pub(crate) fn shared(client: Client) -> Shared {
             replica_sets: Family::of(Vec::new(), controller_uid),
             pods: Family::of(Vec::new(), controller_uid),
             endpoints: Family::of(Vec::new(), service_of),
+            standings: Arc::default(),
             pulses: Pulses::default(),
         },
         pending: Arc::default(),
         claims: Arc::new(Claims::alone()),
         nodes: Nodes::default(),
         contests: Arc::default(),
+        written: Arc::default(),
         secrets: Arc::default(),
         metrics: Arc::new(Metrics::default()),
     }

@@ -1,0 +1,94 @@
+//! What this process last wrote of each object, so that one which nobody has touched since is not written again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, PoisonError};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use operator_core::names::SECRET_MARK_ANNOTATION;
+use operator_core::ownership;
+
+/// What an apply left of one object.
+#[derive(Clone, Debug)]
+pub struct Left {
+    /// Hash of what was applied.
+    pub body: u64,
+    /// How the object stood then ([`ownership::standing`]).
+    pub standing: u64,
+    /// What is read of it before the next apply: which object it is, when it was made, and the mark of its Secret.
+    pub meta: ObjectMeta,
+}
+
+impl Left {
+    /// Of an object with these metadata, after a body with this hash was applied.
+    #[must_use]
+    pub fn new(body: u64, after: &ObjectMeta) -> Self {
+        let mark = after.annotations.as_ref().and_then(|all| all.get(SECRET_MARK_ANNOTATION));
+        let meta = ObjectMeta {
+            uid: after.uid.clone(),
+            creation_timestamp: after.creation_timestamp.clone(),
+            annotations: mark.map(|mark| BTreeMap::from([(SECRET_MARK_ANNOTATION.to_owned(), mark.clone())])),
+            ..ObjectMeta::default()
+        };
+        Self { body, standing: ownership::standing(after), meta }
+    }
+}
+
+/// What is known of one object.
+#[derive(Clone, Debug)]
+enum Known {
+    /// It was applied.
+    There(Box<Left>),
+    /// It was looked for, and none of ours was there.
+    Absent,
+}
+
+/// By UID of the ChannelCluster, and by kind and name of the object.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<HashMap<String, HashMap<String, Known>>>);
+
+impl Written {
+    /// What the last apply left of an object; none when that is not known.
+    #[must_use]
+    pub fn left(&self, cluster: &str, object: &str) -> Option<Left> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match all.get(cluster)?.get(object)? {
+            Known::There(left) => Some(Left::clone(left)),
+            Known::Absent => None,
+        }
+    }
+
+    /// Whether none of ours was there when it was last looked for, and none was made since.
+    #[must_use]
+    pub fn is_absent(&self, cluster: &str, object: &str) -> bool {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(all.get(cluster).and_then(|known| known.get(object)), Some(Known::Absent))
+    }
+
+    /// An object was applied.
+    pub fn note(&self, cluster: &str, object: &str, left: Left) {
+        self.put(cluster, object, Known::There(Box::new(left)));
+    }
+
+    /// None of ours is there.
+    pub fn note_absent(&self, cluster: &str, object: &str) {
+        self.put(cluster, object, Known::Absent);
+    }
+
+    /// An object is about to be written: how it stands is known again after that.
+    pub fn doubt(&self, cluster: &str, object: &str) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = all.get_mut(cluster) {
+            known.remove(object);
+        }
+    }
+
+    /// A ChannelCluster is gone.
+    pub fn forget(&self, cluster: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(cluster);
+    }
+
+    fn put(&self, cluster: &str, object: &str, known: Known) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        all.entry(cluster.to_owned()).or_default().insert(object.to_owned(), known);
+    }
+}
