@@ -84,3 +84,54 @@ async fn a_conflict_with_another_holder_ends_the_term_at_once() {
     assert_eq!(leader.server.get(LEASE)["spec"]["holderIdentity"], "b");
     assert!(leader.server.writes().is_empty(), "nothing was written over it");
 }
+
+#[tokio::test]
+async fn a_lease_that_is_free_is_taken_and_given_back_at_the_end() {
+    let given_back = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "channel-operator", "namespace": "system", "resourceVersion": "1"},
+        "spec": {"holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 3},
+    });
+    // Nobody ever held it, or the one who did gave it back.
+    for (before, transitions) in [(None, 0), (Some(given_back), 4)] {
+        let server = Server::default();
+        if let Some(lease) = before {
+            server.put(LEASE, lease);
+        }
+        let (fence, stop) = (Arc::new(Fence::default()), CancellationToken::new());
+        let elector = Elector::new(server.client(), "system", "a".to_owned(), fence.clone());
+        let elector = tokio::spawn(elector.run(stop.clone()));
+        until("the lease", || fence.held()).await;
+        let lease = server.get(LEASE);
+        assert_eq!(lease["spec"]["holderIdentity"], "a");
+        assert_eq!(lease["spec"]["leaseTransitions"], transitions);
+        stop.cancel();
+        elector.await.unwrap();
+        assert!(!fence.held());
+        assert_eq!(server.get(LEASE)["spec"]["holderIdentity"], "", "the next one need not wait");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_of_another_is_left_alone() {
+    let server = Server::default();
+    let spec = json!({"holderIdentity": "b", "leaseDurationSeconds": 15, "leaseTransitions": 3});
+    let meta = json!({"name": "channel-operator", "namespace": "system", "resourceVersion": "1"});
+    server.put(
+        LEASE,
+        json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta, "spec": spec}),
+    );
+    let (fence, stop) = (Arc::new(Fence::default()), CancellationToken::new());
+    let elector = Elector::new(server.client(), "system", "a".to_owned(), fence.clone());
+    let elector = tokio::spawn(elector.run(stop.clone()));
+    let mut asked = 0;
+    let started = Instant::now();
+    while asked < 2 {
+        assert!(started.elapsed() < HANG, "it looks again and again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        asked += server.reads().len();
+    }
+    stop.cancel();
+    elector.await.unwrap();
+    assert!(!fence.held() && server.writes().is_empty());
+}

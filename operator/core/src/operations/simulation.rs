@@ -1,23 +1,26 @@
-//! A model of a Deployment with its nodes, in which pods and processes die, figures are lost or old, the bus falls silent,
-//! commands are lost and operators crash between recording and acting. Whatever happens, only empty nodes are removed, no
-//! order goes to a process that does not answer, nothing begins and nothing goes while the bus is silent, and afterwards the
-//! fleet is as large as wanted and serves.
+//! A model of a Deployment with its nodes, in which pods and processes die, figures are lost or old or too few, the bus falls
+//! silent, a rollout comes between, endpoints lag or are not seen, the pace is changed, commands are lost and operators crash
+//! between recording and acting. Whatever happens, only empty nodes are removed, no order goes to a process that does not
+//! answer, nothing begins and nothing goes while the bus is silent, no node that may have clients goes a step further while too few
+//! figures are known, no node goes during a rollout, a node closes at the pace that is asked for, and afterwards the fleet is
+//! as large as wanted and serves.
 
 use std::collections::BTreeMap;
 
 use arbtest::arbitrary::{Result, Unstructured};
-use crds::Operation;
+use crds::{Operation, ScaleIn, ScaleInStep};
 use node_core::admin::Phase;
 
 use super::arbiter::plan;
-use super::plan::{Action, FleetView};
-use super::scale_in::LOWEST_COST;
+use super::plan::{Action, FleetView, Plan};
+use super::scale_in::{LOWEST_COST, UNREADY_DEADLINE_MILLIS};
 use crate::pod::{NodeView, PodView};
+use crate::timestamp::millis;
 
 /// One tick of the model, in milliseconds.
 const TICK: u64 = 2_000;
-/// Connections closed per second.
-const RATE: u32 = 50;
+/// Connections closed per second, at first and after a change.
+const RATES: [u32; 2] = [50, 20];
 
 /// A process that just began.
 const BEGINS: NodeView =
@@ -31,7 +34,20 @@ struct Model {
     operation: Option<Operation>,
     /// What nodes hold, by pod: the operator sees what it last heard of it.
     truth: BTreeMap<String, NodeView>,
+    /// At what pace nodes close, by pod.
+    paces: BTreeMap<String, u32>,
     heard: bool,
+    quorum: bool,
+    settled: bool,
+    /// Whether the operator knows that its last order to close has reached its node.
+    told: bool,
+    rate: u32,
+}
+
+/// The scale-in that an operation is.
+const fn scale_in(operation: &Operation) -> &ScaleIn {
+    let Operation::ScaleIn(scale_in) = operation;
+    scale_in
 }
 
 impl Model {
@@ -43,7 +59,12 @@ impl Model {
             now: 1_800_000_000_000,
             operation: None,
             truth: BTreeMap::new(),
+            paces: BTreeMap::new(),
             heard: true,
+            quorum: true,
+            settled: true,
+            told: false,
+            rate: RATES[0],
         };
         for _ in 0..4 {
             model.world(None).unwrap();
@@ -67,7 +88,13 @@ impl Model {
         self.truth.retain(|name, _| pods.iter().any(|p| p.name == *name));
         let mut moved = 0;
         for pod in &mut self.pods {
-            pod.endpoint_ready = Some(pod.ready);
+            let lags = match chaos.as_deref_mut() {
+                Some(u) => u.ratio(1u8, 3u8)?,
+                None => false,
+            };
+            if !lags {
+                pod.endpoint_ready = Some(pod.ready);
+            }
             if pod.pending || pod.dead {
                 (pod.pending, pod.dead, pod.ready) = (false, false, true);
                 self.truth.insert(pod.name.clone(), BEGINS);
@@ -76,7 +103,8 @@ impl Model {
             let Some(node) = self.truth.get_mut(&pod.name) else { continue };
             pod.ready = node.phase == Phase::Serving;
             if node.phase == Phase::Closing {
-                let closed = node.connections.min(u64::from(RATE) * TICK / 1_000);
+                let pace = self.paces.get(&pod.name).copied().unwrap_or_default();
+                let closed = node.connections.min(u64::from(pace) * TICK / 1_000);
                 node.connections -= closed;
                 moved += closed;
                 if node.connections == 0 {
@@ -88,9 +116,14 @@ impl Model {
         }
         if let Some(u) = chaos.as_deref_mut() {
             moved += self.deaths(u)?;
-            self.heard = if self.heard { !u.ratio(1u8, 20u8)? } else { u.ratio(1u8, 4u8)? };
+            for holds in [&mut self.heard, &mut self.quorum, &mut self.settled] {
+                *holds = if *holds { !u.ratio(1u8, 20u8)? } else { u.ratio(1u8, 4u8)? };
+            }
+            if u.ratio(1u8, 20u8)? {
+                self.rate = *u.choose(&RATES)?;
+            }
         } else {
-            self.heard = true;
+            (self.heard, self.quorum, self.settled) = (true, true, true);
         }
         let serving = self.pods.iter().find(|p| p.ready && !p.terminating && !p.dead);
         if let Some(node) = serving.and_then(|p| self.truth.get_mut(&p.name)) {
@@ -166,27 +199,18 @@ impl Model {
             pods: &self.pods,
             replicas: self.replicas,
             existing: alive,
-            settled: true,
+            settled: self.settled,
             desired,
-            quorum: true,
+            quorum: self.quorum,
             heard: self.heard,
-            connections_per_second: RATE,
-            told: true,
+            connections_per_second: self.rate,
+            told: self.told,
             deadline: 600_000,
         };
         let out = plan(self.operation.as_ref(), &seen);
-        let paces = out.actions.iter().filter_map(|action| match action {
-            Action::Close { rate, .. } => Some(*rate),
-            _ => None,
-        });
-        assert!(paces.sum::<u32>() <= RATE, "more than the fleet's budget: {out:?}");
-        if !self.heard {
-            let steps =
-                |op: Option<&Operation>| op.map(|Operation::ScaleIn(op)| (op.pod_uid.clone(), op.step));
-            let went_on = steps(out.operation.as_ref());
-            assert!(went_on.is_none() || went_on == steps(self.operation.as_ref()), "{out:?}");
-            let fewer = |action: &Action| matches!(action, Action::Replicas { from, to } if to < from);
-            assert!(alive < self.replicas || !out.actions.iter().any(fewer), "{out:?}");
+        self.check(&out);
+        if crash > 0 {
+            self.told = false; // the next operator does not know
         }
         if crash == 1 {
             return;
@@ -197,6 +221,47 @@ impl Model {
         }
         for action in out.actions {
             self.act(action, lost);
+        }
+        if self.heard && self.quorum && !lost {
+            self.check_pace();
+        }
+    }
+
+    /// Whether what is to be done now may be done.
+    fn check(&self, out: &Plan) {
+        let paces = out.actions.iter().filter_map(|action| match action {
+            Action::Close { rate, .. } => Some(*rate),
+            _ => None,
+        });
+        assert!(paces.sum::<u32>() <= self.rate, "more than the fleet's budget: {out:?}");
+        let fewer = |action: &Action| matches!(action, Action::Replicas { from, to } if to < from);
+        let shrinks = self.alive() >= self.replicas && out.actions.iter().any(fewer);
+        assert!((self.heard && self.settled) || !shrinks, "{out:?}");
+        let (before, after) = (self.operation.as_ref().map(scale_in), out.operation.as_ref().map(scale_in));
+        let Some(after) = after else { return };
+        let Some(victim) = self.pods.iter().find(|pod| pod.uid == after.pod_uid) else { return };
+        let begins = before.is_none_or(|before| before.pod_uid != after.pod_uid);
+        let steps = begins || before.is_some_and(|before| before.step < after.step);
+        assert!(self.heard || !steps, "{out:?}");
+        let empty = victim.node.is_some_and(|node| {
+            node.phase == Phase::Closed || (node.phase == Phase::Closing && node.connections == 0)
+        });
+        let serves = !victim.vacant() && !empty && (!begins || victim.ready);
+        assert!(self.quorum || !steps || !serves, "too little is known: {out:?}");
+        if !begins && after.step == ScaleInStep::Closing && steps {
+            let since = before.map_or(0, |before| millis(&before.step_at));
+            let out_of_service = victim.endpoint_ready != Some(true) && !victim.ready;
+            assert!(out_of_service || self.now - since > UNREADY_DEADLINE_MILLIS, "{victim:?}");
+        }
+    }
+
+    /// A node that is being closed and answers closes at the pace that is asked for now.
+    fn check_pace(&self) {
+        let Some(operation) = self.operation.as_ref().map(scale_in) else { return };
+        let Some(victim) = self.pods.iter().find(|pod| pod.uid == operation.pod_uid) else { return };
+        let closes = self.truth.get(&victim.name).is_some_and(|node| node.phase == Phase::Closing);
+        if operation.step == ScaleInStep::Closing && closes && victim.answers() {
+            assert_eq!(self.paces.get(&victim.name), Some(&self.rate), "{operation:?}");
         }
     }
 
@@ -215,7 +280,13 @@ impl Model {
                 return;
             }
             Action::Unready { pod } => (pod, Phase::Unready),
-            Action::Close { pod, .. } => (pod, Phase::Closing),
+            Action::Close { pod, rate } => {
+                self.told = !lost;
+                if !lost {
+                    self.paces.insert(pod.clone(), rate);
+                }
+                (pod, Phase::Closing)
+            }
             Action::TakeBack { pod } => (pod, Phase::Serving),
         };
         let told = self.find(&pod).is_some_and(|p| p.node.is_some_and(|node| node.answers));
