@@ -1,6 +1,6 @@
 //! Writes a bundle: everything is looked at, then tried, then written with server-side apply in the bundle's order; what a
-//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched, and one that is to
-//! be as this process last applied it, and that nobody has touched since, is neither asked for nor written.
+//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched. An object that is to
+//! be as this process last applied it, and that has not changed since, is neither read nor written.
 //!
 //! The node count has a field manager of its own. It is written here only when the Deployment is made, and from then on
 //! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of who
@@ -46,7 +46,7 @@ const MAX_REFUSALS: usize = 3;
 pub struct Applied {
     /// Whether there is what nodes of the spec before still use. Apply again when they may be gone.
     pub leftovers: bool,
-    /// For how long an object is not written, since somebody else keeps writing it too.
+    /// For how long an object is not written, since another manager keeps writing it too.
     pub contested: Option<Duration>,
 }
 
@@ -113,7 +113,7 @@ impl Applier<'_> {
         pieces.iter_mut().for_each(|piece| piece.mark(&secret));
         for piece in pieces.iter_mut().filter(|piece| piece.left.is_some()) {
             if !piece.stays() {
-                // It is to be another: who manages its fields has to be known.
+                // It is to be written: the records of its field managers are needed.
                 (piece.left, piece.live) = (None, None);
                 self.look(piece).await?;
             }
@@ -129,7 +129,7 @@ impl Applier<'_> {
 
     /// The bundle in its order, and whether NATS is in it.
     fn pieces(&self, replicas: i32) -> Result<(Vec<Piece>, bool), ApplyError> {
-        // No `..`: an object that nobody applies does not compile.
+        // No `..`: a new object in the bundle does not compile until it is applied here.
         let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
             build::bundle(self.cluster, replicas);
         let mut pieces =
@@ -236,7 +236,7 @@ impl Applier<'_> {
         seen.map(|seen| Deployment::clone(&seen))
     }
 
-    /// For how long a piece is left as it is: it was written as it is to be, and somebody else keeps changing it.
+    /// For how long a piece is left as it is: the operator has written it as it is to be, and another manager keeps changing it.
     fn pause(&self, piece: &Piece, trial: Trial) -> Option<Duration> {
         if trial != Trial::Known || piece.live.is_none() || piece.leftover || piece.follows {
             return None;

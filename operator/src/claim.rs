@@ -1,5 +1,5 @@
 //! One installation for each namespace. The lease of the election is each installation's own, so two installations that watch
-//! the same namespaces would both lead; whoever leads therefore claims what it watches by a Lease where all installations
+//! the same namespaces would both lead; a leader therefore claims what it watches by a Lease where all installations
 //! look: in each of the namespaces that it was told to watch, or in [`CLUSTER_SCOPE`] when it watches all. The narrower claim
 //! counts: an operator for all namespaces leaves those that another one was told to watch.
 //!
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::events::Events;
-use crate::lease::Seen;
+use crate::lease::LeaseSeen;
 
 /// Name of every claim.
 pub const CLAIM_NAME: &str = "channelcluster-operator";
@@ -46,7 +46,7 @@ const MOST_CLAIMS: usize = 10_000;
 #[derive(Debug)]
 pub struct Claims {
     installation: String,
-    /// None: nothing is guarded, all is ours.
+    /// None for an installation that needs no claim and may act everywhere.
     watched: Option<Watched>,
     state: Mutex<State>,
 }
@@ -63,7 +63,7 @@ struct State {
     /// Our claims by the namespace of the Lease.
     ours: BTreeMap<String, Ours>,
     /// Claims of others on single namespaces, as they were last seen.
-    others: BTreeMap<String, Seen>,
+    others: BTreeMap<String, LeaseSeen>,
     /// Whether it was said that claims may not be written.
     said_forbidden: bool,
     /// Whether it was said that those of others may not be read.
@@ -72,16 +72,16 @@ struct State {
 
 #[derive(Debug, Default)]
 struct Ours {
-    seen: Seen,
+    seen: LeaseSeen,
     /// Counts from then on, and until then.
     from: u64,
     until: u64,
-    /// Who else holds it.
+    /// The other installation that holds it.
     foreign: Option<String>,
 }
 
 impl Claims {
-    /// Of an installation that watches `namespaces`; none: all.
+    /// The claims of an installation that watches `namespaces`; none: all.
     #[must_use]
     pub fn new(installation: &str, namespaces: &[String]) -> Self {
         let watched = match namespaces {
@@ -91,7 +91,7 @@ impl Claims {
         Self { installation: installation.to_owned(), watched: Some(watched), state: Mutex::default() }
     }
 
-    /// Of one that nobody else can be beside.
+    /// The claims of an installation that is the only one.
     #[must_use]
     pub fn alone() -> Self {
         Self { installation: String::new(), watched: None, state: Mutex::default() }
@@ -220,7 +220,7 @@ impl Claims {
         };
         match written {
             Ok(_) => {}
-            // Somebody was faster: the next look says who.
+            // Another process wrote first: the next look tells which.
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -239,7 +239,7 @@ impl Claims {
         own.foreign = None;
     }
 
-    /// Without the right to claim nothing is guarded; that is said, and no reason to serve nobody.
+    /// Without the right to write claims the operator acts all the same, and logs that nothing keeps a second one away.
     fn failed(&self, scope: &str, error: &kube::Error) {
         if !matches!(error, kube::Error::Api(status) if status.code == 403) {
             warn!(scope, %error, "cannot renew the claim on what is watched");
@@ -360,7 +360,7 @@ mod tests {
         all.claimed(CLUSTER_SCOPE, 1_000, 0);
         some.claimed("a", 1_000, SETTLE_MILLIS);
         assert!(!some.holds_at("a", 12_999) && some.holds_at("a", 13_000) && !some.holds_at("b", 13_000));
-        let mut seen = Seen::default();
+        let mut seen = LeaseSeen::default();
         seen.look(Some(&held_by("there")), 2_000);
         all.state().others.insert("a".to_owned(), seen);
         assert!(!all.holds_at("a", 3_000) && all.holds_at("b", 3_000));

@@ -79,7 +79,7 @@ pub async fn connect(fence: Arc<Fence>) -> Result<Client, kube::Error> {
 /// # Errors
 /// When it cannot work.
 pub fn with_config(mut config: Config, fence: Arc<Fence>) -> Result<Client, kube::Error> {
-    // Whoever asks tries again at a pace of its own; the library's pauses grow beyond a minute.
+    // Each caller tries again at a pace of its own; the library's pauses grow beyond a minute.
     config.default_retry = false;
     config.connect_timeout = Some(HEAD_TIMEOUT);
     let namespace = config.default_namespace.clone();
@@ -112,7 +112,7 @@ impl Pool {
         self.current.lock().unwrap_or_else(PoisonError::into_inner).generation
     }
 
-    /// Leaves the connections of `generation` to those that still wait on them.
+    /// Opens new connections; requests under way keep those of `generation` until they end.
     fn renew(&self, generation: u64) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if current.generation != generation || current.since.elapsed() < RENEW_PAUSE {
@@ -187,7 +187,7 @@ impl Bounded {
             return Waits { head: LEASE_TIMEOUT, whole: Some(LEASE_TIMEOUT) };
         }
         if request.method() == Method::GET && is_list(request.uri().query()) {
-            // Of thousands of objects the server may take long to make the page that it then sends at once.
+            // The server may take long to make a page of thousands of objects, which it then sends at once.
             return Waits { head: REQUEST_TIMEOUT, whole: Some(REQUEST_TIMEOUT) };
         }
         if request.method() == Method::GET {

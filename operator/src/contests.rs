@@ -13,9 +13,9 @@ use crate::clock;
 
 /// By namespace and name.
 #[derive(Debug, Default)]
-pub struct Contests(Mutex<HashMap<(String, String), contest::Contests>>);
+pub struct AllContests(Mutex<HashMap<(String, String), contest::Contests>>);
 
-impl Contests {
+impl AllContests {
     /// Records what others had taken of an object that was written now, from its metadata before and after.
     pub fn note(&self, namespace: &str, name: &str, object: &str, before: &ObjectMeta, after: &ObjectMeta) {
         let records = |meta: &ObjectMeta| meta.managed_fields.clone().unwrap_or_default();
@@ -70,11 +70,11 @@ impl Contests {
 mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-    use super::Contests;
+    use super::AllContests;
 
     #[test]
     fn a_cluster_that_was_only_asked_about_is_not_kept() {
-        let contests = Contests::default();
+        let contests = AllContests::default();
         assert!(contests.now("default", "chat").is_none());
         assert!(contests.pause("default", "chat", "Deployment chat-node", None).is_none());
         assert_eq!(contests.0.lock().unwrap().len(), 0);

@@ -7,7 +7,7 @@ use operator_core::validate::ValidatedCluster;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::fleet::Fleet;
+use crate::fleet::FleetLoop;
 use crate::metrics::ClusterLabels;
 use crate::shared::{Reconciled, Shared};
 
@@ -62,7 +62,7 @@ impl Context {
         loops.0.retain(|_, running| !running.task.is_finished());
         let uid = reconciled.uid.clone();
         let (tell, told) = watch::channel(reconciled);
-        let fleet = Fleet::new(self.shared.clone(), labels.clone(), told);
+        let fleet = FleetLoop::new(self.shared.clone(), labels.clone(), told);
         let task = AbortOnDropHandle::new(tokio::spawn(fleet.run()));
         loops.0.insert(labels.clone(), Loop { uid, tell, task });
     }

@@ -49,7 +49,7 @@ pub struct Term {
     pub namespaces: Arc<[String]>,
 }
 
-/// Tells nobody of watches that have ended.
+/// Takes the watches out of sight when the term ends.
 struct Seeing(Sight);
 
 impl Drop for Seeing {
@@ -58,7 +58,7 @@ impl Drop for Seeing {
     }
 }
 
-/// Leads until dropped, or until a watch has seen nothing for too long: then somebody who sees more is to lead.
+/// Leads until dropped, or until a watch has seen nothing for too long: then another process, which may see more, is to lead.
 pub async fn run(term: Term) {
     let Term { client, fence, env, metrics, sight, identity, claims, namespaces } = term;
     let events = Events::new(client.clone(), identity);

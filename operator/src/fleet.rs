@@ -21,8 +21,8 @@ use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::samples::{Missed, NodeSeries};
 use operator_core::seen;
-use operator_core::status::Outcome;
 use operator_core::tick::{Memory, Observation, Saying, Tick, tick};
+use operator_core::view::Outcome;
 use tokio::sync::watch;
 use tracing::{debug, warn};
 
@@ -53,7 +53,7 @@ enum Flow {
 }
 
 /// One ChannelCluster's loop.
-pub struct Fleet {
+pub struct FleetLoop {
     shared: Arc<Shared>,
     labels: ClusterLabels,
     names: Names,
@@ -62,11 +62,11 @@ pub struct Fleet {
     memory: Memory,
     series: HashMap<String, NodeSeries>,
     token: Option<String>,
-    secret: secrets::Watch,
+    secret: secrets::SecretPoll,
 }
 
 /// What one tick saw.
-struct Seen {
+struct Sighting {
     deployment: Option<SeenDeployment>,
     node_deployment: Option<Arc<Deployment>>,
     nats_deployment: Option<Arc<Deployment>>,
@@ -76,7 +76,7 @@ struct Seen {
     contest: Option<Contest>,
 }
 
-impl Fleet {
+impl FleetLoop {
     /// A loop for the ChannelCluster that `told` speaks of.
     #[must_use]
     pub fn new(shared: Arc<Shared>, labels: ClusterLabels, told: watch::Receiver<Reconciled>) -> Self {
@@ -90,7 +90,7 @@ impl Fleet {
             memory: Memory::default(),
             series: HashMap::new(),
             token: None,
-            secret: secrets::Watch::default(),
+            secret: secrets::SecretPoll::default(),
         }
     }
 
@@ -102,7 +102,7 @@ impl Fleet {
                 Ok(Flow::Again(pause)) => pause,
                 Ok(Flow::End) | Err(PublishError::Gone) => break,
                 Err(error) => {
-                    self.publisher = None; // whatever was written meanwhile, and by whom, is read again
+                    self.publisher = None; // another operator may have written the status meanwhile: it is read again
                     warn!(namespace = self.labels.namespace, name = self.labels.name, %error, "trying again");
                     FAST.mul_f64(rand::random_range(1.0..2.0))
                 }
@@ -168,7 +168,13 @@ impl Fleet {
     }
 
     /// Gives what was seen to the core; none before the status was read.
-    fn decide(&mut self, cluster: &ChannelCluster, told: &Reconciled, seen: &Seen, now: u64) -> Option<Tick> {
+    fn decide(
+        &mut self,
+        cluster: &ChannelCluster,
+        told: &Reconciled,
+        seen: &Sighting,
+        now: u64,
+    ) -> Option<Tick> {
         let previous = self.publisher.as_ref()?.last();
         let pods: Vec<PodView> = seen.pods.iter().map(|pod| pod.view.clone()).collect();
         let observation = Observation {
@@ -196,7 +202,7 @@ impl Fleet {
         }
     }
 
-    /// Has the reconcile write everything anew when somebody deleted or wrote the Secret, so that those who read it follow:
+    /// Has the reconcile write everything anew when the Secret was deleted or written, so that the pods which read it follow:
     /// it applies the spec as it is now, and tries again what fails.
     async fn keep_secret(&mut self, cluster: &ChannelCluster, told: &Reconciled) {
         let (shared, namespace) = (&self.shared, &self.labels.namespace);
@@ -210,7 +216,7 @@ impl Fleet {
         shared.pending.push(Request::new(&self.labels.name).within(namespace));
     }
 
-    /// Reads the status once, and says that the object was seen if nobody has yet.
+    /// Reads the status once, and writes a first condition if the status has none yet.
     async fn greet(&mut self, told: &Reconciled) -> Result<(), PublishError> {
         if self.publisher.is_some() {
             return Ok(());
@@ -229,7 +235,7 @@ impl Fleet {
     }
 
     /// Looks at the objects and asks the nodes.
-    async fn look(&mut self, uid: &str) -> Seen {
+    async fn look(&mut self, uid: &str) -> Sighting {
         let namespace = &self.labels.namespace;
         let deployment = observe::deployment(&self.shared.stores, namespace, &self.names, uid);
         let pods = observe::pods(&self.shared.stores, namespace, &self.names);
@@ -240,7 +246,7 @@ impl Fleet {
         let node_deployment = hindrances::deployment(shared, namespace, &names.deployment(), uid);
         let mut rejected = observe::rejected(&shared.stores, namespace, names);
         rejected.extend(node_deployment.as_deref().and_then(refused::by_admission));
-        Seen {
+        Sighting {
             deployment,
             node_deployment,
             nats_deployment: hindrances::deployment(shared, namespace, &names.nats(), uid),
@@ -283,7 +289,7 @@ impl Fleet {
                     self.shared.metrics.scrape_failures.inc();
                     debug!(name = self.labels.name, uid, %error, "no statistics");
                     if matches!(error, NodeError::Unauthorized) {
-                        self.token = None; // read it again: somebody replaced the Secret
+                        self.token = None; // the Secret was replaced: the token is read again
                     }
                 }
             }

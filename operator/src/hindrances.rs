@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use kube::runtime::reflector::ObjectRef;
-use operator_core::hindrance::{self, Hindrance, Part};
+use operator_core::hindrance::{self, FleetPart, Hindrance};
 use operator_core::names::{Component, Names};
 use tracing::debug;
 
@@ -41,7 +41,7 @@ pub async fn look(shared: &Shared, namespace: &str, names: &Names, uid: &str, no
     let parts: Vec<_> = found
         .iter()
         .zip(&pods)
-        .map(|(found, pods)| Part {
+        .map(|(found, pods)| FleetPart {
             component: found.component,
             deployment: found.deployment.as_deref(),
             pods,

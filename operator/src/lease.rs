@@ -139,19 +139,19 @@ pub async fn term(fence: &Fence, stop: &CancellationToken, work: impl Future<Out
 
 /// A lease record as it was last seen, and when it was first seen like that.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Seen {
+pub(crate) struct LeaseSeen {
     spec: Option<LeaseSpec>,
     at: u64,
 }
 
-impl Seen {
+impl LeaseSeen {
     pub(crate) fn look(&mut self, spec: Option<&LeaseSpec>, now: u64) {
         if self.spec.as_ref() != spec || self.spec.is_none() {
             *self = Self { spec: spec.cloned(), at: now };
         }
     }
 
-    /// Who else holds it, if somebody does.
+    /// The other process that holds it, if one does.
     pub(crate) fn held_by_another(&self, identity: &str, now: u64) -> Option<&str> {
         let holder = self.spec.as_ref()?.holder_identity.as_deref()?;
         (!self.free_for(identity, now)).then_some(holder)
@@ -171,14 +171,14 @@ pub struct Elector {
     api: Api<Lease>,
     identity: String,
     fence: Arc<Fence>,
-    seen: Seen,
+    seen: LeaseSeen,
 }
 
 impl Elector {
     /// For the Lease of `namespace`.
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: String, fence: Arc<Fence>) -> Self {
-        Self { api: Api::namespaced(client, namespace), identity, fence, seen: Seen::default() }
+        Self { api: Api::namespaced(client, namespace), identity, fence, seen: LeaseSeen::default() }
     }
 
     /// Runs until `stop` is cancelled.
@@ -249,7 +249,7 @@ impl Elector {
                 return Ok(true);
             }
         }
-        // Not renewed and nobody else's: the time that is left goes on.
+        // The lease was not renewed, and no other process has it: the time that is left goes on.
         Err(kube::Error::Service("the lease changed under each attempt".into()))
     }
 
@@ -290,7 +290,7 @@ fn conflict_is_false(result: Result<Lease, kube::Error>) -> Result<bool, kube::E
 
 #[cfg(test)]
 mod tests {
-    use super::{Fence, LeaseSpec, Seen, TermEnd, term};
+    use super::{Fence, LeaseSeen, LeaseSpec, TermEnd, term};
 
     fn held_by(holder: &str, transitions: i32) -> LeaseSpec {
         LeaseSpec {
@@ -303,7 +303,7 @@ mod tests {
 
     #[test]
     fn anothers_lease_is_free_when_it_did_not_change_for_its_duration() {
-        let mut seen = Seen::default();
+        let mut seen = LeaseSeen::default();
         seen.look(Some(&held_by("a", 0)), 1_000);
         seen.look(Some(&held_by("a", 0)), 9_000);
         assert!(seen.free_for("a", 9_000) && !seen.free_for("b", 16_000) && seen.free_for("b", 16_001));
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_lease_given_back_or_never_made_is_free() {
-        let mut seen = Seen::default();
+        let mut seen = LeaseSeen::default();
         seen.look(None, 1);
         assert!(seen.free_for("b", 1));
         seen.look(Some(&held_by("", 3)), 2);

@@ -4,7 +4,7 @@
 //! [`lease`]; it runs the [`controller`], whose [`reconcile`] keeps the objects as the spec says and starts one
 //! [`fleet`] loop per ChannelCluster, which scrapes the nodes, decides the node count, drains and writes the status.
 
-// They panic where nobody takes what they write; see `shell::output`.
+// These macros panic when standard output is closed; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod act;

@@ -1,6 +1,6 @@
 //! Entry point of channel-operator: the life of the process.
 
-// They panic where nobody takes what they write; see `shell::output`.
+// These macros panic when standard output is closed; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             let asked = !error.use_stderr(); // --help, --version
-            // Where it cannot be written, the exit code says as much as can be said.
+            // If the text cannot be written, the exit code alone tells the outcome.
             error.print().ok();
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
         }
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 fn start(args: Args, log: &Lines) -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone());
-    // It would panic where standard error is broken.
+    // It would panic if standard error were closed.
     lines.log_internal_errors(false).with_ansi(false).init();
     output::log_panics();
     if let Err(error) = raise_nofile() {

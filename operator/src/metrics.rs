@@ -135,7 +135,7 @@ impl Metrics {
         for pulse in pulses.iter().flat_map(|pulses| pulses.iter()) {
             let labels = KindLabels { kind: pulse.kind };
             let age = self.watch_age.get_or_create(&labels);
-            // Of several namespaces, the worst counts.
+            // Where several namespaces are watched, the oldest watch counts.
             age.set(age.get().max(pulse.age() as f64 / 1_000.0));
             drop(age);
             let failures = i64::try_from(pulse.failures()).unwrap_or(i64::MAX);

@@ -84,7 +84,7 @@ pub fn restart_hashes(stores: &Stores, namespace: &str, names: &Names) -> Vec<Op
 #[must_use]
 pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected> {
     let reason = |pod: &Pod| pod.status.as_ref().and_then(|s| s.reason.as_deref()) == Some(refused::REASON);
-    let pods = node_pods(stores, namespace, names, |pod| phase(pod) == "Failed" && reason(pod));
+    let pods = node_pods(stores, namespace, names, |pod| pod_phase(pod) == "Failed" && reason(pod));
     let rejected = |pod: &Arc<Pod>| Rejected {
         created: created(pod),
         restart_hash: restart_hash(pod),
@@ -94,9 +94,9 @@ pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected
     pods.iter().map(rejected).collect()
 }
 
-/// All pods of one Deployment of a cluster, those that have ended included. Labels and names alone do not say whose a pod
-/// is: whoever may make pods can set them, and such a pod would be sent the admin token and, since no controller counts
-/// it, hold up every scale-in. The UIDs of pod, ReplicaSet and Deployment form a chain that only their controllers make.
+/// All pods of one Deployment of a cluster, those that have ended included. Labels and names do not prove that a
+/// pod belongs to the fleet: any user who may make pods can set them, and the operator would send such a pod the admin token
+/// and, since no controller counts it, wait for it in every scale-in. The UIDs of pod, ReplicaSet and Deployment form a chain that only their controllers make.
 #[must_use]
 pub fn pods_of(
     stores: &Stores,
@@ -147,10 +147,10 @@ fn restart_hash(pod: &Pod) -> Option<String> {
 }
 
 fn has_not_ended(pod: &Pod) -> bool {
-    !matches!(phase(pod), "Succeeded" | "Failed")
+    !matches!(pod_phase(pod), "Succeeded" | "Failed")
 }
 
-fn phase(pod: &Pod) -> &str {
+fn pod_phase(pod: &Pod) -> &str {
     pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
 }
 
@@ -168,8 +168,8 @@ fn seen(pod: &Arc<Pod>, endpoints: &HashMap<String, bool>) -> SeenPod {
         view: PodView {
             name: pod.name_any(),
             ready,
-            pending: phase(pod) == "Pending",
-            dead: phase(pod) == "Running" && !ready && stopped,
+            pending: pod_phase(pod) == "Pending",
+            dead: pod_phase(pod) == "Running" && !ready && stopped,
             restarts: container.map_or(0, |c| c.restart_count),
             terminating: pod.metadata.deletion_timestamp.is_some(),
             created: created(pod),
@@ -200,4 +200,82 @@ fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> HashMap<S
             Some((uid, ready))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::discovery::v1::EndpointSlice;
+    use kube::core::PartialObjectMeta;
+    use kube::runtime::reflector::{self, Store};
+    use kube::runtime::watcher::Event;
+    use serde_json::{Value, json};
+
+    use kube::Resource;
+
+    use super::*;
+    use crate::pulses::Pulses;
+    use crate::store::{Family, LOOKED_AT};
+    use crate::watches::{controller_uid, service_of};
+
+    fn read<K: serde::de::DeserializeOwned>(object: Value) -> K {
+        serde_json::from_value(object).unwrap()
+    }
+
+    fn owned(name: &str, uid: &str, kind: &str, owner: &str) -> Value {
+        let owner =
+            json!({"apiVersion": "v1", "kind": kind, "name": "any", "uid": owner, "controller": true});
+        json!({"name": name, "namespace": "default", "uid": uid, "ownerReferences": [owner]})
+    }
+
+    fn store<K: Resource<DynamicType = ()> + Clone + 'static>(objects: Vec<K>) -> Store<K> {
+        let (store, mut writer) = reflector::store();
+        objects.into_iter().for_each(|object| writer.apply_watcher_event(&Event::Apply(object)));
+        store
+    }
+
+    /// Fleets `f0`, `f1` and so on in one namespace, at rest, of two nodes each.
+    fn fleets(count: usize) -> Stores {
+        let (mut deployments, mut sets, mut pods, mut slices) = (vec![], vec![], vec![], vec![]);
+        for fleet in 0..count {
+            let names = Names::new(&format!("f{fleet}"));
+            let (deployment, set) = (format!("d{fleet}"), format!("s{fleet}"));
+            let meta = owned(&names.deployment(), &deployment, "ChannelCluster", "c");
+            deployments.push(read::<Deployment>(json!({"metadata": meta})));
+            let meta = owned(&set, &set, "Deployment", &deployment);
+            sets.push(read::<PartialObjectMeta<_>>(json!({"metadata": meta})));
+            for node in 0..2 {
+                let uid = format!("p{fleet}-{node}");
+                let mut meta = owned(&uid, &uid, "ReplicaSet", &set);
+                meta["labels"] = json!(names.selector_labels(Component::Node));
+                pods.push(read::<Pod>(json!({"metadata": meta, "status": {"phase": "Running"}})));
+            }
+            let mut meta = owned(&format!("e{fleet}"), &format!("e{fleet}"), "Service", "v");
+            meta["labels"] = json!({"kubernetes.io/service-name": names.service()});
+            let slice = json!({"metadata": meta, "addressType": "IPv4", "endpoints": []});
+            slices.push(read::<EndpointSlice>(slice));
+        }
+        Stores {
+            clusters: reflector::store().0,
+            deployments: store(deployments),
+            replica_sets: Family::of(sets, controller_uid),
+            pods: Family::of(pods, controller_uid),
+            endpoints: Family::of(slices, service_of),
+            standings: Arc::default(),
+            pulses: Pulses::default(),
+        }
+    }
+
+    #[test]
+    fn a_look_at_one_of_many_fleets_touches_no_other() {
+        let looked_at = |count| {
+            let (stores, names) = (fleets(count), Names::new("f0"));
+            LOOKED_AT.set(0);
+            assert_eq!(pods(&stores, "default", &names).len(), 2);
+            assert_eq!(restart_hashes(&stores, "default", &names).len(), 2);
+            assert!(rejected(&stores, "default", &names).is_empty());
+            LOOKED_AT.get()
+        };
+        // Each look finds a ReplicaSet and two pods, and the first one an EndpointSlice.
+        assert_eq!((looked_at(1), looked_at(2_000)), (10, 10));
+    }
 }

@@ -1,4 +1,4 @@
-//! Whose an object is that is to be written, and why it could not be written.
+//! To whom an object belongs that the operator is about to write, and why a write failed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
@@ -24,7 +24,7 @@ pub enum ApplyError {
         kind: String,
         /// Its name.
         name: String,
-        /// Whose it is.
+        /// Its owner, in a few words.
         owner: String,
         /// Name of the ChannelCluster.
         cluster: String,
@@ -48,7 +48,7 @@ pub enum ApplyError {
     Fenced(#[from] Fenced),
 }
 
-/// Whose an object of this name is.
+/// To whom an object of this name belongs.
 pub(crate) fn whose(shared: &Shared, cluster: &ValidatedCluster, live: &ObjectMeta) -> Owner {
     let lives = |name: &str, uid: &str| {
         let there = shared.stores.cluster(&cluster.namespace, name);
@@ -104,7 +104,7 @@ pub(crate) fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Er
 pub(crate) enum Touched {
     /// It is as it was left, as far as the watches have seen.
     No(Box<Left>),
-    /// None of ours was there when it was last looked for, and the watches see none.
+    /// The operator found none of its own when it last looked, and the watches see none.
     Absent,
     /// That is not known.
     Perhaps,

@@ -25,7 +25,7 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    /// Of a watch that begins now, in one namespace or in all.
+    /// The pulse of a watch that begins now, in one namespace or in all.
     #[must_use]
     pub fn new(kind: &'static str, namespace: Option<&str>) -> Self {
         Self {
@@ -100,12 +100,12 @@ pub struct Pulses(Arc<Known>);
 #[derive(Debug, Default)]
 struct Known {
     all: Vec<Arc<Pulse>>,
-    /// The same by what they watch, so that whoever asks about one namespace does not walk over those of all.
+    /// The same by namespace, so that a question about one namespace does not walk over the watches of all.
     of: HashMap<Option<String>, Vec<Arc<Pulse>>>,
 }
 
 impl Pulses {
-    /// Of these watches.
+    /// Groups these watches by what they watch.
     #[must_use]
     pub fn new(all: Vec<Arc<Pulse>>) -> Self {
         let mut of: HashMap<_, Vec<_>> = HashMap::new();
@@ -115,7 +115,7 @@ impl Pulses {
         Self(Arc::new(Known { all, of }))
     }
 
-    /// Each watch.
+    /// All watches.
     pub fn iter(&self) -> impl Iterator<Item = &Pulse> {
         self.0.all.iter().map(AsRef::as_ref)
     }
@@ -152,7 +152,7 @@ impl Pulses {
     }
 }
 
-/// The watches of the present term, for those that tell of them.
+/// The watches of the present term, as `/readyz` and the metrics read them.
 #[derive(Clone, Debug, Default)]
 pub struct Sight(Arc<Mutex<Option<Pulses>>>);
 

@@ -9,8 +9,8 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
 use operator_core::hindrance::Reason;
-use operator_core::status::Outcome;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
+use operator_core::view::Outcome;
 use tracing::warn;
 
 use crate::apply::{Applied, Trial, apply, fingerprint};

@@ -32,7 +32,7 @@ pub enum NodeError {
     /// It did not answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// Nobody listens on the admin port: the process that did is gone, or something on the way says so in its stead.
+    /// Nothing listens on the admin port: the process that did is gone, or a machine on the way answers in its stead.
     #[error("refused the connection")]
     Refused,
     /// The connection failed.

@@ -1,7 +1,8 @@
-//! The Secret of a fleet: made once, kept as it is, put back when somebody deletes it, and followed by those who read it.
+//! The Secret of a fleet: the operator makes it once, keeps it as it is, puts it back when it was deleted, and has the pods
+//! that read it follow.
 //!
-//! What was in it is remembered for as long as this process leads, so that a Secret that comes back is the same one to all
-//! who have read it. Where it is not known any more, or somebody wrote another password, NATS gets another pod template
+//! This process remembers its content for as long as it leads, so that a Secret that comes back is the same one to all pods
+//! that have read it. If the content is not known any more, or another password was written, NATS gets another pod template
 //! and the kubelets of the nodes are woken, so that the mounted files change now and not within a minute and a half.
 
 use k8s_openapi::ByteString;
@@ -37,7 +38,7 @@ pub struct SecretSeen {
 }
 
 /// The Secret as it is now.
-pub struct Secret {
+pub struct KeptSecret {
     /// What tells its content from another; says nothing about it.
     pub mark: String,
     /// Whether it has another content than when it was last looked at.
@@ -48,7 +49,7 @@ pub struct Secret {
     written: Option<Time>,
 }
 
-impl Secret {
+impl KeptSecret {
     fn of(object: &Object, changed: bool) -> Self {
         let meta = &object.metadata;
         let writes = meta.managed_fields.iter().flatten().filter_map(|record| record.time.clone());
@@ -83,8 +84,8 @@ pub async fn rehearse(shared: &Shared, cluster: &ValidatedCluster, seen: &Secret
     tried.err().map(|error| failed::<Object>(&cluster.names.secret(), error))
 }
 
-/// Makes the Secret if it is not there, takes it over if it was left, and adds what somebody removed from it. What is in
-/// it is never written over.
+/// Makes the Secret if it is not there, takes it over if it was left, and adds keys that were removed from it. A value
+/// that is in it is never written over.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -92,7 +93,7 @@ pub async fn ensure(
     shared: &Shared,
     cluster: &ValidatedCluster,
     seen: SecretSeen,
-) -> Result<Secret, ApplyError> {
+) -> Result<KeptSecret, ApplyError> {
     let name = cluster.names.secret();
     let written = match seen.live {
         None => Some(make(shared, cluster).await?),
@@ -100,7 +101,7 @@ pub async fn ensure(
             let missing = missing(shared, cluster, &live);
             if missing.is_empty() && !seen.leftover {
                 let changed = shared.secrets.put(&cluster.uid, &values(&live));
-                return Ok(Secret::of(&live, changed));
+                return Ok(KeptSecret::of(&live, changed));
             }
             shared.check()?;
             let mut patch = adoption(cluster, &live.metadata, None);
@@ -116,7 +117,7 @@ pub async fn ensure(
     };
     let object = written.unwrap_or_default();
     let changed = shared.secrets.put(&cluster.uid, &values(&object));
-    Ok(Secret::of(&object, changed))
+    Ok(KeptSecret::of(&object, changed))
 }
 
 async fn make(shared: &Shared, cluster: &ValidatedCluster) -> Result<Object, ApplyError> {
@@ -151,7 +152,7 @@ fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values
 
 /// Has the kubelets look at the files of node pods that are older than the last write of the Secret: a pod that changes
 /// is synced at once.
-pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &Secret) {
+pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &KeptSecret) {
     let names = &cluster.names;
     let pods =
         observe::pods_of(&shared.stores, &cluster.namespace, names, Component::Node, &names.deployment());
@@ -178,13 +179,13 @@ pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &Secret)
 /// Whether the Secret of one fleet is still the one that was seen. It is asked for by name: a watch of Secrets would be the
 /// right to read all of them.
 #[derive(Debug, Default)]
-pub struct Watch {
+pub struct SecretPoll {
     version: Option<String>,
     looked: u64,
 }
 
-impl Watch {
-    /// Whether somebody deleted or wrote it since the last look; looks each [`LOOK_MILLIS`] at most. `now` in milliseconds.
+impl SecretPoll {
+    /// Whether it was deleted or written since the last look; looks each [`LOOK_MILLIS`] at most. `now` in milliseconds.
     pub async fn changed(&mut self, shared: &Shared, namespace: &str, names: &Names, now: u64) -> bool {
         if now.saturating_sub(self.looked) < LOOK_MILLIS {
             return false;

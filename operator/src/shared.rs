@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use kube::Client;
-use operator_core::status::Outcome;
 use operator_core::validate::{OperatorEnv, ValidatedCluster};
+use operator_core::view::Outcome;
 
 use crate::claim::Claims;
-use crate::contests::Contests;
+use crate::contests::AllContests;
 use crate::events::Events;
 use crate::lease::Fence;
 use crate::metrics::Metrics;
@@ -42,7 +42,7 @@ pub struct Shared {
     /// Where Events go.
     pub events: Events,
     /// Who else writes what this operator writes.
-    pub contests: Arc<Contests>,
+    pub contests: Arc<AllContests>,
     /// What was last written of each object.
     pub written: Arc<Written>,
     /// What was in the Secrets of fleets.

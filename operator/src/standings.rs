@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
-/// Of one object.
+/// How one object stands.
 #[derive(Debug)]
 struct Entry {
     uid: Option<String>,

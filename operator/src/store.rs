@@ -82,10 +82,16 @@ impl<K> Clone for Rules<K> {
 
 impl<K> Copy for Rules<K> {}
 
+#[cfg(test)]
+thread_local! {
+    /// Objects that this thread has found by an index.
+    pub(crate) static LOOKED_AT: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// Objects by their UIDs.
 type Children<K> = HashMap<String, ObjectRef<K>>;
 
-/// Objects by what they belong to, so that nobody walks over those of all fleets to find those of one.
+/// Objects by what they belong to: the objects of one fleet are found without a walk over those of all fleets.
 #[derive(Debug)]
 pub struct Index<K: Resource<DynamicType = ()> + Clone + 'static>(
     /// By parent, and by UID: an object may be replaced by another of its name, with another parent.
@@ -110,6 +116,8 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
     pub fn children(&self, store: &Store<K>, parent: &str) -> Vec<Arc<K>> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let children = all.get(parent).into_iter().flatten();
+        #[cfg(test)]
+        LOOKED_AT.with(|count| count.set(count.get() + all.get(parent).map_or(0, HashMap::len)));
         children
             .filter_map(|(uid, object)| {
                 store.get(object).filter(|live| live.meta().uid.as_deref() == Some(uid))
@@ -150,7 +158,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Family<K> {
         Self { store, index }
     }
 
-    /// Of objects that do not change, for those who have no watch.
+    /// A store of objects that do not change, for callers without a watch.
     #[must_use]
     pub fn of(objects: Vec<K>, parent: fn(&K) -> Option<String>) -> Self {
         let rules = Rules {
@@ -197,7 +205,7 @@ impl<K> Default for Fill<K> {
 /// Fills one store from one source or several, and says which ChannelClusters are to be looked at.
 pub struct Filler<K: Resource<DynamicType = ()> + Clone + 'static> {
     rules: Rules<K>,
-    /// None: nobody reads these objects, they only trigger.
+    /// None for kinds whose objects are not read: their changes only trigger a look at the ChannelCluster.
     writer: Option<Writer<K>>,
     index: Index<K>,
     standings: Standings,
@@ -261,7 +269,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
             && self.waiting.is_empty()
             && let Some(writer) = &mut self.writer
         {
-            // Only this releases those that wait for the first lists.
+            // Only this releases the tasks that wait for the first lists.
             writer.apply_watcher_event(&Event::Init);
             for object in writer.as_reader().state() {
                 writer.apply_watcher_event(&Event::InitApply((*object).clone()));
@@ -305,7 +313,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
             writer.apply_watcher_event(&Event::Apply(object));
         }
         if let Some(standing) = standing {
-            self.standings.put(&place, standing); // after the store: who sees this sees that too
+            self.standings.put(&place, standing); // after the store: a reader of this finds the object there
         }
         let old_parent = before.as_ref().and_then(|before| before.parent.as_deref());
         if let Some(old) = old_parent.filter(|old| Some(*old) != parent.as_deref()) {

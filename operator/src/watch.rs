@@ -60,7 +60,7 @@ enum Interrupted {
 
 /// What is watched: objects of one kind with a label, in one namespace or in all.
 pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
-    /// Where from.
+    /// Client of the API server.
     pub client: Client,
     /// None: all namespaces.
     pub namespace: Option<String>,
@@ -68,11 +68,11 @@ pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub labels: String,
     /// Whether the server is to send nothing but the metadata; `K` is a `PartialObjectMeta` then.
     pub metadata_only: bool,
-    /// Where what was seen goes.
+    /// The store that the objects go into.
     pub filler: Arc<Mutex<Filler<K>>>,
     /// Number of this source among those of the filler.
     pub number: usize,
-    /// Where it is said that something came.
+    /// Told of each sign that the watch lives.
     pub pulse: Arc<Pulse>,
 }
 

@@ -1,4 +1,4 @@
-//! What this process last wrote of each object, so that one which nobody has touched since is not written again.
+//! The last write of each object by this process, so that an object which has not changed since is not written again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ pub struct Left {
 }
 
 impl Left {
-    /// Of an object with these metadata, after a body with this hash was applied.
+    /// Remembers an object with these metadata, after a body with this hash was applied.
     #[must_use]
     pub fn new(body: u64, after: &ObjectMeta) -> Self {
         let mark = after.annotations.as_ref().and_then(|all| all.get(SECRET_MARK_ANNOTATION));
@@ -38,7 +38,7 @@ impl Left {
 enum Known {
     /// It was applied.
     There(Box<Left>),
-    /// It was looked for, and none of ours was there.
+    /// The operator looked for it and found none of its own.
     Absent,
 }
 
@@ -57,7 +57,7 @@ impl Written {
         }
     }
 
-    /// Whether none of ours was there when it was last looked for, and none was made since.
+    /// Whether the operator found none of its own when it last looked, and has made none since.
     #[must_use]
     pub fn is_absent(&self, cluster: &str, object: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +69,7 @@ impl Written {
         self.put(cluster, object, Known::There(Box::new(left)));
     }
 
-    /// None of ours is there.
+    /// The operator has found none of its own.
     pub fn note_absent(&self, cluster: &str, object: &str) {
         self.put(cluster, object, Known::Absent);
     }

@@ -19,7 +19,7 @@ use operator::lease::Fence;
 use operator::metrics::ClusterLabels;
 use operator::scrape::{Nodes, Patience};
 use operator::shared::Reconciled;
-use operator_core::status::Outcome;
+use operator_core::view::Outcome;
 use serde_json::{Value, json};
 use support::{Server, UID, cluster, family, node_pod, valid, watched};
 use tokio::net::TcpListener;

@@ -23,8 +23,9 @@ use operator::publish::{PublishError, Publisher};
 use operator::shared::{Reconciled, Shared};
 use operator_core::conditions::first_sight;
 use operator_core::names::{Names, RESTART_HASH_ANNOTATION};
-use operator_core::status::{Outcome, WORDS_MILLIS};
+use operator_core::status::WORDS_MILLIS;
 use operator_core::validate::ValidatedCluster;
+use operator_core::view::Outcome;
 use serde_json::{Value, json};
 use support::{Server, UID, cluster, family, node_pod, node_replica_set, valid, watched};
 

@@ -4,7 +4,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, rules};
+use crate::{quantity::Duration, rules};
 
 /// How the node count is decided.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]

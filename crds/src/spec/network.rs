@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
-use crate::spec::PodOptions;
+use crate::spec::pods::{PodOptions, SecretRef};
 
 /// What carries messages from node to node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
@@ -88,14 +88,6 @@ pub enum BackplaneType {
     Nats,
     /// None: one node only.
     None,
-}
-
-/// A Secret of the same namespace.
-#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
-pub struct SecretRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
 }
 
 /// How clients reach the fleet.

@@ -7,7 +7,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
-use crate::spec::PodOptions;
+use crate::spec::pods::PodOptions;
 
 /// The nodes of the fleet.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]

@@ -6,7 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, Memory, quantity, rules};
+use crate::quantity::{self, Duration, Memory};
+use crate::rules;
 
 /// Kernel parameters and limits of a node.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]

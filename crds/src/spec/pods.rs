@@ -8,10 +8,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
-use crate::spec::SecretRef;
 
 /// Names of the environment variables that the operator sets in a pod, in nodes or in NATS.
 pub const RESERVED_ENV: [&str; 5] = ["NATS_PASSWORD", "NODE_NAME", "POD_IP", "POD_NAME", "POD_NAMESPACE"];
+
+/// A Secret of the same namespace.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema, PartialEq)]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
 
 /// More about pods; all of it is left out by default.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]

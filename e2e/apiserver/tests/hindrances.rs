@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, ListParams, PostParams};
 use operator::apply::{Trial, apply};
-use operator_core::hindrance::{Hindrance, Part, Reason, find};
+use operator_core::hindrance::{FleetPart, Hindrance, Reason, find};
 use operator_core::names::Component;
 use operator_core::refused;
 use serde_json::{Value, json};
@@ -29,8 +29,12 @@ async fn told(client: &Client, namespace: &str, more: &Value, both: bool) -> Vec
     until("a hindrance", async || {
         let nodes = deployments.get("chat-node").await.unwrap();
         let nats = deployments.get("chat-nats").await.unwrap();
-        let part =
-            |component, deployment| Part { component, deployment: Some(deployment), pods: &[], events: &[] };
+        let part = |component, deployment| FleetPart {
+            component,
+            deployment: Some(deployment),
+            pods: &[],
+            events: &[],
+        };
         let now = operator::clock::now();
         let found = find(&[part(Component::Node, &nodes), part(Component::Nats, &nats)], now);
         (found.len() > usize::from(both)).then_some(found)

@@ -44,7 +44,7 @@ const UNKNOWN_FULL: &str = " with unknown nodes taken to be full";
 /// What a cluster's spec says about its size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// Who decides.
+    /// Whether the load decides, or `nodes.replicas`.
     pub mode: AutoscalingMode,
     /// Node count given by the user for the modes `Manual` and `Observe`.
     pub manual: Option<i32>,

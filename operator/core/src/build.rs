@@ -3,6 +3,7 @@
 
 mod config_map;
 mod deployment;
+mod meta;
 mod nats;
 mod network_policy;
 mod pdb;
@@ -15,13 +16,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
 use crate::hash::short_hash;
 use crate::names::Component;
 use crate::validate::{Bus, ValidatedCluster};
 
-pub(crate) use pod::NONROOT;
+pub use meta::owner;
+pub use nats::NatsBundle;
 pub use secret::{mark as secret_mark, secret};
 
 /// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts comes
@@ -32,7 +33,7 @@ pub struct Bundle {
     pub service_account: ServiceAccount,
     /// The node's configuration file.
     pub config_map: ConfigMap,
-    /// Who may reach the nodes.
+    /// Which pods may reach the nodes.
     pub network_policy: NetworkPolicy,
     /// The managed NATS; none with a backplane of another type, and what stands under these names is then to be deleted
     /// once no node uses it.
@@ -44,19 +45,6 @@ pub struct Bundle {
     /// Holds evictions to one node at a time.
     pub pdb: PodDisruptionBudget,
     /// The nodes.
-    pub deployment: Deployment,
-}
-
-/// The managed NATS.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NatsBundle {
-    /// Its configuration file.
-    pub config_map: ConfigMap,
-    /// Who may reach it.
-    pub network_policy: NetworkPolicy,
-    /// Its address.
-    pub service: Service,
-    /// The server.
     pub deployment: Deployment,
 }
 
@@ -86,34 +74,9 @@ pub fn fingerprint(cluster: &ValidatedCluster) -> String {
 
 fn service_account(cluster: &ValidatedCluster) -> ServiceAccount {
     ServiceAccount {
-        metadata: meta(cluster, cluster.names.service_account(), Component::Node),
+        metadata: meta::meta(cluster, cluster.names.service_account(), Component::Node),
         automount_service_account_token: Some(false),
         ..Default::default()
-    }
-}
-
-/// Metadata of an object of ours.
-fn meta(cluster: &ValidatedCluster, name: String, component: Component) -> ObjectMeta {
-    ObjectMeta {
-        name: Some(name),
-        namespace: Some(cluster.namespace.clone()),
-        labels: Some(cluster.names.labels(component)),
-        owner_references: Some(vec![owner(cluster)]),
-        ..Default::default()
-    }
-}
-
-/// The reference that makes an object ours: it goes with the ChannelCluster.
-#[must_use]
-pub fn owner(cluster: &ValidatedCluster) -> OwnerReference {
-    OwnerReference {
-        api_version: format!("{}/{}", crds::GROUP, crds::VERSION),
-        kind: "ChannelCluster".to_owned(),
-        name: cluster.name.clone(),
-        uid: cluster.uid.clone(),
-        controller: Some(true),
-        // Deleting in the foreground waits for our objects; that needs no right on finalizers of the owner.
-        block_owner_deletion: Some(true),
     }
 }
 

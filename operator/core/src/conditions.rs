@@ -10,10 +10,10 @@ use crate::contest;
 use crate::hindrance::{self, Reason, sentences};
 use crate::operations::arbiter::running;
 use crate::refused;
-use crate::status::{NodeSeen, Outcome, View};
 use crate::timestamp::time;
 use crate::tuning;
 use crate::user_ids;
+use crate::view::{NodeSeen, Outcome, View};
 
 /// Most bytes of a message; a node's words may be in it.
 const MAX_MESSAGE: usize = 1_024;

@@ -1,15 +1,15 @@
-//! Somebody else who keeps writing what the operator writes: a tool that applies its own idea of our Deployment, say. Each
-//! write of ours answers one of theirs, and rolls the fleet once more. So when a field is taken back again and again that is
-//! said, and it is written once a minute only, until nobody takes it any more.
+//! Another field manager that keeps writing what the operator writes: a tool that applies its own idea of the Deployment,
+//! say. Each write of the operator answers one of that tool, and rolls the fleet once more. So when a field is taken back
+//! again and again, the operator says so and writes it once a minute only, until no other manager takes it any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use crate::hindrance::short;
 use crate::ownership::Taken;
+use crate::words::short;
 
 /// Reason of the condition and of the Event.
 pub const REASON: &str = "FieldsContested";
-/// From so many times on it is no accident. A person who tries something out does not come so far.
+/// So many takings within the window are a contest. A person who tries something out takes a field less often.
 const OFTEN: usize = 3;
 /// Time within which it happens so often, in milliseconds.
 const WINDOW_MILLIS: u64 = 600_000;
@@ -21,7 +21,7 @@ const LULL_MILLIS: u64 = 150_000;
 /// write all of it are 390. Managers are called what others like.
 const MAX_REMEMBERED: usize = 512;
 
-/// Who takes what.
+/// A manager, and the field that it takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Contest {
     /// The other field manager.

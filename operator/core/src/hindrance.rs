@@ -1,218 +1,30 @@
 //! What keeps pods of a fleet from starting, in one word, one sentence and one remedy.
 //!
-//! Whoever refuses a pod says so somewhere else: admission in a condition of the Deployment, the scheduler and the kubelet
-//! in the pod's conditions and container states, the volume and network plugins in Events. Here all of it becomes a
-//! [`Hindrance`], from recorded objects alone, for nodes and NATS alike.
+//! Each part of Kubernetes tells of a refusal in another place: admission in a condition of the Deployment, the scheduler and
+//! the kubelet in the pod's conditions and container states, the volume and network plugins in Events. Here all of it becomes
+//! a [`Hindrance`], from recorded objects alone, for nodes and NATS alike.
 
 mod admission;
 mod ages;
 mod events;
 mod pod;
-mod words;
+mod reason;
+mod said;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Event, Pod};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::names::Component;
 
-pub(crate) use admission::without_pod;
 pub use ages::Ages;
 pub use events::waits_for_machine;
-pub(crate) use words::short;
+pub use reason::{FleetPart, Hindrance, Reason};
 
 /// Most hindrances that a status tells of; there is one sentence for each.
 const MAX_TOLD: usize = 3;
 
-/// What hinders, most telling first: of several, the first in this order is the reason of Ready.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    /// A ResourceQuota.
-    QuotaExceeded,
-    /// A LimitRange.
-    LimitRangeViolated,
-    /// Pod Security admission, or a security context constraint of OpenShift.
-    PodSecurityViolated,
-    /// A webhook or an admission policy said no.
-    PolicyDenied,
-    /// A webhook that must be asked does not answer.
-    WebhookFailed,
-    /// Admission refuses for another reason.
-    PodsForbidden,
-    /// The name of the image is none.
-    InvalidImageName,
-    /// The image cannot be had.
-    ImagePullFailed,
-    /// What the container is configured with is missing or contradicts itself.
-    ContainerConfigError,
-    /// The container runtime cannot start the container.
-    ContainerStartFailed,
-    /// The process was killed for its memory.
-    OutOfMemory,
-    /// The process ends again and again.
-    CrashLoop,
-    /// A kubelet refuses a sysctl.
-    SysctlForbidden,
-    /// A volume cannot be mounted.
-    VolumeFailed,
-    /// The pod gets no network or no sandbox.
-    SandboxFailed,
-    /// No machine fits.
-    Unschedulable,
-    /// Somebody holds the pod back before it is scheduled.
-    SchedulingGated,
-    /// A kubelet evicted the pod.
-    Evicted,
-    /// A kubelet turned the pod away.
-    RejectedByMachine,
-    /// The machine that the pod runs on does not answer.
-    MachineLost,
-    /// The process runs, and its probe fails for long.
-    ProbeFailing,
-    /// The Deployment makes no progress, and nothing says why.
-    NoProgress,
-}
-
-impl Reason {
-    /// All of them, most telling first.
-    pub const ALL: [Self; 22] = [
-        Self::QuotaExceeded,
-        Self::LimitRangeViolated,
-        Self::PodSecurityViolated,
-        Self::PolicyDenied,
-        Self::WebhookFailed,
-        Self::PodsForbidden,
-        Self::InvalidImageName,
-        Self::ImagePullFailed,
-        Self::ContainerConfigError,
-        Self::ContainerStartFailed,
-        Self::OutOfMemory,
-        Self::CrashLoop,
-        Self::SysctlForbidden,
-        Self::VolumeFailed,
-        Self::SandboxFailed,
-        Self::Unschedulable,
-        Self::SchedulingGated,
-        Self::Evicted,
-        Self::RejectedByMachine,
-        Self::MachineLost,
-        Self::ProbeFailing,
-        Self::NoProgress,
-    ];
-
-    /// The word in conditions, REASON and Events.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::QuotaExceeded => "QuotaExceeded",
-            Self::LimitRangeViolated => "LimitRangeViolated",
-            Self::PodSecurityViolated => "PodSecurityViolated",
-            Self::PolicyDenied => "PolicyDenied",
-            Self::WebhookFailed => "WebhookFailed",
-            Self::PodsForbidden => "PodsForbidden",
-            Self::InvalidImageName => "InvalidImageName",
-            Self::ImagePullFailed => "ImagePullFailed",
-            Self::ContainerConfigError => "ContainerConfigError",
-            Self::ContainerStartFailed => "ContainerStartFailed",
-            Self::OutOfMemory => "OutOfMemory",
-            Self::CrashLoop => "CrashLoop",
-            Self::SysctlForbidden => "SysctlForbidden",
-            Self::VolumeFailed => "VolumeFailed",
-            Self::SandboxFailed => "SandboxFailed",
-            Self::Unschedulable => "Unschedulable",
-            Self::SchedulingGated => "SchedulingGated",
-            Self::Evicted => "Evicted",
-            Self::RejectedByMachine => "RejectedByMachine",
-            Self::MachineLost => "MachineLost",
-            Self::ProbeFailing => "ProbeFailing",
-            Self::NoProgress => "NoProgress",
-        }
-    }
-
-    /// The reason that has this word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-}
-
-/// One thing that keeps pods from starting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hindrance {
-    /// Whose pods.
-    pub component: Component,
-    /// What it is.
-    pub reason: Reason,
-    /// The pod that says so; none when pods cannot even be made.
-    pub pod: Option<String>,
-    /// What was said, bounded and without anything that looks like a secret.
-    pub words: String,
-    /// What to do about it.
-    pub remedy: &'static str,
-}
-
-impl Hindrance {
-    /// One sentence with the remedy.
-    #[must_use]
-    pub fn sentence(&self) -> String {
-        let part = match self.component {
-            Component::Node => "node",
-            Component::Nats => "NATS",
-        };
-        let who = match &self.pod {
-            Some(pod) => format!("the {part} pod {pod}"),
-            None => format!("the {part} pods"),
-        };
-        format!("{who} {}: {}; {}", self.reason.predicate(), self.words, self.remedy)
-    }
-}
-
-impl Reason {
-    /// What the pod does, or what is done to it.
-    const fn predicate(self) -> &'static str {
-        match self {
-            Self::QuotaExceeded => "are refused by a ResourceQuota",
-            Self::LimitRangeViolated => "are refused by a LimitRange",
-            Self::PodSecurityViolated => "are refused by Pod Security",
-            Self::PolicyDenied => "are refused by a policy",
-            Self::WebhookFailed => "cannot be made, since an admission webhook fails",
-            Self::PodsForbidden => "are refused",
-            Self::InvalidImageName => "has an image that cannot be named so",
-            Self::ImagePullFailed => "does not get its image",
-            Self::ContainerConfigError => "cannot be configured",
-            Self::ContainerStartFailed => "cannot be started by the container runtime",
-            Self::OutOfMemory => "ran out of memory",
-            Self::CrashLoop => "ends again and again",
-            Self::SysctlForbidden => "was refused by its kubelet for a sysctl",
-            Self::VolumeFailed => "does not get a volume",
-            Self::SandboxFailed => "gets no sandbox or network",
-            Self::Unschedulable => "fits on no machine",
-            Self::SchedulingGated => "is held back from scheduling",
-            Self::Evicted => "was evicted",
-            Self::RejectedByMachine => "was turned away by its machine",
-            Self::MachineLost => "is on a machine that does not answer",
-            Self::ProbeFailing => "runs and does not become ready",
-            Self::NoProgress => "make no progress",
-        }
-    }
-}
-
-/// What was seen of one part of a fleet.
-#[derive(Clone, Copy, Debug)]
-pub struct Part<'a> {
-    /// Which.
-    pub component: Component,
-    /// Its Deployment.
-    pub deployment: Option<&'a Deployment>,
-    /// Its pods, those that have ended included.
-    pub pods: &'a [&'a Pod],
-    /// Warnings about pods for which [`waits_for_machine`] holds.
-    pub events: &'a [Event],
-}
-
 /// What hinders these parts at `now` (milliseconds since 1970), most telling first, one of each reason and component.
 #[must_use]
-pub fn find(parts: &[Part<'_>], now: u64) -> Vec<Hindrance> {
+pub fn find(parts: &[FleetPart<'_>], now: u64) -> Vec<Hindrance> {
     let mut all: Vec<_> = parts.iter().flat_map(|part| in_part(part, now)).collect();
     // NATS first: without it no node becomes ready.
     all.sort_by_key(|h| (h.reason, h.component != Component::Nats, h.pod.clone()));
@@ -227,7 +39,7 @@ pub fn sentences(all: &[Hindrance]) -> String {
     all.iter().map(Hindrance::sentence).collect::<Vec<_>>().join(". Also: ")
 }
 
-fn in_part(part: &Part<'_>, now: u64) -> Vec<Hindrance> {
+fn in_part(part: &FleetPart<'_>, now: u64) -> Vec<Hindrance> {
     // What failed stays for long. Where all pods of the present template are there it tells of the past.
     let whole = part.deployment.is_some_and(admission::is_whole);
     let failed = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
@@ -239,11 +51,6 @@ fn in_part(part: &Part<'_>, now: u64) -> Vec<Hindrance> {
         found.extend(admission::no_progress(part.component, deployment));
     }
     found
-}
-
-/// Milliseconds since 1970; a time before is 0.
-fn millis(time: Option<&Time>) -> u64 {
-    time.map_or(0, |time| u64::try_from(time.0.as_millisecond()).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -26,3 +26,5 @@ pub mod seen;
 pub mod status;
 pub mod tick;
 pub mod timestamp;
+pub mod view;
+pub(crate) mod words;

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
+/// User and group of our containers: `nonroot` of distroless images.
+pub const NONROOT: i64 = 65_532;
 /// Field manager of the operator's server-side apply, and the value of `app.kubernetes.io/managed-by`.
 pub const FIELD_MANAGER: &str = "channel-operator";
 /// Value of `app.kubernetes.io/name` on every object.

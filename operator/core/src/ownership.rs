@@ -1,4 +1,4 @@
-//! Whose an object is, and whose its fields are.
+//! To whom an object belongs, and which manager has which of its fields.
 //!
 //! Server-side apply removes a field when its last manager leaves it out, so a field that a second manager holds by
 //! accident stays for ever. Here the records of managers (`metadata.managedFields`) are put right, as kubectl's
@@ -16,12 +16,12 @@ use crate::names::{APP, CLUSTER_LABEL, FIELD_MANAGER};
 pub const SCALING_MANAGER: &str = "channel-operator-scaling";
 /// The node count: it has its own times, so it is not looked for where others are removed.
 const COUNT: &str = "spec.replicas";
-/// Who removed a field, where no record is left that could be theirs.
+/// Name for the manager that removed a field, if no record is left that could be its own.
 const SOMEBODY: &str = "somebody";
-/// Managers that write what nobody else may: they keep it.
+/// Managers whose fields no other manager may write: they keep them.
 const CONTROLLERS: [&str; 1] = ["kube-controller-manager"];
 
-/// Whose an object is.
+/// To whom an object belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
     /// This ChannelCluster's.
@@ -43,7 +43,7 @@ pub fn owner(object: &ObjectMeta, name: &str, uid: &str, lives: impl Fn(&str, &s
     }
     for owner in owners {
         let cluster = owner.kind == "ChannelCluster" && owner.api_version.starts_with(crds::GROUP);
-        // Names are unique: whoever had ours before is gone.
+        // Names are unique: the ChannelCluster that had this one before is gone.
         if !cluster || (owner.name != name && lives(&owner.name, &owner.uid)) {
             return Owner::Another(format!("{} {}", owner.kind, owner.name));
         }
@@ -193,7 +193,8 @@ pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry], had_it
     set.chain(gone).collect()
 }
 
-/// Who has most likely removed a field. That alone leaves no record, but whoever does it has mostly set others before.
+/// The manager that has most likely removed a field. A removal leaves no record, but its manager has mostly set other fields
+/// before.
 fn remover(records: &[ManagedFieldsEntry]) -> String {
     let may = |record: &&ManagedFieldsEntry| {
         let manager = record.manager.as_deref().unwrap_or_default();
@@ -235,7 +236,7 @@ fn plain(item: &str) -> String {
     item.chars().filter(|c| !"{}\"".contains(*c)).map(|c| if c == ':' { '=' } else { c }).collect()
 }
 
-/// Whether they say different things of who manages what; order and times do not count.
+/// Whether two lists of records give a field to different managers; order and times do not count.
 fn differ(a: &[ManagedFieldsEntry], b: &[ManagedFieldsEntry]) -> bool {
     let key = |record: &ManagedFieldsEntry| {
         let fields = record.fields_v1.as_ref().map(|fields| fields.0.to_string());

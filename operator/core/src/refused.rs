@@ -121,7 +121,7 @@ fn blamed(pod: &Rejected) -> Vec<&String> {
     if named.is_empty() && !of_another { pod.sysctls.iter().collect() } else { named }
 }
 
-/// Who says so, and what would make it allowed.
+/// The part of Kubernetes that refuses, and what would make it allow the sysctl.
 fn refuser(words: &str) -> (&'static str, &'static str) {
     if words.contains("PodSecurity") {
         (

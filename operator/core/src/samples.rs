@@ -47,7 +47,7 @@ struct Reading {
 pub struct Rates {
     /// Messages delivered to members per second.
     pub writes: f64,
-    /// Of these, without those of messages that the bus delivered late.
+    /// The same without messages that the bus delivered late.
     pub timely: f64,
     /// Messages published per second.
     pub publishes: f64,

@@ -7,7 +7,7 @@
 use crate::pod::{NodeView, PodView};
 use crate::samples::{Missed, NodeLoad, NodeSeries};
 
-/// What a request that failed says of the process that answered before. `refused`: nobody listens on the admin port.
+/// What a request that failed says of the process that answered before. `refused`: nothing listens on the admin port.
 #[must_use]
 pub fn missed(pod: &PodView, series: &NodeSeries, refused: bool) -> Missed {
     if pod.terminating && series.drained() {

@@ -3,23 +3,17 @@
 use std::collections::BTreeMap;
 
 use crds::{
-    AutoscalingMode, ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, Operation,
-    RefusedSysctls, RefusedUserIds, ScalingDecision, Totals,
+    ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, ScalingDecision, Totals,
 };
-use node_core::admin::{Gauges, Phase, Stats};
+use node_core::admin::{Gauges, Phase};
 
-use crate::autoscale::Decision;
-use crate::backplane::Hearing;
-use crate::capacity::Sizing;
 use crate::conditions::conditions;
-use crate::contest::{self, Contest};
-use crate::hindrance::Hindrance;
+use crate::contest;
 use crate::operations::arbiter::{running, running_mut};
-use crate::pod::PodView;
 use crate::samples::Rates;
 use crate::timestamp::time;
 use crate::tuning;
-use crate::validate::Problem;
+use crate::view::{NodeSeen, View, count};
 
 /// Figures alone are written at most so often, in milliseconds.
 pub const FIGURES_MILLIS: u64 = 15_000;
@@ -30,116 +24,6 @@ pub const WORDS_MILLIS: u64 = 10_000;
 
 /// Most bytes of a text that comes from a node.
 const MAX_TEXT: usize = 160;
-
-/// How the last reconcile ended.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Outcome {
-    /// A new spec is being applied; what is known is about the one before.
-    Pending,
-    /// Everything is applied.
-    Applied,
-    /// The spec cannot work.
-    Invalid(Vec<Problem>),
-    /// An object of the name that we need belongs to somebody else.
-    Conflict(String),
-    /// The API server refuses an object that the spec asks for, in its own words; nothing of the spec is applied.
-    Refused(String),
-    /// The API server refused or did not answer; it is tried again.
-    Failed(String),
-}
-
-/// A node as it is seen.
-#[derive(Clone, Debug, Default)]
-pub struct NodeSeen {
-    /// Its pod.
-    pub pod: PodView,
-    /// What it last said, if that is fresh.
-    pub stats: Option<Stats>,
-    /// Its rates, if known.
-    pub rates: Option<Rates>,
-    /// How it hears the bus, if known.
-    pub hearing: Option<Hearing>,
-    /// When it last answered, in milliseconds since 1970; none when it never did.
-    pub last_at: Option<u64>,
-    /// Whether a process of it may hold connections.
-    pub runs: bool,
-}
-
-impl NodeSeen {
-    /// Whether it is expected to serve and to answer.
-    #[must_use]
-    pub fn serves(&self) -> bool {
-        self.pod.ready && !self.pod.terminating
-    }
-}
-
-/// Everything that the status is made of.
-#[derive(Clone, Copy, Debug)]
-pub struct View<'a> {
-    /// Milliseconds since 1970.
-    pub now: u64,
-    /// The status written last.
-    pub previous: &'a ChannelClusterStatus,
-    /// Generation of the spec.
-    pub generation: i64,
-    /// How the last reconcile of that generation ended.
-    pub outcome: &'a Outcome,
-    /// `spec.paused`.
-    pub paused: bool,
-    /// `spec.autoscaling.mode`.
-    pub mode: AutoscalingMode,
-    /// `spec.nodes.min`, or what the user asked for where that counts.
-    pub min: i32,
-    /// What a node carries.
-    pub sizing: Sizing,
-    /// Sysctls asked for.
-    pub sysctls: &'a BTreeMap<String, String>,
-    /// Open files asked for.
-    pub nofile: Option<u64>,
-    /// The nodes, terminating ones included.
-    pub nodes: &'a [NodeSeen],
-    /// Whether the Deployment is not rolling out.
-    pub settled: bool,
-    /// Label selector of the node pods.
-    pub selector: &'a str,
-    /// Image of the node Deployment.
-    pub node_image: Option<&'a str>,
-    /// Nodes that are there to stay.
-    pub current: i32,
-    /// The decision of this tick.
-    pub decision: Option<&'a Decision>,
-    /// What is under way.
-    pub operation: Option<&'a Operation>,
-    /// Sysctls that a kubelet refused.
-    pub refused: Option<&'a RefusedSysctls>,
-    /// User ids that admission refused.
-    pub refused_ids: Option<&'a RefusedUserIds>,
-    /// What somebody else keeps writing too.
-    pub contest: Option<&'a Contest>,
-    /// What keeps pods from starting, most telling first.
-    pub hindrances: &'a [Hindrance],
-    /// Since when the oldest of them has hindered, in milliseconds since 1970.
-    pub hindered_since: Option<u64>,
-}
-
-impl View<'_> {
-    /// Generation of the spec that is in force.
-    #[must_use]
-    pub fn observed_generation(&self) -> Option<i64> {
-        match self.outcome {
-            Outcome::Pending | Outcome::Failed(_) => self.previous.observed_generation,
-            Outcome::Applied | Outcome::Invalid(_) | Outcome::Conflict(_) | Outcome::Refused(_) => {
-                Some(self.generation)
-            }
-        }
-    }
-
-    /// Ready nodes.
-    #[must_use]
-    pub fn ready_nodes(&self) -> i32 {
-        count(self.nodes.iter().filter(|n| n.serves()).count())
-    }
-}
 
 /// The whole status.
 #[must_use]
@@ -360,10 +244,6 @@ fn decisions(view: &View<'_>) -> Vec<ScalingDecision> {
         decisions.truncate(MAX_STATUS_DECISIONS);
     }
     decisions
-}
-
-fn count(number: usize) -> i32 {
-    i32::try_from(number).unwrap_or(i32::MAX)
 }
 
 fn signed(number: u64) -> i64 {

@@ -1,5 +1,5 @@
 //! The whole decision of one look at a ChannelCluster: from what was seen to the status to write, the actions to take once it
-//! is written, and what to say. The operator, the simulations and whoever wants to explain a decision call the same.
+//! is written, and what to say. The operator, the simulations and a tool that explains a decision call the same.
 
 use std::collections::HashMap;
 
@@ -18,9 +18,10 @@ use crate::pod::PodView;
 use crate::refused::{self, Rejected};
 use crate::samples::{NodeLoad, NodeSeries};
 use crate::seen;
-use crate::status::{NodeSeen, Outcome, View, compute};
+use crate::status::compute;
 use crate::user_ids;
 use crate::validate::ValidatedCluster;
+use crate::view::{NodeSeen, Outcome, View};
 
 #[cfg(test)]
 mod tests;
@@ -72,7 +73,7 @@ pub struct Observation<'a> {
     pub rejected: &'a [Rejected],
     /// What keeps pods from starting, most telling first.
     pub hindrances: &'a [Hindrance],
-    /// What somebody else keeps writing too.
+    /// The field that another manager keeps writing too.
     pub contest: Option<&'a Contest>,
 }
 
@@ -82,7 +83,7 @@ pub struct Memory {
     scaling: Option<State>,
     /// Whether the last order to close reached its node; not known at first, since another operator may have given it.
     told_to_close: bool,
-    /// Since when what hinders has hindered.
+    /// When each hindrance was first seen.
     ages: hindrance::Ages,
     /// What was contested when that was last said.
     contested: Option<Contest>,
@@ -315,7 +316,7 @@ impl Memory {
         let start =
             |warning, reason, message| Saying { warning, reason, action: "Start".to_owned(), message };
         for hindrance in now {
-            // Of sysctls another Event tells, with what is done about them.
+            // Another Event tells of refused sysctls, with what is done about them.
             let told = hindrance.reason == hindrance::Reason::SysctlForbidden
                 || self.hindered.contains(&(hindrance.component, hindrance.reason));
             if !told {
@@ -329,7 +330,7 @@ impl Memory {
         self.hindered = now.iter().map(|hindrance| (hindrance.component, hindrance.reason)).collect();
     }
 
-    /// Says once that somebody else keeps writing what the operator writes.
+    /// Says once that another manager keeps writing a field of the operator's.
     fn contest(&mut self, now: Option<&Contest>, sayings: &mut Vec<Saying>) {
         let same = |a: &Contest, b: &Contest| a.manager == b.manager && a.object == b.object;
         if let Some(new) = now

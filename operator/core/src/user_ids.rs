@@ -1,6 +1,6 @@
 //! User and group ids that admission refuses, and what is done about them.
 //!
-//! The operator asks for 65532 without the user's word. Where somebody assigns ids by namespace, as OpenShift's security
+//! The operator asks for 65532 without the user's word. Where the cluster assigns ids by namespace, as OpenShift's security
 //! context constraints do, or a policy allows others only, no pod would ever be made. So what was refused is recorded in
 //! the status and left out of the pods from then on, for whichever operator leads, as with `userIds: Assigned`. Both words
 //! of `userIds` are the user's: either ends the record. Serving nodes keep their ids, since leaving them out would replace
@@ -11,9 +11,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::PodSecurityContext;
 
 use crate::asked::Asked;
-use crate::build::NONROOT;
-use crate::hindrance::{short, without_pod};
-use crate::names::Component;
+use crate::names::{Component, NONROOT};
+use crate::words::{short, without_pod};
 
 /// Reason of the condition and of the Event.
 pub const REASON: &str = "UserIdsRefused";
@@ -31,7 +30,7 @@ pub struct Refusal {
     pub serving: bool,
 }
 
-/// Whether somebody speaks of user or group ids.
+/// Whether a message names user or group ids.
 pub(crate) fn are_named(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     FIELDS.iter().chain(&WORDS).any(|word| message.contains(word))
@@ -96,7 +95,7 @@ pub fn step(
         match (refusal(component), before) {
             (_, Some(before)) if before.left_out => Some(before.clone()),
             (Some(now), before) => {
-                // Of several refusals the first is told as long as there is one: it is not written anew each time.
+                // The words of the first refusal stay for as long as any lasts, so that the status is not written anew each time.
                 let message = before.map_or(now.words, |before| before.message.clone());
                 Some(RefusedIds { left_out: !now.serving, message })
             }

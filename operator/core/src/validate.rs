@@ -4,6 +4,7 @@
 //! would break the fleet if the CRD on the server is an older one; what is checked only here depends on the server or on
 //! other objects.
 
+mod context;
 mod render;
 mod shape;
 #[cfg(test)]
@@ -24,34 +25,21 @@ use crate::refused;
 use crate::tuning::{self, Standing};
 use crate::user_ids;
 
+use context::not_ours;
+pub use context::{OperatorEnv, Problem};
 pub use value::{
-    Bounds, Bus, Drain, NatsPod, NodeCapacity, Pace, PacePolicy, Pod, Scaling, ValidatedCluster,
+    Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, Scaling, ValidatedCluster,
 };
 
 /// Part of a node's termination grace period that is left when delay and drain have both taken as long as they may: for
 /// closing the rest and for exiting.
 pub const GRACE_MARGIN: Duration = Duration::from_millis(keys::GRACE_MARGIN_MILLIS);
-/// Longest termination grace period: machines are taken down after an hour whatever a pod says.
+/// Longest termination grace period: managed clusters take a machine down after an hour even if a pod asks for longer.
 pub const MAX_GRACE: Duration = Duration::from_millis(keys::GRACE_MILLIS);
 /// Longest name: `chat-nodes` and the like must stay valid Service names and label values.
 pub const MAX_NAME: usize = 40;
 /// Keys that the Secret of `backplane.credentialsSecretRef` must have.
 pub const CREDENTIAL_KEYS: [&str; 2] = ["username", "password"];
-
-/// What the operator knows by itself.
-#[derive(Clone, Debug)]
-pub struct OperatorEnv {
-    /// Node image for clusters that name none.
-    pub node_image: String,
-    /// Image of the managed NATS.
-    pub nats_image: String,
-    /// Minor version of the Kubernetes 1.x server, which decides the sysctls that are safe.
-    pub server_minor: u32,
-    /// The operator's own namespace.
-    pub namespace: String,
-    /// Images that ChannelClusters may name, exact or with `*` at the end; none: all.
-    pub allowed_images: Vec<String>,
-}
 
 /// What was read from the server beside the ChannelCluster.
 #[derive(Clone, Debug, Default)]
@@ -75,22 +63,6 @@ pub struct Credentials {
     pub labelled: bool,
     /// Servers that it may be sent to; none: any.
     pub servers: Option<Vec<String>>,
-}
-
-/// Something that keeps a ChannelCluster from working.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct Problem {
-    /// A CamelCase word for conditions, Events and metric labels.
-    pub reason: &'static str,
-    /// One sentence: what is wrong and what to change.
-    pub message: String,
-}
-
-impl Problem {
-    fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
-    }
 }
 
 /// Checks a ChannelCluster and resolves every default.
@@ -239,7 +211,7 @@ fn pace(rules: Option<&ScalingRules>, default: &Pace) -> Pace {
     }
 }
 
-fn drain(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Drain {
+fn drain(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> DrainLimits {
     let (delay, deadline): (Duration, Duration) = (spec.drain.delay.into(), spec.drain.deadline.into());
     let grace = delay + deadline + GRACE_MARGIN;
     if grace > MAX_GRACE || delay >= deadline {
@@ -248,7 +220,7 @@ fn drain(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Drain {
             "drain.delay must be shorter than drain.deadline, and both plus 30s at most 1h: lower them",
         ));
     }
-    Drain { connections_per_second: spec.drain.connections_per_second, delay, deadline, grace }
+    DrainLimits { connections_per_second: spec.drain.connections_per_second, delay, deadline, grace }
 }
 
 fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems: &mut Vec<Problem>) -> Bus {
@@ -270,8 +242,8 @@ fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
     }
 }
 
-/// Whoever may edit ChannelClusters names any Secret and any server, and the nodes would send the one to the other. So
-/// whoever may edit the Secret has to agree.
+/// A user who may edit ChannelClusters can name any Secret and any server, and the nodes would send the one to the other. So
+/// the Secret itself has to agree, by a label that only a user who may edit Secrets can set.
 fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], problems: &mut Vec<Problem>) {
     let Some(secret) = secret else {
         problems.push(Problem::new(
@@ -281,7 +253,7 @@ fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], 
         return;
     };
     if !secret.labelled {
-        // Its keys are nobody's business then.
+        // Its keys are not told of then.
         problems.push(Problem::new(
             "SecretNotLabelled",
             format!("the Secret {name:?} of backplane.credentialsSecretRef does not say that ChannelClusters may use it: kubectl label secret {name} {CREDENTIALS_LABEL}=true"),
@@ -303,13 +275,18 @@ fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], 
     }
 }
 
-fn pod(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems: &mut Vec<Problem>) -> Pod {
+fn pod(
+    spec: &ChannelClusterSpec,
+    env: &OperatorEnv,
+    fetched: &Fetched,
+    problems: &mut Vec<Problem>,
+) -> NodePod {
     let nodes = &spec.nodes;
     let (wanted, kept) = (nodes.image.as_ref(), fetched.node_image.as_ref());
     let image = shape::image(wanted, kept, &env.node_image, env, "nodes.image", problems);
     let outdated = nodes.image.is_none() && image != env.node_image;
     let minor = tuned_minor(spec, env, fetched);
-    Pod {
+    NodePod {
         newer_image: outdated.then(|| env.node_image.clone()),
         image,
         sysctls: sysctls(spec, minor, problems),
@@ -329,23 +306,6 @@ fn default_resources() -> ResourceRequirements {
     let amount = |text: &str| Quantity(text.to_owned());
     let requests = [("cpu".to_owned(), amount("100m")), ("memory".to_owned(), amount("64Mi"))];
     ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..Default::default() }
-}
-
-/// Keys under our own prefixes would turn selectors or the restart hash into the user's.
-fn not_ours(
-    map: &BTreeMap<String, String>,
-    field: &str,
-    problems: &mut Vec<Problem>,
-) -> BTreeMap<String, String> {
-    for key in map.keys() {
-        if key.starts_with("app.kubernetes.io/") || key.starts_with("channelcluster.io/") {
-            problems.push(Problem::new(
-                "ReservedKey",
-                format!("{field} must not set {key}, which the operator sets itself: choose another prefix"),
-            ));
-        }
-    }
-    map.clone()
 }
 
 /// The minor version of the server that the sysctls of a fleet are chosen for: that of the server now when the tuning was

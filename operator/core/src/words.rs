@@ -18,13 +18,19 @@ pub(crate) fn short(message: &str) -> String {
 }
 
 /// The last [`MAX_WORDS`] bytes of a log: what a process said last tells why it ended.
-pub(super) fn tail(log: &str) -> String {
+pub(crate) fn tail(log: &str) -> String {
     let text = plain(log);
     let from = text.len().saturating_sub(MAX_WORDS);
     match (from..=text.len()).find(|at| text.is_char_boundary(*at)) {
         Some(start) if start > 0 => format!("...{}", &text[start..]),
         _ => text,
     }
+}
+
+/// A refusal begins with the name of the pod, which is another one at each attempt.
+pub(crate) fn without_pod(message: &str) -> &str {
+    let rest = message.strip_prefix("pods \"").and_then(|rest| rest.split_once("\" is forbidden: "));
+    rest.map_or(message, |(_, rest)| rest)
 }
 
 fn cut(text: &str) -> Option<usize> {

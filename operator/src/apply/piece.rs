@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::ours::ApplyError;
-use crate::secrets::Secret;
+use crate::secrets::KeptSecret;
 use crate::written::Left;
 
 /// One object that is to be.
@@ -101,7 +101,7 @@ impl Piece {
 
     /// Lets NATS follow its password, which it reads when it starts. A server from before there were marks keeps running
     /// as long as the Secret is the one that it was made with.
-    pub(super) fn mark(&mut self, secret: &Secret) {
+    pub(super) fn mark(&mut self, secret: &KeptSecret) {
         if self.kind() != "Deployment" || component(&self.body) != Some(Component::Nats) {
             return;
         }

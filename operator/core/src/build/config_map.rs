@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 
-use super::meta;
+use super::meta::meta;
 use crate::names::{CONFIG_KEY, Component};
 use crate::validate::ValidatedCluster;
 

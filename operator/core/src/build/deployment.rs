@@ -8,7 +8,8 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{meta, pod, shape};
+use super::meta::meta;
+use super::{pod, shape};
 use crate::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION,
     TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,

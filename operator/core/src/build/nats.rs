@@ -10,10 +10,12 @@ use k8s_openapi::api::core::v1::{
     ConfigMap, Container, ContainerPort, EnvVar, EnvVarSource, PodSpec, PodTemplateSpec, Probe,
     SecretKeySelector, Service, ServicePort, ServiceSpec, TCPSocketAction,
 };
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{NatsBundle, meta, network_policy, pod, shape};
+use super::meta::meta;
+use super::{network_policy, pod, shape};
 use crate::hash::short_hash;
 use crate::names::{
     CONFIG_HASH_ANNOTATION, Component, NATS_CONFIG_KEY, NATS_CONTAINER, NATS_PASSWORD_KEY, NATS_PORT,
@@ -26,6 +28,19 @@ const CONFIG_DIR: &str = "/etc/nats";
 const DEFAULT_MAX_PAYLOAD: u32 = 1 << 20;
 /// Room for the envelope around a frame, in bytes: topic, event and the node's own fields.
 const ENVELOPE_BYTES: u32 = 65_536;
+
+/// The managed NATS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NatsBundle {
+    /// Its configuration file.
+    pub config_map: ConfigMap,
+    /// Which pods may reach it.
+    pub network_policy: NetworkPolicy,
+    /// Its address.
+    pub service: Service,
+    /// The server.
+    pub deployment: Deployment,
+}
 
 /// All objects of the managed NATS.
 pub(super) fn build(cluster: &ValidatedCluster, image: &str) -> NatsBundle {

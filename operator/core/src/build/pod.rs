@@ -5,9 +5,9 @@ use k8s_openapi::api::core::v1::{
     SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
 };
 
-/// User and group of our containers: `nonroot` of distroless images.
-pub(crate) const NONROOT: i64 = 65_532;
-/// Mode of secret files: the pod's group reads, nobody writes.
+use crate::names::NONROOT;
+
+/// Mode of secret files: the pod's group may read them, and no user may write them.
 const SECRET_MODE: i32 = 0o440;
 /// The same where the pod has no group of its own, so that its user can read them. They are files of this pod alone.
 const OPEN_SECRET_MODE: i32 = 0o444;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::meta;
+use super::meta::meta;
 use crate::hash::short_hash;
 use crate::names::{ADMIN_TOKEN_KEY, Component, NATS_PASSWORD_KEY};
 use crate::validate::ValidatedCluster;

@@ -4,7 +4,7 @@ use crds::{IpFamily, IpFamilyPolicy, ServiceType, TrafficPolicy};
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::meta;
+use super::meta::meta;
 use crate::names::{ADMIN_PORT, ADMIN_PORT_NAME, Component, WS_PORT, WS_PORT_NAME};
 use crate::validate::ValidatedCluster;
 

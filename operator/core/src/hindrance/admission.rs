@@ -3,10 +3,10 @@
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentCondition};
 
-use super::words::short;
-use super::{Hindrance, Reason};
+use super::reason::{Hindrance, Reason};
 use crate::names::Component;
 use crate::user_ids;
+use crate::words::{short, without_pod};
 
 /// What a message has in it, the reason, and the remedy for nodes and for NATS. The first that fits counts.
 const TABLE: [(&[&str], Reason, &str, &str); 15] = [
@@ -159,10 +159,4 @@ const fn other_ids(component: Component) -> &'static str {
              backplane.userIds to Assigned, which asks for none"
         }
     }
-}
-
-/// A refusal begins with the name of the pod, which is another one at each attempt.
-pub(crate) fn without_pod(message: &str) -> &str {
-    let rest = message.strip_prefix("pods \"").and_then(|rest| rest.split_once("\" is forbidden: "));
-    rest.map_or(message, |(_, rest)| rest)
 }

@@ -1,10 +1,11 @@
-//! Since when what hinders has hindered: a condition knows since when it has had its status, for whatever reason.
+//! When each hindrance was first seen. The transition time of a condition does not tell that: it is kept while the reason
+//! changes and the status does not.
 
 use std::collections::HashMap;
 
 use crds::ChannelClusterStatus;
 
-use super::{Hindrance, Reason};
+use super::reason::{Hindrance, Reason};
 use crate::names::Component;
 
 /// For how long what is not seen any more is remembered, in milliseconds: a process that ends again and again runs for a
@@ -39,7 +40,7 @@ impl Ages {
         self.spans.retain(|_, span| now.saturating_sub(span.last) < REMEMBERED_MILLIS);
     }
 
-    /// Since when the one of these that has hindered longest has done so, in milliseconds since 1970.
+    /// When the oldest of these hindrances was first seen, in milliseconds since 1970.
     #[must_use]
     pub fn since(&self, hindrances: &[Hindrance]) -> Option<u64> {
         let spans = hindrances.iter().filter_map(|h| self.spans.get(&(h.component, h.reason)));

@@ -5,12 +5,12 @@
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 
-use super::pod::{PREPARING, Said, condition, containers, image_field, memory, pull, user};
-use super::words::short;
-use super::{Reason, millis};
+use super::reason::{Reason, millis};
+use super::said::{PREPARING, Said, condition, containers, image_field, memory, pull, user};
 use crate::names::Component;
+use crate::words::short;
 
-/// From then on a pod that has a machine and no container yet is asked about, in milliseconds.
+/// The Events of a pod that has had a machine for so long, and no container yet, are read, in milliseconds.
 const CREATING_MILLIS: u64 = 1_000;
 /// Steps of a kubelet that are past what it warned of before.
 const STEPS: [&str; 4] = ["Pulling", "Pulled", "Created", "Started"];

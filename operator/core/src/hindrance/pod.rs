@@ -4,24 +4,20 @@ use k8s_openapi::api::core::v1::{
     ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod, PodCondition,
 };
 
-use super::words::{short, tail};
-use super::{Hindrance, Part, Reason, events, millis};
+use super::events;
+use super::reason::{FleetPart, Hindrance, Reason, millis};
+use super::said::{PREPARING, Said, condition, containers, image_field, memory, pull, user};
 use crate::names::Component;
 use crate::refused;
+use crate::words::{short, tail};
 
-/// From then on a container that runs and is not ready has a probe that fails, in milliseconds. Nodes and NATS are ready
+/// A container that has run for so long and is not ready has a probe that fails, in milliseconds. Nodes and NATS are ready
 /// within a few seconds of their start.
 const UNREADY_MILLIS: u64 = 30_000;
 /// A pod that failed tells of the present for so long, in milliseconds; its object may stay for days.
 const FAILED_MILLIS: u64 = 120_000;
-/// What a kubelet waits with while it prepares a container; no problem by itself.
-pub(super) const PREPARING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
-
-/// What one pod says, and what to do.
-pub(super) struct Said(pub(super) Reason, pub(super) String, pub(super) &'static str);
-
 /// What hinders a pod; none if it is ready, ended well or goes.
-pub(super) fn look(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Hindrance> {
+pub(super) fn look(part: &FleetPart<'_>, pod: &Pod, now: u64) -> Option<Hindrance> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -30,7 +26,7 @@ pub(super) fn look(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Hindrance> {
     Some(Hindrance { component: part.component, reason, pod: Some(name), words, remedy })
 }
 
-fn said(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Said> {
+fn said(part: &FleetPart<'_>, pod: &Pod, now: u64) -> Option<Said> {
     let status = pod.status.as_ref()?;
     match status.phase.as_deref() {
         Some("Succeeded") => return None,
@@ -46,18 +42,6 @@ fn said(part: &Part<'_>, pod: &Pod, now: u64) -> Option<Said> {
         .or_else(|| events::prepared(part.component, pod, part.events, now))
         .or_else(|| lost(pod))
         .or_else(|| containers(pod).find_map(|one| unready(one, ready, now)))
-}
-
-/// Init containers come first: while one of them fails the others wait.
-pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
-    let status = pod.status.as_ref();
-    let init = status.and_then(|s| s.init_container_statuses.as_ref());
-    let main = status.and_then(|s| s.container_statuses.as_ref());
-    init.into_iter().chain(main).flatten()
-}
-
-pub(super) fn condition<'a>(pod: &'a Pod, kind: &str) -> Option<&'a PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|c| c.type_ == kind)
 }
 
 /// A pod that a kubelet refused or evicted, as long as that tells of the present.
@@ -189,42 +173,6 @@ fn image(one: &ContainerStatus, words: &str) -> String {
     let why = words.strip_prefix("Back-off pulling image").and_then(|rest| rest.split_once("\": "));
     let why = why.map_or(words, |(_, why)| why);
     if why.is_empty() || why.starts_with("Back-off") { image } else { format!("{image}: {}", short(why)) }
-}
-
-pub(super) const fn image_field(component: Component) -> &'static str {
-    match component {
-        Component::Node => "write nodes.image as REGISTRY/NAME:TAG",
-        Component::Nats => "write backplane.image as REGISTRY/NAME:TAG",
-    }
-}
-
-pub(super) const fn user(component: Component) -> &'static str {
-    match component {
-        Component::Node => {
-            "set runAsUser in nodes.podSecurityContext to a number other than 0, or take an image whose user is one"
-        }
-        Component::Nats => {
-            "set runAsUser in backplane.podSecurityContext to a number other than 0, or take an image whose user is one"
-        }
-    }
-}
-
-pub(super) const fn pull(component: Component) -> &'static str {
-    match component {
-        Component::Node => {
-            "correct nodes.image, push the image, or give the pods what their registry asks for (imagePullSecrets)"
-        }
-        Component::Nats => {
-            "correct backplane.image, push the image, or give the pods what their registry asks for (imagePullSecrets)"
-        }
-    }
-}
-
-pub(super) const fn memory(component: Component) -> &'static str {
-    match component {
-        Component::Node => "raise limits.memory in nodes.resources, or lower nodes.capacity.connections",
-        Component::Nats => "raise limits.memory in backplane.resources",
-    }
 }
 
 fn crashed(component: Component, ended: &ContainerStateTerminated) -> Said {

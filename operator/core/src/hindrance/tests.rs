@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Event, Pod};
 use serde_json::{Value, json};
 
 use super::admission::by_message;
-use super::{Hindrance, Part, Reason, find, sentences};
+use super::{FleetPart, Hindrance, Reason, find, sentences};
 use crate::names::Component;
 
 mod events;
@@ -60,7 +60,7 @@ fn failed(reason: &str, message: &str) -> Pod {
 
 fn of(component: Component, pods: &[Pod], events: &[Event]) -> Vec<Hindrance> {
     let pods: Vec<_> = pods.iter().collect();
-    find(&[Part { component, deployment: None, pods: &pods, events }], NOW)
+    find(&[FleetPart { component, deployment: None, pods: &pods, events }], NOW)
 }
 
 /// A pod, and the reason, words and remedy that are told of it.
@@ -396,8 +396,8 @@ fn deployment(condition: Value) -> Deployment {
         .unwrap()
 }
 
-fn part(deployment: &Deployment) -> Part<'_> {
-    Part { component: Component::Node, deployment: Some(deployment), pods: &[], events: &[] }
+fn part(deployment: &Deployment) -> FleetPart<'_> {
+    FleetPart { component: Component::Node, deployment: Some(deployment), pods: &[], events: &[] }
 }
 
 #[test]
@@ -414,7 +414,7 @@ fn a_deployment_says_what_its_replica_set_was_told() {
     );
     assert_eq!(find(&[part(&stuck)], NOW)[0].reason, Reason::NoProgress);
     let pods = [&waiting("InvalidImageName", "A B")];
-    let known = Part { pods: &pods, ..part(&stuck) };
+    let known = FleetPart { pods: &pods, ..part(&stuck) };
     assert_eq!(find(&[known], NOW)[0].reason, Reason::InvalidImageName, "it says why");
 }
 
@@ -427,15 +427,15 @@ fn a_pod_that_failed_tells_nothing_once_the_others_are_there() {
             .unwrap()
     };
     let (one, two) = (deployment(1), deployment(2));
-    assert_eq!(find(&[Part { pods: &pods, ..part(&one) }], NOW)[0].reason, Reason::Evicted);
-    assert_eq!(find(&[Part { pods: &pods, ..part(&two) }], NOW), []);
+    assert_eq!(find(&[FleetPart { pods: &pods, ..part(&one) }], NOW)[0].reason, Reason::Evicted);
+    assert_eq!(find(&[FleetPart { pods: &pods, ..part(&two) }], NOW), []);
 }
 
 #[test]
 fn many_pods_say_each_thing_once_and_nats_first() {
     let pods: Vec<_> = (0..50).map(|_| waiting("ErrImagePull", "not found")).collect();
     let pods: Vec<_> = pods.iter().collect();
-    let part = |component| Part { component, deployment: None, pods: &pods, events: &[] };
+    let part = |component| FleetPart { component, deployment: None, pods: &pods, events: &[] };
     let found = find(&[part(Component::Node), part(Component::Nats)], NOW);
     let seen: Vec<_> = found.iter().map(|h| (h.component, h.reason)).collect();
     let pull = Reason::ImagePullFailed;

@@ -116,7 +116,7 @@ impl Plan {
 
 /// What the status and the arbiter ask of an operation of any type.
 pub trait Running {
-    /// Whether the pod with this UID is out of service on its account, so that nobody else takes it back.
+    /// Whether the pod with this UID is out of service on its account, so that the arbiter does not take it back.
     fn holds(&self, pod_uid: &str) -> bool;
 
     /// What it works on and the step that it has reached: another value is a step further.

@@ -286,7 +286,7 @@ fn closing(
     }
 }
 
-/// Nobody is on it any more.
+/// The node has no clients any more: it is the next to go.
 fn emptied(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &mut Plan) {
     next.step = ScaleInStep::Removing;
     next.step_at = time(fleet.now);

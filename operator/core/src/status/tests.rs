@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use crds::{AutoscalingMode, ChannelClusterStatus, RefusedIds, RefusedSysctls, RefusedUserIds};
 use node_core::admin::{Gauges, Nofile, Phase, Stats};
 
-use super::{News, NodeSeen, Outcome, View, compute, news};
+use super::{News, compute, news};
 use crate::autoscale::{Decision, Rule};
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
@@ -14,6 +14,7 @@ use crate::names::Component;
 use crate::pod::PodView;
 use crate::samples::Rates;
 use crate::validate::Problem;
+use crate::view::{NodeSeen, Outcome, View};
 
 fn node(name: &str, ready: bool) -> NodeSeen {
     let gauges =

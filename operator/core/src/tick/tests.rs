@@ -13,8 +13,8 @@ use crate::names::Component;
 use crate::operations::plan::Action;
 use crate::pod::PodView;
 use crate::samples::NodeSeries;
-use crate::status::Outcome;
 use crate::validate::{Fetched, ValidatedCluster, validate};
+use crate::view::Outcome;
 
 const SPEC: &str = "
 targetConnections: 2000

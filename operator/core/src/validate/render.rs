@@ -7,7 +7,7 @@ use node_core::config::{
     self, Auth, Bus, ClusterId, Drain, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
 
-use super::Problem;
+use super::context::Problem;
 use crate::hash::short_hash;
 use crate::names::{NATS_PORT, NATS_USER, Names};
 

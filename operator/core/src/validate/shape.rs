@@ -7,8 +7,8 @@ use crds::{ChannelClusterSpec, PodOptions, RESERVED_ENV};
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
+use super::context::{OperatorEnv, Problem, not_ours};
 use super::value::NatsPod;
-use super::{OperatorEnv, Problem, not_ours};
 
 /// The pods of the managed NATS. What it was given before `backplane` had fields for it stays: the machines and taints of
 /// the nodes.

@@ -35,9 +35,9 @@ pub struct ValidatedCluster {
     /// How the node count is decided.
     pub scaling: Scaling,
     /// How a node is emptied.
-    pub drain: Drain,
+    pub drain: DrainLimits,
     /// What the node pods look like.
-    pub pod: Pod,
+    pub pod: NodePod,
     /// What the pods of the managed NATS look like; their image is in [`Bus::Managed`].
     pub nats: NatsPod,
     /// What carries messages from node to node.
@@ -75,7 +75,7 @@ pub struct NodeCapacity {
 /// How the node count is decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scaling {
-    /// Who decides.
+    /// Whether the load decides, or `nodes.replicas`.
     pub mode: AutoscalingMode,
     /// Percent of a node's capacity that the fleet is sized for.
     pub target_utilization: u32,
@@ -113,7 +113,7 @@ pub struct PacePolicy {
 
 /// How a node is emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Drain {
+pub struct DrainLimits {
     /// Connections closed per second over the whole cluster.
     pub connections_per_second: u32,
     /// How long a leaving node goes on accepting.
@@ -126,7 +126,7 @@ pub struct Drain {
 
 /// What the node pods look like.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pod {
+pub struct NodePod {
     /// Node image.
     pub image: String,
     /// The operator's own node image, when the fleet keeps an older one.

@@ -13,7 +13,7 @@ pub fn pick(pods: &[PodView]) -> Option<&PodView> {
 }
 
 fn cost(a: &PodView, b: &PodView) -> Ordering {
-    // Figures of a process that ended are nobody's.
+    // Figures of a process that ended tell nothing of the one that runs.
     let node = |pod: &PodView| pod.node.filter(|_| !pod.dead);
     let writes = |pod: &PodView| node(pod).and_then(|node| node.writes_per_second).unwrap_or(f64::INFINITY);
     let connections = |pod: &PodView| node(pod).map_or(u64::MAX, |node| node.connections);
