@@ -59,7 +59,15 @@ impl Context {
             running.tell.send_replace(reconciled);
             return;
         }
-        loops.0.retain(|_, running| !running.task.is_finished());
+        loops.0.retain(|of, running| {
+            // Of a ChannelCluster that is gone, or was made anew under its name, nothing is remembered.
+            let keep = !running.task.is_finished() && of != labels;
+            if !keep && running.uid != reconciled.uid {
+                self.shared.written.forget(&running.uid);
+                self.shared.secrets.forget(&running.uid);
+            }
+            keep
+        });
         let uid = reconciled.uid.clone();
         let (tell, told) = watch::channel(reconciled);
         let fleet = FleetLoop::new(self.shared.clone(), labels.clone(), told);

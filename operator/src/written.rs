@@ -2,10 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::names::SECRET_MARK_ANNOTATION;
 use operator_core::ownership;
+
+/// So long nobody looks again for an object of which there was none: the watches do not see one that comes back without an
+/// owner, from a backup for instance. Shorter than the time after which a fleet is reconciled anyway.
+const ABSENT_FOR: Duration = Duration::from_secs(240);
 
 /// What an apply left of one object.
 #[derive(Clone, Debug)]
@@ -38,8 +43,8 @@ impl Left {
 enum Known {
     /// It was applied.
     There(Box<Left>),
-    /// The operator looked for it and found none of its own.
-    Absent,
+    /// The operator looked for it at this time and found none of its own.
+    Absent(Instant),
 }
 
 /// By UID of the ChannelCluster, and by kind and name of the object.
@@ -53,15 +58,16 @@ impl Written {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match all.get(cluster)?.get(object)? {
             Known::There(left) => Some(Left::clone(left)),
-            Known::Absent => None,
+            Known::Absent(_) => None,
         }
     }
 
-    /// Whether the operator found none of its own when it last looked, and has made none since.
+    /// Whether the operator found none of its own when it last looked, not long ago, and has made none since.
     #[must_use]
     pub fn is_absent(&self, cluster: &str, object: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(all.get(cluster).and_then(|known| known.get(object)), Some(Known::Absent))
+        let known = all.get(cluster).and_then(|known| known.get(object));
+        matches!(known, Some(Known::Absent(since)) if since.elapsed() < ABSENT_FOR)
     }
 
     /// An object was applied.
@@ -71,7 +77,7 @@ impl Written {
 
     /// The operator has found none of its own.
     pub fn note_absent(&self, cluster: &str, object: &str) {
-        self.put(cluster, object, Known::Absent);
+        self.put(cluster, object, Known::Absent(Instant::now()));
     }
 
     /// An object is about to be written: how it stands is known again after that.

@@ -10,7 +10,7 @@ use crate::{
     protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, encode, is_reserved_event},
     session::{conn::Channel, id::Slot},
     topic::{self, PHOENIX, TopicKind, TopicName},
-    topics::{Caps, Joined},
+    topics::{Caps, Joined, Refused},
 };
 
 impl Shard {
@@ -57,12 +57,15 @@ impl Shard {
         let Joined { room, position, opened } =
             match self.topics.join(name, slot, self.sessions[slot].listens(), rules.caps) {
                 Ok(joined) => joined,
-                Err(refusal) => return self.refuse_join(slot, vsn, refs, topic, refusal),
+                Err(Refused { refusal, closed }) => {
+                    closed.iter().for_each(|shared| self.note_closed(shared));
+                    return self.refuse_join(slot, vsn, refs, topic, refusal);
+                }
             };
         self.sessions.add_channel(slot, Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
         if opened {
-            self.topics.get_mut(room).set_policy(rules.policy, rules.window_millis);
+            self.topics.get_mut(room).set_policy(&self.config.rooms, rules.policy);
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_opened(&shared);
         }
@@ -74,14 +77,14 @@ impl Shard {
         if name == topic::CLUSTER {
             // A full node is when its figures are wanted most.
             let caps = Caps { members: u32::MAX, rooms: u32::MAX, topic_bytes: u64::MAX };
-            return self.config.chat_page.then_some(JoinRules { caps, policy: None, window_millis: 0 });
+            return self.config.chat_page.then_some(JoinRules { caps, policy: None });
         }
         let found = self.config.rooms.find(name)?;
         let policy = self.config.rooms.policy(found);
         let limits = &self.config.limits;
         let topic_bytes = most_topic_bytes(limits.memory_budget.unwrap_or(u64::MAX));
         let caps = Caps { members: policy.max_members, rooms: limits.rooms(), topic_bytes };
-        Some(JoinRules { caps, policy: Some(found), window_millis: policy.flush_window_millis })
+        Some(JoinRules { caps, policy: Some(found) })
     }
 
     fn refuse_join(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
@@ -222,7 +225,6 @@ impl Shard {
 struct JoinRules {
     caps: Caps,
     policy: Option<PolicyRef>,
-    window_millis: u16,
 }
 
 /// What becomes of a pushed event.

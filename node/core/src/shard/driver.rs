@@ -105,7 +105,7 @@ impl Shard {
         let rooms = &self.config.rooms;
         for room in self.topics.iter_mut() {
             let found = rooms.find(room.shared().name());
-            room.set_policy(found, found.map_or(0, |found| rooms.policy(found).flush_window_millis));
+            room.set_policy(rooms, found);
         }
         self.refresh_memory();
     }

@@ -104,17 +104,20 @@ impl Shard {
                 channel.position = position;
             }
         }
-        if let Some(shared) = left.closed
-            && self.is_shared(shared.name())
-        {
-            self.effects.push(Effect::Closed(Arc::clone(shared.topic())));
-        }
+        left.closed.iter().for_each(|shared| self.note_closed(shared));
     }
 
     /// The shard has its first member of a topic.
     pub(super) fn note_opened(&mut self, shared: &SharedRoom) {
         if self.is_shared(shared.name()) {
             self.effects.push(Effect::Opened(Arc::clone(shared.topic())));
+        }
+    }
+
+    /// The shard has no members of a topic any more.
+    pub(super) fn note_closed(&mut self, shared: &SharedRoom) {
+        if self.is_shared(shared.name()) {
+            self.effects.push(Effect::Closed(Arc::clone(shared.topic())));
         }
     }
 

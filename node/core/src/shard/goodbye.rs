@@ -19,8 +19,12 @@ impl Shard {
 
     /// Ends a connection whose further input cannot be read.
     pub(super) fn break_off(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
-        self.release_before(slot, reason);
         let open = self.sessions[slot].is(Phase::Open);
+        self.release_before(slot, reason);
+        if open && !self.sessions[slot].is(Phase::Open) {
+            // The release has closed it as a slow consumer. It hears that, and its input is not read any more.
+            return;
+        }
         if self.advance(slot, Cause::Broken(reason)) && open {
             self.queue_close(slot, code);
         }

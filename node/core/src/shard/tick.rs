@@ -66,11 +66,11 @@ impl Shard {
         let stamp = self.stamp();
         let Some(part) = self.timers.take_sweep(self.now_millis, stamp, self.sessions.end()) else { return };
         (part.from..part.to).for_each(|index| self.sweep(Slot(index as u32), part.since));
+        self.egress.trim();
         self.topics.trim();
         self.compact_outbox();
-        self.refresh_memory();
         self.sessions.trim(self.now_millis);
-        self.egress.trim();
+        self.refresh_memory();
         self.timers.trim();
         if self.effects.is_empty() && self.effects.capacity() > KEPT {
             self.effects.shrink_to_fit();

@@ -42,6 +42,22 @@ pub(crate) struct Joined {
     pub(crate) opened: bool,
 }
 
+/// A join that did not fit.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Why.
+    pub(crate) refusal: JoinRefusal,
+    /// The room, when this shard was among those with members for a moment. Another shard may have left it meanwhile, and
+    /// whoever asked the registry then has to ask again.
+    pub(crate) closed: Option<Arc<SharedRoom>>,
+}
+
+impl From<JoinRefusal> for Refused {
+    fn from(refusal: JoinRefusal) -> Self {
+        Self { refusal, closed: None }
+    }
+}
+
 /// The changes that a leave made.
 #[derive(Debug)]
 pub(crate) struct Left {
@@ -136,19 +152,19 @@ impl Topics {
     /// Adds a member, which hears what is said in this serializer version, or nothing.
     ///
     /// # Errors
-    /// [`JoinRefusal::RoomFull`] or [`JoinRefusal::TooManyRooms`] when it does not fit into `caps`.
+    /// When it does not fit into `caps`.
     pub(crate) fn join(
         &mut self,
         name: TopicName<'_>,
         member: Slot,
         listens: Option<Vsn>,
         caps: Caps,
-    ) -> Result<Joined, JoinRefusal> {
+    ) -> Result<Joined, Refused> {
         let topic = name.as_str();
         if let Some(room) = self.find(topic) {
             let joined = &mut self.rooms[room.0 as usize];
             if !joined.shared().claim(caps.members) {
-                return Err(JoinRefusal::RoomFull);
+                return Err(JoinRefusal::RoomFull.into());
             }
             joined.members.push(member);
             joined.listen(listens);
@@ -156,13 +172,13 @@ impl Topics {
             return Ok(Joined { room, position: (joined.members.len() - 1) as u32, opened: false });
         }
         if self.registry.bytes() >= caps.topic_bytes && self.registry.shards(topic).is_empty() {
-            return Err(JoinRefusal::Memory);
+            return Err(JoinRefusal::Memory.into());
         }
         let opened = self.registry.open(name, self.shard, caps.rooms);
         let shared = opened.ok_or(JoinRefusal::TooManyRooms)?;
         if !shared.claim(caps.members) {
             self.registry.close(&shared, self.shard);
-            return Err(JoinRefusal::RoomFull);
+            return Err(Refused { refusal: JoinRefusal::RoomFull, closed: Some(shared) });
         }
         // Rooms are fewer than memberships, which memory bounds far below 2^32.
         let mut room = Room::new(shared, member);

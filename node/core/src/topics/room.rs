@@ -5,7 +5,13 @@
 
 use std::sync::Arc;
 
-use crate::{broadcast::Broadcast, config::PolicyRef, protocol::Vsn, route::SharedRoom, session::id::Slot};
+use crate::{
+    broadcast::Broadcast,
+    config::{PolicyRef, Rooms},
+    protocol::Vsn,
+    route::SharedRoom,
+    session::id::Slot,
+};
 
 /// Index of a room in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +37,13 @@ struct Features {
     /// Length of the flush window in milliseconds; 0 is none.
     window_millis: u16,
     held: Vec<Held>,
+}
+
+impl Features {
+    /// Whether neither the policy asks for anything nor anything is left of what it asked for.
+    const fn is_empty(&self) -> bool {
+        self.window_millis == 0 && self.held.is_empty()
+    }
 }
 
 /// A broadcast that waits for the end of its room's flush window.
@@ -80,13 +93,14 @@ impl Room {
         self.policy
     }
 
-    /// The configuration says this of it from now on: its policy, and a flush window of so many milliseconds.
-    pub(crate) fn set_policy(&mut self, policy: Option<PolicyRef>, window_millis: u16) {
+    /// This is its policy in the configuration from now on, with all that the policy asks for.
+    pub(crate) fn set_policy(&mut self, rooms: &Rooms, policy: Option<PolicyRef>) {
         self.policy = policy;
+        let window_millis = policy.map_or(0, |policy| rooms.policy(policy).flush_window_millis);
         if window_millis > 0 || self.features.is_some() {
             self.features.get_or_insert_default().window_millis = window_millis;
         }
-        self.features.take_if(|features| features.window_millis == 0 && features.held.is_empty());
+        self.features.take_if(|features| features.is_empty());
     }
 
     /// Length of the flush window in milliseconds; 0 when what is said leaves at once.
@@ -95,8 +109,8 @@ impl Room {
     }
 
     /// Whether what is said has to wait: for the end of the window, or for what waits already.
-    pub(crate) const fn holds(&self) -> bool {
-        self.features.is_some()
+    pub(crate) fn holds(&self) -> bool {
+        self.features.as_ref().is_some_and(|features| features.window_millis > 0 || !features.held.is_empty())
     }
 
     /// How many broadcasts wait.
@@ -110,7 +124,7 @@ impl Room {
 
     pub(super) fn take_held(&mut self) -> Vec<Held> {
         let held = self.features.as_mut().map(|features| std::mem::take(&mut features.held));
-        self.features.take_if(|features| features.window_millis == 0);
+        self.features.take_if(|features| features.is_empty());
         held.unwrap_or_default()
     }
 

@@ -83,3 +83,16 @@ fn a_lower_bound_of_rooms_ends_none_and_never_refuses_the_figures_of_the_node() 
     leave(&mut sim, client, "$cluster");
     sim.join(client, "room:2", "1");
 }
+
+/// Between the two looks of the join the other shard may leave the topic, and the bus may ask the registry then.
+#[test]
+fn the_bus_is_told_again_when_a_shard_was_in_a_full_room_for_a_moment() {
+    let mut sim = Sim::new(2, true, |config| config.rooms.max_members = 1);
+    let first = sim.connect_to(0, "2.0.0");
+    sim.join(first, "room:1", "1");
+    assert_eq!(sim.bus, ["join room:1"]);
+    let second = sim.connect_to(1, "2.0.0");
+    sim.text(second, r#"["1","1","room:1","phx_join",{}]"#);
+    assert!(sim.texts(second)[0].contains("room full"));
+    assert_eq!(sim.bus, ["join room:1", "leave room:1"]);
+}
