@@ -1,4 +1,4 @@
-//! The admin port: metrics and probes for everyone, statistics and drain orders for who holds the token.
+//! The admin port: metrics and probes for everyone, statistics and drain orders for clients that have the token.
 //!
 //! It runs on its own thread and runtime, so that a busy shard cannot delay a probe and a slow scrape cannot delay a
 //! shard.

@@ -1,6 +1,6 @@
 //! `channel-node`: the life of the process, from its arguments to its exit.
 
-// They panic where nobody takes what they write; see `shell::output`.
+// They panic where their output has no reader; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 use std::{
@@ -85,7 +85,7 @@ fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
     let read = args.config.as_deref().map(Watch::start).transpose().map_err(|error| error.to_string())?;
     let (mut config, watch) = read.map_or((NodeConfig::dev(), None), |(config, watch)| (config, Some(watch)));
     if args.dev {
-        // A page of somebody else must not reach what a developer runs, whatever its name was made to lead to. Addresses
+        // A page of another site must not reach what a developer runs, whatever its name was made to lead to. Addresses
         // are no names, and are used where the node listens for others.
         let mut addresses = args.listen_addrs().into_iter().chain(args.admin_addrs());
         let local = addresses.all(|address| address.ip().is_loopback());

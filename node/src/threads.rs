@@ -3,7 +3,7 @@
 //! The order decides. A waker writes to a descriptor *number* in the waking thread's table, so every runtime and eventfd of
 //! the process exists before a table is split, and its number means the same in all of them; then the shards split their
 //! tables, when the layout says so; only then are sockets opened. A runtime built after the split wakes the wrong
-//! descriptor, or nothing at all, and a listener opened before it would go on listening in the tables of those who
+//! descriptor, or nothing at all, and a listener opened before it would go on listening in the tables of threads that
 //! closed it.
 
 use std::{
@@ -222,7 +222,7 @@ impl Door {
     }
 }
 
-/// From the runtime to the last connection. Errors of the start go to the one who starts the node, later ones are
+/// From the runtime to the last connection. Errors of the start go to the caller that starts the node, later ones are
 /// returned.
 fn life(door: &Door, parts: Parts) -> std::io::Result<()> {
     let runtime = match runtime() {

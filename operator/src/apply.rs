@@ -1,6 +1,6 @@
 //! Writes a bundle: everything is looked at, then tried, then written with server-side apply in the bundle's order; what a
-//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched. An object that is to
-//! be as this process last applied it, and that has not changed since, is neither read nor written.
+//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched. An object that
+//! is to be as this process last applied it, and that has not changed since, is neither read nor written.
 //!
 //! The node count has a field manager of its own. It is written here only when the Deployment is made, and from then on
 //! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of who
@@ -192,8 +192,8 @@ impl Applier<'_> {
     }
 
     /// Writes everything. What is refused now was taken before, and does not keep the others from being written, but
-    /// for pods whose configuration it is. What stays is not asked for, and what is contested is only read. Gives the nodes, and for how long the first
-    /// of what is contested waits.
+    /// for pods whose configuration it is. What stays is not asked for, and what is contested is only read. Gives the
+    /// nodes, and for how long the first of what is contested waits.
     async fn write(
         &self,
         pieces: &[Piece],
@@ -236,7 +236,8 @@ impl Applier<'_> {
         seen.map(|seen| Deployment::clone(&seen))
     }
 
-    /// For how long a piece is left as it is: the operator has written it as it is to be, and another manager keeps changing it.
+    /// For how long a piece is left as it is: the operator has written it as it is to be, and another manager keeps
+    /// changing it.
     fn pause(&self, piece: &Piece, trial: Trial) -> Option<Duration> {
         if trial != Trial::Known || piece.live.is_none() || piece.leftover || piece.follows {
             return None;
@@ -293,7 +294,7 @@ impl Applier<'_> {
         Ok(None)
     }
 
-    /// Whether anybody may have touched an object of this ChannelCluster.
+    /// Whether another writer may have touched an object of this ChannelCluster.
     fn touched(&self, kind: &str, name: &str) -> Touched {
         touched(self.shared, &self.cluster.namespace, &self.cluster.uid, kind, name)
     }

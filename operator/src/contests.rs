@@ -1,4 +1,4 @@
-//! Who else keeps writing what this operator writes, for all ChannelClusters of a term.
+//! Which other writers keep changing what this operator writes, for all ChannelClusters of a term.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -32,7 +32,7 @@ pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
 const REQUEST_MARGIN: Duration = Duration::from_secs(1);
 /// How long an operator that sees too little leaves the lease to others: longer than they need to take it.
 const STAND_BACK: Duration = Duration::from_secs(30);
-/// Looks at a lease within one attempt: each after a conflict with somebody else's change of it.
+/// Looks at a lease within one attempt: each after a conflict with another writer's change of it.
 const LOOKS: usize = 3;
 
 fn millis(duration: Duration) -> u64 {
@@ -226,7 +226,7 @@ impl Elector {
         }
     }
 
-    /// Whether the lease is ours after this. Somebody else's change of the object, for example of a label, is a conflict
+    /// Whether the lease is ours after this. Another writer's change of the object, for example of a label, is a conflict
     /// and no reason to give up: only another holder is.
     async fn attempt(&mut self, now: u64) -> Result<bool, kube::Error> {
         for _ in 0..LOOKS {

@@ -13,7 +13,7 @@ use crate::written::Left;
 /// Why a bundle could not be applied.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
-    /// An object of that name belongs to somebody else.
+    /// An object of that name has another owner.
     #[error(
         "{kind} {name} exists and belongs to {owner}: name the ChannelCluster otherwise; or, if it was made for this one, \
          take its ownerReferences away and label it app.kubernetes.io/managed-by=channel-operator, \
@@ -60,7 +60,7 @@ pub(crate) fn whose(shared: &Shared, cluster: &ValidatedCluster, live: &ObjectMe
 /// Whether an object that is there is to be taken over.
 ///
 /// # Errors
-/// When it is somebody else's.
+/// When it has another owner.
 pub(crate) fn is_leftover(
     shared: &Shared,
     cluster: &ValidatedCluster,
@@ -100,7 +100,7 @@ pub(crate) fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Er
     ApplyError::Api { what: format!("{} {name}", K::kind(&())), source }
 }
 
-/// Whether anybody may have touched an object since this process last applied it.
+/// Whether another writer may have touched an object since this process last applied it.
 pub(crate) enum Touched {
     /// It is as it was left, as far as the watches have seen.
     No(Box<Left>),
@@ -110,7 +110,7 @@ pub(crate) enum Touched {
     Perhaps,
 }
 
-/// Whether anybody may have touched an object of the ChannelCluster with this UID.
+/// Whether another writer may have touched an object of the ChannelCluster with this UID.
 pub(crate) fn touched(shared: &Shared, namespace: &str, uid: &str, kind: &str, name: &str) -> Touched {
     let object = format!("{kind} {name}");
     match (shared.stores.standing(kind, namespace, name), shared.written.left(uid, &object)) {

@@ -1,6 +1,6 @@
 //! Writes the status of one ChannelCluster. One loop writes it, so nothing is ever merged; the version of the object that
 //! was last seen goes along, so that an operator that was deposed cannot write over its successor. A newer object is
-//! written to only if its status is still ours: then somebody changed the spec.
+//! written to only if its status is still ours: then a user changed the spec.
 
 use crds::{ChannelCluster, ChannelClusterStatus};
 use kube::api::{Api, Patch, PatchParams};

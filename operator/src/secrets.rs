@@ -62,7 +62,7 @@ impl KeptSecret {
 /// Looks at what is there.
 ///
 /// # Errors
-/// When it is somebody else's, or cannot be read.
+/// When it has another owner, or cannot be read.
 pub async fn look(shared: &Shared, cluster: &ValidatedCluster) -> Result<SecretSeen, ApplyError> {
     let name = cluster.names.secret();
     let live = api(shared, cluster).get_opt(&name).await.map_err(|e| failed::<Object>(&name, e))?;

@@ -41,7 +41,7 @@ pub struct Shared {
     pub nodes: Nodes,
     /// Where Events go.
     pub events: Events,
-    /// Who else writes what this operator writes.
+    /// Other writers that change what this operator writes.
     pub contests: Arc<AllContests>,
     /// What was last written of each object.
     pub written: Arc<Written>,

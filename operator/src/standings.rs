@@ -1,4 +1,4 @@
-//! How the objects of one kind stand, as their watch last saw them: enough to tell whether anybody has touched one.
+//! How the objects of one kind stand, as their watch last saw them: enough to tell whether another writer has touched one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

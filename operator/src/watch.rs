@@ -1,8 +1,9 @@
 //! One watch: it lists, follows, and lists again, alone in its task, with its own pauses.
 //!
-//! The library's own watch tells nobody that a bookmark came, so a quiet one and a dead one look the same. Here each watch
-//! runs for a few seconds only: the server sends a bookmark 2 s before it ends one, so something comes at least that often, and
-//! what does not come is missed. Ending and going on costs one request and transfers nothing twice.
+//! The library's own watch does not tell its reader that a bookmark came, so a quiet one and a dead one look the same.
+//! Here each watch runs for a few seconds only: the server sends a bookmark 2 s before it ends one, so something comes
+//! at least that often, and what does not come is missed. Ending and going on costs one request and transfers nothing
+//! twice.
 //!
 //! Objects of others are never kept whole: a page of a list has a bound in bytes, each object is cut to what is read before
 //! the next one is looked at, and what no ChannelCluster stands behind is dropped.
@@ -111,8 +112,8 @@ where
         }
     }
 
-    /// Lets those who wait for the first lists of several namespaces go on without one that is gone, may not be seen, or
-    /// has not answered for too long. This watch goes on trying.
+    /// Lets the tasks that wait for the first lists of several namespaces go on without one that is gone, may not be
+    /// seen, or has not answered for too long. This watch goes on trying.
     fn leave_out(&self, error: &Interrupted) {
         if self.namespace.is_none() || self.pulse.synced() || self.pulse.left_out() {
             return;
@@ -269,7 +270,8 @@ mod tests {
         assert_eq!(pause(u32::MAX, 1.0), Duration::from_secs(2));
         // A connection that died in a break of no length.
         assert!(SILENCE + pause(1, 1.0) < Duration::from_secs(10));
-        // A long break: an attempt that began just before the server came back hangs, and the next comes after the longest pause.
+        // A long break: an attempt that began just before the server came back hangs, and the next comes after the
+        // longest pause.
         assert!(HEAD_TIMEOUT + pause(u32::MAX, 1.0) < Duration::from_secs(10));
     }
 }

@@ -180,7 +180,8 @@ impl Starting {
         index
     }
 
-    /// Watches objects that nobody reads; that one of ours is another, or gone, is a reason to look at its owner.
+    /// Watches objects that the operator does not read; that one of ours is another, or gone, is a reason to look at
+    /// its owner.
     fn trigger<K>(&mut self, kind: &'static str)
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -236,7 +237,7 @@ fn spec_version(object: &impl Resource) -> String {
     }
 }
 
-/// Whether a label or an annotation is one that we, or those who work with our objects, set.
+/// Whether a label or an annotation is one that the operator, or a controller that works with its objects, sets.
 fn known_key(key: &str) -> bool {
     let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
     prefix == crds::GROUP

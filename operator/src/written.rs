@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::names::SECRET_MARK_ANNOTATION;
 use operator_core::ownership;
 
-/// So long nobody looks again for an object of which there was none: the watches do not see one that comes back without an
-/// owner, from a backup for instance. Shorter than the time after which a fleet is reconciled anyway.
+/// For so long the operator does not look again for an object of which there was none: the watches do not see one that
+/// comes back without an owner, from a backup for instance. Shorter than the time after which a fleet is reconciled anyway.
 const ABSENT_FOR: Duration = Duration::from_secs(240);
 
 /// What an apply left of one object.

@@ -13,7 +13,7 @@ use crate::counters::{self, BusCounters, CloseReason, JoinRefusal};
 /// Version of these types.
 pub const VERSION: u32 = 1;
 /// Header of a request with the name of the node that it is meant for. A node of another name answers 421 and does
-/// nothing: addresses of pods are given to others once a pod is gone. Without it anybody is meant.
+/// nothing: addresses of pods are given to others once a pod is gone. Without it any node is meant.
 pub const NODE_HEADER: &str = "x-channelcluster-node";
 
 /// Answer of `GET /v1/stats`.

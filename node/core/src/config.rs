@@ -34,7 +34,7 @@ pub struct NodeConfig {
     pub rooms: Rooms,
     /// Bounds per frame, connection and node.
     pub limits: Limits,
-    /// Who may connect.
+    /// Which clients may connect.
     pub auth: Auth,
     /// How the node leaves.
     pub drain: Drain,
@@ -42,8 +42,8 @@ pub struct NodeConfig {
     pub chat_page: bool,
 }
 
-/// The keys that a running node cannot change. Two configurations that are equal in them differ by a reload only. The operator
-/// serializes them to hash them.
+/// The keys that a running node cannot change. Two configurations that are equal in them differ by a reload only. The
+/// operator serializes them to hash them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fixed {
@@ -215,7 +215,7 @@ pub struct RoomPolicy<'a> {
     pub max_members: u32,
     /// What a join of the full room gets.
     pub on_full: OnFull,
-    /// Who may publish.
+    /// Which clients may publish.
     pub publish: Publish,
     /// Events that may be published; none is every event that is not reserved.
     pub events: Option<&'a [String]>,
@@ -240,7 +240,7 @@ pub struct Policy {
     /// Overrides [`Rooms::max_members`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_members: Option<u32>,
-    /// Who may publish; members unless said otherwise.
+    /// Which clients may publish; members unless said otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Publish>,
     /// Overrides [`Rooms::events`].
@@ -258,8 +258,8 @@ pub struct Policy {
     pub flush_window_millis: Option<u16>,
 }
 
-/// A topic, or a prefix followed by `*`. `*` alone is every topic that nodes share ([`TopicKind::Shared`]): no pattern matches
-/// the others, which are `phoenix` and everything that starts with `$`.
+/// A topic, or a prefix followed by `*`. `*` alone is every topic that nodes share ([`TopicKind::Shared`]): no pattern
+/// matches the others, which are `phoenix` and everything that starts with `$`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TopicPattern(pub String);
@@ -283,7 +283,7 @@ pub enum OnFull {
     Reject,
 }
 
-/// Who may publish into a room.
+/// Which clients may publish into a room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Publish {
     /// Every member.
@@ -292,7 +292,7 @@ pub enum Publish {
     Nobody,
 }
 
-/// Bounds. Reaching one is counted, and answered to the one who reached it.
+/// Bounds. Reaching one is counted, and the client that reached it gets an answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -327,7 +327,8 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
     /// Most WebSocket messages and control frames per second that are taken from one connection, after as many at once as
-    /// [`crate::limits::BURST_SECONDS`] bring; 0 is without bound. Who sends more is told once and read at this pace.
+    /// [`crate::limits::BURST_SECONDS`] bring; 0 is without bound. A connection that sends more is told once and read
+    /// at this pace.
     #[serde(skip_serializing_if = "is_usual_messages")]
     pub messages_per_second: u32,
     /// The same in bytes.
@@ -390,7 +391,7 @@ impl Default for Limits {
     }
 }
 
-/// Who may connect.
+/// Which clients may connect.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Auth {

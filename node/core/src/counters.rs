@@ -97,7 +97,7 @@ reasons! {
         RoomFull => "room_full",
         /// The connection joined as many channels as it may.
         TooManyChannels => "too_many_channels",
-        /// Nobody on the node is in this room, and it has as many others as it may.
+        /// The room has no member on the node, which has as many other rooms as it may.
         TooManyRooms => "too_many_rooms",
         /// The node's memory is nearly used up.
         Memory => "memory",
@@ -231,7 +231,7 @@ counters! {
     /// Times a connection was not read for a while while memory was short: it did not take what it was sent, or, at the
     /// budget, the shard had to serve first what it had put off.
     reads_held => Counter "Times a connection was not read for a while for lack of memory",
-    /// Publishes dropped because the policy allows nobody to publish.
+    /// Publishes dropped because the policy allows no client to publish.
     publish_refused => Counter "Publishes refused by policy",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
     access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
@@ -302,8 +302,8 @@ bus_counters! {
     gaps => Counter "Messages of other nodes that never arrived",
     /// Messages of other nodes that were on their way for more than [`crate::limits::BUS_LATE_MILLIS`].
     late => Counter "Messages of other nodes that were on their way for long",
-    /// Messages of other nodes dropped because they were older than [`crate::config::Limits::bus_message_age_millis`]; each is
-    /// a gap too.
+    /// Messages of other nodes dropped because they were older than [`crate::config::Limits::bus_message_age_millis`];
+    /// each is a gap too.
     expired => Counter "Messages of other nodes dropped for their age",
     /// Messages received that could not be read, or that no member may be given.
     malformed => Counter "Messages on the bus that could not be read",

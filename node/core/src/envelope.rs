@@ -12,8 +12,8 @@
 //! then          topic, event, payload
 //! ```
 //!
-//! Nodes of neighbouring versions share a bus. Whoever adds a field appends it to the header and raises its length, which
-//! older readers skip; whoever has something new to say takes a new kind, which older readers give to nobody; only a change
+//! Nodes of neighbouring versions share a bus. A new field is appended to the header and raises its length, which
+//! older readers skip; a new sort of message takes a new kind, which older readers drop; only a change
 //! that older readers must not survive raises the version.
 
 use crate::broadcast::{Kind, Packed};
@@ -112,7 +112,7 @@ impl<'a> Envelope<'a> {
 /// Counts what is missing between the messages of one origin about one topic. NATS keeps the order of a sender, so a
 /// sequence that does not rise means that the sender began anew (it had no members of the topic for a while).
 ///
-/// Anybody with the password of the bus can make up origins and sequences. One message therefore adds no more than
+/// A sender that has the password of the bus can make up origins and sequences. One message therefore adds no more than
 /// [`MAX_GAP`] to the count, and made-up origins push each other out rather than those that go on speaking.
 #[derive(Debug, Default)]
 pub struct Gaps(Vec<Origin>);
@@ -155,7 +155,8 @@ impl Gaps {
         0
     }
 
-    /// Forgets whom it costs least: one that fell silent, or else who said least, and among these the one heard first.
+    /// Forgets the origin that costs least: one that fell silent, or else the one that said least, and among these the one
+    /// heard first.
     fn forget_one(&mut self, now: u64) {
         let rank = |origin: &Origin| {
             let silent = now.saturating_sub(origin.heard) >= SILENT_SECONDS;

@@ -1,9 +1,9 @@
 //! The memory that clients can make a node keep: what kinds there are, one budget, and how the shards share it.
 //!
 //! A shard counts for itself what it holds and publishes the sum. Half of the budget belongs to the shards in equal
-//! parts, whatever the others do; the other half is for whoever needs it. So one busy shard may take more than half of the
-//! budget, and can never take so much that a quiet one cannot serve. What all shards keep together, the topics of the
-//! registry, comes off the budget first.
+//! parts, whatever the others do; the other half is for the shards that need it. So one busy shard may take more than
+//! half of the budget, and can never take so much that a quiet one cannot serve. What all shards keep together, the
+//! topics of the registry, comes off the budget first.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 

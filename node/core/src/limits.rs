@@ -1,5 +1,5 @@
-//! Limits that are not configuration: each a named constant with its unit and reason. Those that the manifest's rules know too
-//! are in [`keys`].
+//! Limits that are not configuration: each a named constant with its unit and reason. Those that the manifest's rules
+//! know too are in [`keys`].
 
 pub use keys::{BURST_SECONDS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES};
 
@@ -16,12 +16,13 @@ pub const MAX_REF_BYTES: usize = 64;
 pub const MAX_JSON_DEPTH: usize = 125;
 /// Most sockets of a shard whose handshake is not done; more are dropped on accept.
 pub const MAX_HANDSHAKING: u64 = 16_384;
-/// Bytes of incomplete request heads that a shard keeps; whoever adds more is refused. An honest head comes whole in one
-/// read and is never kept, so this bounds what half-open connections cost together, and shuts out nobody else.
+/// Bytes of incomplete request heads that a shard keeps; a connection that adds more is refused. An honest head comes
+/// whole in one read and is never kept, so this bounds what half-open connections cost together, and shuts out no other
+/// connection.
 pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
-/// Memory in bytes that incomplete WebSocket frames and messages of a shard take; whoever adds more is closed. Small
-/// messages mostly come whole and take nothing. It fits 500 to 1,000 of 64 KiB, the default limit, under way at once,
-/// and one of 16 MiB, the longest limit: buffers that grow may take twice what is in them.
+/// Memory in bytes that incomplete WebSocket frames and messages of a shard take; a connection that adds more is
+/// closed. Small messages mostly come whole and take nothing. It fits 500 to 1,000 of 64 KiB, the default limit, under
+/// way at once, and one of 16 MiB, the longest limit: buffers that grow may take twice what is in them.
 pub const MAX_INCOMPLETE_BYTES: usize = 64 * 1024 * 1024;
 /// Frames queued to sockets that may take them, from which on a shard takes no more than one publish per turn from its
 /// clients, and one for each other shard and the bus. A hundred for each of 2,500 connections, or five for each of

@@ -147,8 +147,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// No topics. `key` must be random: clients choose topics, and who knew it could make all of them collide. A fixed
-    /// one makes tables, and so what is measured of them, the same in every run.
+    /// No topics. `key` must be random: clients choose topics, and one that knew the key could make all of them
+    /// collide. A fixed one makes tables, and so what is measured of them, the same in every run.
     #[must_use]
     pub fn new([first, second]: [u64; 2]) -> Self {
         let hasher = SipHasher13::new_with_keys(first, second);

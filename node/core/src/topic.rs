@@ -2,8 +2,8 @@
 //!
 //! A text is parsed into a [`TopicName`] where it enters the shard, and everything behind that asks the name for its kind.
 //! A topic that can be joined can always be carried: its subject on the bus is one non-empty token of letters that NATS
-//! clients and servers take. Whoever lets [`TopicName::parse`] take more has to widen the encoding of subjects with it; a
-//! test of the node holds the two together with the rules of the NATS client.
+//! clients and servers take. A change that lets [`TopicName::parse`] take more has to widen the encoding of subjects
+//! with it; a test of the node holds the two together with the rules of the NATS client.
 
 use crate::limits::MAX_TOPIC_BYTES;
 
@@ -13,10 +13,10 @@ pub const PHOENIX: &str = keys::PHOENIX_TOPIC;
 /// The topic that carries the fleet's live figures to the chat page.
 pub const CLUSTER: TopicName<'static> = TopicName { text: "$cluster", kind: TopicKind::Own };
 
-/// Who serves a topic.
+/// Which nodes serve a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TopicKind {
-    /// The members of all nodes hear what is said there, and policies say who may join.
+    /// Messages go to the members on all nodes, and policies say which clients may join.
     Shared,
     /// Each node serves it by itself, and what is said there never leaves the node. No pattern of a policy matches it.
     Own,
@@ -24,7 +24,7 @@ pub enum TopicKind {
     Connection,
 }
 
-/// A text that can be a topic, and who serves it.
+/// A text that can be a topic, with its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TopicName<'a> {
     text: &'a str,
@@ -62,7 +62,7 @@ impl<'a> TopicName<'a> {
         self.text
     }
 
-    /// Who serves it.
+    /// Which nodes serve it.
     #[must_use]
     pub const fn kind(self) -> TopicKind {
         self.kind

@@ -1,9 +1,10 @@
-//! Who may stay at a port for probes and scrapes, which anyone can reach without a token.
+//! Which connections may stay at a port for probes and scrapes, which anyone can reach without a token.
 //!
 //! Without bounds a few thousand silent connections would take the descriptors that clients need, and their request heads
-//! memory. A full port makes room for the newest by ending whoever waited for longest since its last answer: probes are
-//! new and short, those who sit on places are neither. The same holds within one address, whose bound is lower: probes may
-//! share theirs with whoever attacks (the kubelet's, where a pod uses the host's network or traffic is translated).
+//! memory. A full port makes room for the newest by ending the connection that waited for longest since its last
+//! answer: probes are new and short, connections that sit on places are neither. The same holds within one address,
+//! whose bound is lower: probes may share theirs with an attacker (the kubelet's, where a pod uses the host's network
+//! or traffic is translated).
 
 use std::{
     collections::HashMap,
@@ -72,7 +73,7 @@ pub struct Arrival {
 }
 
 impl Visitors {
-    /// Nobody.
+    /// No connection.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, here: HashMap::new(), clock: 0 }

@@ -1,6 +1,6 @@
-//! Reading files that somebody else wrote.
+//! Reading files that other programs wrote.
 //!
-//! A mounted configuration or secret is a plain file. In its place may be a FIFO that nobody writes to, a device without
+//! A mounted configuration or secret is a plain file. In its place may be a FIFO without a writer, a device without
 //! an end, or a file that grows while it is read: opening or reading these as usual would block for ever or take all
 //! memory. So a file is opened without blocking, looked at, and read up to its bound, whatever size it claims to have.
 

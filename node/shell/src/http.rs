@@ -1,7 +1,7 @@
 //! A bounded HTTP/1 port for probes, scrapes and orders: at most so many connections, in all and per address, none of
 //! them for longer than an exchange or an idle while may take, no request head longer than a few kilobytes.
 //!
-//! Who stays is decided in [`node_core::visitors`]; here are the sockets.
+//! Which connections stay is decided in [`node_core::visitors`]; here are the sockets.
 
 use std::{
     io,
@@ -310,7 +310,7 @@ mod tests {
         let mut used = TcpStream::connect(address).await.unwrap();
         ask(&mut used).await.unwrap();
         for _ in 0..3 * BOUNDS.per_address {
-            // Ended at once by the client or sat on: both must not cost the place of who is answered.
+            // Ended at once by the client or sat on: both must not cost the place of a client that is answered.
             std::mem::forget(TcpStream::connect(address).await.unwrap().into_std());
             ask(&mut used).await.expect("it was answered last");
         }

@@ -29,7 +29,7 @@ const FULL_QUEUE: Duration = Duration::from_millis(5);
 
 /// Writes a line to standard output for people, if it can be written.
 pub fn say(line: impl Display) {
-    // Nobody there to read it changes nothing.
+    // A missing reader changes nothing.
     writeln!(io::stdout().lock(), "{line}").ok();
 }
 
@@ -96,7 +96,7 @@ fn write_all(mut target: impl Write, items: &Receiver<Item>, counts: &Counts) {
         }
         if let Some(done) = asked {
             target.flush().ok();
-            // Who asked may have given up.
+            // The caller may have given up.
             done.try_send(()).ok();
         }
     }

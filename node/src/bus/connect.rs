@@ -1,11 +1,11 @@
 //! How the connection to NATS is made, and made again.
 //!
 //! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up, its addresses are
-//! connected to in turn, and a greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the client. A pod that was
-//! replaced leaves its address behind, where packets are dropped or a connection is taken and never answered; without the
-//! look each attempt would hang there for as long as a login may take, which has to be long enough for a fleet that logs
-//! in at once. A connection to a Service goes where the first packet of it went, also when another pod has taken over
-//! since: so a connection that does not answer is joined by another one after [`AGAIN`].
+//! connected to in turn, and a greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the
+//! client. A pod that was replaced leaves its address behind, where packets are dropped or a connection is taken and
+//! never answered; without the look each attempt would hang there for as long as a login may take, which has to be long
+//! enough for a fleet that logs in at once. A connection to a Service goes where the first packet of it went, also when
+//! another pod has taken over since: so a connection that does not answer is joined by another one after [`AGAIN`].
 
 use std::{
     io,
@@ -30,7 +30,8 @@ const TOPIC_QUEUE: usize = 8_192;
 /// A server that says nothing at all is given up after two to three of these, and connected to anew. Longer than what makes
 /// a bus count as silent: giving up loses what waits on both ends of the connection.
 const PING: Duration = Duration::from_secs(5);
-/// How long a login may take, after the server has greeted. Long enough for a server on which a whole fleet logs in at once.
+/// How long a login may take, after the server has greeted. Long enough for a server on which a whole fleet logs in at
+/// once.
 const LOGIN: Duration = Duration::from_secs(5);
 /// How long looking up a name may take, and then how long each of its addresses has to take a connection and to greet. For
 /// as long an answer about a name holds: looks follow each other more often than a name server should be asked.
@@ -38,7 +39,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Time after which an address that has not answered is connected to once more.
 const AGAIN: Duration = Duration::from_millis(200);
 /// Longest pause between two looks; each is random up to its bound, so that a fleet does not come back at once. With
-/// [`AGAIN`] this is how late a server that listens again is found at worst. A look that is refused costs a packet each way.
+/// [`AGAIN`] this is how late a server that listens again is found at worst. A look that is refused costs a packet each
+/// way.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// Least time between two log lines about the same outage.
 const COMPLAINT: Duration = Duration::from_secs(10);
@@ -330,7 +332,7 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     }
 
-    /// A server that greets whoever connects.
+    /// A server that greets each client.
     async fn server() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

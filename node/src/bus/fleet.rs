@@ -117,7 +117,7 @@ impl Fleet {
         room
     }
 
-    /// Forgets who was not heard of for [`FRESH`] and adds up the others.
+    /// Forgets nodes that were not heard of for [`FRESH`] and adds up the others.
     pub fn sum(&mut self, now: Instant) -> Sum {
         self.0.retain(|_, known| now.saturating_duration_since(known.heard) < FRESH);
         let mut all: Vec<&Known> = self.0.values().collect();

@@ -1,5 +1,5 @@
-//! Whether a shard sleeps, agreed between the shard and those who send to it: a wake costs microseconds, so that only a
-//! shard that sleeps is woken, and by one sender.
+//! Whether a shard sleeps, agreed between the shard and the threads that send to it: a wake costs microseconds, so that
+//! only a shard that sleeps is woken, and by one sender.
 
 use crate::sync::atomic::{AtomicBool, Ordering, fence};
 
@@ -8,7 +8,7 @@ use crate::sync::atomic::{AtomicBool, Ordering, fence};
 pub struct Sleep(AtomicBool);
 
 impl Sleep {
-    /// Whether the caller, who has pushed something, has to wake the shard.
+    /// Whether the caller, having pushed something, has to wake the shard.
     #[must_use]
     pub fn is_to_be_woken(&self) -> bool {
         // Pairs with the fence in `begin`: either the shard sees the item or the sender sees it asleep.

@@ -8,7 +8,8 @@
 //! 2. Inside the tolerance nothing changes. Shrinking asks for more: the survivors must stay below the target by the
 //!    tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same load.
 //! 3. Nothing but the least count while the bus is silent. Never in: without fresh figures from two thirds of the ready
-//!    nodes, while a node that serves does not hear the bus, during a burst and a stable window after it, and before the first stable window of this process is over (a new leader knows no history), or the first after a
+//!    nodes, while a node that serves does not hear the bus, during a burst and a stable window after it, and before
+//! the first stable window of this process is over (a new leader knows no history), or the first after a
 //!    gap (a pause).
 //! 4. The floor from `targetConnections`, `nodes.min` and `nodes.max`.
 //! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]); as there, they do not hold a
@@ -88,7 +89,7 @@ impl Settings {
         }
     }
 
-    /// Node count of a Deployment that does not exist. `last` is what was wanted last: when somebody deletes the Deployment
+    /// Node count of a Deployment that does not exist. `last` is what was wanted last: when a user deletes the Deployment
     /// of a large fleet, all its clients come back at once.
     #[must_use]
     pub fn initial(&self, last: Option<i32>) -> i32 {

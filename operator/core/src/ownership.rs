@@ -27,14 +27,14 @@ pub enum Owner {
     /// This ChannelCluster's.
     Ours,
     /// It was made for a ChannelCluster of this name that is gone (deleted with its objects left, or restored from a backup
-    /// under another UID), and nobody else owns it.
+    /// under another UID), and nothing else owns it.
     Leftover,
-    /// Somebody else's, in a few words.
+    /// The other owner, in a few words.
     Another(String),
 }
 
-/// Whose the object is, seen from the ChannelCluster `name` with `uid` in the same namespace. `lives` says whether there is a
-/// ChannelCluster of another name with a UID.
+/// Whose the object is, seen from the ChannelCluster `name` with `uid` in the same namespace. `lives` says whether
+/// there is a ChannelCluster of another name with a UID.
 #[must_use]
 pub fn owner(object: &ObjectMeta, name: &str, uid: &str, lives: impl Fn(&str, &str) -> bool) -> Owner {
     let owners = object.owner_references.as_deref().unwrap_or_default();
@@ -56,8 +56,8 @@ pub fn owner(object: &ObjectMeta, name: &str, uid: &str, lives: impl Fn(&str, &s
 }
 
 /// The records as they should be before an object is applied; none if they are. The node count of a `counted` object
-/// belongs to [`SCALING_MANAGER`] alone, and everything else to [`FIELD_MANAGER`], also what an earlier attempt that did not
-/// come to its end left in another record. In what is a leftover, whoever `restored` it gives up its content.
+/// belongs to [`SCALING_MANAGER`] alone, and everything else to [`FIELD_MANAGER`], also what an earlier attempt that
+/// did not come to its end left in another record. In what is a leftover, whoever `restored` it gives up its content.
 #[must_use]
 pub fn repair(
     records: &[ManagedFieldsEntry],
@@ -110,7 +110,7 @@ pub fn repair(
     differ(records, &wanted).then_some(wanted)
 }
 
-/// A field of ours that somebody else had set or removed, until it was written again.
+/// A field of ours that another writer had set or removed, until it was written again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Taken {
     /// The other field manager; of what was removed, the one that it was most likely.
@@ -141,10 +141,10 @@ pub fn mark(records: &[ManagedFieldsEntry]) -> u64 {
     hasher.finish()
 }
 
-/// What tells how a live object stands, as far as the operator keeps it: which object it is, whether it goes, its generation
-/// (its version, where the kind has none), and which of its fields are the operator's. Whoever sets one of those fields to
-/// another value, or removes it, takes it from the operator's records, so that as long as this is the same every field of
-/// ours is as it was applied.
+/// What tells how a live object stands, as far as the operator keeps it: which object it is, whether it goes, its
+/// generation (its version, where the kind has none), and which of its fields are the operator's. A writer that sets
+/// one of those fields to another value, or removes it, takes it from the operator's records, so that as long as this
+/// is the same every field of ours is as it was applied.
 #[must_use]
 pub fn standing(object: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -164,8 +164,8 @@ pub fn standing(object: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
-/// What others had taken of an object of ours, from its records before and after it was applied. Whoever set a field to
-/// another value had it alone before, and has lost it now; where both say the same both have it.
+/// What others had taken of an object of ours, from its records before and after it was applied. A writer that set a
+/// field to another value had it alone before, and has lost it now; where both say the same both have it.
 ///
 /// Nobody has what was removed. It is known only where the operator `had_it_all` after its last write: all that it has now.
 #[must_use]
@@ -193,8 +193,8 @@ pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry], had_it
     set.chain(gone).collect()
 }
 
-/// The manager that has most likely removed a field. A removal leaves no record, but its manager has mostly set other fields
-/// before.
+/// The manager that has most likely removed a field. A removal leaves no record, but its manager has mostly set other
+/// fields before.
 fn remover(records: &[ManagedFieldsEntry]) -> String {
     let may = |record: &&ManagedFieldsEntry| {
         let manager = record.manager.as_deref().unwrap_or_default();

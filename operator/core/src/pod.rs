@@ -13,7 +13,7 @@ pub struct PodView {
     pub ready: bool,
     /// Whether it never ran yet.
     pub pending: bool,
-    /// Whether its process does not run, as Kubernetes says: it ended, and was not started again yet. Nobody is on it.
+    /// Whether its process does not run, as Kubernetes says: it ended, and was not started again yet. No client is on it.
     pub dead: bool,
     /// How often its process was started again.
     pub restarts: i32,

@@ -242,8 +242,8 @@ fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
     }
 }
 
-/// A user who may edit ChannelClusters can name any Secret and any server, and the nodes would send the one to the other. So
-/// the Secret itself has to agree, by a label that only a user who may edit Secrets can set.
+/// A user who may edit ChannelClusters can name any Secret and any server, and the nodes would send the one to the
+/// other. So the Secret itself has to agree, by a label that only a user who may edit Secrets can set.
 fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], problems: &mut Vec<Problem>) {
     let Some(secret) = secret else {
         problems.push(Problem::new(
@@ -310,7 +310,7 @@ fn default_resources() -> ResourceRequirements {
 
 /// The minor version of the server that the sysctls of a fleet are chosen for: that of the server now when the tuning was
 /// last changed. An upgrade of the control plane makes more of them safe; taking those up would replace every pod without
-/// anybody having asked for it.
+/// the manifest asking for it.
 fn tuned_minor(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched) -> u32 {
     let kept = fetched.tuned_for.as_deref().and_then(|text| {
         let (minor, key) = text.split_once(' ')?;

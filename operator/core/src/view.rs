@@ -23,7 +23,7 @@ pub enum Outcome {
     Applied,
     /// The spec cannot work.
     Invalid(Vec<Problem>),
-    /// An object of the name that we need belongs to somebody else.
+    /// An object of the name that the operator needs has another owner.
     Conflict(String),
     /// The API server refuses an object that the spec asks for, in its own words; nothing of the spec is applied.
     Refused(String),

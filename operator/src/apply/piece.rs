@@ -22,7 +22,7 @@ pub(super) struct Piece {
     pub(super) counted: bool,
     /// Metadata of what is there.
     pub(super) live: Option<ObjectMeta>,
-    /// What the last apply left of it, if nobody has touched it since.
+    /// What the last apply left of it, if no other writer has touched it since.
     pub(super) left: Option<Box<Left>>,
     /// Whether what is there is to be taken over.
     pub(super) leftover: bool,

@@ -1,9 +1,9 @@
 //! Which topics this node is subscribed to on the bus, and how far it has counted in each.
 //!
-//! Whether a topic is wanted is the registry's to say ([`crate::route::Registry`]); this table is told of it whenever that may
-//! have changed. A topic whose last member leaves is kept for a while, because a reconnecting client is back in seconds and
-//! the server's interest graph is spared the flapping. A topic costs about 5.6 KB, most of it the client's queue for its
-//! subscription (measured with 20,000 topics).
+//! Whether a topic is wanted is the registry's to say ([`crate::route::Registry`]); this table is told of it whenever
+//! that may have changed. A topic whose last member leaves is kept for a while, because a reconnecting client is back
+//! in seconds and the server's interest graph is spared the flapping. A topic costs about 5.6 KB, most of it the
+//! client's queue for its subscription (measured with 20,000 topics).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,7 +18,7 @@ pub const LINGER_MILLIS: u64 = 5_000;
 #[derive(Debug)]
 struct Entry<S> {
     sequence: u64,
-    /// Since when nobody here wants it, in milliseconds; none while somebody does.
+    /// Since when no shard here has members of it, in milliseconds; none while one has.
     idle_since: Option<u64>,
     subscription: Option<S>,
 }
@@ -27,7 +27,7 @@ struct Entry<S> {
 #[derive(Debug)]
 pub struct Topics<S> {
     entries: HashMap<Topic, Entry<S>>,
-    /// Topics by the time from which on nobody wanted them; an entry counts only if the topic says the same time.
+    /// Topics by the time from which on no shard had members of them; an entry counts only if the topic says the same time.
     leaving: VecDeque<(u64, Topic)>,
     /// Most of them, one at least.
     lingering: usize,
@@ -56,7 +56,7 @@ impl<S> Topics<S> {
         false
     }
 
-    /// The sequence of the next message about a topic. A topic that nobody here wants (a publish queued before the leave)
+    /// The sequence of the next message about a topic. A topic without members here (a publish queued before the leave)
     /// counts and expires like one that was just left.
     pub fn next_sequence(&mut self, topic: &Topic, now_millis: u64) -> u64 {
         self.skip(topic, 1, now_millis)
@@ -86,7 +86,7 @@ impl<S> Topics<S> {
         self.entry(topic).subscription = Some(subscription);
     }
 
-    /// Drops the topics that nobody has wanted for long enough.
+    /// Drops the topics that have had no members for long enough.
     pub fn expire(&mut self, now_millis: u64) {
         while let Some((since, _)) = self.leaving.front() {
             if now_millis.saturating_sub(*since) < LINGER_MILLIS {

@@ -1,7 +1,8 @@
 //! Broadcasts of other nodes, checked like what a client says.
 //!
-//! Whoever holds the password of the bus may write anything there, and a node of another version may be less strict. What
-//! does not pass here would be a lie about a channel, or bytes that end the connections of all members at once.
+//! A sender that has the password of the bus may write anything there, and a node of another version may be less
+//! strict. What does not pass here would be a lie about a channel, or bytes that end the connections of all members at
+//! once.
 
 use super::{Payload, is_reserved_event, scan};
 use crate::{
@@ -9,7 +10,7 @@ use crate::{
     limits::MAX_EVENT_BYTES,
 };
 
-/// Why a broadcast of another node is given to nobody.
+/// Why a broadcast of another node is dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum NotABroadcast {
     /// Longer than a client's message may make it.

@@ -212,7 +212,8 @@ impl Shard {
             Ok(message) => self.dispatch(slot, vsn, &message),
             Err(protocol::Malformed) => {
                 // Phoenix closes with 1011 here, which makes phoenix.js reconnect and, most likely, say the same again.
-                // A reply that belongs to no channel is ignored by clients and seen by whoever debugs one.
+                // A reply that belongs to no channel is ignored by clients, and seen in the log of a client that is
+                // debugged.
                 self.counters.malformed_messages += 1;
                 let refs = (protocol::NULL, protocol::NULL);
                 self.reply(slot, encode::error(vsn, refs, topic::PHOENIX, "malformed message"));

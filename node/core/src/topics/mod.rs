@@ -48,7 +48,7 @@ pub(crate) struct Refused {
     /// Why.
     pub(crate) refusal: JoinRefusal,
     /// The room, when this shard was among those with members for a moment. Another shard may have left it meanwhile, and
-    /// whoever asked the registry then has to ask again.
+    /// a reader of the registry that looked then has to look again.
     pub(crate) closed: Option<Arc<SharedRoom>>,
 }
 

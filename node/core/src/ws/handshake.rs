@@ -75,7 +75,7 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
         Err(_) => return Request::Refused(RefuseReason::BadRequest),
     };
     // A handshake has no body (RFC 6455 section 4.1), and no other request here has one: what follows the head is frames.
-    // Whoever could make us and a proxy disagree about where those begin could speak for others.
+    // A client that could make us and a proxy disagree about where those begin could speak for others.
     if has_body(request.headers) {
         return Request::Refused(RefuseReason::BadRequest);
     }

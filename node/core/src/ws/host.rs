@@ -71,7 +71,7 @@ pub enum Names {
     /// Whatever the client calls it.
     #[default]
     Any,
-    /// `localhost` and loopback addresses: a page of somebody else, whose name was made to lead here, is told by its name.
+    /// `localhost` and loopback addresses: a page of another site, whose name was made to lead here, is told by its name.
     Loopback,
     /// The same and every other address, which no name was made to lead to.
     Addresses,

@@ -193,7 +193,7 @@ fn every_container_of_a_fleet_can_have_limits() {
     }
 }
 
-/// Who assigns ids gives a pod none of ours, and its user reads the secrets without a group.
+/// A cluster that assigns ids gives a pod none of ours, and its user reads the secrets without a group.
 #[test]
 fn assigned_ids_leave_none_of_ours() {
     let built = shaped();

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use crate::pod::PodView;
 
-/// The cheapest pod to remove: one that never ran, then one whose process does not run (nobody is on either), then one
+/// The cheapest pod to remove: one that never ran, then one whose process does not run (no client is on either), then one
 /// that is not ready, then the fewest writes/s, the fewest connections, the youngest. What is unknown comes after all that
 /// is known. None when every pod is already going.
 #[must_use]
