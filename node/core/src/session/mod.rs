@@ -112,6 +112,8 @@ impl Sessions {
         self.slots.capacity()
     }
 
+    /// All connections with their slots.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Slot, &Conn)> {
         self.slots.iter().map(|(index, conn)| (Slot(index as u32), conn))
     }

@@ -140,6 +140,7 @@ impl Topics {
     }
 
     /// All open rooms, to be looked at.
+    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Room> {
         self.rooms.iter().map(|(_, room)| room)
     }
