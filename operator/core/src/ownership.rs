@@ -164,6 +164,14 @@ pub fn standing(object: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
+/// Whether an object is still as it was `before`, but for its node count and for which of our managers has which field: the
+/// same object, of the same generation, in which we have the same fields.
+#[must_use]
+pub fn is_as_before(before: &ObjectMeta, after: &ObjectMeta) -> bool {
+    let fields = |meta: &ObjectMeta| mark(meta.managed_fields.as_deref().unwrap_or_default());
+    (&before.uid, before.generation) == (&after.uid, after.generation) && fields(before) == fields(after)
+}
+
 /// What others had taken of an object of ours, from its records before and after it was applied. A writer that set a
 /// field to another value had it alone before, and has lost it now; where both say the same both have it.
 ///

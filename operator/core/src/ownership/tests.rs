@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use serde_json::{Value, json};
 
-use super::{Owner, Taken, mark, owner, repair, taken};
+use super::{Owner, Taken, is_as_before, mark, owner, repair, taken};
 
 fn record(manager: &str, operation: &str, fields: Value) -> ManagedFieldsEntry {
     let record = json!({
@@ -180,4 +180,23 @@ fn who_removes_a_field_of_ours_is_guessed_where_it_was_ours_before() {
     assert_eq!(mark(&counted), mark(after), "and does not tell a spec from another");
     assert_ne!(mark(&with(&less)), mark(after));
     assert_eq!(mark(&with(&ours)), mark(after));
+}
+
+#[test]
+fn an_object_is_as_before_only_if_nobody_else_came_between() {
+    let meta = |generation: i64, records: Vec<ManagedFieldsEntry>| ObjectMeta {
+        uid: Some("u".to_owned()),
+        generation: Some(generation),
+        managed_fields: Some(records),
+        ..ObjectMeta::default()
+    };
+    let both = json!({"f:spec": {"f:replicas": {}, "f:a": {}}});
+    let (count, rest) = (json!({"f:spec": {"f:replicas": {}}}), json!({"f:spec": {"f:a": {}}}));
+    let before = meta(1, vec![record(MAIN, "Apply", both)]);
+    let right = vec![record(MAIN, "Apply", rest), record(SCALING, "Apply", count.clone())];
+    assert!(is_as_before(&before, &meta(1, right.clone())), "only its records were put right");
+    assert!(!is_as_before(&before, &meta(2, right.clone())), "its spec is another one");
+    assert!(!is_as_before(&before, &meta(1, vec![record(SCALING, "Apply", count)])), "a field was taken");
+    let other = ObjectMeta { uid: Some("v".to_owned()), ..meta(1, right) };
+    assert!(!is_as_before(&before, &other));
 }
