@@ -9,8 +9,8 @@
 //!    tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same load.
 //! 3. Nothing but the least count while the bus is silent. Never in: without fresh figures from two thirds of the ready
 //!    nodes, while a node that serves does not hear the bus, during a burst and a stable window after it, and before
-//! the first stable window of this process is over (a new leader knows no history), or the first after a
-//!    gap (a pause).
+//!    the first stable window of this process is over (a new leader knows no history), or the first after a gap (a
+//!    pause).
 //! 4. The floor from `targetConnections`, `nodes.min` and `nodes.max`.
 //! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]); as there, they do not hold a
 //!    fleet below its least count.
