@@ -10,13 +10,13 @@ use std::{
 };
 
 use syn::{
-    ImplItem, Item, Macro, UseTree,
+    Macro, UseTree,
     visit::{self, Visit},
 };
 
 #[path = "support/rust.rs"]
 mod rust;
-use rust::{files, is_item_of_tests, is_of_tests};
+use rust::{files, without_tests};
 
 /// Most lines of a Rust file.
 const MOST_LINES: usize = 500;
@@ -120,7 +120,7 @@ fn uses(sources: &Path) -> BTreeMap<Module, BTreeSet<Module>> {
 /// The modules that a file names, without itself, what it is a part of, and its own parts.
 fn used(module: &Module, text: &str, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     let mut names = Names(Vec::new());
-    names.visit_file(&syn::parse_file(text).unwrap());
+    names.visit_file(&without_tests(syn::parse_file(text).unwrap()));
     let absolute = |path: Vec<String>| -> Option<Module> {
         let up = path.iter().take_while(|name| *name == "super").count();
         let (mut base, rest) = match path[0].as_str() {
@@ -154,19 +154,6 @@ impl Names {
 }
 
 impl<'ast> Visit<'ast> for Names {
-    fn visit_item(&mut self, item: &'ast Item) {
-        if !is_item_of_tests(item) {
-            visit::visit_item(self, item);
-        }
-    }
-
-    fn visit_impl_item(&mut self, item: &'ast ImplItem) {
-        match item {
-            ImplItem::Fn(function) if is_of_tests(&function.attrs) => {}
-            _ => visit::visit_impl_item(self, item),
-        }
-    }
-
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
         self.tree(&item.tree, &[]);
     }

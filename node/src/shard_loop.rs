@@ -159,31 +159,25 @@ impl ShardLoop {
         self.links.retry();
         let (mut ended, mut lost) = (0, 0);
         for effect in self.effects.drain(..) {
-            let sent = match effect {
+            match effect {
                 Effect::Publish { topic, broadcast, shards, nodes } => {
-                    self.links.publish(topic, broadcast, shards, nodes)
+                    lost += u64::from(!self.links.publish(topic, broadcast, shards, nodes));
                 }
-                Effect::Opened(topic) | Effect::Closed(topic) => self.links.interest(topic),
-                Effect::Resume(slot) => {
-                    self.readable.push(slot, Input::default());
-                    true
+                Effect::Opened(topic) | Effect::Closed(topic) => {
+                    lost += u64::from(!self.links.interest(topic));
                 }
-                Effect::EndOutput(slot) => {
-                    self.transports.end_output(slot);
-                    true
-                }
+                Effect::Resume(slot) => self.readable.push(slot, Input::default()),
+                Effect::EndOutput(slot) => self.transports.end_output(slot),
                 Effect::Ended(slot) => {
                     self.transports.remove(slot);
                     self.readable.forget(slot);
                     ended += 1;
-                    true
                 }
-            };
-            lost += u32::from(!sent);
+            }
         }
         self.links.ring();
         self.handover.release(ended);
-        (0..lost).for_each(|_| self.core.handle(Event::BusFull));
+        self.core.handle(Event::BusFull(lost));
     }
 
     fn end_turn(&mut self, now: Instant, ticks: bool) {

@@ -265,11 +265,11 @@ impl Applier<'_> {
             Some(_) => None,
             None => self.repair(piece, &applied.metadata).await?,
         };
-        let after = repaired.as_ref().unwrap_or(&applied.metadata);
         // Another writer may have come before the records were put right. How the object stands is then not how it was left,
         // and the next look has to find that.
-        if ownership::is_as_before(&applied.metadata, after) {
-            self.shared.written.note(uid, &piece.object(), Left::new(piece.hash(), after));
+        if repaired.as_ref().is_none_or(|after| ownership::is_as_before(&applied.metadata, after)) {
+            let left = Left::new(piece.hash(), repaired.as_ref().unwrap_or(&applied.metadata));
+            self.shared.written.note(uid, &piece.object(), left);
         }
         Ok(applied)
     }

@@ -63,8 +63,7 @@ impl Context {
             // Of a ChannelCluster that is gone, or was made anew under its name, nothing is remembered.
             let keep = !running.task.is_finished() && of != labels;
             if !keep && running.uid != reconciled.uid {
-                self.shared.written.forget(&running.uid);
-                self.shared.secrets.forget(&running.uid);
+                self.shared.forget(&running.uid);
             }
             keep
         });
@@ -98,8 +97,7 @@ impl Context {
     pub fn stop(&self, labels: &ClusterLabels) {
         let stopped = self.loops.lock().unwrap_or_else(PoisonError::into_inner).0.remove(labels);
         if let Some(stopped) = stopped {
-            self.shared.secrets.forget(&stopped.uid);
-            self.shared.written.forget(&stopped.uid);
+            self.shared.forget(&stopped.uid);
         }
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).remove(labels);
         self.succeeded(labels);

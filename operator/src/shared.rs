@@ -58,6 +58,12 @@ impl Shared {
         self.stores.pulses.sees(namespace) && self.claims.holds(namespace)
     }
 
+    /// Forgets what was seen and written of a ChannelCluster that is gone, by its UID.
+    pub fn forget(&self, uid: &str) {
+        self.secrets.forget(uid);
+        self.written.forget(uid);
+    }
+
     /// Refuses when this process no longer leads.
     ///
     /// # Errors

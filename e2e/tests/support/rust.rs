@@ -38,7 +38,7 @@ pub(crate) fn parsed(path: &Path) -> syn::File {
 }
 
 /// Whether something is compiled for tests only.
-pub(crate) fn is_of_tests(attributes: &[Attribute]) -> bool {
+fn is_of_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let condition = || attribute.parse_args::<syn::Path>().is_ok_and(|what| what.is_ident("test"));
         is_test(attribute) || (attribute.path().is_ident("cfg") && condition())
@@ -50,8 +50,27 @@ fn is_test(attribute: &Attribute) -> bool {
     attribute.path().segments.last().is_some_and(|last| last.ident == "test")
 }
 
+/// A file without the items that are compiled for tests only.
+pub(crate) fn without_tests(mut file: syn::File) -> syn::File {
+    drop_tests(&mut file.items);
+    file
+}
+
+fn drop_tests(items: &mut Vec<Item>) {
+    items.retain(|item| !is_item_of_tests(item));
+    for item in items {
+        match item {
+            Item::Impl(of) => of
+                .items
+                .retain(|item| !matches!(item, ImplItem::Fn(function) if is_of_tests(&function.attrs))),
+            Item::Mod(module) => module.content.iter_mut().for_each(|(_, items)| drop_tests(items)),
+            _ => {}
+        }
+    }
+}
+
 /// Whether an item of a file is compiled for tests only.
-pub(crate) fn is_item_of_tests(item: &Item) -> bool {
+fn is_item_of_tests(item: &Item) -> bool {
     match item {
         Item::Const(item) => is_of_tests(&item.attrs),
         Item::Fn(item) => is_of_tests(&item.attrs),
@@ -96,19 +115,6 @@ pub(crate) fn texts(path: &Path) -> BTreeSet<String> {
         }
     }
     impl<'ast> Visit<'ast> for Texts {
-        fn visit_item(&mut self, item: &'ast Item) {
-            if !is_item_of_tests(item) {
-                visit::visit_item(self, item);
-            }
-        }
-
-        fn visit_impl_item(&mut self, item: &'ast ImplItem) {
-            match item {
-                ImplItem::Fn(function) if is_of_tests(&function.attrs) => {}
-                _ => visit::visit_impl_item(self, item),
-            }
-        }
-
         // What attributes say is for the compiler and for readers.
         fn visit_attribute(&mut self, _: &'ast Attribute) {}
 
@@ -121,7 +127,7 @@ pub(crate) fn texts(path: &Path) -> BTreeSet<String> {
         }
     }
     let mut found = Texts(BTreeSet::new());
-    found.visit_file(&parsed(path));
+    found.visit_file(&without_tests(parsed(path)));
     found.0
 }
 

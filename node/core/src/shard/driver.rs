@@ -62,7 +62,7 @@ impl Shard {
             Event::Shutdown => self.shut_down(),
             Event::Reload(config) => self.reload(config),
             Event::AcceptsFailed(count) => self.counters.accept_errors += count,
-            Event::BusFull => self.counters.bus_queue_dropped += 1,
+            Event::BusFull(count) => self.counters.bus_queue_dropped += count,
         }
     }
 

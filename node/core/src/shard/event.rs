@@ -39,8 +39,8 @@ pub enum Event<'a> {
     Reload(Arc<NodeConfig>),
     /// So many accepts failed for lack of descriptors or memory.
     AcceptsFailed(u64),
-    /// The bus had no room for something that was to be sent.
-    BusFull,
+    /// The bus had no room for so many things that were to be sent.
+    BusFull(u64),
 }
 
 /// Something that the thread of a shard has to do. The order matters.

@@ -203,6 +203,8 @@ impl Shard {
     }
 
     fn candidate(&mut self, slot: Slot) -> Option<Candidate> {
+        // Most slots may be free: nothing is looked up for those.
+        self.sessions.get(slot)?;
         let now = self.stamp();
         let age_millis = |since: u16| u64::from(now.wrapping_sub(since)) * STAMP_MILLIS;
         // Whole messages that this node has put off are not the client's fault, unless it says too many.
