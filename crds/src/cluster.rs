@@ -94,7 +94,8 @@ pub fn crd() -> Result<CustomResourceDefinition, serde_json::Error> {
     serde_json::from_value(value)
 }
 
-/// Helm's word for an object that uninstalling the chart leaves: deleting the CRD would delete every fleet.
+/// The annotation by which Helm leaves an object when the chart is uninstalled: deleting the CRD would delete every
+/// fleet.
 const KEEP: (&str, &str) = ("helm.sh/resource-policy", "keep");
 
 /// [`crd`] as the YAML file that the chart ships.

@@ -27,8 +27,9 @@ macro_rules! is_duration {
         )
     };
 }
-/// A condition on durations, which counts once they read as such: [`DURATION_FORM`] speaks before that. Nothing behind the
-/// semicolon is what such a condition begins with.
+/// A condition on durations that is checked only when all of them can be read as durations; until then only
+/// [`DURATION_FORM`] refuses the manifest. With nothing after the semicolon the macro gives the beginning of such a
+/// condition.
 macro_rules! with_durations {
     ($($value:literal),+; $($condition:literal)?) => {
         concat!($("!", is_duration!($value), " || ",)+ $($condition)?)

@@ -1,4 +1,4 @@
-//! What the derived schema needs before it is fit for a server.
+//! Changes that the derived schema needs before an API server takes it.
 
 use serde_json::Value;
 
@@ -6,7 +6,8 @@ use serde_json::Value;
 const MAX_MAP_VALUE: u64 = 256;
 /// Parts of `spec` that describe pods.
 const PODS: [&str; 2] = ["nodes", "backplane"];
-/// Fields there whose types are Kubernetes' own: their documentation is Kubernetes' too, and 60 KB long.
+/// Fields of these parts whose types are Kubernetes' own. Their documentation, which is Kubernetes' too, is 60 KB
+/// long.
 const EMBEDDED: [&str; 6] = [
     "affinity",
     "podSecurityContext",
@@ -15,7 +16,7 @@ const EMBEDDED: [&str; 6] = [
     "tolerations",
     "topologySpreadConstraints",
 ];
-/// What those types have and a fleet does not: `tuning.sysctls` stands for the one, and nodes run on Linux.
+/// Fields that those types have and a fleet does not: `tuning.sysctls` stands for the first, and nodes run on Linux.
 const LEFT_OUT: [&str; 2] = ["sysctls", "windowsOptions"];
 /// Maps of `spec` whose values rules read or pods repeat.
 const BOUNDED_MAPS: [[&str; 2]; 5] = [
@@ -26,8 +27,8 @@ const BOUNDED_MAPS: [[&str; 2]; 5] = [
     ["tuning", "sysctls"],
 ];
 
-/// Most kinds of resources that a container asks for: cpu, memory, storage, two sizes of huge pages, two devices. A server
-/// takes no rule that could cost more.
+/// Most kinds of resources that a container asks for: cpu, memory, storage, two sizes of huge pages, two devices.
+/// With a higher bound the API server would refuse the rule about resources, because it could cost too much.
 const MAX_RESOURCES: u64 = 7;
 /// Longest texts of a toleration: a label key with its domain, and a label value.
 const TOLERATION_TEXTS: [(&str, u64); 4] = [("key", 317), ("operator", 32), ("value", 63), ("effect", 32)];
@@ -99,8 +100,9 @@ fn drop_nullable(schema: &mut Value) {
     }
 }
 
-/// Removes defaults from the items of lists and maps. Tools that compare a manifest with the object know that a server
-/// adds fields to objects, but take a list as a whole: an item that the server completed differs for ever.
+/// Removes defaults from the items of lists and maps. Tools that compare a manifest with the object know that a
+/// server adds fields to objects, but they compare a list as a whole: an item that the server completed would differ
+/// for ever.
 fn drop_defaults(schema: &mut Value, inside: bool) {
     let Value::Object(map) = schema else { return };
     if inside {

@@ -37,7 +37,7 @@ fn the_sample_reads_as_a_cluster_and_defaults_fill_the_rest() {
     assert!(cluster.spec.auth.unwrap().anonymous);
 }
 
-/// Who finds an operation in a status looks its words up.
+/// A person who finds an operation in a status looks its words up in the page.
 #[test]
 fn every_type_and_step_of_an_operation_is_explained() {
     let page = std::fs::read_to_string(OPERATIONS).unwrap();
@@ -129,7 +129,7 @@ fn no_word_of_an_enum_is_a_boolean_or_nothing_in_yaml() {
         for word in node["enum"].as_array().into_iter().flatten() {
             words += 1;
             let word = word.as_str().unwrap();
-            // The first word for `Manual`, still taken in quotes.
+            // `Off` was the first word for `Manual` and is still taken in quotes.
             let kept = path == ".spec.autoscaling.mode" && word == "Off";
             assert!(kept || !other.contains(&word.to_lowercase().as_str()), "{path}: {word}");
         }
@@ -137,14 +137,15 @@ fn no_word_of_an_enum_is_a_boolean_or_nothing_in_yaml() {
     assert!(words > 20, "only {words}");
 }
 
-/// `kubectl delete all --all` deletes what has the category `all`: no fleet.
+/// `kubectl delete all --all` deletes every kind of the category `all`, so fleets are not in that category.
 #[test]
 fn fleets_are_not_among_all() {
     let crd = crds::crd().unwrap();
     assert_eq!(crd.spec.names.categories, None);
 }
 
-/// A refusal by a regular expression tells nobody what to write; a rule has a sentence.
+/// When a regular expression of the schema refuses a text, the answer does not say what to write instead; that of a
+/// rule does.
 #[test]
 fn nothing_is_refused_by_a_bare_pattern() {
     walk("", &schema(), &mut |path, node| assert!(node.get("pattern").is_none(), "{path} has a pattern"));
@@ -166,7 +167,8 @@ fn the_words_of_the_rule_on_env_are_those_that_the_operator_sets() {
     assert_eq!(rules, 2, "nodes and NATS");
 }
 
-/// Fields that a manifest has to have; a new one would refuse every manifest of before.
+/// Fields that a manifest must have. If the CRD required another one, it would refuse every manifest that was written
+/// before.
 #[test]
 fn no_field_is_required_that_was_not() {
     let mut required = std::collections::BTreeSet::new();

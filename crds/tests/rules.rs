@@ -135,7 +135,7 @@ fn takes(schema: &Value, list: &str, entry: &str) -> bool {
     Validator::new().validate(schema, &object, None).is_ok()
 }
 
-/// The lists that a browser is judged by have one grammar, here as rules and in the node as code.
+/// The lists that a browser is judged by have one grammar, which stands in the CRD as rules and in the node as code.
 #[test]
 fn origins_and_hosts_are_judged_as_the_node_does() {
     let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();

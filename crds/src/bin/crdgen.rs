@@ -3,7 +3,7 @@
 use std::io::Write;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // The text is what it is run for, so that it fails where this cannot be written whole.
+    // Whoever runs this wants the text, so the program fails where the text cannot be written whole.
     std::io::stdout().write_all(crds::crd_yaml()?.as_bytes())?;
     Ok(())
 }

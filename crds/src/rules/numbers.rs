@@ -4,7 +4,7 @@ use kube::core::Rule;
 
 use crate::Duration;
 
-/// What a condition begins with that counts once these durations read as such.
+/// The beginning of a condition that is checked only when these durations can be read as such.
 const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
 const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
 const DRAIN_DELAY: &str = with_durations!("self.delay";);

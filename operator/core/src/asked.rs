@@ -1,12 +1,13 @@
-//! What of a manifest counts at once, whether or not the rest of it is valid.
+//! The fields of a manifest that count at once, whether or not the rest of the manifest is valid.
 
 use crds::{AutoscalingMode, ChannelCluster, PodOptions};
 
 use crate::names::{Component, Names};
 use crate::refused;
 
-/// The wishes that a tick reads of a manifest. A fleet whose new spec cannot work goes on by the last one that could, but it
-/// is paused when its user says so, and its status speaks of what is asked for now.
+/// The wishes that a tick reads of a manifest. A fleet whose new spec is not valid goes on by the last valid one;
+/// these fields are taken from the new spec all the same, so that the user can pause the fleet and the status speaks
+/// of the present manifest.
 #[derive(Clone, Debug)]
 pub struct Asked<'a> {
     /// Names of the objects of the fleet.
@@ -36,7 +37,7 @@ pub struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    /// Reads it.
+    /// Reads these fields of a manifest.
     #[must_use]
     pub fn of(cluster: &'a ChannelCluster) -> Self {
         let (spec, meta) = (&cluster.spec, &cluster.metadata);

@@ -1,19 +1,20 @@
-//! How many nodes: a pure function of the load, the spec and the time.
+//! How many nodes there should be: a pure function of the load, the spec and the time.
 //!
 //! One [`State`] per cluster is fed at each tick and answers with a [`Decision`] and the rule that won:
 //!
 //! 1. The need for nodes is the largest of writes/s over a stable and a burst window, and connections, each over
-//!    (capacity x target utilization). What is unknown counts as nothing when growing and as a full node (100 % of its
+//!    (capacity x target utilization). An unknown node counts as nothing when growing and as full (100 % of its
 //!    capacity) when shrinking. Writes of messages that the bus delivered late are no burst.
-//! 2. Inside the tolerance nothing changes. Shrinking asks for more: the survivors must stay below the target by the
-//!    tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same load.
-//! 3. Nothing but the least count while the bus is silent. Never in: without fresh figures from two thirds of the ready
-//!    nodes, while a node that serves does not hear the bus, during a burst and a stable window after it, and before
-//!    the first stable window of this process is over (a new leader knows no history), or the first after a gap (a
-//!    pause).
-//! 4. The floor from `targetConnections`, `nodes.min` and `nodes.max`.
-//! 5. Stabilization and policies as HorizontalPodAutoscaler v2 has them ([`behavior`]); as there, they do not hold a
-//!    fleet below its least count.
+//! 2. Inside the tolerance nothing changes. Shrinking asks for more: the nodes that stay must be below the target by
+//!    the tolerance after they took over the load, so that a scale-in is never followed by a scale-out of the same
+//!    load.
+//! 3. While the bus is silent the count is only raised to the least count. The fleet does not shrink without fresh
+//!    figures from two thirds of the ready nodes, while a node that serves does not hear the bus, during a burst and a
+//!    stable window after it, before this process has watched for a stable window (a new leader knows no history), and
+//!    for a stable window after a gap (a pause).
+//! 4. The count is kept within `nodes.min`, `nodes.max` and the floor from `targetConnections`.
+//! 5. Stabilization and policies work as those of HorizontalPodAutoscaler v2 ([`behavior`]); as there, they do not
+//!    hold a fleet below its least count.
 
 use std::collections::VecDeque;
 
@@ -70,7 +71,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Reads it from a checked cluster.
+    /// Reads the settings of a checked cluster.
     #[must_use]
     pub fn of(cluster: &ValidatedCluster) -> Self {
         let scaling = &cluster.scaling;
@@ -139,7 +140,7 @@ pub struct State {
     recommendations: VecDeque<(u64, i32)>,
     changes: VecDeque<(u64, i32)>,
     last_current: i32,
-    /// When a bound last held the count back, which, and at how many nodes.
+    /// The bound that held the count back, with its number of nodes, and when it last did so.
     limit: Option<(u64, Rule, i32)>,
 }
 
@@ -171,12 +172,13 @@ impl State {
         &self.fleet
     }
 
-    /// Decides.
+    /// Decides the node count at one tick.
     pub fn step(&mut self, settings: &Settings, inputs: Inputs<'_>) -> Decision {
         let Inputs { now, current, replicas, nodes } = inputs;
         let point = FleetPoint::of(nodes, now);
         if self.fleet.last().is_some_and(|last| now.saturating_sub(last.at) > MAX_POINT_MILLIS) {
-            // Begin as a new leader does: what was known before the gap says nothing of the time since.
+            // After a gap this begins as a new leader does: the history from before it says nothing of the time
+            // since.
             self.started = now;
             behavior::remember(&mut self.recommendations, MAX_RECOMMENDATIONS, (now, current));
         }
@@ -223,8 +225,9 @@ impl State {
         decision
     }
 
-    /// The bound that holds the count back, for a stable window after it last did: a load that goes around a bound would
-    /// otherwise say so and take it back each few seconds. What is not known says nothing either way.
+    /// The bound that holds the count back now or did so within the last stable window. Without that window a load
+    /// that goes up and down around a bound would change the status every few seconds. A look at too few known nodes
+    /// changes nothing.
     fn limit(
         &mut self,
         settings: &Settings,
@@ -266,11 +269,13 @@ impl State {
             grow.push(Need { nodes: average.known / per_node, rule, message });
             let unknown = if average.presumed > average.known { UNKNOWN_FULL } else { "" };
             let message = sentence(average.presumed, unknown);
-            // The burst window only grows; that what it shows is not shrunk away is a matter of writes/s.
+            // The burst window alone never shrinks the fleet; when it keeps the fleet from shrinking, the rule named
+            // is that of writes/s.
             shrink.push(Need { nodes: average.presumed / per_node, rule: Rule::WritesPerSecond, message });
         };
-        // Writes that the bus delivers late were due earlier. In a window that is watched to its beginning they count as
-        // what it carried; in a shorter one they may be of the time before.
+        // Writes that the bus delivers late were due earlier. A stable window that was watched from its beginning
+        // counts them as load of its own time; in one that was watched for less, they may belong to the time before
+        // it.
         let whole = now.saturating_sub(self.started) >= settings.stable;
         let carried = if whole { all } else { timely };
         writes(Rule::WritesPerSecond, settings.stable, carried);
@@ -323,7 +328,7 @@ impl State {
             let message = format!("no fresh figures from any of {} ready nodes", point.ready);
             return (current, Rule::MetricsMissing, message);
         }
-        // Enough that the survivors stay below the target by the tolerance.
+        // This leaves so many nodes that the load on them is below the target by the tolerance.
         let most = needs.shrink.most();
         let fewer = capacity::whole(most.nodes / (1.0 - TOLERANCE)).max(1);
         if fewer < current {
@@ -336,7 +341,7 @@ impl State {
         (current, Rule::WithinTolerance, format!("{}; {current} are right", top.message))
     }
 
-    /// Refuses to shrink on what is not known well enough.
+    /// Refuses to shrink while too little is known.
     fn hold(
         &self,
         settings: &Settings,
@@ -384,9 +389,9 @@ impl State {
 }
 
 struct Needs {
-    /// From what is known.
+    /// The needs by the known figures alone.
     grow: Kinds,
-    /// With what is unknown presumed.
+    /// The needs with a presumed load for each unknown node.
     shrink: Kinds,
 }
 
@@ -396,7 +401,8 @@ struct Kinds {
 }
 
 impl Kinds {
-    /// The largest; the first of equals: the stable window explains better than the burst.
+    /// The largest need; the first of equal ones, because the stable window explains a count better than the burst
+    /// window does.
     fn most(&self) -> &Need {
         let mut needs = self.writes.iter().chain([&self.connections]);
         let first = needs.next().unwrap_or(&self.connections);
@@ -411,7 +417,7 @@ fn least(settings: &Settings) -> (i32, Rule) {
     (floor.max(min).min(max), rule)
 }
 
-/// The least count instead of a lower one.
+/// The least count, where `desired` is lower.
 fn raise(settings: &Settings, desired: i32, message: &str) -> Option<(i32, Rule, String)> {
     let Settings { min, floor, target_connections, .. } = *settings;
     let (least, rule) = least(settings);
@@ -425,7 +431,7 @@ fn raise(settings: &Settings, desired: i32, message: &str) -> Option<(i32, Rule,
     (desired < least).then(|| (least, rule, format!("{why}: {message}")))
 }
 
-/// Applies floor, min and max.
+/// Applies `targetConnections`, `nodes.min` and `nodes.max`.
 fn bound(
     settings: &Settings,
     desired: i32,
@@ -442,8 +448,8 @@ fn bound(
     (desired, rule, message, None)
 }
 
-/// The decision in the modes in which the user's number counts. Without one all stays, so that a drain which the operator
-/// began before is taken back.
+/// The decision in the modes `Manual` and `Observe`, in which the user's number counts. Without a number the replicas
+/// stay as they are, and a drain that the operator began before is taken back.
 fn manual(settings: &Settings, replicas: i32, wanted: &Decision) -> Decision {
     let desired = settings.manual.unwrap_or(replicas.max(1));
     let (rule, message) = match settings.mode {

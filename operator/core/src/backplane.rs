@@ -1,8 +1,8 @@
 //! Whether the nodes hear each other, from what they say of the bus.
 //!
-//! A bus that stands still looks healthy for as long as its connections live. Meanwhile less is delivered, which looks
-//! like less load, and what gathered comes at once afterwards, which looks like a burst. So figures made under it decide
-//! nothing.
+//! A bus that stands still looks healthy for as long as its connections live. Meanwhile fewer messages are delivered,
+//! which looks like less load; afterwards the gathered messages come at once, which looks like a burst. So the node
+//! count does not follow figures from either time.
 
 use node_core::admin::Stats;
 
@@ -25,7 +25,8 @@ pub enum Hearing {
 }
 
 impl Hearing {
-    /// As a node says it. Whether messages are late takes two answers: see [`crate::samples::NodeSeries::hearing`].
+    /// How the node hears the bus by its own answer. To know whether messages are late takes two answers: see
+    /// [`crate::samples::NodeSeries::hearing`].
     #[must_use]
     pub fn of(stats: &Stats) -> Self {
         let silent = stats.bus.is_some_and(|bus| !bus.connected || bus.silent_millis >= SILENT_MILLIS);

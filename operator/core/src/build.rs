@@ -35,8 +35,8 @@ pub struct Bundle {
     pub config_map: ConfigMap,
     /// Which pods may reach the nodes.
     pub network_policy: NetworkPolicy,
-    /// The managed NATS; none with a backplane of another type, and what stands under these names is then to be deleted
-    /// once no node uses it.
+    /// The managed NATS. With a backplane of another type there is none, and objects under its names are deleted once
+    /// no node uses them.
     pub nats: Option<NatsBundle>,
     /// Lists every node.
     pub headless: Service,
@@ -66,7 +66,7 @@ pub fn bundle(cluster: &ValidatedCluster, replicas: i32) -> Bundle {
     }
 }
 
-/// What tells the objects of one spec, as this version builds them, from others; the node count does not matter.
+/// A text that differs when the spec or this version makes other objects of it; the node count does not matter.
 #[must_use]
 pub fn fingerprint(cluster: &ValidatedCluster) -> String {
     short_hash(format!("{:?}", bundle(cluster, 0)).as_bytes())

@@ -18,7 +18,7 @@ pub struct Sizing {
 }
 
 impl Sizing {
-    /// Reads it from a checked cluster.
+    /// Reads the sizing of a checked cluster.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "bounded by the schema far below 2^52")]
     pub fn of(cluster: &ValidatedCluster) -> Self {

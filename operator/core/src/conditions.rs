@@ -1,6 +1,6 @@
 //! The conditions of a ChannelCluster: the three of kstatus (Ready, Reconciling, Stalled) and one per thing that a person
 //! asks about. Messages carry no figures that change by the second, so that a condition changes only when it means
-//! something else. What is measured turns bad at once and good again only after [`DWELL_MILLIS`].
+//! something else. A condition that is measured turns bad at once and good again only after [`DWELL_MILLIS`].
 
 use crds::{AutoscalingMode, Operation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -17,14 +17,15 @@ use crate::view::{NodeSeen, Outcome, View};
 
 /// Most bytes of a message; a node's words may be in it.
 const MAX_MESSAGE: usize = 1_024;
-/// What keeps pods from starting for so long will not go by itself: Stalled, in milliseconds. An image of 1 GB is pulled and
-/// a machine is added by an autoscaler within it, mostly.
+/// When pods have been kept from starting for so long, in milliseconds, the fleet is Stalled: the hindrance will
+/// hardly go by itself. Within this time, mostly, an image of 1 GB is pulled and an autoscaler adds a machine.
 const STALL_MILLIS: u64 = 120_000;
 
-/// For how long a condition that is measured stays bad at least, in milliseconds: seven looks. What comes and goes within
-/// that is bad.
+/// For how long a condition that is measured stays bad at least, in milliseconds: seven looks. A fault that comes and
+/// goes within that time shows as one bad state.
 pub const DWELL_MILLIS: u64 = 15_000;
-/// Reasons that are measured and may come and go. How a node hears the bus is calm already ([`crate::samples::SETTLE_MILLIS`]).
+/// Reasons that are measured and may come and go. How a node hears the bus does not flicker: see
+/// [`crate::samples::SETTLE_MILLIS`].
 const MEASURED: [&str; 2] = [METRICS_MISSING, NO_FIGURES];
 const BACKPLANE_DISCONNECTED: &str = "BackplaneDisconnected";
 const BACKPLANE_LATE: &str = "BackplaneLate";
@@ -101,7 +102,7 @@ fn dated(draft: Draft, view: &View<'_>) -> Condition {
     }
 }
 
-/// The condition as it was, if it was bad for a reason that comes and goes, and not for long.
+/// The condition as it was before, if it was bad for a measured reason and has not been bad for [`DWELL_MILLIS`] yet.
 fn dwelling(draft: Draft, view: &View<'_>) -> Draft {
     let bad = view.previous.conditions.iter().find(|c| c.type_ == draft.kind && c.status != "True");
     let Some(bad) = bad.filter(|bad| draft.status == "True" && MEASURED.contains(&bad.reason.as_str()))
@@ -160,14 +161,15 @@ fn ready(view: &View<'_>) -> Draft {
     Draft::new("Ready", "True", "Serving", message)
 }
 
-/// The first node which says that it is not ready for lack of the backplane.
+/// The first node that says that it is not ready because it does not hear the backplane.
 fn cut_off<'a>(view: &View<'a>) -> Option<&'a str> {
     let alone = |node: &&NodeSeen| node.hearing == Some(Hearing::Lost);
     let nodes = view.nodes.iter().filter(|n| !n.pod.ready && !n.pod.terminating);
     nodes.into_iter().find(alone).map(|node| node.pod.name.as_str())
 }
 
-/// What hinders, once it has done so for long. It goes on for as long as anything does.
+/// The first hindrance, once pods have been hindered for long. The fleet is then stuck for as long as there is any
+/// hindrance.
 fn stuck<'a>(view: &View<'a>) -> Option<&'a hindrance::Hindrance> {
     let first = view.hindrances.first()?;
     let before = view.previous.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");
@@ -232,7 +234,7 @@ fn available(view: &View<'_>) -> Draft {
     Draft::new("Available", "True", "NodesServing", message)
 }
 
-/// The nodes that serve and hear the bus so: how many, and the name of one.
+/// How many serving nodes hear the bus in the way `so`, and the name of one of them.
 fn hearing<'a>(view: &View<'a>, so: Hearing) -> (usize, Option<&'a str>) {
     let mut nodes = view.nodes.iter().filter(|n| n.serves() && n.hearing == Some(so)).peekable();
     let first = nodes.peek().map(|node| node.pod.name.as_str());

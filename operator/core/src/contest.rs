@@ -1,6 +1,7 @@
-//! Another field manager that keeps writing what the operator writes: a tool that applies its own idea of the Deployment,
-//! say. Each write of the operator answers one of that tool, and rolls the fleet once more. So when a field is taken back
-//! again and again, the operator says so and writes it once a minute only, until no other manager takes it any more.
+//! Other field managers that keep writing what the operator writes, such as a tool that applies its own idea of the
+//! Deployment. The operator and such a tool would answer each other's writes, and roll the fleet each time. So when
+//! another manager takes a field again and again, the operator says so and writes it once a minute only, until no
+//! other manager takes it any more.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -9,16 +10,17 @@ use crate::words::short;
 
 /// Reason of the condition and of the Event.
 pub const REASON: &str = "FieldsContested";
-/// So many takings within the window are a contest. A person who tries something out takes a field less often.
+/// When a field is taken so many times within the window it is contested. A person who tries something out takes it
+/// less often.
 const OFTEN: usize = 3;
-/// Time within which it happens so often, in milliseconds.
+/// Length of that window, in milliseconds.
 const WINDOW_MILLIS: u64 = 600_000;
-/// Pause between two writes of what is contested, in milliseconds.
+/// Pause between two writes of a contested part, in milliseconds.
 pub const PAUSE_MILLIS: u64 = 60_000;
-/// After so long without another time it is over, in milliseconds: two writes of ours stayed.
+/// When a field is not taken for so long, the contest is over, in milliseconds: two writes of ours stayed.
 const LULL_MILLIS: u64 = 150_000;
-/// Most times that are remembered of a ChannelCluster, [`OFTEN`] of each contest: a bundle of 13 objects and 10 others who
-/// write all of it are 390. Managers are called what others like.
+/// Most takings that are remembered of a ChannelCluster, [`OFTEN`] of each contest: a bundle of 13 objects and 10
+/// other managers that write all of it make 390. There must be a bound, because others choose the managers' names.
 const MAX_REMEMBERED: usize = 512;
 
 /// A manager, and the field that it takes.
@@ -30,11 +32,11 @@ pub struct Contest {
     pub object: String,
     /// One of the fields.
     pub field: String,
-    /// Whether it is removed, and not set otherwise.
+    /// Whether the other manager removes the field; otherwise it sets another value.
     pub removed: bool,
 }
 
-/// What is written by itself, at its own time.
+/// The parts of an object that the operator writes apart from each other, each at its own time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Part {
     /// The node count, by scaling.
@@ -48,7 +50,7 @@ impl Contest {
         if self.field == "spec.replicas" { Part::Count } else { Part::Rest }
     }
 
-    /// Whether the other writes the same part of the same object.
+    /// Whether two contests are of the same manager about the same part of the same object.
     fn is_same(&self, other: &Self) -> bool {
         self.manager == other.manager && self.object == other.object && self.part() == other.part()
     }
@@ -71,21 +73,23 @@ impl Contest {
     }
 }
 
-/// When what was taken back of one ChannelCluster.
+/// When fields of one ChannelCluster's objects were taken, as the operator found when it wrote them again.
 #[derive(Clone, Debug, Default)]
 pub struct Contests {
     times: VecDeque<(u64, Contest)>,
-    /// What was ours after the last write of each object, as its mark.
+    /// A mark of the fields that were ours after the last write of each object.
     marks: HashMap<String, u64>,
 }
 
 impl Contests {
-    /// Records what is ours of an object that was written, and says whether it was the same after the write before.
+    /// Records a mark of the fields that are ours after a write of an object, and says whether the write before left
+    /// the same mark.
     pub fn wrote(&mut self, object: &str, mark: u64) -> bool {
         self.marks.insert(object.to_owned(), mark) == Some(mark)
     }
 
-    /// Records at `now` (milliseconds) what had been taken of an object. The texts are others': they are cut.
+    /// Records at `now` (milliseconds) which fields of an object had been taken. The texts come from others, so they
+    /// are cut.
     pub fn note(&mut self, now: u64, object: &str, taken: &[Taken]) {
         let mut told = HashSet::new();
         for Taken { manager, field, removed } in taken {
@@ -99,7 +103,7 @@ impl Contests {
         self.times.drain(..excess);
     }
 
-    /// In place of the first time of the same, if that is no longer needed.
+    /// Remembers one taking, in place of the first of the same contest when there are [`OFTEN`] of them.
     fn remember(&mut self, now: u64, contest: Contest) {
         let same = |(_, other): &(u64, Contest)| other.is_same(&contest);
         if self.times.iter().filter(|time| same(time)).count() >= OFTEN
@@ -110,14 +114,14 @@ impl Contests {
         self.times.push_back((now, contest));
     }
 
-    /// What is contested, the latest of it.
+    /// The contest that is going on, the latest if there are several.
     #[must_use]
     pub fn now(&self, now: u64) -> Option<&Contest> {
         self.last(now, |_| true).map(|(_, contest)| contest)
     }
 
-    /// For how long this part of an object, or all of it, is not to be written again, in milliseconds; none while it is not
-    /// contested or it is time.
+    /// For how long this part of an object, or all of it, is not to be written again, in milliseconds; none while it
+    /// is not contested or when the pause is over.
     #[must_use]
     pub fn pause(&self, now: u64, object: &str, part: Option<Part>) -> Option<u64> {
         let of =
@@ -169,7 +173,7 @@ mod tests {
         contests.note(now, OBJECT, &by("argocd"));
         let said = contests.now(now).unwrap().sentence();
         assert!(said.contains("argocd sets spec.strategy of Deployment chat-node again and again"), "{said}");
-        // It goes on for as long as each write is answered, and no longer.
+        // The contest goes on for as long as each of our writes is answered, and no longer.
         for _ in 0..30 {
             assert_eq!(contests.pause(now, OBJECT, REST), Some(PAUSE_MILLIS));
             assert_eq!(contests.pause(now, OBJECT, None), Some(PAUSE_MILLIS));

@@ -22,7 +22,8 @@ pub use reason::{FleetPart, Hindrance, Reason};
 /// Most hindrances that a status tells of; there is one sentence for each.
 const MAX_TOLD: usize = 3;
 
-/// What hinders these parts at `now` (milliseconds since 1970), most telling first, one of each reason and component.
+/// What hinders these parts at `now` (milliseconds since 1970), in the order of [`Reason`], one of each reason and
+/// component.
 #[must_use]
 pub fn find(parts: &[FleetPart<'_>], now: u64) -> Vec<Hindrance> {
     let mut all: Vec<_> = parts.iter().flat_map(|part| in_part(part, now)).collect();
@@ -33,14 +34,14 @@ pub fn find(parts: &[FleetPart<'_>], now: u64) -> Vec<Hindrance> {
     all
 }
 
-/// All sentences as one.
+/// The sentences of all hindrances as one text.
 #[must_use]
 pub fn sentences(all: &[Hindrance]) -> String {
     all.iter().map(Hindrance::sentence).collect::<Vec<_>>().join(". Also: ")
 }
 
 fn in_part(part: &FleetPart<'_>, now: u64) -> Vec<Hindrance> {
-    // What failed stays for long. Where all pods of the present template are there it tells of the past.
+    // A failed pod stays for long. Where all pods of the present template are there it tells of the past.
     let whole = part.deployment.is_some_and(admission::is_whole);
     let failed = |pod: &Pod| pod.status.as_ref().and_then(|s| s.phase.as_deref()) == Some("Failed");
     let pods = part.pods.iter().filter(|pod| !(whole && failed(pod)));

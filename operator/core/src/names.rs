@@ -21,13 +21,13 @@ pub const CREDENTIALS_LABEL: &str = "channelcluster.io/credentials";
 pub const SERVERS_ANNOTATION: &str = "channelcluster.io/servers";
 /// Pod template annotation with the hash of what a running node cannot reload.
 pub const RESTART_HASH_ANNOTATION: &str = "channelcluster.io/restart-hash";
-/// Annotation of the node Deployment: the minor version of the server that its sysctls were chosen for, and the key of the
-/// `spec.tuning` that asked for them.
+/// Annotation of the node Deployment with the minor version of the server that its sysctls were chosen for, and the
+/// key of the `spec.tuning` that asked for them.
 pub const TUNED_FOR_ANNOTATION: &str = "channelcluster.io/tuned-for";
 /// Pod template annotation of NATS with the hash of its configuration file.
 pub const CONFIG_HASH_ANNOTATION: &str = "channelcluster.io/config-hash";
 
-/// Annotation of NATS and of node pods with what tells the content of their Secret from another.
+/// Annotation of NATS and of node pods with a hash of the content of their Secret.
 pub const SECRET_MARK_ANNOTATION: &str = "channelcluster.io/secret-mark";
 
 /// Port of a node that clients connect to.

@@ -1,4 +1,4 @@
-//! To whom an object belongs, and which manager has which of its fields.
+//! Which ChannelCluster an object belongs to, and which manager has which of its fields.
 //!
 //! Server-side apply removes a field when its last manager leaves it out, so a field that a second manager holds by
 //! accident stays for ever. Here the records of managers (`metadata.managedFields`) are put right, as kubectl's
@@ -14,17 +14,17 @@ use crate::names::{APP, CLUSTER_LABEL, FIELD_MANAGER};
 
 /// Field manager of the node count.
 pub const SCALING_MANAGER: &str = "channel-operator-scaling";
-/// The node count: it has its own times, so it is not looked for where others are removed.
+/// The path of the node count. Scaling writes it at its own times, so its removal by others is not looked for here.
 const COUNT: &str = "spec.replicas";
 /// Name for the manager that removed a field, if no record is left that could be its own.
 const SOMEBODY: &str = "somebody";
-/// Managers whose fields no other manager may write: they keep them.
+/// Managers whose fields no other manager may write; their records are left as they are.
 const CONTROLLERS: [&str; 1] = ["kube-controller-manager"];
 
-/// To whom an object belongs.
+/// The owner of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Owner {
-    /// This ChannelCluster's.
+    /// This ChannelCluster owns it.
     Ours,
     /// It was made for a ChannelCluster of this name that is gone (deleted with its objects left, or restored from a backup
     /// under another UID), and nothing else owns it.
@@ -33,8 +33,8 @@ pub enum Owner {
     Another(String),
 }
 
-/// Whose the object is, seen from the ChannelCluster `name` with `uid` in the same namespace. `lives` says whether
-/// there is a ChannelCluster of another name with a UID.
+/// The owner of an object, seen from the ChannelCluster `name` with `uid` in the same namespace. `lives` says whether
+/// there is a ChannelCluster of another name with that UID.
 #[must_use]
 pub fn owner(object: &ObjectMeta, name: &str, uid: &str, lives: impl Fn(&str, &str) -> bool) -> Owner {
     let owners = object.owner_references.as_deref().unwrap_or_default();
@@ -43,7 +43,7 @@ pub fn owner(object: &ObjectMeta, name: &str, uid: &str, lives: impl Fn(&str, &s
     }
     for owner in owners {
         let cluster = owner.kind == "ChannelCluster" && owner.api_version.starts_with(crds::GROUP);
-        // Names are unique: the ChannelCluster that had this one before is gone.
+        // Names are unique, so the ChannelCluster that had this name before is gone.
         if !cluster || (owner.name != name && lives(&owner.name, &owner.uid)) {
             return Owner::Another(format!("{} {}", owner.kind, owner.name));
         }
@@ -55,9 +55,10 @@ pub fn owner(object: &ObjectMeta, name: &str, uid: &str, lives: impl Fn(&str, &s
     if made_by_us { Owner::Leftover } else { Owner::Another("somebody else".to_owned()) }
 }
 
-/// The records as they should be before an object is applied; none if they are. The node count of a `counted` object
-/// belongs to [`SCALING_MANAGER`] alone, and everything else to [`FIELD_MANAGER`], also what an earlier attempt that
-/// did not come to its end left in another record. In what is a leftover, whoever `restored` it gives up its content.
+/// The records of field managers as they should be before an object is applied; none if they are so already. The node
+/// count of a `counted` object belongs to [`SCALING_MANAGER`] alone, and everything else to [`FIELD_MANAGER`], also
+/// fields that an unfinished earlier attempt left in another record. With `restored`, which is said of a leftover,
+/// the manager that restored the object gives up its content.
 #[must_use]
 pub fn repair(
     records: &[ManagedFieldsEntry],
@@ -113,11 +114,11 @@ pub fn repair(
 /// A field of ours that another writer had set or removed, until it was written again.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Taken {
-    /// The other field manager; of what was removed, the one that it was most likely.
+    /// The other field manager; of a field that was removed, the one that most likely removed it.
     pub manager: String,
     /// The field, as `spec.template.spec.containers[name=node].image`.
     pub field: String,
-    /// Whether it was not there any more.
+    /// Whether the field was removed.
     pub removed: bool,
 }
 
@@ -126,12 +127,12 @@ fn is_ours(record: &&ManagedFieldsEntry) -> bool {
     [FIELD_MANAGER, SCALING_MANAGER].contains(&record.manager.as_deref().unwrap_or_default())
 }
 
-/// The fields of this operator.
+/// The fields that this operator manages.
 fn ours(records: &[ManagedFieldsEntry]) -> BTreeSet<String> {
     records.iter().filter(is_ours).flat_map(paths).collect()
 }
 
-/// What tells the fields that we have of an object from others; the node count does not matter.
+/// A hash that differs when the set of our fields of an object does; the node count does not matter.
 #[must_use]
 pub fn mark(records: &[ManagedFieldsEntry]) -> u64 {
     let mut fields = ours(records);
@@ -141,10 +142,10 @@ pub fn mark(records: &[ManagedFieldsEntry]) -> u64 {
     hasher.finish()
 }
 
-/// What tells how a live object stands, as far as the operator keeps it: which object it is, whether it goes, its
+/// A hash of everything about a live object that matters to the operator: its UID, whether it is being deleted, its
 /// generation (its version, where the kind has none), and which of its fields are the operator's. A writer that sets
-/// one of those fields to another value, or removes it, takes it from the operator's records, so that as long as this
-/// is the same every field of ours is as it was applied.
+/// one of those fields to another value, or removes it, takes it from the operator's records, so every field of ours
+/// is as it was applied for as long as this hash is the same.
 #[must_use]
 pub fn standing(object: &ObjectMeta) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -164,23 +165,25 @@ pub fn standing(object: &ObjectMeta) -> u64 {
     hasher.finish()
 }
 
-/// Whether an object is still as it was `before`, but for its node count and for which of our managers has which field: the
-/// same object, of the same generation, in which we have the same fields.
+/// Whether an object is still as it was `before`: the same object, of the same generation, in which we have the same
+/// fields. The node count does not matter, nor which of our managers has which field.
 #[must_use]
 pub fn is_as_before(before: &ObjectMeta, after: &ObjectMeta) -> bool {
     let fields = |meta: &ObjectMeta| mark(meta.managed_fields.as_deref().unwrap_or_default());
     (&before.uid, before.generation) == (&after.uid, after.generation) && fields(before) == fields(after)
 }
 
-/// What others had taken of an object of ours, from its records before and after it was applied. A writer that set a
-/// field to another value had it alone before, and has lost it now; where both say the same both have it.
+/// The fields that others had taken of an object of ours, from its records before and after it was applied. A writer
+/// that set a field to another value had it alone before, and has lost it now; when two writers set the same value,
+/// both have the field.
 ///
-/// Nobody has what was removed. It is known only where the operator `had_it_all` after its last write: all that it has now.
+/// A field that was removed is in no record. Removals are known only where the operator `had_it_all` after its last
+/// write: every field that it has now.
 #[must_use]
 pub fn taken(before: &[ManagedFieldsEntry], after: &[ManagedFieldsEntry], had_it_all: bool) -> Vec<Taken> {
     let (had, has) = (ours(before), ours(after));
     if had.is_empty() {
-        return Vec::new(); // it was made or taken over just now
+        return Vec::new(); // the object was made or taken over just now
     }
     let others = |records: &[ManagedFieldsEntry]| -> BTreeSet<(String, String)> {
         let spec = records.iter().filter(|r| !is_ours(r) && r.subresource.as_deref() != Some("status"));
@@ -268,7 +271,7 @@ fn take_count(fields: &mut Value) -> Option<Value> {
     count
 }
 
-/// Takes what an object consists of, its node count apart, out of a record.
+/// Takes all fields of an object's content, except its node count, out of a record.
 fn take_content(fields: &mut Value) -> Value {
     let mut taken = Map::new();
     let Some(fields) = fields.as_object_mut() else { return Value::Object(taken) };

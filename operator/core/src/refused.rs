@@ -1,9 +1,10 @@
-//! Sysctls that a kubelet refused, and what is done about them.
+//! Sysctls that a kubelet refused, and how the operator goes on without them.
 //!
 //! No API tells which sysctls a kubelet allows, and the scheduler does not know either: the pod fails with reason
-//! `SysctlForbidden` and its ReplicaSet makes the next one at once, without end (kubernetes/kubernetes #72593). So what
-//! was refused is recorded in the status and left out of the pods from then on, for whichever operator leads. It is asked
-//! for again when `spec.tuning` changes. A sysctl that a serving node has stays: leaving it out would replace that node.
+//! `SysctlForbidden` and its ReplicaSet makes the next one at once, without end (kubernetes/kubernetes #72593). So a
+//! refused sysctl is recorded in the status, where any later leader finds it, and left out of the pods from then on.
+//! It is asked for again when `spec.tuning` changes. A sysctl that a serving node has stays: leaving it out would
+//! replace that node.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +34,7 @@ pub struct Rejected {
     pub sysctls: Vec<String>,
 }
 
-/// What identifies a `spec.tuning`.
+/// A text that identifies a `spec.tuning`.
 #[must_use]
 pub fn key(tuning: &Tuning) -> String {
     short_hash(&serde_json::to_vec(tuning).unwrap_or_default())
@@ -49,11 +50,11 @@ pub fn left_out(cluster: &ChannelCluster) -> BTreeSet<String> {
         .unwrap_or_default()
 }
 
-/// What to record. `tuning` is the [`key`] of the spec and `restart_hash` that of the pods made for it now; `serving` are
-/// the sysctls of the pods that are ready.
+/// The refusals to record. `tuning` is the [`key`] of the spec and `restart_hash` that of the pods made for it now;
+/// `serving` are the sysctls of the pods that are ready.
 ///
-/// Rejected pods stay for long. Those of another template do not count, nor do those from before the spec was changed
-/// to what it is.
+/// Rejected pods stay for long. Pods of another template do not count, nor do pods that were made before the spec was
+/// last changed.
 #[must_use]
 pub fn step(
     previous: Option<&RefusedSysctls>,
@@ -92,8 +93,9 @@ pub fn step(
     (previous.is_some() || !next.names.is_empty()).then_some(next)
 }
 
-/// Pods that admission refuses for a sysctl, as their Deployment tells it: Pod Security admission, whose lists of safe
-/// sysctls grow with the version that a namespace names, or a policy of somebody's.
+/// Pods that admission refuses for a sysctl, as their Deployment tells it. The refusal comes from Pod Security
+/// admission, whose lists of safe sysctls grow with the version that a namespace names, or from a policy of the
+/// cluster's own.
 #[must_use]
 pub fn by_admission(deployment: &Deployment) -> Option<Rejected> {
     let conditions = deployment.status.as_ref()?.conditions.as_ref()?;
@@ -111,8 +113,8 @@ pub fn by_admission(deployment: &Deployment) -> Option<Rejected> {
     })
 }
 
-/// The sysctls that are named; all of them when none is, so that the pods come to an end. Where only others are named, the
-/// words are about a template of before.
+/// The sysctls that the refusal names; all of them when it names none, so that the refusals come to an end. When it
+/// names only sysctls that the pods do not have, its words are about an older template.
 fn blamed(pod: &Rejected) -> Vec<&String> {
     let parts = pod.message.split(|c: char| !(c.is_ascii_alphanumeric() || "._-/".contains(c)));
     let words: BTreeSet<_> = parts.map(|word| word.trim_matches('.').replace('/', ".")).collect();

@@ -6,9 +6,10 @@
 //! the *fleet's* series: when a node is drained its load reappears on the others, and an average of per-node windows
 //! would miss it for a whole window.
 //!
-//! Missing data is unknown, never zero: each point says how many running nodes it does not know. So is what was measured
-//! while a node did not hear the bus, and for [`SETTLE_MILLIS`] after it: the load that was held back is not gone, and what
-//! then comes at once is not more. Figures end with the process that gave them.
+//! Missing data is unknown, never zero: each point says how many running nodes it does not know. Figures that were
+//! measured while a node did not hear the bus, and for [`SETTLE_MILLIS`] after that, are unknown too: load that the
+//! bus held back is not gone, and messages that then come at once are no higher load. Figures end with the process
+//! that gave them.
 
 use std::collections::VecDeque;
 
@@ -19,14 +20,14 @@ use crate::backplane::Hearing;
 /// A node's statistics older than this are no longer trusted, in milliseconds: two scrapes of the slow pace (5 s) and
 /// one time-out.
 pub const FRESH_MILLIS: u64 = 12_000;
-/// After a node hears the bus again its rates say nothing for so long, in milliseconds: what gathered meanwhile arrives
-/// within about a second, and two scrapes of the slow pace see none of it any more.
+/// For how long a node's rates say nothing after it hears the bus again, in milliseconds: messages that gathered
+/// meanwhile arrive within about a second, and two scrapes of the slow pace later the rates no longer contain them.
 pub const SETTLE_MILLIS: u64 = 10_000;
 /// Most statistics kept per node.
 const MAX_READINGS: usize = 16;
 /// Most points kept of the fleet: an hour at a scrape each 2 s.
 const MAX_POINTS: usize = 1_800;
-/// One point stands for at most so long, in milliseconds; a longer gap is a gap.
+/// A point stands for so long at most, in milliseconds; what is longer is a gap.
 pub(crate) const MAX_POINT_MILLIS: u64 = 15_000;
 /// Over how long a node's own rates are averaged, in milliseconds (status, choice of a victim).
 const NODE_WINDOW_MILLIS: u64 = 10_000;
@@ -67,7 +68,7 @@ pub enum Missed {
 pub struct NodeSeries {
     readings: VecDeque<Reading>,
     last: Option<(u64, Stats)>,
-    /// When the last answer came, also after the process that gave it ended.
+    /// When the last answer came; kept also after the process that gave it ended.
     answered_at: Option<u64>,
     /// When an answer last said that the bus is not heard.
     lost_at: Option<u64>,
@@ -78,7 +79,8 @@ pub struct NodeSeries {
 }
 
 impl NodeSeries {
-    /// Takes an answer that arrived at `now` (milliseconds). One that repeats itself, the node's own clock too, is none.
+    /// Takes an answer that arrived at `now` (milliseconds). An answer that repeats the last one, the node's own
+    /// clock included, does not count.
     pub fn push(&mut self, stats: Stats, now: u64) {
         if let Some((_, last)) = &self.last {
             let same = last.boot_id == stats.boot_id;
@@ -99,7 +101,7 @@ impl NodeSeries {
         if self.readings.back().is_some_and(|r| r.bus_late < stats.counters.bus_late) {
             self.late_at = Some(now);
         }
-        // A process that starts has not lost what it never had, and nothing gathered for it.
+        // A process that starts has not lost a bus that it never heard, and no messages gathered for it.
         if Hearing::of(&stats) == Hearing::Lost && stats.phase != Phase::Starting {
             self.lost_at = Some(now);
         }
@@ -117,18 +119,18 @@ impl NodeSeries {
         self.last = Some((now, stats));
     }
 
-    /// Takes how often Kubernetes had restarted the node when it answered last.
+    /// Takes how often Kubernetes had restarted the node when the node last answered.
     pub fn of_process(&mut self, restarts: i32) {
         self.restarts = Some(restarts);
     }
 
-    /// How often Kubernetes had restarted the node when it answered last.
+    /// How often Kubernetes had restarted the node when the node last answered.
     #[must_use]
     pub fn restarts(&self) -> Option<i32> {
         self.restarts
     }
 
-    /// Takes that no answer came.
+    /// Records that no answer came.
     pub fn missed(&mut self, why: Missed) {
         self.answers = false;
         if why == Missed::Ended {
@@ -137,7 +139,7 @@ impl NodeSeries {
         }
     }
 
-    /// Another process answers, if any.
+    /// Forgets the figures of a process: the next answer, if any, comes from another one.
     fn forget(&mut self) {
         self.readings.clear();
         (self.lost_at, self.late_at) = (None, None);
@@ -155,21 +157,21 @@ impl NodeSeries {
         self.last.as_ref().filter(|(at, _)| now.saturating_sub(*at) <= FRESH_MILLIS).map(|(_, stats)| stats)
     }
 
-    /// When the last answer came, in milliseconds; also after the process that gave it ended.
+    /// When the last answer came, in milliseconds; known also after the process that gave it ended.
     #[must_use]
     pub fn last_at(&self) -> Option<u64> {
         self.answered_at
     }
 
-    /// Whether the node said last that it is drained: such a node takes no connection any more, so this stays true while it
-    /// ends.
+    /// Whether the node's last answer said that it is drained: a drained node takes no connection any more, so this
+    /// stays true while it ends.
     #[must_use]
     pub fn drained(&self) -> bool {
         self.last.as_ref().is_some_and(|(_, stats)| stats.phase == Phase::Closed)
     }
 
-    /// How the node hears the bus; unknown when the last answer is old. It hears it well again once it did for
-    /// [`SETTLE_MILLIS`].
+    /// How the node hears the bus; unknown when the last answer is old. After it lost the bus it counts as hearing it
+    /// well once it has heard it for [`SETTLE_MILLIS`].
     #[must_use]
     pub fn hearing(&self, now: u64) -> Option<Hearing> {
         let hearing = Hearing::of(self.fresh(now)?);
@@ -228,12 +230,12 @@ fn rates(first: &Reading, last: &Reading) -> Rates {
 pub struct NodeLoad {
     /// Whether the node is Ready, and so expected to answer.
     pub ready: bool,
-    /// Whether its process runs without the node being Ready and there to stay: cut off from Kubernetes, or leaving, it may
-    /// still carry load.
+    /// Whether its process runs although the node is not Ready, or is to go: cut off from Kubernetes, or leaving, it
+    /// may still carry load.
     pub unready: bool,
     /// Messages delivered per second; none when unknown.
     pub writes_per_second: Option<f64>,
-    /// Of these, those that came in time; none when unknown.
+    /// Messages of these that the bus did not deliver late; none when unknown.
     pub timely_per_second: Option<f64>,
     /// Connections held; none when unknown.
     pub connections: Option<u64>,
@@ -254,7 +256,7 @@ pub struct FleetPoint {
     pub connections: f64,
     /// Ready nodes.
     pub ready: u32,
-    /// Of those, how many have fresh figures of their load.
+    /// Ready nodes with fresh figures of their load.
     pub fresh: u32,
     /// Running nodes whose writes/s are unknown.
     pub unknown_writes: u32,
@@ -262,14 +264,14 @@ pub struct FleetPoint {
     pub unknown_connections: u32,
     /// Ready nodes that say that they use the bus.
     pub on_bus: u32,
-    /// Of those, how many do not hear it.
+    /// Ready nodes on the bus that do not hear it.
     pub lost_bus: u32,
-    /// Of those, how many hear it late.
+    /// Ready nodes on the bus that hear it late.
     pub late_bus: u32,
 }
 
 impl FleetPoint {
-    /// Sums what is known. A node that is not ready counts when it is known: a draining node still carries load.
+    /// Sums the known figures. A node that is not ready counts when it is known: a draining node still carries load.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     pub fn of(nodes: &[NodeLoad], at: u64) -> Self {
@@ -292,13 +294,14 @@ impl FleetPoint {
         point
     }
 
-    /// Whether the bus itself is silent, not a node or two cut off from it: half of those that use it do not hear it.
+    /// Whether the bus itself is silent, not just a node or two cut off from it: half of the nodes that use it do not
+    /// hear it.
     #[must_use]
     pub fn bus_silent(&self) -> bool {
         self.lost_bus > 0 && self.lost_bus * 2 >= self.on_bus
     }
 
-    /// Whether a node that serves does not hear the bus, or late.
+    /// Whether a node that serves does not hear the bus, or hears it late.
     #[must_use]
     pub fn bus_impaired(&self) -> bool {
         self.lost_bus + self.late_bus > 0
@@ -314,7 +317,7 @@ impl FleetPoint {
 /// An average of writes/s over a window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Average {
-    /// Of what is known: the load is at least this.
+    /// The average over known nodes only: the load is at least this.
     pub known: f64,
     /// With each unknown node taken to be loaded as the caller says.
     pub presumed: f64,

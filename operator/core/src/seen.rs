@@ -1,24 +1,24 @@
-//! What a look at a node's pod and the node's own answers make of it.
+//! Combines a look at a node's pod with the node's own answers.
 //!
-//! Two sources that are late in their own ways: the watch says after a moment that a process ended, and an answer that does
-//! not come says at once that something is wrong, and not what. Together they tell a node that is gone, and carries nothing,
-//! from one that is not heard, and may carry everything.
+//! Both sources can be late: the watch says only after a moment that a process ended, and a missing answer says at
+//! once that something is wrong, but not what. Together they tell a node that is gone, and carries nothing, from one
+//! that is not heard, and may carry everything.
 
 use crate::pod::{NodeView, PodView};
 use crate::samples::{Missed, NodeLoad, NodeSeries};
 
-/// What a request that failed says of the process that answered before. `refused`: nothing listens on the admin port.
+/// What a failed request means for the process that answered before. `refused`: nothing listens on the admin port.
 #[must_use]
 pub fn missed(pod: &PodView, series: &NodeSeries, refused: bool) -> Missed {
     if pod.terminating && series.drained() {
-        return Missed::Silent; // its last word, that it is empty, stays true
+        return Missed::Silent; // its last answer, that it is empty, stays true
     }
     let restarted = series.restarts().is_some_and(|restarts| restarts != pod.restarts);
     if refused || pod.terminating || pod.dead || restarted { Missed::Ended } else { Missed::Silent }
 }
 
-/// Whether a process may hold connections: it runs as far as Kubernetes knows or as it says itself, and is not drained and
-/// about to end.
+/// Whether a process may have connections: it runs, as far as Kubernetes knows or as its own answers show, and is not
+/// a drained one that is about to end.
 #[must_use]
 pub fn runs(pod: &PodView, series: Option<&NodeSeries>) -> bool {
     let answers = series.is_some_and(NodeSeries::answers);
@@ -44,7 +44,7 @@ pub fn load(pod: &PodView, series: Option<&NodeSeries>, now: u64) -> NodeLoad {
     }
 }
 
-/// What the node said of itself, for the choice of a node and its drain.
+/// The node's last answer, for the choice of a node and its drain.
 #[must_use]
 pub fn view(series: &NodeSeries, now: u64) -> Option<NodeView> {
     let stats = series.fresh(now)?;
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn clients_that_came_back_elsewhere_are_counted_once() {
-        // 300 clients on two nodes; one dies and its 151 come back on the other.
+        // There are 300 clients on two nodes; one node dies, and its 151 clients come back on the other.
         let (mut dies, lives) = (answered(Phase::Serving, 151), answered(Phase::Serving, 300));
         dies.missed(missed(&pod(), &dies.clone(), true));
         let loads = [load(&pod(), Some(&dies), 2_000), load(&pod(), Some(&lives), 2_000)];

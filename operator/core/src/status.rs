@@ -15,11 +15,11 @@ use crate::timestamp::time;
 use crate::tuning;
 use crate::view::{NodeSeen, View, count};
 
-/// Figures alone are written at most so often, in milliseconds.
+/// When only figures differ, a status is written at most so often, in milliseconds.
 pub const FIGURES_MILLIS: u64 = 15_000;
-/// Words alone, as the rule of a decision that changes nothing, are written at most so often, in milliseconds: what changes
-/// each 2 s is read in the log, and the API server has 6 writes a minute of it at most. The reasons of Ready, Reconciling and
-/// Stalled are facts: they say what is missing.
+/// When only words differ, such as the rule of a decision that changes nothing, a status is written at most so often,
+/// in milliseconds: a change each 2 s is for the log, and costs the API server 6 writes a minute at most. The reasons
+/// of Ready, Reconciling and Stalled count as facts: they say what is missing.
 pub const WORDS_MILLIS: u64 = 10_000;
 
 /// Most bytes of a text that comes from a node.
@@ -50,21 +50,21 @@ pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
     }
 }
 
-/// How new a status is.
+/// In what a status differs from the last one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum News {
-    /// It is the same.
+    /// In nothing.
     Nothing,
-    /// Figures differ.
+    /// In figures.
     Figures,
-    /// What is said of the same state differs.
+    /// In the words about the same state.
     Words,
-    /// Something is another than it was.
+    /// In facts.
     Facts,
 }
 
 impl News {
-    /// For how long after the last write this is not written, in milliseconds.
+    /// How long such a status waits after the last write, in milliseconds.
     #[must_use]
     pub const fn pause(self) -> u64 {
         match self {
@@ -76,7 +76,7 @@ impl News {
     }
 }
 
-/// What `next` says that `last` does not.
+/// In what `next` differs from `last`.
 #[must_use]
 pub fn news(last: &ChannelClusterStatus, next: &ChannelClusterStatus) -> News {
     if last == next {
@@ -114,7 +114,7 @@ fn without_figures(status: &ChannelClusterStatus) -> ChannelClusterStatus {
     status
 }
 
-/// The rest, without words.
+/// The status without its figures and words.
 fn facts(mut status: ChannelClusterStatus) -> ChannelClusterStatus {
     (status.reason, status.nodes) = (None, Vec::new());
     for condition in &mut status.conditions {
@@ -171,7 +171,7 @@ fn totals(view: &View<'_>) -> Totals {
     }
 }
 
-/// A sum over the nodes that are known: 0 where there is none to know of, unknown where there are some and none is known.
+/// A sum over the known nodes: 0 when no node runs, unknown when nodes run and none of them is known.
 fn total<T: Default>(view: &View<'_>, sum: Option<T>) -> Option<T> {
     let nobody = !view.nodes.iter().any(|node| node.runs);
     sum.or_else(|| nobody.then(T::default))
@@ -180,7 +180,7 @@ fn total<T: Default>(view: &View<'_>, sum: Option<T>) -> Option<T> {
 fn nodes(view: &View<'_>) -> Vec<NodeStatus> {
     let mut nodes: Vec<_> = view.nodes.iter().map(|node| node_status(node, view)).collect();
     if nodes.len() > MAX_STATUS_NODES {
-        // What is unknown is not the least: it is shown before what is idle.
+        // Unknown figures are not low ones: such nodes are shown before idle ones.
         let busy = |figure: Option<i64>| figure.unwrap_or(i64::MAX);
         nodes.sort_by_key(|n| std::cmp::Reverse((busy(n.writes_per_second), busy(n.connections))));
         nodes.truncate(MAX_STATUS_NODES);
@@ -225,7 +225,7 @@ fn short(mut texts: BTreeMap<String, String>) -> BTreeMap<String, String> {
     texts
 }
 
-/// The decisions with this tick's in front, if it says another count than the last one.
+/// The list of decisions, with this tick's in front if its count is another than that of the last one.
 fn decisions(view: &View<'_>) -> Vec<ScalingDecision> {
     let mut decisions = view.previous.decisions.clone();
     let Some(decision) = view.decision else { return decisions };

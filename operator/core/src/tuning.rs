@@ -30,21 +30,22 @@ const SAFE_SINCE: [(&str, u32); 14] = [
 const SAFE_PROFILE: [(&str, &str); 9] = [
     // 55,000 ports for connections that start here, above the node's own 4000 and 9400 (kernel: 32768 to 60999).
     ("net.ipv4.ip_local_port_range", "10240 65535"),
-    // A closed socket waits 15 s, not 60, for a client that never says goodbye: a drain closes thousands at once.
+    // A closed socket waits 15 s, not 60, for a client that never answers its FIN: a drain closes thousands at once.
     ("net.ipv4.tcp_fin_timeout", "15"),
-    // For the node's client sockets, which have SO_KEEPALIVE. A peer that is gone while nothing is on its way to it is
-    // noticed after 60 + 6 x 10 s, not after two hours. With the default `limits.idleTimeout` of 60 s the node closes such a
-    // connection itself by then; with a longer one this is what ends it. And a silent connection has a packet each 60 s,
-    // which is below the idle timeouts of NAT gateways and cloud load balancers (the shortest common one is 240 s).
+    // For the node's client sockets, which have SO_KEEPALIVE. A peer that is gone while nothing is on its way to it
+    // is noticed after 60 + 6 x 10 s, not after two hours. With the default `limits.idleTimeout` of 60 s the node
+    // closes such a connection itself by then; with a longer one the keepalive ends it. Also, a silent connection has
+    // a packet each 60 s, which is below the idle timeouts of NAT gateways and cloud load balancers (the shortest
+    // common one is 240 s).
     ("net.ipv4.tcp_keepalive_intvl", "10"),
     ("net.ipv4.tcp_keepalive_probes", "6"),
     ("net.ipv4.tcp_keepalive_time", "60"),
-    // Fan-out wakes the sender before 128 KiB wait unsent in the kernel, so that the node's own bound decides.
+    // The sender is woken before 128 KiB are unsent in the kernel, so that the node's own bound decides.
     ("net.ipv4.tcp_notsent_lowat", "131072"),
     // min, initial, most bytes of a socket's receive buffer: a client sends at most one 64 KiB frame at a time, and
     // 100,000 sockets must not be able to claim 6 MiB each (the kernel's default).
     ("net.ipv4.tcp_rmem", "4096 65536 1048576"),
-    // A room that was silent for a second must not start slowly again.
+    // A room that was silent for a second must not go through TCP's slow start again.
     ("net.ipv4.tcp_slow_start_after_idle", "0"),
     // As above for sending; the most is twice the default send queue of the node (kernel: 4 MiB).
     ("net.ipv4.tcp_wmem", "4096 16384 1048576"),
@@ -53,7 +54,7 @@ const SAFE_PROFILE: [(&str, &str); 9] = [
 /// Prefixes of the sysctls that exist per pod; all others are the machine's.
 const NAMESPACED: [&str; 5] = ["net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
 
-/// Where a sysctl stands with a kubelet of Kubernetes 1.`minor`.
+/// How a kubelet of Kubernetes 1.`minor` treats a sysctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Allowed everywhere.
@@ -62,11 +63,11 @@ pub enum Standing {
     SafeSince(u32),
     /// Allowed where the kubelet's `allowedUnsafeSysctls` lists it.
     Unsafe,
-    /// Not a parameter of a pod at all.
+    /// No parameter of a pod: it is the machine's.
     NotNamespaced,
 }
 
-/// Where `name` stands with a kubelet of Kubernetes 1.`minor`.
+/// How a kubelet of Kubernetes 1.`minor` treats the sysctl `name`.
 #[must_use]
 pub fn standing(name: &str, minor: u32) -> Standing {
     match SAFE_SINCE.iter().find(|(safe, _)| *safe == name) {
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(safe_profile(37).len(), SAFE_PROFILE.len());
     }
 
-    /// The API server refuses what is never safe by a list of its own, in a rule of the CRD.
+    /// The rule of the CRD has a list of its own of sysctls that are never safe.
     #[test]
     fn the_rule_of_the_crd_has_the_same_list() {
         let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();

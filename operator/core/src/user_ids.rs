@@ -1,10 +1,11 @@
-//! User and group ids that admission refuses, and what is done about them.
+//! User and group ids that admission refuses, and how the operator goes on without them.
 //!
-//! The operator asks for 65532 without the user's word. Where the cluster assigns ids by namespace, as OpenShift's security
-//! context constraints do, or a policy allows others only, no pod would ever be made. So what was refused is recorded in
-//! the status and left out of the pods from then on, for whichever operator leads, as with `userIds: Assigned`. Both words
-//! of `userIds` are the user's: either ends the record. Serving nodes keep their ids, since leaving them out would replace
-//! each of them, but not where they are being replaced anyway.
+//! By default the operator asks for 65532 without the user having said so. Where the cluster assigns ids by
+//! namespace, as OpenShift's security context constraints do, or a policy allows only other ids, no pod would ever be
+//! made. So the refusal is recorded in the status, where any later leader finds it, and the ids are left out of the
+//! pods from then on, as with `userIds: Assigned`. When the user sets `userIds`, to either value, the record ends.
+//! Pods that serve keep their ids, since leaving them out would replace each of them, unless they are being replaced
+//! anyway.
 
 use crds::{ChannelCluster, RefusedIds, RefusedUserIds};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -24,7 +25,7 @@ const WORDS: [&str; 5] = ["65532", "user id", "group id", "userid", "groupid"];
 /// A refusal of pods, or of the Deployment that would make them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// What was said.
+    /// The words of the refusal.
     pub words: String,
     /// Whether pods serve that have the ids and would be replaced without them.
     pub serving: bool,
@@ -48,8 +49,9 @@ pub fn left_out(cluster: &ChannelCluster, component: Component) -> bool {
     asked.user_ids.is_none() && recorded.is_some_and(|recorded| recorded.left_out)
 }
 
-/// What is said of ids that the pods of one part of the fleet, made by `deployment`, ask for: by its controllers in its status, or by the API server about
-/// the Deployment itself in `refused`, the words of an apply that failed. `recorded` is what was refused before.
+/// The refusal of ids that the pods of one part of the fleet, made by `deployment`, ask for. The controllers say it
+/// in the Deployment's status, or the API server says it about the Deployment itself in `refused`, the words of an
+/// apply that failed. `recorded` is what was refused before.
 #[must_use]
 pub fn refusal(
     asked: &Asked<'_>,
@@ -80,7 +82,7 @@ pub fn refusal(
     Some(Refusal { words: short(without_pod(words)), serving })
 }
 
-/// What to record; `refusal` is that of now.
+/// The record to keep; `refusal` gives the present refusal.
 #[must_use]
 pub fn step(
     asked: &Asked<'_>,
@@ -166,7 +168,7 @@ fn serves(deployment: &Deployment) -> bool {
     asks(deployment) && updated && status.available_replicas.unwrap_or_default() > 0
 }
 
-/// What the API server said of the Deployment with this name.
+/// The API server's words about the Deployment with this name.
 fn about<'a>(refused: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = refused.split_once(&format!("Deployment {name}: "))?;
     Some(rest.split("; the API server refuses ").next().unwrap_or(rest))

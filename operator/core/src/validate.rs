@@ -1,8 +1,9 @@
-//! From a ChannelCluster and what was fetched for it to one checked value, or to everything that is wrong, at once.
+//! Makes one checked value from a ChannelCluster and from what was fetched for it, or a list of everything that is
+//! wrong.
 //!
-//! Most mistakes are refused by the CEL rules of the CRD when the manifest is applied. What is checked again here is what
-//! would break the fleet if the CRD on the server is an older one; what is checked only here depends on the server or on
-//! other objects.
+//! Most mistakes are refused by the CRD's CEL rules when the manifest is applied. Mistakes that would break the fleet
+//! are checked again here, because the CRD on the server may be an older one; checks that depend on the server or on
+//! other objects are only here.
 
 mod context;
 mod render;
@@ -31,8 +32,8 @@ pub use value::{
     Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, Scaling, ValidatedCluster,
 };
 
-/// Part of a node's termination grace period that is left when delay and drain have both taken as long as they may: for
-/// closing the rest and for exiting.
+/// The part of a node's termination grace period that is left when delay and drain have both taken as long as they
+/// may: for closing the rest and for exiting.
 pub const GRACE_MARGIN: Duration = Duration::from_millis(keys::GRACE_MARGIN_MILLIS);
 /// Longest termination grace period: managed clusters take a machine down after an hour even if a pod asks for longer.
 pub const MAX_GRACE: Duration = Duration::from_millis(keys::GRACE_MILLIS);
@@ -54,14 +55,14 @@ pub struct Fetched {
     pub credentials: Option<Credentials>,
 }
 
-/// What is read of a Secret that a ChannelCluster names. Its values are not.
+/// The parts that are read of a Secret that a ChannelCluster names. The values are not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Credentials {
     /// Its keys.
     pub keys: BTreeSet<String>,
-    /// Whether its label says that it is meant for this.
+    /// Whether its label allows ChannelClusters to name it.
     pub labelled: bool,
-    /// Servers that it may be sent to; none: any.
+    /// Servers that the Secret may be sent to; none: any.
     pub servers: Option<Vec<String>>,
 }
 
@@ -242,8 +243,8 @@ fn bus(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched, problems
     }
 }
 
-/// A user who may edit ChannelClusters can name any Secret and any server, and the nodes would send the one to the
-/// other. So the Secret itself has to agree, by a label that only a user who may edit Secrets can set.
+/// A user who may edit ChannelClusters can name any Secret and any server, and the nodes would send the Secret to the
+/// server. So the Secret itself has to agree, by a label that only a user who may edit Secrets can set.
 fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], problems: &mut Vec<Problem>) {
     let Some(secret) = secret else {
         problems.push(Problem::new(
@@ -253,7 +254,7 @@ fn check_credentials(name: &str, secret: Option<&Credentials>, urls: &[String], 
         return;
     };
     if !secret.labelled {
-        // Its keys are not told of then.
+        // Without the label not even the Secret's keys are told.
         problems.push(Problem::new(
             "SecretNotLabelled",
             format!("the Secret {name:?} of backplane.credentialsSecretRef does not say that ChannelClusters may use it: kubectl label secret {name} {CREDENTIALS_LABEL}=true"),
@@ -308,9 +309,9 @@ fn default_resources() -> ResourceRequirements {
     ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..Default::default() }
 }
 
-/// The minor version of the server that the sysctls of a fleet are chosen for: that of the server now when the tuning was
-/// last changed. An upgrade of the control plane makes more of them safe; taking those up would replace every pod without
-/// the manifest asking for it.
+/// The minor version of the server that the sysctls of a fleet are chosen for: the server's version when the tuning
+/// was last changed. An upgrade of the control plane makes more sysctls safe; taking those up would replace every pod
+/// without the manifest asking for it.
 fn tuned_minor(spec: &ChannelClusterSpec, env: &OperatorEnv, fetched: &Fetched) -> u32 {
     let kept = fetched.tuned_for.as_deref().and_then(|text| {
         let (minor, key) = text.split_once(' ')?;

@@ -1,6 +1,6 @@
-//! What others said, made fit for a status: one line, bounded, and without what looks like a secret.
+//! Makes words of others fit for a status: one line, cut to a bound, and without anything that looks like a secret.
 
-/// Most bytes of what others said; three of them and their remedies fit into a condition.
+/// Most bytes that are kept of such words; three of them and their remedies fit into a condition.
 const MAX_WORDS: usize = 240;
 /// What stands in place of something that may be a secret.
 const HIDDEN: &str = "[hidden]";
@@ -17,7 +17,7 @@ pub(crate) fn short(message: &str) -> String {
     }
 }
 
-/// The last [`MAX_WORDS`] bytes of a log: what a process said last tells why it ended.
+/// The last [`MAX_WORDS`] bytes of a log: the last lines of a process tell why it ended.
 pub(crate) fn tail(log: &str) -> String {
     let text = plain(log);
     let from = text.len().saturating_sub(MAX_WORDS);
@@ -27,7 +27,7 @@ pub(crate) fn tail(log: &str) -> String {
     }
 }
 
-/// A refusal begins with the name of the pod, which is another one at each attempt.
+/// The message without the pod's name with which a refusal begins, and which is another one at each attempt.
 pub(crate) fn without_pod(message: &str) -> &str {
     let rest = message.strip_prefix("pods \"").and_then(|rest| rest.split_once("\" is forbidden: "));
     rest.map_or(message, |(_, rest)| rest)
@@ -38,7 +38,8 @@ fn cut(text: &str) -> Option<usize> {
         .then(|| (0..=MAX_WORDS).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default())
 }
 
-/// One line without what looks like a secret: what follows `password=` and the like, and user and password of a URL.
+/// One line without anything that looks like a secret: the text after `password=` and the like, and user and password
+/// of a URL.
 fn plain(text: &str) -> String {
     let mut words = Vec::new();
     let mut hide = false;

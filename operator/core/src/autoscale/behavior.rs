@@ -9,7 +9,7 @@ use crds::{PolicyType, SelectPolicy};
 
 use crate::validate::{Pace, PacePolicy};
 
-/// Adds to a bounded history.
+/// Adds an entry to a history that has a bound.
 pub(super) fn remember(history: &mut VecDeque<(u64, i32)>, bound: usize, entry: (u64, i32)) {
     if history.len() >= bound {
         history.pop_front();

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why the node count is what it is. Also the `rule` label of the decision metric, so the set is closed.
+/// The reason for the node count. It is also the `rule` label of the decision metric, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
     /// Writes/s over the stable window.
@@ -27,7 +27,7 @@ pub enum Rule {
     ScaleDownPolicy,
     /// Too few nodes have fresh figures.
     MetricsMissing,
-    /// The bus is silent, or a node that serves does not hear it, or late.
+    /// The bus is silent, or a node that serves does not hear it or hears it late.
     BackplaneSilent,
     /// A burst was seen within the last stable window.
     BurstCooldown,

@@ -1,6 +1,6 @@
-//! The loop closed: the fleet becomes what was decided some seconds later, and its load spreads over it. And the loop open,
-//! with a load that stays the same: answers are lost, processes die, the bus falls silent and delivers late, and none of it
-//! is to be taken for another load.
+//! Two models. In the first the loop is closed: the fleet gets the decided size some seconds later, and its load
+//! spreads over it. In the second the load stays the same while answers are lost, processes die, and the bus falls
+//! silent and delivers late; the autoscaler must not take any of this for another load.
 
 use arbtest::arbitrary::{Result, Unstructured};
 use node_core::admin::{BusStats, Counters, Gauges, Phase, Stats};
@@ -84,7 +84,8 @@ fn constant_load_settles_on_enough_nodes() {
         let load = f64::from(u.int_in_range(0..=29_000u32)?);
         let wobble = f64::from(u.int_in_range(0..=4u32)?) / 100.0;
         let settings = settings();
-        // The same samples each 44 s: of a period that the samples do not divide each would be a new maximum.
+        // The period is 44 s, which the samples divide, so that each period has the same samples; otherwise each one
+        // would have a new maximum.
         let shape = |second: u64| load * (1.0 + wobble * ((second % 44) as f64 / 7.0).sin());
         let trace = run(&settings, start, 1_800, shape, &[]);
         let (changed, settled) = *trace.last().unwrap();
@@ -97,7 +98,8 @@ fn constant_load_settles_on_enough_nodes() {
 
 #[test]
 fn a_restart_of_the_operator_never_shrinks_early() {
-    // Load that needs all six nodes, with a restart each 40 s: history is always shorter than the stable window.
+    // The load needs all six nodes and the operator restarts each 40 s, so its history is always shorter than the
+    // stable window.
     let restarts: Vec<u64> = (0..30).map(|i| i * 40 + 40).collect();
     let trace = run(&settings(), 6, 1_200, |_| 10.0, &restarts);
     assert_eq!(trace, vec![(0, 6)], "never watched for a whole stable window, so never shrank");
@@ -126,7 +128,7 @@ impl Node {
         Self { pod, series: NodeSeries::default(), boot: 1, began: 0, part, counters, waits: 0.0 }
     }
 
-    /// Delivers for a look's time; two thirds of it come over the bus, which is silent or not.
+    /// Delivers for the time between two looks; two thirds of the writes come over the bus, which may be silent.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
     fn deliver(&mut self, load: f64, silent: bool) {
         let due = load * self.part * (LOOK / 1_000) as f64;
@@ -157,7 +159,7 @@ impl Node {
         }
     }
 
-    /// Its process dies, or comes back; gives the part of the load that has to go elsewhere.
+    /// The node's process dies, or comes back. Gives the part of the load that has to go elsewhere.
     fn dies(&mut self) -> f64 {
         (self.pod.dead, self.pod.ready, self.pod.restarts) = (true, false, self.pod.restarts + 1);
         (self.counters, self.waits) = (Counters::default(), 0.0);
@@ -170,7 +172,7 @@ impl Node {
     }
 }
 
-/// The same load at all times, and what is seen of it.
+/// A fleet under a load that is the same at all times, and what the operator sees of it.
 struct Constant {
     nodes: Vec<Node>,
     load: f64,
@@ -199,7 +201,7 @@ impl Constant {
         self.moved(0.0, now, u)
     }
 
-    /// `part` of the load comes back on the other nodes, and what was delivered since the last look is asked for.
+    /// `part` of the load moves to the other nodes, and the operator asks what was delivered since its last look.
     fn moved(&mut self, part: f64, now: u64, u: &mut Unstructured<'_>) -> Result<Vec<NodeLoad>> {
         let serving = self.nodes.iter().filter(|n| n.pod.ready).count().max(1) as f64;
         let silent = self.silent_since.map_or(0, |since| now - since);

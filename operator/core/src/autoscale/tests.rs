@@ -1,4 +1,4 @@
-//! One rule at a time; the closed loop is in `simulation`.
+//! Tests of one rule at a time; the closed loop is in `simulation`.
 
 use std::time::Duration;
 
@@ -271,7 +271,7 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
     });
 }
 
-/// Of the default capacity: 24,000 writes/s per node at the target.
+/// Settings with the default capacity: 24,000 writes/s per node at the target.
 fn default_size() -> Settings {
     let sizing = Sizing { writes_per_second: 40_000.0, connections: 10_000.0, target_percent: 60 };
     Settings { sizing, min: 1, ..settings() }
@@ -287,7 +287,7 @@ fn a_missing_figure_counts_as_a_full_node_when_shrinking() {
     nodes[0] = UNKNOWN;
     let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
     assert_eq!(decision.desired, 4, "less is known, not less is there: {}", decision.message);
-    // The same of connections.
+    // The same with connections.
     let mut nodes = [known(1.0, 2_490); 4];
     nodes[0].connections = None;
     let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
@@ -360,7 +360,7 @@ fn what_the_bus_delivers_late_is_no_burst() {
     backlog.timely_per_second = Some(745.0);
     let decision = feed(&mut state, &settings, &[backlog; 2], 2, 102, 108);
     assert_eq!(decision.desired, 2, "{}", decision.message);
-    // A leader that begins while the bus delivers what is late has seen nothing of the time when that was due.
+    // A leader that begins while the bus delivers late messages has seen nothing of the time in which those were due.
     let decision = feed(&mut State::new(0, 2), &settings, &[backlog; 2], 2, 2, 4);
     assert_eq!(decision.desired, 2, "{}", decision.message);
 }

@@ -29,7 +29,7 @@ pub(super) fn build(cluster: &ValidatedCluster, replicas: i32) -> Deployment {
         max_unavailable: Some(IntOrString::Int(0)),
     };
     let mut metadata = meta(cluster, cluster.names.deployment(), Component::Node);
-    // Here and not on the pods: another value replaces none of them.
+    // The annotation is on the Deployment and not on the pods, so that another value replaces no pod.
     let tuned_for = (TUNED_FOR_ANNOTATION.to_owned(), cluster.pod.tuned_for.clone());
     metadata.annotations = Some([tuned_for].into());
     Deployment {
@@ -97,7 +97,7 @@ fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
     spec
 }
 
-/// Over the machines as evenly as it goes, but a pod never waits for it.
+/// Spreads the nodes over the machines as evenly as possible; a pod never stays pending for it.
 fn spread(cluster: &ValidatedCluster) -> TopologySpreadConstraint {
     TopologySpreadConstraint {
         max_skew: 1,
@@ -130,8 +130,8 @@ fn container(cluster: &ValidatedCluster) -> Container {
         ports: Some(vec![port(WS_PORT_NAME, WS_PORT), port(ADMIN_PORT_NAME, ADMIN_PORT)]),
         resources: Some(cluster.pod.resources.clone()),
         security_context: Some(shape::container_security(&cluster.pod.options)),
-        // A minute to start; then unready within 2 s of saying so, restarted only after a minute of silence: a restart
-        // ends every connection of the node, so a slow answer must not cause one.
+        // A node has a minute to start. Then it is unready within 2 s of saying so, and restarted only after a minute
+        // of silence: a restart ends every connection of the node, so a slow answer must not cause one.
         startup_probe: Some(probe("/healthz", 1, 2, 60)),
         readiness_probe: Some(probe("/readyz", 1, 2, 2)),
         liveness_probe: Some(probe("/healthz", 10, 5, 6)),

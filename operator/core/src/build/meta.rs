@@ -1,4 +1,4 @@
-//! Metadata of the objects, and whose they are.
+//! Metadata of the objects, and which ChannelCluster owns them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
@@ -16,7 +16,7 @@ pub(super) fn meta(cluster: &ValidatedCluster, name: String, component: Componen
     }
 }
 
-/// The reference that makes an object ours: it goes with the ChannelCluster.
+/// The reference by which an object belongs to the ChannelCluster and is deleted with it.
 #[must_use]
 pub fn owner(cluster: &ValidatedCluster) -> OwnerReference {
     OwnerReference {

@@ -98,7 +98,7 @@ fn deployment(cluster: &ValidatedCluster, image: &str, config: &str) -> Deployme
         spec: Some(DeploymentSpec {
             replicas: Some(1),
             selector: cluster.names.selector(Component::Nats),
-            // Two servers at once would know nothing of each other and split the fleet in two.
+            // Two servers at once would not know of each other, and the fleet would be split in two.
             strategy: Some(DeploymentStrategy { type_: Some("Recreate".to_owned()), rolling_update: None }),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
@@ -159,8 +159,9 @@ fn container(cluster: &ValidatedCluster, image: &str) -> Container {
         }]),
         resources: Some(cluster.nats.resources.clone()),
         security_context: Some(shape::container_security(&cluster.nats.options)),
-        // No readiness probe: there is one pod only, and nodes are kept from it for up to two seconds by a probe that has
-        // yet to see it listen. Before that it refuses them, and they try again at once.
+        // There is no readiness probe: there is only one pod, and a probe that has not yet seen it listen would keep
+        // nodes from it for up to two seconds. Before NATS listens it refuses connections, and the nodes try again at
+        // once.
         liveness_probe: Some(liveness()),
         volume_mounts: Some(vec![pod::mount("config", CONFIG_DIR)]),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),

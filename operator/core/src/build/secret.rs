@@ -28,8 +28,8 @@ pub fn secret(cluster: &ValidatedCluster, admin_token: &str, nats_password: &str
     }
 }
 
-/// What tells the NATS password from another. The admin token, 190 random bits, is hashed with it, so that a weak password of
-/// somebody's cannot be guessed from what stands in an annotation.
+/// A hash that differs when the NATS password does. The admin token, 190 random bits, is hashed with it, so that
+/// nobody can guess a weak password of the user's from the annotation that shows this hash.
 #[must_use]
 pub fn mark(data: &BTreeMap<String, ByteString>) -> String {
     let value = |key: &str| data.get(key).map(|value| value.0.as_slice()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What a user said of pods, laid over what they need.
+//! Lays a user's settings of pods over the settings that the pods need.
 
 use crds::{EnvVar, PodOptions, UserIds};
 use k8s_openapi::DeepMerge;
@@ -20,7 +20,7 @@ pub(super) fn pod_security(options: &PodOptions) -> PodSecurityContext {
     if let Some(own) = &options.pod_security_context {
         context.merge_from(own.clone());
     }
-    // The CRD has no such field; `tuning.sysctls` is where they are asked for.
+    // The CRD has no such field; sysctls are asked for in `tuning.sysctls`.
     context.sysctls = None;
     context
 }
@@ -34,7 +34,7 @@ pub(super) fn container_security(options: &PodOptions) -> SecurityContext {
     context
 }
 
-/// Lays the rest over a pod whose labels `selector` finds.
+/// Lays the other settings over a pod; `selector` finds its labels.
 pub(super) fn apply(spec: &mut PodSpec, options: &PodOptions, selector: &LabelSelector) {
     if let Some(secrets) = &options.image_pull_secrets {
         let named = secrets.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });

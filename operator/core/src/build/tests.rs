@@ -121,7 +121,7 @@ fn the_managed_nats_wants_a_password_and_never_holds_it_in_its_file() {
     let nats = bundle(&cluster, REPLICAS).nats.unwrap();
     insta::assert_yaml_snapshot!((nats.config_map, nats.service, nats.deployment));
     let made = json(&secret(&cluster, "token", "0123"));
-    // A digit in front would make it a number in NATS's grammar.
+    // With a digit in front NATS's grammar would read it as a number.
     assert_eq!(made["stringData"]["nats-password"], "p0123");
     assert_eq!(made["stringData"]["admin-token"], "token");
 }
@@ -179,7 +179,7 @@ fn pods_are_shaped_as_the_manifest_says() {
     ]);
 }
 
-/// A ResourceQuota with limits refuses any pod with a container that says none.
+/// A ResourceQuota with limits refuses any pod with a container that has no limits.
 #[test]
 fn every_container_of_a_fleet_can_have_limits() {
     let built = shaped();
@@ -193,7 +193,7 @@ fn every_container_of_a_fleet_can_have_limits() {
     }
 }
 
-/// A cluster that assigns ids gives a pod none of ours, and its user reads the secrets without a group.
+/// Where the cluster assigns ids a pod asks for none of ours, and its user reads the secrets without a group.
 #[test]
 fn assigned_ids_leave_none_of_ours() {
     let built = shaped();
@@ -211,7 +211,7 @@ fn assigned_ids_leave_none_of_ours() {
     assert_eq!(pod["volumes"][1]["secret"]["defaultMode"], 0o440);
 }
 
-/// What the managed NATS was given before it had fields of its own.
+/// The managed NATS is shaped as it was before `backplane` had fields for it.
 #[test]
 fn nats_goes_where_the_nodes_go_unless_told_otherwise() {
     let nats = |more: &str| {

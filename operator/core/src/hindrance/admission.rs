@@ -8,7 +8,8 @@ use crate::names::Component;
 use crate::user_ids;
 use crate::words::{short, without_pod};
 
-/// What a message has in it, the reason, and the remedy for nodes and for NATS. The first that fits counts.
+/// Words of a message, the reason that they mean, and the remedies for nodes and for NATS. The first row whose words
+/// are in the message counts.
 const TABLE: [(&[&str], Reason, &str, &str); 15] = [
     (
         &["must specify"],
@@ -147,7 +148,8 @@ pub(super) fn by_message(component: Component, message: &str) -> Hindrance {
     Hindrance { component, reason, pod: None, words: short(without_pod(message)), remedy }
 }
 
-/// The remedy where a policy or a constraint speaks of user ids; what the operator asked for by itself it leaves out.
+/// The remedy where a policy or a constraint speaks of user ids that the user chose; the operator leaves out its own
+/// ids by itself.
 const fn other_ids(component: Component) -> &'static str {
     match component {
         Component::Node => {

@@ -8,8 +8,8 @@ use crds::ChannelClusterStatus;
 use super::reason::{Hindrance, Reason};
 use crate::names::Component;
 
-/// For how long what is not seen any more is remembered, in milliseconds: a process that ends again and again runs for a
-/// while in between, and two things may take turns.
+/// For how long a hindrance is remembered after it was last seen, in milliseconds: a process that ends again and
+/// again runs for a while in between, and two hindrances may take turns.
 const REMEMBERED_MILLIS: u64 = 60_000;
 
 /// When something was first and last seen, in milliseconds since 1970.
@@ -27,8 +27,9 @@ pub struct Ages {
 }
 
 impl Ages {
-    /// Takes what hinders at `now` (milliseconds since 1970). At the first look what `previous`, the status that another
-    /// operator may have written, gives as the reason of a condition has hindered since that condition's transition.
+    /// Takes what hinders at `now` (milliseconds since 1970). At the first look a reason that stands in a condition
+    /// of `previous`, the status that another operator may have written, has hindered since that condition's
+    /// transition.
     pub fn look(&mut self, now: u64, hindrances: &[Hindrance], previous: &ChannelClusterStatus) {
         let looked = std::mem::replace(&mut self.looked, true);
         for hindrance in hindrances {
@@ -48,7 +49,7 @@ impl Ages {
     }
 }
 
-/// Since when a status has said so.
+/// Since when a condition of a status has had this reason.
 fn told(status: &ChannelClusterStatus, reason: Reason) -> Option<u64> {
     let bad = [("Ready", "False"), ("Reconciling", "True")];
     let conditions = status.conditions.iter().filter(|c| c.reason == reason.as_str());

@@ -1,7 +1,7 @@
-//! Events about pods that have a machine and no container yet. Of volumes, the sandbox and the network nothing else tells.
-//! Of an image or a container the kubelet tells in an Event at once, and in the container's state when it looks at the pod
-//! again: mostly within a second, at the latest after 15 s (`backOffPeriod` in `pkg/kubelet/kubelet.go` of Kubernetes, and
-//! its jitter).
+//! Events about pods that have a machine and no container yet. Nothing but Events tells of volumes, the sandbox and
+//! the network. Of an image or a container the kubelet tells in an Event at once, and in the container's state when
+//! it looks at the pod again: mostly within a second, at the latest after 15 s (`backOffPeriod` in
+//! `pkg/kubelet/kubelet.go` of Kubernetes, and its jitter).
 
 use k8s_openapi::api::core::v1::{Event, Pod};
 
@@ -10,9 +10,9 @@ use super::said::{PREPARING, Said, condition, containers, image_field, memory, p
 use crate::names::Component;
 use crate::words::short;
 
-/// The Events of a pod that has had a machine for so long, and no container yet, are read, in milliseconds.
+/// The Events of a pod are read once it has had a machine, and no container yet, for so long, in milliseconds.
 const CREATING_MILLIS: u64 = 1_000;
-/// Steps of a kubelet that are past what it warned of before.
+/// Steps of a kubelet. Each of them means that the kubelet is past what it warned of before.
 const STEPS: [&str; 4] = ["Pulling", "Pulled", "Created", "Started"];
 
 /// Whether a pod has a machine and waits there for its volumes, its network, its image or its container.
@@ -29,7 +29,7 @@ pub fn waits_for_machine(pod: &Pod, now: u64) -> bool {
     phase == Some("Pending") && long && preparing && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// The last warning about a pod that waits for its machine, if the kubelet has come no further since.
+/// The last warning about a pod that waits on its machine, if the kubelet has come no further since.
 pub(super) fn prepared(component: Component, pod: &Pod, events: &[Event], now: u64) -> Option<Said> {
     if !waits_for_machine(pod, now) {
         return None;
@@ -38,7 +38,7 @@ pub(super) fn prepared(component: Component, pod: &Pod, events: &[Event], now: u
     let told = about.filter_map(|event| {
         let said = warned(component, event);
         let step = STEPS.contains(&event.reason.as_deref().unwrap_or_default());
-        // Times have whole seconds: of a step and a warning within one the step came first.
+        // Times have whole seconds: when a step and a warning have the same second, the step counts as the first.
         (step || said.is_some()).then(|| ((at(event), said.is_some()), said))
     });
     told.max_by_key(|(when, _)| *when).and_then(|(_, said)| said)
@@ -75,8 +75,8 @@ fn warned(component: Component, event: &Event) -> Option<Said> {
     })
 }
 
-/// What a kubelet means by an Event `Failed` (`pkg/kubelet/images/image_manager.go` and `kuberuntime_container.go`). Some
-/// only repeat the word that the container's state will have.
+/// What a kubelet means by an Event `Failed` (`pkg/kubelet/images/image_manager.go` and `kuberuntime_container.go`).
+/// Some of these Events only repeat the word that the container's state will have.
 fn failed(component: Component, message: &str) -> Option<Said> {
     if let Some(rest) = message.strip_prefix("Failed to pull image ") {
         let (image, why) = rest.split_once(": ").unwrap_or((rest, ""));
@@ -106,7 +106,7 @@ fn failed(component: Component, message: &str) -> Option<Said> {
     })
 }
 
-/// When an Event was last said.
+/// When an Event was last seen.
 fn at(event: &Event) -> u64 {
     let series = event.series.as_ref().and_then(|s| s.last_observed_time.as_ref());
     let micro = series.or(event.event_time.as_ref());

@@ -66,7 +66,8 @@ fn failed(pod: &Pod, now: u64) -> Option<Said> {
             words,
             "the machine ran short of what is named: raise requests and limits in nodes.resources, or relieve the machine",
         ),
-        // A machine that shuts down or is taken over by a pod of higher priority says so; the next pod is under way.
+        // A machine that shuts down, or a pod of higher priority that takes the place, gives these reasons; the next
+        // pod is under way.
         "Terminated" | "NodeShutdown" | "Preempting" | "" => return None,
         _ => Said(
             Reason::RejectedByMachine,
@@ -86,7 +87,7 @@ fn unscheduled(component: Component, pod: &Pod) -> Option<Said> {
             "whoever added the scheduling gate has to remove it",
         ));
     }
-    // What follows says why throwing others out would not help.
+    // The words after this one say why evicting other pods would not help.
     let message = message.split(" preemption:").next().unwrap_or_default();
     Some(Said(Reason::Unschedulable, short(message), room(component, message)))
 }
@@ -123,13 +124,13 @@ fn container(component: Component, one: &ContainerStatus) -> Option<Said> {
     {
         return Some(said);
     }
-    // Between two attempts, and in the moments in which it runs, what counts is how it ended.
+    // Between two attempts, and in the moments in which the container runs, its last end counts.
     let last = one.last_state.as_ref().and_then(|last| last.terminated.as_ref());
     let ended = state.terminated.as_ref().or(last.filter(|_| !one.ready && one.restart_count > 0))?;
     (ended.exit_code != 0 || one.restart_count > 0).then(|| crashed(component, ended))
 }
 
-/// What a container waits for, if that will not come by itself.
+/// What a container waits for, if it waits for something that will not come by itself.
 fn waits(one: &ContainerStatus, waiting: &ContainerStateWaiting, component: Component) -> Option<Said> {
     let reason = waiting.reason.as_deref().unwrap_or_default();
     let words = waiting.message.as_deref().unwrap_or_default();
@@ -197,7 +198,7 @@ fn crashed(component: Component, ended: &ContainerStateTerminated) -> Said {
     }
 }
 
-/// The node controller marks the pods of a machine that is silent as not ready, and nothing else of them.
+/// A machine that does not answer. The node controller marks its pods as not ready and changes nothing else of them.
 fn lost(pod: &Pod) -> Option<Said> {
     let containers = condition(pod, "ContainersReady").is_some_and(|c| c.status == "True");
     let ready = condition(pod, "Ready").is_some_and(|c| c.status == "False");

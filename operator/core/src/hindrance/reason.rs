@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::names::Component;
 
-/// What hinders, most telling first: of several, the first in this order is the reason of Ready.
+/// What hinders. The order is that of the reasons' weight: the first of several is the reason of Ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// A ResourceQuota.
@@ -21,7 +21,7 @@ pub enum Reason {
     WebhookFailed,
     /// Admission refuses for another reason.
     PodsForbidden,
-    /// The name of the image is none.
+    /// The name of the image is not valid.
     InvalidImageName,
     /// The image cannot be had.
     ImagePullFailed,
@@ -56,7 +56,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// All of them, most telling first.
+    /// All reasons, in the same order.
     pub const ALL: [Self; 22] = [
         Self::QuotaExceeded,
         Self::LimitRangeViolated,
@@ -123,11 +123,11 @@ impl Reason {
 pub struct Hindrance {
     /// The part of the fleet whose pods they are.
     pub component: Component,
-    /// What it is.
+    /// The reason.
     pub reason: Reason,
     /// The pod that says so; none when pods cannot even be made.
     pub pod: Option<String>,
-    /// What was said, bounded and without anything that looks like a secret.
+    /// The words of the part of Kubernetes that refuses, cut and without anything that looks like a secret.
     pub words: String,
     /// What to do about it.
     pub remedy: &'static str,
@@ -179,10 +179,10 @@ impl Reason {
     }
 }
 
-/// What was seen of one part of a fleet.
+/// The objects of one part of a fleet that were seen.
 #[derive(Clone, Copy, Debug)]
 pub struct FleetPart<'a> {
-    /// Which.
+    /// The part.
     pub component: Component,
     /// Its Deployment.
     pub deployment: Option<&'a Deployment>,

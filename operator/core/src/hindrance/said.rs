@@ -1,17 +1,17 @@
-//! What is read of a pod and of the Events about it alike, and what both say to do.
+//! Helpers for what a pod and the Events about it tell, and remedies that both have.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 
 use super::reason::Reason;
 use crate::names::Component;
 
-/// What a kubelet waits with while it prepares a container; no problem by itself.
+/// Reasons with which a kubelet lets a container wait while it prepares it; they are no problem by themselves.
 pub(super) const PREPARING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// What one pod says, and what to do.
 pub(super) struct Said(pub(super) Reason, pub(super) String, pub(super) &'static str);
 
-/// Init containers come first: while one of them fails the others wait.
+/// The containers of a pod, init containers first: while one of those fails the others wait.
 pub(super) fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     let status = pod.status.as_ref();
     let init = status.and_then(|s| s.init_container_statuses.as_ref());

@@ -300,7 +300,7 @@ fn pods_that_are_well_start_or_go_hinder_nothing() {
     for pod in well {
         assert_eq!(of(Component::Node, std::slice::from_ref(&pod), &[]), [], "{pod:?}");
     }
-    // A node that serves for long and turns unready is given the same time.
+    // A node that has served for long and turns unready is given the same time.
     fresh.status.as_mut().unwrap().container_statuses.as_mut().unwrap()[0].state =
         serde_json::from_value(json!({"running": {"startedAt": THEN}})).unwrap();
     fresh.status.as_mut().unwrap().conditions.as_mut().unwrap()[1].last_transition_time =

@@ -15,7 +15,7 @@ use super::plan::{Action, FleetView, Plan, Running};
 use super::scale_in::{self, LOWEST_COST};
 use crate::pod::PodView;
 
-/// What every type can be asked.
+/// The operation as a [`Running`], which every type is.
 #[must_use]
 pub fn running(operation: &Operation) -> &dyn Running {
     match operation {
@@ -23,7 +23,7 @@ pub fn running(operation: &Operation) -> &dyn Running {
     }
 }
 
-/// The same, to be changed.
+/// The same for changes.
 pub fn running_mut(operation: &mut Operation) -> &mut dyn Running {
     match operation {
         Operation::ScaleIn(scale_in) => scale_in,

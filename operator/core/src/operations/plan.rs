@@ -1,4 +1,4 @@
-//! What an operation is decided from, and what is decided.
+//! The fleet as an operation sees it, and what is decided about it.
 
 use crds::Operation;
 
@@ -13,7 +13,8 @@ pub struct FleetView<'a> {
     pub pods: &'a [PodView],
     /// The Deployment's replicas.
     pub replicas: i32,
-    /// Pods that the Deployment's controller counts, terminating ones not. More than in `pods`: those are out of date.
+    /// Pods that the Deployment's controller counts, terminating ones not among them. When these are more than `pods`
+    /// has, `pods` is out of date.
     pub existing: i32,
     /// Whether the Deployment is not in the middle of a rollout.
     pub settled: bool,
@@ -25,7 +26,8 @@ pub struct FleetView<'a> {
     pub heard: bool,
     /// `drain.connectionsPerSecond`: how fast all nodes together may close connections.
     pub connections_per_second: u32,
-    /// Whether the last [`Action::Close`] is known to have reached its node: the operation is recorded before that.
+    /// Whether the last [`Action::Close`] is known to have reached its node. The operation is recorded before the
+    /// action is carried out, so the record does not say.
     pub told: bool,
     /// `drain.deadline` in milliseconds.
     pub deadline: u64,
@@ -38,7 +40,7 @@ impl FleetView<'_> {
         alive(self.pods)
     }
 
-    /// What to wait for while the Deployment's controller counts pods that are not seen.
+    /// The reason to wait while the Deployment's controller counts pods that are not seen.
     #[must_use]
     pub fn unseen(&self) -> Option<String> {
         let alive = self.alive();
@@ -99,16 +101,16 @@ pub struct Note {
 pub struct Plan {
     /// The operation to record before acting.
     pub operation: Option<Operation>,
-    /// What to do then, in order.
+    /// The actions to take after that, in order.
     pub actions: Vec<Action>,
-    /// What to say.
+    /// Notes for the user, as Events.
     pub notes: Vec<Note>,
     /// Why the operation does not go on now, or does not begin.
     pub waiting: Option<String>,
 }
 
 impl Plan {
-    /// Has a person told of something.
+    /// Adds a note for the user.
     pub fn note(&mut self, reason: &'static str, warning: bool, message: String) {
         self.notes.push(Note { reason, message, warning });
     }
@@ -116,18 +118,20 @@ impl Plan {
 
 /// What the status and the arbiter ask of an operation of any type.
 pub trait Running {
-    /// Whether the pod with this UID is out of service on its account, so that the arbiter does not take it back.
+    /// Whether the pod with this UID is out of service because of this operation, so that the arbiter does not take
+    /// it back.
     fn holds(&self, pod_uid: &str) -> bool;
 
-    /// What it works on and the step that it has reached: another value is a step further.
+    /// The pod that the operation works on and the step that it has reached: when either differs, the operation is a
+    /// step further.
     fn place(&self) -> (&str, &'static str);
 
-    /// What it does, for `status.reason`.
+    /// What the operation does, for `status.reason`.
     fn headline(&self) -> String;
 
     /// Reason and message of the condition Draining.
     fn condition(&self) -> (&'static str, String);
 
-    /// Clears what changes from look to look without being a step.
+    /// Clears the figures that change from look to look without being a step.
     fn clear_figures(&mut self);
 }

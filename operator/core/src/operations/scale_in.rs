@@ -3,11 +3,11 @@
 //! `Unready` -> the endpoint is out of the Service -> `Closing` -> empty -> `Removing`: lowest deletion cost, all other
 //! pods ready -> replicas - 1 -> that pod is seen to go. Only one node drains at a time, and it takes the whole budget.
 //!
-//! While a node that serves does not hear the others, nothing begins and no step ends: a client that is moved then comes
-//! back into a room that is cut in two, and what an emptied node still has for the others would go with it. A node that was
-//! told to close goes on at its pace: it cannot take clients back.
+//! While a node that serves does not hear the others, nothing begins and no step ends: a client that is moved then
+//! comes back into a room that is cut in two, and messages that an emptied node still has for the others would be
+//! lost with it. A node that was told to close goes on at its pace: it cannot take clients back.
 //!
-//! Orders go to a node that answered when it was asked just before; to a dead process they would only fail.
+//! Orders go only to a node that answered when it was asked just before; an order to a dead process would only fail.
 
 use crds::{Operation, ScaleIn, ScaleInStep};
 use node_core::admin::Phase;
@@ -30,13 +30,13 @@ pub const LOWEST_COST: i32 = i32::MIN;
 pub const UNREADY_DEADLINE_MILLIS: u64 = 60_000;
 /// How much longer than its drain deadline a node may take before it is removed as it is, in milliseconds.
 pub const DEADLINE_SLACK_MILLIS: u64 = 30_000;
-/// How long a drained node waits for a pod that would be removed in its stead to become ready, in milliseconds. Then that
-/// pod is the better choice.
+/// How long a drained node waits until a pod that the ReplicaSet would remove in its stead becomes ready, in
+/// milliseconds. After that the other pod is the better choice.
 pub const REPLAN_MILLIS: u64 = 60_000;
 
-/// What is waited for without a quorum.
+/// The words for waiting without a quorum.
 const UNKNOWN: &str = "too few nodes have fresh figures";
-/// What is waited for while a node that serves does not hear the others.
+/// The words for waiting while a node that serves does not hear the others.
 const UNHEARD: &str = "a node that serves does not hear the backplane";
 
 impl Running for ScaleIn {
@@ -96,7 +96,7 @@ pub(super) fn begin(fleet: &FleetView<'_>, plan: &mut Plan) {
     }
     let alive = fleet.alive();
     if let Some(unseen) = fleet.unseen() {
-        // They serve perhaps: a watch that hangs must not take them away.
+        // The unseen pods may serve: a watch that hangs must not take them away.
         plan.waiting = Some(unseen);
         return;
     }
@@ -116,11 +116,11 @@ pub(super) fn begin(fleet: &FleetView<'_>, plan: &mut Plan) {
     }
     let Some(victim) = pick(fleet.pods) else { return };
     if victim.ready && !fleet.quorum {
-        // In mode Manual too: it would be out of service for as long as the figures are missing.
+        // This also holds in mode Manual: the node would be out of service for as long as the figures are missing.
         plan.waiting = Some(UNKNOWN.to_owned());
         return;
     }
-    // A pod without a process holds nothing, is not in the Service, and takes no order.
+    // A pod without a process has no connections, is not in the Service, and takes no order.
     let step = if victim.vacant() { ScaleInStep::Removing } else { ScaleInStep::Unready };
     let now = time(fleet.now);
     plan.operation = Some(Operation::ScaleIn(ScaleIn {
@@ -180,7 +180,7 @@ pub(super) fn go_on(operation: &ScaleIn, fleet: &FleetView<'_>, budget: &mut Bud
         return;
     }
     if operation.step == ScaleInStep::Removing && deaf(victim) && !lowered(fleet) {
-        // No order reaches it. Without the operation, `pick` ranks what is unknown last.
+        // No order reaches the node. After the operation has ended, `pick` ranks nodes with unknown figures last.
         plan.note(
             "DrainReplanned",
             true,
@@ -203,7 +203,8 @@ pub(super) fn go_on(operation: &ScaleIn, fleet: &FleetView<'_>, budget: &mut Bud
     plan.operation = Some(Operation::ScaleIn(next));
 }
 
-/// Whether it serves and says nothing: its admin port cannot be reached from here, or it only just became ready.
+/// Whether the node serves and does not answer: its admin port cannot be reached from here, or it only just became
+/// ready.
 fn deaf(victim: &PodView) -> bool {
     victim.ready && victim.node.is_none()
 }
@@ -276,9 +277,9 @@ fn closing(
     }
     plan.waiting = Some(format!("{} connections left on {pod}", so_many(next.connections)));
     if !victim.answers() {
-        return; // it is told once it answers: what it was told before does not matter then
+        return; // the node is told once it answers, whatever it was told before
     }
-    // The node keeps the pace that it was told, so one that changed since is told again.
+    // The node keeps the pace that it was told last, so it is told again when the pace has changed.
     let rate = budget.take_all();
     let paced = next.connections_per_second.replace(rate);
     if phase != Some(Phase::Closing) || paced != Some(rate) || !fleet.told {
@@ -300,7 +301,7 @@ fn removing(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &
     let says = victim.node.is_some_and(|node| node.phase == Phase::Serving);
     let serves = !victim.vacant() && (victim.ready || says);
     if serves && !lowered(fleet) {
-        // It was pending when it was picked, or its process was restarted.
+        // The node was pending when it was picked, or its process was restarted since.
         next.step = ScaleInStep::Unready;
         next.step_at = time(fleet.now);
         if victim.answers() {
@@ -322,7 +323,7 @@ fn removing(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &
         return;
     }
     if let Some(unseen) = fleet.unseen() {
-        plan.waiting = Some(unseen); // one of them would be removed instead, perhaps
+        plan.waiting = Some(unseen); // an unseen pod might be removed instead
         return;
     }
     if let Some(other) = fleet.pods.iter().find(|p| p.uid != victim.uid && !pick::goes_before(victim, p)) {

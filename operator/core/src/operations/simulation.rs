@@ -1,8 +1,10 @@
-//! A model of a Deployment with its nodes, in which pods and processes die, figures are lost or old or too few, the bus falls
-//! silent, a rollout comes between, endpoints lag or are not seen, the pace is changed, commands are lost and operators crash
-//! between recording and acting. Whatever happens, only empty nodes are removed, no order goes to a process that does not
-//! answer, nothing begins and nothing goes while the bus is silent, no node that may have clients goes a step further while too few
-//! figures are known, no node goes during a rollout, a node closes at the pace that is asked for, and afterwards the fleet is
+//! A model of a Deployment with its nodes, in which pods and processes die, figures are lost, old or too few, the bus
+//! falls silent, a rollout comes between, endpoints lag or are not seen, the pace is changed, commands are lost, and
+//! operators crash between recording and acting.
+//!
+//! Whatever happens, only empty nodes are removed, and none during a rollout; no order goes to a process that does
+//! not answer; nothing begins and nothing goes while the bus is silent; no node that may have clients goes a step
+//! further while too few figures are known; and a node closes at the pace that is asked for. Afterwards the fleet is
 //! as large as wanted and serves.
 
 use std::collections::BTreeMap;
@@ -22,7 +24,7 @@ const TICK: u64 = 2_000;
 /// Connections closed per second, at first and after a change.
 const RATES: [u32; 2] = [50, 20];
 
-/// A process that just began.
+/// A process that has just started.
 const BEGINS: NodeView =
     NodeView { phase: Phase::Serving, connections: 0, writes_per_second: Some(0.0), answers: true };
 
@@ -32,9 +34,9 @@ struct Model {
     made: u64,
     now: u64,
     operation: Option<Operation>,
-    /// What nodes hold, by pod: the operator sees what it last heard of it.
+    /// The nodes' real state, by pod; the operator sees what it last heard of it.
     truth: BTreeMap<String, NodeView>,
-    /// At what pace nodes close, by pod.
+    /// The pace at which a node closes connections, by pod.
     paces: BTreeMap<String, u32>,
     heard: bool,
     quorum: bool,
@@ -44,7 +46,7 @@ struct Model {
     rate: u32,
 }
 
-/// The scale-in that an operation is.
+/// The scale-in of an operation.
 const fn scale_in(operation: &Operation) -> &ScaleIn {
     let Operation::ScaleIn(scale_in) = operation;
     scale_in
@@ -80,7 +82,7 @@ impl Model {
         self.pods.iter_mut().find(|p| p.name == *name && !p.terminating)
     }
 
-    /// What Kubernetes and the nodes do in a tick.
+    /// One tick of Kubernetes and the nodes.
     fn world(&mut self, mut chaos: Option<&mut Unstructured<'_>>) -> Result<()> {
         self.now += TICK;
         self.pods.retain(|p| !p.terminating);
@@ -134,7 +136,7 @@ impl Model {
         Ok(())
     }
 
-    /// Pods and processes that die now, and how many clients they had.
+    /// Lets pods and processes die, and gives how many clients they had.
     fn deaths(&mut self, u: &mut Unstructured<'_>) -> Result<u64> {
         let mut moved = 0;
         for process_only in [false, true] {
@@ -153,7 +155,7 @@ impl Model {
         Ok(moved)
     }
 
-    /// What the operator hears: the truth, or what it heard last, or nothing.
+    /// Sets what the operator hears of each node: the truth, or what it heard last, or nothing.
     fn scrape(&mut self, mut chaos: Option<&mut Unstructured<'_>>) -> Result<()> {
         for pod in &mut self.pods {
             let lost = match chaos.as_deref_mut() {
@@ -191,7 +193,8 @@ impl Model {
         }
     }
 
-    /// One look of an operator; `crash` is where it dies, `lost` whether its commands to nodes get lost.
+    /// One look of an operator. `crash` is the point at which it dies; `lost` says whether its commands to nodes get
+    /// lost.
     fn operator(&mut self, desired: i32, crash: u8, lost: bool) {
         let alive = self.alive();
         let seen = FleetView {
@@ -227,7 +230,7 @@ impl Model {
         }
     }
 
-    /// Whether what is to be done now may be done.
+    /// Checks that the actions of this look may be taken now.
     fn check(&self, out: &Plan) {
         let paces = out.actions.iter().filter_map(|action| match action {
             Action::Close { rate, .. } => Some(*rate),

@@ -274,13 +274,13 @@ fn unknown_is_missing_and_never_zero() {
         ("Unknown", "no node answers the operator now")
     );
 
-    // A sum over those that are known says how many are not in it, and is measured against their capacity.
+    // A sum over the known nodes says how many nodes are not in it; its utilization is of the known nodes' capacity.
     let mut scene = Scene::new();
     scene.nodes[1] = silent(&scene.nodes[1]);
     let totals = scene.status().totals.unwrap();
     assert_eq!((totals.unknown_nodes, totals.connections), (Some(1), Some(10)));
     assert_eq!((totals.writes_per_second, totals.utilization_percent), (Some(1_000), Some(20)));
-    // One answer is no rate.
+    // A single answer gives no rate.
     scene.nodes.remove(1);
     scene.nodes[0].rates = None;
     let totals = scene.status().totals.unwrap();
@@ -288,7 +288,7 @@ fn unknown_is_missing_and_never_zero() {
         (totals.unknown_nodes, totals.connections, totals.writes_per_second),
         (Some(1), Some(10), None)
     );
-    // Without any process there is nothing to know.
+    // When no process runs nothing is unknown.
     scene.nodes.clear();
     let totals = scene.status().totals.unwrap();
     assert_eq!(
@@ -325,7 +325,7 @@ fn what_comes_and_goes_within_seconds_changes_a_condition_once() {
     scene.previous = scene.status();
     let mut changes = 0;
     for look in 0..150 {
-        scene.now += 2_000; // for five minutes
+        scene.now += 2_000; // five minutes in all
         let bad = look % 3 == 0;
         scene.decision.quorum = !bad;
         scene.nodes[0].stats = node("a", true).stats.filter(|_| !bad);
@@ -468,7 +468,7 @@ fn twenty_minutes_of_changing_words_and_figures_are_few_writes() {
         }
     }
     assert!(writes <= 1_200_000 / super::WORDS_MILLIS, "{writes} writes");
-    // What is missing is said at once.
+    // A hindrance that begins is said at once.
     let mut hindered = scene.previous.clone();
     for condition in hindered.conditions.iter_mut().filter(|c| c.type_ == "Ready") {
         "QuotaExceeded".clone_into(&mut condition.reason);

@@ -32,7 +32,7 @@ const ENDPOINT: u64 = 2_000;
 /// Clients of the fleet.
 const CLIENTS: u64 = 600;
 
-/// What a node does, as opposed to what is heard of it.
+/// The real state of a node, as opposed to what the operator hears of it.
 struct Node {
     phase: Phase,
     connections: u64,
@@ -84,7 +84,7 @@ impl World {
         world
     }
 
-    /// Four nodes whose load has gone, as the first of them begins to leave.
+    /// Four nodes whose load has gone; the first of them begins to leave.
     fn draining() -> Self {
         let mut world = Self::new();
         world.load = 11_000.0;
@@ -97,7 +97,7 @@ impl World {
         world
     }
 
-    /// The ReplicaSet: makes what is missing, and takes the lowest deletion cost of what is too much.
+    /// The ReplicaSet: makes missing pods, and removes surplus ones, those with the lowest deletion cost first.
     fn replica_set(&mut self) {
         let wanted = usize::try_from(self.deployment.replicas).expect("not negative");
         while self.pods.len() < wanted {
@@ -234,7 +234,7 @@ impl World {
         }
     }
 
-    /// What the operator does each 2 s for so many seconds; gives the node counts in order, each change once.
+    /// Runs the operator each 2 s for so many seconds; gives the node counts in order, each change once.
     fn run(&mut self, seconds: u64) -> Vec<i32> {
         let mut counts = vec![self.deployment.replicas];
         for _ in 0..seconds * 1_000 / LOOK {
@@ -294,7 +294,7 @@ fn an_operation_of_the_version_before_is_gone_on_with() {
     let mut stored = serde_json::to_value(&world.status).expect("a status");
     let kind = stored["operation"].as_object_mut().expect("under way").remove("type");
     assert_eq!(kind, Some("ScaleIn".into()));
-    // Another process, which knows nothing but what is stored.
+    // Another process takes over, which knows nothing but the stored status.
     world.status = serde_json::from_value(stored).expect("a status");
     assert_eq!(world.status.operation, going);
     world.memory = Memory::default();

@@ -12,7 +12,7 @@ use crate::validate::{Fetched, validate};
 
 const SPEC: &str = "{targetConnections: 100, rooms: {maxMembers: 10}, \
     nodes: {capacity: {connections: 100, writesPerSecond: 100}}, backplane: {type: Managed}, auth: {anonymous: true}}";
-/// What the admission plugin of OpenShift says.
+/// The words of OpenShift's admission plugin.
 const CONSTRAINT: &str = "pods \"chat-node-7b9-\" is forbidden: unable to validate against any security context constraint: \
     [provider \"anyuid\": Forbidden: not usable by user or serviceaccount, provider restricted-v2: .spec.securityContext.fsGroup: \
     Invalid value: []int64{65532}: 65532 is not an allowed group, provider restricted-v2: .containers[0].runAsUser: Invalid \
@@ -29,7 +29,7 @@ fn deployments(cluster: &ChannelCluster) -> (Deployment, Deployment) {
     (made.deployment, made.nats.unwrap().deployment)
 }
 
-/// The node Deployment, of whose pods this is said; `status` are its counts.
+/// A node Deployment about whose pods `message` is said; `status` are its counts.
 fn refusing(cluster: &ChannelCluster, message: &str, mut status: serde_json::Value) -> Deployment {
     let (mut nodes, _) = deployments(cluster);
     status["conditions"] = json!([{"type": "ReplicaFailure", "status": "True", "message": message}]);

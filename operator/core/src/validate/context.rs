@@ -1,8 +1,8 @@
-//! What validation knows beside the manifest, and how it says what is wrong.
+//! The settings that validation uses beside the manifest, and how it says what is wrong.
 
 use std::collections::BTreeMap;
 
-/// What the operator knows by itself.
+/// The operator's own settings.
 #[derive(Clone, Debug)]
 pub struct OperatorEnv {
     /// Node image for clusters that name none.
@@ -33,7 +33,7 @@ impl Problem {
     }
 }
 
-/// Keys under our own prefixes would turn selectors or the restart hash into the user's.
+/// Refuses keys under our own prefixes: the user could set the labels that selectors read, or the restart hash.
 pub(super) fn not_ours(
     map: &BTreeMap<String, String>,
     field: &str,

@@ -11,8 +11,8 @@ use super::context::Problem;
 use crate::hash::short_hash;
 use crate::names::{NATS_PORT, NATS_USER, Names};
 
-/// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to stand
-/// in for a dead one, and still a bound.
+/// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to take
+/// over the clients of a dead one, and still a bound.
 const CONNECTION_HEADROOM: u64 = 2;
 
 /// The configuration of this cluster's nodes.

@@ -1,5 +1,5 @@
-//! What the manifest says of pods beyond what a node needs: the managed NATS' own shape, environments, and images that the
-//! cluster's administrator allows.
+//! Settings of the manifest about pods beyond a node's needs: the managed NATS' own shape, environments, and images
+//! that the cluster's administrator allows.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use super::context::{OperatorEnv, Problem, not_ours};
 use super::value::NatsPod;
 
-/// The pods of the managed NATS. What it was given before `backplane` had fields for it stays: the machines and taints of
-/// the nodes.
+/// The pods of the managed NATS. Before `backplane` had fields for it, NATS went to the machines and tolerated the
+/// taints of the nodes; without those fields it still does.
 pub(super) fn nats(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> NatsPod {
     let (own, nodes) = (&spec.backplane, &spec.nodes);
     let own_keys = |map: &Option<BTreeMap<String, String>>, field: &str, problems: &mut Vec<Problem>| {
@@ -37,7 +37,7 @@ fn default_resources() -> ResourceRequirements {
     ResourceRequirements { requests: Some(BTreeMap::from(requests)), ..Default::default() }
 }
 
-/// A variable of ours under another value would tell a node that it is somebody else.
+/// Refuses variables that the operator sets: with another value in one a node would take itself for another node.
 fn check_env(options: &PodOptions, field: &str, problems: &mut Vec<Problem>) {
     for variable in options.env.iter().flatten().filter(|v| RESERVED_ENV.contains(&v.name.as_str())) {
         problems.push(Problem::new(
@@ -50,8 +50,8 @@ fn check_env(options: &PodOptions, field: &str, problems: &mut Vec<Problem>) {
     }
 }
 
-/// The image that pods get: what the manifest names, else what they have, else the operator's own. What is not allowed is
-/// refused where the manifest names it, and not kept where pods have it.
+/// The image that pods get: the one that the manifest names, else the one that they have, else the operator's own. An
+/// image that is not allowed is refused if the manifest names it, and replaced if pods have it.
 pub(super) fn image(
     wanted: Option<&String>,
     kept: Option<&String>,

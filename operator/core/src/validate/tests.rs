@@ -34,7 +34,7 @@ fn defaults_are_resolved() {
     assert_eq!(plain.config.limits.max_connections, 20_000);
 }
 
-/// A file without the key is one that nodes older than it take.
+/// A file without the key can be read by nodes that are older than the key.
 #[test]
 fn rooms_follow_the_capacity_without_a_key_in_the_file() {
     let plain = valid(PLAIN);
@@ -77,7 +77,7 @@ fn everything_wrong_is_told_at_once() {
         "UnsafeSysctl",
         "NotNamespacedSysctl",
         "ReservedKey",
-        // The node's own check: no way to connect, and a reserved topic.
+        // These are found by the node's own check: no way to connect, and a reserved topic.
         "InvalidConfiguration",
         "InvalidConfiguration",
     ];
@@ -160,7 +160,7 @@ fn credentials_must_be_there_and_whole() {
     assert_eq!(whole.bus, Bus::External { credentials_secret: Some("nats".to_owned()) });
 }
 
-/// Whoever edits the manifest could have any Secret of the namespace sent to any host.
+/// Otherwise anybody who may edit the manifest could have any Secret of the namespace sent to any host.
 #[test]
 fn credentials_are_sent_only_where_their_owner_agrees() {
     let spec = PLAIN.replace(
@@ -193,7 +193,7 @@ fn only_allowed_images_run() {
     assert_eq!(refused.iter().map(|problem| problem.reason).collect::<Vec<_>>(), ["ImageNotAllowed"; 2]);
     assert!(refused.iter().all(|problem| problem.message.contains("registry.example/rt/*")), "{refused:?}");
     assert!(validate(&cluster(&spec("registry.example/rt/node:1")), &env, &Fetched::default()).is_ok());
-    // Named before there was a list, and then left out.
+    // The manifest named the image before there was a list, and no longer does.
     let kept = |image: &str| {
         let fetched = Fetched { node_image: Some(image.to_owned()), ..Fetched::default() };
         validate(&cluster(PLAIN), &env, &fetched).unwrap().pod.image
@@ -202,7 +202,7 @@ fn only_allowed_images_run() {
     assert_eq!(kept("channelcluster.io/channel-node:old"), "channelcluster.io/channel-node:old");
 }
 
-/// A variable or a label of ours under another value would make a node somebody else.
+/// With another value in a variable or a label of ours a node would take itself, or be taken, for another one.
 #[test]
 fn what_the_operator_sets_is_not_the_users_to_set() {
     let spec = PLAIN.replace(

@@ -1,4 +1,4 @@
-//! What a valid ChannelCluster comes to: every default resolved, every quantity a number.
+//! A valid ChannelCluster with every default resolved and every quantity as a number.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub struct ValidatedCluster {
     pub generation: i64,
     /// Names of its objects.
     pub names: Names,
-    /// Namespace of the operator: the one that may reach the admin port.
+    /// Namespace of the operator, the only one that may reach the admin port.
     pub operator_namespace: String,
     /// Leave everything as it is.
     pub paused: bool,
@@ -59,7 +59,7 @@ pub struct Bounds {
     pub min: i32,
     /// Most nodes.
     pub max: i32,
-    /// What the scale subresource says; only with mode `Manual` or `Observe`. Within the bounds.
+    /// The count in the scale subresource; only with mode `Manual` or `Observe`. Within the bounds.
     pub replicas: Option<i32>,
 }
 
@@ -133,7 +133,7 @@ pub struct NodePod {
     pub newer_image: Option<String>,
     /// Sysctls of the pod, with dots; those that a kubelet refused are left out.
     pub sysctls: BTreeMap<String, String>,
-    /// What the sysctls were chosen for, for the Deployment to remember.
+    /// The version and the tuning that the sysctls were chosen for, for the Deployment's annotation.
     pub tuned_for: String,
     /// Resources of the node container.
     pub resources: ResourceRequirements,
@@ -147,7 +147,7 @@ pub struct NodePod {
     pub labels: BTreeMap<String, String>,
     /// More annotations; none of them is one of ours.
     pub annotations: BTreeMap<String, String>,
-    /// More of the user's; no environment variable in it is one of ours.
+    /// More settings of the user; no environment variable in them is one of ours.
     pub options: PodOptions,
 }
 
@@ -166,7 +166,7 @@ pub struct NatsPod {
     pub labels: BTreeMap<String, String>,
     /// More annotations; none of them is one of ours.
     pub annotations: BTreeMap<String, String>,
-    /// More of the user's; no environment variable in it is one of ours.
+    /// More settings of the user; no environment variable in them is one of ours.
     pub options: PodOptions,
 }
 
@@ -180,7 +180,7 @@ pub enum Bus {
         /// NATS image.
         image: String,
     },
-    /// NATS servers of the user's; their addresses are in the node's configuration.
+    /// NATS servers that the user runs; their addresses are in the node's configuration.
     External {
         /// Secret with `username` and `password`.
         credentials_secret: Option<String>,

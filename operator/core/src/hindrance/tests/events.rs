@@ -1,4 +1,4 @@
-//! What only Events tell, or they first.
+//! Faults of which only Events tell, or of which Events tell first.
 
 use k8s_openapi::api::core::v1::Event;
 use serde_json::json;

@@ -1,12 +1,12 @@
-//! Which node goes.
+//! Picks the node that a scale-in removes.
 
 use std::cmp::Ordering;
 
 use crate::pod::PodView;
 
-/// The cheapest pod to remove: one that never ran, then one whose process does not run (no client is on either), then one
-/// that is not ready, then the fewest writes/s, the fewest connections, the youngest. What is unknown comes after all that
-/// is known. None when every pod is already going.
+/// The cheapest pod to remove: one that never ran, then one whose process does not run (no client is on either), then
+/// one that is not ready, then the fewest writes/s, the fewest connections, the youngest. A node with unknown figures
+/// comes after all nodes with known ones. None when every pod is already going.
 #[must_use]
 pub fn pick(pods: &[PodView]) -> Option<&PodView> {
     pods.iter().filter(|pod| !pod.terminating).min_by(|a, b| cost(a, b))
@@ -17,7 +17,7 @@ fn cost(a: &PodView, b: &PodView) -> Ordering {
     let node = |pod: &PodView| pod.node.filter(|_| !pod.dead);
     let writes = |pod: &PodView| node(pod).and_then(|node| node.writes_per_second).unwrap_or(f64::INFINITY);
     let connections = |pod: &PodView| node(pod).map_or(u64::MAX, |node| node.connections);
-    // Smaller goes first.
+    // The smaller tuple goes first.
     (!a.pending, !a.dead, a.ready)
         .cmp(&(!b.pending, !b.dead, b.ready))
         .then(writes(a).total_cmp(&writes(b)))
@@ -26,7 +26,7 @@ fn cost(a: &PodView, b: &PodView) -> Ordering {
         .then(a.name.cmp(&b.name))
 }
 
-/// Connections of a node, as far as they are known.
+/// Connections of a node, if they are known.
 pub(super) fn held(victim: &PodView) -> Option<i64> {
     if victim.vacant() {
         Some(0)
@@ -35,7 +35,7 @@ pub(super) fn held(victim: &PodView) -> Option<i64> {
     }
 }
 
-/// Why this one was picked.
+/// The reason why this pod was picked.
 pub(super) fn why(victim: &PodView) -> String {
     match victim.node {
         _ if victim.pending => ": it never ran".to_owned(),
@@ -49,13 +49,13 @@ pub(super) fn why(victim: &PodView) -> String {
     }
 }
 
-/// Whether the ReplicaSet controller removes `victim`, which has the lowest deletion cost, before `other`. It looks at
-/// Pending before Running, then at NotReady before Ready, then at the cost (`ActivePodsWithRanks` of Kubernetes 1.34).
-/// Whether a Pending pod already has a machine is not known here, so between two of those it is not certain; it does not
-/// matter either, since neither holds a connection, and they may stay Pending for ever.
+/// Whether the ReplicaSet controller removes `victim`, which has the lowest deletion cost, before `other`. The
+/// controller looks at Pending before Running, then at NotReady before Ready, then at the cost (`ActivePodsWithRanks`
+/// of Kubernetes 1.34). Which of two Pending pods it takes depends on whether they have a machine, which is not known
+/// here; it does not matter, since neither has a connection, and both may stay Pending for ever.
 pub(super) fn goes_before(victim: &PodView, other: &PodView) -> bool {
     if other.terminating {
-        return true; // it no longer counts
+        return true; // a pod that is going no longer counts
     }
     match (victim.pending, other.pending) {
         (true, _) => true,

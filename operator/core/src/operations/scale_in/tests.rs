@@ -1,4 +1,4 @@
-//! One situation at a time; a whole cluster with faults is in `simulation`.
+//! Tests of one situation at a time; a whole cluster with faults is in `simulation`.
 
 use crds::{Operation, ScaleIn, ScaleInStep};
 use node_core::admin::Phase;
@@ -209,7 +209,7 @@ fn the_deadline_ends_a_drain_that_does_not_end() {
 #[test]
 fn a_node_that_no_order_reaches_is_not_drained_for_ever() {
     let mut pods = [pod("a", 9), pod("b", 5), pod("c", 7), pod("d", 8)];
-    pods[1].node = None; // since it was picked
+    pods[1].node = None; // its figures went missing after it was picked
     let mut op = Some(operation("b", ScaleInStep::Unready, 0));
     let mut now = NOW;
     while let Some(under_way) = op.take() {
@@ -274,7 +274,7 @@ fn pods_that_cannot_be_placed_do_not_keep_each_other_from_going() {
     let op = operation("b", ScaleInStep::Removing, 5_000);
     let out = step(Some(&op), &seen(&pods, 3, 2));
     assert_eq!(out.actions, [Action::Replicas { from: 3, to: 2 }], "neither holds a connection: {out:?}");
-    // The ReplicaSet took the other one.
+    // The ReplicaSet removed the other pod.
     let out = step(Some(&op), &seen(&pods[..2], 2, 2));
     assert_eq!(out.operation, None);
     assert_eq!(out.actions, [Action::DeletionCost { pod: "b".to_owned(), cost: None }]);
@@ -303,7 +303,7 @@ fn a_process_that_does_not_run_goes_first_and_is_told_nothing() {
     pods[0].deletion_cost = Some(LOWEST_COST);
     let out = step(Some(&op), &seen(&pods, 3, 2));
     assert_eq!(out.actions, [Action::Replicas { from: 3, to: 2 }]);
-    // It runs again before that: it is a node like any other, and is drained.
+    // The process runs again before the pod is removed: it is a node like any other, and is drained.
     pods[0] = PodView { deletion_cost: Some(LOWEST_COST), restarts: 4, ..pod("a", 2) };
     let out = step(Some(&op), &seen(&pods, 3, 2));
     op = out.operation.unwrap();
@@ -382,7 +382,7 @@ fn while_a_node_does_not_hear_the_others_no_drain_begins_or_goes_on() {
         assert_eq!((out.operation.unwrap().step, out.actions.len()), (begun, 0));
         let out = step(Some(&op), &seen(&pods, 2, 1));
         assert!(!out.actions.is_empty(), "it goes on afterwards: {out:?}");
-        // More nodes are wanted: the user's word does not wait for the bus.
+        // More nodes are wanted, which does not wait until the bus is heard again.
         let out = step(Some(&op), &FleetView { heard: false, ..seen(&pods, 2, 3) });
         assert!(out.operation.is_none() && out.actions.contains(&Action::Replicas { from: 2, to: 3 }));
     }
