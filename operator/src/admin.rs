@@ -1,5 +1,5 @@
-//! The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`. A stand-by is ready too; a leader is ready while its
-//! watches see.
+//! The operator's HTTP port: `/metrics`, `/healthz`, `/readyz`. An operator that stands by is ready too; a leader is
+//! ready while its watches see.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::pulses::{Pulses, Sight};
 /// Most namespaces that `/readyz` names.
 const MOST_NAMED: usize = 20;
 
-/// What the port answers from.
+/// The state that the port's answers are made from.
 #[derive(Clone, Debug)]
 pub struct Admin {
     /// The metrics.

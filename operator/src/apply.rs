@@ -1,10 +1,11 @@
-//! Writes a bundle: everything is looked at, then tried, then written with server-side apply in the bundle's order; what a
-//! spec no longer asks for is removed once no node uses it. An object that is not ours is never touched. An object that
-//! is to be as this process last applied it, and that has not changed since, is neither read nor written.
+//! Writes a bundle: everything is looked at, then tried, then written with server-side apply in the bundle's order;
+//! an object that the spec no longer asks for is removed once no node uses it. An object that is not ours is never
+//! touched. An object that is to be as this process last applied it, and that has not changed since, is neither read
+//! nor written.
 //!
-//! The node count has a field manager of its own. It is written here only when the Deployment is made, and from then on
-//! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of who
-//! manages what are put right before the next one ([`operator_core::ownership`]).
+//! The node count has a field manager of its own. It is written here only when the Deployment is made; from then on
+//! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of which
+//! manager has which field are put right before the next one ([`operator_core::ownership`]).
 
 mod piece;
 
@@ -36,15 +37,16 @@ use crate::written::Left;
 
 use piece::Piece;
 
-/// Attempts to put right who manages the fields of an object that others write to.
+/// Attempts to put right the records of field managers of an object that others write to.
 const REPAIRS: u32 = 5;
-/// Most refusals that are told of.
+/// Most refusals that are reported.
 const MAX_REFUSALS: usize = 3;
 
-/// What an apply has left; by default nothing.
+/// What is left to do after an apply; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Whether there is what nodes of the spec before still use. Apply again when they may be gone.
+    /// Whether objects that the last spec asked for, and that nodes still use, are there. The caller applies again
+    /// when they may be gone.
     pub leftovers: bool,
     /// For how long an object is not written, since another manager keeps writing it too.
     pub contested: Option<Duration>,
@@ -53,10 +55,10 @@ pub struct Applied {
 /// What is known of a spec before it is applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trial {
-    /// It was never applied: all of it is tried first, and a refusal ends it.
+    /// It was never applied: all of it is tried first, and any refusal ends the apply.
     New,
-    /// It was applied, perhaps by another version of this program: all of it is tried first, and what is not refused
-    /// is written.
+    /// It was applied, perhaps by another version of this program: all of it is tried first, and objects that the
+    /// server does not refuse are written.
     Before,
     /// Exactly these objects were applied: they are written.
     Known,
@@ -65,18 +67,18 @@ pub enum Trial {
 /// Applies everything of a cluster; `replicas` counts only when the Deployment does not exist yet.
 ///
 /// # Errors
-/// What could not be written.
+/// The objects that could not be written.
 pub async fn apply(
     shared: &Shared,
     cluster: &ValidatedCluster,
     replicas: i32,
     trial: Trial,
 ) -> Result<Applied, ApplyError> {
-    // On the heap: the future of all these requests is some 20 kB.
+    // The future of all these requests is some 20 kB, so it is put on the heap.
     Box::pin(Applier { shared, cluster }.all(replicas, trial)).await
 }
 
-/// What tells the objects of one spec, made by one version of this program, from others.
+/// A text that differs when the spec, or another version of this program, makes other objects.
 #[must_use]
 pub fn fingerprint(cluster: &ValidatedCluster) -> String {
     build::fingerprint(cluster)
@@ -113,7 +115,7 @@ impl Applier<'_> {
         pieces.iter_mut().for_each(|piece| piece.mark(&secret));
         for piece in pieces.iter_mut().filter(|piece| piece.left.is_some()) {
             if !piece.stays() {
-                // It is to be written: the records of its field managers are needed.
+                // The object is to be written after all, which needs the records of its field managers.
                 (piece.left, piece.live) = (None, None);
                 self.look(piece).await?;
             }
@@ -146,7 +148,7 @@ impl Applier<'_> {
         Ok((pieces, has_nats))
     }
 
-    /// Looks at what is there of a piece; refuses what is not ours.
+    /// Looks at the live object of a piece; refuses one that is not ours.
     async fn look(&self, piece: &mut Piece) -> Result<(), ApplyError> {
         let live = self.api(piece).get_metadata_opt(&piece.name).await.map_err(|e| piece.failed(e))?;
         let Some(live) = live else { return Ok(()) };
@@ -159,7 +161,7 @@ impl Applier<'_> {
         Api::namespaced_with(self.shared.client.clone(), &self.cluster.namespace, &piece.resource)
     }
 
-    /// Takes over what was made for a ChannelCluster of this name that is gone.
+    /// Takes over an object that was made for a ChannelCluster of this name that is gone.
     async fn adopt(&self, piece: &mut Piece) -> Result<(), ApplyError> {
         let Some(live) = &piece.live else { return Ok(()) };
         self.shared.check()?;
@@ -174,7 +176,7 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Has the server try everything without keeping it. Gives what it refuses, in its own words.
+    /// Has the server try everything without keeping it. Gives the refusals in the server's own words.
     async fn rehearse(&self, pieces: &[Piece], secret: &SecretSeen) -> Result<Vec<String>, ApplyError> {
         let params = PatchParams::apply(FIELD_MANAGER).force().dry_run();
         let mut refused = Vec::new();
@@ -191,9 +193,10 @@ impl Applier<'_> {
         Ok(refused)
     }
 
-    /// Writes everything. What is refused now was taken before, and does not keep the others from being written, but
-    /// for pods whose configuration it is. What stays is not asked for, and what is contested is only read. Gives the
-    /// nodes, and for how long the first of what is contested waits.
+    /// Writes everything. A refused object was taken before, so the refusal does not keep the others from being
+    /// written, except pods that use the refused object as their configuration. An unchanged object is not asked for,
+    /// and a contested one is only read. Gives the nodes' Deployment, and for how long the first contested object
+    /// waits.
     async fn write(
         &self,
         pieces: &[Piece],
@@ -229,15 +232,14 @@ impl Applier<'_> {
         if refused.is_empty() { Ok((nodes, contested)) } else { Err(ApplyError::Partly(refused.join("; "))) }
     }
 
-    /// The nodes, if the piece is that, as the watch saw them.
+    /// The nodes' Deployment as the watch saw it, if the piece is that.
     fn seen(&self, piece: &Piece) -> Option<Deployment> {
         let key = ObjectRef::new(&piece.name).within(&self.cluster.namespace);
         let seen = piece.counted.then(|| self.shared.stores.deployments.get(&key)).flatten();
         seen.map(|seen| Deployment::clone(&seen))
     }
 
-    /// For how long a piece is left as it is: the operator has written it as it is to be, and another manager keeps
-    /// changing it.
+    /// For how long a piece is left as it is: the operator has written it, and another manager keeps changing it.
     fn pause(&self, piece: &Piece, trial: Trial) -> Option<Duration> {
         if trial != Trial::Known || piece.live.is_none() || piece.leftover || piece.follows {
             return None;
@@ -247,7 +249,8 @@ impl Applier<'_> {
         self.shared.contests.pause(namespace, name, &piece.object(), part)
     }
 
-    /// Writes one piece, and puts right who manages it: before, if it is there, and after, if it was made now.
+    /// Writes one piece, and puts right its records of field managers: before the write, if the object is there, and
+    /// after it, if it was made now.
     async fn one(&self, piece: &Piece) -> Result<DynamicObject, ApplyError> {
         if let Some(live) = &piece.live {
             self.repair(piece, live).await?;
@@ -274,8 +277,9 @@ impl Applier<'_> {
         Ok(applied)
     }
 
-    /// Puts right who manages what. The Deployment controller writes to a new object at once, so it is looked at again
-    /// when it was another one. Gives the metadata that it has then, if there was something to put right.
+    /// Puts right which manager has which field. The Deployment controller writes to a new object at once, so after a
+    /// conflict with such a write the object is looked at again. Gives the metadata after the repair, if there was
+    /// something to put right.
     async fn repair(&self, piece: &Piece, live: &ObjectMeta) -> Result<Option<ObjectMeta>, ApplyError> {
         let api = self.api(piece);
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
@@ -315,8 +319,8 @@ impl Applier<'_> {
         Ok(left.contains(&true))
     }
 
-    /// Whether every node is one of this spec. A node that leaves no longer counts in the Deployment's status and still
-    /// uses what it was made with, hence the look at the pods.
+    /// Whether every node is one of this spec. A node that leaves no longer counts in the Deployment's status but
+    /// still uses the objects that it was made with, hence the look at the pods.
     fn moved(&self, nodes: &Deployment) -> bool {
         let status = nodes.status.clone().unwrap_or_default();
         let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas);
@@ -329,7 +333,7 @@ impl Applier<'_> {
             && pods.iter().all(|hash| hash.as_ref() == Some(restart_hash))
     }
 
-    /// Removes an object if it is ours, or says that it is there if this is not the time.
+    /// Removes an object of ours if `now` allows it. Says whether it is still there.
     async fn remove<K>(&self, name: &str, now: bool) -> Result<bool, ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
@@ -362,7 +366,7 @@ impl Applier<'_> {
     }
 }
 
-/// The server's sentence, if it refuses; what is worth another try soon stays an error.
+/// The server's sentence, if it refuses; an error that is worth another try soon stays an error.
 fn refusal(error: ApplyError) -> Result<String, ApplyError> {
     match &error {
         ApplyError::Api { what, source: kube::Error::Api(status) }

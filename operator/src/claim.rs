@@ -1,7 +1,8 @@
-//! One installation for each namespace. The lease of the election is each installation's own, so two installations that watch
-//! the same namespaces would both lead; a leader therefore claims what it watches by a Lease where all installations
-//! look: in each of the namespaces that it was told to watch, or in [`CLUSTER_SCOPE`] when it watches all. The narrower claim
-//! counts: an operator for all namespaces leaves those that another one was told to watch.
+//! Keeps one installation for each namespace. Each installation elects its leader by a Lease of its own, so two
+//! installations that watch the same namespaces would both lead; a leader therefore claims what it watches by a Lease
+//! where all installations look: in each of the namespaces that it was told to watch, or in [`CLUSTER_SCOPE`] when it
+//! watches all. The narrower claim counts: an operator for all namespaces leaves alone each namespace that another
+//! one was told to watch.
 //!
 //! A claim belongs to an installation (its namespace), not to a process, and is never given back: it outlives each change
 //! of the leader and ends by itself a minute after the installation is gone.
@@ -28,9 +29,10 @@ pub const CLAIM_NAME: &str = "channelcluster-operator";
 pub const CLUSTER_SCOPE: &str = "kube-system";
 /// Label of every claim, and its value.
 const LABEL: (&str, &str) = ("channelcluster.io/claim", "operator");
-/// How long others leave a claim alone after they last saw it renewed, in seconds: longer than a leader takes to be replaced.
+/// How long others leave a claim alone after they last saw it renewed, in seconds: longer than another leader takes
+/// to take over.
 const DURATION_SECONDS: u8 = 60;
-/// How long its holder counts on it after it last renewed it (milliseconds).
+/// How long its holder relies on a claim after it last renewed it (milliseconds).
 const VALID_MILLIS: u64 = 30_000;
 /// Pause between two looks.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -39,10 +41,10 @@ const PERIOD: Duration = Duration::from_secs(5);
 const SETTLE_MILLIS: u64 = 12_000;
 /// Claims in a page of a list.
 const CLAIMS_PAGE: u32 = 500;
-/// Claims that are read of others, and kept: one per namespace, of which clusters have 10,000 at most.
+/// Most claims of others that are read and kept: one per namespace, of which clusters have 10,000 at most.
 const MOST_CLAIMS: usize = 10_000;
 
-/// What is claimed, by us and by others.
+/// Our claims and those of others.
 #[derive(Debug)]
 pub struct Claims {
     installation: String,
@@ -60,23 +62,23 @@ enum Watched {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Our claims by the namespace of the Lease.
+    /// Our claims, by the namespace of the Lease.
     ours: BTreeMap<String, Ours>,
     /// Claims of others on single namespaces, as they were last seen.
     others: BTreeMap<String, LeaseSeen>,
-    /// Whether it was said that claims may not be written.
+    /// Whether it was logged that claims may not be written.
     said_forbidden: bool,
-    /// Whether it was said that those of others may not be read.
+    /// Whether it was logged that claims of others may not be read.
     said_unseen: bool,
 }
 
 #[derive(Debug, Default)]
 struct Ours {
     seen: LeaseSeen,
-    /// Counts from then on, and until then.
+    /// The claim counts between these times.
     from: u64,
     until: u64,
-    /// The other installation that holds it.
+    /// The other installation that has the claim.
     foreign: Option<String>,
 }
 
@@ -134,7 +136,7 @@ impl Claims {
         ours.chain(others).collect()
     }
 
-    /// Why nothing at all is done here, if that is because of other installations.
+    /// The reason why nothing at all is done here, when that is because of other installations.
     #[must_use]
     pub fn stands_back(&self) -> Option<String> {
         let (state, now) = (self.state(), clock::now());
@@ -159,7 +161,7 @@ impl Claims {
         }
     }
 
-    /// Renews what is ours, claims what is free, and sees what is others'.
+    /// Renews our claims, claims what is free, and reads the claims of others.
     pub async fn look(&self, client: &Client, events: &Events) {
         let scopes: &[String] = match &self.watched {
             None => return,
@@ -167,7 +169,7 @@ impl Claims {
                 if let Err(error) = self.look_at_others(client).await
                     && !self.may_go_on_unseeing(&error)
                 {
-                    // What others claim is not known, so the own claim ends unless the next look comes in time.
+                    // The claims of others are not known, so our own claim ends unless the next look comes in time.
                     return;
                 }
                 &[CLUSTER_SCOPE.to_owned()]
@@ -220,7 +222,7 @@ impl Claims {
         };
         match written {
             Ok(_) => {}
-            // Another process wrote first: the next look tells which.
+            // Another process wrote first: the next look shows which.
             Err(kube::Error::Api(status)) if status.code == 409 => return Ok(()),
             Err(error) => return Err(error),
         }
@@ -239,7 +241,8 @@ impl Claims {
         own.foreign = None;
     }
 
-    /// Without the right to write claims the operator acts all the same, and logs that nothing keeps a second one away.
+    /// Without the right to write claims the operator acts all the same, and logs that nothing keeps a second one
+    /// away.
     fn failed(&self, scope: &str, error: &kube::Error) {
         if !matches!(error, kube::Error::Api(status) if status.code == 403) {
             warn!(scope, %error, "cannot renew the claim on what is watched");
@@ -251,7 +254,7 @@ impl Claims {
         self.claimed(scope, clock::now(), 0);
     }
 
-    /// Sees what others claim, all of it.
+    /// Reads all claims of others.
     async fn look_at_others(&self, client: &Client) -> Result<(), kube::Error> {
         let labels = format!("{}={}", LABEL.0, LABEL.1);
         let mut params = ListParams::default().labels(&labels).limit(CLAIMS_PAGE);
@@ -284,7 +287,8 @@ impl Claims {
         Ok(())
     }
 
-    /// Whether to claim without having seen what others claim: only without the right to see it, which is said once.
+    /// Whether to claim without having seen the claims of others: only when the right to see them is missing, which
+    /// is logged once.
     fn may_go_on_unseeing(&self, error: &kube::Error) -> bool {
         if !matches!(error, kube::Error::Api(status) if status.code == 403) {
             warn!(%error, "cannot see which namespaces other installations keep: not renewing the claim");
@@ -329,7 +333,7 @@ async fn say(events: &Events, scope: &str, foreign: Option<&str>) {
     }
 }
 
-/// For those that share them.
+/// Claims that several tasks share.
 pub type SharedClaims = Arc<Claims>;
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
-//! The client of the API server: no request waits for ever, none outlives the term in which it was made, and a connection
-//! that died without a word takes no other request with it.
+//! The client of the API server: no request waits for ever, none outlives the term in which it was made, and a
+//! connection on which nothing comes any more fails only one request.
 //!
 //! The client library waits for ever by default, and keeps finished connections for later: after a balancer has
-//! forgotten them, each next request would take the next dead one. Here the first that gets no answer ends the whole pool.
+//! forgotten them, each next request would take the next dead one. Here the first request that gets no answer makes
+//! the client leave all of its connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -22,11 +23,11 @@ use crate::lease::Fence;
 
 /// Longest wait for a whole answer. Admission webhooks may take that long by themselves.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Longest wait for the beginning of the answer to a read, which no webhook delays. With the longest pause between
-/// attempts it is what a watch needs to be back after the API server is.
+/// Longest wait for the beginning of the answer to a read, which no webhook delays. Together with the longest pause
+/// between attempts it bounds how long after the API server a watch is back.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
-/// Longest wait for an answer about a Lease: after one that did not come, another attempt fits into the time in which
-/// the lease is still held.
+/// Longest wait for an answer about a Lease. When the first answer does not come, a second attempt fits into the time
+/// for which the lease is still held.
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest answer that is read, in bytes. One object has 1.5 MiB at most where it is stored, and up to six times that as
 /// JSON.
@@ -48,7 +49,7 @@ pub struct TooLong(pub usize);
 #[derive(Clone, Copy, Debug)]
 pub struct AnswerLimit(pub usize);
 
-/// Extension of a request: none of the connections that there are is to be used, since one of them died without a word.
+/// Extension of a request: it is to use none of the existing connections, since one of them died unnoticed.
 #[derive(Clone, Copy, Debug)]
 pub struct FreshConnection;
 
@@ -74,7 +75,7 @@ pub async fn connect(fence: Arc<Fence>) -> Result<Client, kube::Error> {
     with_config(config, fence)
 }
 
-/// The same with a configuration that is known.
+/// The same with a configuration that the caller has.
 ///
 /// # Errors
 /// When it cannot work.
@@ -88,7 +89,7 @@ pub fn with_config(mut config: Config, fence: Arc<Fence>) -> Result<Client, kube
     Ok(ClientBuilder::new(pool, namespace).with_layer(&bounded).build())
 }
 
-/// Connections that are replaced as a whole.
+/// The connections, which are replaced all together.
 #[derive(Clone)]
 pub struct Pool {
     config: Arc<Config>,
@@ -146,9 +147,9 @@ impl Service<Request<Body>> for Pool {
 /// Bounds the time and the length of every answer; of a watch, the time until it begins.
 #[derive(Clone, Default)]
 pub struct Bounded {
-    /// No write outlives its lease.
+    /// The lease before whose end each write is over.
     pub fence: Option<Arc<Fence>>,
-    /// Replaced when something got no answer.
+    /// The connections to replace when a request gets no answer.
     pub pool: Option<Pool>,
 }
 
@@ -160,7 +161,7 @@ impl<S> Layer<S> for Bounded {
     }
 }
 
-/// What [`Bounded`] makes of a service.
+/// The service that [`Bounded`] wraps around another.
 #[derive(Clone)]
 pub struct BoundedService<S> {
     inner: S,
@@ -174,7 +175,7 @@ type Answer = UnsyncBoxBody<Bytes, BoxError>;
 #[derive(Clone, Copy)]
 struct Waits {
     head: Duration,
-    /// None: the answer has no end.
+    /// None for an answer without an end.
     whole: Option<Duration>,
 }
 
@@ -187,7 +188,7 @@ impl Bounded {
             return Waits { head: LEASE_TIMEOUT, whole: Some(LEASE_TIMEOUT) };
         }
         if request.method() == Method::GET && is_list(request.uri().query()) {
-            // The server may take long to make a page of thousands of objects, which it then sends at once.
+            // The server may take long to make a page of thousands of objects; then it sends all of it at once.
             return Waits { head: REQUEST_TIMEOUT, whole: Some(REQUEST_TIMEOUT) };
         }
         if request.method() == Method::GET {
@@ -271,7 +272,7 @@ fn is_watch(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair == "watch=true"))
 }
 
-/// Whether a page of a list is asked for.
+/// Whether a request asks for a page of a list.
 fn is_list(query: Option<&str>) -> bool {
     query.is_some_and(|query| query.split('&').any(|pair| pair.starts_with("limit=")))
 }
@@ -294,7 +295,7 @@ mod tests {
         let renewed = crate::clock::now();
         fence.extend(renewed);
         assert_eq!(write(), REQUEST_TIMEOUT, "much of the lease is left");
-        // Renewed so long ago that it is held for one more second.
+        // The lease was renewed so long ago that it is held for one more second.
         let ago = u64::try_from(RENEW_DEADLINE.as_millis()).unwrap() - 1_000;
         fence.extend(renewed - ago);
         let ends = Duration::from_millis(ago) + write();

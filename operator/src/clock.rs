@@ -1,4 +1,4 @@
-//! Time as the core wants it: milliseconds since 1970 that never go backwards.
+//! Time for the core: milliseconds since 1970 that never go backwards.
 
 use std::sync::OnceLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};

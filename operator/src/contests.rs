@@ -11,12 +11,13 @@ use tracing::info;
 
 use crate::clock;
 
-/// By namespace and name.
+/// Contests by namespace and name of the ChannelCluster.
 #[derive(Debug, Default)]
 pub struct AllContests(Mutex<HashMap<(String, String), contest::Contests>>);
 
 impl AllContests {
-    /// Records what others had taken of an object that was written now, from its metadata before and after.
+    /// Records which fields of an object others had taken before it was written now, from its metadata before and
+    /// after.
     pub fn note(&self, namespace: &str, name: &str, object: &str, before: &ObjectMeta, after: &ObjectMeta) {
         let records = |meta: &ObjectMeta| meta.managed_fields.clone().unwrap_or_default();
         let (before, after) = (records(before), records(after));
@@ -30,13 +31,13 @@ impl AllContests {
         self.with(namespace, name, |contests| contests.note(clock::now(), object, &taken));
     }
 
-    /// What is contested of a ChannelCluster now.
+    /// The contest about a ChannelCluster that goes on now.
     #[must_use]
     pub fn now(&self, namespace: &str, name: &str) -> Option<Contest> {
         self.read(namespace, name, |contests| contests.now(clock::now()).cloned())
     }
 
-    /// For how long this part of one of its objects, or all of that, is not to be written again.
+    /// For how long this part of one of its objects, or all of the object, is not to be written again.
     #[must_use]
     pub fn pause(&self, namespace: &str, name: &str, object: &str, part: Option<Part>) -> Option<Duration> {
         let pause = self.read(namespace, name, |contests| contests.pause(clock::now(), object, part));
@@ -49,7 +50,7 @@ impl AllContests {
         all.remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// Asks about a ChannelCluster; of one that nothing was written of there is nothing to say, and nothing is kept.
+    /// Asks about a ChannelCluster. When none of its objects was written there is no answer, and nothing is kept.
     fn read<T>(
         &self,
         namespace: &str,

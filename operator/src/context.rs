@@ -1,4 +1,5 @@
-//! What the reconciles of one term of leadership know of each ChannelCluster: its loop, and what was applied.
+//! What the reconciles of one term of leadership know of each ChannelCluster: its loop, and the objects that were
+//! applied.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,16 +24,16 @@ struct Loop {
 
 /// Context of the reconciles.
 pub struct Context {
-    /// What the loops have too.
+    /// Handles that the loops have too.
     pub shared: Arc<Shared>,
     loops: Mutex<Loops>,
-    /// What was applied in whole, as its fingerprint.
+    /// The fingerprint of the objects that were last applied in whole.
     applied: Mutex<HashMap<ClusterLabels, String>>,
     failures: Mutex<HashMap<ClusterLabels, u32>>,
 }
 
 impl Context {
-    /// A new term.
+    /// The context of a new term.
     #[must_use]
     pub fn new(shared: Shared) -> Self {
         Self {
@@ -60,7 +61,7 @@ impl Context {
             return;
         }
         loops.0.retain(|of, running| {
-            // Of a ChannelCluster that is gone, or was made anew under its name, nothing is remembered.
+            // Nothing is remembered of a ChannelCluster that is gone, or of an earlier one of the same name.
             let keep = !running.task.is_finished() && of != labels;
             if !keep && running.uid != reconciled.uid {
                 self.shared.forget(&running.uid);
@@ -85,7 +86,8 @@ impl Context {
         self.applied.lock().unwrap_or_else(PoisonError::into_inner).insert(labels.clone(), fingerprint);
     }
 
-    /// Records that objects with this fingerprint may have been written in part: no others are there in whole any more.
+    /// Records that objects with this fingerprint may have been written in part, so that objects with another one are
+    /// no longer there in whole.
     pub fn begun(&self, labels: &ClusterLabels, fingerprint: &str) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
         if applied.get(labels).is_some_and(|known| known != fingerprint) {
@@ -119,7 +121,7 @@ impl Context {
     }
 }
 
-/// The term is over: another process tells how many nodes there are.
+/// When the term is over, this process no longer reports figures: another one does.
 impl Drop for Context {
     fn drop(&mut self) {
         let loops = self.loops.get_mut().unwrap_or_else(PoisonError::into_inner);

@@ -23,7 +23,7 @@ use crate::watches::{self, Watches};
 
 /// Reconciles at a time.
 const CONCURRENCY: u16 = 16;
-/// Changes that come within this time are one.
+/// Changes that come within this time are handled as one.
 const DEBOUNCE: Duration = Duration::from_millis(500);
 /// How often the watches are looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,7 +39,7 @@ pub struct Term {
     pub env: Arc<OperatorEnv>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
-    /// Told of the watches.
+    /// Where the watches of the term are made known.
     pub sight: Sight,
     /// Name of this process in Events.
     pub identity: String,
@@ -49,7 +49,7 @@ pub struct Term {
     pub namespaces: Arc<[String]>,
 }
 
-/// Takes the watches out of sight when the term ends.
+/// Ends [`Sight`] of the watches when the term ends.
 struct Seeing(Sight);
 
 impl Drop for Seeing {
@@ -58,7 +58,8 @@ impl Drop for Seeing {
     }
 }
 
-/// Leads until dropped, or until a watch has seen nothing for too long: then another process, which may see more, is to lead.
+/// Leads until dropped, or until a watch has seen nothing for too long: then another process, which may see more,
+/// should lead.
 pub async fn run(term: Term) {
     let Term { client, fence, env, metrics, sight, identity, claims, namespaces } = term;
     let events = Events::new(client.clone(), identity);
@@ -89,7 +90,7 @@ pub async fn run(term: Term) {
         applier(reconcile, error_policy, context.clone(), stores.clusters.clone(), queue, config).for_each(
             |result| {
                 match result {
-                    Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {} // said by the error policy
+                    Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {} // the error policy has logged it
                     Err(controller::Error::ObjectNotFound(gone)) => context.stop(&ClusterLabels {
                         namespace: gone.namespace.unwrap_or_default(),
                         name: gone.name,

@@ -1,5 +1,5 @@
-//! Kubernetes Events about a ChannelCluster. Repeats within minutes become a count of one Event (the recorder's doing);
-//! an Event that cannot be written is logged and forgotten.
+//! Kubernetes Events about a ChannelCluster. The recorder turns repeats within minutes into a count of one Event; an
+//! Event that cannot be written is logged and forgotten.
 
 use crds::ChannelCluster;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -24,12 +24,12 @@ impl Events {
         Self { recorder: Recorder::new(client, reporter) }
     }
 
-    /// Writes one. Those of the same `reason` and `action` count as repeats of each other.
+    /// Writes one Event. Events of the same `reason` and `action` count as repeats of each other.
     pub async fn say(&self, cluster: &ChannelCluster, warning: bool, reason: &str, action: &str, note: &str) {
         self.say_of(&cluster.object_ref(&()), warning, reason, action, note).await;
     }
 
-    /// The same of any object.
+    /// The same about any object.
     pub async fn say_of(
         &self,
         about: &ObjectReference,

@@ -1,8 +1,9 @@
 //! The loop of one ChannelCluster: scrape -> decide -> record in the status -> act. It is the only writer of the status,
 //! and ends when the ChannelCluster is gone.
 //!
-//! It looks each 2 s, and each 5 s when a large fleet is calm: at 15 s a burst could go unseen for longer than the time
-//! in which it is to be answered, and a scrape of 5,000 nodes costs a fifth of a core at most.
+//! It looks each 2 s, and each 5 s when a large fleet is calm. With 15 s between looks the operator could miss a
+//! burst for longer than the time within which it should answer it; a scrape of 5,000 nodes costs a fifth of a core
+//! at most.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,18 +38,18 @@ use crate::secrets;
 use crate::shared::{Reconciled, Shared};
 use crate::store::Request;
 
-/// Pace while there is something to see, and of small fleets always.
+/// Pace under load or during an operation, and always for small fleets.
 const FAST: Duration = Duration::from_secs(2);
 /// Pace of large and calm fleets.
 const SLOW: Duration = Duration::from_secs(5);
-/// Fleets up to so many nodes are always looked at in the fast pace.
+/// Fleets of up to so many nodes are always looked at in the fast pace.
 const SMALL_FLEET: usize = 32;
 
 /// Whether the loop goes on.
 enum Flow {
-    /// After this pause.
+    /// It goes on after this pause.
     Again(Duration),
-    /// The ChannelCluster is gone.
+    /// It ends: the ChannelCluster is gone.
     End,
 }
 
@@ -65,7 +66,7 @@ pub struct FleetLoop {
     secret: secrets::SecretPoll,
 }
 
-/// What one tick saw.
+/// The observations of one tick.
 struct Sighting {
     deployment: Option<SeenDeployment>,
     node_deployment: Option<Arc<Deployment>>,
@@ -125,7 +126,7 @@ impl FleetLoop {
             return Ok(Flow::End);
         }
         if !self.shared.acts_in(&self.labels.namespace) {
-            return Ok(Flow::Again(FAST)); // nothing is decided on what may be long gone, or is another's
+            return Ok(Flow::Again(FAST)); // the namespace is not seen, or another installation has it
         }
         self.greet(&told).await?;
         self.keep_secret(cluster, &told).await;
@@ -167,7 +168,7 @@ impl FleetLoop {
         Ok(Flow::Again(if slow { SLOW } else { FAST }))
     }
 
-    /// Gives what was seen to the core; none before the status was read.
+    /// Gives the observations to the core; none before the status was read.
     fn decide(
         &mut self,
         cluster: &ChannelCluster,
@@ -202,12 +203,12 @@ impl FleetLoop {
         }
     }
 
-    /// Has the reconcile write everything anew when the Secret was deleted or written, so that the pods which read it follow:
-    /// it applies the spec as it is now, and tries again what fails.
+    /// Makes the reconcile write everything anew when the Secret was deleted or written, so that the pods that read
+    /// it follow. The reconcile applies the present spec and tries again after a failure.
     async fn keep_secret(&mut self, cluster: &ChannelCluster, told: &Reconciled) {
         let (shared, namespace) = (&self.shared, &self.labels.namespace);
         if told.outcome != Outcome::Applied || cluster.spec.paused {
-            return; // the reconcile looks at it again by itself, or nothing is to be written
+            return; // the reconcile looks at the Secret again by itself, or nothing is to be written
         }
         if !self.secret.changed(shared, namespace, &self.names, clock::now()).await {
             return;
@@ -259,7 +260,7 @@ impl FleetLoop {
 
     async fn scrape(&mut self, pods: &[SeenPod]) {
         for series in self.series.values_mut() {
-            series.missed(Missed::Silent); // until it answers this time
+            series.missed(Missed::Silent); // until the node answers this time
         }
         let asked: Vec<_> = pods
             .iter()

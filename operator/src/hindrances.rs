@@ -1,5 +1,5 @@
-//! What keeps pods from starting, collected: Deployments and pods from the watches, and Events of the few pods that wait
-//! for their machine, asked for by the pod's UID.
+//! Collects what keeps pods from starting: Deployments and pods come from the watches; Events of the few pods that
+//! wait on their machine are asked for by the pod's UID.
 
 use std::sync::Arc;
 
@@ -15,12 +15,12 @@ use tracing::debug;
 use crate::observe::{self, is_owned};
 use crate::shared::Shared;
 
-/// Pods whose Events are asked for in one look; one tells as much as all of them.
+/// Most pods whose Events are asked for in one look; the Events of one tell as much as those of all.
 const MAX_ASKED: usize = 2;
 /// Events that are read of one pod.
 const MAX_EVENTS: u32 = 20;
 
-/// What there is of one part of a fleet.
+/// The objects of one part of a fleet.
 struct Found {
     component: Component,
     deployment: Option<Arc<Deployment>>,

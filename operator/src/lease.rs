@@ -2,8 +2,8 @@
 //! given up by its holder when it could not be renewed for 10 s. Another holder's record counts as expired 15 s after
 //! *we* last saw it change, so clocks of different machines are never compared.
 //!
-//! The ready-made crate for this keeps calling itself the leader while the API server cannot be reached, whatever the
-//! time; here [`Fence::held`] is a question of time alone and is asked before each write.
+//! The ready-made crate for this keeps calling itself the leader while the API server cannot be reached, however long
+//! that lasts; here [`Fence::held`] depends on time alone and is asked before each write.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +24,7 @@ use crate::clock;
 pub const LEASE_NAME: &str = "channel-operator";
 /// How long others leave a lease alone after they last saw it renewed.
 pub const LEASE_DURATION: Duration = Duration::from_secs(15);
-/// How long its holder counts on it after it last renewed it.
+/// How long its holder relies on a lease after it last renewed it.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 /// Pause between attempts; one attempt may take twice that.
 pub const RETRY_PERIOD: Duration = Duration::from_secs(2);
@@ -61,7 +61,7 @@ impl Fence {
         clock::now() < self.until.load(Ordering::Acquire)
     }
 
-    /// Holds for [`RENEW_DEADLINE`] from `since` (milliseconds).
+    /// Lets the lease count as held for [`RENEW_DEADLINE`] from `since` (milliseconds).
     pub fn extend(&self, since: u64) {
         self.until.store(since + millis(RENEW_DEADLINE), Ordering::Release);
         self.changed.send_replace(());
@@ -82,7 +82,7 @@ impl Fence {
         self.give_up();
     }
 
-    /// Whether the lease is left to others.
+    /// Whether this process leaves the lease to others now.
     #[must_use]
     pub fn stands_back(&self) -> bool {
         clock::now() < self.back_until.load(Ordering::Acquire)
@@ -121,13 +121,13 @@ impl Fence {
 pub enum TermEnd {
     /// This process was asked to stop: the lease is given back, not lost.
     Stopped,
-    /// The lease could not be renewed in time, or another took it.
+    /// The lease could not be renewed in time, or another process took it.
     Lost,
     /// The work ended by itself.
     Ended,
 }
 
-/// Does `work` while the lease is held and until `stop`; dropping it ends what it does.
+/// Does `work` while the lease is held and until `stop`. Whatever `work` does ends when it is dropped.
 pub async fn term(fence: &Fence, stop: &CancellationToken, work: impl Future<Output = ()>) -> TermEnd {
     tokio::select! {
         biased;
@@ -151,7 +151,7 @@ impl LeaseSeen {
         }
     }
 
-    /// The other process that holds it, if one does.
+    /// The other process that has the lease, if one does.
     pub(crate) fn held_by_another(&self, identity: &str, now: u64) -> Option<&str> {
         let holder = self.spec.as_ref()?.holder_identity.as_deref()?;
         (!self.free_for(identity, now)).then_some(holder)
@@ -175,7 +175,7 @@ pub struct Elector {
 }
 
 impl Elector {
-    /// For the Lease of `namespace`.
+    /// An elector for the Lease of `namespace`.
     #[must_use]
     pub fn new(client: Client, namespace: &str, identity: String, fence: Arc<Fence>) -> Self {
         Self { api: Api::namespaced(client, namespace), identity, fence, seen: LeaseSeen::default() }
@@ -192,7 +192,7 @@ impl Elector {
             } else {
                 let started = clock::now();
                 match tokio::time::timeout(RETRY_PERIOD * 2, self.attempt(started)).await {
-                    // It may have been decided meanwhile that another is to lead.
+                    // Meanwhile this process may have begun to leave the lease to others.
                     Ok(Ok(true)) if self.fence.stands_back() => led = true,
                     Ok(Ok(true)) => {
                         led = true;
@@ -226,8 +226,8 @@ impl Elector {
         }
     }
 
-    /// Whether the lease is ours after this. Another writer's change of the object, for example of a label, is a conflict
-    /// and no reason to give up: only another holder is.
+    /// Whether the lease is ours after this attempt. When another writer changed the object, for example a label,
+    /// that is a conflict and no reason to give up: only another holder is.
     async fn attempt(&mut self, now: u64) -> Result<bool, kube::Error> {
         for _ in 0..LOOKS {
             let written = match self.api.get_opt(LEASE_NAME).await? {
@@ -249,7 +249,7 @@ impl Elector {
                 return Ok(true);
             }
         }
-        // The lease was not renewed, and no other process has it: the time that is left goes on.
+        // The lease was not renewed, and no other process has it: it counts as held for the time that is left of it.
         Err(kube::Error::Service("the lease changed under each attempt".into()))
     }
 
@@ -325,9 +325,9 @@ mod tests {
         let (fence, stop) = (Fence::default(), tokio_util::sync::CancellationToken::new());
         fence.extend(crate::clock::now());
         stop.cancel();
-        fence.give_up(); // as whoever gives the lease back does
+        fence.give_up(); // as an elector does that gives the lease back
         for _ in 0..64 {
-            // All three are ready: the order of the looks must not decide.
+            // All three futures are ready, so the outcome must not depend on the order in which they are looked at.
             assert_eq!(term(&fence, &stop, std::future::ready(())).await, TermEnd::Stopped);
         }
         let goes_on = tokio_util::sync::CancellationToken::new();

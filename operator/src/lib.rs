@@ -1,7 +1,7 @@
 //! channel-operator: keeps a fleet of channel nodes for each ChannelCluster.
 //!
-//! Everything that decides is in `operator-core` and pure; here is what watches, asks and writes. One process leads, by
-//! [`lease`]; it runs the [`controller`], whose [`reconcile`] keeps the objects as the spec says and starts one
+//! The crate `operator-core` makes all decisions and is pure; this one watches, asks and writes. One process leads,
+//! by [`lease`]; it runs the [`controller`], whose [`reconcile`] keeps the objects as the spec says and starts one
 //! [`fleet`] loop per ChannelCluster, which scrapes the nodes, decides the node count, drains and writes the status.
 
 // These macros panic when standard output is closed; see `shell::output`.

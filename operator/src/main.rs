@@ -27,9 +27,9 @@ use tracing_subscriber::EnvFilter;
 
 /// Exit code for a command line that makes no sense (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
-/// Environment variable with what is logged, as `tracing_subscriber::EnvFilter` reads it.
+/// Environment variable with the filter of the log, as `tracing_subscriber::EnvFilter` reads it.
 const LOG_ENV: &str = "CHANNEL_LOG";
-/// Longest pause between attempts to reach the API server at the start: it is to be found soon after it comes back.
+/// Longest pause between attempts to reach the API server at the start, so that it is found soon after it comes back.
 const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(4);
 /// Length of a random identity.
 const IDENTITY_LENGTH: usize = 8;
@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
-            let asked = !error.use_stderr(); // --help, --version
+            let asked = !error.use_stderr(); // the user asked for --help or --version
             // If the text cannot be written, the exit code alone tells the outcome.
             error.print().ok();
             return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
@@ -59,7 +59,7 @@ fn main() -> ExitCode {
 fn start(args: Args, log: &Lines) -> ExitCode {
     let filter = EnvFilter::try_from_env(LOG_ENV).unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(log.clone());
-    // It would panic if standard error were closed.
+    // The subscriber would panic if it reported its own errors while standard error is closed.
     lines.log_internal_errors(false).with_ansi(false).init();
     output::log_panics();
     if let Err(error) = raise_nofile() {
@@ -111,7 +111,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let own = namespace.clone();
     let env = Arc::new(OperatorEnv { node_image, nats_image, server_minor, namespace: own, allowed_images });
     let elector = Elector::new(client.clone(), &namespace, identity.clone(), fence.clone());
-    // Cancelled once nothing acts any more: a lease that is given back earlier has two that act.
+    // It is cancelled once nothing acts any more: if the lease were given back earlier, two operators would act.
     let resign = CancellationToken::new();
     let elector = tokio::spawn(elector.run(resign.clone()));
     let term = Term {
@@ -186,7 +186,7 @@ fn stop_on_signal() -> anyhow::Result<CancellationToken> {
     let mut signals = Signals::new().context("cannot take over signals")?;
     let token = stop.clone();
     tokio::spawn(async move {
-        // There is no configuration to read again: what the operator does stands in the cluster.
+        // There is no configuration to read again: the operator's work is defined by objects of the cluster.
         while signals.next().await == Asked::Reload {}
         info!("stopping");
         token.cancel();

@@ -36,7 +36,7 @@ pub struct RuleLabels {
     pub rule: &'static str,
 }
 
-/// What is watched.
+/// The kind that a watch is about.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct KindLabels {
     /// The kind in plural, as Kubernetes calls it.
@@ -125,7 +125,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Tells of the watches of the present term.
+    /// Sets the figures of the watches of the present term.
     #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
     pub fn watches(&self, pulses: Option<&Pulses>) {
         self.watch_age.clear();
@@ -153,7 +153,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Tells the figures of a ChannelCluster. What is unknown is not told: a series that is absent is not 0.
+    /// Sets the figures of a ChannelCluster. An unknown figure gets no sample: a series that is absent is not 0.
     pub fn tell(&self, labels: &ClusterLabels, status: &ChannelClusterStatus) {
         for (gauge, value) in [(&self.desired, status.desired_replicas), (&self.ready, status.ready_replicas)]
         {

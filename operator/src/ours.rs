@@ -1,4 +1,4 @@
-//! To whom an object belongs that the operator is about to write, and why a write failed.
+//! Which ChannelCluster owns an object that the operator is about to write, and why a write failed.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use kube::Resource;
@@ -35,7 +35,7 @@ pub enum ApplyError {
     /// The API server refuses objects of a spec that was applied before; the others are written.
     #[error("the API server refuses what it took before, and everything else is applied: {0}")]
     Partly(String),
-    /// The API server did not answer, or not now.
+    /// The API server did not answer, or cannot answer now.
     #[error("cannot write {what}: {source}")]
     Api {
         /// Kind and name.
@@ -48,7 +48,7 @@ pub enum ApplyError {
     Fenced(#[from] Fenced),
 }
 
-/// To whom an object of this name belongs.
+/// The owner of an object that is there.
 pub(crate) fn whose(shared: &Shared, cluster: &ValidatedCluster, live: &ObjectMeta) -> Owner {
     let lives = |name: &str, uid: &str| {
         let there = shared.stores.cluster(&cluster.namespace, name);
@@ -80,7 +80,7 @@ pub(crate) fn is_leftover(
     }
 }
 
-/// What makes an object that was looked at ours, and only if it is still the same.
+/// The patch that makes an object ours, which is applied only if the object has not changed since it was looked at.
 pub(crate) fn adoption(
     cluster: &ValidatedCluster,
     live: &ObjectMeta,
@@ -102,11 +102,11 @@ pub(crate) fn failed<K: Resource<DynamicType = ()>>(name: &str, source: kube::Er
 
 /// Whether another writer may have touched an object since this process last applied it.
 pub(crate) enum Touched {
-    /// It is as it was left, as far as the watches have seen.
+    /// No: the object is as this process left it, as far as the watches have seen.
     No(Box<Left>),
-    /// The operator found none of its own when it last looked, and the watches see none.
+    /// There is no object: the operator found none of its own when it last looked, and the watches see none.
     Absent,
-    /// That is not known.
+    /// It is not known.
     Perhaps,
 }
 

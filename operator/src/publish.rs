@@ -1,6 +1,6 @@
-//! Writes the status of one ChannelCluster. One loop writes it, so nothing is ever merged; the version of the object that
-//! was last seen goes along, so that an operator that was deposed cannot write over its successor. A newer object is
-//! written to only if its status is still ours: then a user changed the spec.
+//! Writes the status of one ChannelCluster. One loop writes it, so nothing is ever merged. Each write carries the
+//! version of the object that was last seen, so that a deposed operator cannot write over its successor. A newer
+//! object is written to only if its status is still ours: then a user changed the spec.
 
 use crds::{ChannelCluster, ChannelClusterStatus};
 use kube::api::{Api, Patch, PatchParams};
@@ -23,7 +23,7 @@ pub enum PublishError {
     /// The API server refused or did not answer.
     #[error("cannot write the status: {0}")]
     Api(#[from] kube::Error),
-    /// Another ChannelCluster has the name now, or none.
+    /// Another ChannelCluster has the name now, or no one has it.
     #[error("the ChannelCluster is gone")]
     Gone,
     /// The status is not the one that was written last: another operator leads, or led.
@@ -31,7 +31,8 @@ pub enum PublishError {
     Overtaken,
 }
 
-/// The status of one ChannelCluster, as written last. After an error it may not be what is written: load it again.
+/// The status of one ChannelCluster, as this process last wrote it. After an error the object's status may differ:
+/// load it again.
 pub struct Publisher {
     api: Api<ChannelCluster>,
     labels: ClusterLabels,
@@ -39,13 +40,13 @@ pub struct Publisher {
     /// Version of the object when it was last seen.
     version: String,
     last: ChannelClusterStatus,
-    /// The same as the server gave it back.
+    /// The same as the server returned it.
     stored: ChannelClusterStatus,
     written_at: u64,
 }
 
 impl Publisher {
-    /// Reads what is written now.
+    /// Reads the present status.
     ///
     /// # Errors
     /// When it cannot be read, or when the ChannelCluster with that UID is gone.
@@ -56,13 +57,13 @@ impl Publisher {
         Ok(Self { api, labels: labels.clone(), uid: uid.to_owned(), version, last, stored, written_at: 0 })
     }
 
-    /// What was written last.
+    /// The status that was last written.
     #[must_use]
     pub fn last(&self) -> &ChannelClusterStatus {
         &self.last
     }
 
-    /// Writes `next` if it says something new: facts at once, words and figures when the last write is old enough.
+    /// Writes `next` if it differs: facts at once, words and figures when the last write is old enough.
     ///
     /// # Errors
     /// When it should have been written and was not.

@@ -1,4 +1,4 @@
-//! How well the watches see: when each of them last gave a sign, and which namespaces are seen whole.
+//! How well the watches see: when each of them last gave a sign, and which namespaces are seen in whole.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::clock;
 
-/// Age of the last sign of a watch from which on what it fills is stale (milliseconds): a watch that falls silent is
-/// noticed after 8 s, and another one shows its first sign 4 s after it began.
+/// When a watch has given no sign for so long, the store that it fills is stale (milliseconds). A watch that falls
+/// silent is noticed after 8 s, and the one that follows it gives its first sign 4 s after it began.
 pub const STALE_MILLIS: u64 = 30_000;
 
 /// When a watch was last known to see everything, and whether it has seen its first list.
 #[derive(Debug)]
 pub struct Pulse {
-    /// What is watched, in plural, as Kubernetes calls it.
+    /// The kind that is watched, in plural, as Kubernetes calls it.
     pub kind: &'static str,
-    /// Where; none: in all namespaces.
+    /// The namespace; none: all namespaces.
     pub namespace: Option<String>,
     at: AtomicU64,
     synced: AtomicBool,
@@ -38,13 +38,13 @@ impl Pulse {
         }
     }
 
-    /// Whether the others go on without what this one would see.
+    /// Whether the other watches go on without this one's namespace.
     #[must_use]
     pub fn left_out(&self) -> bool {
         self.left_out.load(Ordering::Acquire)
     }
 
-    /// Leaves it out, or takes it in again.
+    /// Leaves its namespace out, or takes it in again.
     pub fn leave_out(&self, out: bool) {
         self.left_out.store(out, Ordering::Release);
     }
@@ -67,17 +67,17 @@ impl Pulse {
         self.failures.load(Ordering::Relaxed)
     }
 
-    /// The first list was seen.
+    /// Records that the first list was seen.
     pub fn sync(&self) {
         self.synced.store(true, Ordering::Release);
     }
 
-    /// A list or a watch failed.
+    /// Records that a list or a watch failed.
     pub fn failed(&self) {
         self.failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Something came.
+    /// Records a sign of life.
     pub fn beat(&self) {
         self.at.store(clock::now(), Ordering::Release);
     }
@@ -88,7 +88,7 @@ impl Pulse {
     }
 }
 
-/// Whether what a watch fills is not to be relied on.
+/// Whether the store that a watch fills is not to be relied on.
 fn is_lost(pulse: &Pulse) -> bool {
     pulse.left_out() || pulse.age() > STALE_MILLIS
 }
@@ -105,7 +105,7 @@ struct Known {
 }
 
 impl Pulses {
-    /// Groups these watches by what they watch.
+    /// Groups these watches by their namespaces.
     #[must_use]
     pub fn new(all: Vec<Arc<Pulse>>) -> Self {
         let mut of: HashMap<_, Vec<_>> = HashMap::new();
@@ -120,8 +120,9 @@ impl Pulses {
         self.0.all.iter().map(AsRef::as_ref)
     }
 
-    /// The watch that has seen nothing for the longest time, and for how long (milliseconds), if that is too long and no
-    /// namespace is seen whole: of several, those that are go on without the others ([`Self::lost`]).
+    /// The watch that has seen nothing for the longest time, and for how long (milliseconds), if that is too long and
+    /// no namespace is seen in whole. When several namespaces are watched, the ones that are seen go on without the
+    /// others ([`Self::lost`]).
     #[must_use]
     pub fn stale(&self) -> Option<(&'static str, u64)> {
         let (old, fresh): (Vec<_>, Vec<_>) = self.iter().partition(|pulse| pulse.age() > STALE_MILLIS);
@@ -132,7 +133,7 @@ impl Pulses {
         old.iter().map(|pulse| (pulse.kind, pulse.age())).max_by_key(|(_, age)| *age)
     }
 
-    /// Namespaces of which something is not seen, where single ones are watched: nothing is done there.
+    /// Namespaces that are not seen in whole, when single namespaces are watched; nothing is done there.
     #[must_use]
     pub fn lost(&self) -> BTreeSet<&str> {
         self.iter().filter(|pulse| is_lost(pulse)).filter_map(|pulse| pulse.namespace.as_deref()).collect()
@@ -145,7 +146,7 @@ impl Pulses {
         !of(None).chain(of(Some(namespace.to_owned()))).any(|pulse| is_lost(pulse))
     }
 
-    /// Whether every watch has seen its first list, or goes without.
+    /// Whether every watch has seen its first list or its namespace is left out.
     #[must_use]
     pub fn synced(&self) -> bool {
         self.iter().all(|pulse| pulse.synced() || pulse.left_out())
@@ -163,7 +164,7 @@ impl Sight {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A term begins, or ends.
+    /// Sets the watches when a term begins, or none when it ends.
     pub fn set(&self, pulses: Option<Pulses>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pulses;
     }

@@ -22,11 +22,13 @@ use crate::shared::Reconciled;
 use crate::store::Guarded;
 use crate::unreadable::unreadable;
 
-/// How often everything is looked at without a reason.
+/// Pause after which everything is looked at although nothing has changed.
 const RESYNC: Duration = Duration::from_secs(300);
-/// Pause between looks whether nodes still use what a spec no longer asks for: their Deployment's status triggers nothing.
+/// Pause between looks whether nodes still use objects that a spec no longer asks for: the status of the nodes'
+/// Deployment triggers nothing.
 const LEFTOVERS: Duration = Duration::from_secs(10);
-/// Pause before what was refused is tried again without a change of the spec: a quota may be raised, a webhook mended.
+/// Pause before refused objects are tried again without a change of the spec: somebody may raise a quota or mend a
+/// webhook.
 const REFUSED: Duration = Duration::from_secs(60);
 /// Pause between looks whether another installation has left a namespace, or a lost one is seen again.
 const FOREIGN: Duration = Duration::from_secs(5);
@@ -182,13 +184,14 @@ async fn look(
     }
 }
 
-/// What the fleet goes on by after its spec was refused: the last one that was not, and where none is known, since another
-/// operator led then, the refused one. With none its nodes would neither follow the load nor end a drain.
+/// The spec that the fleet goes on by after its present one was refused: the last one that was not refused, or the
+/// refused one when no other is known, because another operator led then. Without a spec the nodes would neither
+/// follow the load nor end a drain.
 fn valid_after_refusal<T>(last: Option<T>, refused: T) -> T {
     last.unwrap_or(refused)
 }
 
-/// Whether the status says that this generation was applied. What a status says of a spec that was refused does not count.
+/// Whether the status says that this generation was applied. The status of a spec that was refused does not count.
 fn was_applied(cluster: &ChannelCluster) -> bool {
     let Some(status) = &cluster.status else { return false };
     let stalled = status.conditions.iter().find(|c| c.type_ == "Stalled" && c.status == "True");

@@ -1,4 +1,4 @@
-//! What was in the Secrets of fleets, for as long as this process leads.
+//! Remembers the content of the fleets' Secrets for as long as this process leads.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, PoisonError};
@@ -11,18 +11,18 @@ const MAX_REMEMBERED: usize = 10_000;
 /// Values by key.
 pub type Values = BTreeMap<String, ByteString>;
 
-/// What was in the Secrets of fleets, by UID of the ChannelCluster. Never printed.
+/// The content of the fleets' Secrets, by UID of the ChannelCluster. It is never printed.
 #[derive(Default)]
 pub struct Remembered(Mutex<HashMap<String, Values>>);
 
 impl Remembered {
-    /// What was last seen.
+    /// The values that were last seen.
     #[must_use]
     pub fn get(&self, uid: &str) -> Option<Values> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned()
     }
 
-    /// Remembers what is in one; says whether other values were known.
+    /// Remembers the values of one Secret; says whether other values were known.
     pub fn put(&self, uid: &str, values: &Values) -> bool {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get(uid);
@@ -33,7 +33,7 @@ impl Remembered {
         other
     }
 
-    /// Forgets what belonged to a ChannelCluster that is gone.
+    /// Forgets the values of a ChannelCluster that is gone.
     pub fn forget(&self, uid: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
     }

@@ -32,13 +32,14 @@ pub enum NodeError {
     /// It did not answer in time.
     #[error("no answer within {} ms", .0.as_millis())]
     Timeout(Duration),
-    /// Nothing listens on the admin port: the process that did is gone, or a machine on the way answers in its stead.
+    /// Nothing listens on the admin port: the process that listened is gone, or a machine on the way answers in its
+    /// stead.
     #[error("refused the connection")]
     Refused,
     /// The connection failed.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// The token was not taken.
+    /// The node refused the token.
     #[error("refused the admin token")]
     Unauthorized,
     /// Another node has the address now.
@@ -52,8 +53,9 @@ pub enum NodeError {
     Unreadable(String),
 }
 
-/// A node, and where it was last seen. An address is given to another pod once its own is gone, so both go along with each
-/// request, and the name is compared by the node and with what it answers.
+/// A node, and where it was last seen. An address is given to another pod once the node's own pod is gone, so name
+/// and address both go along with each request; the node compares the name, and it is compared with the name in the
+/// answer.
 #[derive(Clone, Debug)]
 pub struct Peer {
     /// Name of its pod.
@@ -92,7 +94,7 @@ impl Default for Nodes {
 }
 
 impl Nodes {
-    /// For nodes whose admin port is another one, or that may take another time.
+    /// A client for nodes whose admin port is another one, or that may take another time.
     #[must_use]
     pub fn on_port(port: u16, patience: Patience) -> Self {
         let mut connector = HttpConnector::new();
@@ -137,7 +139,7 @@ impl Nodes {
         request: &DrainRequest,
     ) -> Result<DrainStatus, NodeError> {
         let body = serde_json::to_vec(request).map_err(|e| NodeError::Unreadable(e.to_string()))?;
-        self.stats_of(peer, token).await?; // nodes of the version before do not know the header
+        self.stats_of(peer, token).await?; // nodes of the previous version do not know the header
         self.request(Method::POST, peer, "/v1/drain", token, body.into()).await
     }
 

@@ -1,9 +1,10 @@
-//! The Secret of a fleet: the operator makes it once, keeps it as it is, puts it back when it was deleted, and has the pods
-//! that read it follow.
+//! The Secret of a fleet: the operator makes it once, keeps it as it is, puts it back when it was deleted, and makes
+//! the pods that read it follow.
 //!
-//! This process remembers its content for as long as it leads, so that a Secret that comes back is the same one to all pods
-//! that have read it. If the content is not known any more, or another password was written, NATS gets another pod template
-//! and the kubelets of the nodes are woken, so that the mounted files change now and not within a minute and a half.
+//! This process remembers its content for as long as it leads, so that a Secret that is put back is the same one for
+//! all pods that have read it. If the content is not known any more, or somebody wrote another password, NATS gets
+//! another pod template and the kubelets of the nodes are woken, so that the mounted files change at once and not
+//! within a minute and a half.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret as Object};
@@ -39,7 +40,7 @@ pub struct SecretSeen {
 
 /// The Secret as it is now.
 pub struct KeptSecret {
-    /// What tells its content from another; says nothing about it.
+    /// A hash that differs when its content does, and from which nobody can tell the content.
     pub mark: String,
     /// Whether it has another content than when it was last looked at.
     pub changed: bool,
@@ -59,7 +60,7 @@ impl KeptSecret {
     }
 }
 
-/// Looks at what is there.
+/// Looks at the Secret that is there.
 ///
 /// # Errors
 /// When it has another owner, or cannot be read.
@@ -73,7 +74,7 @@ pub async fn look(shared: &Shared, cluster: &ValidatedCluster) -> Result<SecretS
     Ok(SecretSeen { live, leftover })
 }
 
-/// Has the server try the making of a Secret that is not there; gives what it says against it.
+/// Has the server try to make a Secret that is not there; gives the server's refusal.
 pub async fn rehearse(shared: &Shared, cluster: &ValidatedCluster, seen: &SecretSeen) -> Option<ApplyError> {
     if seen.live.is_some() {
         return None;
@@ -84,8 +85,8 @@ pub async fn rehearse(shared: &Shared, cluster: &ValidatedCluster, seen: &Secret
     tried.err().map(|error| failed::<Object>(&cluster.names.secret(), error))
 }
 
-/// Makes the Secret if it is not there, takes it over if it was left, and adds keys that were removed from it. A value
-/// that is in it is never written over.
+/// Makes the Secret if it is not there, takes it over if it was left, and adds keys that were removed from it. It
+/// never writes over a value that is there.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -133,7 +134,7 @@ async fn make(shared: &Shared, cluster: &ValidatedCluster) -> Result<Object, App
     made.map_err(|error| failed::<Object>(&name, error))
 }
 
-/// Keys that a Secret should have and has not, as they were before if that is known.
+/// Keys that the Secret should have and does not have, with their former values if they are known.
 fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values {
     let there = values(live);
     let lacks = |key: &&str| there.get(*key).is_none_or(|value| value.0.is_empty());
@@ -150,8 +151,8 @@ fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values
     keys.into_iter().filter_map(|key| Some((key.to_owned(), value(key)?))).collect()
 }
 
-/// Has the kubelets look at the files of node pods that are older than the last write of the Secret: a pod that changes
-/// is synced at once.
+/// Makes the kubelets look at the files of node pods that are older than the last write of the Secret: a kubelet
+/// syncs a pod that changes at once.
 pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &KeptSecret) {
     let names = &cluster.names;
     let pods =
@@ -170,14 +171,14 @@ pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &KeptSec
         let name = pod.name_any();
         let told = api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         if let Err(error) = told {
-            // Its kubelet looks by itself, only later.
+            // The kubelet of that pod looks by itself, only later.
             warn!(namespace = cluster.namespace, name, %error, "cannot wake the kubelet of a node");
         }
     }
 }
 
-/// Whether the Secret of one fleet is still the one that was seen. It is asked for by name: a watch of Secrets would be the
-/// right to read all of them.
+/// Whether the Secret of one fleet is still the one that was last seen. It is asked for by name: a watch of Secrets
+/// would need the right to read all of them.
 #[derive(Debug, Default)]
 pub struct SecretPoll {
     version: Option<String>,
@@ -185,7 +186,8 @@ pub struct SecretPoll {
 }
 
 impl SecretPoll {
-    /// Whether it was deleted or written since the last look; looks each [`LOOK_MILLIS`] at most. `now` in milliseconds.
+    /// Whether the Secret was deleted or written since the last look; looks each [`LOOK_MILLIS`] at most. `now` in
+    /// milliseconds.
     pub async fn changed(&mut self, shared: &Shared, namespace: &str, names: &Names, now: u64) -> bool {
         if now.saturating_sub(self.looked) < LOOK_MILLIS {
             return false;

@@ -1,4 +1,4 @@
-//! What reconciles and fleet loops share, for one term of leadership.
+//! What reconciles and fleet loops share for one term of leadership.
 
 use std::sync::Arc;
 
@@ -33,9 +33,9 @@ pub struct Shared {
     pub env: Arc<OperatorEnv>,
     /// Where this installation may act.
     pub claims: Arc<Claims>,
-    /// What is watched.
+    /// The objects that the watches see.
     pub stores: Stores,
-    /// What is to be reconciled.
+    /// The ChannelClusters that are to be reconciled.
     pub pending: Arc<Pending>,
     /// Client of the nodes' admin ports.
     pub nodes: Nodes,
@@ -43,16 +43,16 @@ pub struct Shared {
     pub events: Events,
     /// Other writers that change what this operator writes.
     pub contests: Arc<AllContests>,
-    /// What was last written of each object.
+    /// The last write of each object.
     pub written: Arc<Written>,
-    /// What was in the Secrets of fleets.
+    /// The content of the fleets' Secrets.
     pub secrets: Arc<Remembered>,
     /// The metrics.
     pub metrics: Arc<Metrics>,
 }
 
 impl Shared {
-    /// Whether to act in a namespace: it is seen, and no other installation's.
+    /// Whether to act in a namespace: it is seen, and no other installation has it.
     #[must_use]
     pub fn acts_in(&self, namespace: &str) -> bool {
         self.stores.pulses.sees(namespace) && self.claims.holds(namespace)

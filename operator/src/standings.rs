@@ -6,14 +6,14 @@ use std::sync::{Arc, PoisonError, RwLock};
 use kube::Resource;
 use kube::runtime::reflector::ObjectRef;
 
-/// How one object stands.
+/// One object's standing.
 #[derive(Debug)]
 struct Entry {
     uid: Option<String>,
     standing: u64,
 }
 
-/// By namespace and name: what [`operator_core::ownership::standing`] made of each object.
+/// The [`operator_core::ownership::standing`] of each object, by namespace and name.
 #[derive(Clone, Debug, Default)]
 pub struct Standings(Arc<RwLock<HashMap<String, Entry>>>);
 
@@ -22,21 +22,21 @@ fn key(namespace: &str, name: &str) -> String {
 }
 
 impl Standings {
-    /// How an object stands; none when none of that name is seen.
+    /// The standing of an object; none when no object of that name is seen.
     #[must_use]
     pub fn of(&self, namespace: &str, name: &str) -> Option<u64> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&key(namespace, name)).map(|entry| entry.standing)
     }
 
-    /// An object is there, or is another.
+    /// Records an object that is there, or that was replaced by another.
     pub fn put<K: Resource>(&self, object: &ObjectRef<K>, standing: u64) {
         let entry = Entry { uid: object.extra.uid.clone(), standing };
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(key(object.namespace.as_deref().unwrap_or_default(), &object.name), entry);
     }
 
-    /// An object is gone; another of its name may be there already.
+    /// Records that an object is gone; another of its name may be there already.
     pub fn remove<K: Resource>(&self, object: &ObjectRef<K>) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let key = key(object.namespace.as_deref().unwrap_or_default(), &object.name);

@@ -1,4 +1,4 @@
-//! From what watches see to the stores and to what is to be reconciled.
+//! Takes what watches see into the stores, and says which ChannelClusters are to be reconciled.
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::standings::Standings;
 
-/// A ChannelCluster, or what could not be read as one.
+/// A ChannelCluster, or an object that could not be read as one.
 pub type Guarded = DeserializeGuard<ChannelCluster>;
 
 /// A ChannelCluster that is to be looked at.
@@ -31,20 +31,20 @@ pub struct Pending {
 }
 
 impl Pending {
-    /// One more.
+    /// Adds a ChannelCluster.
     pub fn push(&self, request: Request) {
         self.due.lock().unwrap_or_else(PoisonError::into_inner).insert(request);
         self.more.notify_one();
     }
 
-    /// Takes one of them.
+    /// Takes one ChannelCluster.
     pub fn pop(&self) -> Option<Request> {
         let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         let next = due.iter().next().cloned()?;
         due.take(&next)
     }
 
-    /// Gives them to the controller, for ever. No watch that fails can hold it up.
+    /// A stream of them for the controller, which never ends. A watch that fails cannot hold it up.
     pub fn stream(self: Arc<Self>) -> impl Stream<Item = Result<ReconcileRequest<Guarded>, Infallible>> {
         futures::stream::unfold(self, |pending| async {
             loop {
@@ -57,20 +57,20 @@ impl Pending {
     }
 }
 
-/// How objects of a kind are looked at.
+/// How objects of a kind are handled.
 #[derive(Debug)]
 pub struct Rules<K> {
-    /// Whether a ChannelCluster may stand behind the object; others are dropped at once.
+    /// Whether the object may belong to a ChannelCluster; other objects are dropped at once.
     pub keep: fn(&K) -> bool,
-    /// Cuts an object to what is read of it.
+    /// Cuts an object down to the fields that are read.
     pub prune: fn(&mut K),
-    /// What is compared: another value is a reason to look at the ChannelCluster.
+    /// The value that is compared: when it changes, the ChannelCluster is looked at.
     pub version: fn(&K) -> String,
-    /// The ChannelCluster that it is about; none: the object triggers nothing.
+    /// The ChannelCluster that the object is about; none: the object triggers nothing.
     pub about: fn(&K) -> Option<Request>,
-    /// What the object is found by in an [`Index`]; none: by its name only.
+    /// The key of the object in an [`Index`]; none: it is found by its name only.
     pub parent: fn(&K) -> Option<String>,
-    /// Whether it is kept how the objects stand, before they are cut.
+    /// Whether the standing of each object is kept, which is made before the object is cut.
     pub stands: bool,
 }
 
@@ -91,10 +91,10 @@ thread_local! {
 /// Objects by their UIDs.
 type Children<K> = HashMap<String, ObjectRef<K>>;
 
-/// Objects by what they belong to: the objects of one fleet are found without a walk over those of all fleets.
+/// Objects by their parents, so that the objects of one fleet are found without a walk over those of all fleets.
 #[derive(Debug)]
 pub struct Index<K: Resource<DynamicType = ()> + Clone + 'static>(
-    /// By parent, and by UID: an object may be replaced by another of its name, with another parent.
+    /// By parent, then by UID: an object may be replaced by another of its name, with another parent.
     Arc<RwLock<HashMap<String, Children<K>>>>,
 );
 
@@ -143,7 +143,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Index<K> {
     }
 }
 
-/// A store whose objects are found by what they belong to.
+/// A store whose objects are also found by their parents.
 #[derive(Clone, Debug)]
 pub struct Family<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// The objects by name.
@@ -152,7 +152,7 @@ pub struct Family<K: Resource<DynamicType = ()> + Clone + 'static> {
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Family<K> {
-    /// What a watch fills.
+    /// A store that a watch fills.
     #[must_use]
     pub fn new(store: Store<K>, index: Index<K>) -> Self {
         Self { store, index }
@@ -182,7 +182,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Family<K> {
     }
 }
 
-/// One object's place in a list, and what is compared.
+/// The place of one object in a list, and the value that is compared.
 #[derive(Debug)]
 struct Known<K: Resource<DynamicType = ()> + Clone + 'static> {
     object: ObjectRef<K>,
@@ -192,7 +192,7 @@ struct Known<K: Resource<DynamicType = ()> + Clone + 'static> {
     parent: Option<String>,
 }
 
-/// A list under way.
+/// The objects of a list that has not ended yet.
 #[derive(Debug)]
 pub struct Fill<K>(Vec<(K, Option<u64>)>);
 
@@ -217,12 +217,12 @@ pub struct Filler<K: Resource<DynamicType = ()> + Clone + 'static> {
 
 fn key(object: &impl Resource) -> String {
     let meta = object.meta();
-    // The UID: an object that was replaced by another of its name is another one.
+    // The UID is part of the key: an object that was replaced by another of its name is another one.
     [&meta.namespace, &meta.name, &meta.uid].map(|part| part.as_deref().unwrap_or_default()).join("/")
 }
 
 impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
-    /// For `sources` sources.
+    /// A filler for `sources` sources.
     pub fn new(rules: Rules<K>, writer: Option<Writer<K>>, sources: usize, tell: Arc<Pending>) -> Self {
         let (index, standings) = (Index::default(), Standings::default());
         Self { rules, writer, index, standings, waiting: (0..sources).collect(), known: HashMap::new(), tell }
@@ -233,7 +233,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         self.index.clone()
     }
 
-    /// How the objects stand; empty unless the rules have it kept.
+    /// The standings of the objects; empty unless the rules ask for them.
     pub fn standings(&self) -> Standings {
         self.standings.clone()
     }
@@ -247,7 +247,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         }));
     }
 
-    /// A list is whole: what it does not have is gone.
+    /// Takes the end of a list: objects that are not in it are gone.
     pub fn replace(&mut self, source: usize, fill: Fill<K>) {
         let listed: HashSet<String> = fill.0.iter().map(|(object, _)| key(object)).collect();
         let mut gone = Vec::new();
@@ -269,7 +269,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
             && self.waiting.is_empty()
             && let Some(writer) = &mut self.writer
         {
-            // Only this releases the tasks that wait for the first lists.
+            // These events are what releases the tasks that wait for the first lists.
             writer.apply_watcher_event(&Event::Init);
             for object in writer.as_reader().state() {
                 writer.apply_watcher_event(&Event::InitApply((*object).clone()));
@@ -278,10 +278,10 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         }
     }
 
-    /// An object is there, or is another.
+    /// Takes an object that is there, or that has changed.
     pub fn apply(&mut self, source: usize, mut object: K) {
         if !(self.rules.keep)(&object) {
-            self.delete(&object); // it may have been one of ours
+            self.delete(&object); // the object may have been one of ours
             return;
         }
         let standing = self.rules.stands.then(|| ownership::standing(object.meta()));
@@ -289,7 +289,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         self.put(source, object, standing);
     }
 
-    /// An object is gone.
+    /// Takes the end of an object.
     pub fn delete(&mut self, object: &K) {
         if let Some(known) = self.known.remove(&key(object)) {
             self.forget(&known.object, known.parent.as_deref());
@@ -334,7 +334,7 @@ impl<K: Resource<DynamicType = ()> + Clone + 'static> Filler<K> {
         }
         self.standings.remove(object);
         let Some(writer) = &mut self.writer else { return };
-        // The same name with another UID compares equal: it came before this one's end was seen.
+        // An object of the same name with another UID compares equal: it was seen before the end of this one.
         let live = writer.as_reader().get(object);
         let Some(live) = live.filter(|live| live.meta().uid == object.extra.uid) else { return };
         writer.apply_watcher_event(&Event::Delete((*live).clone()));
@@ -457,7 +457,7 @@ mod tests {
         assert_eq!((of("x"), of("y").len()), (vec!["1".to_owned(), "2".to_owned()], 0));
         seen.filler.apply(0, child("b", "2", "2", "y"));
         assert_eq!((of("x"), of("y")), (vec!["1".to_owned()], vec!["2".to_owned()]));
-        // Another of its name, with another parent, comes before its end is seen.
+        // Another object of its name, with another parent, comes before the end of the first is seen.
         seen.filler.apply(0, child("a", "4", "3", "y"));
         assert_eq!((of("x").len(), of("y")), (0, vec!["2".to_owned(), "4".to_owned()]));
         seen.filler.delete(&child("a", "1", "4", "x"));

@@ -1,5 +1,5 @@
-//! An object that was stored under another version of the CRD and cannot be read: said in its status, and nothing else of
-//! it is touched. What the status says of an operation under way is still true, so it stays.
+//! Objects that were stored under another version of the CRD and cannot be read. The operator says so in the status
+//! and touches nothing else of the object. What the status says of an operation under way is still true, so it stays.
 
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::error_boundary::InvalidObject;
@@ -12,10 +12,10 @@ use crate::context::Context;
 use crate::metrics::ClusterLabels;
 use crate::publish::STATUS_MANAGER;
 
-/// Why, as the conditions have it.
+/// The reason in the conditions.
 const REASON: &str = "Unreadable";
 
-/// Says so.
+/// Writes this into the status.
 pub async fn unreadable(context: &Context, labels: &ClusterLabels, invalid: &InvalidObject) {
     let ClusterLabels { namespace, name } = labels;
     warn!(namespace, name, error = invalid.error, "cannot read this ChannelCluster");
@@ -38,7 +38,7 @@ async fn say(context: &Context, labels: &ClusterLabels, error: &str) -> Result<(
     if *before == after {
         return Ok(());
     }
-    // All of it: what our manager leaves out, the server takes away.
+    // The patch has all fields: a field that our manager leaves out is removed by the server.
     let patch = json!({
         "apiVersion": kind.api_version, "kind": kind.kind,
         "metadata": {"name": labels.name, "resourceVersion": live.metadata.resource_version},
@@ -48,7 +48,7 @@ async fn say(context: &Context, labels: &ClusterLabels, error: &str) -> Result<(
     api.patch_status(&labels.name, &params, &Patch::Apply(patch)).await.map(drop)
 }
 
-/// A status that says so and is otherwise as it was.
+/// The status with this error and otherwise as it was.
 fn with_error(before: &Value, error: &str, now: &Value) -> Value {
     let mut status = if before.is_object() { before.clone() } else { json!({}) };
     let mut conditions = before["conditions"].as_array().cloned().unwrap_or_default();

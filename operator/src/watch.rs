@@ -1,12 +1,12 @@
-//! One watch: it lists, follows, and lists again, alone in its task, with its own pauses.
+//! One watch: it lists, follows, and lists again. It has a task of its own and makes its own pauses.
 //!
-//! The library's own watch does not tell its reader that a bookmark came, so a quiet one and a dead one look the same.
-//! Here each watch runs for a few seconds only: the server sends a bookmark 2 s before it ends one, so something comes
-//! at least that often, and what does not come is missed. Ending and going on costs one request and transfers nothing
-//! twice.
+//! The library's own watch does not tell its reader that a bookmark came, so a quiet watch and a dead one look the
+//! same. Here each watch runs for a few seconds only: the server sends a bookmark 2 s before it ends a watch, so
+//! something comes at least that often, and when nothing comes the watch is dead. To end and go on costs one request
+//! and transfers nothing twice.
 //!
-//! Objects of others are never kept whole: a page of a list has a bound in bytes, each object is cut to what is read before
-//! the next one is looked at, and what no ChannelCluster stands behind is dropped.
+//! Objects of others are never kept whole: a page of a list has a bound in bytes, each object is cut to the fields
+//! that are read before the next one is looked at, and an object that belongs to no ChannelCluster is dropped.
 
 use std::fmt::Debug;
 use std::pin::pin;
@@ -24,18 +24,19 @@ use crate::client::{AnswerLimit, FreshConnection, MAX_ANSWER, is_too_long};
 use crate::pulses::{Pulse, STALE_MILLIS};
 use crate::store::{Fill, Filler};
 
-/// How long one watch runs, in seconds. A break of a moment that leaves a dead connection is noticed by what does not come,
-/// so this and [`SILENCE`] bound how long after it nothing is heard. The price is one request per kind in that time.
+/// How long one watch runs, in seconds. When a short break leaves a dead connection, only the missing signs show it,
+/// so this and [`SILENCE`] bound for how long nothing is heard after the break. The price is one request per kind in
+/// that time.
 const WATCH_SECONDS: u32 = 6;
-/// Longest silence of a watch: then its connection is dead, since the server would have ended it.
+/// Longest silence of a watch: after that its connection must be dead, since the server would have ended the watch.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 2);
-/// A watch that ends sooner counts as a failure: a server that ends each at once is not asked without a pause.
+/// A watch that ends sooner counts as a failure: a server that ends each watch at once is not asked without a pause.
 const SHORT: Duration = Duration::from_secs(1);
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
-/// Longest page, in bytes; one that is longer is asked for in smaller ones. An object alone may have [`MAX_ANSWER`].
+/// Longest page, in bytes; when one is longer, smaller ones are asked for. A single object may have [`MAX_ANSWER`].
 const PAGE_BYTES: usize = 4 << 20;
 /// A page that was too long is made smaller by this factor.
 const SHRINK: u32 = 4;
@@ -59,7 +60,7 @@ enum Interrupted {
     NoVersion,
 }
 
-/// What is watched: objects of one kind with a label, in one namespace or in all.
+/// The objects that are watched: one kind, with a label, in one namespace or in all.
 pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     /// Client of the API server.
     pub client: Client,
@@ -113,7 +114,7 @@ where
     }
 
     /// Lets the tasks that wait for the first lists of several namespaces go on without one that is gone, may not be
-    /// seen, or has not answered for too long. This watch goes on trying.
+    /// seen, or has not answered for too long. This watch keeps trying.
     fn leave_out(&self, error: &Interrupted) {
         if self.namespace.is_none() || self.pulse.synced() || self.pulse.left_out() {
             return;
@@ -184,7 +185,7 @@ where
         self.client.request(request).await
     }
 
-    /// Watches once from a version on, which it moves.
+    /// Watches once from a version on, and moves the version.
     async fn follow(&self, version: &mut String, fresh: bool) -> Result<(), Interrupted> {
         let params = WatchParams {
             label_selector: self.selector(),
@@ -268,10 +269,10 @@ mod tests {
     fn a_watch_is_back_within_ten_seconds_of_the_server() {
         assert_eq!(pause(1, 1.0), Duration::from_millis(250));
         assert_eq!(pause(u32::MAX, 1.0), Duration::from_secs(2));
-        // A connection that died in a break of no length.
+        // The server was away for a moment only, and the connection is dead.
         assert!(SILENCE + pause(1, 1.0) < Duration::from_secs(10));
-        // A long break: an attempt that began just before the server came back hangs, and the next comes after the
-        // longest pause.
+        // The server was away for long: an attempt that began just before it came back hangs, and the next comes
+        // after the longest pause.
         assert!(HEAD_TIMEOUT + pause(u32::MAX, 1.0) < Duration::from_secs(10));
     }
 }

@@ -1,5 +1,6 @@
-//! What the leader watches, and how much of it is kept in memory. Only objects with our label are asked for, and of those
-//! only the fields that are read are kept: **a field that `prune_*` here cuts reads as absent everywhere.**
+//! The leader's watches, and how much of each object is kept in memory. Only objects with our label are asked for,
+//! and of each only the fields that are read are kept: **a field that `prune_*` here cuts reads as absent
+//! everywhere.**
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -34,7 +35,7 @@ pub fn ours() -> String {
     format!("app.kubernetes.io/managed-by={FIELD_MANAGER}")
 }
 
-/// What is there, as far as it is known.
+/// The objects that are there, as far as they are known.
 #[derive(Clone, Debug)]
 pub struct Stores {
     /// ChannelClusters.
@@ -47,20 +48,20 @@ pub struct Stores {
     pub pods: Family<Pod>,
     /// Endpoints, by [`service_key`] of their Service.
     pub endpoints: Family<EndpointSlice>,
-    /// How the objects stand that the operator applies, by their kind.
+    /// The standing of each object that the operator applies, by kind.
     pub standings: Arc<HashMap<String, Standings>>,
-    /// How well all of that is known.
+    /// How well all of these are known.
     pub pulses: Pulses,
 }
 
 impl Stores {
-    /// A ChannelCluster that can be read.
+    /// The ChannelCluster of this name, if it can be read.
     #[must_use]
     pub fn cluster(&self, namespace: &str, name: &str) -> Option<Arc<Guarded>> {
         self.clusters.get(&ObjectRef::new(name).within(namespace))
     }
 
-    /// How an object that the operator applies stands; none when it is not seen.
+    /// The standing of an object that the operator applies; none when it is not seen.
     #[must_use]
     pub fn standing(&self, kind: &str, namespace: &str, name: &str) -> Option<u64> {
         self.standings.get(kind).and_then(|all| all.of(namespace, name))
@@ -78,11 +79,11 @@ impl Stores {
     }
 }
 
-/// What [`start`] starts. Dropping it ends the watches.
+/// The watches that [`start`] starts. Dropping this ends them.
 pub struct Watches {
-    /// What is there.
+    /// The objects that the watches see.
     pub stores: Stores,
-    /// What is to be reconciled.
+    /// The ChannelClusters that are to be reconciled.
     pub pending: Arc<Pending>,
     _tasks: Vec<AbortOnDropHandle<()>>,
 }
@@ -180,8 +181,7 @@ impl Starting {
         index
     }
 
-    /// Watches objects that the operator does not read; that one of ours is another, or gone, is a reason to look at
-    /// its owner.
+    /// Watches objects that the operator does not read; when one of ours changes or is gone, its owner is looked at.
     fn trigger<K>(&mut self, kind: &'static str)
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
@@ -201,14 +201,14 @@ fn owner(object: &impl Resource) -> Option<Request> {
     Some(ObjectRef::new(&owner.name).within(meta.namespace.as_deref()?))
 }
 
-/// UID of what makes and replaces an object.
+/// UID of the controller that makes and replaces an object.
 #[must_use]
 pub fn controller_uid<K: Resource>(object: &K) -> Option<String> {
     let mut owners = object.meta().owner_references.iter().flatten();
     owners.find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.clone())
 }
 
-/// What the endpoints of a Service are found by.
+/// The key of a Service's endpoints.
 #[must_use]
 pub fn service_key(namespace: &str, service: &str) -> String {
     format!("{namespace}/{service}")
@@ -227,7 +227,8 @@ fn controlled(object: &impl Resource, kind: &str) -> bool {
     owners.into_iter().any(|owner| owner.controller == Some(true) && owner.kind == kind)
 }
 
-/// Its spec, and whether it is being deleted: status writes pass by. Objects without a generation: everything.
+/// A value that changes with the object's spec and when its deletion begins, and not with writes of its status. For
+/// objects without a generation it changes with every write.
 fn spec_version(object: &impl Resource) -> String {
     let meta = object.meta();
     let deleted = meta.deletion_timestamp.is_some();
@@ -237,7 +238,7 @@ fn spec_version(object: &impl Resource) -> String {
     }
 }
 
-/// Whether a label or an annotation is one that the operator, or a controller that works with its objects, sets.
+/// Whether a label or an annotation is set by the operator or by a controller that works with its objects.
 fn known_key(key: &str) -> bool {
     let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
     prefix == crds::GROUP
@@ -264,7 +265,7 @@ fn clusters_rules() -> Rules<Guarded> {
     }
 }
 
-/// What pods are to be made without: the part of a status that the pods depend on.
+/// What pods are to be made without: the part of a status on which the pods depend.
 fn left_out(cluster: &Guarded) -> String {
     let Ok(cluster) = &cluster.0 else { return String::new() };
     let ids = [Component::Node, Component::Nats].map(|part| user_ids::left_out(cluster, part));

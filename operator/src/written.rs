@@ -8,18 +8,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use operator_core::names::SECRET_MARK_ANNOTATION;
 use operator_core::ownership;
 
-/// For so long the operator does not look again for an object of which there was none: the watches do not see one that
-/// comes back without an owner, from a backup for instance. Shorter than the time after which a fleet is reconciled anyway.
+/// For how long the operator does not look again for an object that was not there: the watches do not see an object
+/// that comes back without an owner, from a backup for instance. It is shorter than the time after which a fleet is
+/// reconciled anyway.
 const ABSENT_FOR: Duration = Duration::from_secs(240);
 
-/// What an apply left of one object.
+/// The state of one object after an apply.
 #[derive(Clone, Debug)]
 pub struct Left {
-    /// Hash of what was applied.
+    /// Hash of the applied body.
     pub body: u64,
-    /// How the object stood then ([`ownership::standing`]).
+    /// The standing of the object at that time ([`ownership::standing`]).
     pub standing: u64,
-    /// What is read of it before the next apply: which object it is, when it was made, and the mark of its Secret.
+    /// The metadata that are read before the next apply: the UID, the time of creation, and the mark of the Secret.
     pub meta: ObjectMeta,
 }
 
@@ -38,7 +39,7 @@ impl Left {
     }
 }
 
-/// What is known of one object.
+/// The knowledge about one object.
 #[derive(Clone, Debug)]
 enum Known {
     /// It was applied.
@@ -47,12 +48,12 @@ enum Known {
     Absent(Instant),
 }
 
-/// By UID of the ChannelCluster, and by kind and name of the object.
+/// By UID of the ChannelCluster, then by kind and name of the object.
 #[derive(Debug, Default)]
 pub struct Written(Mutex<HashMap<String, HashMap<String, Known>>>);
 
 impl Written {
-    /// What the last apply left of an object; none when that is not known.
+    /// The state of an object after the last apply; none when that is not known.
     #[must_use]
     pub fn left(&self, cluster: &str, object: &str) -> Option<Left> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -62,7 +63,7 @@ impl Written {
         }
     }
 
-    /// Whether the operator found none of its own when it last looked, not long ago, and has made none since.
+    /// Whether the operator found no object of its own when it last looked, not long ago, and has made none since.
     #[must_use]
     pub fn is_absent(&self, cluster: &str, object: &str) -> bool {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,17 +71,17 @@ impl Written {
         matches!(known, Some(Known::Absent(since)) if since.elapsed() < ABSENT_FOR)
     }
 
-    /// An object was applied.
+    /// Records that an object was applied.
     pub fn note(&self, cluster: &str, object: &str, left: Left) {
         self.put(cluster, object, Known::There(Box::new(left)));
     }
 
-    /// The operator has found none of its own.
+    /// Records that the operator has found no object of its own.
     pub fn note_absent(&self, cluster: &str, object: &str) {
         self.put(cluster, object, Known::Absent(Instant::now()));
     }
 
-    /// An object is about to be written: how it stands is known again after that.
+    /// Records that an object is about to be written: its state is not known until the write is done.
     pub fn doubt(&self, cluster: &str, object: &str) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = all.get_mut(cluster) {
@@ -88,7 +89,7 @@ impl Written {
         }
     }
 
-    /// A ChannelCluster is gone.
+    /// Forgets a ChannelCluster that is gone.
     pub fn forget(&self, cluster: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(cluster);
     }

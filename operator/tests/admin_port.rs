@@ -1,4 +1,5 @@
-//! The operator's port against strangers: what they make it hold is bounded, and its probes are answered throughout.
+//! The operator's port against strangers: the memory that they make it use is bounded, and its probes are answered
+//! throughout.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::io::{Read, Write};
@@ -33,7 +34,7 @@ impl Drop for Operator {
 }
 
 impl Operator {
-    /// One that never finds an API server: its port answers all the same.
+    /// Starts an operator that never finds an API server: its port answers all the same.
     fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = std::env::temp_dir().join(format!("admin-port-{}.kubeconfig", std::process::id()));
@@ -97,12 +98,12 @@ fn strangers_take_little_memory_and_no_probe() {
     let operator = Operator::start();
     let before = operator.memory("VmRSS");
     let (mut held, mut worst) = (Vec::new(), Duration::ZERO);
-    // As much of a request head as is taken.
+    // Sends as much of a request head as the port takes.
     let head = format!("GET /metrics HTTP/1.1\r\nx: {}", "y".repeat(390_000));
     for number in 0..2 * CONNECTIONS {
         let Some(mut stranger) = operator.stranger(number) else { continue };
         if number % 2 == 0 {
-            // One that is refused, or takes no more, is no fault.
+            // It is no fault when a connection is refused or takes no more.
             let _taken = stranger.write(head.as_bytes());
         }
         held.push(stranger);

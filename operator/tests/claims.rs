@@ -15,7 +15,7 @@ async fn who_cannot_see_what_others_claim_claims_nothing() {
     let client = server.client();
     let events = Events::new(client.clone(), "here".to_owned());
     let claims = Claims::new("here", &[]);
-    // The list of claims is not there, which is no refusal of a right.
+    // The server has no list of claims, which is not the refusal of a right.
     claims.look(&client, &events).await;
     assert!(!claims.holds("default") && server.writes().is_empty());
     let none =

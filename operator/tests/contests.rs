@@ -1,5 +1,5 @@
-//! Somebody else who keeps writing what the operator writes, against an API server in memory: what is not theirs is kept
-//! as always.
+//! Another writer keeps writing what the operator writes, against an API server in memory. Objects that it does not
+//! write are kept as always.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "each test binary uses its part")]
@@ -63,7 +63,7 @@ fn contest(shared: &Shared, object: &str, field: &str) {
     assert!(shared.contests.now("default", "chat").is_some());
 }
 
-/// What was written to after the first `before` writes.
+/// The objects that were written to after the first `before` writes.
 fn written(server: &Server, before: usize) -> Vec<String> {
     server.writes().into_iter().skip(before).map(|write| write.path).collect()
 }
@@ -124,7 +124,7 @@ async fn another_spec_is_written_at_once_and_so_is_the_one_before_after_it_faile
     let context = reconciled(&server).await;
     let of = async |more: &Value| {
         let mut object = cluster(more);
-        // It was applied before, by another operator.
+        // Another operator applied it before.
         object.status = serde_json::from_value(json!({"observedGeneration": 1})).unwrap();
         reconcile(Arc::new(DeserializeGuard(Ok(object))), context.clone()).await
     };
@@ -188,7 +188,7 @@ async fn a_nats_that_no_node_uses_goes_while_the_nodes_are_contested() {
 async fn who_removes_a_field_again_and_again_is_not_fought() {
     let server = Server::default();
     let context = reconciled(&server).await;
-    // As a replacement without the field leaves it: nobody has it any more.
+    // After a replacement without the field, nobody manages it any more.
     let remove = || {
         let mut records = server.get(SERVICE)["metadata"]["managedFields"].clone();
         let record = records.as_array_mut().unwrap().iter_mut().find(|r| r["manager"] == "channel-operator");
@@ -212,7 +212,7 @@ async fn who_removes_a_field_again_and_again_is_not_fought() {
     assert!(!self::written(&server, before).iter().any(|path| path == SERVICE));
 }
 
-/// What was logged.
+/// The log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

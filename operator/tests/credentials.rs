@@ -1,4 +1,4 @@
-//! What is read of the Secret that a ChannelCluster names: whether it agrees, and never what it holds.
+//! The operator reads of the Secret that a ChannelCluster names whether it agrees, and never its values.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "each test binary uses its part")]
@@ -40,7 +40,7 @@ async fn a_secret_agrees_by_its_label_and_names_its_servers() {
     });
     let servers = Some(vec!["nats://a:4222".to_owned(), "tls://b:4222".to_owned()]);
     assert_eq!(fetched(&meant).await.credentials.unwrap(), Credentials { keys, labelled: true, servers });
-    // An empty list is no server at all, not every one.
+    // An empty list allows no server, not every one.
     let none = fetched(&json!({"annotations": {"channelcluster.io/servers": ""}})).await;
     assert_eq!(none.credentials.unwrap().servers, Some(Vec::new()));
 }

@@ -1,4 +1,4 @@
-//! What a second look at a fleet asks of the API server, and what it writes: only what differs.
+//! A second look at a fleet asks the API server only for what may differ, and writes only what does.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "each test binary uses its part")]
@@ -25,7 +25,7 @@ async fn reconcile(server: &Server, shared: &Shared, more: &Value) -> (Vec<Strin
     (server.reads(), writes)
 }
 
-/// A server with a fleet, and what a process remembers that wrote all of it and has seen it since.
+/// A server with a fleet, and the memory of a process that wrote all of it and has seen it since.
 async fn settled(more: &Value) -> (Server, Shared) {
     let server = Server::default();
     let mut shared = server.shared();
@@ -42,7 +42,7 @@ async fn a_fleet_that_nobody_touched_is_not_written_and_only_its_secret_is_read(
     let server = Server::default();
     let shared = server.shared();
     for _ in 0..2 {
-        reconcile(&server, &shared, &none).await; // this server keeps the texts of a new Secret apart
+        reconcile(&server, &shared, &none).await; // this server keeps a new Secret's `stringData` apart
     }
     let (reads, writes) = reconcile(&server, &shared, &none).await;
     assert_eq!((reads.len(), writes.len()), (14, 11), "a process that has seen nothing asks for everything");
@@ -74,13 +74,13 @@ async fn what_somebody_touched_is_written_again_and_nothing_else() {
     server.show(&mut shared);
     assert_eq!(reconcile(&server, &shared, &none).await.1, [""; 0]);
 
-    // One is gone.
+    // One object is deleted.
     server.remove(SERVICE);
     server.show(&mut shared);
     assert_eq!(reconcile(&server, &shared, &none).await.1, [SERVICE]);
     server.show(&mut shared);
 
-    // The nodes' controller says how it goes: no field of ours, and no other spec.
+    // The Deployment's controller writes its status, which changes no field of ours and not the spec.
     let version = server.get(NODES)["metadata"]["resourceVersion"].clone();
     server.edit(NODES, &json!({"metadata": {"generation": 1}, "status": {"replicas": 2}}));
     server.show(&mut shared);

@@ -1,4 +1,4 @@
-//! What the surroundings do to the process: broken and stuck outputs, signals, address families. No API server answers it.
+//! The process in bad surroundings: broken and stuck outputs, signals, address families. No API server answers it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -23,7 +23,7 @@ fn wait(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
-/// A running operator and its kubeconfig; both go when it is dropped.
+/// A running operator and its kubeconfig; both are removed when it is dropped.
 struct Operator {
     child: Child,
     port: u16,
@@ -37,7 +37,8 @@ impl Operator {
         let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n\
                     clusters: [{name: c, cluster: {server: \"http://127.0.0.1:1\"}}]\nusers: [{name: u, user: {}}]\n";
         fs::write(&kubeconfig, text).unwrap();
-        // What a shell starts in the background inherits an ignored QUIT, which the operator leaves ignored.
+        // A process that a shell starts in the background inherits an ignored QUIT, and the operator would leave it
+        // ignored.
         let child = Command::new("env")
             .args(["--default-signal=HUP,QUIT", env!("CARGO_BIN_EXE_channel-operator")])
             .args(["--node-image", "n", "--nats-image", "m", "--metrics-addr", &format!("[::]:{port}")])

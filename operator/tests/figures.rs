@@ -29,14 +29,14 @@ const CLUSTER: &str = "/apis/channelcluster.io/v1alpha1/namespaces/default/chann
 /// A test that has not seen what it waits for by then has failed.
 const HANG: Duration = Duration::from_secs(120);
 
-/// A node that says what the test wants.
+/// A node that answers as the test wants.
 #[derive(Default)]
 struct Node {
     asked: AtomicU64,
     silent: AtomicBool,
 }
 
-/// Closes the connection, so that the next answer needs somebody who listens.
+/// Closes the connection after the answer, so that the next answer needs a node that listens.
 async fn stats(State(node): State<Arc<Node>>) -> ([(&'static str, &'static str); 1], Json<Stats>) {
     let asked = node.asked.fetch_add(1, Ordering::Relaxed) + 1;
     let silent_millis = if node.silent.load(Ordering::Relaxed) { 3_000 } else { 10 };
@@ -70,7 +70,7 @@ async fn serve(node: Arc<Node>, port: u16) -> (u16, CancellationToken, tokio::ta
     (port, end, task)
 }
 
-/// A fleet of one ready node, and what its loop writes.
+/// A fleet of one ready node, and its loop.
 struct Scene {
     server: Server,
     context: Context,
@@ -104,7 +104,7 @@ impl Scene {
         Self { server, context, fence }
     }
 
-    /// Waits until the status holds what is asked for.
+    /// Waits until `holds` is true of the status.
     async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) {
         let begun = Instant::now();
         loop {
@@ -118,7 +118,7 @@ impl Scene {
         }
     }
 
-    /// What was applied last: the server in memory keeps fields that are no longer applied.
+    /// The status that was applied last: the server in memory keeps fields that are no longer applied.
     fn status(&self) -> Value {
         let applied = self.server.writes().into_iter().rev().find(|write| write.path.ends_with("/status"));
         applied.map_or(Value::Null, |write| write.body["status"].clone())

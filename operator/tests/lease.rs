@@ -1,4 +1,4 @@
-//! The lease under somebody else's hands, against an API server in memory.
+//! Another writer changes the Lease, against an API server in memory.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "each test binary uses its part")]
@@ -63,7 +63,8 @@ fn label() -> Value {
 
 #[tokio::test]
 async fn a_conflict_with_somebody_elses_label_is_no_reason_to_give_the_lease_up() {
-    // Once, and at each look of one attempt: what is left of the lease goes on, and the next attempt renews it.
+    // The Lease changes once, or at each look of one attempt: the lease counts for the time that is left, and the
+    // next attempt renews it.
     for count in [1, 3] {
         let leader = leader(label(), count);
         until("the conflicts", || leader.server.meddled()).await;
@@ -92,7 +93,7 @@ async fn a_lease_that_is_free_is_taken_and_given_back_at_the_end() {
         "metadata": {"name": "channel-operator", "namespace": "system", "resourceVersion": "1"},
         "spec": {"holderIdentity": "", "leaseDurationSeconds": 1, "leaseTransitions": 3},
     });
-    // Nobody ever held it, or the one who did gave it back.
+    // Either nobody ever held the lease, or its last holder gave it back.
     for (before, transitions) in [(None, 0), (Some(given_back), 4)] {
         let server = Server::default();
         if let Some(lease) = before {

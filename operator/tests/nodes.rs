@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 const TOKEN: &str = "secret";
 /// A test that has not seen what it waits for by then has failed.
 const HANG: Duration = Duration::from_secs(120);
-/// The server shares the machine, even the thread, with the client.
+/// The server shares the machine, and even the thread, with the client, so both get all the time that they need.
 const PATIENT: Patience = Patience { connect: HANG, answer: HANG };
 
 fn admitted(headers: &HeaderMap) -> bool {
@@ -98,7 +98,7 @@ async fn a_node_that_hangs_lies_or_floods_costs_one_error() {
     assert!(matches!(ask(&floods, TOKEN).await, Err(NodeError::Unreadable(_))));
     let fails = nodes(Router::new().route("/v1/stats", get(|| async { StatusCode::BAD_GATEWAY }))).await;
     assert!(matches!(ask(&fails, TOKEN).await, Err(NodeError::Status(502))));
-    // Bound without listening: connections are refused, and nobody else gets the port meanwhile.
+    // The socket is bound and does not listen: connections are refused, and nobody else gets the port meanwhile.
     let held = TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = Nodes::on_port(held.local_addr().unwrap().port(), PATIENT);
@@ -108,7 +108,7 @@ async fn a_node_that_hangs_lies_or_floods_costs_one_error() {
 #[tokio::test]
 async fn an_order_does_not_reach_a_node_that_was_given_the_address_of_another() {
     let (tell, mut told) = mpsc::channel(1);
-    // As a node of the version before: it knows nothing of the header.
+    // It answers as a node of the previous version, which does not know the header.
     let router = Router::new()
         .route("/v1/drain", post(drain).delete(take_back))
         .route("/v1/stats", get(stats))

@@ -1,4 +1,4 @@
-//! How a reconcile ends, and what it leaves alone, against an API server in memory.
+//! How a reconcile ends, and which objects it leaves alone, against an API server in memory.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "each test binary uses its part")]
@@ -20,7 +20,7 @@ fn labels() -> ClusterLabels {
     ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() }
 }
 
-/// A process that sees `cluster` and nothing else; `more` is done to what it has.
+/// A process that sees `cluster` and nothing else; `more` changes its handles.
 fn process(server: &Server, cluster: ChannelCluster, more: impl FnOnce(&mut Shared)) -> Arc<Context> {
     let mut shared = server.shared();
     shared.stores.clusters = watched(vec![DeserializeGuard(Ok(cluster))]);
@@ -28,14 +28,14 @@ fn process(server: &Server, cluster: ChannelCluster, more: impl FnOnce(&mut Shar
     Arc::new(Context::new(shared))
 }
 
-/// One reconcile of it, which has to end so.
+/// One reconcile of `cluster`, which has to end with `result`.
 async fn ends(context: &Arc<Context>, cluster: ChannelCluster, result: &'static str) {
     reconcile(Arc::new(DeserializeGuard(Ok(cluster))), context.clone()).await.unwrap();
     let count = context.shared.metrics.reconciles.get_or_create(&ResultLabels { result }).get();
     assert_eq!(count, 1, "{result}");
 }
 
-/// Paths of what was written, statuses and Events apart.
+/// Paths of the objects that were written, without statuses and Events.
 fn objects(server: &Server) -> Vec<String> {
     let writes = server.writes().into_iter().map(|write| write.path);
     writes.filter(|path| !path.ends_with("/status") && !path.contains("/events")).collect()

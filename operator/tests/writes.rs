@@ -1,4 +1,4 @@
-//! What the operator writes, and above all what it does not, against an API server in memory.
+//! What the operator writes, and above all what it does not write, against an API server in memory.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "each test binary uses its part")]
@@ -127,7 +127,7 @@ async fn a_spec_that_is_refused_is_not_begun_and_what_was_taken_before_does_not_
 
 const SECRET: &str = "/api/v1/namespaces/default/secrets/chat-node";
 
-/// What the API server makes of `stringData`.
+/// The Secret as the API server stores it, with `stringData` turned into `data`.
 fn stored(secret: &Value) -> Value {
     let encode =
         |text: &str| serde_json::to_value(k8s_openapi::ByteString(text.as_bytes().to_vec())).unwrap();
@@ -200,7 +200,7 @@ fn rolled_out(server: &Server) {
     server.edit(NODES, &json!({"metadata": {"generation": 2}, "status": status}));
 }
 
-/// The paths of what was deleted after the first `before` writes, and of the nodes' Deployment where it was written.
+/// The paths of the deletions after the first `before` writes, and of the nodes' Deployment where it was written.
 fn removals(server: &Server, before: usize) -> Vec<String> {
     let writes = server.writes().into_iter().skip(before);
     writes.filter(|w| w.method == Method::DELETE || w.path == NODES).map(|w| w.path).collect()
@@ -288,7 +288,8 @@ async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
         owned(owner)
     };
     let mut stores = Server::default().shared().stores;
-    // ReplicaSets of somebody's who knows names and labels: for a Deployment of that name, or not as its controller.
+    // Somebody who knows names and labels made these ReplicaSets: for a Deployment of that name, or not as its
+    // controller.
     let forged = |uid: &str, deployment: &str, controller: bool| {
         let owner = json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat-node", "uid": deployment, "controller": controller,

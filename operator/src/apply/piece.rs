@@ -14,19 +14,19 @@ use crate::ours::ApplyError;
 use crate::secrets::KeptSecret;
 use crate::written::Left;
 
-/// One object that is to be.
+/// One object that the operator wants to exist.
 pub(super) struct Piece {
     pub(super) resource: ApiResource,
     pub(super) name: String,
     /// Whether its node count belongs to another manager once it exists.
     pub(super) counted: bool,
-    /// Metadata of what is there.
+    /// Metadata of the live object.
     pub(super) live: Option<ObjectMeta>,
-    /// What the last apply left of it, if no other writer has touched it since.
+    /// The object's state after the last apply, if no other writer has touched it since.
     pub(super) left: Option<Box<Left>>,
-    /// Whether what is there is to be taken over.
+    /// Whether the live object is to be taken over.
     pub(super) leftover: bool,
-    /// Whether it follows a change that no spec tells of.
+    /// Whether it depends on a change that no spec shows, such as another password.
     pub(super) follows: bool,
     body: Value,
 }
@@ -54,7 +54,7 @@ impl Piece {
         })
     }
 
-    /// The same, with a node count that another manager has once the object exists.
+    /// The same, with a node count that belongs to another manager once the object exists.
     pub(super) fn counted(self) -> Self {
         Self { counted: true, ..self }
     }
@@ -68,7 +68,7 @@ impl Piece {
         format!("{} {}", self.kind(), self.name)
     }
 
-    /// What is applied: without the node count, if that is there already.
+    /// The body to apply: without the node count, if the object exists.
     pub(super) fn body(&self) -> Value {
         let mut body = self.body.clone();
         if self.counted && self.live.is_some() {
@@ -77,7 +77,7 @@ impl Piece {
         body
     }
 
-    /// Hash of what is applied to it once it is there.
+    /// Hash of the body that is applied once the object exists.
     pub(super) fn hash(&self) -> u64 {
         let mut body = self.body.clone();
         if self.counted {
@@ -88,7 +88,7 @@ impl Piece {
         hasher.finish()
     }
 
-    /// Whether it is there as it is to be.
+    /// Whether the object is there and as it should be.
     pub(super) fn stays(&self) -> bool {
         self.left.as_ref().is_some_and(|left| left.body == self.hash())
     }
@@ -99,8 +99,8 @@ impl Piece {
         self.kind() == "Deployment" && (config || other.kind() == "ServiceAccount")
     }
 
-    /// Lets NATS follow its password, which it reads when it starts. A server from before there were marks keeps running
-    /// as long as the Secret is the one that it was made with.
+    /// Makes NATS follow its password, which it reads when it starts. A server that was made before there were marks
+    /// keeps running as long as the Secret is the one that it was made with.
     pub(super) fn mark(&mut self, secret: &KeptSecret) {
         if self.kind() != "Deployment" || component(&self.body) != Some(Component::Nats) {
             return;

@@ -1,5 +1,5 @@
-//! An API server in memory: keeps what is written unless it is meant for another version, says what was asked, and can
-//! leave requests without an answer.
+//! An API server in memory: it keeps what is written unless the write is meant for another version, tells which
+//! requests came, and can leave requests without an answer.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -60,7 +60,7 @@ struct Contents {
 }
 
 impl Contents {
-    /// One that no object of a test begins with.
+    /// A version that no object of a test begins with.
     fn next_version(&mut self) -> Value {
         self.version += 1;
         json!(format!("1{:06}", self.version))
@@ -72,12 +72,12 @@ impl Contents {
 pub(crate) struct Server(Arc<Mutex<Contents>>);
 
 impl Server {
-    /// Puts an object there, as somebody else would.
+    /// Puts an object there, as another writer would.
     pub(crate) fn put(&self, path: &str, object: Value) {
         self.0.lock().unwrap().objects.insert(path.to_owned(), object);
     }
 
-    /// Carries the next `count` writes out and never says so.
+    /// Carries the next `count` writes out and never answers them.
     pub(crate) fn swallow(&self, count: u32) {
         self.0.lock().unwrap().unanswered = count;
     }
@@ -87,29 +87,29 @@ impl Server {
         self.0.lock().unwrap().pending.len()
     }
 
-    /// Takes an object away, as somebody else would.
+    /// Takes an object away, as another writer would.
     pub(crate) fn remove(&self, path: &str) {
         self.0.lock().unwrap().objects.remove(path);
     }
 
-    /// Refuses what is written to paths with this end; an empty one ends that.
+    /// Refuses writes to paths with this end; an empty end stops that.
     pub(crate) fn refuse(&self, end: &str) {
         let mut contents = self.0.lock().unwrap();
         contents.refused.clear();
         contents.refused.extend((!end.is_empty()).then(|| end.to_owned()));
     }
 
-    /// Changes the object at `path` as somebody else would, right before each of the next `count` writes to it.
+    /// Changes the object at `path`, as another writer would, right before each of the next `count` writes to it.
     pub(crate) fn meddle(&self, path: &str, change: Value, count: u32) {
         self.0.lock().unwrap().meddled = Some((path.to_owned(), change, count));
     }
 
-    /// Whether all that [`Server::meddle`] was told is done.
+    /// Whether all changes that [`Server::meddle`] was told of are made.
     pub(crate) fn meddled(&self) -> bool {
         self.0.lock().unwrap().meddled.as_ref().is_none_or(|(.., left)| *left == 0)
     }
 
-    /// Changes an object, as somebody else would.
+    /// Changes an object, as another writer would.
     pub(crate) fn edit(&self, path: &str, change: &Value) {
         let mut contents = self.0.lock().unwrap();
         let version = contents.next_version();
@@ -118,17 +118,17 @@ impl Server {
         object["metadata"]["resourceVersion"] = version;
     }
 
-    /// What is kept.
+    /// The stored object.
     pub(crate) fn get(&self, path: &str) -> Value {
         self.0.lock().unwrap().objects[path].clone()
     }
 
-    /// What was read since this was last asked, in order.
+    /// The paths that were read since the last call, in order.
     pub(crate) fn reads(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap().reads)
     }
 
-    /// Shows `shared` what the watches of all Deployments and of what the operator applies would have seen until now.
+    /// Shows `shared` all Deployments and all objects that the operator applies, as its watches would have seen them.
     pub(crate) fn show(&self, shared: &mut Shared) {
         let contents = self.0.lock().unwrap();
         let mut standings: HashMap<String, Standings> = HashMap::new();
@@ -151,7 +151,7 @@ impl Server {
         shared.stores.standings = Arc::new(standings);
     }
 
-    /// What was written, in order.
+    /// The writes, in order.
     pub(crate) fn writes(&self) -> Vec<Write> {
         self.0.lock().unwrap().writes.clone()
     }
@@ -235,7 +235,7 @@ impl Server {
                 let watch = query.contains("watch=true");
                 if watch || (contents.unanswered > 0 && parts.method != Method::GET) {
                     contents.unanswered -= u32::from(!watch);
-                    contents.pending.push(respond); // dropped, it would be an error
+                    contents.pending.push(respond); // it is kept: to drop it would answer with an error
                     continue;
                 }
                 drop(contents);
@@ -246,7 +246,7 @@ impl Server {
         ClientBuilder::new(service, "default").with_layer(&Bounded::default()).build()
     }
 
-    /// What a reconcile gets, with a lease that is held.
+    /// The handles of a reconcile, with a lease that is held.
     pub(crate) fn shared(&self) -> Shared {
         let client = self.client();
         let fence = Fence::default();
@@ -276,7 +276,7 @@ impl Server {
     }
 }
 
-/// What a watch that has seen these objects, and ended, leaves.
+/// The store of a watch that has seen these objects, and ended.
 pub(crate) fn watched<K>(objects: Vec<K>) -> Store<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -290,7 +290,7 @@ where
     store
 }
 
-/// The same of objects that a controller makes.
+/// The same for objects that a controller makes.
 pub(crate) fn family<K>(objects: Vec<K>) -> Family<K>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
@@ -298,7 +298,7 @@ where
     Family::of(objects, controller_uid)
 }
 
-/// The fields of an applied object as server-side apply writes them down, lists whole.
+/// The fields of an applied object as server-side apply records them; a list counts as one field.
 fn fields(applied: &Value) -> Value {
     let Some(map) = applied.as_object() else { return json!({}) };
     let known = |key: &String| {
@@ -307,7 +307,7 @@ fn fields(applied: &Value) -> Value {
     map.iter().filter(|(key, _)| known(key)).map(|(key, value)| (format!("f:{key}"), fields(value))).collect()
 }
 
-/// Writes down who manages what. Nobody loses a field here: that needs a real API server.
+/// Records which manager has which field. No manager loses a field here: that needs a real API server.
 fn record(object: &mut Value, manager: &str, fields: &Value) {
     let records = object["metadata"]["managedFields"].as_array().cloned().unwrap_or_default();
     let mut records: Vec<_> = records.into_iter().filter(|record| record["manager"] != manager).collect();
@@ -317,7 +317,7 @@ fn record(object: &mut Value, manager: &str, fields: &Value) {
     object["metadata"]["managedFields"] = json!(records);
 }
 
-/// The Deployment of the nodes of `default/chat`, as far as it says whose the pods are.
+/// The Deployment of the nodes of `default/chat`, with only what its pods refer to.
 fn node_deployment() -> Deployment {
     let owner = json!({"apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster", "name": "chat", "uid": UID});
     let meta =
