@@ -1,10 +1,11 @@
 //! Instructions of what happens most often, counted by callgrind: the figures of `cargo xtask gates`.
 //!
-//! A count is the same in every run and on every machine with the same compiler, so a change of a few percent can fail
-//! a build. It says nothing about caches and system calls: what is faster is decided by `docs/BENCHMARKS.md`.
+//! A count is the same in every run and on every machine with the same compiler, so a change of a few percent can
+//! fail a build. It says nothing about caches and system calls: the measurements in `docs/BENCHMARKS.md` decide what
+//! is faster.
 //!
-//! Each benchmark returns what it worked on, so that taking it apart is not counted. None has a closure in it: callgrind
-//! would take its name for the benchmark's and stop counting while it runs.
+//! Each benchmark returns what it worked on, so that dropping it is not counted. None has a closure in it: callgrind
+//! would take the closure's name for the benchmark's and stop counting while it runs.
 
 #![allow(
     missing_docs,
@@ -42,7 +43,7 @@ const MEMBERS: usize = 1_000;
 /// Connections of the shard that others join and leave.
 const CONNECTIONS: usize = 10_000;
 
-/// A shard, a connection of it and what that one sends.
+/// A shard, one of its connections, and the bytes that this one sends.
 type Scene = (Box<Fake>, Slot, Vec<Vec<u8>>);
 
 #[library_benchmark]
@@ -95,7 +96,7 @@ fn remote((mut fake, broadcast): (Box<Fake>, Broadcast)) -> (Box<Fake>, Broadcas
     (fake, broadcast)
 }
 
-/// Every member of a room has so many frames queued.
+/// A room in which every member has so many frames queued.
 fn queued(frames: usize, bytes: usize) -> Box<Fake> {
     let mut fake = Fake::with_one_room(MEMBERS);
     for _ in 0..2 {

@@ -1,8 +1,8 @@
 //! Types of the node's admin API, shared with the operator.
 //!
 //! Readers are tolerant (unknown keys are ignored, missing ones are zero) so that nodes and operators of neighbouring
-//! versions work together. Counters are cumulative: the operator computes rates from two reads of one `boot_id`, which
-//! tells a restart from a slow second.
+//! versions work together. Counters are cumulative: the operator computes rates from two reads with the same
+//! `boot_id`, by which it tells a restart from a slow second.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::counters::{self, BusCounters, CloseReason, JoinRefusal};
 
 /// Version of these types.
 pub const VERSION: u32 = 1;
-/// Header of a request with the name of the node that it is meant for. A node of another name answers 421 and does
-/// nothing: addresses of pods are given to others once a pod is gone. Without it any node is meant.
+/// Header of a request with the name of the node that the request is meant for. A node of another name answers 421
+/// and does nothing: once a pod is gone, another one gets its address. Without the header any node is meant.
 pub const NODE_HEADER: &str = "x-channelcluster-node";
 
 /// Answer of `GET /v1/stats`.
@@ -51,13 +51,13 @@ pub enum Phase {
     Starting,
     /// Ready.
     Serving,
-    /// Unready, but accepting and serving: endpoints are being told.
+    /// Unready, but accepting and serving while endpoints are told of it.
     Unready,
     /// Refuses new connections and closes the ones it has at a pace.
     Closing,
     /// Refuses new connections and has none left.
     Closed,
-    /// Said by a newer node.
+    /// A phase of a newer node.
     #[serde(other)]
     Unknown,
 }
@@ -66,8 +66,8 @@ pub enum Phase {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct BusStats {
-    /// Whether there is a connection that answered within the last [`crate::limits::BUS_SILENCE_MILLIS`]; the same as
-    /// [`Stats::bus_connected`].
+    /// Whether there is a connection on which an answer came within the last [`crate::limits::BUS_SILENCE_MILLIS`];
+    /// the same as [`Stats::bus_connected`].
     pub connected: bool,
     /// Milliseconds since the node last heard anything from the bus, which is asked each second; since the start of the
     /// process while it never did.
@@ -76,8 +76,8 @@ pub struct BusStats {
     pub round_trip_micros: u64,
 }
 
-/// Declares the counters that the operator reads, each with what it is made of: the sum of the shards' counters, and those
-/// of the bus.
+/// Declares the counters that the operator reads, each with its source: the sum of the shards' counters, or those of
+/// the bus.
 macro_rules! counters {
     (|$shards:ident, $bus:ident| $($(#[$doc:meta])* $name:ident: $value:expr,)+) => {
         /// Cumulative counters since the process started.
@@ -88,7 +88,7 @@ macro_rules! counters {
         }
 
         impl Counters {
-            /// What the operator reads of what the shards and the bus have counted.
+            /// The counters for the operator, from those of the shards and of the bus.
             #[must_use]
             pub fn of($shards: &counters::Counters, $bus: &BusCounters) -> Self {
                 Self { $($name: $value,)+ }
@@ -100,8 +100,8 @@ macro_rules! counters {
 counters! { |shards, bus|
     /// Broadcast frames queued to members: one per frame and member.
     writes: shards.writes,
-    /// Of these, writes of messages that the bus delivered late (see [`Counters::bus_late`]): what gathered while it was
-    /// silent is no load of now.
+    /// Of these, writes of messages that the bus delivered late (see [`Counters::bus_late`]): messages that gathered
+    /// while it was silent are no load of the present.
     late_writes: shards.late_writes,
     /// write(2) and writev(2) calls on client sockets.
     socket_writes: shards.socket_writes,
@@ -113,7 +113,7 @@ counters! { |shards, bus|
     received_bytes: shards.received_bytes,
     /// Connections accepted whose handshake succeeded.
     connections_opened: shards.opened,
-    /// Of those, how many are gone.
+    /// Of these, the connections that are gone.
     connections_closed: shards.closed.iter().sum(),
     /// Handshakes refused.
     handshakes_refused: shards.refused.iter().sum(),

@@ -1,45 +1,47 @@
 //! How old a message of the bus is, without a clock that two machines share.
 //!
-//! Each sender writes the time since its own start into what it sends ([`crate::envelope::Envelope::sent_millis`]). The
-//! difference to the receiver's clock is some constant, which differs per sender, and the time on the way. The least
-//! difference seen lately is the constant and the shortest way, so what a message has above it is time that it waited
-//! somewhere: in the sender's queue, in a bus that stood still, in a connection that was blocked. Wall clocks play no part,
-//! hence neither does their skew, and a machine whose clock is set makes nothing late.
+//! Each sender writes the time since its own start into each message ([`crate::envelope::Envelope::sent_millis`]).
+//! The difference to the receiver's clock is some constant, which differs per sender, plus the time on the way. The
+//! least difference seen lately is the constant plus the shortest way, so when a message has a larger difference, it
+//! waited for the rest somewhere: in the sender's queue, in a bus that stood still, in a connection that was blocked.
+//! Wall clocks play no part, so neither does their skew, and a machine whose clock is set makes nothing late.
 //!
 //! "Lately" is the last one to two [`WINDOW_MILLIS`] in which anything came, which follows clocks that drift and does not
 //! forget while a bus is silent.
 //!
-//! A clock may also jump: that of a machine that was suspended stands still meanwhile, so that everything it says from then
-//! on would seem late by as long, or early. What waited somewhere comes faster than it was said, and its lateness falls. So
-//! what comes as fast as it is said, [`STEADY_MILLIS`] long and always by the same time off, is not late: the constant is
-//! another one now. A bus that delivers everything equally late for so long is slow rather than late, and is not told from
-//! a fast one here.
+//! A clock may also jump: that of a machine that was suspended stands still meanwhile, so that from then on all its
+//! messages would seem late, or early, by as much. Messages that waited somewhere come faster than they were sent,
+//! and their lateness falls. So when messages come as fast as they are sent, for [`STEADY_MILLIS`] and always off by
+//! the same time, they are not late: the constant is another one now. A bus that delivers everything equally late for
+//! so long counts as slow rather than late, and cannot be told from a fast one here.
 
 use std::collections::HashMap;
 
 /// Least time in milliseconds after which a minimum is replaced by a newer one. Quartz drifts by 0.1 per mille at worst,
 /// which is 12 ms in two of these.
 const WINDOW_MILLIS: u64 = 60_000;
-/// Most senders remembered, which is more than a fleet may have nodes. Beyond it who was not heard for longest is
-/// forgotten, and its next message is a first one.
+/// Most senders remembered, which is more than a fleet may have nodes. Beyond it the sender that was not heard for
+/// longest is forgotten, and its next message counts as a first one.
 const MAX_ORIGINS: usize = 4_096;
-/// A difference that is lower than all before by more than this, in milliseconds, is no faster way but a forged time.
+/// When a difference is lower than all before by more than this, in milliseconds, there is no faster way: the time is
+/// forged.
 const IMPLAUSIBLE_MILLIS: i64 = 3_600_000;
 
-/// Time in milliseconds after which a constant that differs is believed: as long as a backlog of seconds, which comes at
-/// once, never looks like one. So long at most is dropped what a machine says that was suspended.
+/// Time in milliseconds after which another constant is believed: so long that a backlog of seconds, which comes at
+/// once, never looks like one. For so long at most messages of a machine that was suspended are dropped.
 const STEADY_MILLIS: u64 = 3_000;
-/// How far differences may be apart in milliseconds to be the same: what networks and busy machines add at random.
+/// How far apart differences may be in milliseconds to count as the same: networks and busy machines add as much at
+/// random.
 const JITTER_MILLIS: i64 = 500;
 
-/// A difference that is far from what is known.
+/// A difference that is far from the known one.
 #[derive(Debug, Clone, Copy)]
 struct Jump {
     difference: i64,
     since: u64,
 }
 
-/// What is known of one sender.
+/// The clock of one sender, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 struct Baseline {
     /// Least difference in this window and in the one before.
@@ -48,7 +50,7 @@ struct Baseline {
     /// When this window began, and when the sender was last heard.
     since: u64,
     heard: u64,
-    /// The clock may have jumped.
+    /// Set when the clock may have jumped.
     jump: Option<Jump>,
 }
 
@@ -57,7 +59,7 @@ impl Baseline {
         Self { least: difference, before: difference, since: now_millis, heard: now_millis, jump: None }
     }
 
-    /// Whether a difference so far from `known` was the same for so long that the clock must have jumped.
+    /// Whether a difference that is far from `known` stayed the same for so long that the clock must have jumped.
     fn has_jumped(&mut self, difference: i64, known: i64, now_millis: u64) -> bool {
         let far = difference > known + JITTER_MILLIS || difference < known - IMPLAUSIBLE_MILLIS;
         let jump =
@@ -105,7 +107,7 @@ impl Ages {
     }
 }
 
-/// A time that no clock since a start shows is forged; without those no difference of differences overflows.
+/// A time that no clock since a start can show is forged; without such times no difference of differences overflows.
 fn plausible(millis: u64) -> Option<i64> {
     i64::try_from(millis).ok().filter(|millis| *millis < i64::MAX / 4)
 }
@@ -123,7 +125,7 @@ mod tests {
             for second in 0..100 {
                 assert_eq!(ages.note(7, second * 1_000, skew + second * 1_000 + 3), 0, "{second}");
             }
-            // The bus stands still for 15 seconds and then delivers all of them at once.
+            // The bus stands still for 15 seconds and then delivers all messages at once.
             let late: Vec<u64> =
                 (100..115).map(|second| ages.note(7, second * 1_000, skew + 115_003)).collect();
             assert_eq!(late, (1..=15).rev().map(|second| second * 1_000).collect::<Vec<_>>());
@@ -143,14 +145,15 @@ mod tests {
     #[test]
     fn a_clock_that_drifts_makes_nothing_late() {
         let mut ages = Ages::default();
-        // A whole day, one message each ten seconds, at 0.1 per mille: 8.6 seconds apart in the end.
+        // A whole day with one message each ten seconds, and clocks that drift by 0.1 per mille: 8.6 seconds apart in
+        // the end.
         for tick in 0..8_640u64 {
             let sent = tick * 10_000;
             assert!(ages.note(1, sent, sent + sent / 10_000) <= 20, "{tick}");
         }
     }
 
-    /// The sender's machine stood still: its clock is behind for ever, and nothing of what it says is old.
+    /// The sender's machine stood still: its clock is behind for ever, and none of its messages is old.
     #[test]
     fn a_sender_that_was_suspended_is_believed_after_some_seconds() {
         for (every, stopped) in [(100, 15_000), (1_000, 60_000), (10_000, 3_600_000)] {
@@ -167,7 +170,7 @@ mod tests {
         }
     }
 
-    /// This machine stood still, longer than any message is early.
+    /// This machine stood still, for longer than any message is early.
     #[test]
     fn a_receiver_that_was_suspended_knows_again_what_is_late() {
         let mut ages = Ages::default();
@@ -177,13 +180,13 @@ mod tests {
         assert_eq!(ages.note(1, hours + 10_000, 10_000 + 25_000), 15_000);
     }
 
-    /// A bus that stood still and then delivers slower than it could, in any order of its topics.
+    /// A bus stood still and then delivers more slowly than it could, in any order of its topics.
     #[test]
     fn a_backlog_that_comes_slowly_is_late_to_its_end() {
         for speed in [2, 5, 20] {
             let mut ages = Ages::default();
             (0..100).for_each(|n| assert_eq!(ages.note(1, n * 100, n * 100), 0));
-            // A minute of messages, from 60 s late on, `speed` times as fast as they were said.
+            // A minute of messages, the first one 60 s late, which come `speed` times as fast as they were sent.
             for n in 0..600u64 {
                 let (sent, now) = (10_000 + n * 100, 70_000 + n * 100 / speed);
                 let late = now.saturating_sub(sent);

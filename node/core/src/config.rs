@@ -1,11 +1,12 @@
-//! The node's configuration file: its keys, defaults and what makes a value wrong.
+//! The node's configuration file: its keys, its defaults and the checks of its values.
 //!
 //! The operator renders a [`NodeConfig`] into a ConfigMap and the node reads it back, so both depend on this one type.
 //! Unknown keys are refused: a misspelt limit that silently keeps its default is worse than a node that does not start.
 //! An operator may be newer than the node it writes for, so a key added later is left out while it has its default.
 //!
-//! Keys fall in two groups, by type. Those of [`Fixed`] are read once, at the start of the process, and the operator hashes
-//! them into the pod template. All others are reloadable: a running node picks them up within seconds of the file changing.
+//! There are two groups of keys, by type. The keys of [`Fixed`] are read once, at the start of the process, and the
+//! operator hashes them into the pod template. All others are reloadable: a running node picks them up within seconds
+//! of the file changing.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +31,7 @@ pub const VERSION: u32 = 1;
 pub struct NodeConfig {
     /// The keys that a running node cannot change.
     pub fixed: Fixed,
-    /// What may be joined and what happens to events.
+    /// Which topics may be joined and what happens to events.
     pub rooms: Rooms,
     /// Bounds per frame, connection and node.
     pub limits: Limits,
@@ -42,14 +43,14 @@ pub struct NodeConfig {
     pub chat_page: bool,
 }
 
-/// The keys that a running node cannot change. Two configurations that are equal in them differ by a reload only. The
-/// operator serializes them to hash them.
+/// The keys that a running node cannot change. Between two configurations in which they are equal a reload is enough.
+/// The operator serializes them to hash them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fixed {
     /// Format version, [`VERSION`].
     pub version: u32,
-    /// Whose node this is.
+    /// The ChannelCluster that this node belongs to.
     pub cluster: ClusterId,
     /// Mount of the socket: clients connect to `<path>/websocket`.
     pub path: String,
@@ -57,7 +58,7 @@ pub struct Fixed {
     pub bus: Option<Bus>,
     /// Sysctls that were asked for, to be compared with what `/proc/sys` shows.
     pub sysctls: BTreeMap<String, String>,
-    /// The soft limit of open files that was asked for, to be compared with what was got.
+    /// The soft limit of open files that was asked for, to be compared with the limit that the process got.
     pub nofile: Option<u64>,
 }
 
@@ -75,8 +76,9 @@ impl Default for Fixed {
 }
 
 impl NodeConfig {
-    /// The configuration of `channel-node --dev`: anonymous, alone, `room:*` only, with the chat page. `echo` is answered
-    /// with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is broadcast to all members.
+    /// The configuration of `channel-node --dev`: anonymous, alone, `room:*` only, with the chat page. `echo` is
+    /// answered with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is broadcast to all
+    /// members.
     pub fn dev() -> Self {
         NodeConfig {
             fixed: Fixed {
@@ -97,18 +99,18 @@ impl NodeConfig {
         }
     }
 
-    /// Everything that is wrong with the values, each as a sentence that names the key and what would be right.
+    /// Everything that is wrong with the values, each as a sentence that names the key and a remedy.
     pub fn validate(&self) -> Vec<String> {
         check::all(self)
     }
 
-    /// These values with the fixed keys of `running`: what a running node may take from a new file.
+    /// These values with the fixed keys of `running`: the part of a new file that a running node may take.
     pub fn reload_onto(self, running: &NodeConfig) -> NodeConfig {
         NodeConfig { fixed: running.fixed.clone(), ..self }
     }
 }
 
-/// Room cap in dev mode, where nobody wrote one.
+/// Room cap in dev mode, which has no file that says one.
 const DEV_ROOM_MEMBERS: u32 = 100_000;
 
 /// Names the ChannelCluster; part of every bus subject, so two fleets on one NATS never hear each other.
@@ -127,8 +129,8 @@ impl Default for ClusterId {
     }
 }
 
-/// Which topics exist and the policy of their rooms. The first of `policies` that matches overrides, key by key, the
-/// values written here.
+/// Which topics exist and the policy of their rooms. The first of `policies` that matches overrides the other values
+/// here, key by key.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Rooms {
@@ -187,7 +189,7 @@ impl Rooms {
         Some(PolicyRef(overriding.map_or(u32::MAX, |index| index as u32)))
     }
 
-    /// What [`Rooms::find`] found in this configuration.
+    /// The policy that [`Rooms::find`] found in this configuration.
     pub fn policy(&self, found: PolicyRef) -> RoomPolicy<'_> {
         let policy = self.policies.get(found.0 as usize);
         RoomPolicy {
@@ -204,11 +206,12 @@ impl Rooms {
     }
 }
 
-/// A policy of a configuration: one of its overrides, or what holds without. Of no other configuration.
+/// A policy of one configuration: one of its overrides, or the values without any. It means nothing in another
+/// configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyRef(u32);
 
-/// What holds for one room, after overrides.
+/// The policy of one room, after overrides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomPolicy<'a> {
     /// Most members on this node.
@@ -235,7 +238,7 @@ pub struct RoomPolicy<'a> {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Policy {
-    /// Which topics.
+    /// The topics that it is for.
     pub topics: TopicPattern,
     /// Overrides [`Rooms::max_members`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -252,8 +255,8 @@ pub struct Policy {
     /// Overrides [`Rooms::echo_to_sender`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub echo_to_sender: Option<bool>,
-    /// Lets what is said in such a room within this time leave in one write per member; adds as much to the latency.
-    /// Milliseconds; none unless said.
+    /// Collects what is said in such a room within this time, in milliseconds, to send it in one write per member;
+    /// adds as much to the latency. None unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flush_window_millis: Option<u16>,
 }
@@ -265,7 +268,7 @@ pub struct Policy {
 pub struct TopicPattern(pub String);
 
 impl TopicPattern {
-    /// Whether a topic is meant.
+    /// Whether the pattern matches a topic.
     pub fn matches(&self, topic: TopicName<'_>) -> bool {
         let text = topic.as_str();
         topic.kind() == TopicKind::Shared
@@ -345,18 +348,19 @@ fn is_usual_bytes(rate: &u32) -> bool {
     *rate == keys::BYTES_PER_SECOND.usual
 }
 
-/// Rooms that a node takes whatever its connections are: with a bus a topic costs 5.6 KB, so that these cost 280 MB.
+/// Rooms that a node takes however few connections it has: with a bus a topic costs 5.6 KB, so these cost 280 MB.
 const ROOMS_AT_LEAST: u32 = 50_000;
 
 impl Limits {
-    /// Why a memory budget in bytes is too little for these limits; none when it is not.
+    /// Why a memory budget in bytes is too little for these limits; none when it is enough.
     #[must_use]
     pub fn refuse_budget(&self, budget: u64) -> Option<String> {
         check::budget_for_messages(self, budget)
     }
 
-    /// Most rooms of the node: as configured, or five for every two connections it may have. In a fleet, where a node may
-    /// have twice the connections that it is sized for, these are five for each of those, where nobody shares one.
+    /// Most rooms of the node: as configured, or five for every two connections that it may have. In a fleet a node
+    /// may have twice the connections that it is sized for, so these are five rooms for each of the latter, where
+    /// nobody shares a room.
     #[must_use]
     pub fn rooms(&self) -> u32 {
         let usual =
@@ -395,11 +399,11 @@ impl Default for Limits {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Auth {
-    /// Everyone may. It has to be said: there is no other way in yet, and none by default.
+    /// Everyone may connect. The file must say it: there is no other way in yet, and none by default.
     pub anonymous: bool,
-    /// Origins that may connect, as browsers send them: `https://example.org`, with the port when it is not the scheme's
-    /// own; `https://*.example.org` for one label or more; `null`, `file://` or `chrome-extension://ID`; `*` allows all.
-    /// Without any the host that the client addressed may.
+    /// Origins that may connect, as browsers send them: `https://example.org`, with the port when it is not the
+    /// scheme's own; `https://*.example.org` for one label or more; `null`, `file://` or `chrome-extension://ID`; `*`
+    /// allows all. Without any, pages of the host that the client addressed may connect.
     pub allowed_origins: Vec<String>,
     /// Hosts that clients may address, without port: names, `*.example.org`, addresses; none is every host.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -413,11 +417,11 @@ pub struct Auth {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Drain {
-    /// Unready but still accepting for so long, until endpoints have caught up; milliseconds.
+    /// For so long the node is unready but still accepts, until endpoints have caught up; milliseconds.
     pub delay_millis: u64,
     /// Pace of closing.
     pub connections_per_second: u32,
-    /// From the first close on; at its end the rest is closed at once. Milliseconds.
+    /// Longest time from the first close on; at its end the other connections are closed at once. Milliseconds.
     pub deadline_millis: u64,
 }
 

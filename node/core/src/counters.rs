@@ -1,4 +1,4 @@
-//! What a shard counts, as plain integers.
+//! The counters of a shard, as plain integers.
 //!
 //! The shard that owns a [`Counters`] adds to it without any atomic operation; the thread copies it once per turn
 //! into shared memory, where a scrape sums the shards. Reasons are enums with a fixed set of labels, so that no
@@ -44,7 +44,7 @@ reasons! {
         Utf8 => "invalid_utf8",
         /// A message was longer than the limit (1009).
         TooBig => "too_big",
-        /// The shard kept as much of incomplete messages as it may (1013).
+        /// The shard kept as many bytes of incomplete messages as it may (1013).
         Full => "full",
         /// The node's memory was nearly used up, and this connection held most of it and took least (4008, or 1013 when it
         /// was input).
@@ -61,15 +61,15 @@ reasons! {
 reasons! {
     /// Why a connection was refused before it became a WebSocket.
     RefuseReason {
-        /// The request could not be read as HTTP/1.1 or lacked what RFC 6455 section 4.2.1 wants (400).
+        /// The request could not be read as HTTP/1.1 or lacked something that RFC 6455 section 4.2.1 wants (400).
         BadRequest => "bad_request",
-        /// Another method than GET or HEAD (400 for a WebSocket path as Phoenix does, 405 elsewhere).
+        /// A method other than GET or HEAD (400 for a WebSocket path as Phoenix does, 405 elsewhere).
         Method => "method",
-        /// Unknown path (404).
+        /// A path that the node does not serve (404).
         NotFound => "not_found",
-        /// `vsn` that no serializer matches (403).
+        /// A `vsn` that no serializer has (403).
         Version => "version",
-        /// Origin neither the host's own nor listed (403).
+        /// An origin that is neither the host's own nor listed (403).
         Origin => "origin",
         /// A host that this node does not serve (421).
         Host => "host",
@@ -111,7 +111,7 @@ pub enum Shown {
     Gauge,
     /// As a sum that only rises.
     Counter,
-    /// Not itself: other metrics are made of it.
+    /// Not by itself: other metrics are made of it.
     Indirectly,
 }
 
@@ -150,7 +150,7 @@ macro_rules! counters {
                 memory: [0; Kind::COUNT],
             };
 
-            /// The values that are one number each.
+            /// The values that are one number each, in order.
             #[must_use]
             pub const fn scalars(&self) -> [u64; Self::METRICS.len()] {
                 [$(self.$name,)+]
@@ -226,10 +226,10 @@ counters! {
     received_messages => Counter "WebSocket messages received",
     /// Frames dropped because they were no Phoenix message.
     malformed_messages => Counter "Messages that were no Phoenix message",
-    /// Times a connection was told that it says more than it may, and was read at its pace from then on.
+    /// Times that a connection was told that it says more than it may, and was read at its pace from then on.
     rate_limited => Counter "Times a connection was told that it says more than it may",
-    /// Times a connection was not read for a while while memory was short: it did not take what it was sent, or, at the
-    /// budget, the shard had to serve first what it had put off.
+    /// Times that a connection was not read for a while because memory was short: it did not take what it was sent,
+    /// or, at the budget, the shard first had to serve messages that it had put off.
     reads_held => Counter "Times a connection was not read for a while for lack of memory",
     /// Publishes dropped because the policy allows no client to publish.
     publish_refused => Counter "Publishes refused by policy",
@@ -251,35 +251,36 @@ counters! {
     cpu_nanos => Indirectly "shard_cpu_seconds",
 }
 
-/// Declares what is counted at the bus, with what a scrape says of it. Metrics have `bus_` in front of the name.
+/// Declares the counters of the bus, with the help text of each in a scrape. Metrics have `bus_` in front of the
+/// name.
 macro_rules! bus_counters {
     ($($(#[$doc:meta])* $name:ident => $shown:ident $help:literal,)+) => {
-        /// What a node's way to the bus has counted.
+        /// The counters of a node's bus.
         #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
         pub struct BusCounters {
             $($(#[$doc])* pub $name: u64,)+
         }
 
         impl BusCounters {
-            /// Name, kind and help of the metric of each, in the order of [`BusCounters::scalars`].
+            /// Name, kind and help of the metric of each counter, in the order of [`BusCounters::scalars`].
             pub const METRICS: [(&'static str, Shown, &'static str); [$(stringify!($name),)+].len()] =
                 [$((concat!("bus_", stringify!($name)), Shown::$shown, $help),)+];
 
-            /// All of them.
+            /// The value of each counter.
             #[must_use]
             pub const fn scalars(&self) -> [u64; Self::METRICS.len()] {
                 [$(self.$name,)+]
             }
         }
 
-        /// The same while they are counted: the bus has tasks that run beside each other.
+        /// The same as atomics, while they are counted: the bus has tasks that run beside each other.
         #[derive(Debug, Default)]
         pub struct BusCounts {
             $($(#[$doc])* pub $name: AtomicU64,)+
         }
 
         impl BusCounts {
-            /// What was counted until now.
+            /// The counts until now.
             #[must_use]
             pub fn load(&self) -> BusCounters {
                 BusCounters { $($name: self.$name.load(Relaxed),)+ }
@@ -307,13 +308,14 @@ bus_counters! {
     expired => Counter "Messages of other nodes dropped for their age",
     /// Messages received that could not be read, or that no member may be given.
     malformed => Counter "Messages on the bus that could not be read",
-    /// Attempts to subscribe to a topic, while connected, that failed: what other nodes said about it did not arrive.
+    /// Attempts to subscribe to a topic, while connected, that failed: until one succeeds, other nodes' messages of
+    /// the topic do not arrive.
     subscribe_failures => Counter "Attempts to subscribe to a topic that failed",
-    /// Errors that the server told: mostly subjects that this node's user may not use.
+    /// Errors that the server reported: mostly subjects that this node's user may not use.
     server_errors => Counter "Errors that the bus' server told",
     /// Messages that could not be sent: no connection, or the bus too slow.
     dropped_out => Indirectly "bus_dropped",
-    /// Messages received that a shard could not take, its mailbox being full for too long; one per shard.
+    /// Messages received that a shard could not take, because its mailbox was full for too long; one per shard.
     dropped_in => Indirectly "bus_dropped",
 }
 

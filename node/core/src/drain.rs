@@ -1,8 +1,9 @@
 //! How a node leaves: the stages, and the orders to its shards.
 //!
-//! Two parties ask: the operator through the admin port (and it may take the node back), and the kubelet with SIGTERM,
-//! after which nothing takes it back. Shards know only "close at this rate" and "stop closing"; readiness is decided
-//! here. A request is planned first, carried out by who can reach the shards, and counts once all of them have taken it.
+//! Two parties ask: the operator through the admin port (and it may take the node back), and the kubelet with
+//! SIGTERM, after which nothing takes it back. Shards know only "close at this rate" and "stop closing"; readiness is
+//! decided here. A request is first planned, then carried out by the code that can reach the shards, and counts once
+//! all shards have taken it.
 
 use crate::admin::{DrainRequest, DrainStage, Phase};
 
@@ -32,7 +33,8 @@ pub enum DrainRefusal {
     Pace,
 }
 
-/// What a request comes to: the orders, one for each shard or none at all, and the stage once all shards took theirs.
+/// The plan of a request: the orders, one for each shard or none at all, and the stage once all shards have taken
+/// theirs.
 #[derive(Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Plan {
@@ -49,7 +51,7 @@ pub struct Leaving {
 }
 
 impl Leaving {
-    /// What the node says about itself, given how many connections it holds and whether it may have become ready at all.
+    /// The phase of the node, given how many connections it has and whether it may have become ready at all.
     #[must_use]
     pub const fn phase(&self, connections: u64, started: bool) -> Phase {
         match self.stage {
@@ -61,7 +63,7 @@ impl Leaving {
         }
     }
 
-    /// What the operator's request comes to, given how many connections each shard has.
+    /// The plan for the operator's request, given how many connections each shard has.
     ///
     /// # Errors
     /// When the process ends anyway and the request would hold it back, or when the pace is zero.
@@ -79,7 +81,7 @@ impl Leaving {
             return Err(DrainRefusal::Pace);
         }
         let orders = match request.stage {
-            // From Close back to Unready: the node serves again, but stays out of the endpoints.
+            // From Close back to Unready the node serves again, but stays out of the endpoints.
             DrainStage::Unready if self.stage == Some(DrainStage::Close) => stop(connections),
             DrainStage::Unready => Vec::new(),
             DrainStage::Close => split(pace, connections)
@@ -90,7 +92,7 @@ impl Leaving {
         Ok(Plan { orders, stage: Some(request.stage) })
     }
 
-    /// How the node is taken back into service.
+    /// The plan by which the node is taken back into service.
     ///
     /// # Errors
     /// When the process is ending.
@@ -101,14 +103,14 @@ impl Leaving {
         Ok(Plan { orders: stop(connections), stage: None })
     }
 
-    /// All shards have taken their orders.
+    /// Records that all shards have taken their orders.
     #[expect(clippy::needless_pass_by_value, reason = "a plan is carried out once")]
     pub fn done(&mut self, plan: Plan) {
         self.stage = plan.stage;
     }
 
-    /// The process was told to end: unready from now on, and nothing takes it back. A close under way goes on. Returns
-    /// whether there is one, that is whether endpoints have long been told.
+    /// Records that the process was told to end: it is unready from now on, and nothing takes it back. A close under
+    /// way goes on. Returns whether there is one, because then endpoints have long been told.
     pub fn end(&mut self) -> bool {
         self.ending = true;
         *self.stage.get_or_insert(DrainStage::Unready) == DrainStage::Close
@@ -135,7 +137,7 @@ mod tests {
         DrainRequest { version: 1, stage, connections_per_second: pace }
     }
 
-    /// The orders of a request that all shards take.
+    /// Makes a plan for a request and records that all shards took its orders.
     fn carried_out(leaving: &mut Leaving, stage: DrainStage, pace: Option<u32>) -> Vec<DrainOrder> {
         let plan = leaving.request(&request(stage, pace), 500, &[3, 1]).expect("a plan");
         let orders = plan.orders.clone();

@@ -1,4 +1,4 @@
-//! What a publish looks like on the bus.
+//! The form of a publish on the bus.
 //!
 //! ```text
 //! byte 0        version, 2
@@ -12,9 +12,9 @@
 //! then          topic, event, payload
 //! ```
 //!
-//! Nodes of neighbouring versions share a bus. A new field is appended to the header and raises its length, which
-//! older readers skip; a new sort of message takes a new kind, which older readers drop; only a change
-//! that older readers must not survive raises the version.
+//! Nodes of neighbouring versions share a bus. A new field is appended to the header and raises its length, and older
+//! readers skip it; a new sort of message gets a new kind, and older readers drop it; only for a change that older
+//! readers must not read at all the version is raised.
 
 use crate::broadcast::{Kind, Packed};
 
@@ -30,13 +30,13 @@ pub enum EnvelopeError {
     /// Fewer bytes than a header, or than the header says it has.
     #[error("{0} bytes are too few for the header")]
     Short(usize),
-    /// Written by a node that this one does not understand.
+    /// The writer's version is one that this node does not know.
     #[error("version {0} is not known to this node")]
     Version(u8),
     /// The header's length is below the least.
     #[error("a header of {0} bytes is too short")]
     Header(u8),
-    /// Something that only newer nodes say. It has its place among what its sender says about the topic.
+    /// A message of a kind that only newer nodes send. It has its place in the sender's sequence for the topic.
     #[error("kind {kind} is not known to this node")]
     Kind {
         /// Its number.
@@ -57,7 +57,7 @@ pub struct Envelope<'a> {
     pub sequence: u64,
     /// When it was sent, in milliseconds on the sender's own clock (see [`crate::age`]).
     pub sent_millis: u64,
-    /// What was said. Not checked yet: see [`crate::protocol::foreign::check`].
+    /// The broadcast. It is not checked yet: see [`crate::protocol::foreign::check`].
     pub packed: Packed<&'a [u8]>,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Envelope<'a> {
         if usize::from(*length) < HEADER_BYTES {
             return Err(EnvelopeError::Header(*length));
         }
-        // What newer nodes append to the header is skipped.
+        // Fields that newer nodes append to the header are skipped.
         let bytes = bytes.get(usize::from(*length)..).ok_or(short)?;
         let (origin, rest) = numbers.split_first_chunk().ok_or(short)?;
         let (sequence, rest) = rest.split_first_chunk().ok_or(short)?;
@@ -112,8 +112,9 @@ impl<'a> Envelope<'a> {
 /// Counts what is missing between the messages of one origin about one topic. NATS keeps the order of a sender, so a
 /// sequence that does not rise means that the sender began anew (it had no members of the topic for a while).
 ///
-/// A sender that has the password of the bus can make up origins and sequences. One message therefore adds no more than
-/// [`MAX_GAP`] to the count, and made-up origins push each other out rather than those that go on speaking.
+/// A sender that has the password of the bus can make up origins and sequences. So one message adds no more than
+/// [`MAX_GAP`] to the count, and a made-up origin pushes out another made-up one rather than an origin that goes on
+/// speaking.
 #[derive(Debug, Default)]
 pub struct Gaps(Vec<Origin>);
 
@@ -124,11 +125,11 @@ struct Origin {
     sequence: u64,
     /// When it spoke last, in seconds.
     heard: u64,
-    /// How often it spoke since it is known.
+    /// How often it spoke since it became known.
     messages: u32,
 }
 
-/// Most origins remembered per topic. Beyond it one is forgotten, and with it one possible gap.
+/// Most origins remembered per topic. Beyond it one is forgotten, and with it at most one gap.
 pub const MAX_ORIGINS: usize = 256;
 /// Most messages that are counted as missing before one: eleven minutes of 100 messages per second. A longer gap counts
 /// as this long.
@@ -138,8 +139,8 @@ pub const MAX_GAP: u64 = 65_536;
 const SILENT_SECONDS: u64 = 300;
 
 impl Gaps {
-    /// Notes a message at a time in seconds, whose start does not matter; returns how many are missing before it, at most
-    /// [`MAX_GAP`]. The first one of an origin tells nothing.
+    /// Records a message at a time in seconds, whose start does not matter; returns how many messages are missing
+    /// before it, at most [`MAX_GAP`]. The first message of an origin shows nothing missing.
     pub fn note(&mut self, id: u128, sequence: u64, now: u64) -> u64 {
         if let Some(origin) = self.0.iter_mut().find(|origin| origin.id == id) {
             let before = if sequence > origin.sequence { origin.sequence } else { 0 };
@@ -155,8 +156,8 @@ impl Gaps {
         0
     }
 
-    /// Forgets the origin that costs least: one that fell silent, or else the one that said least, and among these the one
-    /// heard first.
+    /// Forgets the origin that costs least: one that fell silent, or else the one that spoke least often, and among
+    /// these the one that was heard first.
     fn forget_one(&mut self, now: u64) {
         let rank = |origin: &Origin| {
             let silent = now.saturating_sub(origin.heard) >= SILENT_SECONDS;
@@ -238,7 +239,7 @@ mod tests {
         }
         assert_eq!(gaps.0.len(), MAX_ORIGINS);
         assert_eq!([gaps.note(7, 4, SILENT_SECONDS - 1), gaps.note(8, 5, SILENT_SECONDS - 1)], [1, 2]);
-        // Processes that are gone make room, however much they said.
+        // Origins whose processes are gone make room, however often they spoke.
         let mut gaps = Gaps::default();
         for gone in 0..MAX_ORIGINS as u128 {
             (1..=3).for_each(|sequence| assert_eq!(gaps.note(gone, sequence, 0), 0));
@@ -265,7 +266,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_read_or_refused(mut bytes in proptest::collection::vec(any::<u8>(), 0..80), fix in 0..3u8) {
-            // Without a likely start nearly all random bytes fail at the version.
+            // Without a likely start nearly all random bytes would fail at the version.
             for (byte, likely) in bytes.iter_mut().zip([VERSION, HEADER_BYTES as u8]).take(fix.into()) {
                 *byte = likely;
             }

@@ -1,8 +1,8 @@
-//! What `cargo xtask fuzz` feeds with bytes: one function for each place where somebody else's bytes come in.
+//! The targets of `cargo xtask fuzz`: one function for each place where bytes of somebody else come in.
 //!
-//! A target panics when something that must always hold does not. The programs around them are in `node/core/fuzz`, a
-//! workspace of its own that needs libFuzzer; the tests here run the same functions on the corpus that is kept there, so
-//! that what was found once stays found without it.
+//! A target panics when something is not so that must always be so. The programs around them are in `node/core/fuzz`,
+//! a workspace of its own that needs libFuzzer; the tests here run the same functions on the corpus that is kept
+//! there, so that faults that were found once are found again without libFuzzer.
 
 use arbitrary::Unstructured;
 
@@ -32,7 +32,7 @@ pub fn run(target: &str, bytes: &[u8]) {
     }
 }
 
-/// What clients, other nodes, the kernel, time and the operator do to the shards of a node, in any order.
+/// Lets clients, other nodes, the kernel, time and the operator act on the shards of a node, in any order.
 fn shard(bytes: &[u8]) {
     // Too few bytes end the run early, which is no fault.
     crate::shard::tests::chaos::run(&mut Unstructured::new(bytes)).ok();
@@ -42,7 +42,7 @@ fn shard(bytes: &[u8]) {
 mod tests {
     use super::*;
 
-    /// Also cut in the middle and turned around, which costs nothing and reaches what lies beside.
+    /// The inputs are also cut in the middle and turned around, which costs nothing and reaches neighbouring cases.
     #[test]
     #[expect(clippy::disallowed_methods, reason = "the corpus is files")]
     fn the_kept_corpus_passes() {
@@ -52,7 +52,7 @@ mod tests {
             for entry in std::fs::read_dir(&directory).expect(&directory) {
                 let path = entry.expect("listed").path();
                 let mut bytes = std::fs::read(&path).expect("readable");
-                // Captured, and so shown only when the target panics.
+                // The harness captures this, and shows it only when the target panics.
                 println!("{}", path.display());
                 check(&bytes);
                 check(&bytes[..bytes.len() / 2]);

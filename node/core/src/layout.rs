@@ -18,18 +18,18 @@ pub enum Tables {
     Auto,
 }
 
-/// What was asked for on the command line.
+/// The wishes of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Asked {
     /// Number of shards.
     pub shards: Option<u8>,
     /// Connections that the node must be able to hold.
     pub max_connections: Option<u32>,
-    /// Whose tables.
+    /// Whose tables the shards use.
     pub tables: Tables,
 }
 
-/// What the node gets.
+/// The layout of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
     /// Number of shards.
@@ -39,15 +39,15 @@ pub struct Layout {
 }
 
 /// Descriptors of a shared table that clients never get: probes, the operator, the bus and files need theirs however
-/// full the node is, or the kubelet would kill it for being full. The admin port takes up to 128. Of a small limit it is a
-/// quarter.
+/// full the node is, or the kubelet would kill it for being full. The admin port takes up to 128 of them. Under a
+/// small limit a quarter of it is kept instead.
 const RESERVED: u64 = 192;
-/// Descriptors of a shard's own table that clients never get, beside [`PER_SHARD`]: those of the process that were open
-/// when the tables were split, about 30, and room to accept a connection before it is handed on.
+/// Descriptors of a shard's own table that clients never get, beside [`PER_SHARD`]: about 30 of the process that were
+/// open when the tables were split, and room to accept a connection before it is handed to another shard.
 const RESERVED_OF_OWN: u64 = 64;
 /// Descriptors that each shard adds to every table: its runtime, its mailbox and the way to hand it connections.
 const PER_SHARD: u64 = 6;
-/// Most connections of a full shard in percent of an even share: the kernel spreads them by a hash.
+/// Most connections of the fullest shard in percent of an even share: the kernel spreads them by a hash.
 const SPREAD_PERCENT: u64 = 102;
 
 /// Connections that a shard's table can hold in a layout, under a limit of open files.

@@ -1,9 +1,9 @@
-//! The memory that clients can make a node keep: what kinds there are, one budget, and how the shards share it.
+//! The memory that clients can make a node hold: its kinds, one budget, and how the shards share it.
 //!
-//! A shard counts for itself what it holds and publishes the sum. Half of the budget belongs to the shards in equal
-//! parts, whatever the others do; the other half is for the shards that need it. So one busy shard may take more than
-//! half of the budget, and can never take so much that a quiet one cannot serve. What all shards keep together, the
-//! topics of the registry, comes off the budget first.
+//! A shard counts what it holds and publishes the sum. Half of the budget belongs to the shards in equal parts,
+//! whatever the others hold; the other half is for the shards that need it. So one busy shard may hold more than half
+//! of the budget, but never so much that a quiet one cannot serve. The topics of the registry, which all shards
+//! share, come off the budget first.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -41,7 +41,7 @@ kinds! {
     Queues => "queues",
     /// Broadcasts that wait for the end of a flush window.
     Windows => "windows",
-    /// Messages from other shards and nodes, and those that wait for another shard.
+    /// Messages from other shards and nodes, and messages that wait for another shard.
     Mail => "mail",
     /// Rooms and their members.
     Rooms => "rooms",
@@ -56,51 +56,52 @@ pub type Held = [u64; Kind::COUNT];
 
 /// Bytes of a connection: its slot, its marks and places in lists, twice, because tables grow to the double.
 pub const CONNECTION_BYTES: u64 = 192;
-/// Bytes of a room on a shard: its entry and its place in the table, twice for the same reason.
+/// Bytes of a room on a shard: its entry and its place in the table, twice, for the same reason.
 pub const ROOM_BYTES: u64 = 160;
 /// Bytes of a membership in its room: a place in the list of members, which may be half empty.
 pub const MEMBER_BYTES: u64 = 8;
-/// Bytes of a topic that the shards know of, besides its name and what a bus adds.
+/// Bytes of a topic in the registry, besides its name and what a bus adds.
 pub const TOPIC_BYTES: u64 = 96;
 /// Bytes of a topic on a node with a bus: most of it the queue of its subscription (measured with 20,000).
 pub const TOPIC_ON_BUS_BYTES: u64 = 5_600;
-/// Bytes of an item in a mailbox beside what was said.
+/// Bytes of an item in a mailbox beside its broadcast.
 pub const MAIL_ITEM_BYTES: usize = 64;
 
-/// A mailbox takes so many bytes whatever the budget is.
+/// A mailbox may have so many bytes whatever the budget is.
 const LEAST_MAILBOX_BYTES: u64 = 256 << 10;
-/// Bytes of messages that wait in a mailbox or for the bus at most: with the largest frames the items alone would be a
-/// gigabyte.
+/// Most bytes of messages that wait in a mailbox or for the bus: without it, items with the largest frames could take
+/// a gigabyte.
 pub const QUEUE_BYTES: u64 = 16 << 20;
 
-/// Commands that wait in the NATS client for its connection at most, each a message or a subscription.
+/// Most commands that wait in the NATS client for its connection, each a message or a subscription.
 pub const CLIENT_QUEUE: u64 = 1_024;
-/// Topics without members that stay subscribed at most, about 23 MB of them. A client that joins and leaves ever new topics
-/// would otherwise fill the memory with what lingers.
+/// Most topics without members that stay subscribed, about 23 MB of them. Otherwise a client that joins and leaves
+/// ever new topics would fill the memory with them.
 pub const LINGERING: u64 = 4_096;
 
-/// Of what a shard may hold, the percentage from which on it reads less: pieces of 4 KiB, and nothing of connections that
-/// do not take what they are sent.
+/// When a shard holds this percentage of its allowance it reads less: pieces of 4 KiB, and nothing of connections
+/// that do not take what they are sent.
 const READ_LESS_PERCENT: u64 = 85;
-/// The percentage from which on it refuses connections and joins.
+/// At this percentage it refuses connections and joins.
 const REFUSE_PERCENT: u64 = 90;
-/// The percentage from which on it closes connections.
+/// At this percentage it closes connections.
 const CLOSE_PERCENT: u64 = 95;
-/// The percentage that closing leaves: below the others, so that it is not needed again at once.
+/// It closes until this percentage is left: below the others, so that closing is not needed again at once.
 const RELIEVED_PERCENT: u64 = 80;
-/// Of the budget, the share that topics may take before no more are opened: the rest is for the connections in them.
+/// The percentage of the budget that topics may take before no more are opened: the rest is for the connections in
+/// them.
 const TOPICS_PERCENT: u64 = 50;
 
-/// How near a shard is to what it may hold.
+/// How near a shard is to its allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// Far.
+    /// It is far from it.
     Free,
-    /// Reads less.
+    /// It reads less.
     ReadLess,
-    /// Refuses new connections and joins too.
+    /// It also refuses new connections and joins.
     Refuse,
-    /// Closes those that hold most and take least too.
+    /// It also closes the connections that hold most and take least.
     Close,
 }
 
@@ -109,7 +110,7 @@ pub enum Stage {
 #[repr(align(64))]
 struct Published(AtomicU64);
 
-/// What the shards of a node hold, as far as they have told each other.
+/// What each shard of a node holds, as far as it has told the others.
 #[derive(Debug)]
 pub struct Holdings {
     shards: AtomicU32,
@@ -123,13 +124,13 @@ impl Default for Holdings {
 }
 
 impl Holdings {
-    /// One more shard shares the budget.
+    /// Adds one more shard that shares the budget.
     pub fn add_shard(&self) {
         self.shards.fetch_add(1, Relaxed);
     }
 
-    /// What shard `index` may hold of a budget that `common` bytes are taken from: its own part, and what the others
-    /// leave of the half that is for all.
+    /// The allowance of shard `index` under a budget of which `common` bytes are taken off first: its own part, and
+    /// what the others leave of the half that is for all.
     #[must_use]
     pub fn allowance(&self, index: u8, budget: u64, common: u64) -> u64 {
         let shards = self.shards.load(Relaxed).max(1);
@@ -148,12 +149,12 @@ impl Holdings {
     }
 }
 
-/// What one shard may hold.
+/// The allowance of one shard, and what it holds.
 #[derive(Debug)]
 pub struct Ledger {
     allowance: u64,
     published: u64,
-    /// Closing did not help enough: it is not tried again before this is held.
+    /// After closing did not help enough, it is not tried again before so many bytes are held.
     vain_at: u64,
     highest_permille: u64,
 }
@@ -170,13 +171,13 @@ const fn part(whole: u64, percent: u64) -> u64 {
 }
 
 impl Ledger {
-    /// What the shard may hold, in bytes.
+    /// The allowance, in bytes.
     #[must_use]
     pub const fn allowance(&self) -> u64 {
         self.allowance
     }
 
-    /// How near `held` is to it.
+    /// How near `held` is to the allowance.
     #[must_use]
     pub const fn stage(&self, held: u64) -> Stage {
         if held < part(self.allowance, READ_LESS_PERCENT) {
@@ -190,19 +191,19 @@ impl Ledger {
         }
     }
 
-    /// What closing shall leave.
+    /// How many bytes closing leaves at most.
     #[must_use]
     pub const fn relieved(&self) -> u64 {
         part(self.allowance, RELIEVED_PERCENT)
     }
 
-    /// Whether what is held changed so much, since it was published, that the others should know.
+    /// Whether the bytes held have changed so much since they were published that the others should know.
     #[must_use]
     pub const fn is_stale(&self, held: u64, budget: u64) -> bool {
         held.abs_diff(self.published) > budget / 512
     }
 
-    /// Tells the others what this shard holds, and looks what they leave it.
+    /// Publishes what this shard holds, and looks at what the others leave it.
     pub fn settle(&mut self, holdings: &Holdings, index: u8, held: u64, (budget, common): (u64, u64)) {
         self.published = held;
         if budget == u64::MAX {
@@ -214,24 +215,24 @@ impl Ledger {
         self.highest_permille = self.highest_permille.max(self.permille(held));
     }
 
-    /// Whether closing is due at `held`: near enough to the budget, and not just tried in vain.
+    /// Whether closing is due at `held`: this is near enough to the budget, and closing was not just tried in vain.
     #[must_use]
     pub const fn should_relieve(&self, held: u64) -> bool {
         held >= part(self.allowance, CLOSE_PERCENT) && held >= self.vain_at
     }
 
-    /// Closing has left `held` bytes. When that is still too much nothing that can be closed is left, and the next try
-    /// waits until a hundredth more is held.
+    /// Records that closing has left `held` bytes. When that is still too much nothing that can be closed is left,
+    /// and the next try waits until a hundredth more is held.
     pub const fn relieved_to(&mut self, held: u64) {
         self.vain_at = if held > self.relieved() { held.saturating_add(part(self.allowance, 1)) } else { 0 };
     }
 
-    /// What was in vain may help now.
+    /// Lets closing be tried again after it was in vain.
     pub const fn forget_vain(&mut self) {
         self.vain_at = 0;
     }
 
-    /// What is held in thousandths of the allowance.
+    /// `held` in thousandths of the allowance.
     #[must_use]
     pub const fn permille(&self, held: u64) -> u64 {
         match held.checked_div(self.allowance / 1_000) {
@@ -249,14 +250,15 @@ impl Ledger {
     }
 }
 
-/// Bytes of messages from the shards to the bus that may wait: an eighth of the budget, at most `most`.
+/// Most bytes of messages that may wait on their way from the shards to the bus: an eighth of the budget, at most
+/// `most`.
 #[must_use]
 pub const fn bus_queue_bytes(budget: u64, most: u64) -> u64 {
     if budget / 8 < most { budget / 8 } else { most }
 }
 
-/// Messages that may wait in the NATS client, which counts no bytes: as many of the longest as the bus queue has bytes for.
-/// The client needs one at least, and gains nothing by more than [`CLIENT_QUEUE`].
+/// Most messages that may wait in the NATS client, which counts no bytes: as many of the longest as the bus queue has
+/// bytes for. The client needs one at least, and gains nothing by more than [`CLIENT_QUEUE`].
 #[must_use]
 pub const fn client_queue(budget: u64, frame_bytes: u64) -> u64 {
     match bus_queue_bytes(budget, QUEUE_BYTES).checked_div(frame_bytes) {
@@ -266,15 +268,15 @@ pub const fn client_queue(budget: u64, frame_bytes: u64) -> u64 {
     }
 }
 
-/// Topics without members that may stay subscribed: together a sixteenth of the budget, at most [`LINGERING`].
+/// Most topics without members that may stay subscribed: together a sixteenth of the budget, at most [`LINGERING`].
 #[must_use]
 pub const fn lingering(budget: u64) -> u64 {
     let topics = budget / 16 / TOPIC_ON_BUS_BYTES;
     if topics < LINGERING { topics } else { LINGERING }
 }
 
-/// Bytes that a bus may hold under a budget, beside the topics with members: both of its queues when they are full of the
-/// longest messages, and what lingers.
+/// Bytes that a bus may hold under a budget, beside the topics with members: both of its queues when they are full of
+/// the longest messages, and the topics without members that stay subscribed.
 #[must_use]
 pub const fn bus_bytes(budget: u64, frame_bytes: u64) -> u64 {
     let queues = bus_queue_bytes(budget, QUEUE_BYTES) + client_queue(budget, frame_bytes) * frame_bytes;
@@ -282,7 +284,7 @@ pub const fn bus_bytes(budget: u64, frame_bytes: u64) -> u64 {
 }
 
 /// Bytes of messages that may wait in a shard's mailbox: together a sixteenth of the budget, each at most `most`, and
-/// at least what the longest messages by default need.
+/// at least as many as the longest messages need by default.
 #[must_use]
 pub const fn mailbox_bytes(budget: u64, shards: u64, most: u64) -> u64 {
     let part = budget / 16 / shards;
@@ -295,13 +297,14 @@ pub const fn mailbox_bytes(budget: u64, shards: u64, most: u64) -> u64 {
     }
 }
 
-/// Bytes of topics from which on no more are opened under a budget.
+/// From so many bytes of topics on, no more are opened under a budget.
 #[must_use]
 pub const fn most_topic_bytes(budget: u64) -> u64 {
     part(budget, TOPICS_PERCENT)
 }
 
-/// Thousandths of what a shard may hold from which on the node warns, and below which it may warn again.
+/// The node warns when a shard holds so many thousandths of its allowance, and may warn again once it holds fewer than
+/// the second number.
 const WARN_PERMILLE: u64 = 800;
 const CALM_PERMILLE: u64 = 700;
 
@@ -354,7 +357,7 @@ mod tests {
             let shards = u.int_in_range(1..=128usize)?;
             let table = holdings(&vec![0; shards]);
             let mut held = vec![0; shards];
-            // Each in turn takes all that it may.
+            // The shards, each in turn, take all that they may.
             for _ in 0..3 * shards {
                 let shard = u.int_in_range(0..=shards - 1)?;
                 let allowance = table.allowance(shard as u8, budget, 0);

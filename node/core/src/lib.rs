@@ -1,6 +1,6 @@
 //! The pure core of a node: configuration, admin types, WebSocket codec, Phoenix protocol, rooms and the shard state
-//! machine. No runtime, socket, clock, file or global randomness: time and observations come in as arguments, decisions
-//! and bytes come out, so that all of it can be tested and simulated without a machine around it.
+//! machine. It has no runtime, socket, clock, file or global randomness: time and observations come in as arguments,
+//! decisions and bytes come out, so that all of it can be tested and simulated without a machine around it.
 
 pub mod admin;
 pub mod age;

@@ -1,10 +1,11 @@
-//! Limits that are not configuration: each a named constant with its unit and reason. Those that the manifest's rules
-//! know too are in [`keys`].
+//! Limits that are not configuration: each a named constant with its unit and reason. Limits that the manifest's
+//! rules use too are in [`keys`].
 
 pub use keys::{BURST_SECONDS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES};
 
-/// Longest HTTP request head in bytes. Phoenix's default server takes 10,000 for the request line and for each header:
-/// cookies and a token in the query fit here at that length, both at once. It is what a half-open connection may cost.
+/// Longest HTTP request head in bytes. Phoenix's default server takes 10,000 for the request line and for each
+/// header: cookies and a token in the query fit here at that length, both at once. A half-open connection may cost as
+/// much.
 pub const MAX_REQUEST_HEAD_BYTES: usize = 32 * 1024;
 /// Most headers of a request: twice what Phoenix's default server takes.
 pub const MAX_HEADERS: usize = 100;
@@ -14,7 +15,7 @@ pub const MAX_REF_BYTES: usize = 64;
 /// levels, of which a message takes one and the reply to an echoed event two; Jackson takes 1,000, and the readers of .NET
 /// 64 unless told otherwise.
 pub const MAX_JSON_DEPTH: usize = 125;
-/// Most sockets of a shard whose handshake is not done; more are dropped on accept.
+/// Most sockets of a shard whose handshake is not done; further ones are dropped on accept.
 pub const MAX_HANDSHAKING: u64 = 16_384;
 /// Bytes of incomplete request heads that a shard keeps; a connection that adds more is refused. An honest head comes
 /// whole in one read and is never kept, so this bounds what half-open connections cost together, and shuts out no other
@@ -24,33 +25,35 @@ pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
 /// closed. Small messages mostly come whole and take nothing. It fits 500 to 1,000 of 64 KiB, the default limit, under
 /// way at once, and one of 16 MiB, the longest limit: buffers that grow may take twice what is in them.
 pub const MAX_INCOMPLETE_BYTES: usize = 64 * 1024 * 1024;
-/// Frames queued to sockets that may take them, from which on a shard takes no more than one publish per turn from its
-/// clients, and one for each other shard and the bus. A hundred for each of 2,500 connections, or five for each of
-/// 50,000: enough for full writes, and written in 50 to 300 milliseconds.
+/// From so many frames on that are queued to sockets which may take them, a shard takes no more than one publish per
+/// turn from its clients, and one for each other shard and the bus. It is a hundred frames for each of 2,500
+/// connections, or five for each of 50,000: enough for full writes, and written in 50 to 300 milliseconds.
 pub const BACKLOG_FRAMES: u64 = 262_144;
 /// Connections that a shard writes per turn: about 5 ms of system calls.
 pub const FLUSHES_PER_TURN: usize = 1_024;
-/// Members of a room on a shard from which on its broadcasts give way to those of smaller rooms.
+/// From so many members of a room on a shard on, its broadcasts give way to those of smaller rooms.
 pub const BULK_MEMBERS: usize = 1_024;
-/// Bytes read at once from a connection while much waits or memory is short, so that what is kept of a pause is small.
+/// Bytes read at once from a connection while many frames wait or memory is short, so that little is kept when the
+/// read pauses.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;
-/// Time a peer has to answer a close frame, or to read a refusal, in milliseconds. After a polite goodbye what it says
-/// within this time is still taken.
+/// Time in milliseconds that a peer has to answer a close frame, or to read a refusal. After a polite goodbye the
+/// peer's messages within this time are still taken.
 pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;
-/// Silence in milliseconds after which a bus counts as lost. It is asked each second, so this is two answers that did not
-/// come and some; a garbage collection or a busy machine takes less.
+/// Silence in milliseconds after which a bus counts as lost. It is asked each second, so two answers and a little
+/// more have not come; a garbage collection or a busy machine takes less.
 pub const BUS_SILENCE_MILLIS: u64 = 3_000;
-/// Time in milliseconds on its way from which on a message of the bus is late. A healthy bus takes some milliseconds, and
-/// what is later than this has waited somewhere and comes in a burst.
+/// A message of the bus that was on its way for so long, in milliseconds, is late. A healthy bus takes some
+/// milliseconds; a message that takes longer than this has waited somewhere and comes in a burst.
 pub const BUS_LATE_MILLIS: u64 = 1_000;
-/// Most shards of a node: one bit each in a room's mask. Far more than one per core is for descriptor tables: where the
-/// limit of open files is 20,000, so many hold 2.4 million connections.
+/// Most shards of a node: one bit each in a room's mask. There may be far more than one per core for the sake of
+/// descriptor tables: where the limit of open files is 20,000, so many hold 2.4 million connections.
 pub const MAX_SHARDS: u8 = 128;
-/// Distance of the core's timer calls in milliseconds.
+/// Time between the core's timer calls in milliseconds.
 pub const TICK_MILLIS: u64 = 50;
 /// Unit of the coarse clock kept per connection, in milliseconds.
 pub const STAMP_MILLIS: u64 = 250;
-/// Parts in which the sweep goes over all connections, one part per [`STAMP_MILLIS`]: deadlines are met within a second.
+/// The sweep goes over all connections in so many parts, one part per [`STAMP_MILLIS`], so deadlines are met within a
+/// second.
 pub const SWEEP_PARTS: usize = 4;
 
 /// A stamp is 16 bits; the longest configurable timeout, one hour, must fit half of its range to be told from the past.

@@ -1,15 +1,15 @@
-//! Which shard holds a new connection.
+//! Chooses the shard that gets a new connection.
 //!
 //! The kernel spreads connections over the shards' listeners by a hash, evenly enough while they arrive. It knows
-//! nothing of connections that ended, or of a shard whose descriptor table is full, so the shard that accepted hands on
-//! what another has more room for.
+//! nothing of connections that ended, or of a shard whose descriptor table is full, so the shard that accepted a
+//! connection hands it on when another has more room.
 
-/// By how much a shard may exceed the emptiest: a fiftieth of its connections and a few, so that chance at the start
-/// moves nothing.
+/// By how much a shard may exceed the emptiest: a fiftieth of its connections and a few, so that a few chance
+/// differences at the start move nothing.
 const SLACK_FRACTION: u32 = 50;
 const SLACK: u32 = 16;
 
-/// What is to be done with a socket that was accepted.
+/// What the shard does with a socket that it accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// It stays.
@@ -62,7 +62,7 @@ mod tests {
         arbtest::arbtest(|u| {
             let shards = u.int_in_range(2..=8)?;
             let mut held = vec![0u32; shards];
-            // The listeners of some shards get more, and connections end where they like.
+            // The listeners of some shards get more connections, and connections end on any shard.
             for _ in 0..20_000 {
                 let at = u.int_in_range(0..=shards - 1)?.min(u.int_in_range(0..=shards - 1)?);
                 match place(at, held.iter().copied(), u32::MAX) {

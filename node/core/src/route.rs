@@ -1,10 +1,11 @@
 //! What the shards of a node know together about a topic: which of them have members, and how many there are.
 //!
-//! A room on a shard holds a reference to one [`SharedRoom`]; a publish reads its mask with one load and a join claims
-//! a place with one atomic operation, so the cap of a room is exact per node. So is the cap of rooms: a topic that no
-//! shard has yet claims one of their places with another such operation. The registry behind a striped lock is touched
-//! only when a shard gets its first member of a topic or loses its last. Messages announcing interest from shard to
-//! shard would do without a lock, but leave a moment in which a publish misses a shard, and cannot count.
+//! A room on a shard holds a reference to one [`SharedRoom`]; a publish reads its mask with one load and a join
+//! claims a place with one atomic operation, so the cap of a room is exact per node. The cap of rooms is exact, too:
+//! a topic that no shard has yet claims a place with another such operation. The registry behind a striped lock is
+//! touched only when a shard gets its first member of a topic or loses its last. If shards announced their interest
+//! by messages instead, they would need no lock, but for a moment a publish would miss a shard, and nobody could
+//! count.
 
 use std::sync::{Arc, PoisonError};
 
@@ -40,7 +41,7 @@ const fn place(shard: u8) -> (usize, u64) {
 }
 
 impl ShardMask {
-    /// With this shard.
+    /// The mask with this shard.
     #[must_use]
     pub const fn with(mut self, shard: u8) -> Self {
         let (word, bit) = place(shard);
@@ -48,7 +49,7 @@ impl ShardMask {
         self
     }
 
-    /// Without this shard.
+    /// The mask without this shard.
     #[must_use]
     pub const fn without(mut self, shard: u8) -> Self {
         let (word, bit) = place(shard);
@@ -56,13 +57,13 @@ impl ShardMask {
         self
     }
 
-    /// Whether no shard is in it.
+    /// Whether it has no shard.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.0 == [0; WORDS]
     }
 
-    /// The shards in it, ascending.
+    /// Its shards, ascending.
     pub fn iter(self) -> impl Iterator<Item = u8> {
         self.0.into_iter().zip(0..).flat_map(|(mut left, word)| {
             std::iter::from_fn(move || {
@@ -108,7 +109,7 @@ impl SharedRoom {
         self.members.load(Ordering::Relaxed)
     }
 
-    /// Takes one of `max` places. False when there is none.
+    /// Takes one of `max` places. False when none is free.
     #[must_use]
     pub fn claim(&self, max: u32) -> bool {
         claim(&self.members, max)
@@ -120,21 +121,21 @@ impl SharedRoom {
     }
 }
 
-/// Takes one of `max` places, of which so many are taken. False when there is none.
+/// Takes one of `max` places, of which `taken` are taken. False when none is free.
 pub(crate) fn claim(taken: &AtomicU32, max: u32) -> bool {
     let more = |taken| (taken < max).then(|| taken + 1);
     taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
 }
 
-/// How many topics there are. Alone on its cache line: each topic that comes or goes writes it, and each message reads
-/// the hasher's key, which would lie beside it.
+/// How many topics there are. It is alone on its cache line: each topic that comes or goes writes it, and each
+/// message reads the hasher's key, which would be beside it.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Count {
     topics: AtomicU32,
-    /// Bytes of their names.
+    /// Bytes of all topics' names.
     name_bytes: AtomicU64,
-    /// Bytes of each besides its name.
+    /// Bytes of each topic besides its name.
     each_bytes: AtomicU64,
 }
 
@@ -147,8 +148,8 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// No topics. `key` must be random: clients choose topics, and one that knew the key could make all of them
-    /// collide. A fixed one makes tables, and so what is measured of them, the same in every run.
+    /// A registry without topics. `key` must be random: clients choose topics, and a client that knew the key could
+    /// make all of them collide. A fixed key makes tables, and measurements of them, the same in every run.
     #[must_use]
     pub fn new([first, second]: [u64; 2]) -> Self {
         let hasher = SipHasher13::new_with_keys(first, second);
@@ -167,8 +168,8 @@ impl Registry {
         self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that `shard` is about to have members of a topic. None when no shard has any and there are `max_topics`
-    /// others.
+    /// Records that `shard` is about to have members of a topic. None when no shard has members of it and there are
+    /// `max_topics` others.
     #[must_use]
     pub fn open(&self, name: TopicName<'_>, shard: u8, max_topics: u32) -> Option<Arc<SharedRoom>> {
         let topic = name.as_str();
@@ -196,7 +197,7 @@ impl Registry {
         Some(room)
     }
 
-    /// Notes that `shard` has no members of the topic any more.
+    /// Records that `shard` has no members of the topic any more.
     pub fn close(&self, room: &Arc<SharedRoom>, shard: u8) {
         let hash = self.hash(&room.topic);
         let mut stripe = self.stripe(hash);
@@ -231,7 +232,7 @@ impl Registry {
         self.count.topics.load(Ordering::Relaxed)
     }
 
-    /// Says that this node has a bus, on which each topic costs more.
+    /// Records that this node has a bus, on which each topic costs more.
     pub fn expect_bus(&self) {
         self.count.each_bytes.store(TOPIC_ON_BUS_BYTES, Ordering::Relaxed);
     }
@@ -256,7 +257,7 @@ mod tests {
         TopicName::parse(topic).expect("a topic")
     }
 
-    /// Topics as they are counted, and as they are listed.
+    /// How many topics are counted, and how many are listed.
     fn topics(registry: &Registry) -> (u32, usize) {
         let listed = registry.stripes.iter().map(|stripe| stripe.lock().expect("no panic").len());
         (registry.topics(), listed.sum())

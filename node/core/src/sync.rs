@@ -1,3 +1,4 @@
-//! What threads share, from the standard library. The crate `node/interleavings` puts loom's in this place.
+//! The standard library's locks and atomics, which threads share. The crate `node/interleavings` puts loom's in this
+//! place.
 
 pub(crate) use std::sync::{Mutex, MutexGuard, atomic};

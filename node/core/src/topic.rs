@@ -1,9 +1,9 @@
-//! What a topic is: the one notion that joins, publishes and the bus share.
+//! The definition of a topic, which joins, publishes and the bus share.
 //!
-//! A text is parsed into a [`TopicName`] where it enters the shard, and everything behind that asks the name for its kind.
-//! A topic that can be joined can always be carried: its subject on the bus is one non-empty token of letters that NATS
-//! clients and servers take. A change that lets [`TopicName::parse`] take more has to widen the encoding of subjects
-//! with it; a test of the node holds the two together with the rules of the NATS client.
+//! A text is parsed into a [`TopicName`] where it enters the shard, and all code behind that asks the name for its
+//! kind. A topic that can be joined can always be carried: its subject on the bus is one non-empty token of letters
+//! that NATS clients and servers take. A change that lets [`TopicName::parse`] take more has to widen the encoding of
+//! subjects with it; a test of the node holds the two together with the rules of the NATS client.
 
 use crate::limits::MAX_TOPIC_BYTES;
 
@@ -18,7 +18,7 @@ pub const CLUSTER: TopicName<'static> = TopicName { text: "$cluster", kind: Topi
 pub enum TopicKind {
     /// Messages go to the members on all nodes, and policies say which clients may join.
     Shared,
-    /// Each node serves it by itself, and what is said there never leaves the node. No pattern of a policy matches it.
+    /// Each node serves it by itself, and its messages never leave the node. No pattern of a policy matches it.
     Own,
     /// It is [`PHOENIX`], which belongs to the connection and cannot be joined.
     Connection,
@@ -50,7 +50,7 @@ impl<'a> TopicName<'a> {
         Some(Self { text, kind })
     }
 
-    /// Puts a name together whose kind [`TopicName::parse`] has told before.
+    /// Makes a name of a text whose kind [`TopicName::parse`] found before.
     #[must_use]
     pub const fn again(text: &'a str, kind: TopicKind) -> Self {
         Self { text, kind }

@@ -1,10 +1,10 @@
 //! Which connections may stay at a port for probes and scrapes, which anyone can reach without a token.
 //!
-//! Without bounds a few thousand silent connections would take the descriptors that clients need, and their request heads
-//! memory. A full port makes room for the newest by ending the connection that waited for longest since its last
-//! answer: probes are new and short, connections that sit on places are neither. The same holds within one address,
-//! whose bound is lower: probes may share theirs with an attacker (the kubelet's, where a pod uses the host's network
-//! or traffic is translated).
+//! Without bounds a few thousand silent connections would take the descriptors that clients need, and their request
+//! heads would take memory. A full port makes room for the newest connection by ending the one that has waited for
+//! longest since its last answer: probes are new and short, and connections that only occupy places are neither. The
+//! same is done within one address, whose bound is lower: probes may share theirs with an attacker (the kubelet's,
+//! where a pod uses the host's network or traffic is translated).
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ pub struct Bounds {
     pub connections: usize,
     /// Of these, connections of one address.
     pub per_address: usize,
-    /// Milliseconds that a whole exchange may take: from the first byte of a request, or from the connection when it is
-    /// the first, until the answer was taken. Single bytes do not prolong it.
+    /// Milliseconds that a whole exchange may take, until the answer was taken: from the first byte of a request, or
+    /// for the first request from the start of the connection. Single bytes do not prolong it.
     pub exchange_millis: u64,
     /// Milliseconds that a connection may be idle between an answer and the next request.
     pub idle_millis: u64,
@@ -52,28 +52,28 @@ pub const BOUNDS: Bounds = Bounds {
 pub struct Visitors {
     bounds: Bounds,
     here: HashMap<u64, Visitor>,
-    /// Counts what happens, as a clock that never stands still between two events.
+    /// A clock that counts events, so that it never stands still between two of them.
     clock: u64,
 }
 
 #[derive(Debug)]
 struct Visitor {
     from: IpAddr,
-    /// When it was last answered, or came.
+    /// When it got its last answer, or else when it came.
     answered: u64,
 }
 
-/// What follows from an arrival.
+/// The consequences of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// Names the new connection.
     pub id: u64,
-    /// The connection to end for it, which is forgotten already.
+    /// The connection to end for the new one, which is forgotten already.
     pub ended: Option<u64>,
 }
 
 impl Visitors {
-    /// No connection.
+    /// A port without connections.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self { bounds, here: HashMap::new(), clock: 0 }
@@ -91,7 +91,7 @@ impl Visitors {
         self.here.is_empty()
     }
 
-    /// A connection comes. It always gets a place.
+    /// Takes a new connection. It always gets a place.
     pub fn arrive(&mut self, from: IpAddr) -> Arrival {
         let from = source(from);
         let of_address = self.here.values().filter(|other| other.from == from).count();
@@ -108,7 +108,7 @@ impl Visitors {
         Arrival { id, ended }
     }
 
-    /// A connection took a whole answer.
+    /// Records that a connection took a whole answer.
     pub fn answered(&mut self, id: u64) {
         let now = self.tick();
         if let Some(visitor) = self.here.get_mut(&id) {
@@ -116,7 +116,7 @@ impl Visitors {
         }
     }
 
-    /// A connection is gone.
+    /// Records that a connection is gone.
     pub fn leave(&mut self, id: u64) {
         self.here.remove(&id);
     }
@@ -132,8 +132,8 @@ impl Visitors {
     }
 }
 
-/// What counts as one address: of IPv6 the network of 64 bits, which a host has for itself; of IPv4 the address, also where
-/// a socket of both families shows it as IPv6.
+/// Cuts an address to what counts as one: of IPv6 the network of 64 bits, which a host has for itself; of IPv4 the
+/// address, also where a socket of both families shows it as IPv6.
 fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
@@ -145,20 +145,20 @@ fn source(address: IpAddr) -> IpAddr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     bounds: Bounds,
-    /// A request or its answer is under way, or else the connection is idle.
+    /// Whether a request or its answer is under way; otherwise the connection is idle.
     busy: bool,
     /// Since when, in milliseconds.
     since: u64,
 }
 
 impl Patience {
-    /// A connection came, and should say what it wants.
+    /// The state of a connection that came and has to send a request.
     #[must_use]
     pub const fn new(bounds: Bounds, now_millis: u64) -> Self {
         Self { bounds, busy: true, since: now_millis }
     }
 
-    /// Something came. Says whether the deadline changed.
+    /// Records input. Returns whether the deadline changed.
     pub const fn on_input(&mut self, now_millis: u64) -> bool {
         let begins = !self.busy;
         if begins {
@@ -167,7 +167,7 @@ impl Patience {
         begins
     }
 
-    /// An answer was taken as a whole. Says whether the deadline changed.
+    /// Records that an answer was taken as a whole. Returns whether the deadline changed.
     pub const fn on_answered(&mut self, now_millis: u64) -> bool {
         (self.busy, self.since) = (false, now_millis);
         true

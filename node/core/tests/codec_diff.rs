@@ -135,7 +135,7 @@ fn theirs(bytes: &[u8]) -> Vec<Seen> {
             Ok(Message::Binary(bytes)) => seen.push(Seen::Binary(bytes.to_vec())),
             Ok(Message::Ping(bytes)) => seen.push(Seen::Ping(bytes.to_vec())),
             Ok(Message::Pong(_) | Message::Frame(_)) => {}
-            // What tungstenite says of a close frame with a code that may not be sent.
+            // Tungstenite shows a close frame with a code that may not be sent in this way.
             Ok(Message::Close(Some(frame))) if frame.reason.as_str() == "Protocol violation" => {
                 return failed(seen, WsError::Protocol);
             }
@@ -186,20 +186,20 @@ fn same_messages_as_tungstenite() {
     .budget_ms(1_000);
 }
 
-/// Where the two stop at different points or for different reasons, both rightly.
+/// Cases in which the two stop at different points or for different reasons, and both may.
 fn is_known_difference(ours: &[Seen], theirs: &[Seen]) -> bool {
     match (ours.split_last(), theirs.split_last()) {
-        // One frame may have several faults; which is named first is a matter of taste.
+        // One frame may have several faults, and either reader may name another one first.
         (Some((Seen::Failed(_), a)), Some((Seen::Failed(_), b))) if a == b => true,
-        // We refuse a frame by its header; tungstenite waits for some faults until the payload is there.
+        // Our reader refuses a frame by its header; tungstenite waits for some faults until the payload is there.
         (Some((Seen::Failed(_), a)), _) if a == theirs => true,
-        // Registered with IANA as Bad Gateway; tungstenite 0.30 refuses it.
+        // The code is registered with IANA as Bad Gateway; tungstenite 0.30 refuses it.
         (Some((Seen::Close(payload), a)), Some((Seen::Failed(WsError::Protocol), b)))
             if payload.starts_with(&1014u16.to_be_bytes()) && a == b =>
         {
             true
         }
-        // We check the text of a fragmented message when it is whole; tungstenite as it comes.
+        // Our reader checks the text of a fragmented message when it is whole, tungstenite as it comes.
         (_, Some((Seen::Failed(WsError::Utf8), before))) => {
             let is_control = |seen: &Seen| !matches!(seen, Seen::Text(_) | Seen::Binary(_));
             ours.strip_prefix(before).is_some_and(|rest| rest.iter().all(is_control))

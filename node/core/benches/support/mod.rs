@@ -1,5 +1,5 @@
-//! One shard with fake sockets that take everything, driven through the public API only: what the figures of
-//! `cargo xtask gates` are made with. Every key and input is fixed, so that each run does the same.
+//! One shard with fake sockets that take everything, driven through the public API only. `cargo xtask gates` makes
+//! its figures with it. Every key and input is fixed, so that each run does the same.
 
 use std::{hint::black_box, io::IoSlice, sync::Arc};
 
@@ -10,7 +10,7 @@ use node_core::{
     shard::{Effect, Shard, ShardOptions},
 };
 
-/// What a browser sends.
+/// The request that a browser sends.
 pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: chat.example.org\r\n\
     Connection: Upgrade\r\nPragma: no-cache\r\nCache-Control: no-cache\r\n\
     User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0.0.0 Safari/537.36\r\n\
@@ -20,15 +20,16 @@ pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHo
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
     Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 
-/// Members of a room where a room is one of many.
+/// Members of a room that is one of many.
 const ROOM: usize = 100;
-/// Up to here the shell copies frames together, beyond it gathers them: `COPY_BYTES` and `SLICES` in `node/src/transport/plain.rs`.
+/// Up to so many bytes the shell copies frames together, beyond it gathers them: `COPY_BYTES` and `SLICES` in
+/// `node/src/transport/plain.rs`.
 const COPY_BYTES: usize = 16 * 1024;
 const SLICES: usize = 64;
-/// Masks of clients are random; any but zero costs the same.
+/// Masks of clients are random; any mask but zero costs the same.
 const MASK: [u8; 4] = [7, 11, 13, 17];
 
-/// A shard and what its thread would keep.
+/// A shard and the state that its thread would keep.
 pub(crate) struct Fake {
     pub(crate) shard: Shard,
     scratch: Box<[u8]>,
@@ -94,7 +95,7 @@ impl Fake {
         self.shard.begin_turn(self.now_millis, 0);
     }
 
-    /// Lets time pass until everything that is given back after a while was.
+    /// Lets time pass until all memory that is given back after a while was given back.
     pub(crate) fn rest(&mut self) {
         for _ in 0..100 {
             self.now_millis += 50;
@@ -104,7 +105,8 @@ impl Fake {
         }
     }
 
-    /// Writes every connection that has something once. Must do what `node/src/transport/plain.rs` does, without the system call.
+    /// Writes once every connection that has something queued. It must do what `node/src/transport/plain.rs` does,
+    /// without the system call.
     pub(crate) fn flush(&mut self) -> usize {
         let mut sent = 0;
         while let Some(id) = self.shard.next_flush() {

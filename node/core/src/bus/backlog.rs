@@ -1,4 +1,4 @@
-//! What one shard could not hand to the queue of the bus.
+//! Commands that one shard could not hand to the queue of the bus.
 //!
 //! The bus never holds clients back: publishes that its queue cannot take are dropped. Each of them still uses up a
 //! sequence number, so that the receivers see the gap: the drops of a topic are added up here and told to the bus as one
@@ -26,15 +26,16 @@ impl Backlog {
         self.waiting.len()
     }
 
-    /// Whether anything waits for another turn.
+    /// Whether any command waits for another turn.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
         !self.waiting.is_empty() || !self.skipped.is_empty()
     }
 
-    /// Hands a command to `push`, which gives it back when the queue is full. Says false when it was a publish and dropped.
+    /// Hands a command to `push`, which gives it back when the queue is full. Returns false when it was a publish
+    /// that was dropped.
     pub fn push(&mut self, command: Command, push: impl FnOnce(Command) -> Result<(), Command>) -> bool {
-        // Nothing overtakes what waits.
+        // A command does not overtake others that wait.
         let blocked = !self.waiting.is_empty()
             || matches!(&command, Command::Publish { topic, .. } if self.skipped.contains_key(topic));
         let rejected = if blocked { Some(command) } else { push(command).err() };
@@ -59,7 +60,7 @@ impl Backlog {
         }
     }
 
-    /// Hands over what waits, as far as `push` takes it.
+    /// Hands over the waiting commands, as far as `push` takes them.
     pub fn retry(&mut self, mut push: impl FnMut(Command) -> Result<(), Command>) {
         while let Some(command) = self.waiting.pop_front() {
             if let Err(command) = push(command) {
@@ -73,7 +74,7 @@ impl Backlog {
             !room
         });
         if self.skipped.is_empty() {
-            // After a flood of topics the table would be walked at its size for ever.
+            // After a flood of topics the table would keep its size, and a walk over it would stay long.
             self.skipped = HashMap::new();
         }
     }

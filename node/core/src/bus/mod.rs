@@ -1,16 +1,16 @@
-//! What a node does about the bus, without the bus: what shards tell it ([`Command`]), what waits for its queue
-//! ([`backlog::Backlog`]), and which topics it subscribes to ([`topics::Topics`]).
+//! What a node does about the bus, without the bus itself: the commands of shards ([`Command`]), the commands that
+//! wait for its queue ([`backlog::Backlog`]), and the topics that it subscribes to ([`topics::Topics`]).
 
 use crate::{broadcast::Broadcast, route::Topic};
 
 pub mod backlog;
 pub mod topics;
 
-/// What a shard tells the bus.
+/// A command of a shard to the bus.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// The shard has got its first member of a topic, or lost its last. Whether the node wants the topic now, the registry
-    /// knows ([`crate::route::Registry::shards`]).
+    /// The shard has got its first member of a topic, or lost its last. The registry knows whether the node wants the
+    /// topic now ([`crate::route::Registry::shards`]).
     Interest {
         /// The topic.
         topic: Topic,
@@ -19,7 +19,7 @@ pub enum Command {
     Publish {
         /// The topic.
         topic: Topic,
-        /// What was said.
+        /// The broadcast.
         broadcast: Broadcast,
     },
     /// Publishes of this node that the queue could not take: they use up sequence numbers, so that receivers see a gap.
@@ -32,7 +32,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Bytes of what was said; none for the others.
+    /// Bytes of the broadcast; none for the other commands.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {

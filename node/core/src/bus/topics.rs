@@ -1,9 +1,9 @@
-//! Which topics this node is subscribed to on the bus, and how far it has counted in each.
+//! The topics that this node is subscribed to on the bus, and the last sequence number of each.
 //!
-//! Whether a topic is wanted is the registry's to say ([`crate::route::Registry`]); this table is told of it whenever
-//! that may have changed. A topic whose last member leaves is kept for a while, because a reconnecting client is back
-//! in seconds and the server's interest graph is spared the flapping. A topic costs about 5.6 KB, most of it the
-//! client's queue for its subscription (measured with 20,000 topics).
+//! The registry ([`crate::route::Registry`]) decides whether a topic is wanted; this table is told whenever that may
+//! have changed. A topic whose last member leaves is kept for a while: a reconnecting client is back in seconds, and
+//! NATS need not spread each change of interest. A topic costs about 5.6 KB, most of it the client's queue for its
+//! subscription (measured with 20,000 topics).
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,7 +18,7 @@ pub const LINGER_MILLIS: u64 = 5_000;
 #[derive(Debug)]
 struct Entry<S> {
     sequence: u64,
-    /// Since when no shard here has members of it, in milliseconds; none while one has.
+    /// Since when no shard here has members of the topic, in milliseconds; none while one has.
     idle_since: Option<u64>,
     subscription: Option<S>,
 }
@@ -29,18 +29,18 @@ pub struct Topics<S> {
     entries: HashMap<Topic, Entry<S>>,
     /// Topics by the time from which on no shard had members of them; an entry counts only if the topic says the same time.
     leaving: VecDeque<(u64, Topic)>,
-    /// Most of them, one at least.
+    /// Most topics without members that stay, at least one.
     lingering: usize,
 }
 
 impl<S> Topics<S> {
-    /// An empty table that keeps so many topics without members. One is kept in any case: a caller may count on it.
+    /// An empty table that keeps so many topics without members, at least one: a caller relies on that.
     #[must_use]
     pub fn new(lingering: usize) -> Self {
         Topics { entries: HashMap::new(), leaving: VecDeque::new(), lingering: lingering.max(1) }
     }
 
-    /// A topic is wanted now, or is not. Says whether it needs a subscription.
+    /// Records whether a topic is wanted. Returns whether it needs a subscription.
     pub fn note(&mut self, topic: &Topic, wanted: bool, now_millis: u64) -> bool {
         if wanted {
             let entry = self.entry(topic);
@@ -98,7 +98,7 @@ impl<S> Topics<S> {
 
     fn linger(&mut self, topic: &Topic, now_millis: u64) {
         self.leaving.push_back((now_millis, Arc::clone(topic)));
-        // The new one is last and stays: a caller may count on it.
+        // The topic that was added last stays: a caller relies on that.
         while self.leaving.len() > self.lingering {
             self.drop_oldest();
         }

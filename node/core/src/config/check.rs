@@ -1,4 +1,4 @@
-//! What makes a configuration wrong. All errors are collected, so that one run tells everything.
+//! Finds what is wrong with a configuration. All errors are collected, so that one run tells everything.
 
 use std::fmt::Display;
 
@@ -17,9 +17,9 @@ use super::{Auth, Bus, Drain, Limits, NodeConfig, Policy, Rooms, TopicPattern, V
 
 /// Longest mount in bytes: one that is longer is a mistake.
 const PATH_BYTES: usize = 255;
-/// The longest messages that a memory budget has room for at least. With a bus a quarter or so of the budget is the bus's,
-/// with two shards or more half of the rest is the others', and one message takes three times its length: twice while it
-/// comes, since buffers grow to the double, and once in the queues.
+/// A memory budget has room for so many of the longest messages at least. With a bus about a quarter of the budget is
+/// the bus's; with two shards or more half of the rest belongs to other shards; and one message takes three times its
+/// length: twice while it comes, since buffers grow to the double, and once in the queues.
 const MESSAGES_IN_BUDGET: u64 = 10;
 
 /// Every error, in the order of the file.
@@ -60,7 +60,7 @@ fn range<T: Copy + PartialOrd + Display, D>(key: &Key<T, D>, value: T, errors: &
     range_of(key.name, key, value, errors);
 }
 
-/// The same for a key that stands in a list, by its whole name.
+/// The same for a key inside a list, by its whole name.
 fn range_of<T: Copy + PartialOrd + Display, D>(
     name: &str,
     key: &Key<T, D>,
@@ -172,7 +172,7 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     range(&keys::IDLE_TIMEOUT_MILLIS, limits.idle_timeout_millis, errors);
     if let Some(interval) = limits.ping_interval_millis {
         range(&keys::PING_INTERVAL_MILLIS, interval, errors);
-        // Deadlines are met within a second, and the answer needs a moment.
+        // Deadlines are met within a second, and the answer to a ping needs a moment.
         let most = limits.idle_timeout_millis.saturating_sub(PING_SLACK_MILLIS);
         if interval > most {
             errors.push(format!(
@@ -206,7 +206,8 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     together(limits, errors);
 }
 
-/// Limits that each are in order and under which a client that keeps them all could never do what they allow.
+/// Limits that are each in their range, but together would keep a client that respects them from using what they
+/// allow.
 fn together(limits: &Limits, errors: &mut Vec<String>) {
     let (frame, bytes) = (u64::from(limits.max_frame_bytes), u64::from(limits.bytes_per_second));
     let seconds = (limits.idle_timeout_millis / 1_000).saturating_add(BURST_SECONDS);
@@ -231,7 +232,7 @@ fn together(limits: &Limits, errors: &mut Vec<String>) {
     }
 }
 
-/// Why a budget in bytes is too little for the longest messages; none when it is not.
+/// Why a budget in bytes is too little for the longest messages; none when it is enough.
 pub(super) fn budget_for_messages(limits: &Limits, budget: u64) -> Option<String> {
     let frame = u64::from(limits.max_frame_bytes);
     let least = frame * MESSAGES_IN_BUDGET;
@@ -283,7 +284,8 @@ fn nats_url(url: &str, errors: &mut Vec<String>) {
     }
 }
 
-/// `host[:port]`, the host a name or an address. What passes here the NATS client can read: it ends the node otherwise.
+/// `host[:port]`, the host a name or an address. The NATS client must be able to read everything that passes here,
+/// because it would end the node otherwise.
 fn is_authority(text: &str) -> bool {
     let (host, port) = match text.rsplit_once(':') {
         Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
@@ -297,7 +299,7 @@ fn is_authority(text: &str) -> bool {
     is_host && port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
 }
 
-/// Sysctl names become paths under /proc/sys: nothing may lead out of it.
+/// Sysctl names become paths under /proc/sys, and no name may lead out of it.
 fn sysctl(key: &str, errors: &mut Vec<String>) {
     let ok = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
     let dotted = key.contains('.') && !key.contains("..") && !key.starts_with('.') && !key.ends_with('.');

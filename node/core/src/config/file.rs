@@ -1,4 +1,4 @@
-//! The keys as they stand in the file: side by side, whether a running node can change them or not.
+//! The keys in the order and form of the file: side by side, whether a running node can change them or not.
 //!
 //! Both conversions name every key, so one that is forgotten here does not compile.
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Auth, Bus, ClusterId, Drain, Fixed, Limits, NodeConfig, Rooms};
 
-/// The file. What it lacks has its default.
+/// The file. A key that is missing in it has its default.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct File {

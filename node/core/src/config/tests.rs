@@ -86,7 +86,7 @@ fn reserved_topics_match_no_pattern() {
 fn only_fixed_keys_change_what_the_operator_hashes() {
     let base = NodeConfig::dev();
     let hash = |config: &NodeConfig| serde_json::to_string(&config.fixed).unwrap();
-    // Another text would replace every pod of every fleet.
+    // If this text changed, every pod of every fleet would be replaced.
     assert_eq!(
         hash(&base),
         r#"{"version":1,"cluster":{"namespace":"dev","name":"dev"},"path":"/socket","bus":null,"sysctls":{},"nofile":null}"#
@@ -117,7 +117,7 @@ fn what_is_written_reads_back_the_same() {
     assert_eq!(serde_json::from_str::<NodeConfig>(&text).unwrap(), config);
 }
 
-/// Each of these keys is in its range. The figures that the errors name work.
+/// Each of these keys is in its range; the figures that the errors recommend must work.
 #[test]
 fn limits_that_never_work_together_are_refused_with_what_would() {
     let errors = |change: &dyn Fn(&mut Limits)| {
@@ -125,7 +125,7 @@ fn limits_that_never_work_together_are_refused_with_what_would() {
         change(&mut config.limits);
         config.validate()
     };
-    // 60 seconds of idle timeout, and five at once.
+    // 60 seconds of idle timeout, and five seconds' worth at once.
     let slow = |bytes| move |limits: &mut Limits| limits.bytes_per_second = bytes;
     let frame = |bytes, frame| {
         move |limits: &mut Limits| (limits.bytes_per_second, limits.max_frame_bytes) = (bytes, frame)

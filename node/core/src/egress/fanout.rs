@@ -1,4 +1,4 @@
-//! From one broadcast to a reference in the queue of each member.
+//! Turns one broadcast into a reference in the queue of each member.
 
 use super::{
     Egress,
@@ -15,8 +15,8 @@ use crate::{
 };
 
 impl Egress {
-    /// Queues messages to the local members of a room, in one run of bytes for each serializer version that they hear in.
-    /// Returns the members whose socket is blocked and whose queue is full: they missed it.
+    /// Queues messages to the local members of a room, in one run of bytes for each serializer version that they hear
+    /// in. Returns the members whose socket is blocked and whose queue is full: they missed the messages.
     pub(crate) fn fan_out(
         &mut self,
         (room, sessions): (&Room, &mut Sessions),

@@ -1,4 +1,4 @@
-//! What leaves a shard towards its clients: the queues, and which connection is written when.
+//! The queues of a shard's clients, and the order in which connections are written.
 
 use std::collections::VecDeque;
 
@@ -23,9 +23,9 @@ use offer::{Offer, Run, offer};
 use outbox::{Outbox, Queue};
 use pass::Passes;
 
-/// Out of so many writes one goes to the members of large rooms; of the others every second goes to connections that get
-/// replies, and every second to those that have broadcasts only. So neither a flood of requests that fills every turn nor
-/// one huge room holds back what the other rooms say, and none of them waits for ever.
+/// One of so many writes goes to a member of a large room; of the others every second goes to a connection that gets
+/// replies, and every second to one that has only broadcasts. So neither a flood of requests that fills every turn
+/// nor one huge room holds back the broadcasts of other rooms, and none of them waits for ever.
 const ROUND: u64 = 8;
 
 /// Capacity that a list keeps although it is empty.
@@ -41,9 +41,9 @@ pub(crate) struct Egress {
     dirty: Passes,
     /// Members of large rooms with broadcasts.
     bulk: Passes,
-    /// Looks for a connection to write, to share them out.
+    /// How often a connection to write was looked for, by which the writes are shared out.
     looks: u64,
-    /// How many connections a turn writes, as the last one did.
+    /// How many connections a turn writes, going by the last turn.
     writes_per_turn: u64,
     /// Frames queued to connections that are not blocked.
     backlog: u64,
@@ -81,16 +81,16 @@ impl Egress {
         self.pressed > self.writes_per_turn
     }
 
-    /// Whether so much waits that nothing is put off.
+    /// Whether so many frames wait that no pass is put off.
     const fn hurries(&self) -> bool {
         self.backlog >= BACKLOG_FRAMES
     }
 
-    /// The next connection to write; each once until it has something new.
+    /// The next connection to write; each is named once until it has something new.
     pub(crate) fn next(&mut self, sessions: &mut Sessions, now_millis: u64) -> Option<Slot> {
         loop {
             let (slot, flag) = self.pop(now_millis)?;
-            // The list may name a connection that was written, or ended and replaced, since.
+            // The list may name a connection that was written since, or ended and replaced.
             let Some(conn) = sessions.get_mut(slot) else { continue };
             if conn.flags.take(flag) && !conn.flags.has(Flags::BLOCKED) && !conn.queue.is_empty() {
                 self.unpress(conn);
@@ -101,7 +101,7 @@ impl Egress {
 
     #[inline]
     fn pop(&mut self, now_millis: u64) -> Option<(Slot, Flags)> {
-        // No connection waits in two of them most of the time.
+        // Mostly connections wait in one of the lists only.
         if self.urgent.is_empty()
             && self.bulk.is_empty()
             && let Some(slot) = self.dirty.pop_begun()
@@ -131,8 +131,8 @@ impl Egress {
         })
     }
 
-    /// A turn has written what it could. `cut_after` says after how many writes it had to stop for lack of time.
-    /// `now_millis` is asked when a pass ended.
+    /// Ends a turn, which has written what it could. `cut_after` says after how many writes it had to stop for lack
+    /// of time. `now_millis` is asked when a pass ended.
     pub(crate) fn end_turn(&mut self, cut_after: Option<usize>, now_millis: impl FnOnce() -> u64) {
         self.writes_per_turn = cut_after.unwrap_or(FLUSHES_PER_TURN) as u64;
         if self.dirty.has_ended() || self.bulk.has_ended() {
@@ -148,12 +148,12 @@ impl Egress {
         !self.urgent.is_empty() || self.dirty.is_due(now_millis, hurry) || self.bulk.is_due(now_millis, hurry)
     }
 
-    /// When what was put off may be written.
+    /// The time from which on the next pass, which was put off, may begin.
     pub(crate) fn next_millis(&self) -> Option<u64> {
         [self.dirty.next_millis(), self.bulk.next_millis()].into_iter().flatten().min()
     }
 
-    /// The kernel took so many bytes of a connection that was not blocked.
+    /// Records that the kernel took so many bytes of a connection that was not blocked.
     #[inline]
     pub(crate) fn advance(&mut self, conn: &mut Conn, count: usize) {
         let before = conn.queue.frames();
@@ -161,13 +161,13 @@ impl Egress {
         self.backlog -= u64::from(before - conn.queue.frames());
     }
 
-    /// The kernel takes no more for now.
+    /// Records that the kernel takes no more for now.
     pub(crate) fn block(&mut self, conn: &mut Conn) {
         self.backlog -= conn.backlog();
         conn.flags.set(Flags::BLOCKED);
     }
 
-    /// The kernel takes data again. False when the connection was not blocked.
+    /// Records that the kernel takes data again. False when the connection was not blocked.
     pub(crate) fn unblock(&mut self, slot: Slot, conn: &mut Conn) -> bool {
         if !conn.flags.take(Flags::BLOCKED) {
             return false;
@@ -217,7 +217,7 @@ impl Egress {
         self.backlog = self.backlog + conn.backlog() - before;
     }
 
-    /// The connection is written soon, unless it is blocked.
+    /// Makes the connection one of those that are written soon, unless it is blocked.
     pub(crate) fn mark_urgent(&mut self, slot: Slot, conn: &mut Conn) {
         if !conn.flags.has(Flags::URGENT) && !conn.flags.has(Flags::BLOCKED) {
             conn.flags.set(Flags::URGENT);
@@ -225,7 +225,7 @@ impl Egress {
         }
     }
 
-    /// The connection is written next, and the shard reads little until it was.
+    /// Makes the connection one of those that are written first. The shard reads little until it is written.
     fn press(&mut self, slot: Slot, conn: &mut Conn) {
         conn.flags.set(Flags::PRESSED);
         self.pressed += 1;
@@ -236,7 +236,7 @@ impl Egress {
         self.pressed -= u64::from(conn.flags.take(Flags::PRESSED));
     }
 
-    /// Moves what is queued into tables of just the size.
+    /// Moves the queues into tables that are no larger than needed.
     pub(crate) fn compact(&mut self, sessions: &mut Sessions) {
         let queues = sessions.iter_mut().map(|conn| &mut conn.queue);
         self.outbox.compact(queues.filter(|queue| !queue.is_empty()));
@@ -255,12 +255,12 @@ impl Egress {
 
 #[cfg(any(test, feature = "fuzzing"))]
 impl Egress {
-    /// Frames that wait, and connections that are pressed.
+    /// Frames that wait, and connections whose queue is half full.
     pub(crate) const fn waiting(&self) -> (u64, u64) {
         (self.backlog, self.pressed)
     }
 
-    /// No broadcast is written before this time, as after a long pass.
+    /// Lets no broadcast be written before this time, as after a long pass.
     pub(crate) const fn put_off(&mut self, until_millis: u64) {
         self.dirty.put_off(until_millis);
         self.bulk.put_off(until_millis);

@@ -1,4 +1,4 @@
-//! One frame and the queues that it is offered to.
+//! Offers one frame to queues.
 
 use bytes::Bytes;
 
@@ -23,7 +23,7 @@ pub(super) enum Offer {
     Full,
 }
 
-/// What is broadcast as one serializer version writes it: its frames as one run of bytes in the palette.
+/// A broadcast as one serializer version writes it: its frames as one run of bytes in the palette.
 pub(super) struct Run {
     id: FrameId,
     bytes: u32,
@@ -37,7 +37,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn new(outbox: &mut Outbox, run: Bytes, frames: usize) -> Self {
-        // A message has 16 MiB at most, a window holds 64 of 64 KiB together.
+        // A message has 16 MiB at most; a window has 64 messages of 64 KiB together.
         let bytes = run.len() as u32;
         Self { id: outbox.add(run), bytes, frames: frames as u64, offered: 0, links: 0 }
     }
@@ -55,8 +55,9 @@ impl Run {
     }
 }
 
-/// Reserves before it pushes. A queue whose socket was not tried may exceed its bound by a little: the shard then reads
-/// next to nothing until it was flushed, so a fast client is never closed for the node's own batching.
+/// Queues the run for one connection, after it has checked the bounds of the queue. A queue whose socket was not tried
+/// may exceed its bound by a little: the shard then reads next to nothing until the queue is written, so a fast client
+/// is never closed because this node has not written yet.
 #[inline]
 pub(super) fn offer(outbox: &mut Outbox, conn: &mut Conn, run: &mut Run, limits: &Limits) -> Offer {
     let bytes = conn.queue.bytes() as usize + run.bytes as usize;

@@ -1,9 +1,9 @@
-//! What is queued for sockets: each frame once, each receiver a reference of four bytes.
+//! The queues for sockets: a frame is kept once, and each receiver has a reference of four bytes to it.
 //!
 //! A publish to a room of a thousand puts one frame into the palette and a thousand references into one pool, so a
-//! receiver costs no allocation and an idle connection owns no queue. (The idea is uWebSockets' TopicTree; theirs drains
-//! after 32 messages, this one has no such bound because references are pooled.) A queue is a list of blocks of seven
-//! references, 32 bytes each: a list of single links is walked at the speed of cache misses.
+//! receiver costs no allocation and an idle connection owns no queue. (The idea is uWebSockets' TopicTree. TopicTree
+//! drains after 32 messages; here there is no such bound because references are pooled.) A queue is a list of blocks
+//! of seven references, 32 bytes each: a list of single references would cost a cache miss at each step.
 
 use std::io::IoSlice;
 
@@ -14,8 +14,8 @@ mod pool;
 
 use pool::{Block, GROWS_SLOWLY, KEPT_BLOCKS, LAST, NIL, PLACES, Pool};
 
-/// Memory of a frame in the palette besides its bytes: the entry is counted by the palette's capacity, this is what the
-/// allocator and the count of owners of shared bytes take.
+/// Memory of a frame in the palette besides its bytes, for the allocator and the count of owners of shared bytes. The
+/// entry itself is counted by the palette's capacity.
 const FRAME_OVERHEAD: usize = 32;
 
 /// A frame in the palette.
@@ -28,7 +28,7 @@ struct Frame {
     references: u32,
 }
 
-/// The references of a queue, block by block: the place of the first one in each, and all that are there.
+/// The references of a queue, block by block: the place of the first one in each block, and all that are in it.
 #[inline]
 fn runs<'a>(blocks: &'a [Block], queue: &Queue) -> impl Iterator<Item = (u32, &'a [u32])> {
     let places = blocks.as_flattened();
@@ -79,7 +79,7 @@ impl Default for Queue {
 }
 
 impl Queue {
-    /// Whether nothing is queued.
+    /// Whether the queue is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.head == NIL
@@ -105,7 +105,7 @@ impl Queue {
 }
 
 impl Outbox {
-    /// Puts a frame into the palette. Follow with [`Outbox::push`] for each receiver, then [`Outbox::seal`].
+    /// Puts a frame into the palette. Call [`Outbox::push`] for each receiver, then [`Outbox::seal`].
     pub fn add(&mut self, bytes: Bytes) -> FrameId {
         // The adder holds a reference until it seals, so that a receiver cleared meanwhile cannot free the frame.
         let capacity = self.frames.capacity();
@@ -135,8 +135,8 @@ impl Outbox {
         self.linked(id, 1);
     }
 
-    /// Appends a reference to a frame of `length` bytes, to be accounted for with [`Outbox::linked`] before anything else
-    /// is done with the frame: once for all receivers of a broadcast.
+    /// Appends a reference to a frame of `length` bytes. The caller accounts for it by [`Outbox::linked`] before it
+    /// does anything else with the frame, once for all receivers of a broadcast.
     #[inline]
     pub fn link(&mut self, queue: &mut Queue, id: FrameId, length: u32) {
         let at = if queue.head == NIL {
@@ -249,7 +249,7 @@ impl Outbox {
         }
         self.frames[frame as usize].references += 1;
         self.drop_all(queue);
-        // The frame stays the one that others may share, so that its rest is not held a second time.
+        // The queue keeps the frame that others may share, so that its rest is not held a second time.
         self.push(queue, FrameId(frame));
         queue.sent = sent;
         self.account(queue, sent as usize);
@@ -307,7 +307,8 @@ impl Outbox {
         runs(&self.pool.blocks, queue).flat_map(|(_, run)| run).map(share).sum()
     }
 
-    /// Moves everything into tables of just the size. `queues` are all that are not empty; no frame may be unsealed.
+    /// Moves everything into tables that are no larger than needed. `queues` are all that are not empty; every frame
+    /// must be sealed.
     pub fn compact<'a>(&mut self, queues: impl Iterator<Item = &'a mut Queue>) {
         let mut moved = vec![NIL; self.frames.capacity()];
         let mut fresh = Self {
@@ -355,8 +356,8 @@ fn release(frames: &mut Slab<Frame>, frame_bytes: &mut usize, id: u32) {
     }
 }
 
-/// Removes a frame that nobody waits for, and returns how long it was. Out of line: of a broadcast it is once for all
-/// receivers.
+/// Removes a frame that no queue refers to, and returns how long it was. It is out of line because a broadcast calls
+/// it once for all receivers.
 #[cold]
 #[inline(never)]
 fn forget(frames: &mut Slab<Frame>, id: u32) -> usize {
@@ -386,7 +387,8 @@ mod tests {
                 match u.int_in_range(0..=4)? {
                     4 => {
                         outbox.compact(queues.iter_mut().map(|(queue, _)| queue));
-                        // A queue that was partly sent may begin in an earlier block, and need one less.
+                        // A queue that was partly sent may begin in the middle of a block, and need one block less
+                        // when it is moved.
                         let most = queues.len() * size_of::<Block>();
                         assert!(outbox.slack_bytes() <= most, "{}", outbox.slack_bytes());
                     }

@@ -20,9 +20,10 @@ const MAX_PAUSE_MILLIS: u64 = 20;
 #[derive(Debug, Default)]
 pub(crate) struct Passes {
     waiting: VecDeque<Slot>,
-    /// How many connections are in this pass, written or not: the first in the list. Later ones are for the next pass.
+    /// How many connections this pass has, written or not: the first ones of the list. Later ones are for the next
+    /// pass.
     size: usize,
-    /// How many of them are left.
+    /// How many of these are not written yet.
     left: usize,
     /// When this pass began, on the clock of [`crate::shard::Shard::begin_turn`]; none between passes.
     begun_millis: Option<u64>,
@@ -62,18 +63,18 @@ impl Passes {
         self.waiting.pop_front()
     }
 
-    /// Whether the pass has come to its end, which [`Passes::end_turn`] is to be told.
+    /// Whether the pass has come to its end. The caller then calls [`Passes::end_turn`].
     pub(crate) const fn has_ended(&self) -> bool {
         self.left == 0 && self.begun_millis.is_some()
     }
 
-    /// A turn has written what it could.
+    /// Ends a turn, which has written what it could.
     pub(crate) fn end_turn(&mut self, now_millis: u64) {
         if self.has_ended()
             && let Some(begun) = self.begun_millis.take()
         {
             let pause = pause_millis(self.size, now_millis.saturating_sub(begun));
-            // Without a pause the next pass may begin in a turn that had begun before this one ended.
+            // Without a pause, the next pass may begin in a turn that began no later than this pass ended.
             self.next_millis = if pause > 0 { now_millis + pause } else { begun };
         }
     }
@@ -92,7 +93,7 @@ impl Passes {
         self.waiting.is_empty()
     }
 
-    /// No connection is written before this time, as after a long pass.
+    /// Lets no connection be written before this time, as after a long pass.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) const fn put_off(&mut self, next_millis: u64) {
         self.next_millis = next_millis;

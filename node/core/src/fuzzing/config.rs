@@ -1,4 +1,4 @@
-//! A node's configuration file: read or refused with a sentence, and what is accepted serves.
+//! A node's configuration file: it is read or refused with a sentence, and a node serves with any that is accepted.
 
 use crate::{
     config::NodeConfig,
@@ -30,7 +30,7 @@ pub(super) fn check(bytes: &[u8]) {
     }
 }
 
-/// A client connects, joins what can be joined, and says something.
+/// A client connects, joins a topic that can be joined, and says something.
 fn serves(config: &NodeConfig) {
     let path = config.fixed.path.clone();
     let mut sim = Sim::new(1, false, |place| *place = config.clone());

@@ -1,4 +1,4 @@
-//! What other nodes put on the bus: read or refused, and never a broken frame for members.
+//! Messages of other nodes on the bus: they are read or refused, and never become a broken frame for members.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub(super) fn check(bytes: &[u8]) {
     gaps(bytes);
 }
 
-/// What members are given names their topic, and those who speak V1 can be told text as well.
+/// A broadcast that members are given has their topic, and V1 members can get it if it is text.
 fn members(packed: &Packed<&[u8]>) {
     const TOPIC: &str = "room:1";
     if foreign::check(packed, TOPIC, packed.len()).is_ok() {
@@ -42,7 +42,8 @@ fn members(packed: &Packed<&[u8]>) {
     }
 }
 
-/// Three bytes are one message: who, and what is added to its sequence. Few enough origins that none is forgotten.
+/// Three bytes are one message: its origin, and what is added to the origin's sequence. There are so few origins that
+/// none is forgotten.
 fn gaps(bytes: &[u8]) {
     let mut gaps = Gaps::default();
     let mut last = BTreeMap::<u8, u64>::new();
@@ -51,7 +52,7 @@ fn gaps(bytes: &[u8]) {
         let step = i64::from(i16::from_be_bytes([message[1], message[2]]));
         let sequence = match last.get(&origin) {
             Some(before) => before.saturating_add_signed(step),
-            // Some begin near the end of all numbers.
+            // Some sequences begin near the largest number.
             None if step < 0 => u64::MAX - step.unsigned_abs(),
             None => step.unsigned_abs(),
         };

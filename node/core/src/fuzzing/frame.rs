@@ -1,11 +1,11 @@
-//! The WebSocket reader: however a stream is cut, it says the same.
+//! The WebSocket reader: however a stream is cut, it gives the same messages.
 
 use crate::ws::{
     Event, Flow, Reader, WsError,
     frame::{MAX_CONTROL_BYTES, control, header_bytes, split_server_frame, write_header},
 };
 
-/// What a reader said.
+/// A message that a reader gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Said {
     Text(String),
@@ -15,7 +15,7 @@ enum Said {
     Close(Vec<u8>),
 }
 
-/// Everything that came out, and how it ended.
+/// All messages, and how the reading ended.
 type Outcome = (Vec<Said>, Result<Flow, WsError>);
 
 /// The first two bytes say how long a message may be and where the stream is cut; the rest is the stream.
@@ -48,7 +48,7 @@ pub(super) fn check(bytes: &[u8]) {
     }
 }
 
-/// Reads `stream` in pieces; `after` is what is answered to each message.
+/// Reads `stream` in pieces; `after` is the answer to each message.
 fn read(stream: &[u8], max: usize, lengths: impl IntoIterator<Item = usize>, after: Flow) -> Outcome {
     let mut said = Vec::new();
     let mut reader = Reader::default();
@@ -92,7 +92,7 @@ fn feed(
     })
 }
 
-/// What a server's frame is split into makes the same frame again; what is written splits.
+/// A server's frame that splits makes the same frame again, and every frame that is written splits.
 fn server_frames(bytes: &[u8]) {
     if let Some((first, payload)) = split_server_frame(bytes) {
         let mut again = Vec::new();

@@ -9,8 +9,8 @@ use crate::{
     },
 };
 
-/// Up to the first line feed the bytes are an entry of the list, up to the second the host, then the origin. All of them
-/// are the head of a request as well.
+/// The bytes up to the first line feed are an entry of the list, those up to the second the host, then comes the
+/// origin. All of them together are also the head of a request.
 pub(super) fn check(bytes: &[u8]) {
     head(bytes);
     let mut parts = bytes.splitn(3, |byte| *byte == b'\n');
@@ -25,7 +25,7 @@ pub(super) fn check(bytes: &[u8]) {
     let allowed = is_allowed(Some(origin), host, &listed);
     assert_eq!(allowed, is_allowed(Some(origin), b"elsewhere.invalid", &listed), "the list alone counts");
     if entry != "*" && !entry.contains('*') && allowed {
-        // The same but for its case, the scheme's own port and the form of an address.
+        // The two are equal except for case, the scheme's own port and the form of an address.
         let scheme = |text: &[u8]| text.split(|byte| *byte == b':').next().map(<[u8]>::to_ascii_lowercase);
         assert_eq!(scheme(origin), scheme(entry.as_bytes()), "{entry:?}");
     }
@@ -40,7 +40,7 @@ pub(super) fn check(bytes: &[u8]) {
     }
 }
 
-/// A head that grows byte by byte is incomplete until it is decided, and is then decided as the whole is.
+/// A head that grows byte by byte is incomplete until it is decided, and then the decision is that of the whole head.
 fn head(bytes: &[u8]) {
     let auth = Auth { allowed_origins: vec!["https://app.example.org".to_owned()], ..Auth::default() };
     let rules = Rules { path: "/socket", auth: &auth, page: Some(b"<p>"), ready: true };
@@ -52,7 +52,7 @@ fn head(bytes: &[u8]) {
             whole,
             "what follows the head is not looked at"
         );
-        // Each byte of short heads; of long ones some, since each costs as much as the head is long.
+        // For short heads each byte is tried; for long ones some, since each try costs as much as the head is long.
         for end in (0..*head_len).step_by(1 + head_len / 256).chain([head_len - 1]) {
             assert_eq!(handshake::read(&bytes[..end], &rules), Request::Incomplete, "{end}");
             assert!(

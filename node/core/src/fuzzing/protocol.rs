@@ -1,4 +1,4 @@
-//! Phoenix messages: what is taken from a client can be said again, and any client can read it.
+//! Phoenix messages: a message that is taken from a client can be sent again, and any client can read it.
 
 use serde_json::Value;
 
@@ -66,7 +66,7 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
         encode::error(vsn, (NULL, reference), topic, "unmatched topic"),
         encode::phx_close(vsn, join_ref, topic),
     ];
-    // Of a made-up topic of any length a reply repeats no more than a valid one has; only a joined one is closed.
+    // A reply repeats no more of a made-up topic than a valid one has; only a joined topic is closed.
     let start = &topic[..topic.floor_char_boundary(MAX_TOPIC_BYTES)];
     for (frame, repeated) in frames.iter().zip([start, start, &**topic]) {
         let said = json(frame);

@@ -1,6 +1,6 @@
-//! Messages to clients, each as one complete WebSocket frame, built in one allocation of the exact size.
+//! Makes messages to clients, each as one complete WebSocket frame in one allocation of the exact size.
 //!
-//! Encoding happens once per message and wire variant; members of a room share the result.
+//! A message is encoded once per serializer version; the members of a room share the result.
 
 use bytes::Bytes;
 
@@ -14,10 +14,10 @@ use crate::{
 /// Response of a reply that carries nothing.
 pub const EMPTY: &str = "{}";
 
-/// What a serializer usually adds to the parts of a broadcast, in bytes.
+/// About how many bytes a serializer adds to the parts of a broadcast.
 const ABOUT_FRAME_BYTES: usize = 64;
 
-/// Appends a frame of `parts`, and makes no more room than for that.
+/// Appends a frame of `parts`, and reserves no more memory than that takes.
 pub(super) fn append_frame(out: &mut Vec<u8>, first_byte: u8, parts: &[&[u8]]) {
     let length = parts.iter().map(|part| part.len()).sum();
     out.reserve_exact(header_bytes(length) + length);
@@ -27,17 +27,19 @@ pub(super) fn append_frame(out: &mut Vec<u8>, first_byte: u8, parts: &[&[u8]]) {
     }
 }
 
-/// The same of text.
+/// The same for text.
 pub(super) fn append_text<const PARTS: usize>(out: &mut Vec<u8>, parts: &[&str; PARTS]) {
     append_frame(out, FIN_TEXT, &parts.map(str::as_bytes));
 }
 
-/// As much of a topic as a valid one has: a client may make up any, and would get it all back.
+/// The first bytes of a topic, as many as a valid one may have: a client may make up a topic of any length, and would
+/// get all of it back.
 fn bounded(topic: &str) -> &str {
     &topic[..topic.floor_char_boundary(MAX_TOPIC_BYTES)]
 }
 
-/// A reply. `status` is `ok` or `error`, `response` JSON. Of a topic longer than [`MAX_TOPIC_BYTES`] it repeats the start.
+/// A reply. `status` is `ok` or `error`, `response` JSON. It repeats only the start of a topic longer than
+/// [`MAX_TOPIC_BYTES`].
 #[must_use]
 pub fn reply(vsn: Vsn, refs: (&str, &str), topic: &str, status: &str, response: &str) -> Bytes {
     let payload = ["{\"status\":\"", status, "\",\"response\":", response, "}"];
@@ -51,15 +53,15 @@ pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
     vsn.serializer().message(refs, bounded(topic), "phx_reply", &payload)
 }
 
-/// The graceful end of a channel. Both refs are the one it was joined with: that is how a client tells the channel that
-/// ended from the one that took its place, and V1 has no other field to say it in.
+/// The graceful end of a channel. Both refs are the ref that the channel was joined with: by it a client tells the
+/// channel that ended from the one that took its place, and V1 has no other field for it.
 #[must_use]
 pub fn phx_close(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
     vsn.serializer().message((join_ref, join_ref), topic, "phx_close", &[EMPTY, "", "", "", ""])
 }
 
-/// A reply with status `ok` whose response is bytes. `None` when the serializer cannot say it, for its kind or the length of
-/// a name.
+/// A reply with status `ok` whose response is bytes. `None` when the serializer has no such message, or when a name
+/// is too long for it.
 #[must_use]
 pub fn binary_reply(vsn: Vsn, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
     vsn.serializer().binary_reply(refs, topic, data)
@@ -71,7 +73,7 @@ pub fn binary_reply(vsn: Vsn, refs: (&str, &str), topic: &str, data: &[u8]) -> O
 pub fn broadcasts(vsn: Vsn, contents: &[Content<'_>]) -> (Bytes, usize) {
     let (serializer, mut out, mut able) = (vsn.serializer(), Vec::new(), 0);
     if let [_, _, ..] = contents {
-        // About what all of them take, so that the run is not moved for each.
+        // About as much memory as all of them take, so that the run need not be moved for each.
         out.reserve(contents.iter().map(|content| content.bytes() + ABOUT_FRAME_BYTES).sum());
     }
     for content in contents {
@@ -97,7 +99,7 @@ mod tests {
         std::str::from_utf8(payload).expect("UTF-8")
     }
 
-    /// Shapes of phoenix-1.8's V2 and V1 serializers.
+    /// The expected shapes are those of phoenix-1.8's V2 and V1 serializers.
     #[test]
     fn golden_messages() {
         let refs = ("\"1\"", "\"2\"");

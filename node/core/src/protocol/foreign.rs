@@ -1,8 +1,8 @@
-//! Broadcasts of other nodes, checked like what a client says.
+//! Checks broadcasts of other nodes like a client's message.
 //!
 //! A sender that has the password of the bus may write anything there, and a node of another version may be less
-//! strict. What does not pass here would be a lie about a channel, or bytes that end the connections of all members at
-//! once.
+//! strict. A broadcast that does not pass here would tell members something false about their channel, or would end
+//! the connections of all members at once.
 
 use super::{Payload, is_reserved_event, scan};
 use crate::{
@@ -27,8 +27,8 @@ pub enum NotABroadcast {
     Event,
 }
 
-/// Whether the members of a topic may be given this broadcast of another node. A client's message may have
-/// `max_message_bytes`; what it becomes has no brackets, quotes, refs and escapes any more, and so is shorter.
+/// Checks whether the members of a topic may be given this broadcast of another node. A client's message may have
+/// `max_message_bytes`; a broadcast has its brackets, quotes, refs and escapes no more, and so is shorter.
 ///
 /// # Errors
 /// See [`NotABroadcast`].
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn the_longest_message_of_a_client_passes() {
-        // The shortest way to say it: one byte for each ref.
+        // The shortest form of the message: one byte for each ref.
         let said = |pad: usize| format!(r#"[1,2,"room:1","e",{{"a":"{}"}}]"#, "x".repeat(pad));
         let said = said(MAX - said(0).len());
         let message = decode_text(Vsn::V2, &said).expect("valid");

@@ -25,7 +25,7 @@ struct V1<'a> {
     join_ref: Option<&'a RawValue>,
 }
 
-/// `[join_ref, ref, topic, event, payload]`; further elements are ignored, as Phoenix does.
+/// `[join_ref, ref, topic, event, payload]`; further elements are ignored, as in Phoenix.
 pub(super) fn decode_v2(text: &str) -> Result<Message<'_>, Malformed> {
     let mut scanner = Scanner::new(text);
     scanner.expect(b'[')?;
@@ -52,7 +52,7 @@ pub(super) fn decode_v2(text: &str) -> Result<Message<'_>, Malformed> {
 
 pub(super) fn decode_v1(text: &str) -> Result<Message<'_>, Malformed> {
     let V1 { topic, event, payload, r#ref, join_ref } = serde_json::from_str(text).map_err(|_| Malformed)?;
-    // The library tells the fields apart, but reads less strictly what it only passes on.
+    // The library separates the fields, but reads the parts that it only passes on less strictly.
     for raw in [Some(payload), Some(r#ref), join_ref].into_iter().flatten() {
         scan::check(raw.get())?;
     }

@@ -27,8 +27,8 @@ pub const NULL: &str = "null";
 
 pub use keys::ACCESS_TOKEN;
 
-/// Whether an event is the protocol's own. A client that could broadcast these could close the channels of others, make
-/// up who is present, or be overheard with its token.
+/// Whether an event belongs to the protocol. A client that could broadcast such events could close the channels of
+/// others or make up who is present, and others would hear the token that it pushes.
 #[must_use]
 pub fn is_reserved_event(event: &str) -> bool {
     event.starts_with(keys::PHOENIX_EVENT_PREFIX)
@@ -45,10 +45,10 @@ pub enum Vsn {
     V2,
 }
 
-/// Pieces of a JSON payload; fewer are filled up with nothing.
+/// Pieces of a JSON payload, with empty ones at the end when there are fewer.
 type Pieces<'a> = [&'a str; 5];
 
-/// How one version writes and reads messages: all that a new one has to bring.
+/// How one version writes and reads messages: everything that a new version has to implement.
 trait Serializer: Sync {
     /// Reads a text message.
     fn decode_text<'a>(&self, text: &'a str) -> Result<Message<'a>, Malformed>;
@@ -56,16 +56,16 @@ trait Serializer: Sync {
     fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed>;
     /// A message to one client, as one frame; both refs are raw JSON.
     fn message(&self, refs: (&str, &str), topic: &str, event: &str, pieces: &Pieces<'_>) -> Bytes;
-    /// A reply with status `ok` and bytes as its response; `None` when there is no such message.
+    /// A reply with status `ok` and bytes as its response; `None` when the version has no such message.
     fn binary_reply(&self, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes>;
-    /// Whether [`Serializer::broadcast`] can say it.
+    /// Whether [`Serializer::broadcast`] can write this content.
     fn carries(&self, content: &Content<'_>) -> bool;
     /// Appends a message to all members of a topic, as one frame.
     fn broadcast(&self, content: &Content<'_>, out: &mut Vec<u8>);
 }
 
 impl Vsn {
-    /// All of them, by [`Vsn::index`].
+    /// All versions, by [`Vsn::index`].
     pub const ALL: [Self; 2] = [Self::V1, Self::V2];
 
     /// Position in [`Vsn::ALL`].
@@ -81,7 +81,7 @@ impl Vsn {
         }
     }
 
-    /// Whether clients of this version can be told what was said.
+    /// Whether clients of this version can get this content.
     #[must_use]
     pub fn carries(self, content: &Content<'_>) -> bool {
         self.serializer().carries(content)

@@ -15,7 +15,7 @@ enum Repr {
         length: u8,
         bytes: [u8; INLINE_BYTES],
     },
-    // Boxed twice: a thin pointer keeps the enum at 16 bytes.
+    // The text is boxed twice: a thin pointer keeps the enum at 16 bytes.
     #[expect(clippy::box_collection)]
     Heap(Box<String>),
 }
@@ -47,7 +47,7 @@ impl RawRef {
     #[must_use]
     pub fn as_str(&self) -> &str {
         match &self.0 {
-            // Made from a str of this length, so it always is one.
+            // The bytes were made from a str of this length, so they always are one.
             Repr::Inline { length, bytes } => {
                 std::str::from_utf8(&bytes[..usize::from(*length)]).unwrap_or(super::NULL)
             }

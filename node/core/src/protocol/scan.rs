@@ -1,11 +1,13 @@
 //! Reads JSON as strictly as the strictest of clients, without building anything.
 //!
-//! Payloads and refs are passed on as they came, so whatever is let in here has to be read by every client: a text that
-//! one reader takes and another refuses would let one member throw all those with the other out of a room, again and
-//! again. Readers differ in three places, and here the narrow one counts: escapes of half a surrogate pair, numbers that
-//! no double holds, and nesting. What passes is what `serde_json` reads into a tree, which a test holds to.
+//! Payloads and refs are passed on as they came, so every client must be able to read what is let in here: with a
+//! text that one reader takes and another refuses, a member could throw all members with the other reader out of a
+//! room, again and again. Readers differ in three places, and here the strictest one counts: escapes of half a
+//! surrogate pair, numbers that no double can hold, and nesting. Exactly those texts pass that `serde_json` reads
+//! into a tree; a test checks it.
 //!
-//! One pass over the bytes, 16 of a string at a time. Nesting is one bit per level, so that depth costs no memory.
+//! It is one pass over the bytes, 16 of a string at a time. Nesting is one bit per level, so that depth costs no
+//! memory.
 
 use std::borrow::Cow;
 
@@ -28,7 +30,7 @@ pub(super) struct Scanner<'a> {
     at: usize,
 }
 
-/// The text is one JSON value that every reader takes, nested at most [`MAX_JSON_DEPTH`] deep.
+/// Checks that the text is one JSON value that every reader takes, nested at most [`MAX_JSON_DEPTH`] deep.
 pub(super) fn check(text: &str) -> Result<(), Malformed> {
     let mut scanner = Scanner::new(text);
     scanner.value()?;
@@ -67,7 +69,7 @@ impl<'a> Scanner<'a> {
         if self.token()? == byte { Ok(()) } else { Err(Malformed) }
     }
 
-    /// Nothing but blanks follows.
+    /// Checks that only blanks follow.
     pub(super) fn end(&mut self) -> Result<(), Malformed> {
         self.skip_blanks();
         if self.at == self.text.len() { Ok(()) } else { Err(Malformed) }
@@ -91,7 +93,7 @@ impl<'a> Scanner<'a> {
         let start = self.at;
         let (mut levels, mut depth): (Levels, usize) = (0, 0);
         loop {
-            // At the start of a value.
+            // Here a value begins.
             let opened = match self.token()? {
                 b'"' => self.string_rest().map(|_| false)?,
                 byte @ (b'-' | b'0'..=b'9') => self.number(byte).map(|()| false)?,
@@ -114,7 +116,7 @@ impl<'a> Scanner<'a> {
             if opened {
                 (levels, depth) = (levels >> 1, depth - 1);
             }
-            // After a value: close what ends here, up to the next value.
+            // Here a value has ended: closes the levels that end here, up to the next value.
             loop {
                 if depth == 0 {
                     return Ok(&self.text[start..self.at]);
@@ -157,14 +159,14 @@ impl<'a> Scanner<'a> {
         self.expect(b':')
     }
 
-    /// The rest of a word; never an opened level.
+    /// Takes the rest of a word. Returns false, because a word never opens a level.
     fn word(&mut self, rest: &str) -> Result<bool, Malformed> {
         let found = self.text.as_bytes()[self.at..].starts_with(rest.as_bytes());
         self.at += rest.len();
         if found { Ok(false) } else { Err(Malformed) }
     }
 
-    /// The rest of a string and its closing quote; tells whether there are escapes in it.
+    /// Takes the rest of a string and its closing quote; tells whether there are escapes in it.
     fn string_rest(&mut self) -> Result<bool, Malformed> {
         let mut escaped = false;
         loop {
@@ -181,10 +183,10 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Skips bytes of a string that mean themselves, as far as whole blocks go.
+    /// Skips bytes of a string that stand for themselves, in whole blocks only.
     fn skip_plain(&mut self) {
         while let Some(block) = self.text.as_bytes()[self.at..].first_chunk::<BLOCK>() {
-            // Without a branch in it, so that it becomes a few vector instructions.
+            // The loop has no branch in it, so that it becomes a few vector instructions.
             let special =
                 |byte: &u8| u8::from(*byte < 0x20) | u8::from(*byte == b'"') | u8::from(*byte == b'\\');
             if block.iter().fold(0, |any, byte| any | special(byte)) != 0 {
@@ -196,7 +198,7 @@ impl<'a> Scanner<'a> {
         self.at += self.text.as_bytes()[self.at..].iter().take_while(|byte| plain(byte)).count();
     }
 
-    /// What follows a backslash. The two halves of a surrogate pair come together or not at all.
+    /// Takes what follows a backslash. The two halves of a surrogate pair must come together.
     fn escape(&mut self) -> Result<(), Malformed> {
         match self.next()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(()),
@@ -228,7 +230,7 @@ impl<'a> Scanner<'a> {
         self.at - start
     }
 
-    /// The rest of a number that begins with `first`, which was taken.
+    /// Takes the rest of a number that begins with `first`, which was taken already.
     fn number(&mut self, mut first: u8) -> Result<(), Malformed> {
         let start = self.at - 1;
         if first == b'-' {
@@ -271,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// What a strict reader says: it builds the tree.
+    /// Whether a strict reader, which builds a tree, takes the text.
     fn strict(text: &str) -> bool {
         serde_json::from_str::<serde_json::Value>(text).is_ok()
     }
@@ -336,7 +338,7 @@ mod tests {
         assert!(strict(&echo) && !strict(&echo.replacen('[', "[[[", 3).replacen(']', "]]]", 3)));
     }
 
-    /// Random texts of the pieces that matter, and their mutilations, against the reader that builds a tree.
+    /// Random texts made of the pieces that matter, and damaged ones, against the reader that builds a tree.
     #[test]
     fn exactly_what_a_strict_reader_takes_passes() {
         const PIECES: [&str; 29] = [

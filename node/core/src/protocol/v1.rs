@@ -9,7 +9,7 @@ use super::{
 };
 use crate::broadcast::Content;
 
-/// See the module.
+/// The serializer of this module.
 #[derive(Debug)]
 pub(super) struct V1;
 

@@ -1,4 +1,4 @@
-//! How much one connection said lately, counted by GCRA (ITU-T I.371).
+//! Counts by GCRA (ITU-T I.371) how much one connection said lately.
 
 use crate::{config::Limits, limits::BURST_SECONDS};
 
@@ -8,16 +8,16 @@ pub(super) const BURST_MICROS: u64 = BURST_SECONDS * SECOND_MICROS;
 /// A connection's messages and bytes, each as the time until which the connection would have sent them at its rate.
 #[derive(Debug)]
 pub(super) struct Bucket {
-    /// It was told.
+    /// Whether it was told that it says too much.
     pub(super) told: bool,
-    /// It is not read, and a deadline will end that.
+    /// Whether it is not read until a deadline.
     pub(super) waits: bool,
     pub(super) messages_micros: u64,
     pub(super) bytes_micros: u64,
 }
 
 impl Bucket {
-    /// When one more message fits.
+    /// The time at which one more message fits.
     pub(super) fn next_micros(&self, limits: &Limits) -> u64 {
         let messages = self.messages_micros + cost(1, limits.messages_per_second);
         messages.max(self.bytes_micros).saturating_sub(BURST_MICROS)

@@ -121,7 +121,7 @@ impl Conn {
         self.state.is(phase)
     }
 
-    /// Only as [`super::lifecycle::step`] says.
+    /// Sets the phase, which only [`super::lifecycle::step`] chooses.
     pub(crate) const fn enter(&mut self, phase: Phase) {
         self.state = State::new(phase, self.state.vsn());
     }
@@ -134,18 +134,17 @@ impl Conn {
         self.state.vsn()
     }
 
-    /// Whether broadcasts go to this connection as a V2 client gets them. Nearly all connections are so, and one comparison
-    /// tells it.
+    /// Whether this connection gets broadcasts as a V2 client. Nearly all connections do, and one comparison tells.
     pub(crate) const fn is_plain_listener(&self) -> bool {
         self.state.0.get() == State::new(Phase::Open, Vsn::V2).0.get()
     }
 
-    /// The serializer version in which broadcasts go to this connection; none when none do.
+    /// The serializer version in which this connection gets broadcasts; none when it gets none.
     pub(crate) const fn listens(&self) -> Option<Vsn> {
         if self.is(Phase::Leaving) { None } else { Some(self.vsn()) }
     }
 
-    /// What the connection adds to the shard's backlog.
+    /// Frames that the connection adds to the shard's backlog.
     pub(crate) const fn backlog(&self) -> u64 {
         if self.flags.has(Flags::BLOCKED) { 0 } else { self.queue.frames() as u64 }
     }

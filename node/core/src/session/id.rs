@@ -1,26 +1,25 @@
-//! How a connection is called: by its slot within a turn of its shard, by its id wherever the answer may come later.
+//! The two names of a connection: its slot within a turn of its shard, and its id wherever an answer may come later.
 
 /// Place of a connection in the tables of its shard. Another connection gets it after this one has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Slot(pub u32);
 
 impl Slot {
-    /// As an index.
+    /// The slot as an index.
     #[must_use]
     pub const fn index(self) -> usize {
         self.0 as usize
     }
 }
 
-/// One connection of a shard and no other: its slot, and how often that slot was given out before.
+/// A name of one connection of a shard and of no other: its slot, and how often that slot was given out before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ConnId {
     slot: Slot,
     generation: u32,
 }
 
-/// Generations of a slot before they repeat. Nobody waits for an answer for as long as it takes to connect and disconnect
-/// 16 million times.
+/// Generations of a slot before they repeat. No answer takes as long as 16 million connects and disconnects.
 const GENERATIONS: u32 = 1 << 24;
 
 impl ConnId {
@@ -30,7 +29,7 @@ impl ConnId {
         self.slot
     }
 
-    /// As one number below 2^56, for a kernel or another process that hands it back.
+    /// The id as one number below 2^56, for a kernel or another process that returns it.
     #[must_use]
     pub const fn to_token(self) -> u64 {
         ((self.generation as u64) << 32) | self.slot.0 as u64
@@ -43,11 +42,11 @@ impl ConnId {
     }
 }
 
-/// How often each slot was given out. Three bytes of each, for nothing else is kept of a slot that is free.
+/// How often each slot was given out, in three bytes each, because nothing else is kept of a free slot.
 #[derive(Debug, Default)]
 pub(super) struct Generations {
     of: Vec<[u8; 3]>,
-    /// What a slot begins with: above all that were given out before the list was emptied.
+    /// The generation that a slot begins with: above all that were given out before the list was emptied.
     first: u32,
 }
 
@@ -66,13 +65,13 @@ impl Generations {
         }
     }
 
-    /// The slot is free: ids of the connection that had it are of none from now on.
+    /// Records that the slot is free: ids of the connection that had it name no connection from now on.
     pub(super) fn retire(&mut self, slot: Slot) {
         let generation = &mut self.of[slot.index()];
         *generation = pack((unpack(*generation) + 1) % GENERATIONS);
     }
 
-    /// Gives the list back; no slot may be taken.
+    /// Gives the list's memory back; no slot may be taken.
     pub(super) fn trim(&mut self) {
         let highest = self.of.iter().copied().map(unpack).max().unwrap_or(self.first);
         *self = Self { of: Vec::new(), first: highest };

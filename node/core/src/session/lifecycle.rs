@@ -1,5 +1,5 @@
-//! The life of a connection as one table: from the phase and what happens to the connection to the next phase, and what is
-//! done on the way.
+//! The life of a connection as one table: for each phase and each cause it has the next phase, and what is done on
+//! the way.
 
 use crate::counters::{CloseReason, RefuseReason};
 
@@ -11,15 +11,15 @@ pub(crate) enum Phase {
     Handshake,
     /// WebSocket messages flow.
     Open,
-    /// A close frame was queued as a polite goodbye. What the peer had under way is served to the others until its own
-    /// close frame; the peer itself gets nothing more, and so neither replies nor broadcasts.
+    /// A close frame was queued as a polite goodbye. Messages that the peer had under way are served to the others
+    /// until its own close frame comes; the peer itself gets nothing more, neither replies nor broadcasts.
     Leaving,
-    /// A close frame was queued; the peer's is awaited, and what comes before it is not wanted.
+    /// A close frame was queued; the peer's is awaited, and messages before it are ignored.
     Closing,
     /// Sends what is queued, ends the output, then discards input until the peer ends too. For answers after which
     /// unread input may exist: closing at once would reset the connection and lose them.
     Linger,
-    /// The same once the output has ended.
+    /// As `Linger`, with the output ended.
     Drop,
     /// Sends what is queued, then closes: the peer's close frame was answered.
     Final,
@@ -28,7 +28,7 @@ pub(crate) enum Phase {
 }
 
 impl Phase {
-    /// All of them, by their numbers.
+    /// All phases, by their numbers.
     pub(crate) const ALL: [Self; 8] = [
         Self::Handshake,
         Self::Open,
@@ -40,7 +40,7 @@ impl Phase {
         Self::Gone,
     ];
 
-    /// Whether a WebSocket message that arrives is looked at.
+    /// Whether WebSocket messages that arrive in this phase are handled.
     pub(crate) const fn hears(self) -> bool {
         matches!(self, Self::Open | Self::Leaving)
     }
@@ -76,7 +76,7 @@ pub(crate) enum Cause {
     GivenUp,
 }
 
-/// How a step changes the membership of a connection in its rooms.
+/// How a step changes a connection's membership in its rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Membership {
     /// It stays as it is.
@@ -92,22 +92,22 @@ pub(crate) enum Membership {
 pub(crate) enum Count {
     /// An established WebSocket has ended.
     Closed(CloseReason),
-    /// A connection was refused before it was one.
+    /// A connection was refused before it became a WebSocket.
     Refused(RefuseReason),
 }
 
-/// All that a cause brings about in a phase. It is done in the order of the fields.
+/// Everything that a cause brings about in a phase, in the order of the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Step {
-    /// Counted.
+    /// The counter, if any.
     pub(crate) count: Option<Count>,
-    /// Its rooms.
+    /// What happens to the membership in its rooms.
     pub(crate) membership: Membership,
     /// The send queue is emptied, but for the rest of a frame that is partly sent.
     pub(crate) drops_queue: bool,
     /// The next phase.
     pub(crate) to: Phase,
-    /// The time of the phase begins now. Otherwise that of the phase before goes on.
+    /// Whether the time of the phase begins now. Otherwise that of the phase before goes on.
     pub(crate) restarts_clock: bool,
     /// The output of the transport ends; all of the queue is sent.
     pub(crate) ends_output: bool,
@@ -138,8 +138,8 @@ impl Step {
     }
 }
 
-/// A goodbye that is no answer to something wrong: what the peer said before it heard of it is served to the others, until
-/// its own close frame or the close time-out, and only then does it leave its rooms.
+/// Whether this goodbye is no answer to a fault of the peer. What the peer said before it heard the goodbye is then
+/// served to the others, until its own close frame or the close time-out, and only then does it leave its rooms.
 pub(crate) const fn is_polite(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::Drain | CloseReason::Idle)
 }
@@ -197,7 +197,7 @@ const fn closed(reason: CloseReason) -> Step {
         CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
             Step { to: Phase::Linger, ..counted }
         }
-        // The peer's own ends, which are not closed from this side.
+        // The peer ended the connection, so this side does not close it.
         CloseReason::Peer | CloseReason::Lost => counted,
     }
 }
@@ -234,7 +234,7 @@ mod tests {
         assert!(Phase::ALL.iter().enumerate().all(|(number, phase)| *phase as usize == number));
     }
 
-    /// So each connection is counted once, whatever happens to it in whatever order.
+    /// So each connection is counted once, whatever happens to it and in whatever order.
     #[test]
     fn what_ends_is_counted_exactly_when_it_leaves_the_handshake_or_the_open_phase() {
         for (phase, cause, step) in steps() {

@@ -102,7 +102,7 @@ impl Sessions {
         self.slots.get_mut(slot.index())
     }
 
-    /// How many there are.
+    /// How many connections there are.
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -144,7 +144,7 @@ impl Sessions {
         self.incomplete_bytes
     }
 
-    /// Takes out what is kept of a request head.
+    /// Takes out the kept bytes of a request head.
     pub(crate) fn take_head(&mut self, slot: Slot) -> Vec<u8> {
         let reader = &mut self.slots[slot.index()].reader;
         self.memory.heads -= reader.held_bytes() as u64;
@@ -168,8 +168,8 @@ impl Sessions {
         reader
     }
 
-    /// Puts the reader back, if the connection is still read; `None` when the reader has failed. `before` is how many bytes
-    /// were incomplete when it was taken out. Returns how many are now.
+    /// Puts the reader back, if the connection is still read; `None` when the reader has failed. `before` is how many
+    /// bytes were incomplete when it was taken out. Returns how many are incomplete now.
     pub(crate) fn put_reader(&mut self, slot: Slot, reader: Option<Reader>, before: usize) -> usize {
         let conn = &mut self.slots[slot.index()];
         let mut after = 0;
@@ -184,7 +184,7 @@ impl Sessions {
         after
     }
 
-    /// Drops what is kept of a connection's input.
+    /// Drops the kept bytes of a connection's input.
     pub(crate) fn forget_input(&mut self, slot: Slot) {
         let conn = &mut self.slots[slot.index()];
         let held = conn.reader.held_bytes() as u64;
@@ -241,7 +241,7 @@ impl Sessions {
         self.rates.forget(slot);
     }
 
-    /// Notes what a connection said: so many messages and bytes. True when that is too much for the first time.
+    /// Charges a connection for so many messages and bytes. True when it says too much for the first time.
     #[inline]
     pub(crate) fn charge(
         &mut self,
@@ -268,7 +268,7 @@ impl Sessions {
         self.rates.pace(&mut self.side, slot, now_millis, limits)
     }
 
-    /// The deadline of a [`Pace::WaitsUntil`] has come. False when nobody waits for it any more.
+    /// Ends a [`Pace::WaitsUntil`] whose deadline has come. False when the connection no longer waits.
     pub(crate) fn end_wait(&mut self, slot: Slot) -> bool {
         rate::end_wait(&mut self.side, slot)
     }

@@ -1,11 +1,12 @@
 //! How much each connection may say: a bound on messages and on bytes per second, as GCRA (ITU-T I.371) counts it.
 //!
-//! A connection that sends more is told so once and is then read at its pace, so that nothing it said is lost and the
-//! kernel's window tells it to wait. Closing it would bring it back at once, with a new allowance.
+//! A connection that sends more is told so once and is then read at its pace, so that none of its messages is lost
+//! and the kernel's window makes it wait. If it were closed it would come back at once, with a new allowance.
 //!
 //! A connection has a bucket in the side table, and only while the bucket is not empty. Most connections say so
-//! little that they never get one: a byte of each adds up what it said since the last sweep. A byte holds an eighth of
-//! its rate, so a bucket would be empty again at the next sweep; a connection that says more gets one with all of it.
+//! little that they never get one: for each connection a byte adds up what it said since the last sweep. A byte
+//! counts up to an eighth of the rate, so a bucket for it would be empty again at the next sweep; a connection that
+//! says more gets a bucket with all of it.
 
 use super::{
     bucket::{BURST_MICROS, Bucket, cost},
@@ -14,26 +15,26 @@ use super::{
 };
 use crate::{config::Limits, limits::STAMP_MILLIS};
 
-/// Unit of what is said without a bucket, in microseconds of the rate.
+/// The unit in which the byte counts, in microseconds of the rate.
 const LITTLE_MICROS: u64 = STAMP_MILLIS * 1_000 / 8 / IN_BUCKET as u64;
-/// The connection has a bucket, and everything counts there.
+/// The value of the byte that says: the connection has a bucket, and everything counts there.
 const IN_BUCKET: u8 = u8::MAX;
 
 /// Whether a connection may be read at its rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pace {
-    /// It may.
+    /// It may be read.
     Free,
-    /// Not before this time in milliseconds, and nothing will end that yet.
+    /// It may not be read before this time in milliseconds, and no deadline is set for it yet.
     WaitsUntil(u64),
-    /// Not before a deadline that was set.
+    /// It may not be read before a deadline that is set.
     Waits,
 }
 
-/// How much the connections of a shard said, as far as it is not in buckets.
+/// What the connections of a shard said, as far as it is not in buckets.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    /// By slot, what the connection said since the last sweep in [`LITTLE_MICROS`], rounded up, or [`IN_BUCKET`].
+    /// By slot: what the connection said since the last sweep in [`LITTLE_MICROS`], rounded up, or [`IN_BUCKET`].
     little: Vec<u8>,
 }
 
@@ -46,7 +47,7 @@ impl Rates {
         }
     }
 
-    /// Notes what a connection said. True when that is too much for the first time.
+    /// Charges a connection for what it said. True when it says too much for the first time.
     #[inline]
     pub(super) fn charge(
         &mut self,
@@ -95,8 +96,8 @@ impl Rates {
         })
     }
 
-    /// Whether a connection has to wait. With [`Pace::WaitsUntil`] the caller sets the deadline, and ends the wait by
-    /// [`end_wait`].
+    /// Whether a connection has to wait. When this returns [`Pace::WaitsUntil`] the caller sets the deadline, and
+    /// ends the wait by [`end_wait`].
     pub(super) fn pace(&self, side: &mut Side, slot: Slot, now_millis: u64, limits: &Limits) -> Pace {
         if self.little[slot.index()] != IN_BUCKET {
             return Pace::Free;
@@ -112,13 +113,12 @@ impl Rates {
         }
     }
 
-    /// Forgets a connection that ended, but for its bucket.
+    /// Forgets a connection that ended, except its bucket.
     pub(super) fn forget(&mut self, slot: Slot) {
         self.little[slot.index()] = 0;
     }
 
-    /// Forgets buckets that are empty again, and the little that was said without one. `connections` is false when there
-    /// are none.
+    /// Forgets empty buckets, and sets the bytes to 0. `connections` is false when there are none.
     pub(super) fn trim(&mut self, side: &mut Side, now_millis: u64, connections: bool) {
         let now = now_millis * 1_000;
         if !connections {
@@ -151,7 +151,7 @@ pub(super) fn is_beyond(side: &Side, slot: Slot, now_millis: u64, limits: &Limit
     bucket.is_some_and(|bucket| bucket.next_micros(limits) > now_millis * 1_000)
 }
 
-/// Ends the wait of a connection. False when it did not wait: it has ended, or its slot is another's.
+/// Ends the wait of a connection. False when it did not wait: it has ended, or its slot belongs to another one.
 pub(super) fn end_wait(side: &mut Side, slot: Slot) -> bool {
     side.bucket_mut(slot).is_some_and(|bucket| std::mem::take(&mut bucket.waits))
 }

@@ -7,13 +7,13 @@ use super::{bucket::Bucket, id::Slot};
 /// Entries for which place is kept although they are not needed at the moment.
 const KEPT: usize = 64;
 
-/// Until when a connection is not read.
+/// The reason for which a connection is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Unread {
-    /// Until its socket takes data again, or memory is free.
+    /// It is not read until its socket takes data again, or memory is free.
     UntilItTakes,
-    /// Until fewer messages of others wait here.
+    /// It is not read until fewer messages of others wait here.
     UntilFewerWait,
 }
 
@@ -42,11 +42,11 @@ impl Aside {
 #[derive(Debug, Default)]
 pub(crate) struct Side {
     table: HashTable<Aside>,
-    /// How many are not read, by [`Unread`].
+    /// How many connections are not read, by [`Unread`].
     unread: [usize; 2],
 }
 
-/// Slots are given out by the shard and not by clients: any hash that spreads them does.
+/// Slots are chosen by the shard and not by clients, so any hash that spreads them is good.
 const fn hash(slot: Slot) -> u64 {
     (slot.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
@@ -74,12 +74,13 @@ impl Side {
         result
     }
 
-    /// The socket of the connection takes nothing since this time, or, with `None`, takes data again.
+    /// Records that the socket of the connection has taken nothing since this time, or, with `None`, that it takes
+    /// data again.
     pub(crate) fn set_blocked(&mut self, slot: Slot, since: Option<u16>) {
         self.change(slot, |aside| aside.blocked_since = since);
     }
 
-    /// The connection is not read any more. True when it was until now.
+    /// Records that the connection is not read any more. True when it was read until now.
     pub(crate) fn hold(&mut self, slot: Slot, until: Unread) -> bool {
         let before = self.change(slot, |aside| aside.unread.replace(until));
         if let Some(before) = before {
@@ -89,7 +90,7 @@ impl Side {
         before.is_none()
     }
 
-    /// Ends that a connection is not read for this reason. True when it was not.
+    /// Lets a connection be read again that was not for this reason. True when it was not.
     pub(crate) fn resume(&mut self, slot: Slot, until: Unread) -> bool {
         if self.unread[until as usize] == 0 {
             return false;

@@ -1,14 +1,14 @@
-//! How near a shard is to what it may hold.
+//! How near a shard is to the memory that it may hold.
 
 use crate::ledger::{Ledger, Stage};
 
-/// The ledger of the shard, and the stage that was found when it was looked at last.
+/// The ledger of the shard, and the stage that the last look found.
 #[derive(Debug)]
 pub(super) struct Gauge {
     pub(super) ledger: Ledger,
     /// How near the budget the shard was when it looked last.
     pub(super) stage: Stage,
-    /// Up to so many bytes held nothing needs to be looked at. The first look finds out what there is.
+    /// Up to so many bytes held there is no need to look at the stage. At 0 the first look finds out what is held.
     pub(super) calm_below: u64,
     /// Bytes that the thread holds for the shard: in its mailbox, and for other shards.
     pub(super) mail: u64,

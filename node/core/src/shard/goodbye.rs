@@ -1,4 +1,4 @@
-//! Closing from this side.
+//! Closes connections from this side.
 
 use super::state::Shard;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Shard {
-    /// Starts the closing handshake from this side. What is queued is sent first, except to a slow consumer.
+    /// Starts the closing handshake from this side. The queued frames are sent first, except to a slow consumer.
     pub(super) fn close(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
         self.release_before(slot, reason);
         self.close_now(slot, reason, code);
@@ -22,7 +22,8 @@ impl Shard {
         let open = self.sessions[slot].is(Phase::Open);
         self.release_before(slot, reason);
         if open && !self.sessions[slot].is(Phase::Open) {
-            // The release has closed it as a slow consumer. It hears that, and its input is not read any more.
+            // The release has closed it as a slow consumer: it gets that close code, and its input is not read any
+            // more.
             return;
         }
         if self.advance(slot, Cause::Broken(reason)) && open {
@@ -30,14 +31,16 @@ impl Shard {
         }
     }
 
-    /// A connection that gets a polite goodbye hears what was said before it.
+    /// Releases the windows of its rooms first, so that a connection which gets a polite goodbye hears what was said
+    /// before it.
     fn release_before(&mut self, slot: Slot, reason: CloseReason) {
         if is_polite(reason) && self.sessions[slot].is(Phase::Open) {
             self.release_rooms(slot);
         }
     }
 
-    /// What is left to say to a connection when the shard has failed: a close frame, if one can be read by it.
+    /// The frame that a connection still gets when the shard has failed: a close frame, if the connection can read
+    /// one.
     #[must_use]
     pub fn farewell(&self, slot: Slot) -> Option<Vec<u8>> {
         let conn = self.sessions.get(slot)?;

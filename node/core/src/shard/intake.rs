@@ -1,29 +1,30 @@
 //! How much a turn takes in, from each source of input.
 
-/// What a turn has taken, and may take.
+/// How much a turn has taken, and how much it may take.
 #[derive(Debug, Default)]
 pub(super) struct Intake {
-    /// Broadcasts in this turn from this source, and how many it may have over the budget.
+    /// Broadcasts of the present source in this turn, and how many of them the turn takes while it is over the
+    /// budget.
     broadcasts: u64,
     quota: u64,
-    /// This turn takes no broadcasts.
+    /// Whether this turn takes no broadcasts at all.
     stuck: bool,
 }
 
 impl Intake {
-    /// A turn begins. `stuck` says that more queues are half full than it can write.
+    /// Begins a turn. `stuck` says that more queues are half full than the turn can write.
     pub(super) const fn begin_turn(&mut self, stuck: bool) {
         self.stuck = stuck;
         self.begin_source(1);
     }
 
-    /// Another source comes next, of which a turn over its budget takes so many broadcasts.
+    /// Begins the input of another source, of which a turn over its budget takes `quota` broadcasts.
     pub(super) const fn begin_source(&mut self, quota: u64) {
         self.broadcasts = 0;
         self.quota = quota;
     }
 
-    /// Something was broadcast.
+    /// Counts a broadcast.
     pub(super) const fn note_broadcast(&mut self) {
         self.broadcasts += 1;
     }

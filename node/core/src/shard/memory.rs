@@ -1,7 +1,7 @@
-//! The memory that clients make a shard hold: its sum, and what happens near the budget.
+//! The memory that clients make a shard hold: its sum, and what the shard does near the budget.
 //!
-//! Nothing here is counted twice or kept in step by hand where it can be asked for: the outbox, the rooms and the tables
-//! know what they hold, and only readers and channels are counted as they change.
+//! Nothing here is counted twice or kept in step by hand where it can be asked for: the outbox, the rooms and the
+//! tables know their sizes, and only the bytes of readers and channels are counted as they change.
 
 use std::cmp::Reverse;
 
@@ -19,27 +19,27 @@ use crate::{
     ws::CloseCode,
 };
 
-/// A connection that took nothing for so long, or did not end what it began to say, goes before others when memory is
-/// short. A healthy client takes what it is sent within a round trip.
+/// A connection that took nothing for so long, or whose message is incomplete for so long, is closed before others
+/// when memory is short. A healthy client takes what it is sent within a round trip.
 const STALLED_MILLIS: u64 = 1_000;
 
-/// The part of what a shard may hold that whole messages which it put off may take at its budget before it reads no more of
-/// them: less than closing leaves free.
+/// The part of the shard's allowance that whole messages which it put off may take at the budget. Beyond it the shard
+/// reads no more of them. It is less than closing leaves free.
 const CROWD_PART: u64 = 32;
 
-/// What closing a connection gives back.
+/// A connection that may be closed, with the bytes that closing it gives back.
 #[derive(Debug)]
 struct Candidate {
-    /// 0 is closed already, 1 is stuck, 2 is slow.
+    /// 0: it is closed already; 1: it is stuck; 2: it is slow.
     class: u8,
     bytes: usize,
     slot: Slot,
-    /// Most of it is output.
+    /// Whether most of these bytes are output.
     output: bool,
 }
 
 impl Shard {
-    /// What the shard holds, by kind.
+    /// The memory that the shard holds, by kind.
     pub(super) fn held_by_kind(&self) -> Held {
         let mut held = [0; Kind::COUNT];
         let mut set = |kind: Kind, bytes: u64| held[kind as usize] = bytes;
@@ -55,7 +55,7 @@ impl Shard {
         held
     }
 
-    /// The sum of all kinds.
+    /// The sum over all kinds.
     pub(super) fn held(&self) -> u64 {
         self.held_by_kind().iter().sum()
     }
@@ -81,8 +81,9 @@ impl Shard {
         self.gauge.stage >= Stage::Refuse
     }
 
-    /// While memory is short a connection that does not take what it is sent is not heard either. At the budget no
-    /// connection is, except those whose messages wait here already: these are served without reading more.
+    /// Whether a connection is not read now for lack of memory. While memory is short this holds for a connection
+    /// that does not take what it is sent. At the budget it holds for every connection, except one whose messages
+    /// wait here already: they are served without reading more.
     pub(super) fn holds_reads_of(&mut self, slot: Slot) -> bool {
         if self.gauge.stage == Stage::Free {
             return false;
@@ -100,14 +101,14 @@ impl Shard {
         true
     }
 
-    /// Whether the shard is at its budget and whole messages that it put off are a part of that which reading less would
-    /// make smaller.
+    /// Whether the shard is at its budget and the whole messages that it put off take a part of it that reading less
+    /// would make smaller.
     fn is_crowded(&self) -> bool {
         let put_off = self.sessions.memory().input.saturating_sub(self.sessions.incomplete_bytes() as u64);
         self.gauge.stage == Stage::Close && put_off > self.gauge.ledger.allowance() / CROWD_PART
     }
 
-    /// Something may have grown: looks at the sum, and does what it asks for.
+    /// Looks at the sum after something may have grown, and does what the sum asks for.
     #[inline]
     pub(super) fn look_at_memory(&mut self) {
         let held = self.held();
@@ -135,7 +136,7 @@ impl Shard {
         self.effects.extend(resumed.into_iter().map(Effect::Resume));
     }
 
-    /// The budget of the node, and what all shards hold together.
+    /// The budget of the node, and the bytes that all shards hold together.
     fn budget(&self) -> (u64, u64) {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
         let frame = self.config.limits.max_frame_bytes.into();
@@ -143,7 +144,7 @@ impl Shard {
         (budget, self.options.registry.bytes() + bus)
     }
 
-    /// Tells the other shards, when that is due, and finds out how near the budget is.
+    /// Publishes the sum for the other shards, when that is due, and finds out how near the budget is.
     pub(super) fn settle_memory(&mut self, held: u64) {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
         if self.gauge.ledger.is_stale(held, budget) {
@@ -158,7 +159,7 @@ impl Shard {
         };
     }
 
-    /// Looks anew at what the others leave, also when nothing changed here.
+    /// Looks anew at what the other shards leave, also when nothing changed here.
     pub(super) fn refresh_memory(&mut self) {
         let (held, amounts) = (self.held(), self.budget());
         self.gauge.ledger.settle(self.options.places.holdings(), self.options.index, held, amounts);
@@ -166,13 +167,13 @@ impl Shard {
         self.face_memory(held);
     }
 
-    /// What is held and not only kept for a next burst.
+    /// The bytes that are in use, without those that tables keep for a next burst.
     fn live(&self) -> u64 {
         self.held() - self.egress.outbox().slack_bytes() as u64
     }
 
-    /// Closes the connections that hold most and take least until enough is free. A connection whose socket takes data, that has
-    /// no incomplete message and sends no more than its rate is never among them.
+    /// Closes the connections that hold most and take least until enough is free. A connection is never among them
+    /// when its socket takes data, it has no incomplete message, and it sends no more than its rate.
     fn relieve(&mut self) {
         self.compact_outbox();
         let target = self.gauge.ledger.relieved();
@@ -193,7 +194,7 @@ impl Shard {
         self.settle_memory(held);
     }
 
-    /// Gives back what tables keep for a next burst, where that is worth the walk.
+    /// Gives back what the tables keep for a next burst, where that is worth a walk over them.
     pub(super) fn compact_outbox(&mut self) {
         if self.egress.outbox().slack_bytes() as u64 > self.gauge.ledger.allowance() / 16
             || self.egress.outbox().is_sparse()
@@ -203,11 +204,11 @@ impl Shard {
     }
 
     fn candidate(&mut self, slot: Slot) -> Option<Candidate> {
-        // Most slots may be free: nothing is looked up for those.
+        // Most slots may be free: a free one costs no further look.
         self.sessions.get(slot)?;
         let now = self.stamp();
         let age_millis = |since: u16| u64::from(now.wrapping_sub(since)) * STAMP_MILLIS;
-        // Whole messages that this node has put off are not the client's fault, unless it says too many.
+        // The client is not to blame for whole messages that this node has put off, unless it says too many.
         let hasty = self.sessions.is_beyond_rate(slot, self.now_millis, &self.config.limits);
         let stalled = self.sessions.side().get(slot).and_then(|aside| aside.blocked_since);
         let conn = self.sessions.get_mut(slot)?;

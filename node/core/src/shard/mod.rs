@@ -1,13 +1,13 @@
 //! One shard as a state machine: connections, rooms and queues, without a socket or a clock.
 //!
-//! The thread around it begins a turn ([`Shard::begin_turn`]), tells what happened ([`Shard::handle`], [`Shard::accept`]),
-//! lets pass what is due ([`Shard::handle_timeout`]), hands over input ([`Shard::on_data`]), writes each connection that
-//! [`Shard::next_flush`] names, and ends the turn ([`Shard::end_turn`]). Whatever else is to be done it finds in
-//! [`Shard::take_effects`]. Between turns it sleeps until [`Shard::next_deadline`].
+//! The thread around it begins a turn ([`Shard::begin_turn`]), reports events ([`Shard::handle`], [`Shard::accept`]),
+//! handles the deadlines that have come ([`Shard::handle_timeout`]), hands over input ([`Shard::on_data`]), writes
+//! each connection that [`Shard::next_flush`] names, and ends the turn ([`Shard::end_turn`]). All other things that
+//! it has to do are in [`Shard::take_effects`]. Between turns it sleeps until [`Shard::next_deadline`].
 //!
-//! The files below each other: `state` is what a shard is made of; `ending`, `say`, `window` and `goodbye` are what a
-//! connection and a room do, each using those before it; `memory`, `pace`, `tick`, `dispatch` and `input` decide on them;
-//! `driver` is the outside.
+//! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window` and `goodbye` are the
+//! actions of a connection and a room, each using the ones before it; `memory`, `pace`, `tick`, `dispatch` and
+//! `input` decide which actions are taken; `driver` is what the thread calls.
 
 mod dispatch;
 mod driver;

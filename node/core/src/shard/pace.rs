@@ -1,4 +1,4 @@
-//! Reading each connection at its pace: as its rates allow, and as memory allows.
+//! Reads each connection at its pace: as its rates and the memory allow.
 
 use super::{state::Shard, timers::Deadline};
 use crate::{
@@ -6,16 +6,16 @@ use crate::{
     session::{Pace, id::Slot, lifecycle::Phase},
 };
 
-/// Messages of one read before it is looked whether the connection may say so many: what most reads bring costs no look
-/// beforehand.
+/// So many messages of one read are taken before the connection's rate is looked at: most reads bring fewer and cost
+/// no look.
 const UNCHECKED: u32 = 32;
 
-/// What one read has brought, and may bring.
+/// How many messages one read has brought, and may bring.
 #[derive(Debug)]
 pub(super) struct Allowance {
     /// Messages so far.
     said: u32,
-    /// Up to how many it is not looked whether the connection may say them.
+    /// Up to how many messages the rate need not be looked at.
     unchecked: u32,
 }
 
@@ -36,9 +36,9 @@ impl Shard {
         allowance.said >= allowance.unchecked
     }
 
-    /// Notes what a read brought, and tells a connection that says too much.
+    /// Charges the connection for what a read brought, and tells it when it says too much.
     pub(super) fn charge(&mut self, slot: Slot, allowance: &Allowance, bytes: usize) {
-        // A connection that ended by what it said is forgotten already.
+        // A connection that ended by its own message is forgotten already.
         if self.sessions[slot].is(Phase::Gone) {
             return;
         }

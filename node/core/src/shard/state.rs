@@ -24,20 +24,20 @@ pub struct ShardOptions {
     pub index: u8,
     /// Whether there is a bus to other nodes.
     pub has_bus: bool,
-    /// Told to members of the reserved topic.
+    /// The node's name, which members of the reserved topic are told.
     pub node_name: String,
-    /// Told to members of the reserved topic.
+    /// The version, which members of the reserved topic are told.
     pub version: &'static str,
-    /// Served at `/` when the configuration asks for it.
+    /// The page that is served at `/` when the configuration asks for it.
     pub page: &'static [u8],
     /// Topics of all shards.
     pub registry: Arc<Registry>,
     /// Established connections of all shards, and the memory that they share.
     pub places: Arc<Places>,
-    /// Whether the node is in service, for load balancers that ask the public port. One that leaves says no whatever this
-    /// says.
+    /// Whether the node is in service, for load balancers that ask the public port. A shard that is leaving answers
+    /// no, whatever this says.
     pub ready: Arc<AtomicBool>,
-    /// Time a peer has to answer a close frame, or to read a refusal, in milliseconds:
+    /// Time in milliseconds that a peer has to answer a close frame or to read a refusal:
     /// [`crate::limits::CLOSE_TIMEOUT_MILLIS`], or more where nobody waits for it.
     pub close_timeout_millis: u64,
 }
@@ -72,15 +72,15 @@ pub struct Shard {
     pub(super) counters: Counters,
     /// Connections and their lives.
     pub(super) sessions: Sessions,
-    /// Rooms, their policies, and what waits in them.
+    /// Rooms, their policies, and the broadcasts that wait in them.
     pub(super) topics: Topics,
-    /// Queues, and which connection is written when.
+    /// Queues, and the order in which connections are written.
     pub(super) egress: Egress,
     /// How much this turn takes in.
     pub(super) intake: Intake,
     /// How near the memory budget the shard is.
     pub(super) gauge: Gauge,
-    /// All that is due at some time.
+    /// All deadlines.
     pub(super) timers: Timers,
     /// Effects that the thread has not taken yet.
     pub(super) effects: Vec<Effect>,
@@ -118,7 +118,7 @@ impl Shard {
 
 #[cfg(test)]
 impl Shard {
-    /// Connections that have said more than a little lately.
+    /// Connections that have a bucket, because they have said more than a little lately.
     pub(super) fn buckets(&self) -> usize {
         self.sessions.side().iter().filter(|aside| aside.has_bucket()).count()
     }

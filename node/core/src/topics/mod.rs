@@ -45,10 +45,10 @@ pub(crate) struct Joined {
 /// A join that did not fit.
 #[derive(Debug)]
 pub(crate) struct Refused {
-    /// Why.
+    /// The reason.
     pub(crate) refusal: JoinRefusal,
-    /// The room, when this shard was among those with members for a moment. Another shard may have left it meanwhile, and
-    /// a reader of the registry that looked then has to look again.
+    /// The room, when this shard was for a moment among the shards with members. Another shard may have left the room
+    /// meanwhile, and a reader that looked at the registry in that moment has to look again.
     pub(crate) closed: Option<Arc<SharedRoom>>,
 }
 
@@ -80,7 +80,7 @@ pub(crate) struct Topics {
 }
 
 impl Topics {
-    /// No rooms on shard `shard`.
+    /// The table of shard `shard`, without rooms.
     pub(crate) fn new(registry: Arc<Registry>, shard: u8) -> Self {
         Self {
             by_topic: HashTable::new(),
@@ -104,7 +104,7 @@ impl Topics {
         &self.rooms[id.0 as usize]
     }
 
-    /// The same, to be changed.
+    /// The same for changes.
     pub(crate) fn get_mut(&mut self, id: RoomId) -> &mut Room {
         &mut self.rooms[id.0 as usize]
     }
@@ -139,7 +139,7 @@ impl Topics {
         self.rooms.contains(id.0 as usize)
     }
 
-    /// All open rooms, to be looked at.
+    /// All open rooms, for reading.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Room> {
         self.rooms.iter().map(|(_, room)| room)
@@ -150,7 +150,7 @@ impl Topics {
         self.rooms.iter_mut().map(|(_, room)| room)
     }
 
-    /// Adds a member, which hears what is said in this serializer version, or nothing.
+    /// Adds a member, which hears broadcasts in this serializer version, or none.
     ///
     /// # Errors
     /// When it does not fit into `caps`.
@@ -192,7 +192,7 @@ impl Topics {
         Ok(Joined { room: RoomId(id), position: 0, opened: true })
     }
 
-    /// Removes the member at `position`, which heard what is said in this serializer version, or nothing.
+    /// Removes the member at `position`, which heard broadcasts in this serializer version, or none.
     pub(crate) fn leave(&mut self, id: RoomId, position: u32, listened: Option<Vsn>) -> Left {
         let index = id.0 as usize;
         if let Some(vsn) = listened {

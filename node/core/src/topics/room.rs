@@ -1,7 +1,8 @@
 //! A room: what one shard knows of a topic with local members.
 //!
-//! Members are dense lists of slots, so that a broadcast is a walk over an array, and a member knows its position, so that
-//! leaving moves one other at most. State that only some policies ask for is behind one pointer, null in all other rooms.
+//! The members are a dense list of slots, so that a broadcast is a walk over an array. A member knows its position,
+//! so that leaving moves at most one other member. State that only some policies ask for is behind one pointer, which
+//! is null in all other rooms.
 
 use std::sync::Arc;
 
@@ -17,7 +18,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoomId(pub(super) u32);
 
-/// Memory in bytes of a broadcast that waits, besides its parts: its entry, twice because lists grow to the double.
+/// Memory in bytes of a broadcast that waits, besides its parts: its entry, counted twice because lists grow to the
+/// double.
 pub(super) const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
 
 /// A room with at least one local member.
@@ -25,7 +27,7 @@ pub(super) const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
 pub(crate) struct Room {
     shared: Arc<SharedRoom>,
     pub(super) members: Vec<Slot>,
-    /// Members that hear what is said, by [`Vsn::index`].
+    /// How many members hear broadcasts, by [`Vsn::index`].
     listeners: [u32; Vsn::ALL.len()],
     policy: Option<PolicyRef>,
     features: Option<Box<Features>>,
@@ -40,7 +42,7 @@ struct Features {
 }
 
 impl Features {
-    /// Whether neither the policy asks for anything nor anything is left of what it asked for.
+    /// Whether the policy asks for nothing and nothing is left that it asked for earlier.
     const fn is_empty(&self) -> bool {
         self.window_millis == 0 && self.held.is_empty()
     }
@@ -49,7 +51,7 @@ impl Features {
 /// A broadcast that waits for the end of its room's flush window.
 #[derive(Debug)]
 pub(crate) struct Held {
-    /// What was said.
+    /// The broadcast.
     pub(crate) broadcast: Broadcast,
     /// The member that does not get it.
     pub(crate) except: Option<Slot>,
@@ -71,29 +73,29 @@ impl Room {
         &self.members
     }
 
-    /// How many of the members hear what is said, in this serializer version.
+    /// How many of the members hear broadcasts in this serializer version.
     pub(crate) const fn listeners(&self, vsn: Vsn) -> u32 {
         self.listeners[vsn.index()]
     }
 
-    /// Counts a member that begins to hear what is said.
+    /// Counts a member that begins to hear broadcasts.
     pub(super) const fn listen(&mut self, vsn: Option<Vsn>) {
         if let Some(vsn) = vsn {
             self.listeners[vsn.index()] += 1;
         }
     }
 
-    /// Takes out of the count a member that hears what is said no more, but stays.
+    /// Takes a member out of the count that hears no more broadcasts, but stays.
     pub(crate) const fn unlisten(&mut self, vsn: Vsn) {
         self.listeners[vsn.index()] -= 1;
     }
 
-    /// The policy of its topic; none when that cannot be joined, or not any more.
+    /// The policy of its topic; none when the topic cannot be joined, or no longer can.
     pub(crate) const fn policy(&self) -> Option<PolicyRef> {
         self.policy
     }
 
-    /// This is its policy in the configuration from now on, with all that the policy asks for.
+    /// Sets its policy in the present configuration, with all that the policy asks for.
     pub(crate) fn set_policy(&mut self, rooms: &Rooms, policy: Option<PolicyRef>) {
         self.policy = policy;
         let window_millis = policy.map_or(0, |policy| rooms.policy(policy).flush_window_millis);
@@ -103,12 +105,12 @@ impl Room {
         self.features.take_if(|features| features.is_empty());
     }
 
-    /// Length of the flush window in milliseconds; 0 when what is said leaves at once.
+    /// Length of the flush window in milliseconds; 0 when broadcasts leave at once.
     pub(crate) fn window_millis(&self) -> u16 {
         self.features.as_ref().map_or(0, |features| features.window_millis)
     }
 
-    /// Whether what is said has to wait: for the end of the window, or for what waits already.
+    /// Whether a broadcast has to wait: for the end of the window, or behind others that wait already.
     pub(crate) fn holds(&self) -> bool {
         self.features.as_ref().is_some_and(|features| features.window_millis > 0 || !features.held.is_empty())
     }
@@ -128,13 +130,13 @@ impl Room {
         held.unwrap_or_default()
     }
 
-    /// Bytes of what waits.
+    /// Bytes of the broadcasts that wait.
     pub(super) fn held_content_bytes(&self) -> usize {
         let held = self.features.as_ref().map_or(&[][..], |features| &features.held);
         held.iter().map(|held| held.broadcast.len()).sum()
     }
 
-    /// Memory in bytes of all that waits.
+    /// Memory in bytes of all broadcasts that wait.
     pub(crate) fn held_bytes(&self) -> usize {
         self.held_content_bytes() + self.held() * HELD_ENTRY_BYTES
     }

@@ -1,10 +1,10 @@
-//! Close codes (RFC 6455 section 7.4) that the node sends, and the check of those it receives.
+//! Close codes (RFC 6455 section 7.4) that the node sends, and the check of the codes that it receives.
 
 /// A code that the node closes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum CloseCode {
-    /// A frame broke RFC 6455; also the idle timeout, as Bandit does.
+    /// A frame broke RFC 6455. Also the code of the idle timeout, as in Bandit.
     ProtocolError = 1002,
     /// Text that is not UTF-8.
     InvalidPayload = 1007,
@@ -33,8 +33,8 @@ impl CloseCode {
     }
 }
 
-/// Whether a peer may send this code: the registered ones (RFC 6455 and the IANA registry up to 1014), libraries'
-/// 3000-3999 and applications' 4000-4999.
+/// Whether a peer may send this code: a registered one (RFC 6455 and the IANA registry up to 1014), a library's
+/// (3000-3999) or an application's (4000-4999).
 #[must_use]
 pub const fn is_allowed_from_peer(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)

@@ -189,7 +189,7 @@ pub fn split_server_frame(frame: &[u8]) -> Option<(u8, &[u8])> {
             (u64::from_be_bytes(*length), payload)
         }
         length @ 0..LENGTH_16 => (u64::from(length), rest),
-        // The mask bit: only clients mask.
+        // The mask bit is set, and only clients mask.
         MASKED.. => return None,
     };
     (length == payload.len() as u64).then_some((first, payload))
@@ -249,7 +249,7 @@ mod tests {
             frame.push(0);
             assert_eq!(split_server_frame(&frame), None);
         }
-        // With the mask bit the second byte is not a length of 128 and more.
+        // The second byte has the mask bit; without the check it would read as a length of 128 or more.
         let masked = [&[FIN_TEXT, 0x80 | 5][..], &[b'x'; 0x80 | 5]].concat();
         assert_eq!(split_server_frame(&masked), None);
     }

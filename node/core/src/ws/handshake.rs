@@ -1,8 +1,8 @@
 //! The HTTP side of the public port: the WebSocket handshake (RFC 6455 section 4.2) with Phoenix's parameters, the chat
 //! page, and refusals.
 //!
-//! Parsed by httparse straight from the bytes: 3 us less per accept than a HTTP library, nothing left in memory, and
-//! the limits stay ours. Every answer but an upgrade closes the connection.
+//! The head is parsed by httparse straight from the bytes, which costs 3 us less per accept than a HTTP library,
+//! leaves nothing in memory, and keeps the limits our own. Every answer but an upgrade closes the connection.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
@@ -25,10 +25,10 @@ const ACCEPT_BYTES: usize = 28;
 /// The subprotocol of phoenix.js 1.8, echoed when offered.
 const SUBPROTOCOL: &str = "phoenix";
 
-/// Where load balancers ask whether new clients may be sent.
+/// Paths at which load balancers ask whether to send new clients.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/health"];
 
-/// What decides about a request besides its bytes.
+/// The settings that decide about a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// Mount, such as `/socket`.
@@ -74,8 +74,8 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
         }
         Err(_) => return Request::Refused(RefuseReason::BadRequest),
     };
-    // A handshake has no body (RFC 6455 section 4.1), and no other request here has one: what follows the head is frames.
-    // A client that could make us and a proxy disagree about where those begin could speak for others.
+    // A handshake has no body (RFC 6455 section 4.1), and no other request here has one: frames follow the head. A
+    // client that could make us and a proxy disagree about where the frames begin could speak for other clients.
     if has_body(request.headers) {
         return Request::Refused(RefuseReason::BadRequest);
     }
@@ -86,7 +86,7 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
     }
 }
 
-/// Whether anything but the head belongs to a request, or it cannot be told.
+/// Whether a request has a body, or may have one.
 fn has_body(headers: &[httparse::Header<'_>]) -> bool {
     let mut lengths = 0;
     headers.iter().any(|header| {
@@ -116,7 +116,7 @@ fn route(
     if is_page.is_none() && !is_socket {
         return Request::Refused(if reads { RefuseReason::NotFound } else { RefuseReason::Method });
     }
-    // An absolute target counts instead of the header, which has to be a single one all the same.
+    // An absolute target counts instead of the header, of which there must be exactly one all the same.
     let named = match single(request.headers, "host") {
         Ok(host) => host,
         Err(reason) => return Request::Refused(reason),
@@ -182,7 +182,7 @@ fn switching_protocols(key: &[u8], subprotocol: bool) -> Vec<u8> {
 fn accept_key(key: &[u8]) -> [u8; ACCEPT_BYTES] {
     let digest = Sha1::new().chain_update(key).chain_update(ACCEPT_GUID).finalize();
     let mut accept = [0; ACCEPT_BYTES];
-    // Does not fail: the length is that of every digest.
+    // This cannot fail: every digest has this length.
     STANDARD.encode_slice(digest, &mut accept).ok();
     accept
 }
@@ -237,8 +237,8 @@ fn health_response(ready: bool, is_head: bool) -> Vec<u8> {
     with_body(head.into_bytes(), body.as_bytes(), is_head)
 }
 
-/// Whether a head of which so many bytes were known may be whole: an empty line ends it. Looked for where it can be new, so
-/// that a head that comes byte by byte is not parsed each time.
+/// Whether a head may be whole, of which the first `known` bytes are known not to be: an empty line ends it. The line
+/// is looked for only where it can be new, so that a head that comes byte by byte is not parsed each time.
 #[must_use]
 pub fn may_be_whole(head: &[u8], known: usize) -> bool {
     let fresh = &head[known.saturating_sub(b"\n\r".len()).min(head.len())..];

@@ -1,9 +1,9 @@
-//! Hosts as they stand in the `Host` and `Origin` headers and in lists of them.
+//! Hosts in the form of the `Host` and `Origin` headers and of lists of hosts.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Whether the text is a host name: labels of letters, digits, `-` and `_`, perhaps with a dot behind the last. A last
-/// label that is a number makes an address of it, which is written in one way only.
+/// Whether the text is a host name: labels of letters, digits, `-` and `_`, perhaps with a dot after the last. When
+/// the last label is a number the text is an address, which has one form only.
 pub(crate) fn is_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
@@ -16,10 +16,10 @@ pub(crate) fn is_name(text: &str) -> bool {
     name.split('.').all(is_label) && !is_number
 }
 
-/// The address that a host is, as URLs write it: `10.0.0.1`, `[::1]`.
+/// The address that a host is, in the form of URLs: `10.0.0.1`, `[::1]`.
 pub(crate) fn address(host: &str) -> Option<IpAddr> {
     match host.strip_prefix('[') {
-        // An IPv4 address within is never written by a browser.
+        // A browser never writes an IPv6 address with an IPv4 address in it.
         Some(rest) if !rest.contains('.') => rest.strip_suffix(']')?.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         Some(_) => None,
         None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
@@ -38,7 +38,7 @@ pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// The host of `host[:port]` as a `Host` header has it, without judging the port.
+/// The host of `host[:port]` in a `Host` header; the port is not checked.
 pub(crate) fn without_port(authority: &str) -> &str {
     match authority.rfind(':') {
         Some(colon) if !authority.ends_with(']') => &authority[..colon],
@@ -46,7 +46,7 @@ pub(crate) fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Whether two hosts are one.
+/// Whether two hosts are the same.
 pub(crate) fn is_same(a: &str, b: &str) -> bool {
     a.eq_ignore_ascii_case(b) || matches!((address(a), address(b)), (Some(a), Some(b)) if a == b)
 }
@@ -54,7 +54,7 @@ pub(crate) fn is_same(a: &str, b: &str) -> bool {
 /// Whether a host is the listed one, or, for `*.example.org`, has one label or more before the rest.
 pub(crate) fn is_listed(host: &str, listed: &str) -> bool {
     let Some(rest) = listed.strip_prefix('*') else { return is_same(host, listed) };
-    // The rest begins with its dot.
+    // The rest begins with its dot, so what is before it are whole labels.
     let Some(cut) = host.len().checked_sub(rest.len()) else { return false };
     let (front, back) = (host.get(..cut), host.get(cut..));
     front.is_some_and(|front| !front.is_empty()) && back.is_some_and(|back| back.eq_ignore_ascii_case(rest))
@@ -65,15 +65,16 @@ pub(crate) fn is_entry(text: &str) -> bool {
     text.strip_prefix("*.").map_or_else(|| is_name(text) || address(text).is_some(), is_name)
 }
 
-/// Which hosts a node answers to besides what a list says. Not in the file: dev mode sets it.
+/// A bound on the hosts that a node answers to, which holds beside any list. It is not in the file: dev mode sets it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Names {
-    /// Whatever the client calls it.
+    /// Any host.
     #[default]
     Any,
-    /// `localhost` and loopback addresses: a page of another site, whose name was made to lead here, is told by its name.
+    /// `localhost` and loopback addresses. When somebody makes another name lead here, its pages name that host and
+    /// are refused.
     Loopback,
-    /// The same and every other address, which no name was made to lead to.
+    /// The same and every other address: a client that uses an address was not led here by somebody's name.
     Addresses,
 }
 

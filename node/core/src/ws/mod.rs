@@ -1,8 +1,8 @@
 //! The server side of RFC 6455 on byte slices.
 //!
-//! An own codec, because fan-out wants frames encoded once and shared, and because a library's reader keeps a buffer
-//! per connection: here a connection owns memory only while a frame or message is incomplete. It is checked against
-//! tungstenite by a differential property test.
+//! The codec is our own, because fan-out wants frames that are encoded once and shared, and because a library's
+//! reader keeps a buffer per connection: here a connection owns memory only while a frame or message is incomplete. A
+//! differential property test checks it against tungstenite.
 
 pub mod close;
 pub mod frame;

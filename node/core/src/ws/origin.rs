@@ -1,17 +1,18 @@
-//! Which pages may connect: the `Origin` rules of the public port, and the grammar of the lists that say so.
+//! Which pages may connect: the `Origin` rules of the public port, and the grammar of the lists in these rules.
 //!
-//! A missing header is allowed (native clients send none), an empty one is refused as Phoenix does. Where origins are
-//! listed the list alone decides. Otherwise the origin's host must be the host that the client addressed, whatever the
-//! port: good against other people's pages as long as the names that lead here are our own, for which there is
-//! [`Auth::served_hosts`].
+//! A missing header is allowed (native clients send none), an empty one is refused as in Phoenix. Where origins are
+//! listed the list alone decides. Otherwise the origin's host must be the host that the client addressed, whatever
+//! the port. That keeps other people's pages out as long as only our own names lead here; [`Auth::served_hosts`]
+//! makes sure of it.
 //!
-//! A list holds what browsers send (RFC 6454 section 6.2, and URLs as the WHATWG writes them), so that nothing can be
-//! listed that never matches. The CRD has the same grammar as regular expressions; a test holds the two together.
+//! A list takes only what browsers send (RFC 6454 section 6.2, and URLs as the WHATWG writes them), so that no entry
+//! can be listed that never matches. The CRD has the same grammar as regular expressions; a test holds the two
+//! together.
 
 use super::host::{self, Names};
 use crate::config::Auth;
 
-/// What an origin is made of.
+/// The parts of an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Parts<'a> {
     scheme: &'a str,
@@ -141,8 +142,8 @@ pub fn check_entry(entry: &str) -> Result<(), &'static str> {
 }
 
 impl Names {
-    /// Whether a request with these headers may be answered: a `Host` that is allowed, and an `Origin`, if there is one,
-    /// of such a host. For ports that know no other rule.
+    /// Whether a request with these headers may be answered: its `Host` must be allowed, and its `Origin`, if there
+    /// is one, must have such a host. For ports that have no other rule.
     #[must_use]
     pub fn allow_request(self, addressed: Option<&[u8]>, origin: Option<&[u8]>) -> bool {
         let text = |bytes| std::str::from_utf8(bytes).ok();

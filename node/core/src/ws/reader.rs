@@ -1,4 +1,4 @@
-//! From bytes as they come off a socket to whole messages.
+//! Turns the bytes of a socket into whole messages.
 //!
 //! The common case, whole frames in one read, is parsed in the shard's scratch buffer and owns nothing. Only an
 //! incomplete frame or a fragmented message is copied out, into one box that goes away when it is complete.
@@ -8,7 +8,7 @@ use super::{
     frame::{Header, Opcode, WsError},
 };
 
-/// What the peer said.
+/// A message of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
     /// A whole text message.
@@ -23,7 +23,7 @@ pub enum Event<'a> {
     Close(&'a [u8]),
 }
 
-/// Whether the reader shall go on with what it has.
+/// Whether the reader goes on with the bytes that it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
     /// Go on.
@@ -39,13 +39,14 @@ pub enum Flow {
 struct Partial {
     /// Bytes kept, of which the first `parsed` are done with.
     bytes: Vec<u8>,
-    /// Moving the rest to the front after each pause would cost the square of what is kept.
+    /// How many bytes are done with. If the rest moved to the front after each pause, that would cost the square of
+    /// what is kept.
     parsed: usize,
     /// Payload of the fragments so far.
     message: Vec<u8>,
     /// Opcode of the fragmented message, if one is under way.
     opcode: Option<Opcode>,
-    /// `bytes` were put off by [`Flow::Pause`].
+    /// Whether `bytes` were put off by [`Flow::Pause`].
     paused: bool,
     /// When it became incomplete, on the caller's clock.
     since: u16,
@@ -64,7 +65,7 @@ impl Reader {
         self.partial.as_ref().map_or(&[], |partial| &partial.bytes[partial.parsed..])
     }
 
-    /// Memory in bytes that everything kept here takes, in whatever state.
+    /// Memory in bytes of everything that is kept here, in whatever state.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.partial
@@ -72,8 +73,9 @@ impl Reader {
             .map_or(0, |partial| size_of::<Partial>() + partial.bytes.capacity() + partial.message.capacity())
     }
 
-    /// Memory in bytes that an incomplete frame or message takes here: its buffers as they are allocated. Input put off
-    /// by [`Flow::Pause`] is not in it, since that waits for the caller and not for the peer; [`Reader::held_bytes`] has it.
+    /// Memory in bytes that an incomplete frame or message takes here: its buffers as they are allocated. Bytes that
+    /// [`Flow::Pause`] put off are not in it, since they wait for the caller and not for the peer;
+    /// [`Reader::held_bytes`] has them.
     #[must_use]
     pub fn incomplete_bytes(&self) -> usize {
         self.partial.as_ref().map_or(0, |partial| {
@@ -82,7 +84,7 @@ impl Reader {
         })
     }
 
-    /// When what is incomplete here began to be, on a clock of which it is `now`. With `anew` it begins now.
+    /// Since when the input here has been incomplete, on a clock that now shows `now`. With `anew` it begins now.
     pub fn incomplete_since(&mut self, now: u16, anew: bool) -> u16 {
         let Some(partial) = &mut self.partial else { return now };
         if anew {
@@ -159,7 +161,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Keeps what follows `at`, in the buffer it is already in when there is one.
+    /// Keeps the bytes that follow `at`, in the buffer that they are in already when there is one.
     fn put_back(&mut self, mut kept: Vec<u8>, data: &[u8], at: usize, paused: bool) {
         if kept.is_empty() {
             self.keep(&data[at..]);
@@ -167,7 +169,7 @@ impl Reader {
             let left = kept.len() - at;
             if left > 0 {
                 let mut parsed = at;
-                // A few bytes must not keep the memory of the long frame before them.
+                // A few bytes must not keep the memory of a long frame before them.
                 if at > 0 && left < kept.capacity() / 2 {
                     kept.drain(..at);
                     kept.shrink_to_fit();

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::host;
 use crate::counters::RefuseReason;
 
-/// What a request is about.
+/// The parts of a request target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Target<'a> {
     /// Host and port of an absolute target, which count instead of the `Host` header.
@@ -20,7 +20,7 @@ impl<'a> Target<'a> {
         if method == "CONNECT" || (method == "OPTIONS" && text == "*") {
             return Err(RefuseReason::Method);
         }
-        // A fragment is never sent.
+        // Clients never send a fragment.
         if text.contains('#') {
             return Err(RefuseReason::BadRequest);
         }

@@ -1,5 +1,5 @@
-//! What connections cost in memory, counted by an allocator of this process's own: figures of `cargo xtask gates`, which
-//! knows what they were.
+//! The memory that connections cost, counted by an allocator of this process's own. `cargo xtask gates` compares it
+//! with the recorded figures.
 
 use node_core::session::id::Slot;
 
@@ -15,7 +15,7 @@ const CONNECTIONS: usize = 10_000;
 /// Members of the room that is published to.
 const MEMBERS: usize = 1_000;
 
-/// One test, so that nothing else allocates meanwhile.
+/// It is one test, so that nothing else allocates meanwhile.
 #[test]
 fn figures() {
     let before = sys::allocated_here();

@@ -1,4 +1,4 @@
-//! An allocator that counts: a trait that is unsafe to implement.
+//! An allocator that counts. To implement the trait of allocators is unsafe.
 #![allow(unsafe_code)]
 #![allow(dead_code, reason = "each test uses one of the counts")]
 
@@ -24,8 +24,8 @@ pub(crate) fn allocated() -> usize {
     BYTES.load(Relaxed)
 }
 
-/// The same of this thread, where the test harness's own threads do not show, and how often it asked. Below zero when it
-/// gave back more than it asked for: what it was handed by others.
+/// The same for this thread, which leaves out the test harness's own threads, and how often it asked. Below zero when
+/// it gave back more than it asked for, because it got memory from other threads.
 pub(crate) fn allocated_here() -> (isize, usize) {
     HERE.get()
 }

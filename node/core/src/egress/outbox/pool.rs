@@ -1,7 +1,7 @@
 //! The blocks that the queues of a shard are made of.
 
-/// From so many entries on a table grows by an eighth and not to the double: what it has too much is memory that nobody
-/// uses, and counts.
+/// A table with so many entries or more grows by an eighth and not to the double: memory that it has beyond its need
+/// is used by nobody, and counts.
 pub(super) const GROWS_SLOWLY: usize = 8_192;
 /// No place: the head of an empty queue.
 pub(super) const NIL: u32 = u32::MAX;
@@ -14,7 +14,7 @@ pub(super) const LAST: u32 = PLACES - 1;
 /// Places for references, and for the first place of the next block.
 pub(super) type Block = [u32; PLACES as usize];
 
-/// All blocks. A place is named by one number: that of its block, times [`PLACES`], and its position there.
+/// All blocks. A place has one number: that of its block, times [`PLACES`], plus its position in the block.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     pub(super) blocks: Vec<Block>,
@@ -31,8 +31,8 @@ impl Pool {
         self.grow()
     }
 
-    /// A block more than there ever were. Out of line, so that what each receiver of a broadcast takes stays small enough
-    /// to be inlined.
+    /// Adds a block beyond all earlier ones. It is out of line, so that the code that runs for each receiver of a
+    /// broadcast stays small enough to be inlined.
     #[cold]
     #[inline(never)]
     fn grow(&mut self) -> u32 {
@@ -45,7 +45,7 @@ impl Pool {
         at
     }
 
-    /// Blocks of queues.
+    /// Blocks that queues use.
     pub(super) const fn used(&self) -> usize {
         self.blocks.len() - self.free.len()
     }
@@ -70,7 +70,7 @@ impl Pool {
         self.blocks.as_flattened_mut()[place as usize] = value;
     }
 
-    /// The place after one that another follows.
+    /// The place after one that is not the last of its queue.
     #[inline]
     pub(super) fn after(&self, place: u32) -> u32 {
         let next = place + 1;

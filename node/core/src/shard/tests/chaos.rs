@@ -1,4 +1,4 @@
-//! Random bytes, short writes, losses, time and drains: whatever comes, nothing panics and nothing is left behind.
+//! Random bytes, short writes, losses, time and drains: under any of them nothing panics and nothing is left behind.
 
 use arbitrary::{Result, Unstructured};
 
@@ -15,7 +15,7 @@ use crate::{
 const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
 const EVENTS: [&str; 8] = ["m", "m", "m_ack", "echo", "phx_join", "phx_join", "phx_leave", "phx_close"];
 
-/// A message that is good more often than not.
+/// A message, which is good more often than not.
 fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let topic = u.choose(&TOPICS)?;
     let event = if *topic == "phoenix" { "heartbeat" } else { u.choose(&EVENTS)? };
@@ -82,7 +82,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
     Ok(())
 }
 
-/// What does not come from a client.
+/// An event that does not come from a client.
 fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Result<()> {
     let shard = u.int_in_range(0..=sim.shards.len() - 1)?;
     let (topic, late) = (*u.choose(&TOPICS)?, u.arbitrary()?);
@@ -125,7 +125,7 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
     Ok(())
 }
 
-/// Bounds that a few clients reach.
+/// Sets bounds that a few clients reach.
 fn small(config: &mut NodeConfig) {
     config.limits.send_queue_frames = 6;
     config.limits.send_queue_bytes = 1_500;
@@ -138,12 +138,12 @@ fn small(config: &mut NodeConfig) {
         serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#).expect("policies");
 }
 
-/// Steps as `u` says, then the end of the node.
+/// Takes the steps that `u` gives, then ends the node.
 pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     let shards = u.int_in_range(1..=3)?;
     let mut sim = Sim::new(shards, u.arbitrary()?, |config| {
         small(config);
-        // Some so small that every stage of it is reached.
+        // Some budgets are so small that every stage is reached.
         config.limits.memory_budget = [Some(6_000), None, Some(20_000)][usize::from(shards) - 1];
     });
     let mut open = Vec::new();
@@ -179,7 +179,7 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What holds between any two steps.
+/// Checks what is true between any two steps.
 fn check(sim: &mut Sim, open: usize) {
     let sockets: usize = sim.shards.iter().map(Shard::connections).sum();
     assert_eq!(sockets, open);

@@ -1,11 +1,11 @@
-//! What is under way when the node says goodbye, and when it breaks off.
+//! Messages that are under way when the node says goodbye to a connection, and when it breaks off.
 
 use super::harness::{Client, Sent, Sim, masked};
 use crate::{counters::CloseReason, limits::CLOSE_TIMEOUT_MILLIS, shard::Event};
 
 const CLOSE: [u8; 2] = 1012u16.to_be_bytes();
 
-/// Two members of `room:1`, the first of them told to go.
+/// Two members of `room:1`; the first of them is told to go.
 fn goodbye(
     shards: u8,
     vsn: &str,
@@ -55,7 +55,7 @@ fn a_v1_client_is_served_to_the_end_too() {
     let (mut sim, leaver, stayer) = goodbye(1, "1.0.0", |_| {});
     sim.text(leaver, r#"{"topic":"room:1","event":"m","payload":{"n":1},"ref":"2","join_ref":"1"}"#);
     assert_eq!(sim.texts(stayer), [r#"[null,null,"room:1","m",{"n":1}]"#]);
-    // It does not count as a member that cannot take what is binary.
+    // It no longer counts as a member whose serializer cannot carry a binary message.
     sim.bytes(stayer, &masked(0x82, b"\x00\x01\x01\x06\x0512room:1m_ackxyz"));
     let replied = r#"["1","2","room:1","phx_reply",{"status":"ok","response":{}}]"#.to_owned();
     assert!(sim.sent(stayer).contains(&Sent::Text(replied)));

@@ -1,4 +1,4 @@
-//! Shards of one node with fake sockets: bytes in, bytes out, time by hand.
+//! Shards of one node with fake sockets: the test gives the bytes and the time, and gets the bytes.
 
 #![cfg_attr(not(test), allow(dead_code, reason = "the fuzz targets use less of it than the tests"))]
 
@@ -22,7 +22,7 @@ pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHo
 /// A connection, by shard and id.
 pub(crate) type Client = (usize, Slot);
 
-/// What the node sent.
+/// A frame or answer that the node sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sent {
     Text(String),
@@ -35,7 +35,7 @@ pub(crate) enum Sent {
 #[derive(Debug, Default)]
 struct Socket {
     output: Vec<u8>,
-    /// Bytes the fake kernel still takes; none is without bound.
+    /// Bytes that the fake kernel still takes; none: any number.
     room: Option<usize>,
     output_ended: bool,
 }
@@ -45,7 +45,7 @@ pub(crate) struct Sim {
     sockets: HashMap<Client, Socket>,
     pub(super) closed: Vec<Client>,
     pub(super) bus: Vec<String>,
-    /// Connections that may be read again, since the last time somebody looked.
+    /// Connections that may be read again, since this was last emptied.
     pub(super) resumed: Vec<Client>,
     /// Connections written in one turn at most.
     pub(super) flushes_per_turn: usize,
@@ -88,7 +88,7 @@ impl Sim {
         Self::new(1, false, |_| {})
     }
 
-    /// A socket that said nothing yet.
+    /// Accepts a socket on which nothing was said yet.
     pub(crate) fn accept(&mut self, shard: usize) -> Client {
         let id = self.shards[shard].accept().expect("accepted").slot();
         self.sockets.insert((shard, id), Socket::default());
@@ -114,7 +114,8 @@ impl Sim {
         String::from_utf8(output).expect("text")
     }
 
-    /// Data arrives; turns run until nothing is left to do, or the connection is gone (for lack of memory, say).
+    /// Feeds data of a client; turns run until nothing is left to do, or the connection is gone (for lack of memory,
+    /// say).
     pub(super) fn bytes(&mut self, (shard, id): Client, data: &[u8]) {
         self.begin();
         let mut data = data.to_vec();
@@ -137,7 +138,7 @@ impl Sim {
         self.settle();
     }
 
-    /// Time passes in steps of a tick.
+    /// Lets time pass in steps of a tick.
     pub(crate) fn pass(&mut self, millis: u64) {
         for _ in 0..millis.div_ceil(50) {
             self.now_millis += 50;
@@ -146,7 +147,7 @@ impl Sim {
         }
     }
 
-    /// The fake kernel takes only so many bytes more, or, with `None`, all again.
+    /// Makes the fake kernel take only so many bytes more, or, with `None`, any number again.
     pub(super) fn limit(&mut self, client: Client, room: Option<usize>) {
         self.sockets.get_mut(&client).expect("known").room = room;
         if room != Some(0) {
@@ -182,7 +183,7 @@ impl Sim {
         }
     }
 
-    /// Does what a shard asks for, and returns what it says to other shards.
+    /// Carries out a shard's effects, and returns its broadcasts for other shards.
     pub(super) fn carry_out(&mut self, index: usize) -> Vec<(Broadcast, ShardMask)> {
         let mut effects = Vec::new();
         self.shards[index].take_effects(&mut effects);
@@ -227,7 +228,7 @@ impl Sim {
         self.sockets[&client].output_ended
     }
 
-    /// Takes what was sent to a client, as messages. A message cut off in the middle stays.
+    /// Takes what was sent to a client, as messages. A message that was cut off in the middle stays.
     pub(crate) fn sent(&mut self, client: Client) -> Vec<Sent> {
         let output = &mut self.sockets.get_mut(&client).expect("known").output;
         let mut sent = Vec::new();
@@ -256,7 +257,7 @@ impl Sim {
         sent
     }
 
-    /// Takes what was sent, all of it text.
+    /// Takes what was sent, which must all be text.
     pub(super) fn texts(&mut self, client: Client) -> Vec<String> {
         let text = |sent| match sent {
             Sent::Text(text) => text,
@@ -272,7 +273,7 @@ impl Sim {
         assert_eq!(self.texts(client), [ok]);
     }
 
-    /// What incomplete messages take, added up anew: the shards' own counts must be the same.
+    /// The bytes of incomplete messages, added up anew: the shards' own counts must be the same.
     pub(super) fn incomplete_bytes(&self) -> usize {
         let of_shard = |shard: &Shard| {
             let established = shard.sessions.iter().filter(|(_, conn)| !conn.is(Phase::Handshake));
@@ -283,7 +284,7 @@ impl Sim {
         self.shards.iter().map(of_shard).sum()
     }
 
-    /// What is held, added up anew: the shards' ledgers must say the same.
+    /// Adds up anew what is held: the shards' ledgers must say the same.
     pub(crate) fn check_ledgers(&self) {
         for shard in &self.shards {
             let sessions = &shard.sessions;
@@ -311,7 +312,7 @@ impl Sim {
             let outbox = shard.egress.outbox();
             let shares: usize = sessions.iter().map(|(_, conn)| outbox.share_bytes(&conn.queue)).sum();
             let queues = of(Kind::Queues);
-            // A block of which one place is used is a whole one, and a share is rounded down.
+            // A block of which one place is used counts in whole, and a share is rounded down.
             let blocks = 32 * sessions.len() as u64;
             let used = queues - outbox.slack_bytes() as u64;
             assert!(used <= shares as u64 + blocks + shares as u64 / 4, "{used} {shares}");
@@ -331,7 +332,7 @@ impl Sim {
     }
 }
 
-/// Begins a turn in which nothing was reported before time was let pass.
+/// Begins a turn, with time passing before any event is reported.
 pub(crate) fn begin(shard: &mut Shard, now_millis: u64) {
     shard.begin_turn(now_millis, 0);
     shard.handle_timeout();
@@ -354,7 +355,7 @@ fn split(output: &[u8]) -> Option<(u8, Vec<u8>, Vec<u8>)> {
     Some((first, payload.to_vec(), rest.to_vec()))
 }
 
-/// What another node or shard says.
+/// A broadcast of another node or shard.
 pub(super) fn said(topic: &str, event: &str) -> Broadcast {
     Broadcast::pack(&Content::json(topic, event, "{}")).expect("short names")
 }

@@ -1,4 +1,4 @@
-//! Incomplete frames and messages: what they take is counted, bounded and given back.
+//! Incomplete frames and messages: their memory is counted, bounded and given back.
 
 use super::harness::{Client, Sent, Sim, masked};
 use crate::{counters::CloseReason, limits::MAX_INCOMPLETE_BYTES, shard::Event, ws::CloseCode};
@@ -7,7 +7,7 @@ const FULL: u16 = CloseCode::TryAgainLater as u16;
 /// Bytes of the fragments that use the budget up.
 const PART: usize = 1024 * 1024;
 
-/// Connections that each hold a fragment, together all that the shard may keep.
+/// Makes connections that each keep a fragment, together as many bytes as the shard may keep.
 fn fill(sim: &mut Sim) -> Vec<Client> {
     let part = masked(0x01, &vec![b'x'; PART]);
     let clients: Vec<_> = (0..MAX_INCOMPLETE_BYTES / PART).map(|_| sim.connect()).collect();
@@ -76,7 +76,8 @@ fn a_message_takes_no_longer_than_a_connection_may_be_idle_whatever_is_said_mean
     for _ in 0..3 {
         sim.pass(25_000);
         sim.bytes(stuck, &masked(0x89, b""));
-        // The end of one message and the start of the next: always incomplete, never the same.
+        // It gets the end of one message and the start of the next: it is always incomplete, but never with the same
+        // message for long.
         sim.bytes(busy, &[end, start].concat());
     }
     assert_eq!(sim.sent(stuck).last(), Some(&Sent::Close(CloseCode::ProtocolError as u16)));

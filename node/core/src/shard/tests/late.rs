@@ -1,4 +1,4 @@
-//! What comes too late: for a connection that has ended, whose slot another one has by now.
+//! Events that come too late: for a connection that has ended, and whose slot another connection has by now.
 
 use super::harness::{REQUEST, Sim};
 use crate::{session::id::ConnId, shard::Event};
@@ -16,8 +16,8 @@ fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_
     assert_eq!(next.1, first.1, "the slot is given out again");
     assert_eq!((sim.shards[0].slot(id), id.slot()), (None, next.1));
     sim.http(next, REQUEST);
-    // Events of the kernel come late, too: a token of the first must not keep the second from being idle, or take it for
-    // writable.
+    // Events of the kernel come late, too: a token of the first connection must not keep the second from being idle,
+    // nor make the shard take it for writable.
     sim.limit(next, Some(0));
     sim.text(next, r#"[null,"1","phoenix","heartbeat",{}]"#);
     let late = ConnId::from_token(id.to_token());

@@ -81,7 +81,7 @@ fn a_turn_pauses_when_its_budget_is_used() {
     assert!(counters.turns - turns >= 2, "all in one turn");
 }
 
-/// Writes what may be written, `most` connections in a turn that ends at `now`.
+/// Writes connections that wait, `most` of them in a turn that ends at `now`.
 fn flush(shard: &mut crate::shard::Shard, most: usize, now: u64) -> Vec<crate::session::id::Slot> {
     let mut written = Vec::new();
     while written.len() < most
@@ -203,7 +203,7 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     assert_eq!(sim.texts(to).len(), 7);
 }
 
-/// A room whose members have three of four frames queued that nobody has tried to write.
+/// A room whose members have three of four frames queued, which the shard has not tried to write yet.
 fn with_half_full_queues(members: usize) -> (Sim, Vec<Client>) {
     let mut sim = Sim::new(1, false, |config| {
         config.limits.send_queue_frames = 4;
@@ -219,7 +219,8 @@ fn with_half_full_queues(members: usize) -> (Sim, Vec<Client>) {
     (sim, members)
 }
 
-/// Where writes take long a turn writes fewer, and fewer half-full queues are as many as it can get rid of.
+/// Where writes take long a turn writes fewer connections, so fewer half-full queues are already more than a turn can
+/// write.
 #[test]
 fn a_turn_that_was_cut_short_takes_nothing_new_for_more_queues_than_it_wrote() {
     let (mut sim, _) = with_half_full_queues(20);
@@ -452,7 +453,7 @@ fn a_flush_window_sends_once_per_member_and_to_who_was_there() {
     let said = |n: u32| format!(r#"[null,null,"room:slow","m",{{"n":{n}}}]"#);
     say(&mut sim, 1);
     assert!(sim.texts(to).is_empty() && sim.shards[0].timers.deadlines() == 1);
-    // Who joins gets what is said from then on; who leaves has got what was said until then.
+    // A member that joins gets what is said after its join; the others have got what was said before it.
     sim.text(late, r#"{"topic":"room:slow","event":"phx_join","payload":{},"ref":"1"}"#);
     assert_eq!(sim.texts(to), [said(1)]);
     assert_eq!(sim.texts(late).len(), 1, "its reply");

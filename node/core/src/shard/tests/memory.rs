@@ -1,4 +1,4 @@
-//! Near the budget: who is read less, who is refused, who is closed, and who never is.
+//! Near the budget: which connections are read less, refused and closed, and which never are.
 
 use super::harness::{Client, Sent, Sim, masked};
 use crate::{
@@ -141,12 +141,12 @@ fn input_that_is_kept_is_given_up_with_its_connection() {
     sim.check_ledgers();
 }
 
-/// Heartbeats, 4 KiB of them: as many as one read brings when memory is short.
+/// 4 KiB of heartbeats: as many as one read brings when memory is short.
 fn beats() -> Vec<u8> {
     masked(0x81, br#"[null,"2","phoenix","heartbeat",{}]"#).repeat(100)
 }
 
-/// What waits for its turn here is whole, but nobody asked for so much of it.
+/// The messages that wait here are whole, but the client was allowed far fewer.
 #[test]
 fn who_says_too_much_is_given_up_before_what_it_said_fills_the_memory() {
     let mut sim = Sim::new(1, false, |config| {
@@ -167,7 +167,7 @@ fn who_says_too_much_is_given_up_before_what_it_said_fills_the_memory() {
     sim.check_ledgers();
 }
 
-/// Here it is the node that does not keep up.
+/// Here the node does not keep up with its clients.
 #[test]
 fn input_that_the_node_itself_put_off_closes_nobody_and_stays_within_the_budget() {
     let mut sim = Sim::new(1, false, |config| {
@@ -177,7 +177,7 @@ fn input_that_the_node_itself_put_off_closes_nobody_and_stays_within_the_budget(
     let talker = sim.connect();
     sim.join(talker, "room:1", "1");
     let clients: Vec<_> = (0..400).map(|_| sim.connect()).collect();
-    // A queue is half full and not written: each message is followed by a pause.
+    // A queue is half full and not written, so the shard pauses after each message.
     sim.flushes_per_turn = 0;
     for _ in 0..3 {
         let (shard, id) = talker;
@@ -195,7 +195,7 @@ fn input_that_the_node_itself_put_off_closes_nobody_and_stays_within_the_budget(
         assert!(sim.shards[0].held() < BUDGET, "{}", sim.shards[0].held());
     }
     assert!(held > 100 && put_off.len() > 100, "{held} {}", put_off.len());
-    // It catches up: what waits is served, and then those are read that were not.
+    // The shard catches up: it serves the messages that wait, and then reads the connections that it did not read.
     sim.flushes_per_turn = usize::MAX;
     sim.resumed.clear();
     for id in put_off {
@@ -244,7 +244,7 @@ fn topics_take_half_of_the_budget_at_most() {
     assert_eq!(sim.texts(two).len(), 1);
 }
 
-/// Whatever a client makes up, it gets back no more of it than a valid one has.
+/// Of a topic that a client made up, a reply repeats no more than a valid topic has.
 #[test]
 fn answers_repeat_no_more_of_a_topic_than_a_valid_one_has() {
     let long = "\u{e4}".repeat(10_000);

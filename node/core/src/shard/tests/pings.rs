@@ -1,4 +1,4 @@
-//! Who is silent is asked for a sign of life, and who gives none is closed.
+//! A silent connection is asked for a sign of life, and closed when it gives none.
 
 use super::harness::{Sent, Sim};
 use crate::counters::CloseReason;
@@ -24,7 +24,7 @@ fn a_listener_that_answers_pings_is_not_idle_and_one_that_does_not_is() {
     }
     // 150 seconds of silence, each of a little more than the interval.
     assert!((6..=7).contains(&pings.0), "{pings:?}");
-    // At 20 and 40 seconds, and at 60 unless the end comes first.
+    // Pings go out after 20 and 40 seconds, and after 60 unless the connection is closed first.
     assert!((2..=3).contains(&pings.1), "{pings:?}");
     assert_eq!(sim.counters().closed[CloseReason::Idle as usize], 1);
     assert_eq!(sim.counters().connections, 2);
@@ -46,7 +46,8 @@ fn no_pings_are_sent_unless_they_are_asked_for_nor_to_who_takes_nothing() {
     assert_eq!(sim.counters().send_queue_bytes, queued);
 }
 
-/// A sweep goes by places in the table: whoever it passes over while the table grows is asked in the next round.
+/// A sweep goes by places in the table: connections that it passes over while the table grows are asked in the next
+/// round.
 #[test]
 fn who_is_silent_is_asked_also_when_the_table_grows_between_two_sweeps() {
     for grown_at in (8_000..12_000).step_by(250) {

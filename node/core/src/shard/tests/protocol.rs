@@ -48,7 +48,7 @@ fn ack_suffix_and_echo_of_dev_mode() {
     );
     assert_eq!(sim.texts(b), [r#"[null,null,"room:1","said",{}]"#]);
     sim.text(b, r#"[null,"3","room:1","echo",{"x":[1]}]"#);
-    // A null join_ref is always current, and the reply carries the channel's own.
+    // A null join_ref always counts as current, and the reply carries the channel's own.
     assert_eq!(sim.texts(b), [r#"["9","3","room:1","phx_reply",{"status":"ok","response":{"x":[1]}}]"#]);
     assert_eq!(sim.texts(a), [""; 0]);
 }
@@ -107,7 +107,7 @@ fn a_token_is_given_to_nobody_whatever_carries_it() {
     sim.text(new, r#"["1","2","room:1","\u0061ccess_token",{"access_token":"s"}]"#);
     sim.bytes(new, &masked(0x82, b"\0\x01\x01\x06\x0c12room:1access_tokens"));
     assert_eq!(sim.counters().access_tokens, 4);
-    // Not with the suffix that asks for an answer either.
+    // The suffix that asks for an answer does not make the event pass either.
     sim.text(new, r#"["1","2","room:1","access_token_ack",{"access_token":"s"}]"#);
     let answer = sim.texts(new);
     assert!(answer.len() == 1 && answer[0].contains("reserved event"), "{answer:?}");
@@ -208,8 +208,9 @@ fn leave_is_answered_and_closes_the_channel() {
     assert_eq!((counters.rooms, counters.memberships), (0, 0));
 }
 
-/// As recorded from Phoenix 1.8 where V1 says no join_ref, and as its serializer writes it where it does: realtime
-/// clients do, and tell by it the channel that ended from the one in its place.
+/// The expected answers were recorded from Phoenix 1.8 where a V1 message has no join_ref. Where it has one they are
+/// as Phoenix's serializer writes them: realtime clients send it, and tell by it the channel that ended from the one
+/// in its place.
 #[test]
 fn a_close_in_v1_carries_the_ref_of_the_channel_that_ended() {
     let mut sim = Sim::dev();
@@ -230,14 +231,14 @@ fn a_close_in_v1_carries_the_ref_of_the_channel_that_ended() {
     assert_eq!(say("phx_join", r#""ref":"21","join_ref":"21""#), [ok(r#""21""#), close(r#""6""#)]);
     assert_eq!(say("phx_leave", r#""ref":"22","join_ref":"6""#), [""; 0], "stale");
     assert_eq!(say("phx_leave", r#""ref":"22","join_ref":"21""#), [ok(r#""22""#), close(r#""21""#)]);
-    // Recorded as v1/rejoin and v1/leave_twice.
+    // These are recorded as v1/rejoin and v1/leave_twice.
     assert_eq!(say("phx_join", r#""ref":"1""#), [ok(r#""1""#)]);
     assert_eq!(say("phx_join", r#""ref":"2""#), [ok(r#""2""#), close("null")]);
     assert_eq!(say("phx_leave", r#""ref":"3""#), [ok(r#""3""#), close("null")]);
     assert_eq!(say("phx_leave", r#""ref":"4""#), [ok(r#""4""#)]);
 }
 
-/// What one member says must be read by all others, so what strict readers refuse is refused to the one who says it.
+/// All members must be able to read a message, so one that strict readers refuse is refused to its sender.
 #[test]
 fn text_that_strict_readers_refuse_reaches_nobody() {
     let mut sim = Sim::dev();

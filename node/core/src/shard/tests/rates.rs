@@ -1,4 +1,4 @@
-//! How much a connection may say: it is told once, waits, and loses nothing.
+//! How much a connection may say: one that says more is told once, waits, and loses nothing.
 
 use super::harness::{Client, Sim, begin, masked};
 use crate::{
@@ -6,7 +6,8 @@ use crate::{
     shard::{Event, Progress},
 };
 
-/// Feeds as the thread does: input waits while the connection may not be read. Returns how long all took.
+/// Feeds input as the thread does: it waits while the connection may not be read. Returns how many milliseconds all
+/// of it took.
 fn flood(sim: &mut Sim, (shard, id): Client, data: &[u8]) -> u64 {
     let begun = sim.now_millis;
     let (mut data, mut paused) = (data.to_vec(), false);
@@ -20,7 +21,7 @@ fn flood(sim: &mut Sim, (shard, id): Client, data: &[u8]) -> u64 {
                 return sim.now_millis - begun;
             }
         }
-        // Turns happen when they are due, and nobody is forgotten.
+        // The test takes turns when they are due, and the connection must be resumed in one of them.
         while !sim.shards[shard].may_read(id, false) && sim.resumed.is_empty() {
             sim.now_millis = sim.shards[shard].next_deadline().max(sim.now_millis);
             let now = sim.now_millis;
@@ -47,7 +48,7 @@ fn who_says_too_much_is_told_once_and_read_at_its_pace_and_nothing_is_lost() {
     let (mut sim, client) = limited(|limits| limits.messages_per_second = 100);
     let data: Vec<u8> = (0..1_000).flat_map(message).collect();
     let millis = flood(&mut sim, client, &data);
-    // 500 at once, the join among them, and the rest at 100 per second.
+    // 500 messages come at once, the join among them, and the rest at 100 per second.
     assert!((4_500..=5_500).contains(&millis), "{millis}");
     let texts = sim.texts(client);
     let (told, said): (Vec<_>, Vec<_>) =
@@ -88,7 +89,7 @@ fn without_a_rate_nobody_waits_and_a_connection_at_rest_costs_nothing() {
     assert_eq!(sim.shards[0].buckets(), 0);
 }
 
-/// What was said without a bucket is not a second allowance, however it is spread over time.
+/// Messages that are counted without a bucket are no second allowance, however they are spread over time.
 #[test]
 fn who_says_little_at_a_time_says_no_more_than_its_rate() {
     for (at_once, pause) in
@@ -102,7 +103,7 @@ fn who_says_little_at_a_time_says_no_more_than_its_rate() {
             flood(&mut sim, client, &data);
             sim.pass(pause);
         }
-        // The burst, the rate, what a byte holds for two sweeps, and the last of it.
+        // The terms: the burst, the rate, what a byte of `Rates` counts in two sweeps, and the last messages.
         let most = 1_000 + (sim.now_millis - begun) / 5 + 2 * 7 + at_once as u64;
         assert!(said <= most, "{said} of {most} by {at_once} each {pause} ms");
     }
@@ -123,7 +124,7 @@ fn one_flood_holds_back_nobody_else_and_leaves_with_its_connection() {
     assert!(sim.resumed.is_empty() && sim.shards[shard].timers.deadlines() == 0);
 }
 
-/// A close frame that ends a connection may come with messages before it in the same read.
+/// The close frame that ends a connection may come with messages before it in the same read.
 #[test]
 fn what_a_connection_says_at_its_end_is_not_charged_to_the_next_with_its_id() {
     let (mut sim, client) = limited(|limits| limits.messages_per_second = 10);

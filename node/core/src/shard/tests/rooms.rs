@@ -1,4 +1,4 @@
-//! How many channels a connection, members a room and rooms a node may have.
+//! How many channels a connection may join, members a room may have, and rooms a node may have.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn too_many_channels_and_full_rooms_are_refused_with_a_reply() {
     assert_eq!(refused[JoinRefusal::RoomFull as usize], 1);
 }
 
-/// Asks to join and takes the answer.
+/// Asks to join and returns the answer.
 fn join(sim: &mut Sim, client: Client, topic: &str) -> String {
     sim.text(client, &format!(r#"["1","1","{topic}","phx_join",{{}}]"#));
     sim.texts(client).remove(0)
@@ -54,7 +54,7 @@ fn the_node_has_max_rooms_over_all_shards_and_a_room_that_empties_frees_its_plac
     for client in [first, second] {
         assert_eq!(join(&mut sim, client, "room:3"), FULL);
     }
-    // Rooms that others are in have their place, also on a shard where nobody is.
+    // A room with members on one shard has its place already, also on a shard where it has none.
     sim.join(first, "room:2", "1");
     sim.lose(second);
     assert_eq!(join(&mut sim, first, "room:3"), FULL);
@@ -84,7 +84,8 @@ fn a_lower_bound_of_rooms_ends_none_and_never_refuses_the_figures_of_the_node() 
     sim.join(client, "room:2", "1");
 }
 
-/// Between the two looks of the join the other shard may leave the topic, and the bus may ask the registry then.
+/// Between the two looks of the join the other shard may leave the topic, and the bus may ask the registry at that
+/// moment.
 #[test]
 fn the_bus_is_told_again_when_a_shard_was_in_a_full_room_for_a_moment() {
     let mut sim = Sim::new(2, true, |config| config.rooms.max_members = 1);

@@ -78,7 +78,7 @@ fn refusals() {
         ("GET http://u@example.org/socket/websocket", "", BadRequest),
         ("GET /socket/websocket", "Host: again\r\n", BadRequest),
         ("GET http://example.org/socket/websocket", "Host: again\r\n", BadRequest),
-        // A handshake has no body, and nobody shall be able to doubt it.
+        // A handshake has no body, so one that names a length is refused.
         ("GET /socket/websocket", "Content-Length: 5\r\n", BadRequest),
         ("GET /socket/websocket", "Content-Length: 0\r\nContent-Length: 0\r\n", BadRequest),
         ("GET /socket/websocket", "Content-Length: 0, 5\r\n", BadRequest),
@@ -142,7 +142,7 @@ fn an_absolute_target_names_the_host() {
     }
 }
 
-/// A name of somebody else that leads here: the page and the socket have the same host, which is not ours.
+/// Another owner's name leads here: the page and the socket then have the same host, which is not ours.
 #[test]
 fn a_rebound_name_is_refused_where_hosts_or_origins_are_listed_and_in_dev_mode() {
     let text = request("GET /socket/websocket", "Origin: http://evil.example\r\n")
@@ -212,7 +212,7 @@ fn a_head_is_parsed_again_only_when_it_may_be_whole() {
     let parsed: Vec<usize> =
         (1..=whole.len()).filter(|end| may_be_whole(&whole.as_bytes()[..*end], end - 1)).collect();
     assert_eq!(parsed, [whole.len()]);
-    // In whatever pieces it comes, its end is seen.
+    // However the head is cut into pieces, its end is found.
     let bare = whole.replace('\r', "");
     for text in [&whole, &bare] {
         for cut in 0..text.len() {
