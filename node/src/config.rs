@@ -1,4 +1,4 @@
-//! The configuration file: read at the start, read again when it changes.
+//! The configuration file: read at the start and again when it changes.
 //!
 //! Changes are found by comparing the content every two seconds. A ConfigMap volume swaps a symlink above the file, so
 //! watching inodes would need care; comparing a few kilobytes needs none.
@@ -39,7 +39,7 @@ pub enum ConfigError {
     Parse {
         /// The file.
         path: PathBuf,
-        /// What and where.
+        /// The fault, and its place in the file.
         message: String,
     },
     /// Values are wrong.
@@ -83,7 +83,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Reads and checks the file, and watches for changes from what was read on.
+    /// Reads and checks the file, and watches for changes from that content on.
     ///
     /// # Errors
     /// As [`load`].
@@ -93,7 +93,7 @@ impl Watch {
         Ok((config, Watch { path: path.to_owned(), seen: Some(text) }))
     }
 
-    /// The new configuration if the file changed since the last call. The same bad content is told once.
+    /// The new configuration if the file changed since the last call. The same bad content is reported once.
     pub fn changed(&mut self) -> Option<Result<NodeConfig, ConfigError>> {
         match read(&self.path) {
             Ok(text) if self.seen.as_ref() == Some(&text) => None,

@@ -1,5 +1,5 @@
-//! What a node does when one of its threads fails: the whole process ends, with a failure. Half a node that looks alive is
-//! worse than one that is replaced. Its clients are told first, as far as that is still possible.
+//! The whole process ends, with a failure, when one of its threads fails: a node of which a part looks alive is worse
+//! than one that is replaced. Its clients are told first, as far as that is still possible.
 
 use std::{
     io,
@@ -15,23 +15,24 @@ use crate::mailbox::{ShardHandle, ToShard};
 
 /// Exit code of a node that failed (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_FAILED: i32 = 70;
-/// Time that the other shards get to close their connections: that of a closing handshake, and some.
+/// Time that the other shards get to close their connections: that of a closing handshake and a second more.
 const FAREWELL: Duration = Duration::from_millis(CLOSE_TIMEOUT_MILLIS + 1_000);
-/// Time that the last bytes of a failed shard get to arrive: the kernel drops them with a socket that has unread input.
+/// Time that the last bytes of a failed shard get to arrive: the kernel drops them with a socket that has unread
+/// input.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-/// How often it is looked whether they are done.
+/// Pause between looks whether the shards are done.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// The log, whose last lines say what failed.
+/// The log, whose last lines tell what failed.
 static LOG: OnceLock<Lines> = OnceLock::new();
 
-/// Names the log that is written out before a failed process ends.
+/// Sets the log that is written out before a failed process ends.
 pub fn set_log(log: Lines) {
     // A process has one log; a second one would not be waited for.
     LOG.set(log).ok();
 }
 
-/// Runs a thread's life and ends the process when it fails or panics.
+/// Runs the function of a thread and ends the process when it fails or panics.
 pub fn guarded(shards: &[ShardHandle], life: impl FnOnce() -> io::Result<()>) {
     let name = std::thread::current().name().unwrap_or("a thread").to_owned();
     match catch_unwind(AssertUnwindSafe(life)) {
@@ -42,10 +43,10 @@ pub fn guarded(shards: &[ShardHandle], life: impl FnOnce() -> io::Result<()>) {
     end_process(shards);
 }
 
-/// Lets the shards that still can close their connections with 1012, then ends the process with [`EXIT_FAILED`].
+/// Makes the shards that still can close their connections with 1012, then ends the process with [`EXIT_FAILED`].
 pub fn end_process(shards: &[ShardHandle]) -> ! {
     for shard in shards {
-        // A shard whose mailbox of orders is full is ending already, or cannot.
+        // A shard whose mailbox of orders is full is ending already, or cannot end in order.
         shard.send(ToShard::Shutdown).ok();
     }
     let begun = Instant::now();

@@ -37,7 +37,7 @@ struct Shared {
     capacity: u32,
 }
 
-/// The side of one shard.
+/// One shard's side of the handover.
 #[derive(Debug)]
 pub(crate) struct Handover {
     shared: Arc<Shared>,
@@ -47,7 +47,8 @@ pub(crate) struct Handover {
     waiting: bool,
 }
 
-/// Makes the sides of all shards. Before any descriptor table is split, so that the sending ends have one number in all.
+/// Makes the sides of all shards. This comes before any descriptor table is split, so that the sending ends have one
+/// number in all tables.
 pub(crate) fn handovers(shards: u8, capacity: u32) -> rustix::io::Result<Vec<Handover>> {
     let mut ends = Vec::new();
     let mut inboxes = Vec::new();
@@ -94,15 +95,15 @@ impl Handover {
         self.shared.held[shard].0.fetch_add(1, Relaxed);
     }
 
-    /// `count` sockets that were counted here are closed.
+    /// Records that `count` sockets that were counted here are closed.
     pub(crate) fn release(&self, count: u32) {
         if count > 0 {
             self.shared.held[self.index].0.fetch_sub(count, Relaxed);
         }
     }
 
-    /// Hands a socket to the shard that [`Handover::place`] named. When that one takes nothing at the moment the socket
-    /// comes back, counted here.
+    /// Hands a socket to the shard that [`Handover::place`] named. When that shard takes nothing at the moment the
+    /// socket comes back, counted here.
     pub(crate) fn give(&self, shard: usize, socket: OwnedFd) -> Result<(), OwnedFd> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);

@@ -1,7 +1,7 @@
 //! A WebSocket node that speaks Phoenix Channels: the shell around the pure core in `node-core`. `main` reads as the
 //! life of the process.
 
-// They panic where their output has no reader; see `shell::output`.
+// These macros panic where their output has no reader; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;

@@ -13,11 +13,11 @@ use crate::{
     mailbox::ToShard,
 };
 
-/// How often a leaving node looks whether it is empty, or sends an order again that found a mailbox full.
+/// How often a leaving node looks whether it is empty, or sends an order again after it found a mailbox full.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Serves until a signal asks for the end; meanwhile picks up changes of the configuration file, at once when SIGHUP asks
-/// for it. Without such a file SIGHUP is the end: a terminal was closed.
+/// Serves until a signal asks for the end. Meanwhile it picks up changes of the configuration file, at once when
+/// SIGHUP asks for it. Without such a file SIGHUP is the end: a terminal was closed.
 pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
     let mut look = interval(POLL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -34,14 +34,14 @@ pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
             app.reload(changed);
             untold = true;
         }
-        // A full mailbox gets the configuration at the next look.
+        // A shard whose mailbox was full gets the configuration at the next look.
         untold = untold && !app.tell_config();
     }
 }
 
-/// Leaves: unready but accepting for the drain delay (unless the operator has drained the node already), then closing at
-/// the pace until empty or until the deadline. SIGINT ends the wait at once. What is left then is closed by the shards'
-/// shutdown.
+/// Leaves: unready but accepting for the drain delay (unless the operator has drained the node already), then closing
+/// at the pace until empty or until the deadline. SIGINT ends the wait at once. Connections that are left then are
+/// closed by the shards' shutdown.
 pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
     let mut drain = app.config.load().drain.clone();
     if app.drain.end() {
@@ -56,7 +56,7 @@ pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
     }
 }
 
-/// Waits for SIGINT; what else is asked for is under way already, or too late.
+/// Waits for SIGINT. Whatever another signal asks for is under way already, or comes too late.
 async fn interrupt(signals: &mut Signals) {
     while signals.next().await != Asked::Interrupt {}
 }

@@ -1,4 +1,4 @@
-//! How much memory the node may use, as the kernel says it, and what of it clients may have.
+//! How much memory the node may use by the kernel's limits, and how much of it clients may make it hold.
 //!
 //! A container's limit stands in its memory cgroup or in one above it, in version 2 or 1 of the interface
 //! (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of Linux). Without one the machine's memory counts.
@@ -10,10 +10,11 @@ use std::{
 
 use node_core::config::NodeConfig;
 
-/// Of what the node may use clients may make it hold the half. The kernel's buffers of their sockets are charged to the
-/// same cgroup, the allocator gives back what was freed with a delay and in whole pages, and the node itself needs 10 MiB.
+/// Clients may make the node hold half of what it may use. The kernel's buffers of their sockets are charged to the
+/// same cgroup, the allocator gives freed memory back with a delay and in whole pages, and the node itself needs 10
+/// MiB.
 const CLIENTS_PERCENT: u64 = 50;
-/// The least budget in bytes: what a configuration may ask for, too.
+/// The least budget in bytes, which is also the least that a configuration may ask for.
 const LEAST: u64 = 16 << 20;
 
 /// Where a limit was found.
@@ -40,17 +41,17 @@ impl fmt::Display for Source {
     }
 }
 
-/// What decides about the budget.
+/// The inputs that decide about the budget.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Of the command line; goes before the configuration.
+    /// The budget of the command line, which goes before that of the configuration.
     flag: Option<u64>,
     found: u64,
     source: Source,
 }
 
 impl Budget {
-    /// Looks at what the kernel gives this process. `flag` is what the command line says.
+    /// Reads the kernel's limits of this process. `flag` is the budget of the command line.
     #[must_use]
     pub fn find(flag: Option<u64>) -> Self {
         Self::find_below(Path::new("/"), flag)
@@ -63,8 +64,8 @@ impl Budget {
         Self { flag, found, source }
     }
 
-    /// Puts the budget that is in force into a configuration. One that nobody asked for is used also where it is too little
-    /// for the longest messages, which is told.
+    /// Puts the budget that is in force into a configuration. A budget that nobody asked for is used even where it is
+    /// too little for the longest messages, which is logged.
     pub fn apply(&self, config: &mut NodeConfig) {
         let budget = self.flag.or(config.limits.memory_budget).unwrap_or(self.found);
         if let Some(why) = config.limits.refuse_budget(budget) {
@@ -106,14 +107,14 @@ fn cgroup(root: &Path, line: &str) -> Option<(u64, Source)> {
         return None;
     };
     let mount = root.join(mount);
-    // In a container the path may be that of the host, of which only the container's own part is mounted.
+    // In a container the path may be that of the host, and only the container's own part of it is mounted.
     let own = mount.join(path.trim_start_matches('/'));
     let above = own.ancestors().take_while(|dir| dir.starts_with(&mount)).map(PathBuf::from);
     let read = |dir: PathBuf| fs::read_to_string(dir.join(file)).ok()?.trim().parse::<u64>().ok();
     above.filter_map(read).min().map(|bytes| (bytes, source))
 }
 
-/// The machine's memory. A limit of version 1 that is none is a number far above it.
+/// The machine's memory. A limit of version 1 that means no limit is a number far above it.
 fn machine(root: &Path) -> Option<u64> {
     let text = fs::read_to_string(root.join("proc/meminfo")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
@@ -173,13 +174,13 @@ mod tests {
                 GIB / 2,
                 Source::CgroupV2,
             ),
-            // A container with a namespace of its own.
+            // A container with a cgroup namespace of its own.
             (
                 vec![MACHINE, ("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "536870912\n")],
                 GIB / 4,
                 Source::CgroupV2,
             ),
-            // One without, which sees its part alone under the path of the host.
+            // A container without one, which sees only its own part under the path of the host.
             (
                 vec![
                     MACHINE,

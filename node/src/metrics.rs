@@ -24,7 +24,7 @@ use crate::{app::App, app::BUILD, bus::BusState, sysinfo};
 /// Content type of [`render`]'s text.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// One scrape.
+/// The answer to one scrape.
 ///
 /// # Errors
 /// Writing to a string does not fail; the encoder's type says it could.
@@ -117,7 +117,7 @@ fn memory(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     let budget = app.config.load().limits.memory_budget.unwrap_or(u64::MAX);
     out.gauge("memory_budget_bytes", "Memory that clients can make the node hold", budget)?;
     let of_shards = Kind::ALL.iter().map(|kind| (kind.label(), sum.memory[*kind as usize]));
-    // What the shards hold together.
+    // Memory of all shards together.
     let kinds = of_shards.chain([("topics", app.topics.bytes())]);
     let rows = kinds.map(|(kind, bytes)| (kind.to_owned(), ConstGauge::new(signed(bytes))));
     out.family(("memory_bytes", "Memory that clients make the node hold", MetricType::Gauge), "kind", rows)

@@ -1,4 +1,4 @@
-//! The seam to epoll: a shard's own instance, itself one `AsyncFd` in the shard's runtime.
+//! Everything that touches epoll: a shard's own instance, which is itself one `AsyncFd` in the shard's runtime.
 //!
 //! Every descriptor is registered once, edge-triggered, for input and output. An edge for output comes only after a
 //! send took less than offered, so a short write needs no system call to be told when to go on. (A future per socket
@@ -36,11 +36,11 @@ pub(crate) enum Ready {
     Inbox,
     /// A connection.
     Conn {
-        /// Which one. It may have ended by now.
+        /// Its id. The connection may have ended by now.
         id: ConnId,
         /// There is input, or its end, or an error.
         input: bool,
-        /// The peer ended its output, or the socket failed: read until that shows.
+        /// The peer ended its output, or the socket failed: read until the end or the error shows.
         ended: bool,
         /// The socket takes output.
         output: bool,
@@ -113,7 +113,7 @@ impl Poller {
 
     /// Waits until something may be ready. Safe to cancel.
     pub(crate) async fn ready(&self) -> std::io::Result<()> {
-        // Cleared before the events are taken: what becomes ready from here on is a new edge.
+        // It is cleared before the events are taken: whatever becomes ready from here on is a new edge.
         self.epoll.readable().await?.clear_ready();
         Ok(())
     }

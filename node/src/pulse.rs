@@ -1,4 +1,4 @@
-//! Once a second: this node's figures to the others, and the fleet's sums to the members of `$cluster`.
+//! Sends, once a second, this node's figures to the other nodes, and the fleet's sums to the members of `$cluster`.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -1,6 +1,6 @@
 //! The connections with input to read: each once, in the order in which their input arrived.
 //!
-//! A socket reports every packet as a new edge, also while what came before is unread. Without a mark per connection a
+//! A socket reports every packet as a new edge, even while earlier input is unread. Without a mark per connection a
 //! client that sends many small packets would stand in the queue many times: ahead of the others, and without bound.
 
 use std::collections::VecDeque;
@@ -10,9 +10,9 @@ use node_core::session::id::Slot;
 /// The state of a connection's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Input {
-    /// The state machine keeps input that it has not used.
+    /// Whether the state machine has input that it has not used.
     pub(crate) paused: bool,
-    /// Read until the end of input shows: no further edge will come.
+    /// Whether to read until the end of input shows: no further edge will come.
     pub(crate) ended: bool,
 }
 
@@ -38,7 +38,7 @@ impl Readables {
         self.queue.is_empty()
     }
 
-    /// Puts a connection at the end, or adds to what is known of one that waits.
+    /// Puts a connection at the end, or adds to the mark of one that waits.
     pub(crate) fn push(&mut self, id: Slot, input: Input) {
         if self.marks.len() <= id.index() {
             self.marks.resize(id.index() + 1, Mark::default());
@@ -52,14 +52,14 @@ impl Readables {
         }
     }
 
-    /// The connection that waits for longest.
+    /// Takes the connection that has waited for longest.
     pub(crate) fn pop(&mut self) -> Option<(Slot, Input)> {
         let id = self.queue.pop_front()?;
         let mark = std::mem::take(&mut self.marks[id.index()]);
         Some((id, mark.input))
     }
 
-    /// Keeps what is known of a connection that is not to be read now, until it is put in again.
+    /// Keeps the mark of a connection that is not to be read now, until it is put in again.
     pub(crate) fn hold(&mut self, id: Slot, input: Input) {
         if let Some(mark) = self.marks.get_mut(id.index()) {
             mark.input.paused |= input.paused;
@@ -67,15 +67,15 @@ impl Readables {
         }
     }
 
-    /// Forgets what is known of a connection that ended. Its place in the queue stays, and is that of the next one in its
-    /// slot: one read that finds nothing.
+    /// Forgets the mark of a connection that ended. Its place in the queue stays, and the next connection in its slot
+    /// gets it: one read that finds nothing.
     pub(crate) fn forget(&mut self, id: Slot) {
         if let Some(mark) = self.marks.get_mut(id.index()) {
             mark.input = Input::default();
         }
     }
 
-    /// Gives the memory of a past peak back, when nothing waits.
+    /// Gives back the memory of a past peak, when nothing waits.
     pub(crate) fn trim(&mut self) {
         if self.queue.is_empty() {
             *self = Self::default();

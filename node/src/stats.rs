@@ -17,7 +17,7 @@ const MILLION: f64 = 1_000_000.0;
 pub struct ShardStats {
     words: [AtomicU64; Counters::WORDS],
     utilization_ppm: AtomicU32,
-    /// The highest since it was taken last.
+    /// The highest value since it was last taken.
     memory_permille: AtomicU64,
 }
 
@@ -57,7 +57,7 @@ impl ShardStats {
         self.memory_permille.fetch_max(permille, Relaxed);
     }
 
-    /// The highest of them since the last call.
+    /// The highest use since the last call, in thousandths.
     pub fn take_memory_permille(&self) -> u64 {
         self.memory_permille.swap(0, Relaxed)
     }

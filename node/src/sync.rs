@@ -1,3 +1,3 @@
-//! What threads share, from the standard library. The crate `node/interleavings` puts loom's in this place.
+//! The standard library's atomics, which threads share. The crate `node/interleavings` puts loom's in this place.
 
 pub(crate) use std::sync::atomic;

@@ -1,5 +1,5 @@
-//! What the machine gave this process: limits of open files, sysctls, memory and CPU time, read back from the kernel
-//! rather than assumed from what was asked for.
+//! Limits of open files, sysctls, memory and CPU time of this process, read back from the kernel rather than assumed
+//! from what was asked for.
 
 use std::{collections::BTreeMap, fs, io};
 
@@ -56,7 +56,8 @@ pub fn sysctls(asked: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 }
 
 fn sysctl(key: &str) -> Option<String> {
-    // The configuration's check admits only letters, digits, '-', '_' and single dots: no way out of /proc/sys.
+    // The configuration's check admits only letters, digits, '-', '_' and single dots, so that no name leads out of
+    // /proc/sys.
     let mut value = fs::read_to_string(format!("/proc/sys/{}", key.replace('.', "/"))).ok()?;
     value.truncate(value.floor_char_boundary(SYSCTL_BYTES));
     Some(normal(&value))

@@ -1,5 +1,5 @@
-//! A shard's way into the queue of the bus. What the queue does not take goes into a [`Backlog`], which decides what is kept
-//! and what is dropped.
+//! A shard's way into the queue of the bus. Commands that the queue has no room for go into a [`Backlog`], which
+//! decides what is kept and what is dropped.
 
 use node_core::bus::{Command, backlog::Backlog};
 
@@ -23,23 +23,23 @@ impl ToBus {
         self.queue.bound(budget);
     }
 
-    /// Changes of interest that wait.
+    /// Changes of interest that wait in the backlog.
     pub(crate) fn interest_waiting(&self) -> usize {
         self.backlog.interest_waiting()
     }
 
-    /// Whether anything waits for another turn.
+    /// Whether commands wait for another turn.
     pub(crate) fn is_waiting(&self) -> bool {
         self.backlog.is_waiting()
     }
 
-    /// Hands over a command; says false when it was a publish and dropped.
+    /// Hands over a command; returns false when it was a publish that was dropped.
     pub(crate) fn push(&mut self, command: Command) -> bool {
         let Self { queue, backlog, used } = self;
         backlog.push(command, |command| offer(queue, used, command))
     }
 
-    /// Hands over what waits, as far as there is room.
+    /// Hands over the waiting commands, as far as there is room.
     pub(crate) fn retry(&mut self) {
         let Self { queue, backlog, used } = self;
         backlog.retry(|command| offer(queue, used, command));

@@ -1,7 +1,7 @@
 //! How busy a shard's thread is: time parked against time passed, and its CPU time.
 //!
-//! The runtime reports when it parks. What is not parked is busy, also when the kernel gave the CPU to another process:
-//! throttling and steal must show as load, because they use up the node's ability to answer.
+//! The runtime reports when it parks. All other time counts as busy, also when the kernel gave the CPU to another
+//! process: throttling and steal must show as load, because they use up the node's ability to answer.
 
 use std::{
     cell::Cell,

@@ -81,7 +81,8 @@ impl Node {
         self.tell(Command::Publish { topic: Arc::clone(topic), broadcast: said(topic, text, "{}") });
     }
 
-    /// Publishes until the other side hears it, which proves the subscription; then empties the other side.
+    /// Publishes until the other side hears it, which proves the subscription; then empties the other side's
+    /// mailboxes.
     fn meet(&self, other: &Node, topic: &Topic) {
         wait("a first message", || {
             self.publish(topic, "hello?");
@@ -149,7 +150,7 @@ fn a_member_on_another_shard_hears_at_once_what_is_said_in_a_topic_that_is_subsc
     let topic: Topic = Arc::from("room:1");
     b.join(0, &topic);
     a.meet(&b, &topic);
-    // What the bus is told of it may be on its way for long: here it is never told.
+    // A shard's command to the bus may take long to arrive: here it never does.
     drop(b.members.open(TopicName::parse(&topic).unwrap(), 1, u32::MAX));
     a.publish(&topic, "both");
     let mut got = Vec::new();
@@ -191,7 +192,7 @@ fn what_the_queue_of_the_sender_could_not_take_is_a_gap_for_the_receiver() {
     let server = NatsServer::start(&Port::reserve(), &[]);
     let (a, b) = (Node::connected("a", &server.url()), Node::connected("b", &server.url()));
     let topic: Topic = Arc::from("room:1");
-    // A member of its own keeps the sender's numbers of the topic, however long the rest takes.
+    // A member of the sender's own keeps the numbers of the topic, however long the rest takes.
     a.join(0, &topic);
     b.join(0, &topic);
     a.meet(&b, &topic);
@@ -210,7 +211,8 @@ fn a_password_that_is_corrected_lets_the_node_in() {
     let config = BusConfig::Nats(Nats { urls: vec![], user: Some("channel-node".to_owned()) });
     let credentials = Credentials::new(&config, Some(&dir), &dir.join("none"));
     let node = Node::start("n", &server.url(), credentials);
-    // Anonymous is refused as well: two nodes that both stay out while a third gets in show that the server decides.
+    // A node without credentials is refused as well. Two nodes stay out while a third gets in, which shows that the
+    // server decides.
     let anonymous = Node::start("a", &server.url(), Credentials::None);
     fs::write(dir.join("nats-password"), "right\n").unwrap();
     wait("the right password to count", || node.state.connected());
@@ -244,7 +246,7 @@ fn nodes_hear_each_others_figures_and_survive_nonsense() {
     a.meet(&b, &topic);
 }
 
-/// Whoever has the password of the bus can write to any subject.
+/// Anybody who has the password of the bus can write to any subject.
 #[test]
 fn forged_messages_are_counted_and_given_to_nobody() {
     let server = NatsServer::start(&Port::reserve(), &[]);

@@ -1,4 +1,4 @@
-//! A bus that stands still, goes away, comes back elsewhere or belongs to others too: whole nodes and a real NATS server.
+//! Whole nodes and a real NATS server that stands still, goes away, comes back elsewhere or also serves others.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{fs, path::PathBuf, time::Duration};
@@ -26,7 +26,7 @@ use publisher::publish;
 use relay::relay;
 use wait::wait;
 
-/// The mounts of a fleet's nodes; removed when dropped.
+/// The mounted files of a fleet's nodes; removed when dropped.
 struct Mounts(PathBuf);
 
 impl Mounts {
@@ -119,7 +119,7 @@ fn a_bus_that_stands_still_is_silent_within_seconds_and_what_it_delivers_late_is
     wait("the first to be nearly too old", || age(spoke) > 3_000);
     let said = stats(&a)["monotonicMillis"].as_u64().unwrap();
     say(&mut ada, "late");
-    // Until that one is late, and the first too old.
+    // Until the second message is late, and the first too old.
     wait("a while", || age(said) > 1_500 && age(spoke) > 4_500);
     freeze(&bus, false);
     let first = bob.until(|message| message[3] == "message");
@@ -134,8 +134,8 @@ fn a_bus_that_stands_still_is_silent_within_seconds_and_what_it_delivers_late_is
     assert_eq!(counter(&b, "busLate"), 2);
 }
 
-/// What a replaced pod leaves behind is an address where a connection is taken, or its packets are dropped, and nobody
-/// answers: see the tests of `bus::connect` for the second. How long a look takes is theirs as well; here it is seen that a node
+/// A replaced pod leaves an address behind where connections are taken and nobody answers, or where packets are
+/// dropped; the tests of `bus::connect` cover the second, and how long a look takes. This test shows that a node
 /// looks before it logs in, and so gives up an address that hangs while it still hangs.
 #[test]
 fn a_new_bus_is_found_although_an_attempt_at_the_old_address_hangs() {
@@ -147,10 +147,10 @@ fn a_new_bus_is_found_although_an_attempt_at_the_old_address_hangs() {
     for round in 0..5 {
         drop(bus.take());
         let silent = std::net::TcpListener::bind(("127.0.0.1", port.number())).unwrap();
-        // Taken, and never answered; they stay open until the test ends.
+        // The connections are taken and never answered; they stay open until the test ends.
         let hung: Vec<_> = (0..2).map(|_| silent.accept().unwrap()).collect();
         wait("the loss to be seen", || stats(&a)["busConnected"] == false);
-        // Told once in ten seconds, the first time at once.
+        // It is logged once in ten seconds, the first time at once.
         wait("the look to be given up", || a.has_logged("no connection or greeting within"));
         drop(silent);
         bus = Some(NatsServer::start(&port, &[]));
@@ -178,7 +178,7 @@ fn what_drained_publishers_said_reaches_the_other_node_to_the_last() {
         });
         let rates = [20, 200];
         let said = rates.map(|rate| publish(address, format!("{round}/{rate}"), rate));
-        // From what is heard of each on, nothing may be missing.
+        // From the first message that is heard of each publisher on, none may be missing.
         let mut next = [None; 2];
         let take = |listener: &mut Client, next: &mut [Option<u64>; 2]| {
             let message = listener.until(|message| message[3] == "message");

@@ -1,4 +1,4 @@
-//! A node that runs out of descriptors: it says so, keeps serving and answering probes, does not spin, and accepts again
+//! A node runs out of descriptors: it logs that, keeps serving and answering probes, does not spin, and accepts again
 //! when some are free.
 
 use std::{
@@ -56,12 +56,12 @@ fn without_descriptors_the_node_serves_on_and_accepts_again_later() {
     let flood: Vec<_> = (0..NOFILE).map(|_| ask_for_socket(node.listen)).collect();
     wait("the shortage is counted", || metric(&node, "channelcluster_node_accept_errors_total") >= 1.0);
     assert_eq!((node.ask("GET", "/healthz", None, "").0, node.ready()), (200, 200), "probes of a full node");
-    // Nobody had to leave for that.
+    // No client had to leave for that.
     assert!(metric(&node, "channelcluster_node_closed_total{reason=\"idle_timeout\"}") == 0.0);
     heartbeat(&mut first);
     drop(flood);
-    // Also those that still wait in the accept queue: a socket for which there is no descriptor then is closed, and it
-    // would be the next one's turn.
+    // The accept queue has to be empty, too: a connection for which there is no descriptor when it is accepted is
+    // closed, and the next client's could be that one.
     wait("the flood is gone", || {
         let [accepted, dropped, handshaking, connections] =
             ["accepted_total", "accept_errors_total", "handshaking", "connections"]
@@ -69,6 +69,6 @@ fn without_descriptors_the_node_serves_on_and_accepts_again_later() {
         accepted + dropped >= (1 + NOFILE) as f64 && (handshaking, connections) == (0.0, 1.0)
     });
     heartbeat(&mut connect(node.listen));
-    // Trying ten times a second is not spinning.
+    // A node that tries ten times a second does not spin.
     assert!(metric(&node, "channelcluster_node_accept_errors_total") < 2_000.0);
 }

@@ -1,4 +1,5 @@
-//! What the surroundings do to the process: broken and stuck outputs, signals, address families, files that are none.
+//! The process in bad surroundings: broken and stuck outputs, signals, address families, files that are no plain
+//! files.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
@@ -20,8 +21,8 @@ use client::Client;
 use process::Process;
 use wait::wait;
 
-/// As [`process::command`], with the signals that a process leaves ignored as the system has them: what a shell starts in
-/// the background inherits an ignored QUIT, and what `nohup` starts an ignored HUP.
+/// As [`process::command`], with the signals that a process may inherit as ignored set back to the system's default:
+/// a process that a shell starts in the background inherits an ignored QUIT, and one under `nohup` an ignored HUP.
 fn command() -> Command {
     let given = process::command();
     let mut command = Command::new("env");
@@ -29,14 +30,15 @@ fn command() -> Command {
     command
 }
 
-/// A node with outputs of the test's choice, that nobody reads for it.
+/// A node with outputs of the test's choice, which nobody reads.
 struct Mute {
     child: Child,
     listen: SocketAddr,
     admin: SocketAddr,
 }
 
-/// Where the node's public and admin port are, by an address of loopback for each: it says so to nobody who reads.
+/// Loopback addresses of the node's public and admin port, one for each: the node can tell its ports to nobody,
+/// because nobody reads its log.
 const PUBLIC: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 1);
 const ADMIN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
@@ -73,7 +75,7 @@ impl Mute {
         node
     }
 
-    /// Serves, and then leaves as it should.
+    /// Checks that the node serves, and then leaves as it should.
     fn ends_in_order(mut self) {
         let (mut client, reply) = Client::join(self.listen, "room:1");
         assert_eq!(reply["status"], "ok");
@@ -153,7 +155,7 @@ fn signals_that_mean_nothing_change_nothing_and_the_others_end_in_order() {
         client.send(&serde_json::json!(["1", "2", "room:1", "echo", {}]));
         client.until(|message| message[1] == "2");
     }
-    // There is no file to read again: a terminal was closed.
+    // There is no file to read again, so HUP means that a terminal was closed.
     node.signal(Signal::HUP);
     assert_eq!(client.closed(), 1012);
     assert_eq!(node.exited().code(), Some(0));
@@ -213,7 +215,7 @@ fn a_hangup_reads_the_configuration_again_and_ends_nothing() {
     client.until(|message| message[1] == "2");
 }
 
-/// By default both families reach a node: one in a cluster at all addresses, one in dev mode on loopback.
+/// By default both families reach a node: in a cluster at all addresses, in dev mode on loopback.
 #[test]
 fn both_families_reach_both_ports_by_default() {
     // The default ports may be taken on this machine, so the node gets a network of its own, with loopback only.

@@ -1,5 +1,5 @@
-//! What publishers had under way when their node said goodbye: through a relay with 100 ms of round trip, nothing of it is
-//! lost to anybody.
+//! Publishers have messages under way when their node says goodbye: through a relay with 100 ms of round trip, nobody
+//! loses any of them.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ const SLOWLY: &str = r#"{"version":1,"stage":"Close","connectionsPerSecond":1}"#
 /// Connections between the publisher's and the listener's: seconds until the drain would come to the listener.
 const BETWEEN: usize = 30;
 
-/// The publisher connects first, so that a slow drain closes it and not yet the listener, and the drain is called off when it
-/// is closed.
+/// The publisher connects first, so that a slow drain closes it and not yet the listener; then the drain is called
+/// off.
 #[test]
 fn a_drained_publisher_is_heard_to_the_end_by_who_stays() {
     for per_second in [20, 200] {
@@ -55,7 +55,7 @@ fn a_drained_publisher_is_heard_to_the_end_by_who_stays() {
     }
 }
 
-/// All connections are told at once, and the process ends only after it has taken what they said.
+/// All connections are told to go at once, and the process ends only after it has taken what they said.
 #[test]
 fn a_process_that_ends_waits_for_the_close_frames() {
     let mut command = command();

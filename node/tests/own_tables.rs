@@ -1,5 +1,5 @@
-//! A node whose shards have descriptor tables of their own: it holds more connections than its limit of open files,
-//! balanced, and everything that crosses threads works as with one table.
+//! A node whose shards have descriptor tables of their own holds more connections than its limit of open files, in
+//! balance, and whatever crosses threads works as with one table.
 
 use std::{net::TcpStream, process::Command};
 
@@ -19,7 +19,7 @@ use wait::wait;
 
 /// Hard limit of the child.
 const NOFILE: usize = 256;
-/// Takes [`SHARDS`] tables under that limit.
+/// The number needs [`SHARDS`] tables under that limit.
 const CONNECTIONS: usize = 600;
 const SHARDS: usize = 4;
 
@@ -63,7 +63,7 @@ fn more_connections_than_one_table_holds_are_served_balanced_and_drained() {
     assert!(tokio_tungstenite::tungstenite::client(url, stream).is_err(), "more than --max-connections");
     assert_eq!((node.ready(), node.ask("GET", "/healthz", None, "").0), (200, 200));
 
-    // Uneven ends are evened out by those who come next.
+    // When connections of one shard end, the ones that come next even the shards out.
     let (mut gone, mut kept) = (Vec::new(), Vec::new());
     for (number, client) in clients.into_iter().enumerate() {
         if number % 3 == 0 { gone.push(client) } else { kept.push(client) }

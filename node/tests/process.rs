@@ -124,7 +124,7 @@ fn a_dev_node_serves_at_once_and_ctrl_c_closes_with_1012() {
     assert_eq!(node.exited().code(), Some(0));
 }
 
-/// Status line and the rest of what a raw request to a port is answered.
+/// Status line and rest of the answer to a raw request to a port.
 fn raw(address: std::net::SocketAddr, request: &str) -> String {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(address).unwrap();
@@ -144,7 +144,7 @@ fn a_page_whose_name_leads_to_a_dev_node_reaches_neither_of_its_ports() {
             "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
         );
-        // Two bytes that are no frame end the connection where the handshake is good.
+        // Where the handshake is good, two bytes that are no frame end the connection.
         raw(node.listen, &(request + "\u{8}\0")).lines().next().unwrap_or_default().to_owned()
     };
     assert!(handshake("evil.example:80", "http://evil.example").starts_with("HTTP/1.1 421 "));
@@ -193,7 +193,8 @@ fn load_balancers_learn_on_the_public_port_what_the_kubelet_learns_on_the_other(
 fn sigterm_turns_unready_and_goes_on_accepting_until_an_interrupt_closes_with_1012() {
     let mounts = Mounts::new();
     let sample = fs::read_to_string(SAMPLE).unwrap();
-    // Longer than anything here is waited for: what is seen is seen within the delay, and only the signal ends it.
+    // The delay is longer than anything that this test waits for: all of it is seen within the delay, and only the
+    // signal ends it.
     fs::write(mounts.path("node.yaml"), sample.replace("delayMillis: 300", "delayMillis: 300000")).unwrap();
     let mut node = Process::start(mounts.command());
     let (mut early, _) = Client::join(node.listen, "room:1");

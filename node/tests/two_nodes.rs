@@ -70,7 +70,7 @@ fn stats(node: &Process) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-/// Says numbered messages on one node until another hears one: from then on the way is open.
+/// Says numbered messages on one node until another node's client hears one: from then on the way is open.
 fn open_way(from: &mut Client, node: &Process, to: &mut Client, name: &str) {
     let before = stats(node)["counters"]["busReceived"].as_u64().unwrap();
     let mut last = String::new();

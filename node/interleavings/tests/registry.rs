@@ -6,8 +6,8 @@ use interleavings::route::{Registry, SharedRoom};
 use loom::{model::Builder, thread};
 use node_core::topic::TopicName;
 
-/// Runs it in every order with at most so many switches away from a thread that could go on: more find nothing new in
-/// what is tested here, and take minutes.
+/// Runs a test in every order with at most so many switches away from a thread that could go on. More switches find
+/// nothing new in these tests, and take minutes.
 fn explore(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(3);
@@ -61,7 +61,8 @@ fn two_members_that_join_at_once_take_one_place() {
     });
 }
 
-/// A shard opens a topic before it answers the join, and whoever hears of that answer must find the shard in the mask.
+/// A shard opens a topic before it answers the join, and a thread that learns of that answer must find the shard in
+/// the mask.
 #[test]
 fn who_was_told_of_a_join_finds_its_shard() {
     explore(|| {

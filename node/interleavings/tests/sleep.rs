@@ -11,7 +11,7 @@ use loom::{
 #[derive(Debug)]
 struct Shard {
     sleep: Sleep,
-    /// Items in the queue. The queue orders nothing by itself here: what must be ordered, the sleep orders.
+    /// Items in the queue. The queue itself orders nothing here, so that the tests show what the sleep orders.
     items: AtomicUsize,
     /// Times that the shard was woken.
     woken: AtomicUsize,
@@ -30,14 +30,14 @@ impl Shard {
         }
     }
 
-    /// Whether it fell asleep.
+    /// Returns whether the shard fell asleep.
     fn park(&self) -> bool {
         self.sleep.begin(|| self.items.load(Relaxed) == 0)
     }
 }
 
-/// Runs it in every order with at most three switches away from a thread that could go on: a second for what takes half a
-/// minute without a bound. Without one of the fences each test here fails.
+/// Runs a test in every order with at most three switches away from a thread that could go on, which takes a second;
+/// without a bound it takes half a minute. If one of the fences is removed, each test here fails.
 fn explore(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);

@@ -1,6 +1,6 @@
 //! A key that is a number: its name, unit, range and default.
 
-/// What a number may be, both ends included.
+/// The range of a number, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Range<T> {
     /// The least.
@@ -18,9 +18,9 @@ pub struct Key<T, D = T> {
     pub unit: &'static str,
     /// What the node takes.
     pub node: Range<T>,
-    /// What a manifest may ask for, which is the same unless said otherwise.
+    /// The range in a manifest, which is the same unless said otherwise.
     pub manifest: Range<T>,
-    /// The value without one in the file.
+    /// The value when the file has none.
     pub usual: D,
 }
 
@@ -48,7 +48,7 @@ impl<T: Copy, D: Copy> Key<T, D> {
     }
 }
 
-/// A key with all its numbers as 64 bits, for those who look at all keys.
+/// A key with all its numbers as 64 bits, for code that looks at all keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
     /// See [`Key::name`].

@@ -1,8 +1,8 @@
 //! The range and the default of each key of the node's configuration, and the names that belong to the protocol.
 //!
-//! Each stands here once. The node's check and its defaults (`node/core/src/config`), the schema and the rules of the
-//! manifest (`crds`), and the tests of the pages read it from here. This crate depends on nothing, so the node and the
-//! manifest can share it without knowing each other.
+//! Each of them stands here once. The node's check and its defaults (`node/core/src/config`), the schema and the
+//! rules of the manifest (`crds`), and the tests of the pages read it from here. This crate depends on nothing, so
+//! the node and the manifest can share it without knowing each other.
 
 mod key;
 
@@ -25,7 +25,7 @@ macro_rules! keys {
 const HOUR: u64 = 3_600_000;
 
 keys! {
-    /// Most members of a room on one node. The node's bound is what a 32-bit count and one fan-out turn can be asked to carry.
+    /// Most members of a room on one node. The node's bound is what a 32-bit count and one fan-out turn can carry.
     MAX_MEMBERS: Key<u32> = Key::new("rooms.maxMembers", "members", 1, 10_000_000).usually(1_000).in_manifest(1, 1_000_000);
     /// Time within which the broadcasts of a room leave together.
     FLUSH_WINDOW_MILLIS: Key<u16, ()> = Key::new("rooms.policies[].flushWindowMillis", "milliseconds", 1, 1_000);
@@ -33,8 +33,8 @@ keys! {
     MAX_FRAME_BYTES: Key<u32> = Key::new("limits.maxFrameBytes", "bytes", 1_024, 16 << 20).usually(65_536);
     /// Most topics joined by one connection.
     MAX_CHANNELS: Key<u32> = Key::new("limits.maxChannelsPerConnection", "channels", 1, 10_000).usually(100);
-    /// Silence after which a connection is closed. Phoenix clients send a heartbeat each 30 s, so that a manifest may not ask
-    /// for less than that and a round trip over a bad network.
+    /// Silence after which a connection is closed. Phoenix clients send a heartbeat each 30 s, so a manifest may not
+    /// ask for less than those 30 s and a round trip over a bad network.
     IDLE_TIMEOUT_MILLIS: Key<u64> = Key::new("limits.idleTimeoutMillis", "ms", 1_000, HOUR).usually(60_000).in_manifest(35_000, HOUR);
     /// Silence after which a connection is sent a ping.
     PING_INTERVAL_MILLIS: Key<u64, ()> = Key::new("limits.pingIntervalMillis", "ms", 1_000, HOUR);
@@ -48,17 +48,17 @@ keys! {
     MAX_CONNECTIONS: Key<u32> = Key::new("limits.maxConnections", "connections", 1, 10_000_000).usually(1_000_000);
     /// Most rooms of the node.
     MAX_ROOMS: Key<u32, ()> = Key::new("limits.maxRooms", "rooms", 1, 10_000_000);
-    /// Age from which on messages of other nodes are dropped; by default the time after which phoenix.js tells the sender of a
-    /// push that nobody answered, and applications send again.
+    /// Age from which on messages of other nodes are dropped. The default is the time after which phoenix.js tells
+    /// the sender of a push that nobody answered, and applications send again.
     BUS_MESSAGE_AGE_MILLIS: Key<u64> = Key::new("limits.busMessageAgeMillis", "ms", 1_000, HOUR).usually(10_000);
-    /// Most memory that clients can make the node hold; less than the least is too little to serve clients with.
+    /// Most memory that clients can make the node hold; with less than the least value a node cannot serve clients.
     MEMORY_BUDGET: Key<u64, ()> = Key::new("limits.memoryBudget", "bytes", 16 << 20, 1 << 50);
-    /// Most messages and control frames per second from one connection; 0 is no bound. More than a person at a keyboard, a
-    /// cursor or a game at 60 frames per second needs, and programs that say 200 times a second what they measure; a room of
-    /// two makes 500 deliveries per second of it, one of 150 members 37,500.
+    /// Most messages and control frames per second from one connection; 0 is no bound. The default is more than a
+    /// person at a keyboard, a cursor, a game at 60 frames per second, or a program that reports a measurement 200
+    /// times a second needs. In a room of two it makes 500 deliveries per second, in one of 150 members 37,500.
     MESSAGES_PER_SECOND: Key<u32> = Key::new("limits.messagesPerSecond", "messages", 0, 10_000_000).usually(250);
-    /// Most bytes per second from one connection; 0 is no bound, and the least is [`LEAST_BYTES_PER_SECOND`] else. By default
-    /// sixteen of the longest messages.
+    /// Most bytes per second from one connection; 0 is no bound, and otherwise [`LEAST_BYTES_PER_SECOND`] is the
+    /// least. By default sixteen of the longest messages.
     BYTES_PER_SECOND: Key<u32> = Key::new("limits.bytesPerSecond", "bytes", 0, u32::MAX).usually(1 << 20);
     /// Time for which a leaving node is unready but accepts.
     DRAIN_DELAY_MILLIS: Key<u64> = Key::new("drain.delayMillis", "ms", 0, 300_000).usually(5_000);
@@ -66,15 +66,15 @@ keys! {
     DRAIN_CONNECTIONS_PER_SECOND: Key<u32> = Key::new("drain.connectionsPerSecond", "connections per second", 1, 1_000_000).usually(500);
     /// Longest time from the first close to the last. A manifest bounds it by [`GRACE_MILLIS`] instead.
     DRAIN_DEADLINE_MILLIS: Key<u64> = Key::new("drain.deadlineMillis", "ms", 1_000, 86_400_000).usually(600_000);
-    /// The soft limit of open files. A manifest may ask for what a kernel can be set to at most, and for what a node can serve
-    /// with at least.
+    /// The soft limit of open files. A manifest may ask at most for what a kernel can be set to, and at least for
+    /// what a node can serve with.
     NOFILE: Key<u64, ()> = Key::new("nofile", "files", 64, u32::MAX as u64).in_manifest(1_024, 1_073_741_816);
 }
 
 /// Least bound of the bytes per second: a handful of messages.
 pub const LEAST_BYTES_PER_SECOND: u32 = 1_024;
-/// Seconds' worth of its rates that a connection may send at once: a client that comes back joins all its topics in one
-/// go, the hundred that it may have by default as well as ten times as many.
+/// A connection may send what its rates allow in so many seconds at once: a client that comes back joins all its
+/// topics in one go, whether these are the hundred that it may have by default or ten times as many.
 pub const BURST_SECONDS: u64 = 5;
 /// Time in seconds that phoenix.js waits for the answer to a join before it leaves and tries again.
 pub const JOIN_PATIENCE_SECONDS: u64 = 10;
@@ -94,19 +94,19 @@ pub const MAX_EVENT_BYTES: usize = 255;
 /// Most events of a list, and most policies: each publish looks through them.
 pub const LIST_ITEMS: usize = 64;
 
-/// What the topics begin with that each node serves by itself.
+/// The first character of topics that each node serves by itself.
 pub const OWN_TOPIC_PREFIX: char = '$';
 /// The topic on which a connection speaks to the server.
 pub const PHOENIX_TOPIC: &str = "phoenix";
-/// What events of the channel protocol begin with.
+/// The beginning of the names of events that belong to the channel protocol.
 pub const PHOENIX_EVENT_PREFIX: &str = "phx_";
-/// The event with all who are present.
+/// The event with a list of everybody who is present.
 pub const PRESENCE_STATE: &str = "presence_state";
-/// The event with who came and went.
+/// The event that says who came and who left.
 pub const PRESENCE_DIFF: &str = "presence_diff";
-/// The event by which realtime clients hand a new token to the server. It is for the server alone.
+/// The event by which realtime clients give a new token to the server. No other client gets it.
 pub const ACCESS_TOKEN: &str = "access_token";
-/// The events that are the protocol's own, beside those that begin with [`PHOENIX_EVENT_PREFIX`].
+/// The events that belong to the protocol, beside those that begin with [`PHOENIX_EVENT_PREFIX`].
 pub const RESERVED_EVENTS: [&str; 3] = [PRESENCE_STATE, PRESENCE_DIFF, ACCESS_TOKEN];
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use rustix::fs::OFlags;
 pub fn read_text(path: &Path, max: u64) -> io::Result<Option<String>> {
     let file = open_plain(path)?;
     let mut bytes = Vec::new();
-    // One more than is wanted tells a file of just the bound from a longer one.
+    // One byte more than is wanted is read, to tell a file that is just as long as the bound from a longer one.
     file.take(max + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > max {
         return Ok(None);
@@ -87,7 +87,7 @@ mod tests {
                 assert!(!matches!(error.kind(), io::ErrorKind::NotFound), "{}: {error}", bad.display());
             }
         }
-        // Says that it is empty and is not: what is read counts, not what is claimed.
+        // This file says that it is empty and is not: the bytes that are read count.
         assert_eq!(read_text(Path::new("/proc/self/status"), 5).unwrap(), None);
     }
 }

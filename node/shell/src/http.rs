@@ -1,5 +1,6 @@
-//! A bounded HTTP/1 port for probes, scrapes and orders: at most so many connections, in all and per address, none of
-//! them for longer than an exchange or an idle while may take, no request head longer than a few kilobytes.
+//! A bounded HTTP/1 port for probes, scrapes and orders. The number of connections is bounded, in all and per
+//! address; each of them may last as long as an exchange, or idle time, may take; and a request head may have a few
+//! kilobytes.
 //!
 //! Which connections stay is decided in [`node_core::visitors`]; here are the sockets.
 
@@ -43,7 +44,7 @@ struct Shared {
     visitors: Mutex<(Visitors, Holds)>,
 }
 
-/// What ends a connection when it is dropped, by the connection's id.
+/// By the connection's id: when the sender is dropped, the connection ends.
 type Holds = std::collections::HashMap<u64, oneshot::Sender<()>>;
 
 impl Shared {
@@ -85,12 +86,12 @@ impl Port {
             let mut builder = http1::Builder::new();
             builder.max_buf_size(self.bounds.head_bytes);
             let serving = builder.serve_connection(TokioIo::new(connection), service);
-            // Whatever ends a connection is the peer's doing, and not worth a line that it can cause at will.
+            // Only the peer can end a connection here, so it is not logged: a peer could cause such lines at will.
             tasks.spawn(async move { serving.await.is_ok() });
         }
     }
 
-    /// The next connection, which holds a place.
+    /// Accepts the next connection and gives it a place.
     async fn accept(&self) -> Connection {
         loop {
             match self.next().await {
@@ -144,7 +145,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }
 
-/// A place at the port, until it is dropped.
+/// A place at the port, which a connection has until it is dropped.
 #[derive(Debug)]
 struct Place {
     shared: Arc<Shared>,
@@ -164,17 +165,17 @@ impl Drop for Place {
 struct Connection {
     stream: TcpStream,
     place: Place,
-    /// Resolves when the place is given to another; none from then on.
+    /// Resolves when another connection gets the place; none from then on.
     ended: Option<oneshot::Receiver<()>>,
     patience: Patience,
     timer: Pin<Box<Sleep>>,
-    /// Output was given to the kernel since the last flush.
+    /// Whether output was given to the kernel since the last flush.
     wrote: bool,
 }
 
 impl Connection {
-    /// Passes on what the stream did, or the end when the place or the time is lost. A reader that never takes its answers
-    /// keeps the server from reading, hence both directions look at the clock.
+    /// Passes on what the stream did, or an end when the connection has lost its place or its time is over. A reader
+    /// that never takes its answers keeps the server from reading, so both directions look at the clock.
     fn in_time<T>(&mut self, cx: &mut Context<'_>, done: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if self.ended.as_mut().is_none_or(|ended| Pin::new(ended).poll(cx).is_ready()) {
             self.ended = None;
@@ -216,7 +217,7 @@ impl AsyncWrite for Connection {
         self.in_time(cx, done)
     }
 
-    /// The server flushes when all that it has to say was written.
+    /// The server flushes when it has written all of an answer.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if std::mem::take(&mut self.wrote) {
@@ -283,7 +284,7 @@ mod tests {
 
     async fn ended(stream: &mut TcpStream) {
         let mut rest = Vec::new();
-        // An end or a reset, as the kernel has it.
+        // The kernel shows an end or a reset; both are the end here.
         stream.read_to_end(&mut rest).await.ok();
     }
 
@@ -310,7 +311,8 @@ mod tests {
         let mut used = TcpStream::connect(address).await.unwrap();
         ask(&mut used).await.unwrap();
         for _ in 0..3 * BOUNDS.per_address {
-            // Ended at once by the client or sat on: both must not cost the place of a client that is answered.
+            // One client ends its connection at once, another keeps it without a word: neither may take the place of
+            // a client that is answered.
             std::mem::forget(TcpStream::connect(address).await.unwrap().into_std());
             ask(&mut used).await.expect("it was answered last");
         }

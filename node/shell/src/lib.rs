@@ -1,7 +1,7 @@
 //! What the processes share at their edges: ports that anyone can reach, listening sockets, lines of log, files that
 //! other programs wrote, and signals. Decisions about them that need no system are in `node_core::visitors`.
 
-// They panic where their output has no reader; see `shell::output`.
+// These macros panic where their output has no reader; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod file;

@@ -1,9 +1,10 @@
-//! Lines of log and words to people, which never stop or end the process.
+//! Log lines and words to people; writing them never blocks or ends the process.
 //!
-//! Standard error may be a pipe whose reader is gone, a file on a full disk, or a pipe that nobody reads. The standard
-//! macros panic on the first two, and any direct write blocks on the third: a shard that logs one line would stand still
-//! with all its connections. So lines of log go through a bounded queue to a thread of their own. What the queue cannot
-//! take, and what cannot be written, is dropped; how much was dropped in the queue is told once there is room again.
+//! Standard error may be a pipe whose reader is gone, a file on a full disk, or a pipe that nobody reads. The
+//! standard macros panic on the first two, and any direct write blocks on the third: a shard that logs one line would
+//! stand still with all its connections. So lines of log go through a bounded queue to a thread of their own. Lines
+//! that the queue has no room for, or that cannot be written, are dropped; how many the queue dropped is told once
+//! there is room again.
 
 use std::{
     fmt::Display,
@@ -18,9 +19,9 @@ use std::{
 
 use tracing_subscriber::fmt::MakeWriter;
 
-/// Lines that wait to be written: some for each of 128 shards that fail at once.
+/// Most lines that wait to be written: some for each of 128 shards that fail at once.
 const LINES: usize = 1_024;
-/// Their bytes at most.
+/// Most bytes of these lines.
 const BYTES: usize = 1 << 20;
 /// How long the end of a process waits for lines that are still to be written.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -29,16 +30,18 @@ const FULL_QUEUE: Duration = Duration::from_millis(5);
 
 /// Writes a line to standard output for people, if it can be written.
 pub fn say(line: impl Display) {
-    // A missing reader changes nothing.
+    // When there is no reader, nothing else changes.
     writeln!(io::stdout().lock(), "{line}").ok();
 }
 
-/// Writes a line to standard error, past the log, if it can be written: for what is told before there is a log.
+/// Writes a line to standard error, past the log, if it can be written: for words that are said before there is a
+/// log.
 pub fn complain(line: impl Display) {
     writeln!(io::stderr().lock(), "{line}").ok();
 }
 
-/// Sends what panics say to the log. By default it is written to standard error at once, which may block for ever.
+/// Sends the messages of panics to the log. By default they are written to standard error at once, which may block
+/// for ever.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
@@ -56,7 +59,7 @@ pub struct Lines {
 #[derive(Debug)]
 enum Item {
     Line(Vec<u8>),
-    /// Answered when all lines before it were tried, and it is told how many were dropped.
+    /// It is answered when all lines before it were tried, and brings the number of lines that were dropped.
     Flush(SyncSender<()>),
 }
 
@@ -83,7 +86,7 @@ fn write_all(mut target: impl Write, items: &Receiver<Item>, counts: &Counts) {
         let mut asked = None;
         match item {
             Item::Line(line) => {
-                // On a full disk, or without a reader, the next line may fare better.
+                // On a full disk, or without a reader, this line is lost and the next one may succeed.
                 target.write_all(&line).ok();
                 counts.waiting_bytes.fetch_sub(line.len(), Relaxed);
             }
@@ -121,7 +124,7 @@ impl Lines {
         let end = Instant::now() + patience;
         let (done, written) = sync_channel(1);
         let mut item = Item::Flush(done);
-        // A full queue may be one that is being written at this moment.
+        // A full queue may be being written at this moment, so it is tried again.
         while let Err(TrySendError::Full(back)) = self.queue.try_send(item) {
             if Instant::now() >= end {
                 return;
@@ -162,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes a line for each permit; what it took.
+    /// Takes a line for each permit, and keeps the lines.
     struct Target {
         permits: Receiver<()>,
         taken: Arc<Mutex<Vec<u8>>>,

@@ -6,15 +6,15 @@
 //! | HUP | asks for the configuration to be read again |
 //! | all others that would end a process: USR1, USR2, ALRM, VTALRM, PROF, IO, PWR, STKFLT, XCPU, XFSZ, PIPE, real-time ones | nothing |
 //!
-//! KILL and STOP cannot be caught; those that tell of a fault in the program (SEGV, BUS, ILL, FPE, ABRT, SYS, TRAP) stay as
-//! the system has them. HUP and QUIT stay ignored where they were when the process started, as `nohup` has it.
+//! KILL and STOP cannot be caught; signals that tell of a fault in the program (SEGV, BUS, ILL, FPE, ABRT, SYS, TRAP)
+//! keep the system's effect. HUP and QUIT stay ignored where they were when the process started, as under `nohup`.
 
 use std::io;
 
 use rustix::process::Signal as Number;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Those that change nothing; PIPE is ignored by Rust's runtime already.
+/// The signals that change nothing; PIPE is ignored by Rust's runtime already.
 const NOTHING: [Number; 10] = [
     Number::USR1,
     Number::USR2,
@@ -35,7 +35,7 @@ const REAL_TIME: std::ops::RangeInclusive<i32> = 35..=64;
 pub enum Asked {
     /// To end in order.
     End,
-    /// The same from a keyboard, where a second time means at once.
+    /// The same from a keyboard, where a second signal means at once.
     Interrupt,
     /// To read the configuration again.
     Reload,
@@ -61,7 +61,7 @@ impl Signals {
             drop(signal(SignalKind::from_raw(kind.as_raw()))?);
         }
         for number in REAL_TIME {
-            // A kernel or C library that has fewer refuses the others.
+            // A kernel or C library that has fewer real-time signals refuses the other numbers.
             signal(SignalKind::from_raw(number)).map(drop).ok();
         }
         let ignored = ignored_at_start();

@@ -18,7 +18,7 @@ use rustix::{
 /// Whether other sockets of the process may listen at the same address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// They may not: another process that listens there is noticed.
+    /// They may not: when another process listens there, it is noticed.
     Alone,
     /// They may, and the kernel spreads connections over them (`SO_REUSEPORT`).
     Shared,
@@ -30,9 +30,9 @@ pub const fn everywhere(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), port)
 }
 
-/// A socket bound to an address, for listening, that does not block. What is accepted from it is without Nagle's delay and
-/// asked for signs of life while it is idle (`SO_KEEPALIVE`, in the rhythm of `net.ipv4.tcp_keepalive_*`): both are
-/// inherited, which saves two calls per connection.
+/// A socket for listening that is bound to an address and does not block. Sockets that are accepted from it have
+/// Nagle's algorithm off and are probed while idle (`SO_KEEPALIVE`, in the rhythm of `net.ipv4.tcp_keepalive_*`):
+/// they inherit both, which saves two calls per connection.
 ///
 /// # Errors
 /// Those of socket(2), setsockopt(2) and bind(2).
@@ -70,7 +70,7 @@ pub fn listen(address: SocketAddr, backlog: i32) -> io::Result<TcpListener> {
     Ok(TcpListener::from(fd))
 }
 
-/// Whether an address of this family and kind cannot be listened at here, whatever else is wrong: there is no IPv6.
+/// Whether this error means that no address of this family and kind can be listened at here: the machine has no IPv6.
 #[must_use]
 pub fn is_absent(error: &io::Error) -> bool {
     let absent = [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL];
@@ -88,7 +88,7 @@ mod tests {
         let listener = listen(everywhere(0), 16).unwrap();
         let port = listener.local_addr().unwrap().port();
         TcpStream::connect(("127.0.0.1", port)).unwrap();
-        // Where loopback has no IPv6 address the socket of that family may be there all the same.
+        // Where loopback has no IPv6 address, sockets of that family may exist all the same.
         match TcpListener::bind("[::1]:0") {
             Ok(_) => drop(TcpStream::connect(("::1", port)).unwrap()),
             Err(error) => println!("skipped for IPv6, which is not there: {error}"),

@@ -53,7 +53,8 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
 }
 
 impl Node {
-    /// Status, head and body of one request, without an HTTP client's opinion.
+    /// Status, head and body of the answer to one request, which is sent without an HTTP client so that it may be
+    /// wrong.
     async fn ask(&self, head: &str, body: &str) -> (u16, String, String) {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         let length = body.len();
@@ -210,7 +211,7 @@ async fn a_bad_configuration_keeps_the_old_one_and_is_counted() {
 async fn an_unknown_path_and_a_huge_body_are_refused() {
     let node = node(|_| ()).await;
     assert_eq!(node.status("GET /v2 HTTP/1.1").await, 404);
-    // A good order but for its length.
+    // The order is good but for its length.
     let huge = format!("{{\"version\":1,\"stage\":\"Unready\"{}}}", " ".repeat(BODY_BYTES));
     assert_eq!(node.ask("POST /v1/drain HTTP/1.1", &huge).await.0, 400);
     assert_eq!(node.app.phase(), Phase::Serving);

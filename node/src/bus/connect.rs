@@ -1,11 +1,12 @@
 //! How the connection to NATS is made, and made again.
 //!
-//! The client tries for ever. Before each attempt a server is *looked at*: its name is looked up, its addresses are
-//! connected to in turn, and a greeting is read, each bounded by [`LOOK`]. Only a server that greets is given to the
-//! client. A pod that was replaced leaves its address behind, where packets are dropped or a connection is taken and
-//! never answered; without the look each attempt would hang there for as long as a login may take, which has to be long
-//! enough for a fleet that logs in at once. A connection to a Service goes where the first packet of it went, also when
-//! another pod has taken over since: so a connection that does not answer is joined by another one after [`AGAIN`].
+//! The client tries for ever. Before each attempt it *looks at* a server: it looks the name up, connects to the
+//! addresses in turn, and reads a greeting, each within [`LOOK`]. Only a server that greets is given to the client. A
+//! pod that was replaced leaves its address behind, where packets are dropped or a connection is taken and never
+//! answered; without the look each attempt would hang there for as long as a login may take, which has to be long
+//! enough for a fleet that logs in at once. A connection to a Service goes where its first packet went, even when
+//! another pod has taken over since: so when a connection does not answer, another one is begun beside it after
+//! [`AGAIN`].
 
 use std::{
     io,
@@ -25,29 +26,32 @@ use tokio::{
 
 use super::{BusState, Credentials, link::Link, subjects};
 
-/// Messages of one topic that wait for this node. More are dropped by the client, which the sequence numbers show.
+/// Most messages of one topic that wait for this node. The client drops further ones, and the sequence numbers show
+/// it.
 const TOPIC_QUEUE: usize = 8_192;
-/// A server that says nothing at all is given up after two to three of these, and connected to anew. Longer than what makes
-/// a bus count as silent: giving up loses what waits on both ends of the connection.
+/// A server that says nothing at all is given up after two to three of these, and connected to anew. It is longer
+/// than the silence after which a bus counts as lost: giving up loses the messages that wait on both ends of the
+/// connection.
 const PING: Duration = Duration::from_secs(5);
 /// How long a login may take, after the server has greeted. Long enough for a server on which a whole fleet logs in at
 /// once.
 const LOGIN: Duration = Duration::from_secs(5);
-/// How long looking up a name may take, and then how long each of its addresses has to take a connection and to greet. For
-/// as long an answer about a name holds: looks follow each other more often than a name server should be asked.
+/// How long the look-up of a name may take, and then how long each address may take to accept a connection and greet.
+/// The answer of a look-up is used for as long: looks follow each other more often than a name server should be
+/// asked.
 const LOOK: Duration = Duration::from_secs(1);
 /// Time after which an address that has not answered is connected to once more.
 const AGAIN: Duration = Duration::from_millis(200);
-/// Longest pause between two looks; each is random up to its bound, so that a fleet does not come back at once. With
-/// [`AGAIN`] this is how late a server that listens again is found at worst. A look that is refused costs a packet each
-/// way.
+/// Longest pause between two looks; each is random up to its bound, so that the nodes of a fleet do not come back all
+/// at once. Together with [`AGAIN`] it bounds how late a server that listens again is found. A look that is refused
+/// costs a packet each way.
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// Least time between two log lines about the same outage.
 const COMPLAINT: Duration = Duration::from_secs(10);
 /// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is not
 /// asked without pause.
 const SHORT_LIVED: Duration = Duration::from_secs(10);
-/// Longest pause after connections that did not last. They cost the server a login each.
+/// Longest pause after connections that did not last, each of which costs the server a login.
 const MAX_LOGIN_PAUSE: Duration = Duration::from_secs(2);
 
 /// Starts the client, which connects in the background and for ever.
@@ -86,7 +90,7 @@ pub(super) async fn connect(link: &Link) -> Result<Client, async_nats::ConnectEr
         .await
 }
 
-/// Read at each attempt, so that a rotated password counts.
+/// The credentials are read at each attempt, so that a rotated password counts.
 fn auth(credentials: &Credentials) -> Result<Auth, AuthError> {
     let (username, password) = credentials.read().map_err(|error| {
         tracing::error!(%error, "the bus cannot log in");
@@ -98,7 +102,7 @@ fn auth(credentials: &Credentials) -> Result<Auth, AuthError> {
     Ok(auth)
 }
 
-/// Looks at the servers, in random order with those that failed least first, until one greets. Returns that one.
+/// Looks at the servers, in random order with those that failed least first, until one greets, and returns that one.
 async fn find(
     mut servers: Vec<Server>,
     lookups: &mut Lookups,
@@ -106,7 +110,7 @@ async fn find(
 ) -> Option<ReconnectToServer> {
     servers.shuffle(&mut rand::rng());
     servers.sort_by_key(|server| server.failed_attempts);
-    // A server that greets and then refuses or drops the login is not greeted by this alone.
+    // A server that greets may still refuse or drop the login, so failed logins make this wait before the looks.
     let failed = servers.first().map_or(0, |server| server.failed_attempts);
     let lost = lock(trouble).short_lived + failed;
     sleep(pause(lost, MAX_LOGIN_PAUSE)).await;
@@ -132,7 +136,7 @@ async fn find(
 /// Whether a server takes connections and greets. A NATS server speaks first, before any login and any TLS.
 async fn look(lookups: &mut Lookups, host: &str, port: u16) -> io::Result<()> {
     let name = host.trim_start_matches('[').trim_end_matches(']');
-    // An address needs no answer from anybody: a name whose look-up hangs does not hold it up.
+    // An address needs no look-up, so one that hangs for another name does not hold it up.
     match name.parse::<IpAddr>() {
         Ok(ip) => greeted(&[SocketAddr::new(ip, port)]).await,
         Err(_) => greeted(&lookups.addresses(name, port).await?).await,
@@ -152,7 +156,7 @@ async fn greeted(addresses: &[SocketAddr]) -> io::Result<()> {
     Err(last)
 }
 
-/// What the first of several connections to an address says, of which one more is begun each [`AGAIN`].
+/// The outcome of the first of several connections to an address; another one is begun each [`AGAIN`].
 async fn first_answer(address: SocketAddr) -> io::Result<()> {
     let greeting = || async move { TcpStream::connect(address).await?.read_u8().await };
     let mut connections = FuturesUnordered::new();
@@ -169,7 +173,8 @@ fn in_time(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("no {what} within {} ms", LOOK.as_millis()))
 }
 
-/// Look-ups of names, one at a time: one that hangs keeps a thread, and is waited for again rather than joined by others.
+/// Look-ups of names, one at a time: a look-up that hangs keeps a thread, so it is waited for again and no further
+/// one is begun.
 #[derive(Debug, Default)]
 struct Lookups {
     running: Option<(String, tokio::task::JoinHandle<io::Result<Vec<SocketAddr>>>)>,
@@ -210,7 +215,7 @@ fn pause(attempt: usize, most: Duration) -> Duration {
     if attempt == 0 { Duration::ZERO } else { bound.mul_f64(rand::random::<f64>()) }
 }
 
-/// What went wrong lately.
+/// The recent failures.
 #[derive(Debug, Default)]
 struct Trouble {
     connected: Option<Instant>,
@@ -229,7 +234,7 @@ impl Trouble {
         }
     }
 
-    /// What repeats is told once per [`COMPLAINT`].
+    /// Whether to log a failure: one that repeats is logged once per [`COMPLAINT`].
     fn is_worth_telling(&mut self, now: Instant) -> bool {
         let worth = self.told.is_none_or(|at| now.saturating_duration_since(at) >= COMPLAINT);
         if worth {
@@ -243,7 +248,7 @@ fn lock(trouble: &Mutex<Trouble>) -> MutexGuard<'_, Trouble> {
     trouble.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps the state and tells changes.
+/// Records the state of the connection and logs its changes.
 fn note(state: &BusState, trouble: &mut Trouble, event: &Event, now: Instant) {
     if matches!(event, Event::ServerError(_)) {
         state.counts.server_errors.fetch_add(1, Ordering::Relaxed);
@@ -319,7 +324,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_drops_packets_is_given_up() {
-        // A full accept queue drops SYNs, as a dead pod's address does.
+        // A full accept queue drops SYNs, as the address of a dead pod does.
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let full = socket.listen(0).unwrap();
@@ -355,7 +360,7 @@ mod tests {
             tokio::io::AsyncWriteExt::write_all(&mut next, b"INFO {}\r\n").await.unwrap();
             std::future::pending::<()>().await;
         };
-        // The first alone would be waited for in vain, for as long as one likes.
+        // The first connection alone would never be answered.
         let answer = async {
             tokio::select! { answer = first_answer(address) => answer, () = server => unreachable!() }
         };

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub const FRESH: Duration = Duration::from_secs(5);
 /// Most nodes in the list that clients get; the sums hold all.
 pub const LISTED: usize = 50;
-/// Most nodes remembered: twice the largest fleet. Figures of further ones are not taken.
+/// Most nodes remembered: twice the largest fleet. Figures of further nodes are not taken.
 const NODES: usize = 2_048;
 /// Longest node name taken, in bytes: what Kubernetes allows.
 const NAME_BYTES: usize = 253;
@@ -70,7 +70,7 @@ pub struct Sum {
     pub rooms: u64,
     /// Their writes per second.
     pub writes_per_second: u64,
-    /// The [`LISTED`] nodes that are known for longest, by name.
+    /// The [`LISTED`] nodes that have been known for longest, by name.
     pub list: Vec<Line>,
 }
 
@@ -90,12 +90,12 @@ pub struct Line {
     pub utilization: f64,
 }
 
-/// Everyone heard of lately. Anybody with the password of the bus can make up nodes; those who are known already are
-/// never forgotten or left out for them.
+/// The nodes that were heard of lately. Anybody with the password of the bus can make up nodes; nodes that are known
+/// already are never forgotten or left out for made-up ones.
 #[derive(Debug, Default)]
 pub struct Fleet(HashMap<String, Known>);
 
-/// A node that is heard.
+/// A node that is heard of.
 #[derive(Debug)]
 struct Known {
     since: Instant,
@@ -104,7 +104,7 @@ struct Known {
 }
 
 impl Fleet {
-    /// Takes a node's figures; says false when there are too many others.
+    /// Takes a node's figures; returns false when there are too many other nodes.
     pub fn observe(&mut self, figures: Figures, now: Instant) -> bool {
         if let Some(known) = self.0.get_mut(&figures.boot_id) {
             (known.heard, known.figures) = (now, figures);
@@ -123,7 +123,7 @@ impl Fleet {
         let mut all: Vec<&Known> = self.0.values().collect();
         let name = |known: &Known| (known.figures.node.clone(), known.figures.boot_id.clone());
         all.sort_by_cached_key(|known| (known.since, name(known)));
-        // Saturating, because peers say these numbers.
+        // The additions saturate, because other nodes choose these numbers.
         let add =
             |pick: fn(&Figures) -> u64| all.iter().map(|k| pick(&k.figures)).fold(0, u64::saturating_add);
         let (nodes, connections) = (all.len() as u64, add(|f| f.connections));

@@ -1,9 +1,9 @@
 //! The way from the bus to the shards.
 //!
-//! A full mailbox is waited for, because a shard that is busy for a moment should cost no message. Meanwhile messages
-//! pile up in the client, so the wait is bounded for the shard and not for the message: a shard whose mailbox has not
-//! drained to the half for [`PATIENCE`] gets what fits and loses the rest, which is counted as a gap. Hence at most that
-//! time of traffic waits in the client, however many topics there are.
+//! When a mailbox is full this side waits, because a shard that is busy for a moment should cost no message.
+//! Meanwhile messages pile up in the client, so the wait is bounded for the shard and not for the message: a shard
+//! whose mailbox has not drained to the half for [`PATIENCE`] gets what fits and loses the rest, which is counted as
+//! a gap. So the client holds at most that time of traffic, however many topics there are.
 
 use std::{
     sync::{
@@ -20,10 +20,10 @@ use crate::mailbox::{ShardHandle, ToShard};
 
 /// How long the mailbox of a shard may be full before messages for it are dropped.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Between two looks at a full mailbox: nothing announces that it has room again.
+/// Pause between two looks at a full mailbox: nothing announces that it has room again.
 const LOOK: Duration = Duration::from_millis(1);
 
-/// One shard, and since when its mailbox is too full.
+/// One shard, and since when its mailbox has been too full.
 #[derive(Debug)]
 struct Inlet {
     shard: ShardHandle,
@@ -32,7 +32,7 @@ struct Inlet {
 }
 
 impl Inlet {
-    /// Forgets that the mailbox was full when it drained.
+    /// Forgets that the mailbox was full once it has drained.
     fn refresh(&self) {
         if self.full.load(Relaxed) && self.shard.is_half_empty() {
             self.full.store(false, Relaxed);
@@ -40,14 +40,14 @@ impl Inlet {
         }
     }
 
-    /// Whether a full mailbox may still be waited for.
+    /// Whether to wait for a full mailbox still.
     fn may_wait(&self, now: Instant) -> bool {
         self.full.store(true, Relaxed);
         let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         now.saturating_duration_since(*since.get_or_insert(now)) < PATIENCE
     }
 
-    /// Hands over an item; says false when the shard does not get it.
+    /// Hands over an item; returns false when the shard does not get it.
     async fn push(&self, mut item: ToShard) -> bool {
         while let Err(rejected) = self.shard.push(item) {
             if !self.may_wait(Instant::now()) {
@@ -152,7 +152,7 @@ mod tests {
             assert!(inbound.0[0].full.load(Relaxed), "it does not wait");
             while mailbox.pop().is_some() {}
         };
-        // Polled in this order.
+        // The futures are polled in this order.
         tokio::join!(inbound.deliver(&late, false, first(), &state), drain);
         assert_eq!(lost(&state), (0, 0));
         assert!(matches!(mailbox.pop(), Some(ToShard::Remote { broadcast, .. }) if broadcast == late));

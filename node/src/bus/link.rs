@@ -16,7 +16,7 @@ use super::{BusState, Credentials, fleet::Fleet, inbound::Inbound};
 /// Least time between two log lines about nodes that speak another version.
 const VERSION_COMPLAINT: Duration = Duration::from_secs(60);
 
-/// What the client needs.
+/// What the tasks need to reach the other nodes.
 pub(super) struct Link {
     pub(super) cluster: ClusterId,
     pub(super) nats: Nats,
@@ -29,7 +29,7 @@ pub(super) struct Link {
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
     pub(super) ages: Mutex<Ages>,
-    /// When it was last told that nodes of another version speak.
+    /// When it was last logged that nodes speak another version.
     pub(super) told_version: Mutex<Option<Instant>>,
     /// Commands that may wait in the client.
     pub(super) client_queue: usize,
@@ -44,7 +44,7 @@ impl Link {
         self.ages.lock().unwrap_or_else(PoisonError::into_inner).note(origin, sent_millis, now)
     }
 
-    /// Says, once in a while, that nodes of another version are not heard.
+    /// Logs, once in a while, that nodes of another version are not heard.
     pub(super) fn tell_version(&self, version: u8) {
         let mut told = self.told_version.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_none_or(|at| at.elapsed() >= VERSION_COMPLAINT) {

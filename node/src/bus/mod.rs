@@ -44,11 +44,11 @@ mod subjects;
 /// Figures that wait for the bus; one arrives each second.
 const FIGURES_QUEUE: usize = 2;
 
-/// What the bus does, for metrics, readiness and the operator.
+/// The state of the bus, for metrics, readiness and the operator.
 #[derive(Debug)]
 pub struct BusState {
     started: Instant,
-    /// There is a connection, be it silent.
+    /// Whether there is a connection, even a silent one.
     linked: AtomicBool,
     ever_connected: AtomicBool,
     /// When anything was last heard, on [`BusState::clock_millis`].
@@ -58,7 +58,7 @@ pub struct BusState {
     pub most_millis: AtomicU64,
     /// Longest message of a client in bytes, which bounds what is taken from the bus.
     max_frame_bytes: AtomicU32,
-    /// What was counted.
+    /// The counters.
     pub counts: BusCounts,
 }
 
@@ -69,7 +69,7 @@ impl Default for BusState {
 }
 
 impl BusState {
-    /// A bus that was not heard yet.
+    /// The state of a bus that was not heard yet.
     pub fn new(limits: &Limits) -> Self {
         BusState {
             started: Instant::now(),
@@ -88,7 +88,7 @@ impl BusState {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the bus is connected now, and was heard lately: a connection on which nothing comes is none.
+    /// Whether the bus is connected now and was heard lately: a connection on which nothing comes does not count.
     pub fn connected(&self) -> bool {
         self.linked.load(Relaxed) && self.silent_millis() <= BUS_SILENCE_MILLIS
     }
@@ -97,7 +97,7 @@ impl BusState {
         self.clock_millis().saturating_sub(self.heard_millis.load(Relaxed))
     }
 
-    /// Something came from the bus; when it was an answer, with how long that took.
+    /// Records that something came from the bus; when it was an answer, with how long that took.
     fn heard(&self, round_trip: Option<Duration>) {
         self.heard_millis.store(self.clock_millis(), Relaxed);
         if let Some(took) = round_trip {
@@ -115,7 +115,7 @@ impl BusState {
         }
     }
 
-    /// Whether it ever was: the condition for a node to become ready for the first time.
+    /// Whether the bus was ever connected: the condition for a node to become ready for the first time.
     pub fn ever_connected(&self) -> bool {
         self.ever_connected.load(Relaxed)
     }
@@ -144,16 +144,16 @@ impl BusState {
 /// How the node logs in to NATS.
 #[derive(Debug, Clone)]
 pub enum Credentials {
-    /// It does not.
+    /// It does not log in.
     None,
-    /// A user of the configuration, with the password in a file.
+    /// As a user named in the configuration, with the password in a file.
     Password {
         /// The user.
         user: String,
         /// The password.
         password: SecretFile,
     },
-    /// Both in files: the credentials of a NATS that is not ours.
+    /// With user and password both in files: the credentials of a NATS that is not ours.
     Files {
         /// The user.
         user: SecretFile,
@@ -187,7 +187,7 @@ impl Credentials {
     }
 }
 
-/// Who this node is, for the bus.
+/// The node's identity on the bus.
 #[derive(Debug)]
 pub struct Identity {
     /// Name of the node.
@@ -205,9 +205,8 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// Starts the bus that `config` asks for on its own thread, between the shards, with what they know of their members,
-    /// and other nodes. It connects in the background, for ever. When it fails or
-    /// panics the process ends.
+    /// Starts the bus of `config` on a thread of its own. `members` is what the shards know of their members. It
+    /// connects in the background, for ever; when it fails or panics the process ends.
     ///
     /// # Errors
     /// When the thread cannot be made.
@@ -243,22 +242,22 @@ impl Bus {
         let (figures, figures_out) = mpsc::channel(FIGURES_QUEUE);
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
-            // Shards would queue for a bus that nobody reads.
+            // If the bus ended alone, shards would queue messages that nobody takes.
             guarded(&all_shards, || runtime.block_on(nats::run(link, commands, figures_out, stopped)));
-            // Not dropped: that would wait for a name resolution under way, which may take a minute.
+            // It is not dropped: that would wait for a name resolution under way, which may take a minute.
             runtime.shutdown_background();
         })?;
         Ok(Some(Bus { figures, stop, thread }))
     }
 
-    /// Where this node's figures for the others go.
+    /// The queue for this node's figures, which the other nodes get.
     pub fn figures(&self) -> mpsc::Sender<fleet::Figures> {
         self.figures.clone()
     }
 
-    /// Hands over what is queued and ends. Blocks for two seconds at most when NATS does not answer.
+    /// Hands over the queued messages and ends. Blocks for two seconds at most when NATS does not answer.
     pub fn stop(self) {
-        // Already ended is as good.
+        // When the bus has ended already, this changes nothing.
         self.stop.send(()).ok();
         if self.thread.join().is_err() {
             tracing::error!("the bus thread panicked");
@@ -290,7 +289,7 @@ mod tests {
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
     }
 
-    /// Run by the next test in a process of its own.
+    /// The next test runs this one in a process of its own.
     #[test]
     #[ignore = "ends the process"]
     fn child_whose_bus_fails() {

@@ -1,8 +1,8 @@
 //! The NATS client: one connection, one subscription per topic with members here.
 //!
-//! Without a connection messages for other nodes are dropped, not kept: they are counted, their sequence numbers are
-//! used up (so that receivers see the gap), and local members are served as ever. Kept messages would arrive minutes late
-//! and in one burst. The client itself reconnects for ever and subscribes again.
+//! Without a connection messages for other nodes are dropped, not kept. They are counted, their sequence numbers are
+//! used up (so that receivers see the gap), and local members are served as ever. If messages were kept, they would
+//! arrive minutes late and in one burst. The client itself reconnects for ever and subscribes again.
 
 use std::{
     fmt::Write,
@@ -29,18 +29,20 @@ use tokio::{
 use super::{connect, fleet::Figures, link::Link, subjects};
 use crate::mailbox::{BusReceiver, Topic};
 
-/// How long a full client queue is waited for. Longer means that NATS does not take our bytes.
+/// How long to wait for room in the client's queue. When it takes longer, NATS does not take our bytes.
 const STALL: Duration = Duration::from_secs(1);
 /// Least time between two log lines about messages that were too old.
 const COMPLAINT: Duration = Duration::from_secs(10);
-/// How long the answer to a ping is waited for. The next one follows, so that a connection that was made anew is soon asked.
+/// How long to wait for the answer to a ping. The next ping follows at once, so a connection that was made anew is
+/// soon asked.
 const PING_PATIENCE: Duration = Duration::from_secs(1);
-/// Commands of shards, and messages of a topic, handled before others get their turn.
+/// Most commands of shards, and most messages of a topic, that are handled before others get their turn.
 const BATCH: usize = 256;
-/// How often left topics are looked at, missed subscriptions tried again and the bus asked whether it lives.
+/// How often topics without members are looked at, failed subscriptions tried again and the bus asked for a sign of
+/// life.
 const TICK: Duration = Duration::from_secs(1);
 
-/// A subscription is the task that reads it; it ends with its owner.
+/// A subscription: the task that reads it, which ends when this is dropped.
 #[derive(Debug)]
 struct Reading(JoinHandle<()>);
 
@@ -50,7 +52,7 @@ impl Drop for Reading {
     }
 }
 
-/// Runs until `stop`, then hands over what is queued and returns.
+/// Runs until `stop`, then hands over the queued messages and returns.
 ///
 /// # Errors
 /// When an address cannot be read.
@@ -90,10 +92,10 @@ pub(super) async fn run(
     Ok(())
 }
 
-/// Asks NATS for a sign of life. Returns whether one came; nobody listens there, so it is NATS itself that answers.
+/// Asks NATS for a sign of life. Returns whether one came. Nobody listens on that subject, so NATS itself answers.
 async fn ping(client: Client, link: Arc<Link>) -> bool {
     let asked = Instant::now();
-    // The subscription to an inbox of its own ends with the question, also with one that is never answered.
+    // The inbox is one of its own, so its subscription ends with the question, also when no answer ever comes.
     let inbox = subjects::inbox(&link.cluster, link.boot_id);
     let request = Request::new().inbox(inbox).timeout(Some(PING_PATIENCE));
     let answered = match client.send_request(subjects::ping(&link.cluster), request).await {
@@ -110,9 +112,9 @@ struct Run {
     link: Arc<Link>,
     client: Client,
     topics: Topics<Reading>,
-    /// Subscriptions are missing and wait for the next tick.
+    /// Whether subscriptions are missing and wait for the next tick.
     behind: bool,
-    /// The client's queue was full for so long that it is not waited for until it takes something.
+    /// Whether the client's queue was full for so long that nothing waits for it until it takes something again.
     stalled: bool,
     control: Option<Reading>,
     subject: String,
@@ -120,7 +122,7 @@ struct Run {
     ping: Option<JoinHandle<bool>>,
     /// Bytes from the server so far.
     bytes: u64,
-    /// Messages that were too old, as of when that was last told.
+    /// Messages that were too old, as of the last log line about them, and when that was.
     expired: (u64, Option<Instant>),
 }
 
@@ -134,7 +136,7 @@ impl Run {
             }
         }
         self.link.state.counts.topics.store(self.topics.len() as u64, Relaxed);
-        // One thread runs this and the connection: let it write.
+        // One thread runs this and the connection, so this yields to let the connection write.
         tokio::task::yield_now().await;
     }
 
@@ -165,7 +167,8 @@ impl Run {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Without a connection nothing is queued in the client: the tick after the reconnect catches up.
+    /// Without a connection nothing is queued in the client: the tick after the reconnect subscribes to what is
+    /// missing.
     async fn subscribe(&mut self, topic: Topic) {
         let client = self.client.clone();
         let subject = subjects::topic(&self.link.cluster, &topic);
@@ -209,12 +212,12 @@ impl Run {
         let Ok(json) = serde_json::to_vec(figures) else { return };
         let client = self.client.clone();
         if self.connected() {
-            // The next second brings new figures.
+            // A failure is no matter: the next second brings new figures.
             self.within(client.publish(self.subject.clone(), json.into())).await.ok();
         }
     }
 
-    /// Whatever comes from the server is a sign of life; so that something does, it is asked.
+    /// Counts anything that comes from the server as a sign of life, and asks the server so that something comes.
     fn listen_for_life(&mut self) {
         let bytes = self.client.statistics().in_bytes.load(Relaxed);
         if bytes != self.bytes {
@@ -238,13 +241,15 @@ impl Run {
         }
     }
 
-    /// Waits, within bounds, until NATS has all that it was given. What is only in the socket's buffer might be lost with it.
+    /// Waits, within bounds, until NATS has all messages that it was given. Messages that are only in the socket's
+    /// buffer might be lost with it.
     async fn settle(&mut self) {
         if !self.connected() {
             return;
         }
         let taken = timeout(STALL, self.client.flush()).await.is_ok_and(|flushed| flushed.is_ok());
-        // NATS handles what one client sends in its order: with the answer, it has handled all that was sent before.
+        // NATS handles what one client sends in order: when it answers, it has handled everything that was sent
+        // before.
         if !taken || !ping(self.client.clone(), Arc::clone(&self.link)).await {
             tracing::warn!("the bus did not take the last messages in time");
         }
@@ -254,7 +259,7 @@ impl Run {
         self.client.connection_state() == State::Connected
     }
 
-    /// Waits for the client's queue, but not while it is known to be stuck.
+    /// Waits for the client's queue, but not while the queue is known to be stuck.
     async fn within<T, E>(&mut self, order: impl Future<Output = Result<T, E>>) -> Result<T, Missed<E>> {
         let patience = if self.stalled { Duration::ZERO } else { STALL };
         let done = timeout(patience, order).await;
@@ -263,17 +268,17 @@ impl Run {
     }
 }
 
-/// Why the client did not take an order.
+/// Why the client did not take a command.
 #[derive(Debug)]
 enum Missed<E> {
     /// Its queue stayed full.
     Late,
-    /// It said no.
+    /// The client refused.
     Refused(E),
 }
 
-/// Hands the messages of one topic to the shards that have members of it. These are known from the registry, where a
-/// member is before its join is answered; what shards tell the bus may be on its way for long.
+/// Hands the messages of one topic to the shards that have members of it. The registry tells which shards these are:
+/// a member is there before its join is answered, whereas a shard's command to the bus may take long to arrive.
 async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     let mut gaps = Gaps::default();
     let mut batches = subscriber.ready_chunks(BATCH);
@@ -290,9 +295,9 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     }
 }
 
-/// What another node said, and whether it is late; none when its members may not be given it or it is too
-/// old to be of use. It is copied: a slice would keep the connection's whole read buffer alive for as long as one slow client
-/// has it queued.
+/// Another node's message, and whether it is late; none when members may not be given it or it is too old to be of
+/// use. It is copied: a slice would keep the connection's whole read buffer alive for as long as one slow client has
+/// it queued.
 fn open(
     payload: &[u8],
     (topic, now): (&str, u64),
@@ -308,7 +313,7 @@ fn open(
         Ok(envelope) => envelope,
         Err(error) => {
             match error {
-                // What newer nodes say beside broadcasts is no gap in these.
+                // Newer nodes may send other kinds of messages; these leave no gap among the broadcasts.
                 EnvelopeError::Kind { origin, sequence, .. } => {
                     state.counts.gaps.fetch_add(gaps.note(origin, sequence, now), Relaxed);
                 }
@@ -322,7 +327,7 @@ fn open(
     if envelope.origin == link.boot_id {
         return None;
     }
-    // Before its sequence counts for anything.
+    // This comes before the sequence number is taken into account.
     foreign::check(&envelope.packed, topic, state.max_frame_bytes())
         .map_err(|error| malformed(&error))
         .ok()?;
@@ -348,8 +353,8 @@ async fn hear(mut messages: impl Stream<Item = Message> + Unpin, link: Arc<Link>
         let taken = match Figures::read(&message.payload) {
             Some(figures) if figures.boot_id == own => true,
             Some(figures) => {
-                // These come each second, so that the first message of a node that speaks rarely has something to be
-                // compared with.
+                // Figures come each second, so that even the first message of a node that speaks rarely can be
+                // compared with something.
                 if let (Ok(origin), Some(sent)) =
                     (u128::from_str_radix(&figures.boot_id, 16), figures.sent_millis)
                 {

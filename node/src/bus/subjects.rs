@@ -4,7 +4,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use node_core::config::ClusterId;
 
-/// What all subjects of a fleet begin with.
+/// The beginning of all subjects of a fleet.
 fn prefix(cluster: &ClusterId) -> String {
     format!("cc1.{}.{}.", cluster.namespace, cluster.name)
 }
@@ -21,12 +21,12 @@ pub(super) fn figures(cluster: &ClusterId) -> String {
     prefix(cluster) + "c.stats"
 }
 
-/// Subject that nobody listens to: NATS itself answers that at once, which shows that it lives.
+/// A subject that nobody listens to: NATS itself answers a message there at once, which shows that it lives.
 pub(super) fn ping(cluster: &ClusterId) -> String {
     prefix(cluster) + "c.ping"
 }
 
-/// Prefix of the subjects on which one node is answered.
+/// Prefix of the subjects on which one node gets answers.
 pub(super) fn inbox(cluster: &ClusterId, boot_id: u128) -> String {
     format!("{}i.{boot_id:032x}", prefix(cluster))
 }
@@ -49,7 +49,7 @@ mod tests {
         assert_eq!(figures(&cluster), "cc1.ns.chat.c.stats");
     }
 
-    /// Whatever configuration lets it be joined, the client takes the subject of a topic.
+    /// The client takes the subject of a topic under every configuration that lets the topic be joined.
     #[test]
     fn each_topic_that_can_be_joined_has_a_subject_that_the_client_takes() {
         let longest = "n".repeat(63);

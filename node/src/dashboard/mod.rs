@@ -1,12 +1,12 @@
 //! The live chat page: one HTML document with its style and script inside, so that a single answer is the whole page and
 //! nothing is loaded from elsewhere.
 //!
-//! The policy that goes with it names the style and the script by their hashes: whatever else might get into the page
-//! does not run.
+//! The content security policy names the style and the script by their hashes, so that nothing else that might get
+//! into the page runs.
 
-/// What the page may do, said in its head. The hashes are those of the inline style and script (a test says the right ones
-/// after a change). `connect-src 'self'` covers the WebSocket of the same host. Who may frame the page can only be said
-/// in a header, which the public port sends.
+/// The policy, which stands in the page's head. The hashes are of the inline style and script (a test gives the right
+/// ones after a change). `connect-src 'self'` covers the WebSocket of the same host. Which pages may frame this one
+/// can only be said in a header, which the public port sends.
 const CSP: &str = "default-src 'none'; style-src 'sha256-ttxeFAtDoaJUSLXlRmfEsn7I5nI7+KH/Lmekal+r1V8='; \
     script-src 'sha256-hbLGNWW337NBE+xbWGfMHEBrJKrwb7F5FLbmHlJegrI='; img-src data:; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'";

@@ -14,17 +14,18 @@ use node::{
 use node_core::config::{Bus as BusConfig, Nats, NodeConfig};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-/// Lets every connection log in and leaves it then. What takes them ends with the process.
+/// Lets every connection log in and then does nothing more with it. The thread that accepts ends with the process.
 fn listen() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    // What the kernel takes is no memory of the node, and hides for a while that nobody reads.
+    // The window is small: bytes that the kernel takes are no memory of the node, and hide for a while that nobody
+    // reads.
     set_socket_recv_buffer_size(&listener, 4_096).expect("a small window");
     let address = listener.local_addr().expect("its address");
     std::thread::spawn(move || {
         let mut left = Vec::new();
         for stream in listener.incoming() {
             let mut stream = stream.expect("a connection");
-            // Who only looks whether somebody greets has gone by then.
+            // A node that only looks whether a server greets has gone by then.
             if greet(&mut stream).is_ok() {
                 left.push(stream);
             }

@@ -1,8 +1,9 @@
-//! Thousands of connections that make a node keep as much as they can, each kind of it a test of its own: what the process
-//! allocates stays near its budget, a pair in another room hears each other meanwhile, and neither is closed.
+//! Thousands of connections make a node keep as much as they can, in a test for each kind of attack. What the process
+//! allocates stays near its budget, a pair of clients in another room hear each other meanwhile, and neither of them
+//! is closed.
 //!
-//! Both ends are in this process and an allocator counts what all its threads hold; of that the attackers' ends are next to
-//! nothing. Rates are off, so that it is the ledger alone that stands between the attackers and the memory.
+//! Both ends are in this process, and an allocator counts what all its threads hold; the attackers' ends hold next to
+//! nothing of it. Rates are off, so that only the ledger keeps the attackers from the memory.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -35,7 +36,7 @@ use support::{Client, HANG, Node, wait};
 /// Attackers of each kind.
 const CONNECTIONS: usize = 2_000;
 const MIB: usize = 1 << 20;
-/// What clients may make the node hold, and what the whole process may grow by.
+/// How much memory clients may make the node hold, and by how much the whole process may grow.
 const BUDGET: u64 = 64 << 20;
 const MOST_GROWTH: usize = 80 * MIB;
 /// Looks without any change after which an attack has done what it can.
@@ -44,7 +45,7 @@ const LOOK: Duration = Duration::from_millis(10);
 const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
     connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
 
-/// One attack at a time: the allocator counts for all.
+/// One attack runs at a time, because the allocator counts for all.
 static TURN: Mutex<()> = Mutex::new(());
 
 /// A frame of a client, with a mask of zeros.
@@ -81,7 +82,7 @@ fn join(topic: &str, join_ref: &str) -> Vec<u8> {
 /// A connection that reads nothing but the answer to its handshake.
 struct Attacker {
     stream: TcpStream,
-    /// Bytes said of what it has to say.
+    /// Bytes that it has said already.
     said: usize,
     open: bool,
 }
@@ -96,14 +97,14 @@ impl Attacker {
             stream.write_all(REQUEST).expect("sends");
             let mut answer = [0; 256];
             let count = stream.read(&mut answer).unwrap_or(0);
-            // Some kinds use memory up before the last attacker has come.
+            // Attacks of some kinds use memory up before the last attacker has connected.
             open = answer[..count].starts_with(b"HTTP/1.1 101 ");
         }
         stream.set_nonblocking(true).expect("non-blocking");
         Self { stream, said: 0, open }
     }
 
-    /// Says more of `once`, then of `again` over and over up to the quota. Returns whether any was taken.
+    /// Says more of `once`, then of `again` over and over up to the quota. Returns whether the kernel took any bytes.
     fn say(&mut self, once: &[u8], again: &[u8], quota: usize) -> bool {
         let before = self.said;
         while self.open {
@@ -124,21 +125,21 @@ impl Attacker {
     }
 }
 
-/// What an attacker does.
+/// The behaviour of an attacker.
 struct Manner {
     name: &'static str,
     handshake: bool,
-    /// Attackers that say the same.
+    /// How many attackers say the same.
     group: usize,
-    /// Said once, by the number of the group.
+    /// The bytes that it says once, by the number of its group.
     once: fn(usize) -> Vec<u8>,
-    /// Said over and over.
+    /// The bytes that it says over and over.
     again: fn(usize) -> Vec<u8>,
-    /// Bytes of it that each tries to say.
+    /// How many bytes it tries to say.
     quota: usize,
-    /// Ends its side when it has said all.
+    /// Whether it ends its side when it has said all.
     half_closes: bool,
-    /// The node has a bus, which stands still.
+    /// Whether the node has a bus, which stands still.
     stopped_bus: bool,
 }
 
@@ -153,7 +154,8 @@ const KIND: Manner = Manner {
     stopped_bus: false,
 };
 
-/// A pair that hears each other, in turn, until it is told to stop. Returns the longest time between saying and hearing.
+/// Two clients hear each other, in turn, until told to stop. Returns the longest time from saying a message to
+/// hearing it.
 fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) -> Duration {
     let mut longest = Duration::ZERO;
     while !stop.load(Relaxed) {
@@ -171,11 +173,11 @@ fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) 
     longest
 }
 
-/// Everything that shows that the node still does something for the attackers.
+/// Counters that show that the node still does something for the attackers.
 fn activity(node: &Node) -> [u64; 4] {
     let counters = node.counters();
     let ends: u64 = counters.closed.iter().chain(&counters.refused).sum();
-    // The pair's own messages are in the others.
+    // The other counters have the pair's own messages in them.
     [ends, counters.joins, counters.malformed_messages, counters.handshaking]
 }
 
@@ -200,7 +202,7 @@ fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
     }
     if kind.half_closes {
         for attacker in &attackers {
-            // Fails where the node was first.
+            // This fails where the node has closed first.
             attacker.stream.shutdown(Shutdown::Write).ok();
         }
         std::thread::sleep(LOOK * QUIET_LOOKS);
@@ -213,10 +215,10 @@ fn config() -> NodeConfig {
     config.limits.memory_budget = Some(BUDGET);
     config.limits.messages_per_second = 0;
     config.limits.bytes_per_second = 0;
-    // A slow machine needs as long as it needs.
+    // A slow machine may take as long as it needs.
     config.limits.handshake_timeout_millis = 60_000;
     config.limits.idle_timeout_millis = 3_600_000;
-    // What is said there is for others alone.
+    // In these rooms the sender does not get its own messages back.
     let topics = TopicPattern("room:others-*".to_owned());
     let echo_to_sender = Some(false);
     let none = Policy {
@@ -251,7 +253,7 @@ fn run(kind: &Manner) -> Counters {
         let now = heard.load(Relaxed);
         wait("the pair still hears each other", || heard.load(Relaxed) > now + 2);
         if kind.stopped_bus {
-            // The kernel takes it long before the node does.
+            // The kernel takes the bytes long before the node does.
             let all = (kind.quota / (kind.again)(CONNECTIONS).len() * CONNECTIONS) as u64;
             wait("all is taken", || node.counters().publishes >= all);
         }
@@ -384,7 +386,7 @@ fn many_rooms() {
         (0..100).flat_map(|room| join(&format!("room:{number}-{room}-{filler}"), "1")).collect()
     };
     let counters = run(&Manner { name: "many rooms", group: 1, once, ..KIND });
-    // Nobody here takes the answers, so that some may be closed for that; what they ask for is refused first.
+    // The attackers take no answers, so the node may close some of them for that; it refuses their joins first.
     let refused = counters.joins_refused[JoinRefusal::Memory as usize];
     let closed = counters.closed[CloseReason::Memory as usize];
     assert!(refused > 10 * closed.max(1), "{refused} joins were refused, {closed} closed");
@@ -418,7 +420,8 @@ fn half_closed_after_a_refusal() {
     run(&Manner { name: "half-closed after a refusal", handshake: false, once, half_closes: true, ..KIND });
 }
 
-/// Nobody here hears them, and nobody elsewhere can be told: what they say has only the way to the bus to wait in.
+/// No member is here to hear them and the other nodes cannot be reached: their messages can only wait on the way to
+/// the bus.
 #[test]
 fn publishers_beside_a_stopped_bus() {
     let counters = run(&Manner {
@@ -432,7 +435,8 @@ fn publishers_beside_a_stopped_bus() {
     assert_eq!(counters.closed.iter().sum::<u64>(), 0, "nobody is held back or closed for the bus");
 }
 
-/// One publisher, as fast as it can, into a room of two: it is taken at its rate, told so, and loses nothing.
+/// One publisher says as much as it can in a room of two: the node takes its messages at the rate, tells it so, and
+/// loses none.
 #[test]
 fn one_publisher_is_taken_at_its_rate() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -449,7 +453,7 @@ fn one_publisher_is_taken_at_its_rate() {
         publisher.say(&join("room:x", "1"), &all, MIB);
         listener.expect(r#"[null,null,"room:x","m",{}]"#);
         let publishes = node.counters().publishes;
-        // 1,250 at once, 250 per second, and what one read brings before anybody counts.
+        // 1,250 at once, 250 per second, and the messages of one read, which are taken before the rate is applied.
         let most = 1_250 + 250 * (started.elapsed().as_secs() + 1) + 64;
         assert!(publishes <= most, "{publishes} in {:?}", started.elapsed());
     }

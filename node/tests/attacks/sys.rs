@@ -1,4 +1,4 @@
-//! An allocator that counts and remembers its highest count: a trait that is unsafe to implement.
+//! An allocator that counts and remembers its highest count. To implement the trait of allocators is unsafe.
 #![allow(unsafe_code)]
 
 use std::{
@@ -14,7 +14,7 @@ static ALLOCATOR: Counting = Counting;
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static HIGHEST: AtomicUsize = AtomicUsize::new(0);
 
-/// Bytes that all threads hold, from where the highest count begins anew.
+/// Bytes that all threads hold now. The highest count begins anew from there.
 pub(crate) fn begin() -> usize {
     let bytes = BYTES.load(Relaxed);
     HIGHEST.store(bytes, Relaxed);
@@ -54,7 +54,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, place: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        // Both exist while what is in the one is copied to the other.
+        // Both blocks exist while the content of one is copied to the other.
         add(size);
         BYTES.fetch_sub(layout.size(), Relaxed);
         // SAFETY: as above.

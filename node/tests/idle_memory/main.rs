@@ -1,5 +1,5 @@
-//! What idle connections cost a whole shard in memory, tables of the shell included, counted by an allocator of this
-//! process's own: a figure of `cargo xtask gates`, which knows what it was.
+//! The memory that idle connections cost a whole shard, tables of the shell included, counted by an allocator of this
+//! process's own. `cargo xtask gates` compares it with the recorded figure.
 
 use std::{
     io::{Read, Write},
@@ -17,8 +17,8 @@ mod sys;
 
 use support::Node;
 
-/// Joined connections, in rooms of 100. Both ends are in this process: twice as many descriptors fit the least hard limit
-/// that is usual.
+/// Joined connections, in rooms of 100. Both ends are in this process, and twice as many descriptors fit into the
+/// lowest hard limit that is usual.
 const CONNECTIONS: usize = 5_000;
 const ROOM: usize = 100;
 /// Masks of clients are random; this one leaves the text readable.
@@ -26,12 +26,12 @@ const MASK: [u8; 4] = [0; 4];
 const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
     connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
 
-/// The shard gives back what it kept of those that talked: its ticks are 250 ms apart.
+/// The shard gives back memory that it kept for connections that spoke, in its ticks, which are 250 ms apart.
 const LOOK: Duration = Duration::from_millis(50);
 const QUIET_LOOKS: u32 = 20;
 const HANG: Duration = Duration::from_secs(120);
 
-/// What is allocated once that has not changed for a second.
+/// The allocated bytes, once they have not changed for a second.
 fn allocated_at_rest() -> usize {
     let (start, mut seen, mut quiet) = (Instant::now(), sys::allocated(), 0);
     while quiet < QUIET_LOOKS {
@@ -55,7 +55,7 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) {
     }
 }
 
-/// One after the other, so that each turn of the shard has one connection to look at, in every run.
+/// Clients join one after the other, so that each turn of the shard has one connection to look at, in every run.
 fn join(address: SocketAddr, room: usize) -> TcpStream {
     let mut stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(HANG)).expect("a timeout");
@@ -76,7 +76,7 @@ fn figures() {
     sysinfo::raise_nofile(None).expect("a limit of open files");
     let node = Node::start(1, |_| {});
     let mut clients = Vec::with_capacity(CONNECTIONS + 1);
-    // What the first connection brings about is there once.
+    // The first connection makes the node allocate things that it has only once.
     clients.push(join(node.addr(), CONNECTIONS));
     let before = allocated_at_rest();
     clients.extend((0..CONNECTIONS).map(|connection| join(node.addr(), connection / ROOM)));

@@ -1,5 +1,5 @@
-//! Real sockets on loopback against the shards of a node: what needs a kernel to be true. The rules of the protocol
-//! are tested on the state machine itself, in node-core.
+//! Real sockets on loopback against the shards of a node, for rules that only a kernel can show. The rules of the
+//! protocol are tested on the state machine itself, in node-core.
 
 mod support;
 
@@ -35,7 +35,7 @@ fn members_on_different_shards_hear_each_other_and_those_who_left_do_not() {
     clients[0].expect(r#"["1","3","room:1","phx_reply",{"status":"ok","response":{}}]"#);
     left.send(r#"[null,"4","phoenix","heartbeat",{}]"#);
     left.expect(r#"[null,"4","phoenix","phx_reply",{"status":"ok","response":{}}]"#);
-    // Counters are published at the end of a turn, after what it wrote.
+    // A turn's counters are published at its end, after its writes.
     wait("each member and the other shard are counted once", || {
         let counters = node.counters();
         (counters.publishes, counters.writes, counters.remote_received) == (1, clients.len() as u64, 1)
@@ -71,7 +71,7 @@ fn the_cap_of_a_room_holds_over_all_shards() {
     assert!(clients.len() > 3 && joined == 3, "{joined} of {} joined", clients.len());
 }
 
-/// Nobody is too loud.
+/// No connection is over its rates.
 fn without_rates(config: &mut NodeConfig) {
     config.limits.messages_per_second = 0;
     config.limits.bytes_per_second = 0;
@@ -79,7 +79,8 @@ fn without_rates(config: &mut NodeConfig) {
 
 #[test]
 fn a_client_that_does_not_read_is_closed_and_the_others_go_on() {
-    // What the kernel holds for the deaf one is before its close frame: megabytes to read before the server gives up.
+    // The deaf client's kernel buffer is filled before its close frame comes: megabytes to read before the server
+    // gives up.
     let node = Node::start_with(1, HANG, |config| {
         config.limits.send_queue_bytes = 65_536;
         without_rates(config);
@@ -158,7 +159,7 @@ fn half_open_and_idle_connections_are_ended() {
         tries += 1;
         let mut half_open = TcpStream::connect(node.addr()).expect("connects");
         half_open.set_read_timeout(Some(HANG)).expect("a timeout");
-        // Of a write that comes after the end all that is seen is a reset.
+        // After a write behind the end only a reset can be seen.
         half_open.write_all(b"GET /socket").is_ok() && matches!(half_open.read(&mut [0; 16]), Ok(0))
     });
     wait("each is counted", || node.counters().refused[RefuseReason::Timeout as usize] == tries);
@@ -180,12 +181,12 @@ fn a_half_closed_or_reset_connection_is_forgotten() {
 fn a_storm_of_publishes_does_not_starve_heartbeats_nor_lose_messages() {
     const MEMBERS: usize = 50;
     const MESSAGES: usize = 2_000;
-    // A turn takes 64 KiB at most from a connection, so the storm lasts for more than 30 turns, and each answers what came
-    // before it. Fewer answers than these mean that heartbeats wait for the end of the storm.
+    // A turn takes 64 KiB at most from a connection, so the storm lasts for more than 30 turns, and each turn answers
+    // what came before it. If fewer answers come, heartbeats wait for the end of the storm.
     const FILLER: usize = 1_024;
     const ANSWERS: usize = 4;
     let filler = "x".repeat(FILLER);
-    // Queues that hold all of it: on a busy machine members read late, which is not what is looked at here.
+    // The queues are large enough for all of it: on a busy machine members read late, which this test is not about.
     let node = Node::start(2, |config| {
         without_rates(config);
         config.limits.send_queue_bytes = 4 << 20;

@@ -38,7 +38,7 @@ impl Node {
         Self::start_with(shards, Duration::from_millis(CLOSE_TIMEOUT_MILLIS), change)
     }
 
-    /// Shards that wait for another time until a client has read its close frame and answered.
+    /// Shards that wait for `close_timeout` until a client has read its close frame and answered.
     pub(crate) fn start_with(
         shards: u8,
         close_timeout: Duration,
@@ -49,7 +49,7 @@ impl Node {
         Self::start_of(shards, close_timeout, config, None)
     }
 
-    /// Shards with everything that there is to choose.
+    /// Shards with every choice made by the caller.
     pub(crate) fn start_of(
         shards: u8,
         close_timeout: Duration,
@@ -171,7 +171,7 @@ impl Client {
         assert_eq!(self.read(), text);
     }
 
-    /// Joins with join_ref `"1"`; the reply when it is no `ok`.
+    /// Joins with join_ref `"1"`; gives the reply when it is not `ok`.
     pub(crate) fn try_join(&mut self, topic: &str) -> Result<(), String> {
         self.send(&format!(r#"["1","1","{topic}","phx_join",{{}}]"#));
         let reply = self.read();

@@ -27,7 +27,7 @@ impl Client {
         self.0.send(Message::text(message.to_string())).expect("a connection");
     }
 
-    /// The next message that is meant.
+    /// The next message for which `meant` is true.
     pub(crate) fn until(&mut self, mut meant: impl FnMut(&Value) -> bool) -> Value {
         loop {
             if let Message::Text(text) = self.0.read().expect("a message") {

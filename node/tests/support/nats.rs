@@ -23,7 +23,7 @@ impl NatsServer {
         Self::start_with(port, more, &[])
     }
 
-    /// The same with an environment for what its configuration refers to.
+    /// The same with environment variables that the configuration refers to.
     pub(crate) fn start_with(port: &Port, more: &[&str], environment: &[(&str, &str)]) -> Self {
         let port = port.number();
         let child = Command::new(program())
@@ -59,14 +59,14 @@ impl Drop for NatsServer {
     }
 }
 
-/// A port for a server that starts later, or goes and comes back. A socket that is bound to it without listening keeps
-/// it meanwhile: the kernel chooses it for no other socket, not even for the client's end of a connection.
+/// A port for a server that starts later, or goes and comes back. Meanwhile a socket that is bound to it without
+/// listening keeps it: the kernel chooses it for no other socket, not even for the client's end of a connection.
 pub(crate) struct Port(TcpSocket);
 
 impl Port {
     pub(crate) fn reserve() -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
-        // Go sets it as well; only together they let the server bind beside this socket.
+        // Go sets the option as well; only with both can the server bind beside this socket.
         socket.set_reuseaddr(true).expect("an option");
         socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
         Port(socket)

@@ -34,7 +34,7 @@ impl Process {
         let (found, addresses) = mpsc::channel();
         let log = Arc::<Mutex<String>>::default();
         let written = Arc::clone(&log);
-        // Reads on for as long as the node lives, or its log would block it.
+        // The thread reads on for as long as the node lives, because the node's log would block otherwise.
         std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 if let Some(pair) = field(&line, "listen").zip(field(&line, "admin")) {
@@ -76,7 +76,7 @@ impl Process {
         if let Ok(mut stream) = TcpStream::connect(self.listen)
             && stream.write_all(request.as_bytes()).is_ok()
         {
-            // What was read before an error counts.
+            // The bytes that were read before an error count.
             stream.read_to_string(&mut answer).ok();
         }
         answer

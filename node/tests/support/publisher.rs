@@ -1,5 +1,5 @@
-//! A stock client's behaviour towards a close: it publishes at its rate until it has read the node's close frame, answers
-//! that, and says how much it had said.
+//! A publisher that behaves as a stock client towards a close: it publishes at its rate until it has read the node's
+//! close frame, answers it, and reports how much it had published.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::{
@@ -13,8 +13,8 @@ use tokio_tungstenite::tungstenite::{Error, Message, client};
 
 use super::wait::HANG;
 
-/// Joins `room:1` at an address and publishes numbered messages, each with `name`. The result is how many it published before
-/// it was told to go, and the code it was told.
+/// Joins `room:1` at an address and publishes numbered messages, each with `name`. Returns how many messages it
+/// published before it was told to go, and the close code.
 pub(crate) fn publish(address: SocketAddr, name: String, per_second: u32) -> JoinHandle<(u64, u16)> {
     let stream = TcpStream::connect(address).expect("the public port");
     stream.set_read_timeout(Some(HANG)).expect("a time-out");
@@ -35,7 +35,7 @@ pub(crate) fn publish(address: SocketAddr, name: String, per_second: u32) -> Joi
                 match socket.read() {
                     Ok(Message::Close(frame)) => {
                         let code = frame.expect("a code").code.into();
-                        // Reading queued the answer; this sends it.
+                        // The read queued the answer to the close frame; this sends it.
                         socket.get_ref().set_read_timeout(Some(HANG)).expect("a time-out");
                         while socket.read().is_ok() {}
                         return (number + 1, code);

@@ -31,7 +31,7 @@ fn carry(mut from: TcpStream, mut to: TcpStream, one_way: Duration) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
         loop {
-            // An error is an end as well; none is what is carried last.
+            // An error counts as an end; no bytes are then carried last.
             let count = from.read(&mut buffer).unwrap_or(0);
             if send.send((Instant::now() + one_way, buffer[..count].to_vec())).is_err() || count == 0 {
                 return;
