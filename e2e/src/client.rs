@@ -1,8 +1,8 @@
 //! A Phoenix v2 client with the habits of phoenix.js: it sends heartbeats, connects again after phoenix.js'
 //! delays unless the close code is 1000, and joins its channels again by itself.
 //!
-//! Unlike phoenix.js it does not queue pushes while there is no connection: they fail at once, so that a test
-//! sees it.
+//! Unlike phoenix.js it does not queue pushes while there is no connection: they fail at once, so that a test sees
+//! the failure.
 
 mod actor;
 pub mod raw;
@@ -22,7 +22,7 @@ const EVENTS: usize = 1024;
 /// How a socket behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct Habits {
-    /// Connect again after an end that is not ours and not 1000.
+    /// Whether to connect again after an end that is not our own and whose code is not 1000.
     pub reconnect: bool,
     /// Time between heartbeats.
     pub heartbeat: Duration,
@@ -34,18 +34,18 @@ impl Default for Habits {
     }
 }
 
-/// What happens to a socket.
+/// An event of a socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketEvent {
     /// Connected, at first or again.
     Open,
-    /// The connection ended with this code; 1006 is the absence of one.
+    /// The connection ended with this code; 1006 stands for an end without a code.
     Closed(u16),
     /// An attempt to connect failed, for this reason.
     Failed(String),
 }
 
-/// What happens on a channel.
+/// An event of a channel.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ChannelEvent {
     /// Joined, at first or again; with the join's response.
@@ -54,7 +54,7 @@ pub enum ChannelEvent {
     Message {
         /// The event's name.
         event: String,
-        /// What it carries.
+        /// The payload.
         payload: Value,
     },
     /// The server ended the channel, by `phx_close` or `phx_error`.
@@ -64,9 +64,9 @@ pub enum ChannelEvent {
 /// The answer to a push.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reply {
-    /// `ok`, `error` or what the server chose.
+    /// `ok`, `error` or a status of the server's choice.
     pub status: String,
-    /// What it carries.
+    /// The response.
     pub response: Value,
 }
 
@@ -75,7 +75,7 @@ pub struct Reply {
 pub enum NoReply {
     /// There is no connection, or it ended while waiting.
     Disconnected,
-    /// None came within [`TIMEOUT`].
+    /// No answer came within [`TIMEOUT`].
     Timeout,
 }
 
@@ -112,7 +112,7 @@ impl Socket {
         Socket::connect_with(url, Habits::default()).await
     }
 
-    /// Connects with habits of one's own.
+    /// Connects with other habits.
     ///
     /// # Errors
     /// When the first attempt fails.
@@ -145,7 +145,7 @@ impl Socket {
         push(&self.commands, "phoenix", "heartbeat", Value::Object(Default::default())).await
     }
 
-    /// The next thing that happens to the socket; `None` once it has ended for good.
+    /// The next event of the socket; `None` once it has ended for good.
     pub async fn next(&mut self) -> Option<SocketEvent> {
         self.events.recv().await
     }
@@ -191,7 +191,7 @@ impl Channel {
         push(&self.commands, &self.topic, "phx_leave", Value::Object(Default::default())).await
     }
 
-    /// The next thing that happens on the channel; `None` once its socket has ended for good.
+    /// The next event of the channel; `None` once its socket has ended for good.
     pub async fn next(&mut self) -> Option<ChannelEvent> {
         self.events.recv().await
     }

@@ -1,12 +1,13 @@
-//! Packets that are dropped inside the network namespaces of processes, until the value goes.
+//! Drops packets inside the network namespaces of processes, until the value is dropped.
 //!
-//! Inside, because what is outside may share the port: the kubelet's probes use the nodes' admin port, too.
+//! The rules are inside because other traffic outside may share the port: the kubelet's probes use the nodes' admin
+//! port, too.
 
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-/// What is dropped, as words for iptables.
+/// The packets to drop, as words for iptables.
 type Rule = Vec<String>;
 
 /// Rules in the network namespaces of some processes.
@@ -16,7 +17,7 @@ pub struct Cut {
 }
 
 impl Cut {
-    /// What these processes send to a TCP port.
+    /// Drops what these processes send to a TCP port.
     ///
     /// # Errors
     /// When a rule cannot be set.
@@ -24,7 +25,7 @@ impl Cut {
         Self::new(pids, vec![rule("OUTPUT", "--dport", port)])
     }
 
-    /// The same towards these addresses only.
+    /// The same for packets to these addresses only.
     ///
     /// # Errors
     /// When a rule cannot be set.
@@ -34,7 +35,7 @@ impl Cut {
         Self::new(pids, addresses.iter().map(to).collect())
     }
 
-    /// What these processes send to a TCP port, and what comes from it.
+    /// Drops what these processes send to a TCP port, and what comes back from it.
     ///
     /// # Errors
     /// When a rule cannot be set.
@@ -42,7 +43,7 @@ impl Cut {
         Self::new(pids, vec![rule("OUTPUT", "--dport", port), rule("INPUT", "--sport", port)])
     }
 
-    /// What others send to a TCP port of these processes, and what they answer.
+    /// Drops what others send to a TCP port of these processes, and the answers to it.
     ///
     /// # Errors
     /// When a rule cannot be set.

@@ -1,4 +1,4 @@
-//! A ChannelCluster of a test's own, in a namespace of its own, on the running `test` instance.
+//! A ChannelCluster that one test has for itself, in a namespace of its own, on the running `test` instance.
 
 use anyhow::{Context, Result, ensure};
 use cluster::Instance;
@@ -14,15 +14,16 @@ pub mod pair;
 pub const HANG_GUARD: Duration = Duration::from_secs(120);
 /// Pause between two looks at a state.
 const POLL: Duration = Duration::from_millis(200);
-/// How long one late probe can turn the readiness of a node over: period and timeout of its readiness probe.
+/// For how long one late probe can change the readiness of a node: period and timeout of its readiness probe.
 pub const BLIP: Duration = Duration::from_secs(3);
 
-/// Read by tests that run side by side, written by one that runs alone.
+/// Tests that run side by side read it; a test that runs alone writes it.
 static CLUSTER: RwLock<()> = RwLock::new(());
 
-/// A test's permission to use the cluster, until the value goes. A thread has one at a time: it would wait for itself.
+/// A test's permission to use the cluster, until the value is dropped. A thread may have only one at a time, since it
+/// would wait for itself.
 pub enum Turn {
-    /// Others run at the same time; each touches only what is its own.
+    /// Other tests run at the same time; each touches only its own objects.
     Beside(RwLockReadGuard<'static, ()>),
     /// No other test of this program runs.
     Alone(RwLockWriteGuard<'static, ()>),
@@ -42,7 +43,7 @@ impl Turn {
     }
 }
 
-/// A ChannelCluster and the namespace it lives in; both go when the value does.
+/// A ChannelCluster and its namespace; both are deleted when the value is dropped.
 pub struct Fleet {
     /// The Kubernetes instance that runs it.
     pub instance: Instance,
@@ -50,7 +51,7 @@ pub struct Fleet {
     pub namespace: String,
     /// Name of the ChannelCluster.
     pub name: String,
-    /// Dropped last, when nothing of the fleet is left.
+    /// It is dropped last, when nothing of the fleet is left.
     _turn: Turn,
 }
 
@@ -69,7 +70,7 @@ pub struct NodePod {
     pub terminating: bool,
 }
 
-/// Looks at a state until `look` returns a value, and returns it with the time that it took.
+/// Looks at a state until `look` returns a value, and returns it with the time that this took.
 ///
 /// # Errors
 /// When the state has not come within [`HANG_GUARD`], naming `what` and the last error seen.
@@ -95,7 +96,7 @@ pub struct Lasting {
 }
 
 impl Lasting {
-    /// Takes one look's answer; true when the state held at every look since one that is [`BLIP`] or more back.
+    /// Takes the answer of one look; true when the state was there in every look for [`BLIP`] or longer.
     pub fn seen(&mut self, holds: bool, now: Instant) -> bool {
         if !holds {
             self.since = None;
@@ -115,11 +116,11 @@ pub fn signal(pid: i32, signal: libc::c_int) -> Result<()> {
     rustix::process::kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
 }
 
-/// A process that stands still until the value goes.
+/// A process that stands still until the value is dropped.
 pub struct Stopped(i32);
 
 impl Stopped {
-    /// Stops it.
+    /// Stops the process.
     ///
     /// # Errors
     /// When there is no such process.
@@ -147,7 +148,7 @@ impl Fleet {
         Self::create_in(Turn::beside(), test, spec)
     }
 
-    /// The same for a test that breaks or loads what all fleets share.
+    /// The same for a test that breaks or loads things that all fleets share.
     ///
     /// # Errors
     /// As [`Fleet::create`].
@@ -187,7 +188,7 @@ impl Fleet {
         self.instance.kubectl(["-n", &self.namespace].iter().chain(args))
     }
 
-    /// The ChannelCluster as it stands.
+    /// The ChannelCluster as the API server has it.
     ///
     /// # Errors
     /// When the API server does not answer.
@@ -216,7 +217,7 @@ impl Fleet {
         self.pods("node")
     }
 
-    /// The pod of the managed NATS that runs.
+    /// The running pod of the managed NATS.
     ///
     /// # Errors
     /// When the API server does not answer, or there is none that is not being deleted.
@@ -242,7 +243,7 @@ impl Fleet {
         Ok(pods.iter().map(NodePod::from_json).collect())
     }
 
-    /// Waits until the fleet is Ready with exactly `nodes` Ready nodes and none that is going.
+    /// Waits until the fleet is Ready with exactly `nodes` Ready nodes and none that is being deleted.
     ///
     /// # Errors
     /// When that does not come within [`HANG_GUARD`].
@@ -284,8 +285,9 @@ impl Fleet {
         self.instance.service_address(&self.namespace, &self.name)
     }
 
-    /// The fleet goes first, and with it its pods: Kubernetes, finding pods in a namespace that it deletes, waits
-    /// for half of their grace period (minutes, for nodes that drain) before it looks again.
+    /// The fleet is deleted before the namespace, and with it its pods: when Kubernetes finds pods in a namespace
+    /// that it deletes, it waits for half of their grace period (minutes, for nodes that drain) before it looks
+    /// again.
     fn remove_namespace(&self) -> Result<()> {
         let all = ["channelcluster", "--all", "--cascade=foreground", "--wait=true", "--timeout=120s"];
         self.kubectl(&[&["delete"], all.as_slice()].concat())?;

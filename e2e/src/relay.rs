@@ -1,4 +1,4 @@
-//! A TCP relay that holds back each byte for a while, as a long way does: latency without loss, in both directions.
+//! A TCP relay that delays each byte, as a long way does: latency without loss, in both directions.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -15,7 +15,7 @@ use tokio::{
 
 /// Most bytes of a piece on its way.
 const PIECE: usize = 16 * 1024;
-/// Pieces on their way in one direction; the reader waits beyond that.
+/// Most pieces on their way in one direction; beyond that the reader waits.
 const PIECES: usize = 1_024;
 
 /// Listens on a port of its own on loopback and carries each connection to `to`; a round trip takes `round_trip` longer.
@@ -34,7 +34,7 @@ pub async fn start(to: String, round_trip: Duration) -> Result<SocketAddr> {
     Ok(address)
 }
 
-/// A server that refuses is one whose relay closes at once.
+/// When the server refuses the connection, the relay closes the client's at once.
 async fn carry(client: TcpStream, to: String, delay: Duration) {
     let Ok(server) = TcpStream::connect(&to).await else { return };
     if client.set_nodelay(true).is_err() || server.set_nodelay(true).is_err() {
@@ -50,7 +50,7 @@ async fn one_way(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, delay: Duratio
     let read = async move {
         let mut buffer = vec![0; PIECE];
         while let Ok(count) = from.read(&mut buffer).await {
-            // The end of input takes as long as input does, and is the empty piece.
+            // The end of input is an empty piece, and takes as long as input does.
             let piece = buffer[..count].to_vec();
             if sender.send((Instant::now() + delay, piece)).await.is_err() || count == 0 {
                 return;

@@ -1,6 +1,6 @@
 //! The record of elapsed times that the end-to-end tests leave behind: `target/e2e/report.json`.
 //!
-//! Tests wait for a state and never judge how long it took; the figures are judged later, over many runs.
+//! Tests wait for a state and never judge how long it took; a person judges the figures later, over many runs.
 
 use anyhow::Context;
 use rustix::fs::{FlockOperation, flock};
@@ -17,8 +17,8 @@ pub fn directory() -> PathBuf {
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e"), PathBuf::from)
 }
 
-/// Adds a figure to the report: `seconds` that `key` took in `test`. Earlier figures of the same name are
-/// kept, so that several runs give a distribution. Safe to call from several processes at once.
+/// Adds a figure to the report: the `seconds` that `key` took in `test`. Earlier figures of the same name are kept,
+/// so that several runs give a distribution. Safe to call from several processes at once.
 ///
 /// # Errors
 /// When the report cannot be read or written, or is not what an earlier call wrote.
@@ -36,7 +36,7 @@ fn record_in(directory: &Path, test: &str, key: &str, seconds: f64) -> anyhow::R
         .truncate(false)
         .open(&path)
         .with_context(|| format!("opening {}", path.display()))?;
-    // Freed when the file is closed, also by the death of the process.
+    // The lock is freed when the file is closed, also by the death of the process.
     flock(&file, FlockOperation::LockExclusive)?;
     let mut figures = read(&mut file).with_context(|| {
         format!("{} is not a report of figures: remove it to start a new one", path.display())

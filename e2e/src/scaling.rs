@@ -9,8 +9,8 @@ use crate::fleet::{Fleet, eventually};
 
 /// Namespace that the chart is installed in.
 pub const OPERATOR_NAMESPACE: &str = "channelcluster-system";
-/// Spec of a fleet that 600 writes/s per node fill to the target, and that shrinks after seconds. Numeric
-/// capacity, short windows: the tests are of the decisions, not of what this machine can carry.
+/// Spec of a fleet that 600 writes/s per node fill to the target, and that shrinks after seconds. The capacity is a
+/// number and the windows are short: the tests are about decisions, not about what this machine can carry.
 pub const SMALL_STEPS: &str = "targetConnections: 400, rooms: {maxMembers: 150}, \
     nodes: {min: 2, max: 4, capacity: {connections: 2000, writesPerSecond: 1000}}, \
     autoscaling: {mode: Auto, targetUtilization: 60, windows: {stable: 12s, burst: 6s}, \
@@ -57,7 +57,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        // Already ended after `stop`.
+        // After `stop` it has ended already.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -147,7 +147,7 @@ pub fn operator_process(pod: &OperatorPod) -> Result<i32> {
     Fleet::process_of(&pod.uid, "channel-operato")
 }
 
-/// Names of the nodes that are being drained: by the operation in the status or, whatever that says, by their own word.
+/// Names of the nodes that are being drained: by the operation in the status, or by their own answer.
 #[must_use]
 pub fn draining(status: &Value) -> Vec<&str> {
     let nodes = status["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -160,7 +160,7 @@ const METRICS_PORT: u16 = 9410;
 /// A metric without labels of an operator, asked through the API server; `name` goes without the prefix.
 ///
 /// # Errors
-/// When the operator does not answer within 5 s, as one that stands still, or has no such metric.
+/// When the operator does not answer within 5 s, because it stands still for instance, or has no such metric.
 pub fn operator_metric(instance: &Instance, pod: &str, name: &str) -> Result<f64> {
     let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:{METRICS_PORT}/proxy/metrics");
     let text = instance.kubectl(["get", "--raw", &path, "--request-timeout", "5s"])?;
@@ -172,7 +172,7 @@ fn metric(text: &str, name: &str) -> Option<f64> {
     text.lines().find_map(|line| line.strip_prefix(&name))?.trim().parse().ok()
 }
 
-/// What an operator did to the fleet, as its log says: its drains, and its changes of the node count.
+/// What an operator did to the fleet by its own log: its drains, and its changes of the node count.
 ///
 /// # Errors
 /// When the log cannot be read.

@@ -1,9 +1,9 @@
 //! A soak: clients that talk for minutes while a fleet of the local cluster is broken in random ways.
 //!
-//! Every message of every client is in a [`ledger`], so that what did not arrive is known one by one, and each such miss
-//! is put to a [`fault`] that explains it: which client was where at that time, and what was broken. A miss that no fault explains is
-//! a failure, and so are a message that comes twice, or before an earlier one of the same client, and a client that does
-//! not come back.
+//! Every message of every client is in a [`ledger`], so that each message that did not arrive is known. For each such
+//! miss the ledger looks for a [`fault`] that explains it, from where each client was at that time and what was
+//! broken. A miss that no fault explains is a failure, and so are a message that comes twice, or before an earlier
+//! one of the same client, and a client that does not come back.
 
 pub mod fault;
 pub mod ledger;

@@ -1,6 +1,6 @@
-//! Stock phoenix.js clients that stay in their rooms while a test does things to the fleet.
+//! Stock phoenix.js clients that stay in their rooms while a test changes or breaks the fleet.
 //!
-//! They run under Node.js in the client namespace (`js/fleet.mjs`), and tell one JSON line per thing that happens.
+//! They run under Node.js in the client namespace (`js/fleet.mjs`), and print one JSON line per event.
 
 use anyhow::{Context, Result, ensure};
 use cluster::Instance;
@@ -12,11 +12,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 
 use crate::fleet::{HANG_GUARD, eventually};
 
-/// Lines that may wait to be read; the clients wait beyond that.
+/// Most lines that wait to be read; beyond that the clients wait.
 const LINES: usize = 65_536;
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
 
-/// Running stock clients; they end with the value.
+/// Running stock clients; they end when the value is dropped.
 pub struct StockClients {
     child: Child,
     lines: Receiver<Value>,
@@ -36,7 +36,7 @@ pub struct StockSummary {
     pub reconnects: u64,
     /// Milliseconds from the end of a connection to being back in the room: 99th percentile.
     pub p99_millis: Option<f64>,
-    /// The longest of them.
+    /// The longest of these times.
     pub max_millis: Option<f64>,
     /// Ends of connections by close code.
     pub closes: Value,
@@ -80,7 +80,8 @@ impl StockClients {
     /// Starts clients as [`Self::start`] does, and returns once all are in their room and `nodes` nodes have some.
     ///
     /// A Service follows the readiness of its pods by a second or more: clients that come before it does are all on
-    /// the nodes that were there earlier, and stay there. They go, and others come. The nodes must have `$cluster`.
+    /// the nodes that were there earlier, and stay there. So they are ended, and others started. The nodes must have
+    /// `$cluster`.
     ///
     /// # Errors
     /// As for [`Self::start`] and [`Self::wait_ready`], or when no clients are on that many nodes within
@@ -111,7 +112,7 @@ impl StockClients {
         StockSummary::from_json(&self.wait_for("summary")?)
     }
 
-    /// What the clients told so far.
+    /// The events that the clients have printed so far.
     pub fn events(&mut self) -> &[Value] {
         self.events.extend(self.lines.try_iter());
         &self.events
@@ -163,7 +164,7 @@ impl StockClients {
 
 impl Drop for StockClients {
     fn drop(&mut self) {
-        // Already ended after `stop`; otherwise the test failed and nobody waits for a summary.
+        // After `stop` it has ended already; otherwise the test failed and nobody waits for a summary.
         self.child.kill().ok();
         self.child.wait().ok();
     }
@@ -192,7 +193,7 @@ impl StockSummary {
         })
     }
 
-    /// Whether every client is in its room and hears what is said there.
+    /// Whether every client is in its room and hears its messages.
     #[must_use]
     pub fn all_back(&self) -> bool {
         self.joined == self.clients && self.heard == self.clients

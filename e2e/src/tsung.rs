@@ -18,17 +18,18 @@ const TEMPLATE: &str = include_str!("../tsung/phoenix.xml");
 const EPMD_PORT: &str = "43690";
 /// Longest wait beyond the time that the scenario takes: tsung itself waits up to 60 s after the last session.
 const GRACE: Duration = Duration::from_secs(180);
-/// Pauses of a session: heartbeat, two messages, and before the leave.
+/// How many pauses a session has: one before the heartbeat, one before each of two messages, and one before the
+/// leave.
 const THINKS: u32 = 4;
 
-/// What to play.
+/// The scenario to play.
 #[derive(Clone, Debug)]
 pub struct Scenario {
     /// Server, as the clients see it.
     pub target: SocketAddr,
     /// Users in total, each with one connection.
     pub users: u32,
-    /// Users arriving per second.
+    /// Users that arrive per second.
     pub arrivals_per_second: u32,
     /// Rooms, one of which each user chooses by chance.
     pub rooms: u32,
@@ -36,7 +37,7 @@ pub struct Scenario {
     pub sources: Vec<String>,
 }
 
-/// What tsung counted.
+/// The counts of tsung.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Figures {
     /// Users that started.
@@ -49,7 +50,7 @@ pub struct Figures {
     pub refused: u64,
     /// Join replies with status `ok`.
     pub joined: u64,
-    /// Answers to a join that were something else.
+    /// Answers to a join that were not `ok`.
     pub not_joined: u64,
     /// Bytes received.
     pub received_bytes: u64,
@@ -95,7 +96,7 @@ impl Scenario {
             ("@SOURCES@", sources),
             ("@HOST@", self.target.ip().to_string()),
             ("@PORT@", self.target.port().to_string()),
-            // Arrivals are a Poisson process: the number is what ends them, the time is only a bound.
+            // Arrivals are a Poisson process: they end with the number of users, and the time is only a bound.
             ("@ARRIVAL@", (self.arrival_seconds() * 3).to_string()),
             ("@USERS@", self.users.to_string()),
             ("@RATE@", self.arrivals_per_second.to_string()),
@@ -128,7 +129,7 @@ pub fn run(scenario: &Scenario, directory: &Path, command: impl Fn(&str) -> Comm
     let missing = "install Debian's package tsung";
     let _epmd = Group(here("epmd").spawn().with_context(|| format!("cannot start epmd: {missing}"))?);
     let log = fs::File::create(directory.join("tsung.out"))?;
-    // The controller takes its descriptor limit from the shell it is started by.
+    // The controller takes its descriptor limit from the shell that starts it.
     let mut tsung = here("sh");
     tsung.args([
         "-c",
@@ -148,7 +149,7 @@ pub fn run(scenario: &Scenario, directory: &Path, command: impl Fn(&str) -> Comm
     parse(&fs::read_to_string(&path)?).with_context(|| path.display().to_string())
 }
 
-/// tsung puts each run into a directory named by the minute.
+/// The directory of the run's statistics: tsung puts each run into one that is named by the minute.
 fn statistics(log: &Path) -> Result<PathBuf> {
     for entry in fs::read_dir(log)? {
         let path = entry?.path().join("tsung.log");
@@ -201,7 +202,7 @@ struct Group(Child);
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = i32::try_from(self.0.id()).ok().and_then(rustix::process::Pid::from_raw) {
-            // Nothing is left of the group of a child that ended by itself.
+            // When a child has ended by itself nothing is left of its group.
             rustix::process::kill_process_group(group, rustix::process::Signal::KILL).ok();
         }
         self.0.wait().ok();

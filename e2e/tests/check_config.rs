@@ -1,4 +1,4 @@
-//! The file that the operator renders is one that the node's own binary accepts.
+//! The node's own binary accepts the file that the operator renders.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
 
-/// What the operator would write into the ConfigMap of a sample's fleet.
+/// The file that the operator would write into the ConfigMap of a sample's fleet.
 fn rendered(manifest: &str) -> anyhow::Result<String> {
     let mut cluster: ChannelCluster = serde_saphyr::from_str(manifest)?;
     cluster.metadata.namespace = Some("default".to_owned());
@@ -34,8 +34,8 @@ fn channel_node() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     BINARY.get_or_init(|| {
         let output = Command::new(env!("CARGO"))
-            // As `cargo xtask test` builds, by way of a test of the node: with other packages or without the tests' own
-            // dependencies, the features of the libraries and so all builds would be others.
+            // It is built as by `cargo xtask test`, through a test of the node: with other packages, or without the
+            // tests' own dependencies, the libraries would have other features and everything would be built again.
             .args(["test", "--no-run", "--offline", "--locked", "--workspace"])
             .args(["--features", "node/nats-server", "--test", "goodbye"])
             .arg("--message-format=json-render-diagnostics")
@@ -69,7 +69,7 @@ fn the_node_accepts_what_the_operator_renders() {
     for entry in fs::read_dir(SAMPLES).unwrap() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
-        // A sample may hold what the cluster needs beside it; the cluster comes last.
+        // A sample may have other objects that the cluster needs before it; the cluster comes last.
         let file = rendered(text.rsplit("\n---\n").next().unwrap()).unwrap();
         let output = check("good", &file).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);

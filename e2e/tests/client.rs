@@ -53,7 +53,8 @@ async fn heartbeats_are_sent_by_themselves() {
     let server = Double::start(Faults::default()).await;
     let habits = Habits { reconnect: false, heartbeat: Duration::from_millis(20) };
     let look = || tokio::time::sleep(Duration::from_millis(5));
-    // Three on one connection. One that waits 20 ms for its answer ends the connection, and the count begins anew.
+    // Three heartbeats are counted on one connection. When one waits 20 ms for its answer, the connection ends and the
+    // count begins anew.
     let three = async {
         loop {
             while server.connections() > 0 {

@@ -1,5 +1,5 @@
-//! The pages for people stay true: commands, links, manifests, keys, defaults and the words of the status are held to the
-//! code. Metrics and flags of the two programs are held to it in `node/tests/docs.rs` and `operator/tests/docs.rs`.
+//! Commands, links, manifests, keys, defaults and the words of the status in the pages are compared with the code.
+//! Metrics and flags of the two programs are compared in `node/tests/docs.rs` and `operator/tests/docs.rs`.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use clap::CommandFactory;
@@ -22,7 +22,7 @@ fn every_command_of_the_xtask_exists_with_its_flags() {
     let mut seen = 0;
     for Page { path, text } in pages::all() {
         for line in invocations(&text, "cargo xtask") {
-            // Words behind `--` are for the program behind the xtask.
+            // Words after `--` are for the program that the xtask starts.
             let mut words = line.split(" -- ").next().unwrap().split_whitespace().peekable();
             let mut command = &xtask;
             while let Some(next) = words.peek().and_then(|word| command.find_subcommand(word)) {
@@ -160,16 +160,16 @@ fn the_nodes_file_is_shown_with_every_key_and_default() {
     assert_eq!(config.validate(), Vec::<String>::new());
     let written: Json = serde_saphyr::from_str(shown).unwrap();
     let mut defaults = serde_json::to_value(NodeConfig::default()).unwrap();
-    // Left out of a file unless it is set.
+    // These keys are left out of a file unless they are set.
     let limits = NodeConfig::default().limits;
     defaults["limits"]["maxRooms"] = limits.rooms().into();
     defaults["limits"]["busMessageAgeMillis"] = limits.bus_message_age().into();
     defaults["limits"]["messagesPerSecond"] = limits.messages_per_second.into();
     defaults["limits"]["bytesPerSecond"] = limits.bytes_per_second.into();
-    // What it is by default the node finds out.
+    // The node finds out by itself what this is by default.
     defaults["limits"]["memoryBudget"] = written["limits"]["memoryBudget"].clone();
     assert_eq!(unknown("", &defaults, &written), Vec::<String>::new(), "keys that the page lacks");
-    // Shown with another value than the default: what has none that is useful to see.
+    // These are shown with another value than the default, because the default would show nothing useful.
     for key in ["version", "cluster", "bus", "sysctls", "nofile", "auth"] {
         defaults[key] = written[key].clone();
     }
@@ -225,7 +225,7 @@ fn constants() -> Vec<BTreeMap<String, Vec<Value>>> {
     .collect()
 }
 
-/// What a row of LIMITS.md may say for a constant's value: as it is, and in larger units.
+/// How a row of LIMITS.md may write a constant's value: as it is, and in larger units.
 fn readings(value: &Value) -> Vec<String> {
     let larger = |value: u64, units: &[(u64, &str)]| -> Vec<String> {
         let whole = units.iter().filter(|(unit, _)| value.is_multiple_of(*unit) && value > 0);
@@ -332,7 +332,7 @@ fn decisions_are_numbered_once_each() {
     }
 }
 
-/// A claim about security is worth what its test is.
+/// A claim about security is worth as much as the test that shows it.
 #[test]
 fn every_test_that_the_security_page_names_exists() {
     let text = page("docs/SECURITY.md");

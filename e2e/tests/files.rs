@@ -1,6 +1,6 @@
 //! The files of the workspace: none is too long, and within a crate no two of them need each other in a circle.
 //!
-//! A module and its submodules are one part: what they use of each other makes no circle.
+//! A module and its submodules count as one part: their uses of each other make no circle.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::{
@@ -97,7 +97,7 @@ fn a_circle_is_found_and_a_module_with_its_parts_is_none() {
     assert_eq!(circle(&closed).map(|circle| named(&circle)).unwrap(), "a -> c -> d -> a");
 }
 
-/// What each module of a crate uses of the others.
+/// The modules that each module of a crate uses.
 fn uses(sources: &Path) -> BTreeMap<Module, BTreeSet<Module>> {
     let mut texts = BTreeMap::new();
     for path in files(sources) {
@@ -117,7 +117,7 @@ fn uses(sources: &Path) -> BTreeMap<Module, BTreeSet<Module>> {
     texts.iter().map(|(module, text)| (module.clone(), used(module, text, &modules))).collect()
 }
 
-/// The modules that a file names, without itself, what it is a part of, and its own parts.
+/// The modules that a file names, without itself, the modules that it is a part of, and its own parts.
 fn used(module: &Module, text: &str, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     let mut names = Names(Vec::new());
     names.visit_file(&without_tests(syn::parse_file(text).unwrap()));

@@ -59,7 +59,8 @@ async fn every_lost_delivery_is_reported() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn duplicates_are_reported() {
-    // 900 does not divide the 15,000 deliveries: a repeat of the very last one is nothing that the run waits for.
+    // 900 does not divide the 15,000 deliveries, so the last one is not repeated: the run would not wait for that
+    // repeat.
     let server = Double::start(Faults { repeat_every: Some(900), ..Faults::default() }).await;
     let report = load(options(&server, &[])).await;
     assert_eq!(report.counters.duplicates, 16, "{report}");
@@ -75,7 +76,7 @@ async fn refused_joins_and_connects_fail_the_run() {
     assert_eq!(report.errors["join refused: room full"], 4, "{report}");
     assert!(!report.failures.is_empty());
 
-    // Bound without listening: connections are refused, and nobody else gets the port meanwhile.
+    // The socket is bound and does not listen: connections are refused, and nobody else gets the port meanwhile.
     let held = tokio::net::TcpSocket::new_v4().unwrap();
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = held.local_addr().unwrap();

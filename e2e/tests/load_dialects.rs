@@ -15,11 +15,11 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
-/// What a protocol's server does with its connections; everything else is the same for all.
+/// The part of a server that differs between protocols.
 trait Speaker: Clone + Send + 'static {
-    /// The connection is open at this path.
+    /// Handles a connection that was opened at this path.
     fn open(&self, member: &Member, path: &str);
-    /// A message came.
+    /// Handles a message.
     fn hear(&self, member: &Member, message: &Message);
 }
 
@@ -53,7 +53,7 @@ impl Member {
         self.hub.homes.lock().unwrap()[&self.id].clone()
     }
 
-    /// Sends the frames to all of a room, with none of another message between them.
+    /// Sends the frames to all members of a room, without another message between them.
     fn tell(&self, room: &str, frames: &[Message], myself: bool) {
         for (id, out) in self.hub.rooms.lock().unwrap().get(room).into_iter().flatten() {
             for frame in frames.iter().filter(|_| myself || *id != self.id) {
@@ -104,7 +104,7 @@ async fn serve(stream: TcpStream, speaker: impl Speaker, hub: Arc<Hub>) {
     }
 }
 
-/// The relays: what comes in a room goes to all of it.
+/// The relays: they send each message of a room to all of its members.
 #[derive(Clone)]
 struct Relay {
     says_joined: bool,
@@ -158,7 +158,7 @@ impl Speaker for SocketIo {
     }
 }
 
-/// Cuts its stream where it likes, and puts several messages into one frame.
+/// This server cuts its stream anywhere, and puts several messages into one frame.
 #[derive(Clone)]
 struct Nats;
 

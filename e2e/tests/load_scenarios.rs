@@ -46,7 +46,7 @@ async fn the_highest_rate_is_searched_on_one_set_of_connections() {
     assert_eq!(best.publishes_per_second, 80.0, "{report}");
     assert_eq!(report.connect.count, 200, "nobody connects again: {report}");
     assert_eq!(report.counters.owed, report.counters.received + report.counters.lost, "{report}");
-    // A bound that nothing keeps.
+    // No server can keep this bound.
     let report = load(&server, &format!("{flags} --max-p99-ms 0.0001 --rate 2")).await;
     assert_eq!(report.failures, ["no rate passed"], "{report}");
 }

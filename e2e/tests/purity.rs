@@ -1,10 +1,9 @@
-//! The core crates decide and never act: nothing that could open a socket, read a clock or speak to a
-//! cluster may stand among their dependencies. What they could take of the standard library is forbidden by the `.clippy.toml`
-//! of each.
+//! The core crates decide and never act: no crate that could open a socket, read a clock or speak to a cluster may be
+//! among their dependencies. The `.clippy.toml` of each forbids the parts of the standard library that could.
 
 use std::process::Command;
 
-/// Crates that would bring a runtime, a socket, an RNG of the system's or a Kubernetes client.
+/// Crates that would bring a runtime, a socket, the system's random numbers or a Kubernetes client.
 const BANNED: [&str; 14] = [
     "async-nats",
     "axum",

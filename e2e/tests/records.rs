@@ -1,4 +1,4 @@
-//! Records of decisions and pages say in words what constants of the code say in numbers. Each pair here is changed
+//! Records of decisions and pages repeat constants of the code in words. The two sides of each pair here are changed
 //! together or not at all.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -6,7 +6,7 @@
 mod pages;
 use pages::page;
 
-/// What a file of the code has to contain for what a page says to be true: the file, its text, the page, its words.
+/// A file, a text that it must contain, a page, and words of the page that are true because of that text.
 const PAIRS: [(&str, &str, &str, &str); 20] = [
     (
         "node/core/src/route.rs",
@@ -125,7 +125,7 @@ const PAIRS: [(&str, &str, &str, &str); 20] = [
     ),
 ];
 
-/// Words of a text, whatever its lines.
+/// The words of a text, however its lines are broken.
 fn flat(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -142,7 +142,7 @@ fn records_say_what_the_constants_say() {
     }
 }
 
-/// A page that names a file of the repository names one that is there.
+/// A file that a page names must exist in the repository.
 #[test]
 fn every_file_that_a_page_names_exists() {
     let endings = ["rs", "yaml", "md", "json", "toml", "xml", "mjs", "tpl"];
@@ -152,7 +152,7 @@ fn every_file_that_a_page_names_exists() {
             let file = name.split("::").next().unwrap();
             let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
             let is_file = file.contains('/') && file.chars().all(plain) && !file.starts_with('/');
-            // What a run leaves behind.
+            // Files that a run leaves behind need not exist.
             if !is_file || file.starts_with("target/") || !endings.contains(&file.rsplit('.').next().unwrap())
             {
                 continue;

@@ -13,16 +13,16 @@ pub const OPERATOR_SERVICE_ACCOUNT: &str = "channel-operator";
 /// An identity that the API server knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// May do everything, also act as anybody else (`kubectl --as`).
+    /// It may do everything, and act as any other user (`kubectl --as`).
     Admin,
-    /// The operator's service account: may do what a test binds to it.
+    /// The operator's service account, which may do what a test binds to it.
     Operator,
     /// A user without any right.
     Nobody,
 }
 
 impl Identity {
-    /// All of them.
+    /// All identities.
     pub(crate) const ALL: [Self; 3] = [Self::Admin, Self::Operator, Self::Nobody];
 
     /// Its name for the API server.
@@ -45,7 +45,7 @@ impl Identity {
         }
     }
 
-    /// Its token. No secret: the API server listens on loopback only, holds nothing, and ends with the test.
+    /// Its token, which is no secret: the API server listens on loopback only, holds nothing, and ends with the test.
     pub(crate) fn token(self) -> &'static str {
         match self {
             Self::Admin => "admin-token",

@@ -1,10 +1,10 @@
 //! A real API server for tests that need no kubelet: etcd and kube-apiserver on loopback, with our CRD.
 //!
 //! It starts in about 10 s from the one Kubernetes binary of the cache (built on first use), needs no root, and any
-//! number can run side by side. What is real: storage, validation and CEL, defaulting, server-side apply and field
-//! ownership, dry runs, RBAC, Pod Security admission, watches and their bookmarks. What is not there: nobody schedules
-//! or runs pods, makes service accounts, or counts quota; with [`ApiServer::start_controllers`] the controllers of
-//! Deployments, ReplicaSets, garbage collection, namespaces and quota run too, and pods stay Pending.
+//! number can run side by side. These parts are real: storage, validation and CEL, defaulting, server-side apply and
+//! field ownership, dry runs, RBAC, Pod Security admission, watches and their bookmarks. These are missing: nobody
+//! schedules or runs pods, makes service accounts, or counts quota. With [`ApiServer::start_controllers`] the
+//! controllers of Deployments, ReplicaSets, garbage collection, namespaces and quota run too, and pods stay Pending.
 //!
 //! ```no_run
 //! # async fn example() -> anyhow::Result<()> {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use crate::process::Kept;
 use crate::rig::free_port;
 
-/// How long its port may take to answer.
+/// How long the operator's port may take to answer.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// A running operator. Dropping it kills it.
@@ -27,7 +27,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one that finds its API server by `kubeconfig` and leads in `namespace`, with `more` arguments.
+    /// Starts an operator that finds its API server by `kubeconfig` and leads in `namespace`, with `more` arguments.
     ///
     /// # Errors
     /// When it cannot be built or started.
@@ -65,7 +65,7 @@ impl Operator {
         self.process.pid()
     }
 
-    /// What it has logged so far.
+    /// The operator's log so far.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -98,7 +98,7 @@ impl Operator {
     }
 }
 
-/// The `channel-operator` program, built now as the tests are.
+/// The `channel-operator` program, built now in the same way as the tests.
 ///
 /// # Errors
 /// When it cannot be built.
@@ -107,11 +107,11 @@ pub fn operator_binary() -> Result<PathBuf> {
     let build = || -> Result<PathBuf> {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
-        // As `cargo xtask test` builds, by way of a test of the operator: with other packages or without the tests' own
-        // dependencies, the features of the libraries and so all builds would be others.
+        // It is built as by `cargo xtask test`, through a test of the operator: with other packages, or without the
+        // tests' own dependencies, the libraries would have other features and everything would be built again.
         let features = ["--workspace", "--features", "node/nats-server,apiserver/apiserver"];
         cluster::run::output(cargo.args(["test", "--no-run"]).args(features).args(["--test", "admin_port"]))?;
-        // A test's own program lies in target/debug/deps.
+        // A test's own program is in target/debug/deps.
         let own = std::env::current_exe()?;
         let target = own.ancestors().nth(2).context("a test program lies in a target directory")?;
         Ok(target.join("channel-operator"))

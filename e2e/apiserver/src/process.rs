@@ -16,9 +16,10 @@ pub(crate) struct Kept {
     name: &'static str,
     pid: u32,
     log: PathBuf,
-    /// Pins the process: its number cannot pass to another one.
+    /// A descriptor that pins the process: its number cannot pass to another one.
     process: OwnedFd,
-    /// Started it and waits for it: the kernel ties a child to the life of the thread that started it.
+    /// The thread that started the process and waits for it: the kernel ties a child to the life of the thread that
+    /// started it.
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -45,12 +46,12 @@ impl Kept {
         Ok(Self { name, pid, log, process, keeper: Some(keeper) })
     }
 
-    /// Its number.
+    /// The process' number.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
 
-    /// Fails with the end of its log when it has ended.
+    /// Fails with the end of the log when the process has ended.
     pub(crate) fn check(&self) -> Result<()> {
         if self.keeper.as_ref().is_none_or(JoinHandle::is_finished) {
             bail!("{} has ended; {} says:\n{}", self.name, self.log.display(), run::tail(&self.log));
@@ -74,7 +75,7 @@ impl Kept {
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // It may have ended by itself: there is nobody to tell.
+        // When the process has ended by itself, there is nothing to kill.
         pidfd_send_signal(&self.process, Signal::KILL).ok();
         self.join().ok();
     }

@@ -1,7 +1,7 @@
-//! The way to an API server, and how it breaks: an HTTP/1.1 proxy on loopback, as the client library speaks it.
+//! A proxy on loopback before an API server, which breaks the way to it: HTTP/1.1, as the client library speaks it.
 //!
-//! The client's side is plain HTTP, so that a request can be told by its path. A connection that was made silent stays
-//! silent for ever, as one that a NAT has forgotten: only connections made after [`Faults::silent`] was lifted
+//! The client's side is plain HTTP, so that the proxy sees a request's path. A connection that was made silent stays
+//! silent for ever, like one that a NAT has forgotten: only connections made after [`Faults::silent`] was lifted
 //! carry anything.
 
 use std::collections::HashMap;
@@ -32,7 +32,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::identity::{Identity, write_kubeconfig};
 
-/// What a fault is about.
+/// The requests that a fault is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     /// Everything.
@@ -53,18 +53,18 @@ impl Traffic {
     }
 }
 
-/// What goes wrong now. The default is nothing.
+/// The faults of the moment. By default there are none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Faults {
-    /// Nothing more is carried, and nothing is closed.
+    /// For these requests nothing more is carried, and nothing is closed.
     pub silent: Option<Traffic>,
-    /// Requests are answered with this status by the proxy itself; 429 tells them to come again in 1 s.
+    /// The proxy itself answers these requests with this status; with 429 it tells clients to come again after 1 s.
     pub answer: Option<(Traffic, u16)>,
-    /// Requests wait so long before they are passed on.
+    /// Requests wait for so long before they are passed on.
     pub delay: Duration,
 }
 
-/// A proxy before an API server. Dropping it closes everything.
+/// A proxy before an API server. Dropping it closes all connections.
 pub struct Proxy {
     address: SocketAddr,
     directory: PathBuf,
@@ -82,7 +82,7 @@ struct State {
 
 /// One connection of a client.
 struct Connection {
-    /// A second handle on the socket, to make its closing a reset.
+    /// A second handle on the socket, through which its close becomes a reset.
     socket: OwnedFd,
     dead: AtomicBool,
     watch: AtomicBool,
@@ -108,7 +108,7 @@ impl Proxy {
         Ok(Self { address, directory, state, _accept: accept })
     }
 
-    /// Replaces what goes wrong. Connections that exist are hit at once.
+    /// Replaces the faults. They act on existing connections at once.
     pub fn set(&self, faults: Faults) {
         *lock(&self.state.faults) = faults;
         if let Some(traffic) = faults.silent {
@@ -120,7 +120,7 @@ impl Proxy {
         }
     }
 
-    /// Nothing goes wrong any more. What was silent stays so.
+    /// Ends all faults. A connection that was made silent stays so.
     pub fn heal(&self) {
         self.set(Faults::default());
     }
@@ -134,7 +134,7 @@ impl Proxy {
         }
     }
 
-    /// Connections of clients now, also the silent ones.
+    /// Connections of clients now, silent ones included.
     #[must_use]
     pub fn connections(&self) -> usize {
         lock(&self.state.connections).len()
@@ -146,7 +146,7 @@ impl Proxy {
         self.state.requests.load(Ordering::Relaxed)
     }
 
-    /// A client whose every word passes this proxy.
+    /// A client all of whose requests go through this proxy.
     ///
     /// # Errors
     /// When it cannot be made.
@@ -201,14 +201,14 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
 
 async fn serve(stream: TcpStream, number: u64, connection: Arc<Connection>, state: Arc<State>) {
     let gate = Gate { stream, connection: connection.clone() };
-    // An API server behind a balancer: each connection of a client has one of its own.
+    // Each connection of a client gets one of its own to the API server, as behind a balancer.
     let Ok(upstream) = Client::try_from(state.upstream.clone()) else { return };
     let service = {
         let (state, connection) = (state.clone(), connection.clone());
         service_fn(move |request| pass(request, upstream.clone(), connection.clone(), state.clone()))
     };
     tokio::select! {
-        // A client that goes away is no fault of the proxy.
+        // When a client goes away, that is no fault of the proxy.
         _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(gate), service) => {}
         () = connection.reset.cancelled() => {}
         () = state.all.cancelled() => {}
@@ -218,7 +218,7 @@ async fn serve(stream: TcpStream, number: u64, connection: Arc<Connection>, stat
 
 type Body = UnsyncBoxBody<Bytes, tower::BoxError>;
 
-/// Passes one request on, as far as the faults of the moment let it.
+/// Passes one request on, as far as the present faults let it.
 async fn pass(
     request: Request<Incoming>,
     upstream: Client,
@@ -271,7 +271,8 @@ struct Gate {
 }
 
 impl Gate {
-    /// A client of a dead connection waits for ever; only the end of the proxy, or a reset, ends it.
+    /// Whether the connection is dead. A client of a dead connection waits for ever; only the end of the proxy, or a
+    /// reset, ends it.
     fn dead(&self) -> bool {
         self.connection.dead.load(Ordering::Acquire)
     }

@@ -26,12 +26,13 @@ use crate::proxy::Proxy;
 const COMPONENT_LIMIT: Duration = Duration::from_secs(120);
 /// Pause between looks.
 const POLL: Duration = Duration::from_millis(100);
-/// Ports are taken from here, below those that the kernel gives to outgoing connections (32768 and more): while the API
-/// server is down, one of those to its port would otherwise be given that very port and find itself there.
+/// Ports are taken from here, below those that the kernel gives to outgoing connections (32768 and more): while the
+/// API server is down, an outgoing connection to its port could otherwise get that very port as its own, and connect
+/// to itself.
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
-/// How often another set of ports is tried when another program took one between the look and the start.
+/// How many sets of ports are tried, since another program may take one between the look and the start.
 const ATTEMPTS: usize = 3;
-/// How the directories are called: this, the number of the process that uses it, and a count.
+/// The beginning of the directories' names; the number of the process that uses it, and a count, follow.
 const DIRECTORY: &str = "channelcluster-apiserver";
 
 /// A running API server with its etcd. Dropping it ends both and removes their data.
@@ -41,12 +42,12 @@ pub struct ApiServer {
     api_port: u16,
     controllers: Option<Kept>,
     api: Option<Kept>,
-    // Dropped after the API server, which would wait for it.
+    // It is dropped after the API server, which would wait for it.
     _etcd: Kept,
 }
 
 impl ApiServer {
-    /// The one that the tests of this process share. It stays until the process ends, so no test may end it.
+    /// The API server that the tests of this process share. It stays until the process ends, so no test may end it.
     ///
     /// # Panics
     /// When it cannot be started.
@@ -56,7 +57,7 @@ impl ApiServer {
         SHARED.get_or_init(|| async { Self::start().await.expect("an API server") }).await
     }
 
-    /// Starts one with our CRD.
+    /// Starts an API server with our CRD.
     ///
     /// # Errors
     /// When a component does not come up; quotes its log.
@@ -149,7 +150,7 @@ impl ApiServer {
                         Err(_) => "no answer".into(),
                     }
                 }
-                // It makes its certificate when it starts.
+                // The API server makes its certificate when it starts, so it may not be there yet.
                 Err(error) => format!("{error:#}"),
             };
             if started.elapsed() > COMPONENT_LIMIT {
@@ -180,8 +181,8 @@ impl ApiServer {
         tokio::task::spawn_blocking(move || api.end(signal)).await?
     }
 
-    /// Starts kube-controller-manager: Deployments then get ReplicaSets and Pods (which stay Pending), owners take their
-    /// objects with them, namespaces are deleted, quota is counted.
+    /// Starts kube-controller-manager: then Deployments get ReplicaSets and Pods (which stay Pending), the objects of
+    /// a deleted owner are deleted, namespaces are deleted, and quota is counted.
     ///
     /// # Errors
     /// When it cannot be started.
@@ -208,7 +209,7 @@ impl ApiServer {
         Proxy::start(self.anonymous()?, self.directory.clone()).await
     }
 
-    /// A client that asks it directly.
+    /// A client that asks the API server directly.
     ///
     /// # Errors
     /// When the API server was never started.
@@ -255,7 +256,7 @@ impl ApiServer {
         self.directory.join("kube-apiserver.log")
     }
 
-    /// Runs kubectl as the administrator, with `input` (up to 64 KiB) on its standard input, and gives what it printed.
+    /// Runs kubectl as the administrator, with `input` (up to 64 KiB) on its standard input, and returns its output.
     ///
     /// # Errors
     /// When it fails; quotes what it said.
@@ -303,14 +304,14 @@ impl ApiServer {
             format!("--etcd-servers=http://127.0.0.1:{etcd}"),
             "--bind-address=127.0.0.1".into(),
             "--advertise-address=127.0.0.1".into(),
-            // The Service of the API server itself may not lead to loopback, and no test asks it.
+            // The Service of the API server itself may not have a loopback address, and no test asks it.
             "--endpoint-reconciler-type=none".into(),
             format!("--secure-port={}", self.api_port),
-            // It makes apiserver.crt there by itself.
+            // The API server makes apiserver.crt there by itself.
             format!("--cert-dir={pki}"),
             format!("--token-auth-file={pki}/tokens.csv"),
             "--authorization-mode=RBAC".into(),
-            // No controller makes the service accounts that it would ask for.
+            // No controller makes the service accounts that this plugin would ask for.
             "--disable-admission-plugins=ServiceAccount".into(),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
             format!("--service-account-key-file={pki}/service-account.key"),
@@ -339,7 +340,7 @@ fn etcd_flags(directory: &Path, port: u16, peers: u16) -> Vec<String> {
         format!("--listen-peer-urls={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--initial-cluster=default={peer}"),
-        // Thrown away with the test, so nothing is worth a disk flush.
+        // The data is thrown away with the test, so a disk flush would be for nothing.
         "--unsafe-no-fsync".into(),
         "--log-level=warn".into(),
     ]

@@ -1,5 +1,5 @@
-//! The chart, rendered and held to a real API server: names of releases, what an earlier release left, and what a cluster
-//! that assigns ids is given.
+//! The chart, rendered and applied to a real API server: names of releases, objects that an earlier release left, and
+//! the ids of pods on a cluster that assigns ids.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -57,7 +57,7 @@ async fn every_release_name_gives_names_that_the_server_takes() {
     }
 }
 
-/// What `helm install` says, without making anything.
+/// The output of `helm install`, which makes nothing here.
 async fn installed(server: &ApiServer, release: &str, more: &[&str]) -> Result<String> {
     let mut command = Command::new(helm().await);
     command.args(["install", release, CHART, "--namespace", "default", "--dry-run=server"]).args(more);
@@ -65,11 +65,11 @@ async fn installed(server: &ApiServer, release: &str, more: &[&str]) -> Result<S
     tokio::task::spawn_blocking(move || run::output(&mut command)).await?
 }
 
-/// One after the other on a server of its own, because there is one CRD.
+/// The cases come one after the other on a server of their own, because there is one CRD.
 #[tokio::test]
 async fn what_an_earlier_release_left_is_named_with_what_to_do() {
     let server = ApiServer::start().await.unwrap();
-    // The rig made it, and no Helm release.
+    // The rig made the CRD, and no Helm release.
     let refused = format!("{:#}", installed(&server, "mine", &[]).await.unwrap_err());
     for part in
         ["channelclusters.channelcluster.io is there and belongs to no Helm release", "crds.install=false"]
@@ -78,7 +78,7 @@ async fn what_an_earlier_release_left_is_named_with_what_to_do() {
     }
     installed(&server, "mine", &["--set", "crds.install=false"]).await.unwrap();
 
-    // Handed over as the sentence says.
+    // The CRD is handed over as the sentence says.
     let command = refused.split("this release: ").nth(1).unwrap();
     for part in command.split("&&") {
         let words: Vec<_> = part.split_whitespace().take_while(|word| !word.ends_with(':')).collect();
@@ -87,12 +87,12 @@ async fn what_an_earlier_release_left_is_named_with_what_to_do() {
     }
     installed(&server, "mine", &[]).await.unwrap();
 
-    // Another release has it.
+    // Another release has the CRD.
     let other = format!("{:#}", installed(&server, "other", &[]).await.unwrap_err());
     assert!(other.contains("belongs to release mine in namespace default"), "{other}");
     assert!(server.kubectl(&["get", CRD, "-o", "name"], "").await.is_ok());
 
-    // Of the other kinds too.
+    // It is the same with objects of the other kinds.
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
         "metadata": {"name": "default:mine-channel-operator"}, "rules": []});
     server.kubectl(&["create", "-f", "-"], &role.to_string()).await.unwrap();
@@ -102,7 +102,7 @@ async fn what_an_earlier_release_left_is_named_with_what_to_do() {
     let some = ["--set", "watchNamespaces={default}"];
     installed(&server, "mine", &some).await.unwrap();
 
-    // One namespace has one Lease of operators.
+    // One namespace has one Lease of operators, so a second release there is refused.
     let labels = json!({"app.kubernetes.io/name": "channel-operator", "app.kubernetes.io/instance": "first"});
     let pod = json!({"metadata": {"labels": labels}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
     let operator = json!({"apiVersion": "apps/v1", "kind": "Deployment",
@@ -163,6 +163,6 @@ async fn the_operators_pods_are_shaped_as_the_values_say() {
         ["--api-versions", "security.openshift.io/v1", "--set", "operator.podSecurityContext.runAsUser=7"];
     let chosen = rendered("mine", &openshift).await.unwrap();
     assert_eq!(of(&chosen, "Deployment")["spec"]["template"]["spec"]["securityContext"]["runAsUser"], 7);
-    // What the operator sets is not the values' to set.
+    // A value may not set a variable that the operator sets.
     assert!(rendered("mine", &["--set", "operator.env[0].name=POD_NAME"]).await.is_err());
 }

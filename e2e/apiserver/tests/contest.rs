@@ -1,5 +1,5 @@
-//! Another field manager that keeps setting or removing what the operator keeps, on a real API server: it is named, and the operator
-//! does not write in a loop.
+//! On a real API server another field manager keeps setting or removing fields that the operator keeps: the operator
+//! names it, and does not write in a loop.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
 
@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use support::{cluster, until};
 use tokio_util::task::AbortOnDropHandle;
 
-/// For so long the two write against each other.
+/// For so long both write against each other.
 const WATCHED: Duration = Duration::from_secs(20);
-/// Most that the operator writes in that time: three times until it is sure, and one that was under way.
+/// Most writes of the operator in that time: three until it is sure, and one that was under way.
 const MOST_WRITES: i64 = 4;
 
 fn nodes(client: &Client, here: &str) -> Api<Deployment> {
     Api::namespaced(client.clone(), here)
 }
 
-/// Sets `spec` in the Deployment of the nodes whenever it is otherwise, as `manager`; null removes.
+/// Sets `spec` in the Deployment of the nodes as `manager` whenever it is different; null removes a field.
 fn rival(client: &Client, here: &str, manager: &'static str, spec: Value) -> AbortOnDropHandle<()> {
     let api = nodes(client, here);
     AbortOnDropHandle::new(tokio::spawn(async move {
@@ -46,8 +46,8 @@ async fn reconciling(client: &Client, here: &str) -> Option<(String, String, Str
     Some((found.status, found.reason, found.message))
 }
 
-/// A fleet whose Deployment `manager` keeps setting otherwise; gives what is said of it, and how often the Deployment
-/// became another one since both began.
+/// A fleet in whose Deployment `manager` keeps setting `spec`. Gives the message of the condition Reconciling, and how
+/// often the Deployment changed since both began.
 async fn contested(server: &ApiServer, manager: &'static str, spec: Value) -> (String, i64) {
     let client = server.client(Identity::Admin).unwrap();
     let here = server.namespace("contest").await.unwrap();
@@ -70,7 +70,7 @@ async fn contested(server: &ApiServer, manager: &'static str, spec: Value) -> (S
     (said, changes)
 }
 
-/// Another manager that writes its own fields takes none of the operator's; gives the namespace.
+/// Another manager that writes its own fields takes none of the operator's. Gives the namespace.
 async fn beside(server: &ApiServer) -> String {
     let client = server.client(Identity::Admin).unwrap();
     let here = server.namespace("beside").await.unwrap();
@@ -81,7 +81,7 @@ async fn beside(server: &ApiServer) -> String {
     for note in ["1", "2", "3", "4", "5"] {
         let patch = json!({"metadata": {"annotations": {"example.com/note": note}}});
         api.patch("chat-node", &params, &Patch::Merge(patch)).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await; // more than the reconciles' debounce
+        tokio::time::sleep(Duration::from_secs(1)).await; // longer than the reconciles' debounce
     }
     here
 }
@@ -102,7 +102,7 @@ async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
     };
     assert_eq!(noted(&here), 0, "{}", operator.log());
     let template = json!({"template": {"spec": {"terminationGracePeriodSeconds": 5}}});
-    // As a replacement by a manifest from Git does: it lacks what the operator has added.
+    // It replaces the object as a manifest from Git does: without the fields that the operator has added.
     let less = json!({"minReadySeconds": 1, "template": {"spec": {"topologySpreadConstraints": null}}});
     for (manager, spec, field) in [
         ("argocd-controller", template, "spec.template.spec.terminationGracePeriodSeconds"),
@@ -113,7 +113,7 @@ async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
         println!("{manager}: the Deployment changed {changes} times");
         assert!(said.contains(manager) && said.contains(field), "{said}");
         assert!(said.contains("Deployment chat-node"), "{said}");
-        // Each write of ours is answered by one of theirs.
+        // The other manager answers each of our writes with one of its own.
         assert!(changes <= 2 * MOST_WRITES, "{changes} changes in {WATCHED:?}");
     }
     assert!(noted("contest") > 0, "that is how it is logged");

@@ -1,4 +1,4 @@
-//! What others put into the cluster under our label costs the operator next to nothing.
+//! Objects that others put into the cluster under our label cost the operator next to nothing.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -12,7 +12,7 @@ use kube::api::{Api, PostParams};
 use serde_json::json;
 
 const DEPLOYMENTS: usize = 300;
-/// Size of each, in bytes.
+/// Size of each object, in bytes.
 const SIZE: usize = 1_000_000;
 /// Most that the operator may grow by, in KiB.
 const MOST_GROWTH: u64 = 32 * 1_024;
@@ -64,11 +64,11 @@ async fn large_objects_of_others_are_not_kept() {
             }
         })
         .await;
-    // One event each.
+    // Each object makes one event.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let watched = peak(&first).saturating_sub(before);
     first.stop().await.unwrap();
-    // A list of all of them.
+    // The second operator lists all of them.
     let second = Operator::start(&kubeconfig, OPERATOR_NAMESPACE, &[]).await.unwrap();
     until_leading(&second).await;
     let listed = peak(&second).saturating_sub(before);

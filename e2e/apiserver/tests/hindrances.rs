@@ -1,5 +1,5 @@
-//! What admission refuses, as a real API server and its controllers tell it: each reason is known and has its remedy, and
-//! what the operator asked for by itself is left out.
+//! Refusals of admission, from a real API server and its controllers: each reason is known and has its remedy, and
+//! the operator leaves out settings that it asked for by itself.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
 
@@ -21,7 +21,7 @@ use operator_core::refused;
 use serde_json::{Value, json};
 use support::{cluster, namespace, shared, until, valid};
 
-/// What is told of the fleet that is made now; of both parts where `both` are refused.
+/// The hindrances of a fleet that is made now; with `both`, after both of its parts were refused.
 async fn told(client: &Client, namespace: &str, more: &Value, both: bool) -> Vec<Hindrance> {
     let object = cluster(client, namespace, more).await;
     apply(&shared(client.clone()), &valid(&object), 2, Trial::New).await.unwrap();
@@ -106,8 +106,8 @@ async fn quota_limits_and_webhooks_are_said_with_their_remedy() {
     assert!(found[0].words.contains("nobody.example.org"), "{found:?}");
 }
 
-/// Runs a fleet in a namespace that enforces this, leaving out what is refused as the operator does, until its pods are
-/// made. Gives what was left out.
+/// Runs a fleet in a namespace that enforces a policy. As the operator does, leaves out what is refused until the
+/// pods are made, and gives what was left out.
 async fn settled(client: &Client, here: &str, story: &str) -> Vec<String> {
     let mut object = cluster(client, here, &json!({})).await;
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), here);
@@ -116,7 +116,7 @@ async fn settled(client: &Client, here: &str, story: &str) -> Vec<String> {
     let shared = shared(client.clone());
     until(story, async || {
         apply(&shared, &valid(&object), 2, Trial::Known).await.unwrap();
-        // No pod becomes ready here, so the rollout stays at its first new one.
+        // No pod becomes ready here, so the rollout stays at its first new pod.
         let mut made = 0;
         for component in ["node", "nats"] {
             let ours = ListParams::default().labels(&format!("app.kubernetes.io/component={component}"));

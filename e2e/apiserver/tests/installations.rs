@@ -1,4 +1,4 @@
-//! More than one installation of the operator: by mistake, and on purpose.
+//! More than one installation of the operator: two for the same namespaces by mistake, and several on purpose.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -73,7 +73,7 @@ async fn a_second_installation_stands_back_and_says_so() {
     assert!(events.contains("StandingBack"), "{events}");
 }
 
-/// The chart's rights as they are rendered with `values`.
+/// The chart's rights, rendered with `values`.
 fn rights(values: &str) -> String {
     let mut helm = Command::new(Tool::Helm.ready(&Progress::new()).unwrap());
     helm.args(["template", "channelcluster", CHART, "--namespace", OPERATOR_NAMESPACE]);
@@ -118,7 +118,7 @@ async fn installations_for_some_namespaces_live_beside_one_for_all() {
     ] {
         let (verb, resource) = what.split_once(' ').unwrap();
         let ask = ["auth", "can-i", verb, resource, "-n", namespace, "--as", &user];
-        // It ends with an error when the answer is no.
+        // kubectl ends with an error when the answer is no.
         let said = server.kubectl(&ask, "").await.unwrap_or_else(|error| format!("{error:#}"));
         assert!(said.contains(may), "{what} in {namespace}: {said}");
     }

@@ -1,5 +1,5 @@
-//! What users apply, applied to a real API server: every YAML block of the pages, every sample, every manifest that has to
-//! be refused, and what the operator makes of a manifest that says all it can.
+//! Manifests of users, applied to a real API server: every YAML block of the pages, every sample, every manifest that
+//! must be refused, and the objects that the operator makes of a manifest with everything in it.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code outside of test functions")]
 
@@ -19,7 +19,7 @@ const FEWEST: usize = 8;
 /// Fewest manifests that have to be refused.
 const FEWEST_BAD: usize = 70;
 
-/// One YAML text that a reader may apply, and where it stands.
+/// One YAML text that a reader may apply, and the page or file that has it.
 struct Manifest {
     at: String,
     text: String,
@@ -87,7 +87,7 @@ async fn nothing_differs_after_an_apply() {
     }
 }
 
-/// Lists of `written` that are others in `live`: tools that compare take a list as a whole.
+/// Lists of `written` that differ in `live`: tools that compare take a list as a whole.
 fn completed(at: &str, written: &Value, live: &Value) -> Vec<String> {
     match written {
         Value::Object(fields) => fields
@@ -118,7 +118,7 @@ async fn every_bad_manifest_is_refused_with_its_sentence() {
 }
 
 const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
-/// Everything that pods can be told without further objects, for nodes and NATS.
+/// All settings of pods, for nodes and NATS, that need no further objects.
 const SHAPED: &str = "topologySpreadConstraints: [{maxSkew: 2, topologyKey: zone, whenUnsatisfiable: DoNotSchedule}], \
     env: [{name: EXTRA, value: x}, {name: CPUS, valueFrom: {resourceFieldRef: {resource: limits.cpu}}}, \
     {name: HOST, valueFrom: {fieldRef: {fieldPath: status.hostIP}}}], imagePullSecrets: [{name: registry}], \
@@ -181,7 +181,7 @@ fn shaped() -> String {
     )
 }
 
-/// A field that the server completes or rewrites would be written again at every look, and roll the fleet.
+/// If the server completed or rewrote a field, the operator would write it again at every look, and roll the fleet.
 #[tokio::test]
 async fn applying_the_same_objects_again_changes_nothing() {
     let server = ApiServer::shared().await;
@@ -200,7 +200,7 @@ async fn applying_the_same_objects_again_changes_nothing() {
     }
 }
 
-/// No controller of quotas runs here, so the test writes what it would.
+/// No controller of quotas runs here, so the test writes the status that it would write.
 const QUOTA: &str = r#"{"spec": {"hard": {"limits.cpu": "100", "limits.memory": "100Gi"}},
     "status": {"hard": {"limits.cpu": "100", "limits.memory": "100Gi"}, "used": {"limits.cpu": "0", "limits.memory": "0"}}}"#;
 
@@ -245,7 +245,7 @@ async fn a_restricted_namespace_takes_every_pod() {
             server.kubectl(&create, &pod.to_string()).await.unwrap();
         }
     }
-    // The check works: what the manifest asks for beyond the standard is refused.
+    // This shows that the check works: settings beyond the standard are refused.
     let more = "nodes: {securityContext: {allowPrivilegeEscalation: true}}, auth:";
     let privileged = PLAIN.replace("auth:", more);
     let refused = server.kubectl(&create, &pods(&namespace, &privileged)[1].to_string()).await.unwrap_err();
@@ -262,7 +262,7 @@ async fn kubectl_scale_works_before_a_number_was_ever_written() {
     );
     server.kubectl(&["-n", &namespace, "apply", "-f", "-"], &json!(cluster).to_string()).await.unwrap();
     let path = format!("/apis/channelcluster.io/v1alpha1/namespaces/{namespace}/channelclusters/chat/scale");
-    // What an HPA reads first, and says in its own conditions.
+    // An HPA reads this first, and reports a failure in its own conditions.
     let unread = server.kubectl(&["get", "--raw", &path], "").await.unwrap_err();
     assert!(format!("{unread:#}").contains(".spec.nodes.replicas"), "{unread:#}");
     server.kubectl(&["-n", &namespace, "scale", "cc", "chat", "--replicas=3"], "").await.unwrap();
@@ -280,7 +280,7 @@ async fn deleting_all_of_everything_leaves_the_fleets() {
     server.kubectl(&["-n", &namespace, "get", "cc", "chat"], "").await.unwrap();
 }
 
-/// Every way to write what is unambiguous, and the older word for a mode.
+/// Durations and amounts in every unambiguous form, and the older word for a mode.
 #[tokio::test]
 async fn what_is_unambiguous_is_taken() {
     let server = ApiServer::shared().await;

@@ -1,4 +1,5 @@
-//! Whose objects and fields are, on a real API server: what server-side apply keeps, drops and refuses.
+//! Which manager owns an object and its fields, on a real API server: what server-side apply keeps, drops and
+//! refuses.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
 
@@ -53,7 +54,7 @@ fn failing(server: &ApiServer, bad: usize, after: bool) -> Client {
     ClientBuilder::new(service, "default").build()
 }
 
-/// Each of our managers, and whether it holds the node count and anything else.
+/// Each of our managers, with whether it has the node count and whether it has anything else.
 fn managers(deployment: &Deployment) -> Vec<(String, bool, bool)> {
     let of = |record: &ManagedFieldsEntry| {
         let mut fields = record.fields_v1.clone().unwrap().0;
@@ -86,7 +87,7 @@ async fn scale(api: &Api<Deployment>, to: i32) -> Deployment {
     api.patch("chat-node", &params, &Patch::Apply(count)).await.unwrap()
 }
 
-/// Applies, then changes to the managed NATS, then scales; says what must hold after each.
+/// Applies, then changes to the managed NATS, then scales; checks after each step.
 async fn goes_on(server: &ApiServer, namespace: &str, story: &str) {
     let client = server.client(Identity::Admin).unwrap();
     let nodes: Api<Deployment> = Api::namespaced(client.clone(), namespace);
@@ -118,7 +119,7 @@ async fn each_field_has_one_manager_whatever_fails_while_a_deployment_is_made() 
             let namespace = server.namespace("owners").await.unwrap();
             let client = server.client(Identity::Admin).unwrap();
             let spec = cluster(&client, &namespace, &external()).await;
-            // The first of them is the dry run.
+            // The first write is the dry run.
             let tried = apply(&shared(failing(server, bad, after)), &valid(&spec), 2, Trial::New).await;
             assert_eq!(tried.is_err(), bad < 3, "{story}: {tried:?}");
             goes_on(server, &namespace, &story).await;
@@ -168,14 +169,14 @@ async fn a_spec_that_the_server_refuses_leaves_nothing() {
     assert!(services.list(&all).await.unwrap().items.is_empty());
 }
 
-/// Makes a fleet, deletes its ChannelCluster and leaves the objects, and gives the password.
+/// Makes a fleet, deletes its ChannelCluster while the objects stay, and gives the Secret with the password.
 async fn orphaned(server: &ApiServer, namespace: &str) -> (Client, Secret) {
     let client = server.client(Identity::Admin).unwrap();
     let before = cluster(&client, namespace, &external()).await;
     apply(&shared(client.clone()), &valid(&before), 2, Trial::New).await.unwrap();
     let secret = Api::<Secret>::namespaced(client.clone(), namespace).get("chat-node").await.unwrap();
     let clusters: Api<crds::ChannelCluster> = Api::namespaced(client.clone(), namespace);
-    // No garbage collector runs here: the objects keep their owner, which is gone.
+    // No garbage collector runs here, so the objects keep their owner, which is gone.
     clusters.delete("chat", &DeleteParams::default()).await.unwrap();
     (client, secret)
 }
@@ -232,7 +233,7 @@ async fn what_somebody_else_owns_is_left_alone() {
     let error = apply(&shared(client.clone()), &valid(&spec), 2, Trial::New).await.unwrap_err();
     assert!(matches!(error, ApplyError::NotOurs { .. }), "{error}");
 
-    // The advice is followed.
+    // The test does what the message advises.
     let labels = json!({"metadata": {"labels": {
         "app.kubernetes.io/managed-by": "channel-operator", "app.kubernetes.io/name": "channelcluster",
         "channelcluster.io/cluster": "chat"}}});

@@ -1,7 +1,8 @@
-//! An operator whose way to the API server breaks in every way we know of hears again soon after it is back.
+//! The way from an operator to the API server breaks in every way that we know of: the operator hears of changes
+//! again soon after it is mended.
 //!
-//! Nothing here judges a time: a change that is not handled within the hang guard is one that nobody hears of. How long
-//! each took is printed.
+//! The test judges no time: a change that is not handled within the hang guard was never heard of. It prints how long
+//! each one took.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -60,7 +61,7 @@ impl Scene {
         clusters.patch("chat", &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
-    /// Waits until that was done.
+    /// Waits until the new port is in the Service.
     async fn handled(&self) -> Duration {
         let services: Api<Service> = Api::default_namespaced(self.client());
         until("the Service to have the new port", || async {
@@ -105,7 +106,7 @@ async fn whatever_breaks_a_change_is_handled_after_it() {
     for faults in [answered(500), answered(429), gone, slow, silent(Traffic::Watches), silent(Traffic::All)] {
         proxy.set(faults);
         if faults.silent.is_none() {
-            proxy.reset(); // what is under way would hide it
+            proxy.reset(); // requests that are under way would hide the fault
         }
         scene.change().await;
         tokio::time::sleep(outage()).await;

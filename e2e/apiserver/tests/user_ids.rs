@@ -1,5 +1,5 @@
-//! User ids that a real admission policy refuses: the operator, as a program, leaves out what it asked for by itself, says
-//! so, and goes on so when the policy has gone.
+//! A real admission policy refuses the user ids of pods: the operator, as a program, leaves out the ids that it asked
+//! for by itself, says so, and stays without them when the policy is gone.
 #![cfg(feature = "apiserver")]
 #![allow(clippy::unwrap_used, clippy::large_futures, reason = "test code outside of test functions")]
 
@@ -17,8 +17,8 @@ use kube::api::{Api, ListParams};
 use serde_json::json;
 use support::{cluster, until};
 
-/// Has the server refuse objects of `resource` in the namespace `here` whose pods ask for another user than those of the
-/// namespace, and waits until it does. `pod` is where a pod's spec is.
+/// Makes the server refuse objects of `resource` in the namespace `here` whose pods ask for another user than the
+/// namespace's, and waits until it does. `pod` is the path to a pod's spec.
 async fn forbid(server: &ApiServer, here: &str, group: &str, resource: &str, pod: &str) {
     let context = format!("{pod}.securityContext");
     let fine = format!("!has({context}) || !has({context}.runAsUser) || {context}.runAsUser >= 1000660000");
@@ -118,7 +118,7 @@ async fn ids_that_a_policy_refuses_are_left_out_by_themselves() {
         assert!(events.contains("UserIdsRefused"), "{events}");
     }
 
-    // What is allowed later changes nothing by itself, or a fleet would be replaced with each change of a policy.
+    // When ids are allowed later nothing changes by itself; otherwise each change of a policy would replace a fleet.
     let binding = ["delete", "validatingadmissionpolicybinding", &deny_pods];
     server.kubectl(&binding, "").await.unwrap();
     let fixed = json!({"backplane": {"userIds": "Fixed"}});

@@ -1,6 +1,6 @@
 //! Directories of installed peers, in the user's cache beside the tools of the cluster.
 //!
-//! The name of a directory holds the version; a mark in it says that it is whole.
+//! The name of a directory has the version in it; a mark file says that it is complete.
 
 use std::{
     fs,
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use cluster::run::Progress;
 
-/// File that says that a directory is whole.
+/// The file that says that a directory is complete.
 const WHOLE: &str = ".whole";
 
-/// Where a peer of this version is, whether or not it is there.
+/// The directory of a peer of this version, whether or not it exists.
 ///
 /// # Errors
 /// When there is no cache directory.
@@ -21,7 +21,7 @@ fn directory(name: &str, version: &str) -> Result<PathBuf> {
     Ok(cluster::cache()?.join("bench").join(format!("{name}-{version}")))
 }
 
-/// The directory of a peer that is there.
+/// The directory of a peer that is installed.
 ///
 /// # Errors
 /// When it is not installed.
@@ -33,8 +33,8 @@ pub fn installed(name: &str, version: &str) -> Result<PathBuf> {
 
 /// The directory of a peer, filled by `fill` when it is not there yet.
 ///
-/// A virtual environment holds its own path, so that it cannot be filled elsewhere and moved: a mark says that
-/// the directory is whole, and one without it is begun anew.
+/// A virtual environment has its own path in it, so it cannot be filled elsewhere and moved: a mark says that the
+/// directory is complete, and one without it is begun anew.
 ///
 /// # Errors
 /// Those of `fill`, and of the file system.
@@ -59,7 +59,7 @@ pub fn ready(
     Ok(directory)
 }
 
-/// Where the output of one installer goes.
+/// The log file of one installer.
 ///
 /// # Errors
 /// When there is no cache directory.

@@ -1,4 +1,4 @@
-//! Where a measurement was made: the network namespace that it needs, and the machine that its page names.
+//! The surroundings of a measurement: the network namespace that it needs, and the machine that its page names.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use cluster::run;
 use serde::{Deserialize, Serialize};
 
-/// First port of clients: servers listen below it, so that no client can sit on a server's port.
+/// First port of clients: servers listen below it, so that no client can take a server's port.
 const CLIENT_PORTS: &str = "10000 65535";
 
 /// The machine and the source.
@@ -25,7 +25,7 @@ pub struct Environment {
     pub memory_gib: u64,
     /// Version of the kernel.
     pub kernel: String,
-    /// Last commit that changed what is measured, `+` when something was changed since.
+    /// Last commit that changed measured code, with `+` when something was changed since.
     pub commit: String,
     /// Day of the first run.
     pub date: String,
@@ -34,7 +34,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// This machine, now.
+    /// This machine, at this time.
     ///
     /// # Errors
     /// When the source's commit or the day cannot be told.
@@ -60,10 +60,11 @@ impl Environment {
     }
 }
 
-/// What a measurement depends on; a commit that changes only pages leaves a campaign as it is.
+/// Paths of code that a measurement depends on; a commit that changes only pages leaves a campaign as it is.
 const SOURCE: [&str; 4] = [":/node", ":/e2e", ":/Cargo.toml", ":/Cargo.lock"];
 
-/// The last commit that changed what is measured; another user's repository is no danger to these commands.
+/// The last commit that changed measured code. The repository may belong to another user, which is no danger to these
+/// commands.
 fn commit() -> Result<String> {
     let git = |args: &[&str]| {
         let mut command = Command::new("git");
@@ -79,7 +80,7 @@ fn commit() -> Result<String> {
 /// Prepares the network namespace that this process was started in.
 ///
 /// # Errors
-/// When it is the machine's own: packet filters and connection tracking there tax every packet by 20 to 40 %.
+/// When it is the machine's own namespace: packet filters and connection tracking there cost every packet 20 to 40 %.
 pub fn prepare_network() -> Result<()> {
     let devices = fs::read_to_string("/proc/self/net/dev").context("cannot read the network devices")?;
     let names = device_names(&devices);
@@ -93,8 +94,8 @@ pub fn prepare_network() -> Result<()> {
         .context("cannot set the ports of clients")
 }
 
-/// Gives this process, and so all that it starts, as many descriptors as it may have: 1,024 at first where nothing
-/// set it, and not every server asks for more.
+/// Gives this process, and so all that it starts, as many descriptors as it may have: without it there are often
+/// 1,024 at first, and not every server asks for more.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -110,11 +111,12 @@ const TICKS: f64 = 100.0;
 /// How long a look at the machine takes.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// CPU time that others have used so far: the processes that are none of ours, with the children they have seen end, and
-/// other machines on the same processor.
+/// CPU time that others have used so far: all processes that are not ours, with their ended children, and other
+/// machines on the same processor.
 ///
-/// From the processes' own times, which the kernel scales to what they really ran. The machine's (/proc/stat) are what its
-/// ticks happened to see, and a load on a schedule beats with these.
+/// It is made from the processes' own times, which the kernel scales to the time that they really ran. The machine's
+/// times (/proc/stat) are made of what its ticks happened to see, and a load on a schedule may run in step with the
+/// ticks.
 #[derive(Clone, Copy, Debug)]
 pub struct Busy {
     at: Instant,
@@ -122,14 +124,14 @@ pub struct Busy {
 }
 
 impl Busy {
-    /// Until now.
+    /// The time used until now.
     ///
     /// # Errors
     /// When /proc cannot be read.
     pub fn now() -> Result<Self> {
         let machine = fs::read_to_string("/proc/stat").context("cannot read /proc/stat")?;
         let stolen = stolen_ticks(&machine).context("no line for all CPUs in /proc/stat")?;
-        // One that has just ended has no times.
+        // A process that has just ended has no times.
         let stat = |pid| fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let processes =
             cluster::pids().into_iter().filter_map(|pid| Some((pid, times(&stat(pid))?))).collect();
@@ -137,13 +139,13 @@ impl Busy {
         Ok(Self { at: Instant::now(), seconds: ticks / TICKS })
     }
 
-    /// CPUs that they have used since.
+    /// CPUs that others have used since then.
     ///
     /// # Errors
     /// When /proc cannot be read.
     pub fn others_since(&self) -> Result<f64> {
         let now = Self::now()?;
-        // Less than nothing: the time of a process whose parent does not want to know of its end.
+        // The difference may be negative: the time of an ended process is gone when its parent ignores its end.
         Ok(((now.seconds - self.seconds) / (now.at - self.at).as_secs_f64()).max(0.0))
     }
 }
@@ -170,7 +172,8 @@ fn stolen_ticks(stat: &str) -> Option<f64> {
     line.split_whitespace().nth(7)?.parse().ok()
 }
 
-/// The parent of a process, and its ticks with those of the children that it has waited for: utime, stime, cutime, cstime.
+/// The parent of a process, and its ticks with those of the children that it has waited for: utime, stime, cutime,
+/// cstime.
 fn times(stat: &str) -> Option<(u32, f64)> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let all: Vec<&str> = rest.split_whitespace().collect();

@@ -1,7 +1,7 @@
 //! `bench install`, `bench run`, `bench page`: the three parts of `cargo xtask bench`.
 //!
-//! Installing needs the network and is the user's; running needs root and a network namespace of its own; the
-//! page is the user's again.
+//! Installing needs the network and runs as the user; measuring needs root and a network namespace of its own; the
+//! page is written as the user again.
 
 // The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -88,8 +88,9 @@ struct Who {
 }
 
 impl Who {
-    /// The servers asked for, with ours among them; without a wish all of them, and also ours with one thread, as most
-    /// others have one and leave the second core to the generator, and the bare loop with as many as ours has.
+    /// The servers asked for, with ours among them. When none is asked for: all of them, ours also with one thread,
+    /// because most others have one thread and leave the second core to the generator, and the bare loop also with as
+    /// many threads as ours.
     fn contestants(&self) -> Result<Vec<Contestant>> {
         let read =
             |names: &[String]| names.iter().map(|name| Contestant::parse(name)).collect::<Result<Vec<_>>>();
@@ -174,7 +175,7 @@ fn dispatch(word: Word) -> Result<()> {
     }
 }
 
-/// Installs all that can be; the others are named, and left out of the measurement.
+/// Installs all servers that can be installed; names the others, which are left out of the measurement.
 fn install(contestants: &[Contestant], progress: &Progress) {
     for contestant in contestants {
         if let Err(error) = contestant.peer.install(progress) {
@@ -196,7 +197,7 @@ fn read_group(name: &str) -> Result<Group> {
     })
 }
 
-/// Renames a campaign's file after its commit; nothing that was measured is deleted.
+/// Renames a campaign's file after its commit, so that no result is deleted.
 fn set_aside(results: &Path) -> Result<()> {
     let commit =
         Records::read(results).map_or_else(|_| "unreadable".to_owned(), |r| r.header.environment.commit);

@@ -1,6 +1,6 @@
-//! From raw results to what people read: a table on the terminal, a section of docs/BENCHMARKS.md, and plots.
+//! Turns raw results into pages for people: a table on the terminal, a section of docs/BENCHMARKS.md, and plots.
 //!
-//! Only what was run stands there; what was not is named as not run.
+//! The section has only figures of runs; a scenario without runs is named as not run.
 
 use std::{
     collections::BTreeSet,
@@ -28,20 +28,20 @@ const HEADING: &str = "## Beside other servers";
 /// Directory of the plots, seen from the page.
 const PLOTS: &str = "benchmarks";
 
-/// What one server did in one scenario.
+/// The results of one server in one scenario.
 struct Row {
     label: String,
     /// Its figures, in the order of the scenario's.
     figures: Vec<Option<Estimate>>,
-    /// For each of the references, its first figure over that of this server within each round; of `send` it is this
-    /// server's over the bare loop's.
+    /// For each of the references, its first figure over that of this server within each round; in the group `send`
+    /// it is this server's figure over the bare loop's.
     ratios: Vec<Option<Estimate>>,
-    /// Runs that say nothing, and why the last one does not.
+    /// Runs without a usable result, and why the last one has none.
     failed: usize,
     why: Option<String>,
 }
 
-/// The servers that the others of a scenario are compared with: the bare loop where it is about that, else ours; in
+/// The servers that the others of a scenario are compared with: the bare loop in scenarios about it, else ours; in
 /// both cases with its usual number of workers first.
 fn references<'a>(records: &'a Records, scenario: &Scenario) -> Vec<&'a str> {
     let wanted = |label: &&str| is(label, if scenario.group == Group::Send { BARE } else { OURS });
@@ -49,7 +49,7 @@ fn references<'a>(records: &'a Records, scenario: &Scenario) -> Vec<&'a str> {
     of_it.map(|run| run.server.as_str()).filter(wanted).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Whether it is that server, with whatever number of workers.
+/// Whether a label is that of a server, with any number of workers.
 fn is(label: &str, name: &str) -> bool {
     label.split('@').next() == Some(name)
 }
@@ -71,7 +71,7 @@ fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
     }
 }
 
-/// The first figures of a reference and of another server's runs in the same rounds, the dividend first.
+/// Pairs of the first figures of a reference and of another server in the same rounds; the dividend is first.
 fn pairs(records: &Records, scenario: &Scenario, runs: &[&Run], reference: &str) -> Vec<(f64, f64)> {
     let first = |run: &Run| scenario.figures.first()?.of(&run.report);
     let pair = |run: &&Run| {
@@ -105,13 +105,13 @@ fn rows(records: &Records, scenario: &Scenario) -> Vec<Row> {
     rows
 }
 
-/// What the brackets and lines of these rows are.
+/// The meaning of the brackets and lines of these rows.
 fn interval(rows: &[Row]) -> &'static str {
     let few = |row: &Row| row.figures.first().copied().flatten().is_some_and(|one| one.count < FEWEST);
     if rows.iter().any(few) { "95 %, or all of few runs" } else { "95 %" }
 }
 
-/// `7.4 (7.2 to 7.6)`.
+/// An estimate with its interval, as in `7.4 (7.2 to 7.6)`.
 fn with_interval(estimate: Option<Estimate>) -> String {
     match estimate {
         None => "-".to_owned(),
@@ -206,7 +206,7 @@ fn campaign_of<'a>(campaigns: &'a [Records], scenario: &Scenario) -> Option<&'a 
     campaigns.iter().find(|records| has(records, scenario))
 }
 
-/// What was measured where and when, one paragraph per campaign.
+/// Where and when things were measured, one paragraph per campaign.
 fn about(campaigns: &[Records]) -> String {
     let mut out = String::new();
     for records in campaigns {
@@ -327,7 +327,7 @@ fn absent(records: &Records, scenario: &Scenario) -> Vec<&'static str> {
     PEERS.iter().map(|peer| peer.name()).filter(|name| scenario.is_for(name) && !ran(name)).collect()
 }
 
-/// The page with its section replaced; at its end when it has none yet.
+/// The page with its section replaced; the section comes at the end when the page has none yet.
 fn replace(page: &str, section: &str) -> String {
     match (page.find(BEGIN), page.find(END)) {
         (Some(begin), Some(end)) if begin < end => {
@@ -396,7 +396,7 @@ mod tests {
         fs::remove_file(&path).ok();
         let mut records = Records::resume(&path, || Ok(header)).unwrap();
         for round in 0..5 {
-            // The machine gets slower, the ratio stays.
+            // The machine gets slower, and the ratio stays the same.
             let slower = 1.0 + f64::from(round);
             records.add(run(round, OURS, 4.0 * slower, &[])).unwrap();
             records.add(run(round, "nats", 8.0 * slower, &[])).unwrap();

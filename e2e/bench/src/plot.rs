@@ -1,4 +1,4 @@
-//! Bars as SVG, drawn by hand: readable on a light and on a dark page, and small enough to be read in a diff.
+//! Draws bars as SVG, which are readable on a light and on a dark page, and small enough to be read in a diff.
 
 use std::fmt::Write;
 
@@ -25,7 +25,7 @@ const RIGHT: f64 = 610.0;
 const ROW: f64 = 26.0;
 /// Where the first row begins.
 const TOP: f64 = 46.0;
-/// From this ratio of the longest to the shortest bar on, lengths are logarithms.
+/// When the longest bar is so many times the shortest, lengths are logarithms.
 const LOGARITHMIC_FROM: f64 = 30.0;
 
 const STYLE: &str = "text{font:13px system-ui,sans-serif;fill:#24292f}.t{font-weight:600;font-size:15px}\
@@ -107,7 +107,7 @@ impl Scale {
         let share = if self.most <= 0.0 {
             0.0
         } else if self.logarithmic {
-            // The shortest bar keeps a tenth of the longest, or it could not be seen.
+            // The shortest bar keeps a tenth of the longest one's length; otherwise it could not be seen.
             let span = (self.most / self.least).ln();
             0.1 + 0.9 * ((value.max(self.least) / self.least).ln() / span)
         } else {

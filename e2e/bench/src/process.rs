@@ -1,4 +1,4 @@
-//! One server's life: started, waited for, stopped with all of its children.
+//! Starts one server, waits for it, and stops it with all of its children.
 
 use std::{
     fs::{self, File},
@@ -17,7 +17,7 @@ use crate::peers::{Contestant, Start};
 
 /// Longest wait for a server's port.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// Longest wait for a server's own end before it is killed.
+/// Longest wait until a server has ended by itself; then it is killed.
 const STOP_LIMIT: Duration = Duration::from_secs(3);
 /// How often a process or port is looked at again.
 const POLL: Duration = Duration::from_millis(20);
@@ -33,7 +33,7 @@ impl Server {
     /// Starts a server in a directory that is made for it and waits until it listens.
     ///
     /// # Errors
-    /// When it does not listen in time; quotes what it said.
+    /// When it does not listen in time; quotes the end of its output.
     pub fn start(contestant: &Contestant, directory: &Path, port: u16, connections: u32) -> Result<Self> {
         if directory.exists() {
             fs::remove_dir_all(directory)
@@ -67,22 +67,22 @@ impl Server {
         Ok(server)
     }
 
-    /// Its process; children belong to the same group.
+    /// The server's process; its children belong to the same group.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The end of what it printed.
+    /// The end of the server's output.
     #[must_use]
     pub fn said(&self) -> String {
         run::tail(&self.directory.join("output.log"))
     }
 
-    /// Ends it and everything that it started.
+    /// Ends the server and everything that it started.
     ///
     /// # Errors
-    /// When something of it cannot be killed.
+    /// When a process of it cannot be killed.
     pub fn stop(mut self) -> Result<()> {
         self.end()
     }
@@ -90,7 +90,7 @@ impl Server {
     fn end(&mut self) -> Result<()> {
         let started = Instant::now();
         let mut signal = Signal::TERM;
-        // The group outlives its first process while any other of it runs.
+        // The group exists as long as any process in it runs.
         while test_kill_process_group(self.group).is_ok() {
             if started.elapsed() > STOP_LIMIT * 2 {
                 bail!("process group {} does not end", self.group.as_raw_nonzero());

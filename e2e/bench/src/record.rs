@@ -1,4 +1,4 @@
-//! Raw results as lines of JSON: the first line says what the file is about, each further one is one run.
+//! Raw results as lines of JSON: the first line describes the campaign, each further one is one run.
 //!
 //! A line is written when its run is over, so that a broken-off campaign goes on where it stopped.
 
@@ -15,15 +15,15 @@ use serde_json::Value;
 
 use crate::environment::Environment;
 
-/// What must be the same for two runs to be of one campaign.
+/// The properties that all runs of one campaign have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
     /// Seed of the orders.
     pub seed: u64,
-    /// Seconds of publishing, where not the scenario's own.
+    /// Seconds of publishing, if they are not the scenario's own.
     #[serde(default)]
     pub seconds: Option<u32>,
-    /// Where.
+    /// The machine and the source.
     pub environment: Environment,
     /// Version of each server by name.
     pub versions: BTreeMap<String, String>,
@@ -38,12 +38,12 @@ pub struct Run {
     pub round: u32,
     /// Label of the server.
     pub server: String,
-    /// Time of the day, UTC, when it was over.
+    /// Time of the day, UTC, at its end.
     pub at: String,
-    /// CPUs that processes of others used meanwhile: what it says of a run on a machine that is not quiet.
+    /// CPUs that other processes used meanwhile, by which a reader sees that a machine was not quiet.
     #[serde(default)]
     pub cpus_of_others: Option<f64>,
-    /// Why there is no report: the server did not start, the generator could not run.
+    /// Why there is no report: the server did not start, or the generator could not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     /// The generator's report.
@@ -52,7 +52,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// Why the run says nothing; `None` when it is good.
+    /// Why the run has no usable result; `None` when it has.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
         if self.error.is_some() {
@@ -67,14 +67,14 @@ impl Run {
 /// A campaign's file.
 pub struct Records {
     path: PathBuf,
-    /// What it is about.
+    /// The first line.
     pub header: Header,
     /// All runs so far.
     pub runs: Vec<Run>,
 }
 
 impl Records {
-    /// Reads a campaign. A last line that a crash has cut is left out.
+    /// Reads a campaign. A last line that a crash has cut off is left out.
     ///
     /// # Errors
     /// When there is no such file, or it is something else.
@@ -125,7 +125,7 @@ impl Records {
             length(records.header.seconds),
             length(wanted.seconds)
         );
-        // Servers may be added to a campaign; those that are there keep the version they were measured with.
+        // Servers may be added to a campaign; a server that is in it already keeps the version that was measured.
         for (name, version) in wanted.versions {
             let known = records.header.versions.entry(name.clone()).or_insert_with(|| version.clone());
             ensure!(*known == version, "{name} was {known} in {} and is {version} now", path.display());
@@ -134,7 +134,7 @@ impl Records {
         Ok(records)
     }
 
-    /// Whether a run is done. One without a report is not: it is made again.
+    /// Whether a run is done. A run without a report is not: it is made again.
     #[must_use]
     pub fn has(&self, scenario: &str, round: u32, server: &str) -> bool {
         let is_it = |run: &Run| run.scenario == scenario && run.round == round && run.server == server;

@@ -1,5 +1,5 @@
-//! Rounds: in each, every server of a scenario is started, driven and stopped once, in random order, so that what
-//! the machine does meanwhile falls on all of them alike and a ratio is made within a round.
+//! Measures in rounds: in each, every server of a scenario is started, driven and stopped once, in random order, so
+//! that disturbances of the machine affect all of them alike and a ratio is made within a round.
 
 use std::{
     collections::BTreeMap,
@@ -23,24 +23,24 @@ use crate::{
     scenario::Scenario,
 };
 
-/// First port of servers; each run takes the next two, as the last one's connections still linger.
+/// First port of servers; each run takes the next two, because connections of the last run are not all gone yet.
 const FIRST_PORT: u16 = 4_000;
 /// How many pairs of ports are used in turn.
 const PORTS: u32 = 2_000;
-/// Source addresses of the generator: one address reaches one server port about 55,000 times.
+/// Connections per source address of the generator: one address can reach one server port about 55,000 times.
 const ADDRESS_HOLDS: u32 = 20_000;
-/// Below this a machine is quiet; from it on a run says how busy others were.
+/// A machine on which others use less is quiet; otherwise a run records how busy others were.
 const QUIET_CPUS: f64 = 0.1;
-/// Time of a run besides publishing, until one has shown how long it is.
+/// Time of a run besides publishing, until a run has shown the real one.
 const USUAL_EXTRA: Duration = Duration::from_secs(6);
-/// A run that takes longer hangs: a search that a server answers slowly takes a quarter of it.
+/// A run that takes longer hangs: a search against a server that answers slowly takes a quarter of it.
 const HANG_GUARD: Duration = Duration::from_secs(600);
 
-/// What a campaign is.
+/// The settings of a campaign.
 pub struct Campaign<'a> {
     /// Servers that take part.
     pub contestants: &'a [Contestant],
-    /// What they are asked to do.
+    /// The scenarios to measure.
     pub scenarios: &'a [Scenario],
     /// Rounds of each scenario.
     pub rounds: u32,
@@ -48,7 +48,7 @@ pub struct Campaign<'a> {
     pub seconds: Option<u32>,
     /// Longest wait before each run for others to leave the machine alone.
     pub quiet: Option<Duration>,
-    /// Directory for what servers write.
+    /// Directory for the servers' files.
     pub scratch: PathBuf,
 }
 
@@ -59,7 +59,7 @@ struct Task<'a> {
     contestant: &'a Contestant,
 }
 
-/// What the first line of a campaign's file says.
+/// The first line of a campaign's file.
 ///
 /// # Errors
 /// When a server is not installed.
@@ -71,10 +71,10 @@ pub fn header(contestants: &[Contestant], seed: u64, seconds: Option<u32>) -> Re
     Ok(Header { seed, seconds, environment: environment::Environment::here()?, versions })
 }
 
-/// Runs what is still missing.
+/// Makes the runs that are still missing.
 ///
 /// # Errors
-/// When a result cannot be written; a server that fails is a result.
+/// When a result cannot be written. When a server fails, that is a result.
 pub fn campaign(campaign: &Campaign<'_>, records: &mut Records, progress: &Progress) -> Result<()> {
     let tasks = tasks(campaign, records);
     let started = Instant::now();
@@ -112,7 +112,7 @@ pub fn campaign(campaign: &Campaign<'_>, records: &mut Records, progress: &Progr
     Ok(())
 }
 
-/// Runs that are not done, in the order in which they are made: it follows from the seed.
+/// Runs that are not done, in the order in which they are made, which follows from the seed.
 fn tasks<'a>(campaign: &Campaign<'a>, records: &Records) -> Vec<Task<'a>> {
     let mut tasks = Vec::new();
     for (number, scenario) in campaign.scenarios.iter().enumerate() {
@@ -138,7 +138,7 @@ fn measure(campaign: &Campaign<'_>, task: &Task<'_>, port: u16, progress: &Progr
     let status = within(&mut command, &log, HANG_GUARD);
     let said = server.said();
     server.stop()?;
-    // 1: it ran, and what it saw was not good. The report says what.
+    // With code 1 the generator ran, and its result was not good; the report has the details.
     let code = status?.code();
     ensure!(matches!(code, Some(0 | 1)), "the generator ended with {code:?}: {}", run::tail(&log));
     let text = fs::read_to_string(&report).with_context(|| format!("no report: {}", run::tail(&log)))?;
@@ -184,7 +184,7 @@ fn generator(
     Ok(command)
 }
 
-/// Addresses to connect from, where one is not enough.
+/// Addresses to connect from, if one is not enough.
 fn source_addresses(connections: u32) -> Option<String> {
     let count = connections.div_ceil(ADDRESS_HOLDS);
     (count > 1).then(|| (1..=count).map(|n| format!("127.0.0.{n}")).collect::<Vec<_>>().join(","))
@@ -213,7 +213,7 @@ fn within(command: &mut Command, log: &Path, limit: Duration) -> Result<std::pro
     }
 }
 
-/// Time that these runs will take, from those that are done.
+/// The time that these runs will take, by the times of the runs that are done.
 fn remaining(tasks: &[Task<'_>], times: &BTreeMap<&str, (Duration, u32)>, seconds: Option<u32>) -> Duration {
     let guess = |task: &Task<'_>| match times.get(task.scenario.name) {
         Some((total, count)) => *total / *count,
@@ -291,7 +291,7 @@ mod tests {
             all.chunks(3).map(|round| round.iter().map(|task| task.contestant.label()).collect()).collect();
         assert!(orders.len() > 2, "{orders:?}");
         assert!(orders.iter().all(|order| order.contains(&"nats".to_owned())));
-        // What is done is left out; the rest keeps its order.
+        // Runs that are done are left out; the others keep their order.
         let first = &all[0];
         records.runs.push(Run {
             scenario: first.scenario.name.into(),

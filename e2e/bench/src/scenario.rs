@@ -1,4 +1,4 @@
-//! What the servers are asked to do, and which numbers of the generator's report count.
+//! The loads that servers are measured with, and the numbers of the generator's report that count.
 
 use anyhow::{Result, bail};
 use serde_json::Value;
@@ -15,34 +15,34 @@ const PHOENIX_BYTES: u32 = 34;
 /// Bytes of a MiB.
 const MIB: f64 = 1_048_576.0;
 
-/// Which way a figure is good.
+/// Whether a lower or a higher figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Better {
-    /// A cost.
+    /// Less is better: it is a cost.
     Less,
-    /// A capacity.
+    /// More is better: it is a capacity.
     More,
 }
 
-/// Where a figure is from.
+/// The source of a figure.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Source {
     /// A number of the report (RFC 6901).
     At(&'static str),
-    /// The most memory that a sample saw, over that when all had joined, MiB.
+    /// The highest memory of any sample, less the memory when all had joined, MiB.
     PeakGrowth,
 }
 
 /// One number of a report.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Figure {
-    /// What it is, as the head of a column.
+    /// Its name, as the head of a column.
     pub name: &'static str,
     /// Its unit.
     pub unit: &'static str,
-    /// Where it is from.
+    /// Its source.
     pub source: Source,
-    /// Which way it is good.
+    /// Whether less or more of it is better.
     pub better: Better,
 }
 
@@ -69,7 +69,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// The group that a command runs.
     pub group: Group,
-    /// What happens, as a heading.
+    /// A heading that says what happens.
     pub title: &'static str,
     /// The generator's name for it.
     pub kind: &'static str,
@@ -79,7 +79,7 @@ pub struct Scenario {
     pub rooms: u32,
     /// Publishes per second; 0 where the scenario has its own.
     pub rate: u32,
-    /// Seconds of publishing before that is measured.
+    /// Seconds of publishing before the measurement.
     pub warmup: u32,
     /// Seconds of publishing.
     pub seconds: u32,
@@ -102,7 +102,7 @@ pub enum Group {
     Peers,
     /// Beside a bare send(2) loop.
     Send,
-    /// Ours alone.
+    /// Loads for ours alone.
     Alone,
 }
 
@@ -244,21 +244,21 @@ pub const ALL: [Scenario; 11] = [
 impl Scenario {
     /// Bytes of a payload in this scenario for this dialect.
     ///
-    /// Beside the bare loop the bytes on the wire are the same; beside a server each protocol's own are part of
-    /// what it costs.
+    /// Beside the bare loop the bytes on the wire are the same; beside another server, the protocol's own bytes are a
+    /// part of that server's cost.
     #[must_use]
     pub fn payload_for(&self, dialect: &str) -> u32 {
         let padded = self.group == Group::Send && dialect != "phoenix";
         self.payload + if padded { PHOENIX_BYTES } else { 0 }
     }
 
-    /// Whether user time is told from the kernel's.
+    /// Whether user time is measured apart from the kernel's.
     #[must_use]
     pub fn tells_user_time(&self) -> bool {
         self.figures.contains(&USER)
     }
 
-    /// Whether a server takes part. The bare loop is none, and is there for one group only.
+    /// Whether a server takes part. The bare loop is no server, and takes part in one group only.
     #[must_use]
     pub fn is_for(&self, server: &str) -> bool {
         if server == BARE && self.group != Group::Send {

@@ -1,13 +1,15 @@
-//! Medians, and how sure one may be of them: a percentile bootstrap (Efron 1979).
+//! Medians with their uncertainty: a percentile bootstrap (Efron 1979).
 //!
-//! Pure: the same numbers give the same interval, as its random numbers come from a fixed seed.
+//! The functions are pure: the same numbers give the same interval, because the random numbers come from a fixed
+//! seed.
 
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// How often a sample is drawn anew for an interval.
 const RESAMPLES: usize = 10_000;
 
-/// Values that an interval of their median needs: among five, the median lies outside of all of them in 1 of 16 cases.
+/// An interval of a median needs at least so many values: with five, the median lies outside of all of them in 1 of
+/// 16 cases.
 pub const FEWEST: usize = 6;
 
 /// A median with its interval, as [`estimate`] finds it.
@@ -23,7 +25,7 @@ pub struct Estimate {
     pub count: usize,
 }
 
-/// The median; the mean of the middle two when their number is even. `None` of nothing.
+/// The median; the mean of the middle two when their number is even. `None` without values.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
     let mut sorted = values.to_vec();
@@ -37,8 +39,8 @@ fn sorted_median(sorted: &[f64]) -> Option<f64> {
     Some(if sorted.len() % 2 == 1 { upper } else { f64::midpoint(sorted[middle - 1], upper) })
 }
 
-/// The median with a 95 % percentile bootstrap interval, or with the lowest and the highest value where these are too
-/// few for one. `None` of nothing.
+/// The median with a 95 % percentile bootstrap interval, or with the lowest and the highest value when there are too
+/// few values for one. `None` without values.
 #[must_use]
 pub fn estimate(values: &[f64]) -> Option<Estimate> {
     let median = median(values)?;
@@ -61,7 +63,7 @@ pub fn estimate(values: &[f64]) -> Option<Estimate> {
     Some(Estimate { median, low: at(0.025), high: at(0.975), count: values.len() })
 }
 
-/// The ratio `ours / theirs` of values measured in the same round, as an estimate. Pairs with a zero say nothing.
+/// The ratio `ours / theirs` of values measured in the same round, as an estimate. Pairs with a zero are left out.
 #[must_use]
 pub fn ratio(pairs: &[(f64, f64)]) -> Option<Estimate> {
     let usable = pairs.iter().filter(|(ours, theirs)| *ours > 0.0 && *theirs > 0.0);
@@ -109,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_ratio_is_made_within_each_pair() {
-        // The machine was twice as slow in the second round: the ratio does not care.
+        // The machine was half as fast in the second round, which does not change the ratio.
         let all = ratio(&[(1.0, 2.0), (2.0, 4.0), (1.0, 2.0), (0.0, 3.0)]).unwrap();
         assert_eq!((all.median, all.low, all.high, all.count), (0.5, 0.5, 0.5, 3));
         assert_eq!(ratio(&[(0.0, 1.0)]), None);

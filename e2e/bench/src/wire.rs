@@ -1,6 +1,6 @@
 //! RFC 6455 as the bare server speaks it: the upgrade, masked frames in, unmasked frames out.
 //!
-//! Without checks that a server for people would need; only the generator talks to it.
+//! It lacks checks that a server for people would need, because only the generator talks to it.
 
 use anyhow::{Result, bail, ensure};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -16,7 +16,7 @@ pub const PING: u8 = 9;
 /// Pong frame.
 pub const PONG: u8 = 10;
 
-/// Largest frame taken, bytes: a client that says more is broken.
+/// Largest frame taken, bytes: a client that sends a larger one is broken.
 const MAX_FRAME_BYTES: usize = 1 << 20;
 /// Largest request head taken, bytes.
 const MAX_HEAD_BYTES: usize = 8 << 10;
@@ -33,7 +33,7 @@ pub struct Upgrade<'a> {
 }
 
 impl Upgrade<'_> {
-    /// The response that accepts it.
+    /// The response that accepts the upgrade.
     #[must_use]
     pub fn answer(&self) -> String {
         let accept = derive_accept_key(self.key.as_bytes());
@@ -51,7 +51,7 @@ pub fn room_of(path: &str) -> &str {
     query.split('&').find_map(|pair| pair.strip_prefix("room=")).unwrap_or("")
 }
 
-/// Reads an upgrade request; `None` while it is not whole.
+/// Reads an upgrade request; `None` while it has not come in whole.
 ///
 /// # Errors
 /// When it is no such request.
@@ -73,13 +73,13 @@ pub fn upgrade(bytes: &[u8]) -> Result<Option<Upgrade<'_>>> {
 pub struct Frame<'a> {
     /// Kind of the frame.
     pub opcode: u8,
-    /// The bytes it carries.
+    /// The payload.
     pub payload: &'a [u8],
     /// Bytes of the frame with its header.
     pub length: usize,
 }
 
-/// Reads the first frame of `bytes` and unmasks it in place; `None` while it is not whole.
+/// Reads the first frame of `bytes` and unmasks it in place; `None` while it has not come in whole.
 ///
 /// # Errors
 /// When it is not masked, not the whole message, or too large.

@@ -1,4 +1,4 @@
-//! What tests and the xtask do with a running instance.
+//! Ways for tests and the xtask to use a running instance.
 
 use std::{ffi::OsStr, fs, path::Path, process::Command};
 
@@ -66,7 +66,7 @@ impl Instance {
         Path::new("/run/netns").join(self.client_netns())
     }
 
-    /// Drops what a pod (by address) sends to a TCP port, until the value goes.
+    /// Drops packets of a pod (by address) to a TCP port, until the value is dropped.
     ///
     /// # Errors
     /// When the rule cannot be set.
@@ -84,8 +84,8 @@ impl Instance {
 
     /// Copies the logs of all components and pods, and the state of all objects, below `directory`.
     ///
-    /// Takes what there is: a dead API server must not hide the components' logs. All of it belongs to the person behind
-    /// sudo.
+    /// It takes as much as it can get: a dead API server must not hide the components' logs. All files belong to the
+    /// person behind sudo.
     ///
     /// # Errors
     /// When the directory cannot be written.

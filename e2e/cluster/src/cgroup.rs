@@ -27,10 +27,10 @@ const COMPONENTS: &str = "components";
 /// How long an emptied group may stay busy while the kernel reaps its processes.
 const EMPTY_LIMIT: Duration = Duration::from_secs(20);
 
-/// How this machine's control groups are laid out.
+/// The layout of this machine's control groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Layout {
-    /// One hierarchy for each controller (also the hybrid layout, where v2 holds no controllers).
+    /// One hierarchy for each controller (also the hybrid layout, in which v2 has no controllers).
     V1 {
         /// Mount point of each hierarchy.
         hierarchies: Vec<PathBuf>,
@@ -39,7 +39,7 @@ pub enum Layout {
         /// Mount point of the memory hierarchy.
         memory: PathBuf,
     },
-    /// One hierarchy for all.
+    /// One hierarchy for all controllers.
     V2 {
         /// Its mount point.
         root: PathBuf,
@@ -72,7 +72,7 @@ impl Layout {
                 );
             }
             let (memory, cpuset) = (memory.point.clone(), cpuset.point.clone());
-            // A hybrid v2 hierarchy is listed too: runc may leave groups there.
+            // A hybrid v2 hierarchy is listed too, because runc may leave groups there.
             let kinds = ["cgroup", "cgroup2"];
             let mut hierarchies: Vec<_> =
                 table.iter().filter(|m| kinds.contains(&&*m.kind)).map(|m| m.point.clone()).collect();
@@ -170,7 +170,7 @@ impl Layout {
     }
 }
 
-/// Children before their parent.
+/// Collects groups, children before their parent.
 fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     for entry in entries.flatten() {
@@ -181,7 +181,7 @@ fn collect(dir: &Path, found: &mut Vec<PathBuf>) {
     found.push(dir.to_owned());
 }
 
-/// A new cpuset group is empty and takes no process: it gets what its parent has.
+/// A new cpuset group is empty and takes no process, so it gets the values of its parent.
 fn inherit_cpuset(dir: &Path) -> Result<()> {
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let parent = dir.parent().context("a cgroup has a parent")?.join(file);
@@ -193,8 +193,8 @@ fn inherit_cpuset(dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Hands the controllers of a v2 group on to its children: those that the kubelet wants to see in its
-/// own group when the root has them.
+/// Hands the controllers of a v2 group on to its children. The kubelet wants to see these in its own group when the
+/// root has them.
 fn enable_controllers(dir: &Path) -> Result<()> {
     let read = |file: &str| fs::read_to_string(dir.join(file)).unwrap_or_default();
     let (have, on) = (read("cgroup.controllers"), read("cgroup.subtree_control"));

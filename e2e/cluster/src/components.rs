@@ -20,7 +20,7 @@ use crate::{
     run,
 };
 
-/// Where programs are looked for: sudo may bring a shorter PATH.
+/// Directories in which programs are looked for: sudo may pass on a shorter PATH.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// A started component, as recorded in the state directory.
@@ -39,7 +39,7 @@ pub(crate) struct Starter<'a> {
     started: Vec<Started>,
 }
 
-/// Components recorded by the last start, also of one that was interrupted.
+/// Components that the last start recorded, even if it was interrupted.
 pub(crate) fn recorded(instance: &Instance) -> Vec<Started> {
     let text = fs::read(record(instance)).unwrap_or_default();
     serde_json::from_slice(&text).unwrap_or_default()
@@ -54,7 +54,7 @@ impl<'a> Starter<'a> {
         Self { instance, layout, kube, started: recorded(instance) }
     }
 
-    /// Starts a program as a daemon: own session, own log, in the instance's group.
+    /// Starts a program as a daemon, with its own session and log, in the instance's group.
     ///
     /// Each program of the chain replaces itself with the next, so the number stays the same.
     fn spawn(&mut self, name: &str, enter: &[OsString], program: &[OsString]) -> Result<Process> {
@@ -120,7 +120,7 @@ impl<'a> Starter<'a> {
             "--listen-peer-urls=http://127.0.0.1:2380".into(),
             "--initial-advertise-peer-urls=http://127.0.0.1:2380".into(),
             "--initial-cluster=default=http://127.0.0.1:2380".into(),
-            // Thrown away with the cluster, so nothing is worth a disk flush.
+            // The data is thrown away with the cluster, so a disk flush would be for nothing.
             "--unsafe-no-fsync".into(),
             "--log-level=warn".into(),
         ];
@@ -136,7 +136,7 @@ impl<'a> Starter<'a> {
             format!("--bind-address={address}"),
             format!("--advertise-address={address}"),
             format!("--secure-port={API_PORT}"),
-            // It makes apiserver.crt there by itself.
+            // The API server makes apiserver.crt there by itself.
             format!("--cert-dir={pki}"),
             format!("--token-auth-file={pki}/tokens.csv"),
             "--authorization-mode=Node,RBAC".into(),
@@ -173,7 +173,7 @@ impl<'a> Starter<'a> {
         self.kube("kube-scheduler", &self.in_cluster(), "kube-scheduler", &flags)
     }
 
-    /// One proxy: the nodes share one network namespace, and two would write the same rules.
+    /// There is one proxy: the nodes share one network namespace, and two proxies would write the same rules.
     pub(crate) fn proxy(&mut self) -> Result<()> {
         let flags = [
             format!("--kubeconfig={}", self.instance.kubeconfig_of("proxy").display()),
@@ -194,8 +194,9 @@ impl<'a> Starter<'a> {
     pub(crate) fn containerd(&mut self, node: usize) -> Result<()> {
         let dir = self.instance.node_dir(node);
         let here = dir.display();
-        // Paths that containerd, its shims and the kubelet have fixed in their code are covered by the node's own. A
-        // kubelet empties /var/lib/kubelet/device-plugins: that of the host's own would lose its plugins.
+        // Paths that containerd, its shims and the kubelet have fixed in their code are covered by the node's own
+        // directories. A kubelet empties /var/lib/kubelet/device-plugins: without the cover, the host's own kubelet
+        // would lose its plugins.
         let script = format!(
             "set -e
             mkdir -p /run/containerd /run/netns /var/lib/cni /var/lib/kubelet /var/log/containers
@@ -233,7 +234,7 @@ impl<'a> Starter<'a> {
 
     /// Carries a port of the host's loopback to an address inside the cluster.
     pub(crate) fn relay(&mut self, port: u16, to: &str) -> Result<()> {
-        // One small process for each connection: it is for people and their browsers.
+        // It starts one small process for each connection, which is enough for people and their browsers.
         let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,fork,reuseaddr,max-children=256");
         let program = ["socat".into(), listen.into(), format!("TCP:{to}").into()];
         self.spawn("relay", &[], &program).map(drop)
@@ -248,10 +249,11 @@ impl<'a> Starter<'a> {
     }
 }
 
-/// What becomes a component: it joins its groups, and closes the descriptors that it inherits from the process that starts it. A component that held the
-/// descriptor of a `flock` would hold the lock for as long as it runs. A sh knows descriptors of one digit only.
+/// The script that becomes a component: it joins its groups, and closes the descriptors that it inherits from the
+/// process that starts it. A component with the descriptor of a `flock` would keep the lock for as long as it runs. A
+/// sh knows descriptors of one digit only.
 fn script(groups: &[PathBuf]) -> String {
-    // A group that is gone ends the script: a late start after `down` cannot survive it.
+    // When a group is gone the script ends, so that a late start cannot survive `down`.
     let join: Vec<_> = groups.iter().map(|file| format!("echo $$ > {}; ", file.display())).collect();
     let close: Vec<_> = (3..10).map(|fd| format!("{fd}>&-")).collect();
     format!("set -e; {}exec {}; exec \"$@\"", join.join(""), close.join(" "))
@@ -274,7 +276,7 @@ mod tests {
     #[test]
     fn a_component_joins_its_groups_and_keeps_no_descriptor_of_its_starter() {
         let group = std::env::temp_dir().join(format!("components-{}", std::process::id()));
-        // As `flock FILE up` and a shell with `9>FILE` leave them.
+        // `flock FILE up`, and a shell with `9>FILE`, leave such descriptors.
         let starter = "exec 3</dev/null 9</dev/null; exec sh -c \"$0\" sh \"$@\"";
         let look = "for fd in 1 3 4 9; do [ ! -e /proc/$$/fd/$fd ] || echo $fd; done; echo $$";
         let script = script(std::slice::from_ref(&group));

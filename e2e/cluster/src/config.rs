@@ -62,7 +62,7 @@ impl Instance {
 pub(crate) fn write(instance: &Instance, pause_image: &str) -> Result<()> {
     let pki = instance.pki();
     fs::create_dir_all(&pki).with_context(|| format!("cannot create {}", pki.display()))?;
-    // Tokens and keys: only root may look below.
+    // Tokens and keys are in it, so only root may look below.
     fs::set_permissions(instance.state(), fs::Permissions::from_mode(0o700))?;
     certificates(&pki)?;
     let mut tokens = String::new();
@@ -174,7 +174,7 @@ fn containerd(instance: &Instance, node: usize, pause_image: &str) -> String {
     let dir = dir.display();
     let socket = instance.containerd_socket(node);
     let socket = socket.display();
-    // restrict_oom_score_adj: without CAP_SYS_RESOURCE no score may be lowered.
+    // restrict_oom_score_adj is needed because without CAP_SYS_RESOURCE no score may be lowered.
     format!(
         r#"version = 2
 root = "{dir}/containerd/root"
@@ -209,7 +209,7 @@ fn kubelet(instance: &Instance, node: usize) -> Value {
         "address": instance.node_address(node),
         "healthzBindAddress": instance.node_address(node),
         "readOnlyPort": 0,
-        // Only the API server holds a certificate of this authority.
+        // Only the API server has a certificate of this authority.
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": false},
@@ -223,7 +223,7 @@ fn kubelet(instance: &Instance, node: usize) -> Value {
         // Debian 12 may still run v1, which Kubernetes 1.34 accepts when told so.
         "failCgroupV1": false,
         "failSwapOn": false,
-        // Tolerates what a container without CAP_SYS_RESOURCE may not set.
+        // With this gate the kubelet tolerates settings that a container without CAP_SYS_RESOURCE may not make.
         "featureGates": {"KubeletInUserNamespace": true},
         "clusterDNS": [instance.dns_address()],
         "clusterDomain": "cluster.local",
@@ -231,7 +231,7 @@ fn kubelet(instance: &Instance, node: usize) -> Value {
         "podLogsDir": dir.join("pod-logs"),
         "volumePluginDir": dir.join("volume-plugins"),
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        // Images come from no registry: a collected one could not be pulled again.
+        // Images come from no registry, so an image that was collected as garbage could not be pulled again.
         "imageGCHighThresholdPercent": 100,
         "serializeImagePulls": false,
         "nodeStatusUpdateFrequency": "5s",

@@ -1,4 +1,4 @@
-//! CoreDNS as a Deployment: the names of Services, and nothing of the world outside.
+//! CoreDNS as a Deployment: it answers for the names of Services, and for no name of the world outside.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What tests do to the control plane of a running instance.
+//! Faults of the control plane of a running instance, which tests make.
 
 use std::time::Duration;
 
@@ -49,8 +49,8 @@ impl Instance {
         .with_context(|| format!("see {}", self.logs().join("kube-apiserver.log").display()))
     }
 
-    /// Drops all packets between a pod (by address) and the API server, in both directions and without a word to either,
-    /// until the value goes.
+    /// Drops all packets between a pod (by address) and the API server, in both directions and without telling
+    /// either, until the value is dropped.
     ///
     /// # Errors
     /// When a rule cannot be set.
@@ -81,7 +81,7 @@ impl Instance {
         let before = of_pod(&[])?;
         of_pod(&["--kill"])?;
         let after = of_pod(&[])?;
-        // Those that were there are gone; new ones have other ports.
+        // The connections of before are gone; new ones have other ports.
         let peer = |line: &str| line.split_whitespace().last().map(str::to_owned);
         let left: Vec<_> =
             before.lines().filter_map(peer).filter(|peer| after.contains(peer.as_str())).collect();

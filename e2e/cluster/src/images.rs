@@ -1,5 +1,5 @@
-//! Container images without a registry or a daemon: one static binary becomes a one-layer OCI
-//! archive (OCI image layout 1.0 in a tar), the same bytes each time.
+//! Makes container images without a registry or a daemon: one static binary becomes a one-layer OCI archive (OCI
+//! image layout 1.0 in a tar), with the same bytes each time.
 
 use std::{
     fs,
@@ -12,14 +12,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{procs::write_whole, tools::hex};
 
-/// User and group in every image: no user of the host, and a number, as the restricted profile asks.
+/// User and group in every image: a number, as the restricted profile asks, which no user of the host has.
 const USER: u32 = 65_532;
-/// Registry part of every local name; nothing is ever pulled from it.
+/// Registry part of every local name; no image is ever pulled from it.
 const REGISTRY: &str = "channelcluster.io";
 /// Digits of the content hash that make a tag.
 const TAG_DIGITS: usize = 16;
 
-/// Archives of one name that are kept: some for clusters that are being started meanwhile, of other profiles.
+/// How many archives of one name are kept: some may be for clusters that are being started now, or from other
+/// profiles.
 const KEPT_ARCHIVES: usize = 4;
 
 /// An image archive on disk.
@@ -50,14 +51,14 @@ impl Image {
             reference: format!("{REGISTRY}/{name}:{tag}"),
             archive: directory.join(format!("{name}-{tag}.tar")),
         };
-        // Written anew even when it is there: the newest archives are those in use.
+        // It is written anew even when it exists, so that the newest archives are those in use.
         write_whole(&image.archive, &bytes)?;
         prune(directory, name)?;
         Ok(image)
     }
 }
 
-/// Removes all but the newest archives of a name: each build of a changed source leaves one.
+/// Removes all but the newest archives of a name, because each build of a changed source leaves one.
 fn prune(directory: &Path, name: &str) -> Result<()> {
     let prefix = format!("{name}-");
     let mut archives = Vec::new();
@@ -240,7 +241,8 @@ mod tests {
             fs::write(&binary, content.to_string()).expect("file");
             Image::of_binary(&binary, &dir).expect("made").archive
         };
-        // Ages of their own: what is written within one tick of the file system's clock may have one time.
+        // Each archive gets an age of its own: files that are written within one tick of the file system's clock may
+        // have one time.
         let make_old = |number: usize| {
             let archive = make(number);
             let file = File::options().write(true).open(&archive).expect("the archive");
@@ -248,7 +250,7 @@ mod tests {
             archive
         };
         let all: Vec<_> = (0..KEPT_ARCHIVES).map(make_old).collect();
-        // The oldest is in use again, so the second goes.
+        // The oldest archive is used again, so the second is removed.
         make(0);
         make(KEPT_ARCHIVES);
         let there: Vec<_> = all.iter().map(|archive| archive.exists()).collect();

@@ -1,4 +1,4 @@
-//! What an instance is called and where it is: names, addresses and paths, computed and never guessed.
+//! The names, addresses and paths of an instance, which are computed and never guessed.
 
 use std::path::{Path, PathBuf};
 

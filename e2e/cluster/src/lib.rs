@@ -1,9 +1,8 @@
 //! A real local Kubernetes for demonstrations and tests, inside network namespaces of its own.
 //!
-//! Nothing here is simulated: etcd, the API server, two kubelets with containerd, the proxy and
-//! CoreDNS run as on a server, started as daemons that outlive the command. Every process carries
-//! three marks (environment, network namespace, control group), so that [`Instance::stop`] finds
-//! all of them after any crash.
+//! Nothing here is simulated: etcd, the API server, two kubelets with containerd, the proxy and CoreDNS run as on a
+//! server, started as daemons that outlive the command. Every process carries three marks (environment, network
+//! namespace, control group), by which [`Instance::stop`] finds all of them after any crash.
 
 // The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

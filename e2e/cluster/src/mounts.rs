@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::run;
 
-/// One line of mountinfo, as far as it is needed here.
+/// One line of mountinfo, with the fields that are needed here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mount {
     pub(crate) point: PathBuf,
@@ -47,7 +47,7 @@ pub(crate) fn table() -> Result<Vec<Mount>> {
 pub(crate) fn below(mounts: &[Mount], dir: &Path) -> Vec<PathBuf> {
     let mut points: Vec<_> =
         mounts.iter().filter(|m| m.point.starts_with(dir)).map(|m| m.point.clone()).collect();
-    // A later line of the table lies over an earlier one: the reverse order frees both.
+    // A later line of the table may cover an earlier one; in the reverse order both are freed.
     points.reverse();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     points

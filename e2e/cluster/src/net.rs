@@ -13,7 +13,7 @@ use crate::{Instance, instance::NODES, run};
 const HOST_LINK: &str = "host";
 /// Name of the cluster's end of the link to the clients.
 const CLIENT_LINK: &str = "clients";
-/// Clients pick among few source addresses, so each may use nearly all of its ports.
+/// Clients use few source addresses, so each may use nearly all of its ports.
 const CLIENT_PORTS: &str = "1024 65535";
 
 /// A command that runs inside a namespace.
@@ -39,7 +39,7 @@ fn set(netns: &str, key: &str, value: &str) -> Result<()> {
     run::output(inside(netns).args(["sh", "-c", &script])).map(drop)
 }
 
-/// Makes both namespaces and the links; nothing of them may exist.
+/// Makes both namespaces and the links, none of which may exist yet.
 pub(crate) fn create(instance: &Instance) -> Result<()> {
     let (cluster, clients, veth) = (instance.netns(), instance.client_netns(), instance.veth());
     ip(&format!("netns add {cluster}"))?;
@@ -72,7 +72,7 @@ pub(crate) fn create(instance: &Instance) -> Result<()> {
     ip(&format!("-n {clients} route add default via {}", instance.client_gateway()))?;
     set(&clients, "ipv4/ip_local_port_range", CLIENT_PORTS)?;
 
-    // Local addresses that are none of the loopback block: pods must reach them.
+    // These are local addresses outside of the loopback block, because pods must reach them.
     let nodes = (1..=NODES).map(|node| instance.node_address(node));
     for address in nodes.chain([instance.api_address()]) {
         ip(&format!("-n {cluster} address add {address}/32 dev lo"))?;
@@ -80,7 +80,7 @@ pub(crate) fn create(instance: &Instance) -> Result<()> {
     set(&cluster, "ipv4/ip_forward", "1")
 }
 
-/// Removes the namespaces and the link; what does not exist is no error.
+/// Removes the namespaces and the link; it is no error when one does not exist.
 pub(crate) fn remove(instance: &Instance) -> Result<()> {
     if Path::new("/sys/class/net").join(instance.veth()).exists() {
         ip(&format!("link delete {}", instance.veth()))?;
@@ -93,7 +93,7 @@ pub(crate) fn remove(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// What is left of the instance's namespaces and link, as names.
+/// The names of the instance's namespaces and link that still exist.
 pub(crate) fn remains(instance: &Instance) -> Vec<String> {
     let mut found: Vec<_> =
         [instance.netns(), instance.client_netns()].into_iter().filter(|name| exists(name)).collect();
@@ -103,14 +103,14 @@ pub(crate) fn remains(instance: &Instance) -> Vec<String> {
     found
 }
 
-/// Packets from one pod (optionally to one TCP port) that are dropped until this value goes.
+/// Packets from one pod (optionally to one TCP port) that are dropped until this value is dropped.
 pub struct Dropped {
     netns: String,
     rules: Vec<Vec<String>>,
 }
 
 impl Dropped {
-    /// Starts to drop what `pod` sends to the TCP port `port`, also on open connections.
+    /// Starts to drop packets of `pod` to the TCP port `port`, also on open connections.
     ///
     /// # Errors
     /// When the rule cannot be set.
@@ -121,7 +121,7 @@ impl Dropped {
         Self::with(instance, &[("FORWARD", &from), ("INPUT", &from)])
     }
 
-    /// As [`Dropped::new`], and what comes back from that port, too.
+    /// As [`Dropped::new`], but drops packets from that port to the pod, too.
     ///
     /// # Errors
     /// When a rule cannot be set.

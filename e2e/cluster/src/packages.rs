@@ -1,4 +1,4 @@
-//! Debian packages that the host must have, installed when they lack.
+//! Debian packages that the host must have, which are installed when they are missing.
 
 use std::{
     path::Path,
@@ -11,19 +11,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::run::{self, Progress};
 
-/// A package, and a file that tells that it is there (also when it came another way).
+/// A package, and a file that shows that it is there (also when it was installed in another way).
 type Package = (&'static str, &'static [&'static str]);
 
-/// A new machine may be upgrading itself: apt then waits for dpkg's lock, seconds, instead of failing at once.
+/// A new machine may be upgrading itself: with this apt waits so many seconds for dpkg's lock, instead of failing at
+/// once.
 const LOCK_WAIT: &str = "DPkg::Lock::Timeout=600";
-/// As long for the locks of the package lists and of the archives, for which apt itself does not wait.
+/// How long to wait for the locks of the package lists and of the archives, for which apt itself does not wait.
 const LOCK_LIMIT: Duration = Duration::from_secs(600);
-/// Pause between two attempts to get one of them.
+/// Pause between two attempts to get such a lock.
 const LOCK_PAUSE: Duration = Duration::from_secs(5);
-/// What apt says when another program holds a lock.
+/// The words of apt when another program has a lock.
 const LOCKED: &str = "Could not get lock";
 
-/// What a cluster needs at run time.
+/// Packages that a cluster needs at run time.
 pub const RUN: &[Package] = &[
     ("containerd", &["/usr/bin/containerd", "/usr/local/bin/containerd"]),
     ("runc", &["/usr/sbin/runc", "/usr/bin/runc", "/usr/local/sbin/runc"]),
@@ -38,14 +39,14 @@ pub const RUN: &[Package] = &[
     ("mount", &["/usr/bin/mount", "/bin/mount"]),
 ];
 
-/// What the Rust build needs: the crypto provider and the allocator are C.
+/// Packages that the Rust build needs: the crypto provider and the allocator are C.
 pub const BUILD: &[Package] = &[
     ("build-essential", &["/usr/bin/g++"]),
     ("cmake", &["/usr/bin/cmake"]),
     ("ca-certificates", &["/etc/ssl/certs/ca-certificates.crt"]),
 ];
 
-/// What only the tests need.
+/// Packages that only the tests need.
 pub const TEST: &[Package] = &[
     ("nodejs", &["/usr/bin/node", "/usr/local/bin/node"]),
     ("npm", &["/usr/bin/npm", "/usr/local/bin/npm"]),
@@ -53,13 +54,13 @@ pub const TEST: &[Package] = &[
     ("tsung", &["/usr/bin/tsung"]),
 ];
 
-/// What only the gates need: it counts instructions.
+/// Packages that only the gates need, to count instructions.
 pub const GATES: &[Package] = &[("valgrind", &["/usr/bin/valgrind"])];
 
-/// What only measurements beside other servers need: user and kernel time are told apart by samples.
+/// Packages that only measurements beside other servers need, to tell user time from kernel time by samples.
 pub const BENCH: &[Package] = &[("linux-perf", &["/usr/bin/perf"])];
 
-/// Installs the packages that lack; says which and asks nothing.
+/// Installs the packages that are missing; says which, and asks nothing.
 ///
 /// # Errors
 /// When apt is not there or fails; names what to install by hand.
@@ -86,7 +87,7 @@ pub fn ensure(groups: &[&[Package]], progress: &Progress) -> Result<()> {
         let mut first = true;
         while_locked(LOCK_LIMIT, LOCK_PAUSE, locked, || {
             let mut command = run::tied(program);
-            // In English: what it says is looked at.
+            // apt has to answer in English, because its words are compared.
             let variables = ["LC_ALL=C", "DEBIAN_FRONTEND=noninteractive"];
             command.args(variables).args(["apt-get", "-o", LOCK_WAIT]).args(args);
             if std::mem::take(&mut first) {
@@ -95,7 +96,7 @@ pub fn ensure(groups: &[&[Package]], progress: &Progress) -> Result<()> {
             progress.long_unsaid(what, &mut command, &log)
         })
     };
-    // The lists may be older than the packages: refreshed only when the first try fails.
+    // The package lists may be too old; they are refreshed only when the first try fails.
     let install = ["install", "-y", "--no-install-recommends"].into_iter().chain(missing).collect::<Vec<_>>();
     let what = format!("installing Debian packages: {names}");
     if apt(&what, &install).is_ok() {
@@ -126,7 +127,7 @@ fn while_locked(
     }
 }
 
-/// Whether a program answers; for tools that are used when they happen to be there.
+/// Whether a program answers; for tools that are used only if they exist.
 #[must_use]
 pub fn has(program: &str) -> bool {
     run::output(Command::new(program).arg("--version")).is_ok()

@@ -19,10 +19,10 @@ use crate::{
     run::{Wait, wait_for},
 };
 
-/// How long killed processes may take to go.
+/// How long killed processes may take to end.
 const KILL_LIMIT: Duration = Duration::from_secs(60);
 
-/// A process that cannot be mistaken for a later one with the same number.
+/// A process, named so that it cannot be mistaken for a later one with the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Process {
     /// Process number.
@@ -120,8 +120,8 @@ fn in_groups(groups: &[PathBuf]) -> BTreeSet<u32> {
         .collect()
 }
 
-/// This process and those above it: someone may run `down` from a shell inside the cluster's
-/// namespace, and must not lose the shell.
+/// This process and those above it: somebody may run `down` from a shell inside the cluster's namespace, and must not
+/// lose the shell.
 fn ancestors() -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     let mut pid = std::process::id();
@@ -154,7 +154,7 @@ fn name(pid: u32) -> String {
     fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned()
 }
 
-/// Writes a file so that a crash leaves the old or the new one, never a half.
+/// Writes a file so that a crash leaves either the old or the new one.
 pub(crate) fn write_whole(path: &Path, text: &[u8]) -> Result<()> {
     let part = path.with_extension("part");
     let write = || -> io::Result<()> {

@@ -1,4 +1,4 @@
-//! Runs other programs: the one place where a failed program becomes a sentence with its own words.
+//! Runs other programs: only here a failed program becomes an error with the program's own words.
 
 use std::{
     fs::{self, File},
@@ -15,12 +15,13 @@ use anyhow::{Context, Result, bail};
 const QUOTED_BYTES: u64 = 3_000;
 /// How often a long step says that it is still alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// A single step that takes longer hangs: the longest, Kubernetes from an empty cache, takes a fifth of it.
+/// A single step that takes longer hangs: the longest one, building Kubernetes with an empty cache, takes a fifth of
+/// it.
 const HANG_GUARD: Duration = Duration::from_secs(60 * 60);
 /// How often a condition or a child is looked at again.
 pub(crate) const POLL: Duration = Duration::from_millis(100);
 
-/// A program that dies with this process: `down` after a SIGKILL then finds no half-done child.
+/// A program that dies with this process, so that `down` after a SIGKILL finds no half-done child.
 ///
 /// The kernel sends the signal when the *thread* that started the child ends, so the thread must
 /// wait for it.
@@ -50,7 +51,7 @@ pub fn output_given(command: &mut Command, input: &str) -> Result<String> {
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start `{line}`; is the program installed?"))?;
-    // A program that does not read it says why itself.
+    // When a program does not read its input, it says why itself.
     let written = child.stdin.take().map(|mut stdin| stdin.write_all(input.as_bytes()));
     let out = child.wait_with_output()?;
     if !out.status.success() {
@@ -69,7 +70,7 @@ pub fn describe(command: &Command) -> String {
         .chain(command.get_args())
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    // The tie to this process is plumbing, not part of what went wrong.
+    // The tie to this process is an internal detail, and no part of the failure.
     if words.starts_with(&["setpriv".into(), "--pdeathsig".into(), "KILL".into()]) {
         words.drain(..3);
     }
@@ -115,7 +116,7 @@ impl Progress {
         self.started.elapsed()
     }
 
-    /// Says one thing.
+    /// Prints one line.
     pub fn say(&self, what: &str) {
         say::err!("[{:>4} s] {what}", self.started.elapsed().as_secs());
     }
@@ -129,7 +130,7 @@ impl Progress {
         self.long_unsaid(what, command, log)
     }
 
-    /// The same for another attempt at something that was said already.
+    /// The same without the line, for another attempt at something that was said already.
     pub(crate) fn long_unsaid(&self, what: &str, command: &mut Command, log: &Path) -> Result<()> {
         self.long_within(HANG_GUARD, what, command, log)
     }
@@ -196,7 +197,7 @@ pub fn wait_for(what: &str, limit: Duration, mut done: impl FnMut() -> Result<Wa
     }
 }
 
-/// One answer to "is it so far?".
+/// An answer of [`wait_for`]'s condition.
 pub enum Wait {
     /// Yes.
     Done,

@@ -1,4 +1,4 @@
-//! From nothing to two Ready nodes with DNS, and nothing to do when they are there already.
+//! Starts two Ready nodes with DNS from nothing, and does nothing when they are there already.
 
 use std::{
     fs::{self, File},
@@ -26,7 +26,7 @@ use crate::{
 /// How long one component may take to answer.
 const COMPONENT_LIMIT: Duration = Duration::from_secs(120);
 
-/// What a cluster is made of, besides the packages of the host.
+/// The parts that a cluster is made of, besides the packages of the host.
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The one binary of Kubernetes.
@@ -37,7 +37,7 @@ pub struct Parts {
     pub coredns: Image,
 }
 
-/// Written last: an instance without it was interrupted while starting.
+/// The record that is written last: an instance without it was interrupted while starting.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Ready {
     /// The one binary of Kubernetes; it is kubectl too.
@@ -71,10 +71,10 @@ fn boot() -> Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Holds off a second start or stop of the same instance; freed by the kernel with the process.
+/// A lock that keeps off a second start or stop of the same instance; the kernel frees it with the process.
 pub(crate) fn lock(instance: &Instance) -> Result<File> {
     let path = Path::new("/run/lock").join(format!("channelcluster-{}.lock", instance.name()));
-    // Not on every machine: a container may have an empty /run.
+    // A container may have an empty /run, so the directory may not exist.
     fs::create_dir_all("/run/lock").ok();
     let file = File::create(&path)
         .with_context(|| format!("cannot open {}: a local cluster needs root", path.display()))?;
@@ -116,7 +116,7 @@ impl Instance {
         })
     }
 
-    /// Starts the cluster, or leaves a healthy one of the same making alone.
+    /// Starts the cluster, or leaves one alone that is healthy and made from the same parts.
     ///
     /// Dead remains of an earlier one are cleared first.
     ///
@@ -241,7 +241,7 @@ impl Instance {
         })
         .context("stop what listens there (ss -ltnp shows it), or choose another with --port")?;
         starter.relay(port, to)?;
-        // Said to be there only when it is: the process becomes the relay in steps, and may fail to.
+        // The relay is reported only once it answers: the process becomes the relay in steps, and may fail to.
         wait_for(&format!("the relay at port {port} of 127.0.0.1"), Duration::from_secs(10), || {
             starter.check()?;
             Ok(match std::net::TcpStream::connect(("127.0.0.1", port)) {

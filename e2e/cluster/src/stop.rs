@@ -18,10 +18,10 @@ impl Instance {
         Ok(())
     }
 
-    /// The same without the lock, which the caller holds.
+    /// The same without the lock, which the caller has.
     pub(crate) fn clear(&self, layout: &Layout) -> Result<()> {
-        // A kubelet or a containerd that lives on would replace what is killed beside it.
-        // Recorded numbers may be of an earlier boot: only what carries our marks as well is ours.
+        // A kubelet or a containerd that survived would replace what is killed beside it. Recorded numbers may be of
+        // an earlier boot, so only a process that also carries our marks is ours.
         let ours = procs::of_instance(self, layout);
         for first in ["kubelet", "containerd"] {
             let recorded = recorded(self);
@@ -34,7 +34,7 @@ impl Instance {
         mounts::unmount_below(&self.state())?;
         net::remove(self)?;
         layout.remove(&self.cgroup())?;
-        // A program that was about to join the group when its starter was killed.
+        // This ends programs that were about to join the group when their starter was killed.
         procs::kill_all(self, layout)?;
         match fs::remove_dir_all(self.state()) {
             Ok(()) => {}
@@ -42,7 +42,7 @@ impl Instance {
             Err(error) => Err(error).with_context(|| format!("cannot remove {}", self.state().display()))?,
         }
         if let Some(parent) = self.state().parent() {
-            // Other instances may still be in there.
+            // The directory may still have other instances in it.
             fs::remove_dir(parent).ok();
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! Tools that are built from Go modules, pinned by their go.sum, into the user's cache.
 //!
-//! The directory's name holds a hash of the module, so a changed pin is a new tool and an unchanged
-//! one is never built twice; a rename makes a finished build visible.
+//! The directory's name has a hash of the module in it, so a changed pin is a new tool and an unchanged one is never
+//! built twice; a rename makes a finished build visible.
 
 use std::{
     env, fs,
@@ -15,7 +15,8 @@ use sha2::{Digest, Sha256};
 
 use crate::run::{self, Progress};
 
-/// Held for each build, one for each tool: two threads of one process would build the same tool twice, in the same place.
+/// One lock for each tool, taken for a build: two threads of one process would build the same tool twice, in the same
+/// place.
 static BUILDING: [Mutex<()>; 6] = [const { Mutex::new(()) }; 6];
 
 /// One tool.
@@ -35,7 +36,7 @@ pub enum Tool {
     Kubeconform,
 }
 
-/// What a tool is made from.
+/// How a tool is made.
 struct Recipe {
     /// Directory of the module, also the name of the binary.
     name: &'static str,
@@ -43,12 +44,12 @@ struct Recipe {
     module: &'static str,
     /// Package to build; `.` is the module's own main.
     package: &'static str,
-    /// What a person is told to expect.
+    /// How long the build takes, in words for a person.
     patience: &'static str,
 }
 
 impl Tool {
-    /// Everything that a cluster is started with.
+    /// The tools that a cluster is started with.
     pub const CLUSTER: [Self; 5] = [Self::Kube, Self::Pause, Self::CoreDns, Self::Nats, Self::Helm];
 
     fn recipe(self) -> Recipe {
@@ -83,7 +84,7 @@ impl Tool {
         self.recipe().name
     }
 
-    /// Its version as pinned, or a word for one of our own.
+    /// Its pinned version, or a word for a tool of our own.
     ///
     /// # Errors
     /// When its go.mod cannot be read or does not pin it.
@@ -156,8 +157,8 @@ impl Tool {
         }
     }
 
-    /// What the linker writes into the binary. Without it Kubernetes calls itself v0.0.0, and Helm
-    /// takes every cluster that it cannot ask for a 1.20.
+    /// Values that the linker writes into the binary. Without them Kubernetes calls itself v0.0.0, and Helm takes
+    /// every cluster that it cannot ask for a 1.20.
     fn linker_flags(self, version: &str) -> Result<String> {
         let flags: &[&str] = match self {
             Self::Kube => &["k8s.io/component-base/version.git"],
@@ -213,7 +214,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether Go is there.
+/// Checks that Go is installed.
 ///
 /// # Errors
 /// When it is not; says what to install.

@@ -1,4 +1,5 @@
-//! What root writes for the person behind sudo belongs to that person: a later command of theirs runs without root.
+//! Files that root writes for the person behind sudo belong to that person, because a later command of theirs runs
+//! without root.
 
 use std::{
     env, fs, io,
@@ -18,7 +19,7 @@ pub fn behind_sudo() -> Option<Owner> {
     Some((id("SUDO_UID")?, id("SUDO_GID")?))
 }
 
-/// Makes a directory and those above it that lack, each for the person behind sudo.
+/// Makes a directory and the missing ones above it, each for the person behind sudo.
 ///
 /// # Errors
 /// When one cannot be made.
@@ -47,7 +48,7 @@ fn create_for(directory: &Path, owner: Option<Owner>) -> Result<()> {
     Ok(())
 }
 
-/// Links are given away, not followed: what they lead to is not ours.
+/// A link is given away, not followed: its target is not ours.
 fn give_to(path: &Path, owner: Owner) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() {
         for entry in fs::read_dir(path)? {
@@ -63,7 +64,7 @@ mod tests {
 
     use super::*;
 
-    /// Root may give to anybody, others only to themselves.
+    /// Root may give files to anybody, other users only to themselves.
     fn other() -> Owner {
         let (user, group) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
         if user == 0 { (12_345, 12_346) } else { (user, group) }

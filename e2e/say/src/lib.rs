@@ -1,32 +1,32 @@
-//! Printing for the tools. A reader that has gone does not end the tool.
+//! Printing for the tools. When the reader is gone, the tool goes on.
 //!
-//! The macros of the standard library panic where their output is a broken pipe or a full disk. `cargo xtask up | head`
-//! would leave half a cluster behind, and a load run that took minutes no report in its file.
+//! The macros of the standard library panic where their output is a broken pipe or a full disk. Then `cargo xtask up
+//! | head` would leave half a cluster behind, and a load run of minutes would write no report.
 
 use std::{
     fmt::Arguments,
     io::{self, Write},
 };
 
-/// Like `println!`, and nothing happens when it cannot be written.
+/// Like `println!`, but nothing happens when the text cannot be written.
 #[macro_export]
 macro_rules! out {
     ($($words:tt)*) => { $crate::to(&mut ::std::io::stdout(), format_args!("{}\n", format_args!($($words)*))) };
 }
 
-/// Like `eprintln!`, and nothing happens when it cannot be written.
+/// Like `eprintln!`, but nothing happens when the text cannot be written.
 #[macro_export]
 macro_rules! err {
     ($($words:tt)*) => { $crate::to(&mut ::std::io::stderr(), format_args!("{}\n", format_args!($($words)*))) };
 }
 
-/// Like `print!`, and nothing happens when it cannot be written.
+/// Like `print!`, but nothing happens when the text cannot be written.
 #[macro_export]
 macro_rules! raw {
     ($($words:tt)*) => { $crate::to(&mut ::std::io::stdout(), format_args!($($words)*)) };
 }
 
-/// Writes as much as is taken.
+/// Writes as much as the target takes.
 pub fn to(target: &mut impl Write, words: Arguments<'_>) {
     let written: io::Result<()> = target.write_fmt(words).and_then(|()| target.flush());
     // Without a reader the tool goes on.

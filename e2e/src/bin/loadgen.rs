@@ -1,5 +1,5 @@
-//! `loadgen`: loads a server and says what arrived. Exit code 0 when all connects and deliveries were good and
-//! all figures within their bounds, 1 when not, 2 when it could not run.
+//! `loadgen`: loads a server and reports which deliveries arrived. Exit code 0 when all connects and deliveries were
+//! good and all figures within their bounds, 1 when they were not, 2 when it could not run.
 
 // The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

@@ -1,5 +1,5 @@
-//! `soak`: breaks a fleet of the `test` instance in random ways while clients talk. Exit code 0 when every loss has a cause
-//! and everybody came back in order, 1 when not, 2 when it could not run.
+//! `soak`: breaks a fleet of the `test` instance in random ways while clients talk. Exit code 0 when every loss has a
+//! cause and every client came back in order, 1 when not, 2 when it could not run.
 
 // The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]

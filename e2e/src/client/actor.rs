@@ -68,7 +68,7 @@ impl Actor {
         }
     }
 
-    /// Serves connections until one is not to be replaced.
+    /// Serves one connection after the other, until one ends that is not to be replaced.
     pub(super) async fn run(mut self, mut raw: Raw) {
         loop {
             self.tell(SocketEvent::Open);
@@ -95,7 +95,7 @@ impl Actor {
         }
     }
 
-    /// Socket events are a record that a test may not read: the newest are lost when it does not.
+    /// Socket events are a record that a test may not read: when it does not, the newest are lost.
     fn tell(&self, event: SocketEvent) {
         self.events.try_send(event).ok();
     }
@@ -108,7 +108,7 @@ impl Actor {
                     () = sleep_until(at) => break,
                     command = self.inbox.recv() => match command {
                         None | Some(Command::Close(_)) => return None,
-                        // Dropping its sender tells the caller that there is no connection.
+                        // To drop its sender tells the caller that there is no connection.
                         Some(_) => {}
                     }
                 }
@@ -235,7 +235,8 @@ impl Actor {
             }
             _ => ChannelEvent::Message { event: frame.event, payload: frame.payload },
         };
-        // Waiting for the reader holds back the socket, like any slow client. A dropped channel reads nothing.
+        // When the reader of a channel does not read, this wait holds back the socket, as any slow client does. A
+        // dropped channel reads nothing.
         drop(channel.events.send(event).await);
     }
 

@@ -1,4 +1,4 @@
-//! One WebSocket connection speaking Phoenix v2, frame by frame: for tests that look at the protocol itself.
+//! One WebSocket connection that speaks Phoenix v2, frame by frame, for tests of the protocol itself.
 
 use anyhow::{Context, bail};
 use futures::{SinkExt, StreamExt};
@@ -12,7 +12,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_conf
 
 /// The close code that stands for the absence of a close frame (RFC 6455 section 7.4.1).
 pub const ABNORMAL: u16 = 1006;
-/// The close code that stands for a close frame without one (RFC 6455 section 7.4.1).
+/// The close code that stands for a close frame without a code (RFC 6455 section 7.4.1).
 pub const NO_STATUS: u16 = 1005;
 
 /// A message of the Phoenix v2 JSON serializer.
@@ -26,11 +26,11 @@ pub struct Frame {
     pub topic: String,
     /// The event's name.
     pub event: String,
-    /// What it carries.
+    /// The payload.
     pub payload: Value,
 }
 
-/// What came from the server.
+/// A message of the server.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Incoming {
     /// A text frame holding a v2 message.
@@ -91,7 +91,7 @@ impl Raw {
         Raw::connect_with(request).await
     }
 
-    /// Connects with a request of one's own: headers, query and all.
+    /// Connects with a request that the caller has made: headers, query and all.
     ///
     /// # Errors
     /// When there is no connection or no upgrade; see [`refused_status`].
@@ -128,7 +128,8 @@ impl Raw {
                 Some(Ok(Message::Binary(bytes))) => return Ok(Incoming::Binary(bytes.to_vec())),
                 Some(Ok(Message::Close(close))) => {
                     let code = close.map_or(NO_STATUS, |close| close.code.into());
-                    // The answer to it is written with the next use of the stream, and there may be none.
+                    // The library has queued the answer to it, and there may be no next use of the stream that would
+                    // send it.
                     self.stream.flush().await.ok();
                     return Ok(Incoming::Closed(code));
                 }
@@ -162,7 +163,7 @@ impl Raw {
     }
 }
 
-/// The HTTP status with which an upgrade was refused, if that is what the error is.
+/// The HTTP status with which an upgrade was refused, if the error is such a refusal.
 pub fn refused_status(error: &anyhow::Error) -> Option<u16> {
     match error.downcast_ref::<Error>() {
         Some(Error::Http(response)) => Some(response.status().as_u16()),

@@ -1,4 +1,4 @@
-//! A fleet of two nodes and a room of clients that talk: what tests watch while they break something around it.
+//! A fleet of two nodes and a room of clients that talk, which tests watch while they break something around it.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::soak::{
 
 /// Nodes of the fleet.
 pub const NODES: usize = 2;
-/// Clients, all in one room: so many that each node has some.
+/// Clients, all in one room: enough that each node has some.
 pub const CLIENTS: usize = 12;
 /// Port of the Service when the fleet is made.
 pub const PORT: u16 = 80;
 
-/// The fleet's spec. The port is what tests change: one object follows it, and no pod.
+/// The fleet's spec. Tests change the port: one object follows it, and no pod.
 #[must_use]
 pub fn spec(port: u16) -> String {
     format!(
@@ -29,7 +29,7 @@ pub fn spec(port: u16) -> String {
 
 /// The fleet, and the nodes that it had when it became Ready.
 pub struct Pair {
-    /// The fleet; it goes with the value.
+    /// The fleet; it is deleted when the value is dropped.
     pub fleet: Fleet,
     /// Its first nodes.
     pub nodes: Vec<NodePod>,
@@ -44,7 +44,7 @@ impl Pair {
         Self::of(Fleet::create(test, &spec(PORT))?)
     }
 
-    /// The same for a test that breaks or loads what all fleets share.
+    /// The same for a test that breaks or loads things that all fleets share.
     ///
     /// # Errors
     /// As [`Pair::create`].
@@ -65,7 +65,7 @@ impl Pair {
         Ok(Place { address: format!("{}:{PORT}", self.fleet.service_address()?), round_trip: None })
     }
 
-    /// The first node, past a Service whose port changes.
+    /// The first node itself, for tests in which the Service's port changes.
     #[must_use]
     pub fn node(&self) -> Place {
         Place { address: format!("{}:4000", self.nodes[0].address), round_trip: None }
@@ -107,7 +107,7 @@ impl Pair {
     /// Checks that all clients hear all messages, that none was ever disconnected, and that the very same nodes serve. Ends the clients.
     ///
     /// # Errors
-    /// When it is not so; says what is otherwise.
+    /// When one of these is not so; the error says which.
     pub fn undisturbed(&self, clients: Clients) -> Result<()> {
         clients.wait_whole()?;
         let ends: Vec<_> =

@@ -1,4 +1,4 @@
-//! The coordinator: takes a run through the phases of its scenario and watches the workers.
+//! The coordinator takes a run through the phases of its scenario and watches the workers.
 
 use super::figures::{Burst, Percentiles, Step, Storm};
 use super::sampler::{Sampler, Second, process_cpu};
@@ -17,15 +17,15 @@ use std::time::{Duration, Instant};
 const TICK: Duration = Duration::from_millis(50);
 /// How often progress is reported.
 const PROGRESS: Duration = Duration::from_secs(1);
-/// Longest wait for connections beyond the time that the connect rate takes.
+/// Longest wait for connections, beyond the time that the connect rate takes.
 const RAMP_GRACE: Duration = Duration::from_secs(30);
-/// Time of a burst's schedule, seconds: one turn.
+/// Length of a burst's schedule in seconds: one turn.
 const ONE_TURN: f64 = 1e-6;
 /// Pause between two bursts.
 const BETWEEN_BURSTS: Duration = Duration::from_millis(200);
-/// How long those that read again must have found nothing before they count as done.
+/// For how long clients that read again must have found nothing before they count as done.
 const SLOW_QUIET: Duration = Duration::from_secs(1);
-/// Part of the owed deliveries that must arrive in a step of `max`.
+/// The part of the owed deliveries that must arrive in a step of `max`.
 const ARRIVE: f64 = 0.99;
 /// Part of the deliveries of a step of `max` that may be later than the bound of its p99.
 const LATE: f64 = 0.01;
@@ -34,10 +34,10 @@ const LOOK_TICKS: u32 = 4;
 /// How large the generator's own lateness may be, as a part of the latency bound.
 const LAG_SHARE: f64 = 0.25;
 
-/// What a run looks like at the moment.
+/// The state of a run at one moment.
 #[derive(Clone, Debug)]
 pub struct Progress {
-    /// Since the run began.
+    /// Time since the run began.
     pub elapsed: Duration,
     /// `connect`, `warmup`, `publish`, `step`, `burst`, `storm` or `settle`.
     pub phase: &'static str,
@@ -51,7 +51,7 @@ pub struct Progress {
     pub latency: Percentiles,
 }
 
-/// What the phases came to.
+/// The results of the phases.
 pub(super) struct Played {
     pub(super) workers: Vec<JoinHandle<anyhow::Result<Stats>>>,
     pub(super) sampler: Sampler,
@@ -75,16 +75,16 @@ pub(super) struct Conductor<'a> {
     cpu_before: Duration,
     reported: Instant,
     sample_at: Option<Instant>,
-    /// Received when progress was last reported, and when the last sample was taken.
+    /// Deliveries received when progress was last reported, and when the last sample was taken.
     received: u64,
     sampled: u64,
-    /// Latencies since then, and of the segment.
+    /// Latencies since then, and those of the segment.
     fresh: Histogram<u64>,
     minute: Histogram<u64>,
     segment_latency: Histogram<u64>,
     segment_lag: Histogram<u64>,
     segment: Segment,
-    /// What was owed when the warm-up was over.
+    /// The account at the end of the warm-up.
     warmed_account: Account,
     played: Played,
 }
@@ -156,7 +156,7 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
-    /// What it came to; the workers have been told to finish.
+    /// The results. The workers have been told to finish.
     pub(super) fn end(self) -> Played {
         Played { cpu: process_cpu() - self.cpu_before, ..self.played }
     }
@@ -169,7 +169,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Publishes what only warms the server up; its latencies are dropped.
+    /// Publishes only to warm the server up; the latencies are dropped.
     fn warm_up(&mut self) {
         let (seconds, rate) = (self.shared.settings.options.warmup, self.shared.settings.rate);
         if seconds == 0.0 {
@@ -183,7 +183,7 @@ impl<'a> Conductor<'a> {
         self.played.lag.reset();
     }
 
-    /// Publishes at the rate asked for.
+    /// Publishes at the rate that was asked for.
     fn hold(&mut self) {
         self.sample_at = Some(Instant::now() + self.sample_interval());
         let (seconds, rate) = (self.shared.settings.duration, self.shared.settings.rate);
@@ -204,7 +204,7 @@ impl<'a> Conductor<'a> {
         self.collect();
         self.segment_latency.reset();
         self.segment_lag.reset();
-        // All workers know of it before it begins.
+        // It begins a little later, so that all workers know of it before.
         self.segment = self.shared.begin(self.shared.now() + LOOK_NS, seconds, rate);
     }
 
@@ -212,8 +212,8 @@ impl<'a> Conductor<'a> {
         self.shared.now() < self.segment.until && self.going()
     }
 
-    /// Publishes for some time, or until so much is late that no further delivery can bring p99 within `bound`
-    /// (milliseconds): what a server that is beyond its ceiling still gets only waits in it. Returns the seconds.
+    /// Publishes for some time, or until so many deliveries are late that no further one can bring p99 within `bound`
+    /// (milliseconds): beyond its ceiling a server would only let them wait. Returns the seconds.
     fn publish_step(&mut self, seconds: f64, rate: f64, bound: f64) -> f64 {
         let most =
             rate * seconds * f64::from(self.shared.plan.connections) / f64::from(self.shared.plan.rooms);
@@ -231,7 +231,7 @@ impl<'a> Conductor<'a> {
         self.shared.now().min(self.segment.until).saturating_sub(self.segment.from) as f64 / 1e9
     }
 
-    /// Waits for what is on its way, deliveries and connections, for as long as something arrives. Returns the accounts,
+    /// Waits for deliveries and connections that are on their way, for as long as any arrives. Returns the accounts,
     /// if they are known.
     fn settle(&mut self, phase: &'static str) -> Option<Account> {
         let quiet = Duration::from_secs_f64(self.shared.settings.settle);
@@ -252,7 +252,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Waits until those that did not read have read what there was for them.
+    /// Waits until the clients that did not read have read everything that was there for them.
     fn settle_slow(&mut self) {
         let seen = |board: &Board| board.counters.slow_received + board.counters.slow_closed;
         let end = Instant::now() + Duration::from_secs_f64(self.shared.settings.settle);
@@ -330,7 +330,7 @@ impl<'a> Conductor<'a> {
         self.shared.settings.max_p99_ms.unwrap_or(f64::INFINITY)
     }
 
-    /// One rate of `max`, on the connections that there are.
+    /// Tries one rate of `max` on the existing connections.
     fn step(&mut self, rate: f64, before: &mut Account) -> Step {
         let disconnects = self.sum(|board| board.counters.disconnects);
         let (usage, own) = (self.played.sampler.usage_now(), process_cpu());
@@ -368,7 +368,7 @@ impl<'a> Conductor<'a> {
         !self.stop.load(Ordering::Relaxed) && self.alive()
     }
 
-    /// Whether no worker has ended early; its error comes out when it is joined.
+    /// Whether all workers still run. When one has ended early, its error comes out when it is joined.
     fn alive(&self) -> bool {
         !self.played.workers.iter().any(JoinHandle::is_finished)
     }
@@ -385,7 +385,7 @@ impl<'a> Conductor<'a> {
         self.sum(|board| board.undecided.into())
     }
 
-    /// The accounts of the segment, once it is over and all workers have shown theirs.
+    /// The accounts of the segment, once it is over and all workers have published theirs.
     fn account(&self) -> Option<Account> {
         let published = self.shared.published.load(Ordering::SeqCst);
         let mut sum = Account { published, ..Account::default() };
@@ -412,7 +412,7 @@ impl<'a> Conductor<'a> {
         Duration::from_secs_f64(self.shared.settings.options.sample_interval)
     }
 
-    /// Takes the latencies that the workers show.
+    /// Takes the latencies that the workers have published.
     fn collect(&mut self) {
         for board in &self.shared.boards {
             let mut board = lock(board);
@@ -429,7 +429,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Takes a sample of all that is watched.
+    /// Takes a sample of everything that is watched.
     fn sample(&mut self) {
         self.collect();
         let joined = self.sum(|board| board.joined_now.into());

@@ -1,4 +1,4 @@
-//! Figures of a run, as the phases make them and the report shows them; the names of the fields stay as they are.
+//! Figures of a run, which the phases make and the report shows; the names of the fields must not change.
 
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -8,11 +8,11 @@ use serde::Serialize;
 pub struct Step {
     /// The rate.
     pub publishes_per_second: f64,
-    /// Deliveries that came of it, per second of the step.
+    /// Deliveries of these publishes, per second of the step.
     pub deliveries_per_second: f64,
     /// Deliveries owed.
     pub owed: u64,
-    /// Latencies of those that came.
+    /// Latencies of the deliveries that came.
     pub latency: Percentiles,
     /// 99th percentile of the generator's own lateness.
     pub lag_p99_ms: f64,
@@ -24,9 +24,9 @@ pub struct Step {
     pub server_cpus: Option<f64>,
     /// CPU time of the server per delivery.
     pub cpu_us_per_delivery: Option<f64>,
-    /// Whether nearly all came, in time, on a punctual schedule.
+    /// Whether nearly all deliveries came, in time, on a punctual schedule.
     pub passed: bool,
-    /// Whether the generator was late itself: what failed may be this machine, not the server.
+    /// Whether the generator was late itself: then this machine may have failed, not the server.
     pub generator_late: bool,
 }
 
@@ -37,9 +37,9 @@ pub struct Burst {
     pub owed: u64,
     /// Deliveries that came.
     pub received: u64,
-    /// Until half of them were there.
+    /// Time until half of them had come.
     pub p50_ms: f64,
-    /// Until the last one was there.
+    /// Time until the last one had come.
     pub last_ms: f64,
 }
 
@@ -59,7 +59,7 @@ pub struct Bursts {
     pub last_p99_ms: f64,
     /// Largest.
     pub last_max_ms: f64,
-    /// Each one.
+    /// Each burst.
     pub each: Vec<Burst>,
 }
 
@@ -78,7 +78,7 @@ impl Bursts {
 /// One storm.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Storm {
-    /// From the cut until the last connection was in its room again.
+    /// Time from the cut until the last connection was in its room again.
     pub back_seconds: f64,
     /// Connections that were not back when the wait ended.
     pub away: u64,

@@ -126,7 +126,7 @@ fn plots(report: &Report) -> Vec<Plot> {
     ]
 }
 
-/// What the steps of `max` came to.
+/// The results of the steps of `max`.
 fn by_rate(report: &Report) -> Plot {
     let mut steps: Vec<_> = report.steps.iter().collect();
     steps.sort_by(|a, b| a.publishes_per_second.total_cmp(&b.publishes_per_second));
@@ -145,7 +145,7 @@ fn memory(report: &Report) -> Plot {
     plot("Memory", "seconds", "bytes", vec![line("server PSS", server), line("generator RSS", own)])
 }
 
-/// CPUs over time; what lies between two samples at once says nothing.
+/// CPUs over time. A sample right after another one is left out: the time between them is too short to show anything.
 fn processors(report: &Report) -> Plot {
     let pairs = report.samples.windows(2).filter(|pair| pair[1].at - pair[0].at >= 1.0);
     let samples: Vec<&Sample> = pairs.map(|pair| &pair[1]).collect();
@@ -160,7 +160,7 @@ fn processors(report: &Report) -> Plot {
     plot("CPUs", "seconds", "", lines)
 }
 
-/// Latency by percentile, each nine as wide as the one before.
+/// Latency by percentile; each further nine is as wide as the one before.
 fn distribution(report: &Report) -> Plot {
     let place = |percentile: f64| -(1.0 - (percentile / 100.0).min(0.999_999)).log10();
     let points = report.distribution.iter().map(|(percentile, ms)| (place(*percentile), *ms)).collect();
@@ -233,7 +233,7 @@ fn samples(out: &mut String, report: &Report) {
     out.push_str("</table></div>\n");
 }
 
-/// A count with its thousands apart.
+/// A count with its thousands set apart.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
@@ -246,7 +246,7 @@ fn grouped(count: u64) -> String {
     out
 }
 
-/// Text without markup.
+/// Text with its markup escaped.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

@@ -1,4 +1,4 @@
-//! Bytes of one connection in and out: the path that every delivery takes.
+//! Reads and writes the bytes of one connection: the path that every delivery takes.
 
 use super::dialect::{Channel, Control, Item, next_item};
 use super::ledger::Receipt;
@@ -11,17 +11,18 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-/// Bytes waiting for a server that does not read before the connection is given up.
+/// When so many bytes wait for a server that does not read, the connection is given up.
 const MAX_PENDING: usize = 1 << 20;
 
-/// What a read left behind.
+/// What may be left on a socket after a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Left {
-    /// Perhaps more.
+    /// There may be more.
     Unknown,
-    /// Nothing then; what comes later is an edge of its own. Only the end of the stream may be there already.
+    /// There was nothing more then; later bytes are an edge of their own. Only the end of the stream may be there
+    /// already.
     Short,
-    /// Nothing at all.
+    /// There was nothing at all.
     Nothing,
 }
 
@@ -35,13 +36,13 @@ impl Worker {
         }
     }
 
-    /// What is awaited on a connection besides room to write.
+    /// The events awaited on a connection besides room to write.
     fn interest(&self, index: u32) -> EventFlags {
         let slow = self.slots[index as usize].phase == Phase::Slow && !self.resumed;
         if slow { DEAF } else { READABLE }
     }
 
-    /// Sends what stands in `message`.
+    /// Sends the content of `message`.
     pub(super) fn send_message(&mut self, index: u32) {
         let message = std::mem::take(&mut self.message);
         self.send(index, self.shared.dialect.opcode(), &message);
@@ -56,7 +57,7 @@ impl Worker {
         self.send_frame(index);
     }
 
-    /// Sends what stands in `frame`.
+    /// Sends the content of `frame`.
     pub(super) fn send_frame(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let Some(socket) = &slot.socket else { return };
@@ -66,7 +67,7 @@ impl Worker {
             match rustix::net::send(socket, &self.frame, SendFlags::NOSIGNAL) {
                 Ok(sent) => sent,
                 Err(Errno::AGAIN) => 0,
-                // The reading side finds out why and ends the connection.
+                // The reading side finds the reason and ends the connection.
                 Err(_) => return,
             }
         } else {
@@ -101,7 +102,7 @@ impl Worker {
         }
     }
 
-    /// Reads what there is; to the end of the stream when the server has ended it.
+    /// Reads what is there; up to the end of the stream when the server has ended it.
     pub(super) fn read(&mut self, index: u32, ended: bool) -> Result<(), End> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let result = loop {
@@ -148,7 +149,7 @@ impl Worker {
         Ok(left)
     }
 
-    /// Takes the whole messages at the front of `bytes`; returns how many bytes they were.
+    /// Takes the whole messages at the beginning of `bytes`; returns how many bytes they were.
     fn on_bytes(&mut self, index: u32, bytes: &[u8]) -> Result<usize, End> {
         let mut used = 0;
         if self.slots[index as usize].phase == Phase::Upgrading {
@@ -200,7 +201,7 @@ impl Worker {
         self.on_control(index, control)
     }
 
-    /// A piece of a byte stream: the NATS protocol.
+    /// Takes a piece of a byte stream, as NATS has it.
     fn on_stream(&mut self, index: u32, piece: &[u8]) -> Result<(), End> {
         let slot = &mut self.slots[index as usize];
         let mut joined;

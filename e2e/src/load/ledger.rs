@@ -1,28 +1,28 @@
-//! What one connection was owed and what it got.
+//! The account of one connection: the publishes that it was owed and those that it got.
 //!
-//! Each room numbers its publishes. A connection is owed every publish whose number was given out after its
-//! join reply had been read, until its connection ends. A window remembers single messages, as IPsec's
-//! anti-replay check does (RFC 4303, appendix A2): words of a bitmap, aligned to the numbers, that leave at the
-//! front when they are full. The first word is part of the ledger; more are allocated only while messages are
-//! out of order by more than that.
+//! Each room numbers its publishes. A connection is owed every publish whose number was given out after its join
+//! reply had been read, until the connection ends. A window remembers single messages, as IPsec's anti-replay check
+//! does (RFC 4303, appendix A2): it is a bitmap in words that are aligned to the numbers, and a word leaves at the
+//! front when it is full. The first word is part of the ledger; more are allocated only while messages are out of
+//! order by more than that.
 
 use std::collections::VecDeque;
 
 /// Publishes per word of the window.
 const WORD: u32 = 64;
-/// How many words of one room's publishes may be on their way to a connection out of order before what is
-/// missing in the oldest is taken for lost.
+/// So many words of one room's publishes may be on their way to a connection out of order. Beyond that, publishes
+/// that are missing in the oldest word count as lost.
 const WINDOW_WORDS: usize = 64;
 
 /// The account of one connection in its room: 24 bytes while its messages come in order.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     joined_at: u32,
-    /// A multiple of [`WORD`]; everything below is decided: received or lost.
+    /// A multiple of [`WORD`]; every publish below it is decided: received or lost.
     base: u32,
     /// Bit `i` is the publish `base + i`; set when it arrived or is not owed.
     first: u64,
-    /// The words after the first: behind one pointer, as nearly no ledger has any.
+    /// The words after the first, behind one pointer because nearly no ledger has any.
     more: Option<Box<More>>,
 }
 
@@ -32,14 +32,14 @@ struct More {
     words: VecDeque<u64>,
 }
 
-/// What the arrival of one message meant.
+/// The meaning of one message's arrival.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Receipt {
-    /// Owed, and here for the first time.
+    /// It is owed, and arrived for the first time.
     Counted,
-    /// Arrived before, or so late that it had been given up.
+    /// It arrived before, or came so late that it had been given up.
     Duplicate,
-    /// Sent before this connection was known to have joined: legal, not owed to it.
+    /// It was sent before this connection was known to have joined: it may come, but is not owed.
     Early,
 }
 
@@ -49,7 +49,7 @@ impl Ledger {
         Ledger { joined_at: next, base: next - next % WORD, first: (1 << (next % WORD)) - 1, more: None }
     }
 
-    /// Takes note of publish `number`; numbers given up for lost are handed to `lost`.
+    /// Records publish `number`; numbers that are given up as lost are handed to `lost`.
     #[inline]
     pub(super) fn receive(&mut self, number: u32, lost: impl FnMut(u32)) -> Receipt {
         if number < self.joined_at {
@@ -97,7 +97,7 @@ impl Ledger {
         Receipt::Counted
     }
 
-    /// Leaves full words behind.
+    /// Drops full words.
     fn advance(&mut self) {
         while self.first == u64::MAX {
             self.base += WORD;
@@ -108,7 +108,7 @@ impl Ledger {
         }
     }
 
-    /// Marks a publish as not to be expected: the connection sent it and its server does not echo.
+    /// Marks a publish that is not expected: the connection sent it and its server does not echo.
     pub(super) fn excuse(&mut self, number: u32) {
         self.receive(number, |_| ());
     }

@@ -1,4 +1,4 @@
-//! What the nodes' own counters grew by during a run, from their Prometheus endpoints.
+//! How much the nodes' own counters grew during a run, from their Prometheus endpoints.
 
 use anyhow::{Context, ensure};
 use std::collections::BTreeMap;
@@ -26,12 +26,12 @@ pub(super) fn scrape_all(urls: &[String]) -> anyhow::Result<Sums> {
     Ok(sums)
 }
 
-/// What counters grew by between two readings.
+/// How much counters grew between two readings.
 pub(super) fn difference(before: &Sums, after: &Sums) -> Sums {
     after.iter().map(|(name, value)| (name.clone(), value - before.get(name).unwrap_or(&0.0))).collect()
 }
 
-/// The highest utilization of any shard of the nodes; `None` when no endpoint tells.
+/// The highest utilization of any shard of the nodes; `None` when no endpoint has it.
 pub(super) fn utilization(urls: &[String]) -> Option<f64> {
     urls.iter()
         .filter_map(|url| highest(&get(url).ok()?, "channelcluster_node_utilization_ratio"))

@@ -1,8 +1,9 @@
 //! Open-loop load: many light connections, publishes on a fixed schedule, every delivery accounted for.
 //!
-//! Own epoll workers instead of tasks, because the generator shares its machine with what it measures: a
-//! connection is a slot of 48 bytes and a delivery costs a part of one recv(2) and a look at a fixed place. Each
-//! worker has its own descriptor table, so that the process holds more sockets than its descriptor limit.
+//! Workers have epolls of their own instead of tasks, because the generator shares its machine with the server that
+//! it measures: a connection is a slot of 48 bytes, and a delivery costs a part of one recv(2) and a look at a fixed
+//! place. Each worker has its own descriptor table, so that the process may have more sockets than its descriptor
+//! limit.
 //!
 //! *Expected* deliveries are counted per connection, not from the plan: a publish is owed to a connection if
 //! the connection's join reply had been read before the publish was numbered (and so before it was sent), the
@@ -65,14 +66,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use worker::Worker;
 
-/// Descriptors of a worker that are no connections.
+/// Descriptors of a worker that are not connections.
 const RESERVED_DESCRIPTORS: u64 = 64;
 
 /// Runs the load to its end, or to its early end when `stop` becomes true. Blocks the calling thread.
 ///
 /// # Errors
-/// When the options make no sense or the machine cannot hold the connections; a bad result of the load itself
-/// is no error but in [`Report::failures`].
+/// When the options make no sense or the machine cannot have so many connections; a bad result of the load itself is
+/// no error but in [`Report::failures`].
 pub fn run(
     options: Options,
     stop: &AtomicBool,

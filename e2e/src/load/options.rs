@@ -1,4 +1,4 @@
-//! What a load run is asked to do, as flags and as a value for tests.
+//! The options of a load run, as flags and as a value for tests.
 
 use super::dialect::DialectName;
 use super::scenario::Scenario;
@@ -187,7 +187,7 @@ pub struct Target {
     pub address: SocketAddr,
     /// Value of the Host header.
     pub host: String,
-    /// Path with query as given; empty when it is left to the dialect.
+    /// Path with query as given; empty when the dialect chooses it.
     pub path: String,
 }
 

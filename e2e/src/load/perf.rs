@@ -1,7 +1,8 @@
 //! Which part of a server's CPU time is spent in user space, by sampling with perf(1).
 //!
-//! The kernel splits a process' CPU time by what it sees at its own ticks, every 1 to 10 ms. A load on a schedule beats
-//! with these, and the split may then be anything. perf samples by a timer of its own, at a rate that is prime.
+//! The kernel splits a process' CPU time by what runs at its own ticks, every 1 to 10 ms. A load on a schedule may
+//! run in step with the ticks, and the split may then be anything. perf samples by a timer of its own, whose rate is
+//! a prime number.
 
 use anyhow::{Context, Result, ensure};
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,13 +13,13 @@ use std::process::{Child, Command, Stdio};
 /// Samples per second and thread that is running.
 const HERTZ: &str = "1999";
 
-/// A perf that samples processes.
+/// A running perf that samples processes.
 pub(super) struct Sampling {
     perf: Child,
     data: PathBuf,
 }
 
-/// What it saw.
+/// Its result.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct UserPart {
     /// Samples in user space, as a part of all.
@@ -27,7 +28,7 @@ pub struct UserPart {
     pub samples: u64,
 }
 
-/// Whether there is a perf, and whether it may see the kernel: where not, it would take all time for user time.
+/// Checks that there is a perf and that it may see the kernel: otherwise it would take all time for user time.
 pub(super) fn check() -> Result<()> {
     let mut perf = Command::new("perf");
     perf.args(["record", "--quiet", "--event", "cpu-clock:k", "--output", "/dev/null", "--", "true"]);
@@ -57,9 +58,9 @@ impl Sampling {
         Ok(Sampling { perf, data })
     }
 
-    /// Ends it; `None` when no sample was taken.
+    /// Ends the sampling; `None` when no sample was taken.
     pub(super) fn end(mut self) -> Result<Option<UserPart>> {
-        // perf writes its file when it is interrupted, and says so with a code of its own.
+        // When perf is interrupted it writes its file and ends with a code of its own.
         kill_process(Pid::from_child(&self.perf), Signal::INT).context("perf ended early")?;
         self.perf.wait()?;
         let said = Command::new("perf")
@@ -72,7 +73,7 @@ impl Sampling {
     }
 }
 
-/// The part of addresses that are not the kernel's: those are in the upper half.
+/// The part of addresses that are not the kernel's, which are in the upper half.
 fn user_part(addresses: &str) -> Option<UserPart> {
     let all = addresses.split_whitespace().filter_map(|address| u64::from_str_radix(address, 16).ok());
     let (mut samples, mut user) = (0u64, 0u64);

@@ -1,6 +1,7 @@
-//! The plan of a run: which connection is in which room and on which worker, and whose turn a publish is.
+//! The plan of a run: which connection is in which room and on which worker, and which room and worker have a
+//! publish.
 //!
-//! Pure arithmetic, so that no table of connections has to be shared between workers.
+//! It is pure arithmetic, so that workers share no table of connections.
 
 /// The shape of a run. All counts are at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +58,7 @@ impl Plan {
         })
     }
 
-    /// Whether every `nth` member of each room is this one; never when `nth` is 0.
+    /// Whether this connection is one of every `nth` members of its room; never when `nth` is 0.
     pub(super) fn is_every(&self, connection: u32, nth: u32) -> bool {
         nth > 0 && (connection / self.rooms).is_multiple_of(nth)
     }

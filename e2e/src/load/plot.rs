@@ -12,9 +12,9 @@ const BOTTOM: f64 = 34.0;
 const HEADROOM: f64 = 1.08;
 /// Width of a name in the legend.
 const LEGEND: f64 = 110.0;
-/// Labels of an axis, about.
+/// About how many labels an axis has.
 const LABELS: usize = 5;
-/// Points of a line at most; of more, every n-th and the highest between are drawn.
+/// Most points of a line; of more points, the highest of each run of neighbours is drawn.
 const MAX_POINTS: usize = 720;
 
 /// One line: a name and its points.
@@ -36,7 +36,7 @@ pub(super) struct Plot {
 }
 
 impl Plot {
-    /// The plot as a figure; nothing when it has no points.
+    /// The plot as a figure; empty when it has no points.
     pub(super) fn svg(&self) -> String {
         if self.lines.iter().map(|line| line.points.len()).sum::<usize>() < 2 {
             return String::new();
@@ -106,7 +106,7 @@ impl Plot {
     }
 }
 
-/// From numbers to places in the picture.
+/// Turns numbers into places in the picture.
 struct Frame {
     x0: f64,
     x1: f64,

@@ -1,4 +1,4 @@
-//! What a server costs, from /proc: CPU time, memory, descriptors and context switches of a process and its
+//! The cost of a server, from /proc: CPU time, memory, descriptors and context switches of a process and its
 //! descendants.
 
 use super::sys;
@@ -15,29 +15,29 @@ const TICKS: f64 = 100.0;
 pub struct Usage {
     /// All CPU time, seconds, to the nanosecond.
     pub cpu_seconds: f64,
-    /// The part in user space, seconds, as ticks of 10 ms saw it.
+    /// The part in user space, seconds, as measured by ticks of 10 ms.
     pub user_seconds: f64,
     /// The part in the kernel, seconds.
     pub system_seconds: f64,
-    /// Times a thread gave the CPU away.
+    /// Times that a thread gave the CPU away.
     pub voluntary_switches: f64,
-    /// Times it was taken from one.
+    /// Times that the kernel took the CPU from a thread.
     pub involuntary_switches: f64,
 }
 
 impl Usage {
-    /// The part in user space, as ticks saw it; 0 of nothing.
+    /// The part in user space, as measured by ticks; 0 when there was no CPU time.
     pub(super) fn user_part_by_ticks(&self) -> f64 {
         let ticks = self.user_seconds + self.system_seconds;
         if ticks > 0.0 { self.user_seconds / ticks } else { 0.0 }
     }
 
-    /// What was used since `before`.
+    /// The use since `before`.
     pub(super) fn since(&self, before: &Usage) -> Usage {
         let user = self.user_seconds - before.user_seconds;
         let system = self.system_seconds - before.system_seconds;
         let mut cpu = self.cpu_seconds - before.cpu_seconds;
-        // A thread that has ended took its nanoseconds with it; its ticks stay with the process.
+        // The nanoseconds of a thread are gone when it ends; its ticks stay with the process.
         if cpu < 0.9 * (user + system) {
             cpu = user + system;
         }

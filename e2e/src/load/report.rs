@@ -1,4 +1,4 @@
-//! The result of a load run as it goes into its JSON file; the names of the fields stay as they are.
+//! The result of a load run as it goes into its JSON file; the names of the fields must not change.
 
 use super::conduct::Played;
 use super::dialect::DialectName;
@@ -11,10 +11,10 @@ use super::stats::{Counters, Stats};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
-/// What a run measured.
+/// The results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// What was asked for.
+    /// The options of the run.
     pub asked: Asked,
     /// Whether a signal ended the run early.
     pub stopped_early: bool,
@@ -36,31 +36,31 @@ pub struct Report {
     pub stranded: u64,
     /// Deliveries per second of publishing, without the warm-up.
     pub deliveries_per_second: f64,
-    /// From the intended send time to the delivery, without the warm-up.
+    /// Time from the intended sending to the delivery, without the warm-up.
     pub latency: Percentiles,
-    /// From opening a socket to the first join reply.
+    /// Time from opening a socket to the first join reply.
     pub connect: Percentiles,
-    /// From the end of a connection to being in the room again.
+    /// Time from the end of a connection to being in the room again.
     pub reconnect: Percentiles,
     /// How late the generator was with its own schedule.
     pub generator_lag: Percentiles,
-    /// Joined connections ended by the server, by close code; 1006 is the absence of one.
+    /// Joined connections ended by the server, by close code; 1006 stands for an end without a code.
     pub close_codes: BTreeMap<u16, u64>,
     /// Errors by name.
     pub errors: BTreeMap<String, u64>,
-    /// The same of connections that did not read, as `slow` has.
+    /// The same for connections that did not read, as in `slow`.
     pub slow_close_codes: BTreeMap<u16, u64>,
-    /// What the server cost, with `--server-pid`.
+    /// The cost of the server, with `--server-pid`.
     pub server: Option<Server>,
     /// CPU time of the server per delivery, microseconds.
     pub cpu_us_per_delivery: Option<f64>,
-    /// The part of it in user space.
+    /// The part of this time in user space.
     pub user_us_per_delivery: Option<f64>,
-    /// Deliveries per read that brought any: how full the server's writes were.
+    /// Deliveries per read, of reads that brought any: how full the server's writes were.
     pub deliveries_per_read: f64,
     /// The fastest step of `max` that passed.
     pub max: Option<Step>,
-    /// All its steps.
+    /// All steps of `max`.
     pub steps: Vec<Step>,
     /// What `burst` measured.
     pub bursts: Option<Bursts>,
@@ -72,7 +72,7 @@ pub struct Report {
     pub timeline: Vec<Second>,
     /// Latencies by percentile.
     pub distribution: Vec<(f64, f64)>,
-    /// What the counters of the nodes grew by, summed over the nodes.
+    /// How much the counters of the nodes grew, summed over the nodes.
     pub node_metrics: BTreeMap<String, f64>,
     /// Why the run counts as failed; empty when it passed.
     pub failures: Vec<String>,
@@ -81,11 +81,11 @@ pub struct Report {
 /// The part of the options that a reader of the report needs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Asked {
-    /// What was done.
+    /// The scenario.
     pub scenario: Scenario,
-    /// How the server speaks.
+    /// The server's protocol.
     pub dialect: DialectName,
-    /// Where to.
+    /// The server's addresses.
     pub url: Vec<String>,
     /// Connections.
     pub connections: u32,
@@ -95,7 +95,7 @@ pub struct Asked {
     pub rate: f64,
     /// Seconds of publishing.
     pub duration: f64,
-    /// Seconds of publishing before that, not measured.
+    /// Seconds of publishing before that, which are not measured.
     pub warmup: f64,
     /// Connections per second while opening.
     pub connect_rate: f64,
@@ -116,7 +116,7 @@ const DISTRIBUTION: [f64; 16] =
     [0.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 97.5, 99.0, 99.5, 99.75, 99.9, 99.95, 99.99, 99.999, 100.0];
 
 impl Report {
-    /// The report before its verdict: no failures yet.
+    /// The report without failures, before it is judged.
     pub(super) fn new(
         settings: &Settings,
         plan: Plan,

@@ -1,4 +1,4 @@
-//! What is watched beside the connections: the server's process, its utilization, the generator's own use.
+//! Watches the server's process, its utilization, and the generator's own use of CPU.
 
 use super::figures::Percentiles;
 use super::metrics;
@@ -12,30 +12,30 @@ use std::time::Duration;
 /// One second of a run.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Second {
-    /// Since the run began, seconds.
+    /// Seconds since the run began.
     pub at: f64,
     /// `connect`, `publish`, ...
     pub phase: &'static str,
     /// Connections in their room.
     pub joined: u64,
-    /// Deliveries per second since the one before.
+    /// Deliveries per second since the previous line.
     pub deliveries_per_second: f64,
-    /// Median latency since the one before.
+    /// Median latency since the previous line.
     pub p50_ms: f64,
     /// 99th percentile.
     pub p99_ms: f64,
 }
 
-/// What was seen at one moment, and since the one before.
+/// The observations of one moment, and the sums since the previous sample.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
-    /// Since the run began, seconds.
+    /// Seconds since the run began.
     pub at: f64,
     /// Connections in their room.
     pub joined: u64,
     /// The server's memory and descriptors.
     pub server: Option<Footprint>,
-    /// Its CPU time since the sample before, in CPUs.
+    /// Its CPU time since the previous sample, in CPUs.
     pub server_cpus: Option<f64>,
     /// Busy fraction of the busiest shard.
     pub utilization: Option<f64>,
@@ -43,45 +43,45 @@ pub struct Sample {
     pub available_bytes: u64,
     /// Resident set of the generator, bytes.
     pub generator_rss_bytes: u64,
-    /// CPU time of the generator since the sample before, in CPUs.
+    /// CPU time of the generator since the previous sample, in CPUs.
     pub generator_cpus: f64,
-    /// Deliveries since the sample before.
+    /// Deliveries since the previous sample.
     pub deliveries: u64,
     /// Their latencies.
     pub latency: Percentiles,
 }
 
-/// What the server cost.
+/// The cost of the server.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Server {
-    /// Process asked for.
+    /// The process that was asked for.
     pub pid: u32,
-    /// Over the publishing, until its last delivery.
+    /// Use of CPU over the publishing, until its last delivery.
     pub usage: Option<Usage>,
     /// CPU time per delivery, microseconds.
     pub cpu_us_per_delivery: Option<f64>,
-    /// The part in user space: as perf saw it, with `--perf`, or by the kernel's ticks.
+    /// The part in user space: by perf, with `--perf`, or by the kernel's ticks.
     pub user_us_per_delivery: Option<f64>,
-    /// What perf saw from the first publish to the last delivery.
+    /// The result of perf from the first publish to the last delivery.
     pub user_part: Option<UserPart>,
-    /// Before the first connection.
+    /// Memory before the first connection.
     pub before: Option<Footprint>,
-    /// When all connections had joined.
+    /// Memory when all connections had joined.
     pub ramped: Option<Footprint>,
-    /// At the end, connections still open.
+    /// Memory at the end, with connections still open.
     pub end: Option<Footprint>,
     /// Growth of PSS from `before` to `ramped`, per joined connection.
     pub pss_bytes_per_connection: Option<f64>,
-    /// The same to `end`.
+    /// The same from `before` to `end`.
     pub pss_bytes_per_connection_at_end: Option<f64>,
     /// Growth of PSS from a quarter of the publishing to its end, percent.
     pub growth_percent: Option<f64>,
-    /// Memory of the whole machine taken from `before` to `ramped`, per joined connection: both ends and the
+    /// Memory that the whole machine used up from `before` to `ramped`, per joined connection: both ends and the
     /// kernel's sockets.
     pub machine_bytes_per_connection: Option<f64>,
 }
 
-/// Reads all of this.
+/// Takes all of these samples.
 pub(super) struct Sampler {
     pid: Option<u32>,
     perf: bool,
@@ -178,7 +178,7 @@ impl Sampler {
         self.usage = self.usage_now().zip(self.begun).map(|(now, begun)| now.since(&begun));
         self.window.1 = at;
         if let Some(sampling) = self.sampling.take() {
-            // The rest of the run is worth its report.
+            // The report of the run is worth having without this figure.
             self.user_part = sampling.end().unwrap_or_else(|error| {
                 say::err!("loadgen: --perf: {error:#}");
                 None
@@ -186,7 +186,7 @@ impl Sampler {
         }
     }
 
-    /// Takes a sample; `deliveries` and `latency` are those since the sample before.
+    /// Takes a sample; `deliveries` and `latency` are those since the previous sample.
     pub(super) fn sample(&mut self, at: f64, joined: u64, deliveries: u64, latency: Percentiles) {
         let (last, usage_before, own_before) = self.at_last;
         let span = (at - last).max(1e-3);
@@ -207,7 +207,7 @@ impl Sampler {
         self.at_last = (at, usage, own);
     }
 
-    /// What the server cost, given what the connections saw.
+    /// The cost of the server, given the counts of the connections.
     pub(super) fn server(&self, joined: u64, received: u64) -> Option<Server> {
         let pid = self.pid?;
         let per = |total: f64, count: u64| (count > 0).then(|| total / count as f64);
@@ -242,7 +242,8 @@ impl Sampler {
     }
 }
 
-/// Growth of PSS from the first sample after a quarter of that time to `end`, percent; `None` without a sample in it.
+/// Growth of PSS from the first sample after a quarter of that time to `end`, percent; `None` without a sample in
+/// that time.
 fn growth_percent(from: f64, until: f64, samples: &[Sample], end: Footprint) -> Option<f64> {
     let quarter = from + (until - from) / 4.0;
     let first = samples.iter().find(|sample| (quarter..until).contains(&sample.at))?.server?;
@@ -279,7 +280,7 @@ mod tests {
         let end = Footprint { pss_bytes: 150, ..Footprint::default() };
         let samples = [sample(2.0, 50), sample(4.0, 100), sample(7.5, 140), sample(10.5, 150)];
         assert_eq!(growth_percent(2.0, 10.0, &samples, end), Some(50.0));
-        // Only the samples before and after it: that is no growth of 0.
+        // With only the samples before and after that time the growth is unknown, not 0.
         let ends = [samples[0].clone(), samples[3].clone()];
         assert_eq!(growth_percent(2.0, 10.0, &ends, end), None);
     }

@@ -1,43 +1,44 @@
-//! The search for the highest rate that passes: a pure function of what the steps so far came to.
+//! The search for the highest rate that passes: a pure function of the steps' outcomes so far.
 //!
-//! Rates double until one fails, then the gap between the highest that passed and the lowest that failed is
-//! halved (by its geometric mean). A machine that others use stumbles now and then, so a rate has failed only
-//! when it did so twice.
+//! Rates double until one fails; then the gap between the highest that passed and the lowest that failed is halved
+//! (by its geometric mean). A machine that others use falls behind now and then, so a rate has failed only when it
+//! failed twice.
 //!
-//! A server that gathers what it has for a socket may pass again beyond a rate that fails: where its thread is
-//! just full there is little to gather and everything waits, at four times the rate each write carries four
-//! times as much. So two doublings more are tried, once each, before a failed rate is believed; but not where
-//! a step drowned twice, as more load only makes what waits in the server longer.
+//! A server that gathers frames for a socket may pass again beyond a rate that fails: where its thread is just full
+//! there is little to gather and everything waits, whereas at four times the rate each write carries four times as
+//! much. So two more doublings are tried, once each, before a failed rate is believed; but not when a step drowned
+//! twice, since more load would only lengthen the server's queues.
 
 use super::figures::Step;
 
-/// A step of `max` whose latency is so many times the bound failed by far: a server that gathers is never that late.
+/// When the latency of a step of `max` is so many times the bound, the step failed by far: a server that gathers is
+/// never that late.
 const DROWNED: f64 = 10.0;
 /// The factor from one rate to the next while none has failed.
 const GROWTH: f64 = 2.0;
 /// How often a rate is tried before it counts as failed.
 const TRIES: u32 = 2;
-/// Doublings beyond a failed rate that are tried.
+/// How many doublings beyond a failed rate are tried.
 const BEYOND: u32 = 2;
-/// Most steps of a search, so that it ends whatever happens.
+/// Most steps of a search, so that it always ends.
 const MAX_STEPS: u32 = 40;
 
-/// What became of a step.
+/// The outcome of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Outcome {
     Passed,
     Failed,
-    /// Failed by far.
+    /// It failed by far.
     Drowned,
 }
 
-/// What a step of `max` tells the search, given the latency that it may have, milliseconds.
+/// The outcome of a step of `max`, given the latency that it may have, milliseconds.
 pub(super) fn outcome(step: &Step, bound: f64) -> Outcome {
     if step.passed {
         return Outcome::Passed;
     }
     let silent = step.owed > 0 && step.latency.count == 0;
-    // Where the generator is that late the machine is full, and a higher rate is not even asked for.
+    // Where the generator is that late the machine is full, and no higher rate is tried.
     if silent || step.latency.p99_ms > DROWNED * bound || step.lag_p99_ms > bound {
         Outcome::Drowned
     } else {
@@ -45,7 +46,7 @@ pub(super) fn outcome(step: &Step, bound: f64) -> Outcome {
     }
 }
 
-/// Where a search stands.
+/// The state of a search.
 #[derive(Clone, Debug)]
 pub(super) struct Search {
     highest: f64,
@@ -54,7 +55,7 @@ pub(super) struct Search {
     failed: Option<f64>,
     rate: f64,
     tries: u32,
-    /// Doublings beyond `failed` that were tried.
+    /// How many doublings beyond `failed` were tried.
     beyond: u32,
     steps: u32,
 }
@@ -72,14 +73,14 @@ impl Search {
         let known = match (self.passed, self.failed) {
             (Some(passed), Some(failed)) => failed / passed <= 1.0 + self.precision,
             (Some(passed), None) => passed >= self.highest,
-            // Nothing passes at all.
+            // No rate passes at all.
             (None, Some(failed)) => failed < 1.0,
             _ => false,
         };
         (!known && self.steps < MAX_STEPS).then_some(self.rate)
     }
 
-    /// Takes note of how the rate of [`Search::next`] did.
+    /// Records the outcome of the rate of [`Search::next`].
     pub(super) fn note(&mut self, outcome: Outcome) {
         self.steps += 1;
         let ahead = self.failed.is_some_and(|failed| self.rate > failed);
@@ -93,7 +94,8 @@ impl Search {
             if self.tries < TRIES {
                 return;
             }
-            // Only where doubling ends: the rest is a gap whose both ends are known, or a way down.
+            // Rates beyond a failed one are tried only where doubling ends: otherwise both ends of the gap are known
+            // already, or no rate has passed.
             let ends = self.failed.is_none() && self.passed.is_some() && outcome == Outcome::Failed;
             self.beyond = if ends { 0 } else { BEYOND };
             self.failed = Some(self.rate);
@@ -108,7 +110,7 @@ impl Search {
         };
     }
 
-    /// The next rate beyond a failed one, if one is still to be tried.
+    /// The next rate beyond a failed one, if another is to be tried.
     fn look_beyond(&mut self, failed: f64) -> Option<f64> {
         let rate = failed * GROWTH.powi(self.beyond as i32 + 1);
         let wanted = self.beyond < BEYOND && rate <= self.highest;
@@ -164,13 +166,13 @@ mod tests {
         let (search, tried) = find(400.0, |rate| rate <= 1_700.0 || (5_000.0..=16_700.0).contains(&rate));
         let found = search.passed.unwrap();
         assert!(found <= 16_700.0 && found * 1.06 > 16_700.0, "{found}: {tried:?}");
-        // Where nothing passes beyond, two steps are all that it cost.
+        // Where nothing passes beyond it, two more steps are the whole cost.
         let (search, tried) = find(400.0, |rate| rate <= 1_700.0);
         assert!(search.passed.unwrap() * 1.06 > 1_700.0, "{tried:?}");
         assert_eq!(tried.iter().filter(|rate| **rate > 3_200.0).count(), 2, "{tried:?}");
     }
 
-    /// Passes up to 1,700.
+    /// Rates up to 1,700 pass.
     fn drowning_above(limit: f64) -> impl Fn(f64) -> Outcome {
         move |rate| if rate > limit { Outcome::Drowned } else { (rate <= 1_700.0).into() }
     }

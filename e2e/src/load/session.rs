@@ -42,7 +42,7 @@ impl Worker {
         self.timers.push(Reverse(Timer { due, slot, generation }));
     }
 
-    /// A slot's timer: time to connect or join again, or too late to go on waiting.
+    /// Handles a slot's timer: it is time to connect or join again, or the wait has been too long.
     pub(super) fn on_timer(&mut self, index: u32) {
         match self.slots[index as usize].phase {
             Phase::Closed => self.open(index),
@@ -58,7 +58,7 @@ impl Worker {
         }
     }
 
-    /// Something happened on a socket.
+    /// Handles events of a socket.
     pub(super) fn on_event(&mut self, index: u32, flags: EventFlags) {
         let Some(slot) = self.slots.get_mut(index as usize) else { return };
         let Some(socket) = &slot.socket else { return };
@@ -112,7 +112,7 @@ impl Worker {
         }
     }
 
-    /// The connection is in its room.
+    /// Records that the connection is in its room.
     pub(super) fn joined(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let settings = &self.shared.settings;
@@ -165,7 +165,7 @@ impl Worker {
         self.decided(index);
     }
 
-    /// The channel is gone or was refused while the socket lives on.
+    /// Records that the channel is gone or was refused while the socket stays open.
     pub(super) fn leave(&mut self, index: u32, error: &str) {
         let slot = &mut self.slots[index as usize];
         if slot.phase == Phase::Joined {
@@ -186,7 +186,7 @@ impl Worker {
         }
     }
 
-    /// The connection is over, by whatever cause but ours.
+    /// Records that the connection is over, unless we ended it.
     pub(super) fn end(&mut self, index: u32, code: u16, error: &str) {
         let phase = self.slots[index as usize].phase;
         if phase == Phase::Joined {
@@ -203,7 +203,7 @@ impl Worker {
             self.failed(index, error);
         }
         self.drop_socket(index);
-        // Like phoenix.js, which takes 1000 for the end of the session.
+        // phoenix.js takes 1000 for the end of the session, too.
         if self.shared.settings.reconnect && code != 1000 && phase != Phase::Slow {
             let slot = &mut self.slots[index as usize];
             let generation = slot.generation;
@@ -214,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Closes a socket, which takes it out of the epoll, too.
+    /// Closes a socket, which also takes it out of the epoll.
     pub(super) fn drop_socket(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.phase = Phase::Closed;
@@ -226,8 +226,8 @@ impl Worker {
         extra.pending = Vec::new();
     }
 
-    /// Takes a joined slot out of its room and closes its account. When the connection was `cut`, what had
-    /// not arrived is excused, and so are its own publishes that had not come back.
+    /// Takes a joined slot out of its room and closes its account. When the connection was `cut`, deliveries that had
+    /// not arrived are excused, and so are its own publishes that had not come back.
     pub(super) fn account(&mut self, index: u32, cut: bool) {
         let slot = &mut self.slots[index as usize];
         let room_number = self.shared.plan.room_of(slot.connection);

@@ -1,10 +1,10 @@
-//! What the flags come to in each of the scenarios.
+//! Makes the settings of a run from the flags and the scenario.
 
 use super::options::{Options, Sources, Target};
 use super::scenario::Scenario;
 use std::net::IpAddr;
 
-/// What a scenario sets where no flag does.
+/// The settings of a scenario where no flag sets them.
 struct Defaults {
     connections: u32,
     /// Members of a room; `None` puts all connections in one.
@@ -110,7 +110,7 @@ pub(super) struct Settings {
     pub(super) burst_size: u32,
     /// Heartbeat interval, ns; 0 is never.
     pub(super) heartbeat_ns: u64,
-    /// Between looks at the sockets, ns; 0 waits for events.
+    /// Time between looks at the sockets, ns; 0 waits for events.
     pub(super) poll_ns: u64,
     pub(super) max_p99_ms: Option<f64>,
 }
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(settings("--scenario guide --hold 45").duration, 2700.0);
         let small = settings("--scenario guide --connections 20000 --room-size 50");
         assert_eq!((small.rooms, small.rate), (400, 400.0));
-        // 5,000 in a second, then a second of pause.
+        // 5,000 connections in a second, then a second of pause.
         let seconds = |number| guide.open_at(number) as f64 / 1e9;
         assert_eq!([0, 2_500, 5_000, 10_000].map(seconds), [0.0, 0.5, 2.0, 4.0]);
     }

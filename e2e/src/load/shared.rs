@@ -1,4 +1,4 @@
-//! What the workers of a run have in common.
+//! The state that the workers of a run share.
 
 use super::dialect::Dialect;
 use super::plan::Plan;
@@ -10,9 +10,9 @@ use std::time::Instant;
 
 /// State shared by all workers; times are nanoseconds since `origin`.
 pub(super) struct Shared {
-    /// What was asked for.
+    /// The settings of the run.
     pub(super) settings: Settings,
-    /// How the server speaks.
+    /// The server's protocol.
     pub(super) dialect: Dialect,
     /// The plan of the run.
     pub(super) plan: Plan,
@@ -20,17 +20,17 @@ pub(super) struct Shared {
     pub(super) run: u32,
     /// One per room.
     pub(super) rooms: Vec<Room>,
-    /// One per worker.
+    /// One board per worker.
     pub(super) boards: Vec<Mutex<Board>>,
     /// Publishes numbered so far, by all workers.
     pub(super) published: AtomicU64,
-    /// How often all connections were to be cut.
+    /// How many storms were to cut all connections.
     pub(super) storms: AtomicU32,
     /// Whether connections that do not read shall read again.
     pub(super) resume: AtomicBool,
     origin: Instant,
     segment: Mutex<Segment>,
-    /// Changes with `segment`, so that a look at it costs no lock.
+    /// Changes with `segment`, so that a look whether that changed costs no lock.
     version: AtomicU32,
     finish: AtomicBool,
 }
@@ -38,7 +38,7 @@ pub(super) struct Shared {
 /// A stretch of the schedule: publishes at one rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Segment {
-    /// Counted from 1; 0 is the time before the first.
+    /// Its number, from 1; 0 is the time before the first.
     pub(super) number: u32,
     /// When it begins, ns.
     pub(super) from: u64,
@@ -68,8 +68,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// The number the next publish will get. A publish numbered at or above what this returns is sent after
-    /// this call.
+    /// The number of the next publish. A publish that gets this number or a higher one is sent after this call.
     pub(super) fn next(&self) -> u32 {
         self.next.load(Ordering::SeqCst)
     }
@@ -130,14 +129,14 @@ impl Shared {
         *segment
     }
 
-    /// Ends publishing now, begun or not.
+    /// Ends publishing now, whether it has begun or not.
     pub(super) fn stop_publishing(&self) {
         let mut segment = lock(&self.segment);
         segment.until = segment.until.min(self.now());
         self.version.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The segment of the schedule, when it is not the one of `version`.
+    /// The segment of the schedule, when it is another one than that of `version`.
     pub(super) fn changed_segment(&self, version: &mut u32) -> Option<Segment> {
         if self.version.load(Ordering::SeqCst) == *version {
             return None;
@@ -152,13 +151,13 @@ impl Shared {
         self.finish.store(true, Ordering::SeqCst);
     }
 
-    /// Whether the workers shall end.
+    /// Whether the workers are to end.
     pub(super) fn finishing(&self) -> bool {
         self.finish.load(Ordering::SeqCst)
     }
 }
 
-/// Locks even when another holder panicked: the run is failed by that thread's join, not here.
+/// Locks even when another thread panicked with the lock: the join of that thread fails the run.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -22,26 +22,26 @@ pub fn rejoin_delay_ms(attempt: usize) -> u64 {
     REJOIN_MS.get(attempt).copied().unwrap_or(REJOIN_LAST_MS)
 }
 
-/// Where a connection stands.
+/// The phase of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// No socket: before its time, waiting to reconnect, or given up.
+    /// It has no socket: before its time, waiting to reconnect, or given up.
     Closed,
     /// connect(2) is under way.
     Connecting,
     /// The upgrade request is sent.
     Upgrading,
-    /// On the way into its room.
+    /// It is on the way into its room.
     Joining,
     /// The join was refused or the channel ended; the socket is open.
     Left,
-    /// In its room.
+    /// It is in its room.
     Joined,
-    /// In its room, and not reading.
+    /// It is in its room, and does not read.
     Slow,
 }
 
-/// One connection: 48 bytes while it is in its room and nothing is half done.
+/// One connection: 48 bytes while it is in its room and nothing is incomplete.
 #[derive(Debug)]
 pub(super) struct Slot {
     pub(super) socket: Option<Socket>,
@@ -49,7 +49,7 @@ pub(super) struct Slot {
     pub(super) connection: u32,
     /// Place in its room's list of members.
     pub(super) place: u32,
-    /// Changes whenever timers set earlier no longer concern the slot; a join's reference, too.
+    /// Changes whenever timers that were set earlier no longer concern the slot; it is also the reference of a join.
     pub(super) generation: u16,
     pub(super) phase: Phase,
     flags: u8,
@@ -57,18 +57,18 @@ pub(super) struct Slot {
     extra: Option<Box<Extra>>,
 }
 
-/// What is needed only on the way into the room, or while something is half read or half sent.
+/// State that is needed only on the way into the room, or while something is half read or half sent.
 #[derive(Debug, Default)]
 pub(super) struct Extra {
-    /// Bytes of a frame that is not all here.
+    /// Bytes of a frame that has not come in whole.
     pub(super) partial: Vec<u8>,
-    /// Bytes of a message in a stream of frames that is not all here.
+    /// Bytes of a message in a stream of frames that has not come in whole.
     pub(super) stream: Vec<u8>,
-    /// Bytes the kernel did not take yet.
+    /// Bytes that the kernel has not taken yet.
     pub(super) pending: Vec<u8>,
     /// When the socket was opened, ns.
     pub(super) opened_at: u64,
-    /// When the connection, having been joined, ended; ns.
+    /// When the connection ended after it had been joined; ns.
     pub(super) down_at: Option<u64>,
     /// Sockets opened in a row without an upgrade.
     pub(super) attempts: u8,
@@ -76,7 +76,7 @@ pub(super) struct Extra {
     pub(super) joins: u8,
 }
 
-/// Whether the first attempt was decided, one way or the other.
+/// Whether the first attempt has succeeded or failed.
 pub(super) const DECIDED: u8 = 1;
 /// Whether the connection was in its room at some time.
 pub(super) const JOINED_ONCE: u8 = 2;
@@ -101,14 +101,14 @@ impl Slot {
         self.flags & flag != 0
     }
 
-    /// Sets or clears a flag; returns what it was.
+    /// Sets or clears a flag; returns its former value.
     pub(super) fn set(&mut self, flag: u8, on: bool) -> bool {
         let was = self.is(flag);
         self.flags = if on { self.flags | flag } else { self.flags & !flag };
         was
     }
 
-    /// What is half done, if anything is.
+    /// The state of what is incomplete, if anything is.
     pub(super) fn extra(&self) -> Option<&Extra> {
         self.extra.as_deref()
     }
@@ -117,7 +117,7 @@ impl Slot {
         self.extra.get_or_insert_default()
     }
 
-    /// Gives back what a connection in its room does not need.
+    /// Gives back the state that a connection in its room does not need.
     pub(super) fn slim(&mut self) {
         if let Some(extra) = &self.extra
             && matches!(self.phase, Phase::Joined | Phase::Slow)

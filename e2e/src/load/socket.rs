@@ -1,4 +1,4 @@
-//! A socket on its own: how it is opened, what is awaited on it, and why it ended.
+//! One socket: how it is opened, which events are awaited on it, and why it ended.
 
 use super::sys;
 use rustix::event::epoll::EventFlags;
@@ -7,15 +7,15 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use std::io;
 use std::net::SocketAddr;
 
-/// What is awaited on a connection that reads. Edges spare the kernel a second look at each socket that was read
-/// to its end.
+/// The events awaited on a connection that reads. They are edges, which spare the kernel a second look at each socket
+/// that was read to its end.
 pub(super) const READABLE: EventFlags = EventFlags::IN.union(EventFlags::RDHUP).union(EventFlags::ET);
-/// What is awaited on one that does not: an end is told, bytes are not.
+/// The events awaited on a connection that does not read: its end, but no bytes.
 pub(super) const DEAF: EventFlags = EventFlags::RDHUP.union(EventFlags::ET);
 
-/// The close code that stands for a connection lost without one (RFC 6455 section 7.4.1).
+/// The close code that stands for a connection lost without a close frame (RFC 6455 section 7.4.1).
 pub(super) const ABNORMAL: u16 = 1006;
-/// Receive buffer asked for on connections that will not read, bytes; the kernel makes it its smallest.
+/// Receive buffer asked for on connections that will not read, bytes; the kernel makes it the smallest that it has.
 const SLOW_RECEIVE_BUFFER: usize = 1;
 
 /// Why reading a socket ended its connection.
@@ -34,7 +34,7 @@ pub(super) fn connect(target: SocketAddr, source: Option<SocketAddr>, slow: bool
     let socket = Socket::new(Domain::for_address(target), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
     socket.set_tcp_nodelay(true)?;
     if slow {
-        // Before connecting, as the window's scale is agreed on then.
+        // It is set before connecting, because the window's scale is agreed on then.
         socket.set_recv_buffer_size(SLOW_RECEIVE_BUFFER)?;
     }
     if let Some(source) = source {
@@ -47,7 +47,7 @@ pub(super) fn connect(target: SocketAddr, source: Option<SocketAddr>, slow: bool
     }
 }
 
-/// A short name for an error; the text without the number where there is one.
+/// A short name for an error: its text, without the number if there is one.
 pub(super) fn name(error: &io::Error) -> String {
     error
         .raw_os_error()

@@ -1,13 +1,13 @@
-//! The stamp in each publish's payload, which is the same for all dialects, and how a delivery is recognised by
-//! it without parsing JSON.
+//! The stamp in each publish's payload, which is the same for all dialects, and by which a delivery is recognised
+//! without parsing JSON.
 //!
-//! A stamp says run, publish number in the room, intended send time, sender. The run tells messages of another
-//! generator (or of a person) in the same room from our own.
+//! A stamp has the run, the publish's number in the room, the intended time of sending, and the sender. By the run,
+//! messages of another generator (or of a person) in the same room are told from our own.
 
 use memchr::memmem;
 use std::io::Write;
 
-/// What a publish of this generator says about itself.
+/// The content of a stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     /// Random number of the run.
@@ -43,7 +43,7 @@ pub(super) fn append(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     debug_assert!(written.is_ok());
 }
 
-/// Finds stamps. A server puts the stamp of most messages at the same place, so that is looked at first.
+/// Finds stamps. A server puts the stamp of most messages at the same place, so that place is looked at first.
 pub(super) struct Finder {
     place: usize,
     mark: &'static [u8],
@@ -91,8 +91,8 @@ impl Finder {
     }
 }
 
-/// Eight lower-case hexadecimal digits, all at once: a digit's value is its low nibble, a letter's nine more.
-/// Other characters give some number, which the run's number in a stamp tells from ours.
+/// Eight lower-case hexadecimal digits, all at once: a digit's value is its low nibble, a letter's nine more. Other
+/// characters give some number; such a stamp has another run than ours.
 fn hex(text: &[u8; STAMP], at: usize) -> u32 {
     let mut digits = [0; 8];
     digits.copy_from_slice(&text[at..at + 8]);

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 
-/// Highest duration that histograms hold, nanoseconds; longer ones count as this.
+/// Highest duration that histograms can count, nanoseconds; longer ones count as this.
 const HIGHEST_NS: u64 = 300_000_000_000;
 /// Most distinct error names kept; further ones are counted as `other`.
 const MAX_ERROR_KINDS: usize = 64;
@@ -27,7 +27,7 @@ pub(super) fn merge(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// What happened, as plain counts.
+        /// The counts of a run.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
         pub struct Counters { $($(#[$doc])* pub $name: u64,)* }
 
@@ -45,9 +45,9 @@ counters! {
     failed_connects,
     /// Connections that were in their room when the run ended.
     joined_at_end,
-    /// Joined connections that ended without our doing.
+    /// Joined connections that ended, other than by us.
     disconnects,
-    /// Joined connections that we ended, as `churn` and `storm` do.
+    /// Joined connections that we ended, as in `churn` and `storm`.
     cut,
     /// Connections that joined again after a disconnect.
     rejoined,
@@ -59,15 +59,15 @@ counters! {
     unsent,
     /// Deliveries owed: for each publish, the connections whose join reply had been read when it was numbered.
     owed,
-    /// Publishes that their senders were not owed, because the dialect leaves the sender out.
+    /// Publishes that were not owed to their own senders, because the dialect leaves the sender out.
     unechoed,
     /// Owed deliveries that arrived.
     received,
-    /// Owed deliveries that did not arrive although the connection lived on.
+    /// Owed deliveries that did not arrive although the connection stayed open.
     lost,
     /// Owed deliveries excused because the receiver's connection ended, or the sender's before its echo.
     interrupted,
-    /// Deliveries that arrived again.
+    /// Deliveries that arrived a second time.
     duplicates,
     /// Deliveries of publishes sent before the join reply had been read; owed to no connection.
     early,
@@ -75,9 +75,9 @@ counters! {
     foreign,
     /// Connections in their room that do not read; they are owed nothing and not among `joined`.
     slow_joined,
-    /// Those of them that the server ended.
+    /// Connections among these that the server ended.
     slow_closed,
-    /// Messages that they got, once they read again.
+    /// Messages that these connections got once they read again.
     slow_received,
     /// Heartbeats sent.
     heartbeats,
@@ -89,21 +89,21 @@ counters! {
     bytes_out,
 }
 
-/// All a worker knows at its end.
+/// The results of a worker at its end.
 pub(super) struct Stats {
     /// Plain counts.
     pub(super) counters: Counters,
     /// Errors by name.
     pub(super) errors: BTreeMap<String, u64>,
-    /// Joined connections ended by the server, by WebSocket close code; 1006 is the absence of one.
+    /// Joined connections ended by the server, by WebSocket close code; 1006 stands for an end without a code.
     pub(super) close_codes: BTreeMap<u16, u64>,
-    /// The same of connections that did not read.
+    /// The same for connections that did not read.
     pub(super) slow_close_codes: BTreeMap<u16, u64>,
-    /// From when the schedule wanted a publish sent to when a delivery of it was read, ns.
+    /// Time from the intended sending of a publish to when a delivery of it was read, ns.
     pub(super) latency: Histogram<u64>,
-    /// From opening a socket to the join reply, ns.
+    /// Time from opening a socket to the join reply, ns.
     pub(super) connect: Histogram<u64>,
-    /// From the end of a joined connection to the reply of its next join, ns.
+    /// Time from the end of a joined connection to the reply of its next join, ns.
     pub(super) reconnect: Histogram<u64>,
     /// How late the generator itself was with a publish, ns.
     pub(super) lag: Histogram<u64>,
@@ -135,7 +135,7 @@ impl Stats {
         }
     }
 
-    /// Adds what another worker saw.
+    /// Adds another worker's results.
     pub(super) fn add(&mut self, other: &Stats) {
         self.counters.add(&other.counters);
         for (name, count) in &other.errors {
@@ -158,7 +158,7 @@ impl Stats {
     }
 }
 
-/// What a worker shows while it runs.
+/// What a worker publishes while it runs.
 pub(super) struct Board {
     /// Its counts so far.
     pub(super) counters: Counters,
@@ -172,7 +172,8 @@ pub(super) struct Board {
     pub(super) storms: u32,
     /// The segment of the schedule that it is in.
     pub(super) segment: u32,
-    /// Owed deliveries so far and those not here yet; counted only once its turns of the segment are over.
+    /// Owed deliveries so far and those that have not arrived; counted only once the worker's turns of the segment
+    /// are over.
     pub(super) account: Option<Account>,
     /// Latencies of the segment's publishes since the reader last took them, ns.
     pub(super) interval: Histogram<u64>,
@@ -180,14 +181,14 @@ pub(super) struct Board {
     pub(super) lag: Histogram<u64>,
 }
 
-/// What open and closed connections were owed.
+/// The deliveries that open and closed connections were owed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Account {
     /// Deliveries owed since the run began.
     pub(super) owed: u64,
-    /// Those that may still come.
+    /// Deliveries among them that may still come.
     pub(super) outstanding: u64,
-    /// Publishes of all workers that this takes in.
+    /// How many publishes of all workers this account covers.
     pub(super) published: u64,
 }
 

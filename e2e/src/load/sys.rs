@@ -10,8 +10,8 @@ use std::time::Duration;
 /// Gives the calling thread a descriptor table of its own that keeps only standard input, output and error,
 /// so that each worker has the process's whole descriptor limit to itself.
 ///
-/// The caller owns no descriptor above 2 and afterwards must touch none that another thread opened: the same
-/// number means something else here. That includes waking another thread's event loop.
+/// The caller owns no descriptor above 2 and afterwards must touch none that another thread opened: the same number
+/// means another file here. To wake another thread's event loop would touch one.
 ///
 /// # Errors
 /// Those of close_range(2); ENOSYS before Linux 5.9.
@@ -43,8 +43,8 @@ pub(super) fn bind_address_no_port(socket: &impl AsFd) -> io::Result<()> {
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Waits for events for at most `timeout`, to the microsecond: an open-loop schedule is no good when each
-/// sleep is rounded up to a millisecond, as rustix's `wait` does.
+/// Waits for events for at most `timeout`, to the microsecond: rustix's `wait` rounds each sleep up to a millisecond,
+/// which would make an open-loop schedule late.
 ///
 /// # Errors
 /// Those of epoll_pwait2(2); a signal gives no events.

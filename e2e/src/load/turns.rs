@@ -1,4 +1,4 @@
-//! What a worker does by the clock: publishes, heartbeats, and connections that it ends itself.
+//! What a worker does on schedule: publishes, heartbeats, and ending connections.
 
 use super::dialect::{Channel, Publish};
 use super::slot::{HEARTBEAT, Phase, reconnect_delay_ms};
@@ -7,13 +7,14 @@ use super::wire;
 use super::worker::Worker;
 use std::sync::atomic::Ordering;
 
-/// Turns taken at once at most, so that a late worker goes on reading.
+/// Most turns taken at once, so that a late worker goes on reading.
 const TURNS_AT_ONCE: usize = 256;
-/// Publishes of a room whose senders are remembered, to excuse those that die with their sender.
+/// How many of a room's latest publishes are remembered with their senders, to excuse those whose sender's connection
+/// ends.
 const RECENT: usize = 256;
 
 impl Worker {
-    /// When this worker's next turn is due, if there is one in this segment.
+    /// When this worker's next turn is due, if it has one in this segment.
     pub(super) fn turn_due(&self) -> Option<u64> {
         self.segment.due(self.next_turn.saturating_sub(self.segment.number.into()))
     }
@@ -32,7 +33,7 @@ impl Worker {
         }
     }
 
-    /// One member of a room sends its publishes, all in one write.
+    /// Lets one member of a room send its publishes, all in one write.
     fn publish(&mut self, room: u32, due: u64) {
         let burst = self.shared.settings.burst_size;
         let local = self.shared.plan.local_room(room);
@@ -110,7 +111,7 @@ impl Worker {
         self.send_message(index);
     }
 
-    /// Ends this worker's share of the connections that are to end by now.
+    /// Ends this worker's part of the connections that are to end by now.
     pub(super) fn churn_due(&mut self) {
         let rate = self.shared.settings.churn_rate;
         if rate <= 0.0 || self.segment.number == 0 {
@@ -143,7 +144,7 @@ impl Worker {
             }
             let slot = &self.slots[index as usize];
             if let Some(socket) = &slot.socket {
-                // Otherwise a close frame, or a port in TIME_WAIT for each connection.
+                // Otherwise a close would send the rest and leave a port in TIME_WAIT for each connection.
                 if let Err(error) = socket.set_linger(Some(std::time::Duration::ZERO)) {
                     self.stats.error(&format!("linger: {error}"));
                 }

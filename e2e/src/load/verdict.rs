@@ -1,4 +1,4 @@
-//! Whether a run passed: its counts and figures against the bounds of its scenario.
+//! Decides whether a run passed: its counts and figures against the bounds of its scenario.
 
 use super::report::Report;
 use super::scenario::Scenario;
@@ -14,14 +14,15 @@ pub(super) fn judge(report: &Report, settings: &Settings) -> Vec<String> {
     failures
 }
 
-/// Things that happened too often.
+/// Failures by counts that are too high.
 fn counts(report: &Report, settings: &Settings) -> Vec<String> {
     let counters = &report.counters;
     let joined = counters.joined + counters.slow_joined;
     let never = u64::from(settings.connections).saturating_sub(joined);
-    // Steps of `max` that fail overload the server; the report of each step has the connections and deliveries lost then.
+    // Steps of `max` that fail overload the server; the report of each step has the connections and deliveries that
+    // were lost in it.
     let overload = settings.options.scenario == Scenario::Max;
-    // In `churn` connections end by the generator's hand, which is counted apart.
+    // In `churn` the generator ends connections, which it counts apart.
     let may_end =
         settings.reconnect && (settings.options.scenario != Scenario::Churn || settings.options.reconnect);
     let checks = [
@@ -46,7 +47,7 @@ fn counts(report: &Report, settings: &Settings) -> Vec<String> {
         .collect()
 }
 
-/// Figures beyond their bounds. A figure that is asked for and missing fails, too.
+/// Failures by figures beyond their bounds. A figure that is asked for and missing fails, too.
 fn figures(report: &Report, settings: &Settings) -> Vec<String> {
     let options = &settings.options;
     let mut failures = Vec::new();

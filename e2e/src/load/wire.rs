@@ -1,6 +1,6 @@
 //! RFC 6455 as a client speaks it, on byte slices: the handshake, masked frames out, unmasked frames in.
 //!
-//! Only what a generator needs: messages in one frame, no extensions.
+//! It has only what a generator needs: messages in one frame, no extensions.
 
 use super::stamp::append;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
@@ -26,16 +26,16 @@ pub(super) const PONG: u8 = 10;
 pub(super) struct Frame<'a> {
     /// Kind of the frame: one of the constants of this module.
     pub(super) opcode: u8,
-    /// The bytes it carries.
+    /// The payload.
     pub(super) payload: &'a [u8],
     /// Bytes of the frame with its header.
     pub(super) length: usize,
 }
 
-/// Reads the first frame of `bytes`; `None` when it is not all there yet.
+/// Reads the first frame of `bytes`; `None` when it has not come in whole yet.
 ///
 /// # Errors
-/// What the server did that a client must not accept, as a short name for the error count.
+/// A short name, for the error count, of something that a client must not accept from a server.
 pub(super) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
     let opcode = first & 0x0f;
@@ -85,8 +85,8 @@ pub(super) fn encode(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: u32) {
     out.extend(payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
 }
 
-/// The upgrade request of one worker and the answer it must get; the nonce is drawn once per worker, as it
-/// only guards against caches that are no WebSocket servers.
+/// The upgrade request of one worker and the answer that it must get. The nonce is drawn once per worker, because it
+/// only guards against caches, which are no WebSocket servers.
 pub(super) struct Handshake {
     key: String,
     accept: String,

@@ -1,7 +1,7 @@
 //! One worker: its own descriptor table, epoll and connections, and its part of the schedule.
 //!
-//! All that other threads see of it goes through [`Shared`]; nothing wakes it, it looks at the shared state
-//! at least every [`LOOK_NS`].
+//! Other threads see it only through [`Shared`]; nothing wakes it, so it looks at the shared state at least every
+//! [`LOOK_NS`].
 
 use super::shared::{Segment, Shared, lock};
 use super::slot::{Phase, Slot};
@@ -22,28 +22,28 @@ use std::time::Duration;
 
 /// Longest sleep, ns.
 pub(super) const LOOK_NS: u64 = 20_000_000;
-/// How often counts are shown to the coordinator, ns.
+/// How often a worker publishes its counts for the coordinator, ns.
 const SHOW_NS: u64 = 200_000_000;
-/// Connections opened in one turn at most, so that a late worker goes on reading.
+/// Most connections opened in one turn, so that a late worker goes on reading.
 const OPENS_PER_TURN: usize = 128;
-/// Events taken from the kernel at once: few enough that publishes due meanwhile are not late.
+/// Events taken from the kernel at once: so few that publishes which become due meanwhile are not late.
 const EVENTS: usize = 128;
 /// Bytes read from a socket at once.
 pub(super) const READ: usize = 64 << 10;
 
-/// A worker's own view of a room.
+/// A room as one worker sees it.
 #[derive(Default)]
 pub(super) struct LocalRoom {
     /// Joined connections of this worker, by slot.
     pub(super) members: Vec<u32>,
-    /// Whose turn it is to publish.
+    /// The member whose turn it is to publish.
     pub(super) cursor: usize,
     /// Latest publishes sent from here: number and slot.
     pub(super) recent: VecDeque<(u32, u32)>,
     pub(super) topic: String,
 }
 
-/// Something to do with a slot later; of no effect when the slot has moved on since.
+/// A task for a slot at a later time; it has no effect when the slot has moved on by then.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Timer {
     pub(super) due: u64,
@@ -61,7 +61,7 @@ pub(super) struct Worker {
     pub(super) handshake: Handshake,
     pub(super) finder: Finder,
     pub(super) stats: Stats,
-    /// Latencies of the segment's publishes not shown yet.
+    /// Latencies of the segment's publishes that are not published on the board yet.
     pub(super) interval: Histogram<u64>,
     pub(super) lag: Histogram<u64>,
     pub(super) now: u64,
@@ -79,7 +79,7 @@ pub(super) struct Worker {
     pub(super) next_heartbeat: u64,
     pub(super) churned: u64,
     storms: u32,
-    /// Whether connections that did not read do so again.
+    /// Whether connections that did not read have begun to read again.
     pub(super) resumed: bool,
     mask: u32,
     next_open: usize,
@@ -93,7 +93,7 @@ impl Worker {
     /// # Errors
     /// When the kernel refuses a descriptor table or an epoll.
     pub(super) fn new(shared: Arc<Shared>, id: u32) -> anyhow::Result<Worker> {
-        // Nothing above standard error belongs to this thread yet, and nobody wakes it through a descriptor.
+        // This thread owns no descriptor above standard error yet, and nobody wakes it through one.
         sys::own_descriptor_table()
             .context("close_range: a descriptor table of its own needs Linux 5.9 or newer")?;
         let plan = shared.plan;
@@ -142,7 +142,7 @@ impl Worker {
         })
     }
 
-    /// Runs until told to finish; returns what it saw.
+    /// Runs until told to finish; returns its results.
     ///
     /// # Errors
     /// When waiting for events fails.
@@ -169,14 +169,14 @@ impl Worker {
         Ok(self.stats)
     }
 
-    /// Takes up what the coordinator wants.
+    /// Takes over changes that the coordinator has made.
     fn obey(&mut self) {
         if let Some(segment) = self.shared.changed_segment(&mut self.segment_version) {
             if segment.number != self.segment.number {
                 // Segments begin with one worker after the other.
                 self.next_turn = u64::from(segment.number);
                 self.churned = 0;
-                // What is not shown belongs to the segment before.
+                // Latencies that are not published belong to the segment before.
                 merge(&mut self.stats.latency, &self.interval);
                 self.interval.reset();
             }
@@ -214,14 +214,14 @@ impl Worker {
         Duration::from_nanos(until.saturating_sub(now))
     }
 
-    /// Sleeps through what the poll interval leaves out, and says how long to wait for events.
+    /// Sleeps through the rest of the poll interval, and says how long to wait for events.
     fn rest(&self) -> Duration {
         let until = self.sleep();
         let interval = Duration::from_nanos(self.shared.settings.poll_ns);
         if interval.is_zero() {
             return until;
         }
-        // Not in the kernel's wait for events, so that no send of the server has to wake this thread.
+        // The sleep is not in the kernel's wait for events, so that no send of the server has to wake this thread.
         std::thread::sleep(interval.min(until));
         Duration::ZERO
     }
@@ -287,7 +287,7 @@ impl Worker {
         self.lag.reset();
     }
 
-    /// What closed and open accounts come to.
+    /// The sum of closed and open accounts.
     fn total(&self) -> Account {
         let counters = &self.stats.counters;
         let published = self.shared.published.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! How each kind of fault is done to a fleet, and undone.
+//! Does each kind of fault to a fleet, and undoes it.
 
 use std::{thread::sleep, time::Duration};
 
@@ -19,23 +19,23 @@ use crate::{
 const NODE: &str = "channel-node";
 /// Name of NATS' process.
 const NATS: &str = "nats-server";
-/// Where NATS listens.
+/// The port of NATS.
 const NATS_PORT: u16 = 4222;
-/// Where a node listens for clients.
+/// The port of a node for clients.
 const CLIENT_PORT: u16 = 4000;
-/// Where the operator asks a node.
+/// The port of a node for the operator.
 const ADMIN_PORT: u16 = 9400;
-/// Least numbers of nodes that the fleet is given.
+/// The values of `nodes.min` among which a step chooses.
 const LEAST: [usize; 3] = [2, 3, 4];
 
-/// What was done to whom, and when it was undone.
+/// The target of a fault, and when it was undone.
 pub(super) struct Done {
     pub(super) target: String,
     pub(super) from: Millis,
     pub(super) undone: Millis,
 }
 
-/// The spec of the soak's fleet. Numeric capacity: the machine's speed decides nothing.
+/// The spec of the soak's fleet. The capacity is a number, so that the machine's speed decides nothing.
 pub(super) fn spec(least: usize) -> String {
     format!(
         "{{targetConnections: 2000, rooms: {{maxMembers: 150}}, nodes: {{min: {least}, max: 5, \
@@ -46,7 +46,7 @@ pub(super) fn spec(least: usize) -> String {
     )
 }
 
-/// Does what the step says, and undoes it where it lasts.
+/// Does a step's fault, and undoes it where it lasts.
 pub(super) fn break_it(fleet: &Fleet, step: &Step) -> Result<Done> {
     let from = now();
     let lasts = Duration::from_millis(step.lasts);
@@ -107,7 +107,7 @@ pub(super) fn break_it(fleet: &Fleet, step: &Step) -> Result<Done> {
             drop(cut);
         }
         Kind::CutAdmin => {
-            // Those that run: one that was killed before may still wait for the kubelet's back-off.
+            // Only operators that run count: one that was killed before may still wait for the kubelet's back-off.
             let all = operators(&fleet.instance)?;
             let pids: Vec<_> = all.iter().filter_map(|pod| operator_process(pod).ok()).collect();
             ensure!(!pids.is_empty(), "no operator runs");
@@ -119,8 +119,8 @@ pub(super) fn break_it(fleet: &Fleet, step: &Step) -> Result<Done> {
     Ok(Done { target, from, undone: now() })
 }
 
-/// Name and process of the leading operator. One that was killed before may hold the lease for a while, and wait for the
-/// kubelet's back-off.
+/// Name and process of the leading operator. An operator that was killed before may have the lease for a while yet,
+/// and wait for the kubelet's back-off.
 fn leading(fleet: &Fleet) -> Result<(String, i32)> {
     let (found, _) = eventually("the leading operator runs", || {
         let name = leader(&fleet.instance)?;

@@ -27,13 +27,13 @@ use crate::{
 const AGAIN: Duration = Duration::from_secs(1);
 /// Clients begin this far apart.
 const PACE: Duration = Duration::from_millis(5);
-/// How long a message may wait for the connection. Longer, and it counts as not sent.
+/// How long a message may wait for the connection. After that it counts as not sent.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
-/// Messages that tell whether all clients hear all messages: so old that they must have come, and of so long a time, in
-/// milliseconds.
+/// Whether all clients hear all messages is told by messages of such an age that they must have come, and over such a
+/// time, in milliseconds.
 const SETTLED: Millis = 1_000;
 const LOOKED_AT: Millis = 3_000;
-/// The one event of the soak.
+/// The only event of the soak.
 const EVENT: &str = "say";
 
 /// Where clients connect to, and how.
@@ -41,7 +41,7 @@ const EVENT: &str = "say";
 pub struct Place {
     /// Address and port of a node or Service.
     pub address: String,
-    /// What a round trip takes longer than on this machine; none is the straight way.
+    /// How much longer a round trip takes than on this machine; none: no longer.
     pub round_trip: Option<Duration>,
 }
 
@@ -50,15 +50,15 @@ pub struct Place {
 pub struct Shared(Arc<Mutex<Ledger>>);
 
 impl Shared {
-    /// The ledger, while the value lives.
+    /// The ledger, locked while the value exists.
     pub fn lock(&self) -> MutexGuard<'_, Ledger> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Running clients; they end with the value.
+/// Running clients; they end when the value is dropped.
 pub struct Clients {
-    /// What they did and heard so far.
+    /// The record of what they did and heard so far.
     pub ledger: Shared,
     /// Whether they say anything.
     talking: Arc<AtomicBool>,
@@ -87,7 +87,7 @@ impl Clients {
         let namespace = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
         let (shared, talk, end) = (ledger.clone(), Arc::clone(&talking), Arc::clone(&over));
         let thread = std::thread::spawn(move || {
-            // Only this thread moves, and all sockets are made on it.
+            // Only this thread changes its namespace, and all sockets are made on it.
             rustix::thread::move_into_link_name_space(namespace.as_fd(), None)
                 .context("cannot enter the client namespace")?;
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -125,7 +125,7 @@ impl Clients {
         .map(drop)
     }
 
-    /// Waits until all are in their rooms and have heard everything for some seconds.
+    /// Waits until all clients are in their rooms and have heard every message for some seconds.
     ///
     /// # Errors
     /// When that does not come within the hang guard.
@@ -135,11 +135,11 @@ impl Clients {
         eventually("everybody hears everything", whole).map(|(_, elapsed)| elapsed)
     }
 
-    /// Whether all are in their rooms and have heard everything for some seconds, not counting what was said before
-    /// `since`.
+    /// Whether all clients are in their rooms and have heard every message for some seconds, without messages from
+    /// before `since`.
     ///
     /// # Errors
-    /// When not; says what is missing.
+    /// When this is not so; the error says what is missing.
     pub fn is_whole(&self, since: Millis) -> Result<()> {
         let ledger = self.ledger.lock();
         if let Some((client, away)) = ledger.longest_away(now()) {
@@ -193,7 +193,8 @@ async fn client(
         }
     };
     let mut me = Me { index, node: None, connected: true, ledger };
-    // The reserved topic tells the node at each join. Both are joined again by themselves with each connection.
+    // A join of the reserved topic tells the node's name each time. Both channels are joined again by themselves with
+    // each connection.
     let mut cluster = joined(&socket, "$cluster").await;
     let topic = format!("room:soak-{}", me.ledger.lock().room(index));
     let mut room = joined(&socket, &topic).await;
@@ -202,7 +203,7 @@ async fn client(
     let says = || period.is_some() && talking.load(Ordering::Relaxed);
     loop {
         tokio::select! {
-            // What happened to the connection is known before what happened on it.
+            // Events of the connection are taken before events of its channels.
             biased;
             event = socket.next() => match event {
                 Some(event) => me.on_socket(&event),

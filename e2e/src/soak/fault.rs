@@ -1,4 +1,4 @@
-//! Ways to break a fleet, and which misses each of them explains.
+//! The ways to break a fleet, and the misses that each of them explains.
 
 use std::{collections::BTreeSet, str::FromStr};
 
@@ -9,10 +9,10 @@ use super::{
     ledger::{Disorder, MARGIN, Miss},
 };
 
-/// What is done.
+/// A way to break a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// A node pod is deleted: it drains. Explains nothing.
+    /// A node pod is deleted: it drains. It explains no miss.
     DeletePod,
     /// A node's process is killed.
     KillNode,
@@ -22,17 +22,17 @@ pub enum Kind {
     DeleteNats,
     /// NATS stands still for a while.
     FreezeNats,
-    /// The API server is killed and started again. Explains nothing.
+    /// The API server is killed and started again. It explains no miss.
     KillApi,
-    /// The leading operator's process is killed. Explains nothing.
+    /// The leading operator's process is killed. It explains no miss.
     KillOperator,
-    /// The least number of nodes becomes another: nodes come, or are drained and go. Explains nothing.
+    /// The least number of nodes changes: nodes come, or are drained and go. It explains no miss.
     Scale,
     /// A node's packets to NATS are dropped for a while.
     CutBus,
     /// A node's packets to and from clients are dropped for a while.
     CutClients,
-    /// The operators' packets to the nodes' admin port are dropped for a while. Explains nothing.
+    /// The operators' packets to the nodes' admin port are dropped for a while. It explains no miss.
     CutAdmin,
 }
 
@@ -70,20 +70,20 @@ impl FromStr for Kind {
     }
 }
 
-/// A fault to come.
+/// A planned fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
-    /// Time after the fleet has recovered from the one before, in milliseconds.
+    /// Time after the fleet has recovered from the previous fault, in milliseconds.
     pub pause: Millis,
-    /// What is done.
+    /// The kind.
     pub kind: Kind,
-    /// How long it lasts, where it lasts, in milliseconds.
+    /// How long it lasts, in milliseconds, if it is one that lasts.
     pub lasts: Millis,
-    /// Chooses among those that it can be done to.
+    /// Chooses one of the possible targets.
     pub choice: usize,
 }
 
-/// Draws faults one after the other; the same seed draws the same.
+/// Draws faults one after the other; the same seed draws the same faults.
 #[derive(Debug)]
 pub struct Plan {
     random: StdRng,
@@ -92,7 +92,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Of these kinds.
+    /// Draws from these kinds.
     ///
     /// # Panics
     /// When there are none.
@@ -107,7 +107,8 @@ impl Iterator for Plan {
     type Item = Step;
 
     fn next(&mut self) -> Option<Step> {
-        // Not one kind twice in a row, or a NATS killed twice within minutes waits for the kubelet's back-off.
+        // No kind comes twice in a row: a NATS that is killed twice within minutes would wait for the kubelet's
+        // back-off.
         let others: Vec<_> = self.kinds.iter().copied().filter(|kind| Some(*kind) != self.before).collect();
         let kind = others.choose(&mut self.random).copied().unwrap_or(self.kinds[0]);
         self.before = Some(kind);
@@ -128,13 +129,13 @@ impl Iterator for Plan {
 /// A fault that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// What was done.
+    /// The kind.
     pub kind: Kind,
-    /// To whom: the name of a node where it was one.
+    /// The target: the name of a node where it was a node.
     pub target: String,
     /// When it began.
     pub from: Millis,
-    /// When what was done was undone; where nothing is to be undone, the same as `from`.
+    /// When it was undone; where nothing is to be undone, the same as `from`.
     pub undone: Millis,
     /// When a client last missed a message, went or came back; not before `undone`.
     pub until: Millis,
@@ -147,8 +148,8 @@ impl Fault {
         self.touches(miss.at, miss.from_node.as_deref(), miss.to_node.as_deref())
     }
 
-    /// Whether a message that came late was held back by this fault, on another way than the one that overtook it: within
-    /// one connection nothing excuses it.
+    /// Whether this fault held back a message that came late, on another way than the later message that overtook it:
+    /// within one connection nothing excuses that.
     #[must_use]
     pub fn excuses(&self, disorder: &Disorder) -> bool {
         let Disorder { at, from_node, to_node, one_connection, .. } = disorder;
@@ -159,11 +160,11 @@ impl Fault {
 
     fn touches(&self, at: Millis, from: Option<&str>, to: Option<&str>) -> bool {
         let Self { target, .. } = self;
-        // A place that never became known may be any.
+        // A client whose node never became known may have been on any.
         let is_target = |node: Option<&str>| node.is_none_or(|node| node == target);
         let between_nodes = from.is_none() || to.is_none() || from != to;
         let (touched, until) = match self.kind {
-            // Its clients know within milliseconds; what they had sent before is lost with it.
+            // Its clients notice within milliseconds; messages that they had sent before are lost with it.
             Kind::KillNode => (is_target(from), self.from),
             Kind::FreezeNode | Kind::CutClients => (is_target(from) || is_target(to), self.until),
             Kind::DeleteNats | Kind::FreezeNats => (between_nodes, self.until),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Millis;
 
-/// How close to the beginning or the end of a stay a message may be said and be missed without a fault, in milliseconds:
-/// it was under way while the client came or went. Also what clocks and busy machines blur.
+/// When a message is said so close to the beginning or the end of a stay, in milliseconds, it may be missed without a
+/// fault: it was under way while the client came or went. This also covers clocks and busy machines.
 pub const MARGIN: Millis = 1_000;
 /// Most clients of a room: one bit each.
 pub const ROOM: usize = 64;
@@ -22,7 +22,7 @@ pub struct Stay {
 }
 
 impl Stay {
-    /// Whether the client was there, undoubtedly, when something was said.
+    /// Whether the client was certainly there at a time.
     fn covers(&self, at: Millis) -> bool {
         self.from + MARGIN <= at && self.end.is_none_or(|(end, _)| at + MARGIN <= end)
     }
@@ -34,9 +34,9 @@ struct Said {
     at: Millis,
     /// Number of the publisher's stay.
     stay: usize,
-    /// False when there turned out to be no connection.
+    /// False when it turned out that there was no connection.
     sent: bool,
-    /// Whether each client heard it, by place in the room.
+    /// Whether each client heard it: bits by place in the room.
     heard: u64,
 }
 
@@ -64,23 +64,23 @@ pub struct Miss {
 pub struct Disorder {
     /// The client that said it.
     pub publisher: usize,
-    /// Which message came late.
+    /// The number of the message that came late.
     pub number: usize,
-    /// Which had come before.
+    /// The number of the later message that had come before it.
     pub after: usize,
-    /// The client that heard it so.
+    /// The client that heard them in this order.
     pub receiver: usize,
-    /// When the late one was said.
+    /// When the late message was said.
     pub at: Millis,
     /// Whether the publisher said both over one connection.
     pub one_connection: bool,
-    /// Where the publisher was when it said the late one.
+    /// Where the publisher was when it said the late message.
     pub from_node: Option<String>,
     /// Where the receiver was.
     pub to_node: Option<String>,
 }
 
-/// Everything that clients did and heard.
+/// Everything that the clients did and heard.
 #[derive(Debug)]
 pub struct Ledger {
     rooms: usize,
@@ -94,14 +94,14 @@ pub struct Ledger {
     pub duplicates: Vec<(usize, usize, usize)>,
     /// Messages that were overtaken.
     pub disorders: Vec<Disorder>,
-    /// Time from an end to the next join, by client.
+    /// Time from an end of a connection to the next join, by client.
     pub aways: Vec<(usize, Millis)>,
-    /// Longest time from saying to hearing.
+    /// Longest time from when a message was said until it was heard.
     pub latest: Millis,
 }
 
 impl Ledger {
-    /// `clients` in as few rooms of at most `room_size` as will do.
+    /// A ledger for `clients` in as few rooms as possible, of at most `room_size`.
     #[must_use]
     pub fn new(clients: usize, room_size: usize) -> Self {
         Self {
@@ -117,7 +117,7 @@ impl Ledger {
         }
     }
 
-    /// Clients there are.
+    /// How many clients there are.
     #[must_use]
     pub fn clients(&self) -> usize {
         self.stays.len()
@@ -129,7 +129,7 @@ impl Ledger {
         client % self.rooms
     }
 
-    /// A client's join was answered.
+    /// Records that a client's join was answered.
     pub fn joined(&mut self, client: usize, node: Option<&str>, at: Millis) {
         if let Some((end, _)) = self.stays[client].last().and_then(|stay| stay.end) {
             self.aways.push((client, at.saturating_sub(end)));
@@ -138,14 +138,14 @@ impl Ledger {
         self.stays[client].push(Stay { node: node.map(str::to_owned), from: at, end: None });
     }
 
-    /// The node of a client's connection became known.
+    /// Records the node of a client's connection, when it becomes known.
     pub fn on_node(&mut self, client: usize, node: &str) {
         if let Some(stay) = self.open(client) {
             stay.node = Some(node.to_owned());
         }
     }
 
-    /// A client's connection ended.
+    /// Records that a client's connection ended.
     pub fn ended(&mut self, client: usize, code: u16, at: Millis) {
         if let Some(stay) = self.open(client) {
             stay.end = Some((at, code));
@@ -175,7 +175,7 @@ impl Ledger {
         self.stays[client].last().filter(|stay| stay.end.is_none())?.node.as_deref()
     }
 
-    /// How long the client that is away longest has been away; none when all are there.
+    /// How long the client that has been away longest has been away; none when all are there.
     #[must_use]
     pub fn longest_away(&self, now: Millis) -> Option<(usize, Millis)> {
         let away = |(client, stays): (usize, &Vec<Stay>)| {
@@ -185,7 +185,8 @@ impl Ledger {
         self.stays.iter().enumerate().filter_map(away).max_by_key(|(_, away)| *away)
     }
 
-    /// A client is about to say something; the number of it. None while it is not in its room.
+    /// Records that a client is about to say something, and gives the number of the message. None while it is not in
+    /// its room.
     pub fn says(&mut self, client: usize, at: Millis) -> Option<usize> {
         if !self.is_there(client) {
             return None;
@@ -195,12 +196,12 @@ impl Ledger {
         Some(self.said[client].len() - 1)
     }
 
-    /// It could not be sent: there was no connection.
+    /// Records that the message could not be sent: there was no connection.
     pub fn unsaid(&mut self, client: usize, number: usize) {
         self.said[client][number].sent = false;
     }
 
-    /// A client heard something.
+    /// Records that a client heard a message.
     pub fn hears(&mut self, receiver: usize, publisher: usize, number: usize, at: Millis) {
         let bit = 1 << self.place(receiver);
         let Some(said) = self.said.get_mut(publisher).and_then(|said| said.get_mut(number)) else { return };
@@ -234,7 +235,7 @@ impl Ledger {
         client / self.rooms
     }
 
-    /// All clients in the room of a client, the client too.
+    /// All clients in the room of a client, with that client.
     fn room_mates(&self, client: usize) -> impl Iterator<Item = usize> {
         (client % self.rooms..self.clients()).step_by(self.rooms)
     }
@@ -272,7 +273,7 @@ impl Ledger {
         misses
     }
 
-    /// When, in that time, a client last missed a message, went, or came back. None when all was well.
+    /// When a client last missed a message, went or came back in that time. None when no client did.
     #[must_use]
     pub fn last_trouble(&self, from: Millis, until: Millis) -> Option<Millis> {
         let moves =
@@ -281,13 +282,13 @@ impl Ledger {
         moves.flatten().chain(misses).filter(|at| (from..=until).contains(at)).max()
     }
 
-    /// Messages that were said.
+    /// How many messages were said.
     #[must_use]
     pub fn messages(&self) -> u64 {
         self.said.iter().flatten().filter(|said| said.sent).count() as u64
     }
 
-    /// Whether something was said in that time at all.
+    /// Whether any message was said in that time.
     #[must_use]
     pub fn is_busy(&self, from: Millis, until: Millis) -> bool {
         self.said.iter().any(|all| {
@@ -296,7 +297,7 @@ impl Ledger {
         })
     }
 
-    /// Ends of connections: who, on which node, when, with which code.
+    /// Ends of connections: client, node, time and code.
     pub fn ends(&self) -> impl Iterator<Item = (usize, Option<&str>, Millis, u16)> {
         self.stays.iter().enumerate().flat_map(|(client, stays)| {
             stays.iter().filter_map(move |stay| {

@@ -1,4 +1,4 @@
-//! What a soak found, for people and as JSON.
+//! The results of a soak, for people and as JSON.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,10 +10,10 @@ use super::{
     ledger::{Ledger, Miss},
 };
 
-/// Findings that are written out one by one; the rest is a number.
+/// Most findings that are written out one by one; further ones are only counted.
 const SHOWN: usize = 50;
 
-/// One fault and what it cost.
+/// One fault and its cost.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FaultRow {
@@ -21,21 +21,21 @@ pub struct FaultRow {
     pub at_seconds: f64,
     /// Its kind.
     pub kind: &'static str,
-    /// To whom it was done.
+    /// The target.
     pub target: String,
     /// How long it lasted.
     pub lasted_seconds: f64,
-    /// From its undoing until no client missed a message, went or came back any more.
+    /// Time from its undoing until no client missed a message, went or came back any more.
     pub recovered_seconds: f64,
     /// Misses that it explains.
     pub misses: u64,
 }
 
-/// The whole of it.
+/// The whole report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// Draws the same faults again.
+    /// The seed, which draws the same faults again.
     pub seed: u64,
     /// How long it took.
     pub minutes: f64,
@@ -45,13 +45,13 @@ pub struct Report {
     pub messages: u64,
     /// Messages heard.
     pub deliveries: u64,
-    /// Longest time from saying to hearing, in seconds.
+    /// Longest time from when a message was said until it was heard, in seconds.
     pub latest_seconds: f64,
-    /// What was done, in order.
+    /// The faults, in order.
     pub faults: Vec<FaultRow>,
     /// Misses by the kind of fault that explains them.
     pub misses: BTreeMap<&'static str, u64>,
-    /// Ends of connections by close code; 1006 is the absence of one.
+    /// Ends of connections by close code; 1006 stands for an end without a code.
     pub closes: BTreeMap<u16, u64>,
     /// Longest time that a client was away, in seconds.
     pub longest_away_seconds: f64,
@@ -63,12 +63,13 @@ pub struct Report {
     pub disorders: u64,
     /// Messages that came twice.
     pub duplicates: u64,
-    /// Why it failed, one sentence each; empty when it did not.
+    /// Why the soak failed, one sentence each; empty when it did not.
     pub failures: Vec<String>,
 }
 
 impl Report {
-    /// Puts each miss to a fault. `failures` are those that showed on the way, as a client that did not come back.
+    /// Finds a fault for each miss. `failures` are those found during the soak, such as a client that did not come
+    /// back.
     #[must_use]
     pub fn new(
         (seed, begun, ended): (u64, Millis, Millis),
@@ -81,7 +82,7 @@ impl Report {
         let mut misses = BTreeMap::<_, u64>::new();
         let mut unexplained = Vec::new();
         for miss in ledger.misses(begun, until) {
-            // The latest fault that can be the cause: of two at once the earlier one may be over.
+            // The latest fault that can be the cause is taken: of two at once the earlier one may be over.
             match faults.iter().rposition(|fault| fault.explains(&miss)) {
                 Some(index) => {
                     rows[index].misses += 1;

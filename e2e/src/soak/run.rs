@@ -23,19 +23,20 @@ use crate::fleet::{Fleet, HANG_GUARD};
 
 /// Nodes at the beginning.
 const NODES: usize = 3;
-/// How long what is done may take to show, in milliseconds: a pod that is deleted is told so by its kubelet, and then ends.
+/// How long a fault may take to show its effect, in milliseconds: when a pod is deleted, its kubelet tells it so, and
+/// then it ends.
 const TAKES_EFFECT: Millis = 4_000;
-/// Time after the last message for what is late.
+/// Time that is left after the last message for late ones.
 const LATE: Duration = Duration::from_secs(10);
 /// Pause between two looks.
 const POLL: Duration = Duration::from_millis(250);
 
-/// What a soak is asked to do.
+/// The options of a soak.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// How long faults happen.
     pub length: Duration,
-    /// Draws the faults.
+    /// The seed that draws the faults.
     pub seed: u64,
     /// Clients, in rooms of `room_size`.
     pub clients: usize,
@@ -43,11 +44,11 @@ pub struct Options {
     pub room_size: usize,
     /// Time between two messages of a client.
     pub period: Duration,
-    /// What may happen.
+    /// The kinds of faults that may happen.
     pub kinds: BTreeSet<Kind>,
 }
 
-/// Runs it, with `say` told what happens. The report is complete also when something failed.
+/// Runs the soak, and tells `say` what happens. The report is complete even when something failed.
 ///
 /// # Errors
 /// When the fleet does not come up at all.
@@ -104,7 +105,7 @@ fn breaks(
                 faults.push(fault);
             }
             Err(error) => {
-                // Nothing that follows could be told from what this did.
+                // After this the effects of a further fault could not be told from those of this one.
                 failures.push(format!(
                     "{} at {:.1} s: {error:#}",
                     step.kind.name(),

@@ -15,10 +15,10 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
-/// Messages queued to a connection before the server panics: no test gets near it.
+/// Messages queued to a connection before the server panics: no test comes near this number.
 const QUEUE: usize = 100_000;
 
-/// What the server does wrong.
+/// The faults of the server.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Faults {
     /// Leaves out every n-th delivery.
@@ -114,7 +114,8 @@ async fn serve(stream: TcpStream, state: Arc<State>) {
                     break;
                 }
                 if closing {
-                    // Unread bytes at the end would make the kernel reset the connection, close frame and all.
+                    // If bytes stayed unread at the end, the kernel would reset the connection, and the close frame
+                    // would be lost.
                     while let Some(Ok(_)) = source.next().await {}
                     break;
                 }

@@ -1,4 +1,4 @@
-//! The pages for people, read as tests read them: README.md and docs/*.md.
+//! Reads the pages for people: README.md and docs/*.md.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -38,7 +38,7 @@ pub(crate) fn page(name: &str) -> String {
     fs::read_to_string(root().join(name)).unwrap()
 }
 
-/// What stands under a heading, up to the next one of its level or above.
+/// The text under a heading, up to the next heading of its level or above.
 pub(crate) fn section<'a>(text: &'a str, heading: &str) -> &'a str {
     let start = text.find(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no heading {heading:?}"));
     let body = &text[start + heading.len() + 2..];
@@ -61,7 +61,7 @@ pub(crate) fn flags(text: &str) -> BTreeSet<String> {
     words.filter(|word| word.as_bytes()[2].is_ascii_lowercase()).map(str::to_owned).collect()
 }
 
-/// What follows `command` wherever a page has it as a command: up to the end of its code span or line.
+/// The words that follow `command` wherever a page has it as a command: up to the end of its code span or line.
 pub(crate) fn invocations<'a>(text: &'a str, command: &str) -> Vec<&'a str> {
     let pattern = format!("{command} ");
     text.match_indices(&pattern)
@@ -72,8 +72,8 @@ pub(crate) fn invocations<'a>(text: &'a str, command: &str) -> Vec<&'a str> {
         .collect()
 }
 
-/// Holds the flags of a program in all pages to those of its `--help`: whatever a command line names must exist, and the
-/// table in the program's section of docs/CONFIGURATION.md has exactly them.
+/// Compares the flags of a program in all pages with those of its `--help`: a flag on a command line must exist, and
+/// the table in the program's section of docs/CONFIGURATION.md must have exactly these flags.
 pub(crate) fn check_flags(program: &str, help: &str) {
     let known = flags(help);
     let text = page("docs/CONFIGURATION.md");
@@ -91,7 +91,7 @@ pub(crate) fn check_flags(program: &str, help: &str) {
     assert_eq!(described, expected, "docs/CONFIGURATION.md, section {program}, against its --help");
 }
 
-/// Names like `prefix_...` of a text, without the endings that samples of OpenMetrics carry beyond the metric's name.
+/// Names like `prefix_...` in a text, without the endings that samples of OpenMetrics add to a metric's name.
 pub(crate) fn metrics(text: &str, prefix: &str) -> BTreeSet<String> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let words = text.split(|c: char| !is_name(c)).filter(|word| word.starts_with(prefix));

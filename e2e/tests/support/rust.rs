@@ -1,4 +1,4 @@
-//! Rust sources as tests read them: parsed, never searched for words.
+//! Reads Rust sources as syntax trees, and never searches them for words.
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
@@ -45,7 +45,7 @@ fn is_of_tests(attributes: &[Attribute]) -> bool {
     })
 }
 
-/// Whether it is one of `#[test]` and `#[tokio::test]`.
+/// Whether the attribute is one of `#[test]` and `#[tokio::test]`.
 fn is_test(attribute: &Attribute) -> bool {
     attribute.path().segments.last().is_some_and(|last| last.ident == "test")
 }
@@ -115,7 +115,7 @@ pub(crate) fn texts(path: &Path) -> BTreeSet<String> {
         }
     }
     impl<'ast> Visit<'ast> for Texts {
-        // What attributes say is for the compiler and for readers.
+        // Texts in attributes are for the compiler and for readers of the code.
         fn visit_attribute(&mut self, _: &'ast Attribute) {}
 
         fn visit_lit_str(&mut self, text: &'ast LitStr) {
@@ -131,15 +131,15 @@ pub(crate) fn texts(path: &Path) -> BTreeSet<String> {
     found.0
 }
 
-/// What a constant comes to.
+/// The value of a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
     Number(u64),
     Milliseconds(u64),
 }
 
-/// The constants of a file by name, those inside of functions and types too; a constant that is no number and no duration is
-/// left out.
+/// The constants of a file by name, also those inside functions and types; a constant that is neither a number nor a
+/// duration is left out.
 pub(crate) fn constants(path: &Path) -> BTreeMap<String, Vec<Value>> {
     struct Constants(BTreeMap<String, Vec<Value>>);
     impl Constants {
@@ -161,7 +161,7 @@ pub(crate) fn constants(path: &Path) -> BTreeMap<String, Vec<Value>> {
     found.0
 }
 
-/// Products, shifts and durations of literals.
+/// The value of an expression of literals: products, shifts and durations.
 fn evaluated(expression: &Expr) -> Option<Value> {
     let number = |expression| match evaluated(expression) {
         Some(Value::Number(number)) => Some(number),

@@ -1,4 +1,4 @@
-//! What is built from this repository: static binaries, and the images made from them.
+//! Builds static binaries of this repository, and the images made from them.
 
 use std::path::{Path, PathBuf};
 
@@ -41,7 +41,7 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or_else(|| Path::new(".")).to_owned()
 }
 
-/// Directory of everything built.
+/// Directory of all build results.
 pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }
@@ -70,9 +70,9 @@ pub(crate) fn parts(progress: &Progress) -> Result<Parts> {
 /// How the product is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// As it is released.
+    /// As for a release.
     Release,
-    /// Optimized, but in a fraction of the time: for trying a change on the cluster.
+    /// Optimized less, in a fraction of the time: to try a change on the cluster.
     Quick,
 }
 
@@ -93,7 +93,7 @@ impl Profile {
                 "profile.quick.inherits='release'",
                 "profile.quick.lto=false",
                 "profile.quick.codegen-units=16",
-                // As quick as the tests need it, in half the time of the usual level.
+                // As fast as the tests need it, in half the build time of the usual level.
                 "profile.quick.opt-level=1",
                 "profile.quick.debug=false",
                 "profile.quick.incremental=true",
@@ -104,7 +104,8 @@ impl Profile {
 
 /// Builds the product's images. An unchanged source gives unchanged names.
 pub(crate) fn product(profile: Profile, progress: &Progress) -> Result<Product> {
-    // A directory of its own: other flags would otherwise throw away the usual build each time.
+    // The build has a directory of its own: its flags are different, and would otherwise throw away the usual build
+    // each time.
     let target = target().join("static");
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut build = run::tied("nice");
@@ -122,8 +123,8 @@ pub(crate) fn product(profile: Profile, progress: &Progress) -> Result<Product> 
             "channel-operator",
         ])
         .args(profile.settings().iter().flat_map(|setting| ["--config", setting]))
-        // With --target the flag leaves build scripts and procedural macros alone. No debug data: the
-        // binary is the image.
+        // With --target the flag does not affect build scripts and procedural macros. There is no debug data, because
+        // the binary is the image.
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
         .current_dir(repository());
     let what = format!(

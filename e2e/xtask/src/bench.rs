@@ -1,5 +1,5 @@
-//! `bench`: our node beside other servers. Builds and installs as the user, measures as root in a network namespace
-//! that dies with the measurement, writes the page as the user again.
+//! `bench`: our node beside other servers. It builds and installs as the user, measures as root in a network
+//! namespace that ends with the measurement, and writes the page as the user again.
 
 use std::{
     path::PathBuf,
@@ -43,7 +43,7 @@ fn measure(group: &str, campaign: &Campaign, progress: &Progress) -> Result<Exit
     if campaign.fresh {
         measure.arg("--fresh");
     }
-    // The other groups measure only what is built here.
+    // The other groups measure only programs that are built here.
     let installed = if group == "peers" { ended(&mut install)? } else { 0 };
     let code = if installed == 0 { ended(&mut measure)? } else { installed };
     Ok(ExitCode::from(code))
@@ -58,7 +58,7 @@ fn file(results: &Results) -> PathBuf {
     results.results.clone().unwrap_or_else(|| artifacts::target().join("bench/results.jsonl"))
 }
 
-/// Everything that takes part and is our own, as it is released.
+/// Builds our own programs that take part, as for a release.
 fn build(progress: &Progress) -> Result<()> {
     packages::ensure(&[packages::BUILD], progress)?;
     let target = artifacts::target();

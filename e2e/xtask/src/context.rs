@@ -1,4 +1,4 @@
-//! What `up --context` may touch in a cluster that is not ours: nothing that others made there.
+//! What `up --context` may touch in a cluster that is not ours: no object that others made there.
 
 use anyhow::{Context, Result, bail, ensure};
 use cluster::run::{self, Progress};
@@ -12,10 +12,11 @@ use crate::{
 /// How long the API server of the context may take to answer.
 const ANSWER_LIMIT: &str = "10s";
 
-/// Finds out before anything is built whether the context exists, answers, and has room for what is to be installed.
+/// Finds out, before anything is built, whether the context exists, answers, and has room for the chart and the
+/// sample.
 ///
 /// # Errors
-/// When it does not, or when a release or a ChannelCluster of that name was made by others; names the remedy.
+/// When it does not, or when others made a release or a ChannelCluster of that name; names the remedy.
 pub(crate) fn check(place: &Place<'_>, name: &str, sample: bool, progress: &Progress) -> Result<()> {
     known(name, &place.kubectl(["config", "get-contexts", "-o", "name"])?)?;
     let words = place.kubectl_words();
@@ -38,7 +39,7 @@ pub(crate) fn check(place: &Place<'_>, name: &str, sample: bool, progress: &Prog
     release_is_ours(&list(&[])?, &list(&["--selector", &format!("{key}={value}")])?, name)
 }
 
-/// `contexts` are the names that kubectl knows, one a line.
+/// Checks that the context is among `contexts`, the names that kubectl knows, one a line.
 fn known(name: &str, contexts: &str) -> Result<()> {
     let contexts: Vec<_> = contexts.lines().collect();
     ensure!(!contexts.is_empty(), "no kubectl context {name:?}: the kubeconfig has none; set KUBECONFIG");
@@ -48,7 +49,7 @@ fn known(name: &str, contexts: &str) -> Result<()> {
     Ok(())
 }
 
-/// `found` is the ChannelCluster of the sample's name as JSON, empty when there is none.
+/// Checks that the sample is ours. `found` is the ChannelCluster of its name as JSON, empty when there is none.
 fn sample_is_ours(found: &str, kubectl: &str) -> Result<()> {
     if found.trim().is_empty() {
         return Ok(());
@@ -65,7 +66,8 @@ fn sample_is_ours(found: &str, kubectl: &str) -> Result<()> {
     Ok(())
 }
 
-/// `all` are the releases of our name, `ours` those with our label; both as Helm lists them in JSON.
+/// Checks that the release is ours. `all` are the releases of our name, `ours` those with our label, both in Helm's
+/// JSON.
 fn release_is_ours(all: &str, ours: &str, context: &str) -> Result<()> {
     let parse = |text: &str| -> Result<Vec<Value>> {
         serde_json::from_str(text).with_context(|| format!("helm printed no list: {text}"))

@@ -1,8 +1,8 @@
 //! `fuzz`: the targets of `node/core/fuzz`, built with stable Rust and run by libFuzzer.
 //!
-//! rustc's coverage pass and libFuzzer, which is the crate libfuzzer-sys, are all that coverage-guided fuzzing needs: no
-//! nightly and no cargo-fuzz. Without an address sanitizer, which only nightly has: the core crates have no `unsafe`, and
-//! debug assertions and overflow checks are on.
+//! rustc's coverage pass and libFuzzer, which is the crate libfuzzer-sys, are all that coverage-guided fuzzing needs:
+//! no nightly and no cargo-fuzz. There is no address sanitizer, which only nightly has: the core crates have no
+//! `unsafe`, and debug assertions and overflow checks are on.
 
 use std::{
     collections::VecDeque,
@@ -18,25 +18,27 @@ use cluster::{packages, run};
 
 use crate::{artifacts, cli::Fuzz, tools::Tools};
 
-/// All targets: these run when the command line names none.
+/// All targets, which run when the command line names none.
 const TARGETS: [&str; 6] = ["config", "envelope", "frame", "origin", "protocol", "shard"];
-/// How long each is run as a step of `cargo xtask test`, where it has what other steps leave of the processors.
+/// How long each target runs in the step of `cargo xtask test`, at the lowest priority beside other steps.
 const STEP_SECONDS: u64 = 120;
 /// Seed of the step's runs.
 const STEP_SEED: u32 = 1;
-/// How many run at a time: one core each.
+/// How many targets run at a time: one per core.
 const JOBS: usize = 2;
-/// An input that takes longer is a finding, in seconds: all take less than a millisecond, on a busy machine ten.
+/// An input that takes longer than this, in seconds, is a finding: usually all take less than a millisecond, on a
+/// busy machine ten.
 const INPUT_LIMIT_SECONDS: u32 = 20;
-/// Memory of a target that is a finding, in MiB: all stay below 100.
+/// When a target takes more memory than this, in MiB, that is a finding: usually all stay below 100.
 const MEMORY_LIMIT_MIB: u32 = 1_024;
 /// Longest input in bytes: about 200 operations of a shard, or a request head of the longest kind.
 const INPUT_BYTES: u32 = 12_288;
-/// How long a target may take to say its last word when its time is over.
+/// How long a target may take to end and report when its time is over.
 const GRACE: Duration = Duration::from_secs(60);
-/// Pause between two looks at what runs.
+/// Pause between two looks at the running targets.
 const POLL: Duration = Duration::from_millis(200);
-/// Edges are counted, and comparisons told, as libFuzzer wants it; one unit, so that the pass sees all of a crate.
+/// These count edges and report comparisons in libFuzzer's way. There is one codegen unit, so that the pass sees all
+/// of a crate.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
@@ -65,12 +67,12 @@ pub(crate) fn step(tools: &Tools) -> Result<()> {
     run_all(tools, &programs, &TARGETS, STEP_SECONDS, JOBS, Luck::Same)
 }
 
-/// Where the inputs come from.
+/// The seed and the inputs to begin with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Luck {
-    /// Another seed each time, beginning from what was found before: to find more.
+    /// Another seed each time, and the inputs that were found before: to find more.
     Random,
-    /// One seed, beginning from the kept corpus alone: a step that judges a change must not judge what it did not change.
+    /// One seed, and the kept corpus alone: a step that judges a change must not depend on earlier runs.
     Same,
 }
 
@@ -92,7 +94,7 @@ fn build(tools: &Tools) -> Result<PathBuf> {
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let flags = std::env::var("RUSTFLAGS").unwrap_or_default();
     let mut build = tools.program("cargo", &["build", "--release", "--locked", "--target", &triple]);
-    // With a target named, the flags are not for build scripts and macros, which run without libFuzzer.
+    // With a target named, the flags do not affect build scripts and macros, which run without libFuzzer.
     build.arg("--target-dir").arg(output_directory()).env("RUSTFLAGS", format!("{flags} {FLAGS}"));
     build.current_dir(crate_directory(tools));
     let log = tools.reports().join("steps/fuzz-build.log");
@@ -100,7 +102,7 @@ fn build(tools: &Tools) -> Result<PathBuf> {
     Ok(output_directory().join(triple).join("release"))
 }
 
-/// A target that runs.
+/// A running target.
 struct Running {
     target: &'static str,
     child: Child,
@@ -108,7 +110,7 @@ struct Running {
     since: Instant,
 }
 
-/// How often a target was run, and what it found.
+/// How often a target was run, and its finding.
 struct Outcome {
     target: &'static str,
     executions: u64,
@@ -159,7 +161,7 @@ fn run_all(
 
 fn start(tools: &Tools, programs: &Path, target: &'static str, seconds: u64, luck: Luck) -> Result<Running> {
     let output = output_directory();
-    // New inputs go to the first directory, the kept ones are only read.
+    // libFuzzer writes new inputs to the first directory; it only reads the kept ones.
     let found = match luck {
         Luck::Random => output.join("corpus").join(target),
         Luck::Same => output.join("step").join(target),
@@ -196,7 +198,7 @@ fn start(tools: &Tools, programs: &Path, target: &'static str, seconds: u64, luc
     Ok(Running { target, child, log, since: Instant::now() })
 }
 
-/// `success` is none when the target did not end by itself.
+/// Judges a target that has ended. `success` is none when it did not end by itself.
 fn judge(one: &Running, success: Option<bool>) -> Result<Outcome> {
     let said = fs::read(&one.log).with_context(|| format!("cannot read {}", one.log.display()))?;
     let said = String::from_utf8_lossy(&said);
@@ -229,12 +231,12 @@ fn executions(said: &str) -> Option<u64> {
     said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))?.trim().parse().ok()
 }
 
-/// Where libFuzzer wrote the input.
+/// The file into which libFuzzer wrote the input.
 fn artifact(said: &str) -> Option<&str> {
     said.lines().find_map(|line| line.split_once("Test unit written to ")).map(|(_, path)| path.trim())
 }
 
-/// The panic, or what libFuzzer says itself.
+/// The text of the panic, or libFuzzer's own message.
 fn reason(said: &str) -> String {
     let lines: Vec<_> = said.lines().collect();
     let panic = lines.iter().position(|line| line.contains("panicked at"));

@@ -1,7 +1,8 @@
-//! `gates`: figures of the node that noise cannot change, held to what they were.
+//! `gates`: figures of the node that noise cannot change, compared with recorded ones.
 //!
-//! Instructions counted by callgrind and bytes counted by an allocator, both with fixed keys and inputs. A figure that is
-//! worse fails, and so does one that is better: it becomes the new baseline, or it would be lost without a word.
+//! The figures are instructions counted by callgrind and bytes counted by an allocator, both with fixed keys and
+//! inputs. A worse figure fails, and so does a better one: it has to be recorded as the new baseline, or the gain
+//! could be lost unnoticed.
 
 use std::{collections::BTreeMap, fmt, fs, path::PathBuf, process::ExitCode};
 
@@ -11,10 +12,10 @@ use serde_json::Value;
 
 use crate::tools::Tools;
 
-/// How far a figure may be from its baseline, in percent: more than another version of a dependency or of the C library
-/// usually changes, less than anyone would give away knowingly.
+/// How far a figure may be from its baseline, in percent: more than another version of a dependency or of the C
+/// library usually changes, and less than anybody would give away knowingly.
 const BOUND_PERCENT: u64 = 3;
-/// Version of gungraun's runner: it must be the library's own, `gungraun` in Cargo.toml.
+/// Version of gungraun's runner, which must be that of the library, `gungraun` in Cargo.toml.
 const RUNNER: &str = "0.20.0";
 /// The compiler that a baseline must exist for, as major.minor.
 const PINNED_RUSTC: &str = env!("CARGO_PKG_RUST_VERSION");
@@ -23,7 +24,7 @@ const RECORD: &str = "cargo xtask gates --record";
 
 /// Figures by their name.
 type Figures = BTreeMap<String, u64>;
-/// What figures were, by compiler and target: another compiler makes other instructions.
+/// Recorded figures, by compiler and target: another compiler makes other instructions.
 type Baselines = BTreeMap<String, Figures>;
 
 /// Runs the command.
@@ -58,8 +59,8 @@ pub(crate) fn hold(tools: &Tools) -> Result<()> {
     judge(&compiler, baseline.is_some(), &lines)
 }
 
-/// Fails when a line is out of bounds, or when the pinned compiler has no baseline at all. With another compiler figures
-/// are shown and judge nothing: a person who tries a new Rust learns what it changes and is not stopped by it.
+/// Fails when a line is out of bounds, or when the pinned compiler has no baseline at all. With another compiler the
+/// figures are only shown: a person who tries a new Rust learns what it changes and is not stopped by it.
 fn judge(compiler: &Compiler, known: bool, lines: &[Line]) -> Result<()> {
     if !known {
         let sentence = format!("there is no baseline for rustc {}: record one with `{RECORD}`", compiler.key);
@@ -96,7 +97,7 @@ impl Compiler {
     }
 }
 
-/// One figure beside what it was.
+/// One figure beside its baseline.
 #[derive(Debug, PartialEq, Eq)]
 struct Line {
     name: String,
@@ -146,7 +147,7 @@ fn percent(was: u64, is: u64) -> String {
     format!("{change:+.2} %")
 }
 
-/// Every name that is in either.
+/// A line for every name in the baseline or the figures.
 fn compare(baseline: Option<&Figures>, figures: &Figures) -> Vec<Line> {
     let known = baseline.into_iter().flat_map(BTreeMap::keys);
     let mut names: Vec<_> = known.chain(figures.keys()).collect();
@@ -183,7 +184,7 @@ fn measure(tools: &Tools) -> Result<Figures> {
     Ok(figures)
 }
 
-/// What connections cost in memory. The features are those of the step before it, so that nothing is built twice.
+/// The memory that connections cost. The features are those of the step before, so that nothing is built twice.
 fn bytes(tools: &Tools) -> Result<Figures> {
     let tests =
         ["--workspace", "--features", "node/nats-server", "--test", "memory", "--test", "idle_memory"];
@@ -203,11 +204,11 @@ fn figures_of_tests(said: &str) -> Figures {
     said.lines().filter_map(figure).collect()
 }
 
-/// What happens most often, in instructions.
+/// The instructions of the most frequent operations.
 fn instructions(tools: &Tools) -> Result<Figures> {
     let bench = ["bench", "--package", "node-core", "--bench", "instructions"];
     build(tools, "instructions", &[&bench[..], &["--no-run"]].concat())?;
-    // It reads a few small files: optimizing it would take longer than it ever works.
+    // The runner reads a few small files: to optimize it would take longer than it ever works.
     let runner = tools.installed("gungraun-runner", RUNNER, "1 minute", &["--debug"])?;
     tools.progress.say("counting instructions");
     let mut count = tools.program("cargo", &[&bench[..], &["--", "--output-format=json"]].concat());
@@ -226,7 +227,7 @@ fn figures_of_benches(said: &str) -> Result<Figures> {
     said.lines().filter(|line| line.starts_with('{')).map(figure).collect()
 }
 
-/// Builds with progress and a log, so that the run behind it prints figures only.
+/// Builds with progress and a log, so that the run after it prints figures only.
 fn build(tools: &Tools, what: &str, words: &[&str]) -> Result<()> {
     let log = tools.reports().join(format!("steps/gates-{what}.log"));
     tools.progress.long(&format!("building what counts {what}"), &mut tools.program("cargo", words), &log)
@@ -253,7 +254,7 @@ mod tests {
         assert!(worse.contains("1000 became 1031 (+3.10 %") && worse.contains(RECORD), "{worse}");
         let better = line(Some(1_000), Some(969)).complaint().expect("beyond");
         assert!(better.contains("better") && better.contains(RECORD), "{better}");
-        // A count of a few is exact.
+        // A count of a few must be exact.
         assert!(line(Some(1), Some(2)).complaint().is_some());
         assert_eq!(line(Some(0), Some(0)).complaint(), None);
     }

@@ -1,4 +1,4 @@
-//! Chart and sample onto a cluster: an instance of ours, or the one of a kubectl context.
+//! Installs chart and sample on a cluster: an instance of ours, or the cluster of a kubectl context.
 
 use std::{ffi::OsStr, path::PathBuf, process::Command};
 
@@ -25,7 +25,7 @@ const QUOTED_LINES: &str = "--tail=30";
 
 /// The cluster to install into.
 pub(crate) enum Place<'a> {
-    /// One of ours.
+    /// An instance of ours.
     Local(&'a Instance),
     /// The user's own.
     Context(String),

@@ -1,7 +1,8 @@
-//! The two lanes of `cargo xtask test`: steps that must not wait for each other go on side by side.
+//! The two lanes of `cargo xtask test`: steps that need not wait for each other run side by side.
 //!
-//! The front lane goes through its steps in order. The back lane does what needs nothing of the front lane, at the lowest
-//! priority: it has what the front lane leaves of the processors while it links, waits for a cluster, or lets a fleet run.
+//! The front lane runs its steps in order. The back lane runs steps that need nothing of the front lane, at the
+//! lowest priority: it gets the processor time that is left while the front lane links, waits for a cluster, or lets
+//! a fleet run.
 
 use std::{
     collections::BTreeSet,
@@ -28,7 +29,7 @@ pub(crate) struct Done {
     pub(crate) error: Option<String>,
 }
 
-/// Runs all steps; gives them in the order of the lanes.
+/// Runs all steps; returns their results in the order of the lanes.
 pub(crate) fn run(steps: &[Step], tools: &Tools) -> Vec<Done> {
     run_with(steps, &|step| one(step, tools))
 }
@@ -38,7 +39,7 @@ fn run_with(steps: &[Step], one: &(dyn Fn(&Step) -> Done + Sync)) -> Vec<Done> {
     let ahead = Ahead::new(front.iter().map(|step| step.name).collect());
     thread::scope(|scope| {
         let back = scope.spawn(|| {
-            // On Linux the priority is the thread's own; the programs that it starts inherit it.
+            // On Linux the priority belongs to the thread; the programs that it starts inherit it.
             if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
                 say::err!("the steps of the back lane have the usual priority: {error}");
             }
@@ -67,7 +68,7 @@ fn run_with(steps: &[Step], one: &(dyn Fn(&Step) -> Done + Sync)) -> Vec<Done> {
     })
 }
 
-/// Runs one step and says how it failed, at once.
+/// Runs one step and, when it fails, says how at once.
 fn one(step: &Step, tools: &Tools) -> Done {
     let begun = Instant::now();
     let (tally, error) = step::run(step, tools);
@@ -107,7 +108,8 @@ impl Ahead {
     }
 }
 
-/// Whether the front lane has begun the step that the lane names, or does not have it among the steps before it.
+/// Whether a step of this lane may begin: the front lane has begun the step that the lane names, or has no such step
+/// before it.
 fn may_begin(lane: Lane, ahead: &BTreeSet<&'static str>) -> bool {
     match lane {
         Lane::Back(Some(step)) => !ahead.contains(step),

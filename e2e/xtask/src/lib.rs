@@ -1,6 +1,6 @@
-//! The one way to run things: `cargo xtask up`, `down`, `test`, `load`, `kubectl`.
+//! The xtask, by which everything in this repository is run: `cargo xtask up`, `down`, `test`, `load`, `kubectl`.
 //!
-//! A library, so that the tests of the pages see its words and steps.
+//! It is a library, so that the tests of the pages can read its commands and steps.
 
 // The macros of the standard library panic when the reader has gone; see the crate `say`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
@@ -30,13 +30,13 @@ use clap::{CommandFactory, Parser};
 use cli::{Arguments, Command};
 use cluster::{Instance, run::Progress};
 
-/// The command line, for its words and flags.
+/// The command line's definition, for its commands and flags.
 #[must_use]
 pub fn command() -> clap::Command {
     Arguments::command()
 }
 
-/// Runs the command of the command line; the exit code of the process.
+/// Runs the command of the command line; returns the exit code of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     match dispatch() {
@@ -83,7 +83,7 @@ fn down(instances: Vec<Instance>) -> Result<ExitCode> {
     let progress = Progress::new();
     for instance in instances {
         instance.stop(&progress)?;
-        // The key to a cluster that is gone; there is none when `up` did not get that far.
+        // This is the key to a cluster that is gone; there is none when `up` did not get that far.
         std::fs::remove_file(artifacts::kubeconfig(&instance)).ok();
     }
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! See the library.
+//! The program of this crate; see the library.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Becoming root for the part that needs it; builds stay the user's own.
+//! Becomes root for the parts that need it; builds stay the user's own.
 
 use std::{
     env,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use cluster::run::describe;
 
-/// Variables that decide where tools and builds are found; sudo would drop them.
+/// Variables that decide where tools and builds are found, which sudo would drop.
 const KEPT: [&str; 8] = [
     "PATH",
     "HOME",
@@ -22,17 +22,17 @@ const KEPT: [&str; 8] = [
     "RUSTUP_HOME",
     "CARGO_TARGET_DIR",
     "CHANNELCLUSTER_REPORTS",
-    // Repeats a random test.
+    // It repeats a random test.
     "SEED",
 ];
 
-/// What to do when there is no way to become root.
+/// The advice for when there is no way to become root.
 const NO_SUDO: &str = "a local cluster needs root: run this as root, or install sudo";
-/// How often sudo is told that its user is still there. It forgets them after 5 minutes where it is compiled so, after 15
-/// on Debian.
+/// How often sudo is told that its user is still there. Some builds of sudo forget a user after 5 minutes, Debian's
+/// after 15.
 const REFRESH: Duration = Duration::from_secs(60);
 
-/// Keeps sudo from asking again, until the value goes.
+/// Keeps sudo from asking again, until the value is dropped.
 pub(crate) struct Asked {
     _stop: Option<Sender<()>>,
 }
@@ -48,7 +48,8 @@ pub(crate) fn ask_early() -> Result<Asked> {
     }
     let mut silent = Command::new("sudo");
     silent.args(["-n", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
-    // Asked first: `sudo -v` wants a password also of users that need none for any command (sudoers, verifypw).
+    // This is tried first: `sudo -v` asks for a password even when the user needs none for any command (sudoers,
+    // verifypw).
     if !silent.status().context(NO_SUDO)?.success() {
         say::err!("a local cluster needs root after the builds: sudo asks now");
         let status = Command::new("sudo").arg("-v").status().context(NO_SUDO)?;
@@ -67,7 +68,7 @@ fn refresh_command() -> Command {
     command
 }
 
-/// Calls `again` each `period` until the other end of the channel goes.
+/// Calls `again` each `period` until the other end of the channel is dropped.
 fn refresh(stopped: &Receiver<()>, period: Duration, mut again: impl FnMut()) {
     while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
         again();

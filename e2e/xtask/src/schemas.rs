@@ -1,5 +1,5 @@
-//! JSON schemas for kubeconform, made from what a running API server publishes at `/openapi/v3`:
-//! no download, and the CRDs that are installed there are included.
+//! Makes JSON schemas for kubeconform from the documents of a running API server at `/openapi/v3`: nothing is
+//! downloaded, and the CRDs that are installed there are included.
 
 use std::{fs, path::Path};
 

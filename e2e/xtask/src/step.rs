@@ -1,4 +1,4 @@
-//! One step of `cargo xtask test`: what it needs, what it does, and how many tests it stands for.
+//! One step of `cargo xtask test`: what it needs, what it does, and how many tests it counts for.
 
 use std::{fs, process::Command};
 
@@ -9,14 +9,14 @@ use crate::tools::Tools;
 /// Name of the step that starts the cluster.
 pub(crate) const UP: &str = "cluster up";
 
-/// How many tests a step stands for.
+/// How many tests a step counts for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Count {
-    /// Itself.
+    /// One.
     One,
-    /// What cargo's test programs print.
+    /// As many as cargo's test programs print.
     Cargo,
-    /// What Node's test runner prints.
+    /// As many as Node's test runner prints.
     Node,
 }
 
@@ -39,19 +39,19 @@ pub(crate) enum Action {
     Code(fn(&Tools) -> Result<()>),
 }
 
-/// Which of the two rows of steps that go on side by side a step belongs to.
+/// The lane of a step: steps of the two lanes run side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lane {
     /// One after the other, in the order of the table.
     Front,
-    /// One after the other as well, but beside the front lane and with what that leaves of the processors: at once, or as
-    /// soon as the front lane comes to the step of this name.
+    /// One after the other as well, at the lowest priority beside the front lane: from the start, or as soon as the
+    /// front lane comes to the step of this name.
     Back(Option<&'static str>),
 }
 
 /// One row of the table in `steps.rs`.
 pub(crate) struct Step {
-    /// What is said while it runs, and the name of its log.
+    /// Its name, which is printed while it runs and is that of its log.
     pub(crate) name: &'static str,
     pub(crate) needs: Needs,
     pub(crate) count: Count,
@@ -69,7 +69,7 @@ pub(crate) struct Tally {
 /// Runs a step to its end.
 pub(crate) fn run(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) {
     let log = tools.step_log(step.name);
-    // Counts are read from it: an earlier run's must not be taken for this one's.
+    // Counts are read from this log, so that of an earlier run must be gone.
     fs::remove_file(&log).ok();
     let cluster = if step.needs == Needs::Cluster { tools.cluster_answers() } else { Ok(()) };
     let result = if let Err(error) = cluster {
@@ -88,7 +88,7 @@ pub(crate) fn run(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) 
     let said = fs::read_to_string(&log).unwrap_or_default();
     let mut tally = count(step.count, &said);
     match &result {
-        // A step that proves nothing must not look like a success.
+        // A step that ran no test must not look like a success.
         Ok(()) if tally.passed == 0 && step.count != Count::One => {
             tally.failed += 1;
             return (tally, Some(anyhow::anyhow!("it ran no test; see {}", log.display())));
@@ -104,7 +104,7 @@ pub(crate) fn run(step: &Step, tools: &Tools) -> (Tally, Option<anyhow::Error>) 
     (tally, result.err())
 }
 
-/// Reads the counts out of a test runner's output.
+/// Reads the counts in a test runner's output.
 fn count(count: Count, said: &str) -> Tally {
     let number = |text: &str| text.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0);
     match count {

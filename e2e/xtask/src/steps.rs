@@ -13,12 +13,12 @@ use crate::{
 
 /// Name of the step that ends the cluster.
 pub(crate) const DOWN: &str = "cluster down";
-/// Name of the step that waits most.
+/// Name of the step that waits for most of its time.
 const END_TO_END: &str = "end to end";
-/// Version of cargo-deny that is installed where none is.
+/// Version of cargo-deny that is installed if there is none.
 const CARGO_DENY: &str = "0.20.2";
-/// Features of the unit tests. The other steps build with these and `--workspace`, too, and add one of their own: with
-/// other packages chosen cargo would give the dependencies other features and build most of them once more.
+/// Features of the unit tests. The other steps build with these and `--workspace`, too, and add one of their own:
+/// with another choice of packages cargo would give the dependencies other features and build most of them once more.
 const FEATURES: &str = "node/nats-server";
 
 /// All steps. Those of the front lane are in their order: quick ones first.
@@ -29,7 +29,7 @@ pub(crate) fn all() -> Vec<Step> {
     let code = |name, action| step(name, Needs::Nothing, Count::One, Action::Code(action));
     let back = |name, beside, action| Step { lane: Lane::Back(beside), ..code(name, action) };
     vec![
-        // The back lane first: it begins at once.
+        // The steps of the back lane come first in the table, because that lane begins at once.
         back("programs in Go", None, programs_in_go),
         back("dependency rules", None, dependency_rules),
         back("fuzz", Some(END_TO_END), fuzz::step),
@@ -41,7 +41,7 @@ pub(crate) fn all() -> Vec<Step> {
         counted("unit tests", unit_tests),
         code("gates", gates::hold),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
-        // A test of the node is built with the node itself, as the unit tests built it.
+        // A test of the node is built together with the node, with the features of the unit tests.
         simple("node binary", |t| Ok(cargo_test(t, None, &["goodbye"], &["--no-run"]))),
         step(
             "stock clients and browser",
@@ -52,7 +52,8 @@ pub(crate) fn all() -> Vec<Step> {
         code("chart lint", chart_lint),
         counted("api server", api_server),
         step("down after sigkill", Needs::Root, Count::Cargo, Action::Program(down_after_sigkill)),
-        // Its images go without link-time optimization, which takes longer than all of the tests and changes no behaviour.
+        // These images are built without link-time optimization, which takes longer than all of the tests and changes
+        // no behaviour.
         step(
             UP,
             Needs::Root,
@@ -73,7 +74,7 @@ pub(crate) fn all() -> Vec<Step> {
     ]
 }
 
-/// `cargo test` for tests by their names, wherever they are.
+/// `cargo test` for test programs by their names, in any package.
 fn cargo_test(tools: &Tools, feature: Option<&str>, tests: &[&str], words: &[&str]) -> Command {
     let features: Vec<_> = std::iter::once(FEATURES).chain(feature).collect();
     let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
@@ -85,14 +86,14 @@ fn cargo_test(tools: &Tools, feature: Option<&str>, tests: &[&str], words: &[&st
     command
 }
 
-/// The node's tests of its bus run against the NATS server that the images are made of.
+/// The unit tests. Those of the node's bus run against the NATS server that is in the images.
 fn unit_tests(tools: &Tools) -> Result<Command> {
     let mut command = cargo_test(tools, None, &[], &[]);
     command.env("NATS_SERVER", Tool::Nats.ready(&tools.progress)?);
     Ok(command)
 }
 
-/// Programs of others that later steps need, from the one that is needed first to the one that is needed last.
+/// Programs of others that later steps need, in the order in which they are needed.
 fn programs_in_go(tools: &Tools) -> Result<()> {
     for tool in [Tool::Nats, Tool::Kube, Tool::Helm, Tool::CoreDns, Tool::Pause, Tool::Kubeconform] {
         tool.ready(&tools.progress)?;
@@ -100,9 +101,9 @@ fn programs_in_go(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// All files of the tests of an API server.
+/// All test programs that need an API server.
 fn api_server(tools: &Tools) -> Result<Command> {
-    // The tests would build them themselves, for minutes and without a line about it.
+    // Otherwise the tests would build this themselves, for minutes and without a word.
     Tool::Kube.ready(&tools.progress)?;
     install::helm(&tools.progress)?;
     let directory = tools.repository.join("e2e/apiserver/tests");
@@ -119,7 +120,7 @@ fn api_server(tools: &Tools) -> Result<Command> {
 }
 
 fn down_after_sigkill(tools: &Tools) -> Result<Command> {
-    // As the user: the test runs as root, and what it builds would belong to root.
+    // These are built as the user: the test runs as root, and what it builds would belong to root.
     artifacts::parts(&tools.progress)?;
     artifacts::product(artifacts::Profile::Quick, &tools.progress)?;
     install::helm(&tools.progress)?;
@@ -133,7 +134,7 @@ fn dependency_rules(tools: &Tools) -> Result<()> {
     let program = if packages::has("cargo-deny") {
         PathBuf::from("cargo-deny")
     } else {
-        // It reads a few hundred files: optimizing it would take longer than it ever works.
+        // cargo-deny reads a few hundred files: to optimize it would take longer than it ever works.
         tools.installed("cargo-deny", CARGO_DENY, "2 minutes", &["--debug"])?
     };
     let args = ["--all-features", "check", "bans", "licenses", "sources"];

@@ -1,7 +1,7 @@
-//! `test`: everything, in one order, with one line at the end.
+//! `test`: runs all steps and prints one line at the end.
 //!
-//! A failed step does not stop the others, but those that need the cluster are failed without being
-//! run when it did not start.
+//! A failed step does not stop the others; but when the cluster did not start, steps that need it are failed without
+//! being run.
 
 use std::{fs, process::ExitCode};
 
@@ -33,7 +33,7 @@ pub(crate) fn test(only: Option<&str>, keep: bool) -> Result<ExitCode> {
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Says once more at the end what failed: of a long run often only the end is kept.
+/// Repeats the failures at the end: of a long run often only the end is kept.
 fn say_failures(done: &[Done], tools: &Tools) {
     let failures: Vec<_> = done.iter().filter_map(|done| Some((done.name, done.error.as_deref()?))).collect();
     if failures.is_empty() {
@@ -47,13 +47,13 @@ fn say_failures(done: &[Done], tools: &Tools) {
     say::out!("failed steps: {}; their logs are in {}", steps.join(", "), tools.reports().display());
 }
 
-/// What each step took, in the order of their ends.
+/// How long each step took, in the order of their ends.
 fn times(done: &[Done]) -> String {
     let line = |done: &Done| format!("{:>6} s  {}", done.took.as_secs(), done.name);
     done.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The steps that `--only` and `--keep` leave. `--only cluster` takes all that need the cluster along, whatever
+/// The steps that `--only` and `--keep` leave. `--only cluster` also takes all steps that need the cluster, whatever
 /// their names are.
 fn chosen(all: Vec<Step>, only: Option<&str>, keep: bool) -> Result<Vec<Step>> {
     let names = all.iter().map(|step| step.name).collect::<Vec<_>>().join(", ");
@@ -69,8 +69,8 @@ fn chosen(all: Vec<Step>, only: Option<&str>, keep: bool) -> Result<Vec<Step>> {
     Ok(chosen)
 }
 
-/// Rust's formatter and linter, which rustup's minimal profile leaves out. Where they cannot be added, the steps that
-/// need them fail and say so.
+/// Adds Rust's formatter and linter, which rustup's minimal profile leaves out. Where they cannot be added, the steps
+/// that need them fail and say so.
 fn rust_components(tools: &Tools) {
     let programs = [("cargo-fmt", "rustfmt"), ("cargo-clippy", "clippy")];
     let missing: Vec<_> =
@@ -86,10 +86,10 @@ fn rust_components(tools: &Tools) {
     }
 }
 
-/// Most lines of a failed step that are said again at the end.
+/// Most lines of a failed step that are repeated at the end.
 const EXCERPT_LINES: usize = 60;
 
-/// The lines of a test runner's output that say what failed and why; the last lines where it does not tell.
+/// The lines of a test runner's output that tell what failed and why; the last lines if there are no such lines.
 fn excerpt(said: &str) -> String {
     let names = |line: &&str| {
         let line = line.trim_start();
@@ -97,7 +97,7 @@ fn excerpt(said: &str) -> String {
             || line.starts_with("not ok ")
             || line.starts_with("✖ ")
     };
-    // Cargo quotes what a failed test printed under `---- name stdout ----`, up to the list of the failures.
+    // Cargo prints the output of a failed test under `---- name stdout ----`, up to the list of the failures.
     let mut quoted = false;
     let quotes = said.lines().filter(|line| {
         quoted = (quoted && *line != "failures:") || line.starts_with("---- ");

@@ -1,4 +1,4 @@
-//! What the steps of `cargo xtask test` use: programs, the running instance, and a place for their logs.
+//! Programs, the running instance and a place for logs, for the steps of `cargo xtask test`.
 
 use std::{fs, path::PathBuf, process::Command};
 
@@ -15,12 +15,12 @@ const ANSWER_LIMIT: &str = "10s";
 /// Instance that the tests run on.
 pub(crate) const INSTANCE: &str = "test";
 
-/// What steps use.
+/// The tools of the steps.
 pub(crate) struct Tools {
     pub(crate) repository: PathBuf,
     pub(crate) instance: Instance,
     pub(crate) progress: Progress,
-    /// A copy of this program: cargo replaces the original when a step builds it with other features.
+    /// A copy of this program: cargo replaces the original when a step builds the xtask with other features.
     program: PathBuf,
 }
 
@@ -46,7 +46,7 @@ impl Tools {
         artifacts::target().join("e2e")
     }
 
-    /// What a step printed.
+    /// The file with the output of a step.
     pub(crate) fn step_log(&self, step: &str) -> PathBuf {
         self.reports().join("steps").join(format!("{}.log", step.replace(' ', "-")))
     }
@@ -58,7 +58,7 @@ impl Tools {
         command
     }
 
-    /// This very program with other words, so that each may become root by itself.
+    /// This very program with other arguments, so that each run may become root by itself.
     pub(crate) fn xtask(&self, args: &[&str]) -> Command {
         let mut command = run::tied(&self.program);
         command.args(args).args(["--instance", self.instance.name()]).current_dir(&self.repository);
@@ -112,7 +112,7 @@ impl Tools {
         ]);
         check.arg(&chart).arg(self.repository.join("docs/samples"));
         run::output(&mut check)?;
-        // The API server's own judgement knows the CEL rules too. Its namespace exists: the chart is installed.
+        // The API server's own check also has the CEL rules. The namespace exists, because the chart is installed.
         let dry =
             ["apply", "--dry-run=server", "--server-side", "--force-conflicts", "--validate=strict", "-f"];
         for path in [chart, self.repository.join("docs/samples")] {

@@ -27,7 +27,7 @@ pub(crate) fn up(wanted: &Up) -> Result<ExitCode> {
     }
     let _sudo = root::ask_early()?;
     packages::ensure(&[packages::BUILD, packages::RUN], &progress)?;
-    // As the user: what is built must not belong to root.
+    // These are built as the user, because build results must not belong to root.
     let parts = artifacts::parts(&progress)?;
     let product = if wanted.bare { None } else { Some(artifacts::product(profile(wanted), &progress)?) };
     install::helm(&progress)?;
@@ -42,7 +42,7 @@ pub(crate) fn up(wanted: &Up) -> Result<ExitCode> {
     };
     if result.is_err() {
         let directory = logs(&wanted.on.instance);
-        // What failed first is what matters.
+        // The first failure is the one to report.
         match wanted.on.instance.collect_logs(&directory) {
             Ok(()) => say::err!("all logs are in {}", directory.display()),
             Err(error) => say::err!("the logs could not be collected: {error:#}"),
@@ -79,7 +79,8 @@ fn onto_instance(wanted: &Up, product: &Product, progress: &Progress) -> Result<
     Ok(())
 }
 
-/// The user's own cluster: nothing is started, nothing of theirs is replaced, and the images are theirs to bring there.
+/// Installs into the user's own cluster: it starts nothing, replaces nothing of the user's, and the user has to bring
+/// the images there.
 fn onto_context(context: &str, wanted: &Up, progress: &Progress) -> Result<()> {
     packages::ensure(&[packages::BUILD], progress)?;
     cluster::check_go()?;
@@ -109,7 +110,7 @@ fn onto_context(context: &str, wanted: &Up, progress: &Progress) -> Result<()> {
     Ok(())
 }
 
-/// Commands that bring one image to a cluster's nodes.
+/// Commands by which a user brings one image to a cluster's nodes.
 fn bring(image: &cluster::Image, context: &str, registry: Option<&str>) -> String {
     let archive = image.archive.display();
     if let Some(registry) = registry {
@@ -124,8 +125,8 @@ fn bring(image: &cluster::Image, context: &str, registry: Option<&str>) -> Strin
     }
 }
 
-/// A kubeconfig that only the user may read: with it one is root on this machine, through a privileged
-/// pod. The API server is reached from the host as well.
+/// A kubeconfig that only the user may read: whoever has it can be root on this machine, through a privileged pod.
+/// The API server can be reached from the host as well.
 fn write_kubeconfig(instance: &Instance) -> Result<()> {
     let path = artifacts::kubeconfig(instance);
     let text = fs::read(instance.kubeconfig()).context("the instance has no kubeconfig")?;

@@ -1,5 +1,5 @@
-//! `up` is killed with SIGKILL at random moments, and once with all in place; `down` must then leave nothing behind, and
-//! a new `up` must clear the remains by itself.
+//! `up` is killed with SIGKILL at random moments, and once when everything is in place; `down` must then leave
+//! nothing behind, and a new `up` must clear the remains by itself.
 #![cfg(feature = "cluster")]
 
 use std::{
@@ -36,7 +36,7 @@ fn assert_down_leaves_nothing(instance: &Instance, when: &str) {
     assert!(remains.is_empty(), "after {when}: {remains:#?}");
 }
 
-/// From the client namespace to a pod, with and without the rule that tests of lost metrics use.
+/// Checks packets from the client namespace to a pod, with and without the rule that tests of lost metrics use.
 fn assert_packets_can_be_dropped(instance: &Instance) {
     const HEALTH_PORT: u16 = 8080;
     let query = ["-n", "kube-system", "get", "pods", "-o", "jsonpath={.items[0].status.podIP}"];
@@ -63,7 +63,7 @@ fn nothing_is_left_after_a_sigkill() {
     for round in 0..ROUNDS {
         let moment = random.random_range(0..START_MILLIS);
         let mut up = start();
-        // Not a wait for anything: the random moment is what is tested.
+        // This waits for nothing: the test is about random moments.
         thread::sleep(Duration::from_millis(moment));
         up.kill().expect("killed");
         up.wait().expect("reaped");
@@ -75,14 +75,15 @@ fn nothing_is_left_after_a_sigkill() {
     }
 }
 
-/// What `up` says once everything of it lives: operator, fleet and the relay, which is in the host's own namespaces.
+/// The last words of `up` when all its parts live: operator, fleet and the relay, which is in the host's own
+/// namespaces.
 const RELAYED: &str = "the chat page is carried to 127.0.0.1:";
 
 #[test]
 fn nothing_is_left_after_a_sigkill_of_a_start_with_all_in_place() {
     let instance = Instance::named("scratch").expect("known");
     assert_down_leaves_nothing(&instance, "the start of the test");
-    // The usual port may be the demo's.
+    // The demo may have the usual port.
     let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port").port();
     let mut up = xtask("up");
     let up = up.args(["--quick", "--port", &port.to_string()]).stderr(Stdio::piped());
@@ -99,7 +100,8 @@ fn nothing_is_left_after_a_sigkill_of_a_start_with_all_in_place() {
     assert_down_leaves_nothing(&instance, "a kill with all in place");
 }
 
-/// What a kubelet of the host keeps at fixed places, with its times: ours must neither empty nor fill them.
+/// Directories that a kubelet of the host has at fixed places, with their times: ours must neither empty nor fill
+/// them.
 fn host_kubelet() -> Vec<(PathBuf, SystemTime)> {
     let list = |directory| fs::read_dir(directory).into_iter().flatten().flatten();
     let entries = ["/var/lib/kubelet/device-plugins", "/var/lib/kubelet/pki"].into_iter().flat_map(list);

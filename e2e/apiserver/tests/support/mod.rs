@@ -1,4 +1,4 @@
-//! A ChannelCluster on a real API server, and what the operator's functions need to work on it.
+//! A ChannelCluster on a real API server, and the handles that the operator's functions need for it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 mod merge;
 use merge::merge;
 
-/// A namespace with these labels.
+/// Makes a namespace with these labels.
 pub(crate) async fn namespace(server: &ApiServer, prefix: &str, labels: Value) -> String {
     let name = server.namespace(prefix).await.unwrap();
     let api: Api<Namespace> = Api::all(server.client(Identity::Admin).unwrap());
@@ -38,7 +38,7 @@ pub(crate) async fn namespace(server: &ApiServer, prefix: &str, labels: Value) -
 /// A test that has not seen what it waits for by then has failed.
 const HANG: Duration = Duration::from_secs(120);
 
-/// Waits for something that comes sooner or later.
+/// Waits for something that happens sooner or later.
 pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -67,7 +67,7 @@ fn empty<K: Resource<DynamicType = ()> + Clone + 'static>() -> Store<K> {
     store
 }
 
-/// What a reconcile gets, with a lease that is held and stores that have seen nothing.
+/// The handles of a reconcile, with a lease that is held and stores that have seen nothing.
 pub(crate) fn shared(client: Client) -> Shared {
     let fence = Fence::default();
     fence.extend(operator::clock::now() + 3_600_000);
@@ -95,7 +95,7 @@ pub(crate) fn shared(client: Client) -> Shared {
     }
 }
 
-/// The ChannelCluster `chat` with `more` of a spec, as the API server gives it back.
+/// Makes the ChannelCluster `chat` with `more` of a spec, and gives it as the API server returns it.
 pub(crate) async fn cluster(client: &Client, namespace: &str, more: &Value) -> ChannelCluster {
     let mut spec = json!({
         "targetConnections": 100, "rooms": {"maxMembers": 10}, "auth": {"anonymous": true}, "nodes": {"min": 2, "max": 3},

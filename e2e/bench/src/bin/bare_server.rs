@@ -1,9 +1,9 @@
-//! `bare-server PORT [THREADS]`: what a delivery costs the kernel, and nothing else.
+//! `bare-server PORT [THREADS]`: the kernel's cost of a delivery, and nothing else.
 //!
-//! One epoll. A connection joins the room that its path names (`/?room=NAME`); what it says is framed once and
-//! written with one send(2) to each member, there and then: no queue, no batching, no timer. Each thread writes to
-//! the members that are its own; the first one reads for all. A member whose socket is full misses the message. No
-//! server, just the loop to measure servers against.
+//! It has one epoll. A connection joins the room that its path names (`/?room=NAME`); each of its messages is framed
+//! once and written with one send(2) to each member at once: no queue, no batching, no timer. Each thread writes to
+//! its own members; the first one reads for all. A member whose socket is full misses the message. It is no server,
+//! only the loop that servers are measured against.
 
 use std::{
     collections::HashMap,
@@ -35,11 +35,11 @@ struct Connection {
     socket: OwnedFd,
     /// Number of the room once the upgrade is done.
     room: Option<usize>,
-    /// What of a request or a frame has come so far.
+    /// The bytes of a request or a frame that have come so far.
     partial: Vec<u8>,
 }
 
-/// What the first thread tells another one.
+/// An order of the first thread to another one.
 enum Order {
     Join { room: usize, index: usize, socket: OwnedFd },
     Leave { room: usize, index: usize },
@@ -215,7 +215,7 @@ impl Server {
                     writer.send(Order::Write { room, frame: self.out.as_slice().into() })?;
                 }
                 for member in &self.rooms[room] {
-                    // A full or dying socket misses it: the loop is what is measured.
+                    // A member with a full or dying socket misses the message, because only the loop is measured.
                     send(&self.connections[*member].socket, &self.out, SendFlags::NOSIGNAL).ok();
                 }
             }
@@ -234,7 +234,7 @@ impl Server {
         let Some(room) = connection.room else { return };
         match self.writer_of(index) {
             None => self.rooms[room].retain(|member| *member != index),
-            // It ends only with the process.
+            // A writer ends only with the process, so the order always arrives.
             Some(writer) => writer.send(Order::Leave { room, index }).unwrap_or_default(),
         }
     }

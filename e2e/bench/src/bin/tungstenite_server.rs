@@ -1,7 +1,7 @@
-//! `tungstenite-server PORT WORKERS`: what a person writes first with tokio-tungstenite.
+//! `tungstenite-server PORT WORKERS`: the server that a person would write first with tokio-tungstenite.
 //!
-//! A task per connection, a bounded channel per connection, a shared map of rooms, default settings. A member
-//! whose channel is full misses the message.
+//! It has a task and a bounded channel per connection, a shared map of rooms, and default settings. A member whose
+//! channel is full misses the message.
 
 use std::{
     collections::HashMap,
@@ -60,7 +60,7 @@ async fn accept(address: SocketAddr) -> Result<()> {
         let (stream, _) = listener.accept().await?;
         let rooms = Arc::clone(&rooms);
         tokio::spawn(async move {
-            // A connection that ends in an error is over; there is nobody to tell.
+            // A connection that ends in an error is over, and nobody needs to know.
             connection(stream, id, &rooms).await.ok();
         });
     }
@@ -78,7 +78,7 @@ async fn connection(stream: TcpStream, id: u64, rooms: &Rooms) -> Result<()> {
     .await?;
     let (mut sink, mut stream) = socket.split();
     let (sender, mut receiver) = mpsc::channel(QUEUE_MESSAGES);
-    // A member before it is told so: from then on nothing may be missed.
+    // The connection becomes a member before it is told so: from then on it may miss nothing.
     in_rooms(rooms, |all| all.entry(name.clone()).or_default().insert(id, sender));
     sink.send(Message::text("joined")).await?;
     let writer = async {
@@ -103,7 +103,7 @@ async fn connection(stream: TcpStream, id: u64, rooms: &Rooms) -> Result<()> {
 
 fn publish(all: &HashMap<String, Room>, name: &str, message: &Message) {
     for member in all.get(name).into_iter().flat_map(HashMap::values) {
-        // A full channel belongs to a slow member, a closed one to a member on its way out.
+        // A full channel belongs to a slow member, a closed one to a member that is leaving.
         member.try_send(message.clone()).ok();
     }
 }

@@ -1,4 +1,4 @@
-//! The kernel's own cost: `bare_server.rs` of this crate.
+//! The loop that shows the kernel's own cost: `bare_server.rs` of this crate.
 
 use std::process::Command;
 

@@ -41,7 +41,7 @@ impl Peer for ChannelNode {
         command.args(["--dev", "--log", "warn"]);
         let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         if u64::from(start.connections) * 2 > limit {
-            // Then it takes as many shards, each with a descriptor table of its own, as it needs.
+            // Then the node takes as many shards as it needs, each with a descriptor table of its own.
             command.args(["--max-connections", &(start.connections + start.connections / 10).to_string()]);
         } else {
             command.args(["--shards", &start.workers.to_string()]);

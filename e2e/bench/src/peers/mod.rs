@@ -1,7 +1,7 @@
-//! The servers, one file each: installed from a package registry, configured as its user would for this load.
+//! The servers, one file each: installed from a package registry, and configured as a user would for this load.
 //!
-//! For all of them: loopback only, one port, logging off, no keepalive pings during a run, limits far above
-//! the load, no compression, no TLS; 512 KiB may wait for a connection where that can be set, as with our node.
+//! All of them are set up alike: loopback only, one port, logging off, no keepalive pings during a run, limits far
+//! above the load, no compression, no TLS; 512 KiB may wait for a connection where that can be set, as with our node.
 
 mod bare;
 mod channel_node;
@@ -23,10 +23,10 @@ use cluster::run::Progress;
 /// Name of our own server.
 pub const OURS: &str = "channel-node";
 
-/// Name of the loop that is no server.
+/// Name of the bare loop, which is no server.
 pub const BARE: &str = "bare";
 
-/// What a server is started with.
+/// The arguments of a server's start.
 #[derive(Debug)]
 pub struct Start<'a> {
     /// An empty directory of its own, for its configuration.
@@ -53,7 +53,7 @@ pub trait Peer: Sync {
     /// When it is not installed.
     fn version(&self) -> Result<String>;
 
-    /// How it is set up, in one sentence for the page.
+    /// How the server is set up, in one sentence for the page.
     fn settings(&self) -> &'static str;
 
     /// Numbers of workers that it can run with, the usual one on two cores first.
@@ -61,7 +61,7 @@ pub trait Peer: Sync {
         &[1]
     }
 
-    /// Puts it on this machine. May take minutes the first time.
+    /// Installs the server on this machine. May take minutes the first time.
     ///
     /// # Errors
     /// When a package cannot be had or built.
@@ -73,7 +73,8 @@ pub trait Peer: Sync {
     /// When it is not installed or its configuration cannot be written.
     fn command(&self, start: &Start<'_>) -> Result<Command>;
 
-    /// Signal that it gets when the runner dies. One with children needs TERM, as KILL would leave them behind.
+    /// The signal that the server gets when the runner dies. A server with children needs TERM, because KILL would
+    /// leave them behind.
     fn signal_on_our_death(&self) -> &'static str {
         "KILL"
     }
@@ -122,7 +123,7 @@ impl Contestant {
         Ok(Self { peer, workers })
     }
 
-    /// How it is written: without the number of workers when that is the usual one.
+    /// The label: without the number of workers when that is the usual one.
     #[must_use]
     pub fn label(&self) -> String {
         if self.peer.workers().first() == Some(&self.workers) {

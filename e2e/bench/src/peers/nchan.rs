@@ -46,7 +46,7 @@ impl Peer for Nchan {
         if std::path::Path::new(MODULE).exists() && std::path::Path::new(NGINX).exists() {
             return Ok(());
         }
-        // apt starts a service right after the installation: ours is started by hand, on loopback.
+        // apt starts a service right after the installation; here the server is started by the runner, on loopback.
         packages::ensure(&[&[("nginx", &[NGINX]), ("libnginx-mod-nchan", &[MODULE])]], progress)
     }
 

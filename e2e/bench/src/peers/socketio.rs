@@ -56,7 +56,7 @@ impl Peer for SocketIo {
         let script = start.directory.join("server.js");
         std::fs::write(&script, SERVER)?;
         let mut command = Command::new("node");
-        // Node finds packages from the script's place; this says where they really are.
+        // Node looks for packages from the script's place; this variable names their real place.
         command.env("NODE_PATH", directory.join("node_modules"));
         command.arg(script).arg(start.port.to_string());
         Ok(command)

@@ -39,7 +39,7 @@ impl Peer for Sockudo {
     }
 
     fn install(&self, progress: &Progress) -> Result<()> {
-        // A crate that it needs makes code from protocol buffers.
+        // One of its dependencies makes code from protocol buffers.
         let protobuf: &[_] = &[
             ("protobuf-compiler", &["/usr/bin/protoc"][..]),
             ("libprotobuf-dev", &["/usr/include/google/protobuf/timestamp.proto"]),
@@ -55,7 +55,7 @@ impl Peer for Sockudo {
                 &mut cargo,
                 &cache::log("sockudo-cargo")?,
             )?;
-            // What is left of the build is a gigabyte.
+            // The rest of the build takes a gigabyte.
             fs::remove_dir_all(directory.join("target")).context("removing the build's directory")
         })
         .map(drop)

@@ -1,4 +1,4 @@
-//! The textbook server: `tungstenite_server.rs` of this crate.
+//! The server that examples of tungstenite lead to: `tungstenite_server.rs` of this crate.
 
 use std::process::Command;
 
@@ -19,7 +19,7 @@ impl Peer for Tungstenite {
     }
 
     fn version(&self) -> Result<String> {
-        // From the one dependency table, so that it cannot differ from what was built.
+        // The version is read from the one dependency table, so that it cannot differ from the one that was built.
         let table = include_str!("../../../../Cargo.toml");
         let line = table.lines().find_map(|line| line.strip_prefix("tokio-tungstenite = "));
         Ok(line.and_then(|line| line.split('"').nth(1)).unwrap_or("unknown").to_owned())

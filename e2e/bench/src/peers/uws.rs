@@ -16,7 +16,7 @@ use super::{Peer, Start};
 
 /// Version of socketify.
 const VERSION: &str = "0.0.31";
-/// What pip installs, pinned.
+/// The packages that pip installs, with pinned versions.
 const REQUIREMENTS: &str = include_str!("../../assets/uws/requirements.txt");
 /// The server.
 const SERVER: &str = include_str!("../../assets/uws/server.py");

@@ -1,8 +1,8 @@
-//! What a server wants to hear and how it answers: one file per protocol, one enum as the seam.
+//! How to speak with a server: one file per protocol, and one enum with all of them.
 //!
-//! A delivery is recognised by its stamp, the same way for all, so a dialect is asked only how to get in, how to
-//! say a publish, and what a message without a stamp means. Only NATS, whose WebSocket frames are pieces of a
-//! byte stream, needs its messages taken apart first ([`Dialect::is_stream`]).
+//! A delivery is recognised by its stamp, in the same way for all, so a dialect only says how to get in, how to
+//! publish, and what a message without a stamp means. Only NATS, whose WebSocket frames are pieces of a byte stream,
+//! needs its messages taken apart first ([`Dialect::is_stream`]).
 
 mod nats;
 mod nchan;
@@ -35,7 +35,7 @@ pub enum DialectName {
     Pusher,
 }
 
-/// A protocol with what it needs to know.
+/// A protocol with its settings.
 #[derive(Clone, Debug)]
 pub(super) enum Dialect {
     Phoenix,
@@ -46,7 +46,7 @@ pub(super) enum Dialect {
     Pusher(Keys),
 }
 
-/// Where a connection wants to be.
+/// The room that a connection is to be in.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Channel<'a> {
     /// The room's name as the dialect spells it.
@@ -55,7 +55,7 @@ pub(super) struct Channel<'a> {
     pub(super) join: u32,
 }
 
-/// A publish to write.
+/// A publish that is to be written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Publish<'a> {
     pub(super) channel: Channel<'a>,
@@ -66,14 +66,14 @@ pub(super) struct Publish<'a> {
     pub(super) size: usize,
 }
 
-/// What a message without a stamp meant.
+/// The meaning of a message without a stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     /// The connection is in its room.
     Joined,
-    /// It will not get in.
+    /// The server does not let it in.
     Refused(String),
-    /// A publish was not taken.
+    /// The server did not take a publish.
     Rejected(String),
     /// The server ended the membership.
     Ended(String),
@@ -136,8 +136,8 @@ impl Dialect {
         matches!(self, Dialect::Phoenix)
     }
 
-    /// The upgrade is done: appends the client's first message, if it has the first word; true when the
-    /// connection is in its room already.
+    /// Appends the client's first message after the upgrade, when the client speaks first; true when the connection
+    /// is in its room already.
     pub(super) fn opened(&self, out: &mut Vec<u8>, channel: &Channel<'_>) -> bool {
         match self {
             Dialect::Phoenix => {
@@ -149,7 +149,7 @@ impl Dialect {
         }
     }
 
-    /// Reads a whole message that carries no stamp; what must be answered is appended to `answer`.
+    /// Reads a whole message that carries no stamp, and appends the answer that it needs to `answer`.
     ///
     /// # Errors
     /// A name for the error count when the server does not speak this dialect.
@@ -164,7 +164,7 @@ impl Dialect {
             Dialect::Uws => Ok(uws::control(message)),
             Dialect::Socketio => socketio::control(message, channel, answer),
             Dialect::Pusher(keys) => pusher::control(message, channel, keys, answer),
-            // nchan says nothing of its own; NATS is read as a stream.
+            // nchan sends no messages of its own; NATS is read as a stream.
             Dialect::Nchan | Dialect::Nats => Ok(Control::Other),
         }
     }

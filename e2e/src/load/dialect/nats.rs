@@ -1,4 +1,4 @@
-//! NATS over WebSocket: the client protocol of a TCP connection, cut into binary frames anywhere.
+//! NATS over WebSocket: the client protocol of a TCP connection, cut into binary frames at any place.
 
 use super::{Channel, Control, Publish, base};
 use crate::load::stamp::{append, payload};
@@ -11,12 +11,12 @@ pub(super) fn path(out: &mut Vec<u8>, given: &str) {
     base(out, given, "/");
 }
 
-/// Subjects are words with dots between.
+/// A subject has words with dots between.
 pub(super) fn subject(prefix: &str, room: u32) -> String {
     format!("{}{room}", prefix.replace(':', "."))
 }
 
-/// Appends what a client says after the server's INFO; the PONG says that all of it was taken.
+/// Appends the client's answer to the server's INFO; the server's PONG shows that it took all of it.
 fn hello(out: &mut Vec<u8>, channel: &Channel<'_>) {
     append(
         out,
@@ -35,21 +35,21 @@ pub(super) fn publish(out: &mut Vec<u8>, publish: &Publish<'_>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// One thing that the server says.
+/// One item of the server's stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Item {
-    /// A message; where its payload stands in the bytes read.
+    /// A message, as the place of its payload in the bytes read.
     Message(Range<usize>),
     Info,
     Ping,
     Pong,
     Ok,
-    /// What went wrong.
+    /// An error, in the server's words.
     Error(String),
 }
 
 impl Item {
-    /// What it means for a connection; what must be answered is appended to `answer`.
+    /// The meaning of the item for a connection; appends the answer that it needs to `answer`.
     pub(crate) fn control(self, channel: &Channel<'_>, answer: &mut Vec<u8>) -> Control {
         match self {
             Item::Info => {
@@ -67,7 +67,7 @@ impl Item {
     }
 }
 
-/// Reads the first item of `stream` and how many bytes it is; `None` when it is not all there yet.
+/// Reads the first item of `stream` and how many bytes it is; `None` when it has not come in whole yet.
 ///
 /// # Errors
 /// A name for the error count when this is not the NATS protocol.

@@ -1,5 +1,5 @@
-//! nchan's `nchan_pubsub` location over WebSocket: subscribed by the upgrade itself, every text frame sent is a
-//! publish and every one received a message. The location must begin with new messages only
+//! nchan's `nchan_pubsub` location over WebSocket: the upgrade itself subscribes, every text frame that the client
+//! sends is a publish and every one that it gets a message. The location must begin with new messages only
 //! (`nchan_subscriber_first_message newest`).
 
 use super::{base, parameter};

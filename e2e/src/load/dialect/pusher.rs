@@ -1,5 +1,5 @@
-//! The Pusher protocol, version 7, with client events: they need a private channel, and they come to all members
-//! but their sender.
+//! The Pusher protocol, version 7, with client events: they need a private channel, and all members but the sender
+//! get them.
 
 use super::{Channel, Control, Publish, base, parameter};
 use crate::load::stamp::{append, payload};
@@ -10,9 +10,9 @@ use sha2::Sha256;
 /// An application's credentials.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    /// In the path, public.
+    /// The public key, which stands in the path.
     pub(crate) key: String,
-    /// Signs subscriptions.
+    /// The secret, which signs subscriptions.
     pub(crate) secret: String,
 }
 
@@ -21,7 +21,7 @@ pub(super) fn path(out: &mut Vec<u8>, given: &str, keys: &Keys) {
     parameter(out, format_args!("protocol=7&client=js&version=8.0"));
 }
 
-/// Channel names have no colons.
+/// A channel's name has no colons.
 pub(super) fn channel(prefix: &str, room: u32) -> String {
     format!("private-{}{room}", prefix.replace(':', "-"))
 }
@@ -39,7 +39,7 @@ pub(super) fn control(
     answer: &mut Vec<u8>,
 ) -> Result<Control, &'static str> {
     let message: Value = serde_json::from_slice(message).map_err(|_| "not a Pusher message")?;
-    // Data is an object in a string in most messages, and an object in some.
+    // Data is an object inside a string in most messages, and an object in some.
     let data = match &message["data"] {
         Value::String(text) => serde_json::from_str(text).unwrap_or_default(),
         other => other.clone(),

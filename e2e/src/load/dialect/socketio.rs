@@ -1,5 +1,5 @@
 //! Engine.IO 4 (first digit of a message) and Socket.IO 5 (second digit of an Engine.IO message), text only. The
-//! server script joins on `join` with an acknowledgement and emits what `pub` brought as `msg`.
+//! server script joins a room on `join` with an acknowledgement, and emits as `msg` what `pub` brought.
 
 use super::{Channel, Control, Publish, base, parameter};
 use crate::load::stamp::{append, payload};

@@ -1,5 +1,5 @@
-//! A relay on uWebSockets: the topic is in the query, the server says `joined`, and what a
-//! client sends goes verbatim to all subscribers, itself included.
+//! A relay on uWebSockets: the topic is in the query, the server says `joined`, and a client's message goes verbatim
+//! to all subscribers, itself included.
 
 use super::{Control, base, parameter};
 

@@ -1,5 +1,5 @@
-//! The API server goes and comes back while a ChannelCluster changes: the change is handled soon after, and nobody who is
-//! served notices.
+//! The API server goes away and comes back while a ChannelCluster changes: the change is handled soon after, and no
+//! client that is served notices.
 
 use std::{
     thread::sleep,
@@ -17,11 +17,11 @@ use e2e::{
 };
 
 const PERIOD: Duration = Duration::from_millis(500);
-/// For how many seconds it is away, one time after the other, and how often all of this test is done: as other tests, or
-/// as `AWAY_SECONDS` (with commas) and `AWAY_ROUNDS` say.
+/// For how many seconds the API server is away, one time after the other, and how often all of this test is done:
+/// with these values, or with those of `AWAY_SECONDS` (with commas) and `AWAY_ROUNDS`.
 const AWAYS: &str = "2,30";
 const ROUNDS: &str = "1";
-/// Longer than a lease, so that a term ends in it.
+/// This is longer than a lease, so that a term ends in it.
 const BLACK_HOLE: Duration = Duration::from_secs(30);
 
 fn numbers(variable: &str, default: &str) -> Vec<u64> {
@@ -37,7 +37,7 @@ struct Changes<'a> {
 }
 
 impl Changes<'_> {
-    /// Refused while the API server starts: asked for again until it is taken.
+    /// Changes the ChannelCluster. The API server refuses while it starts, so it is asked again until it accepts.
     fn change(&mut self) {
         self.port += 1;
         let spec = spec(self.port);
@@ -75,7 +75,7 @@ fn round(changes: &mut Changes<'_>) {
     changes.change();
     changes.handled("reset_to_handled", reset);
 
-    // Nothing passes between the operators and the API server while these live.
+    // While these values exist, nothing passes between the operators and the API server.
     let hole: Vec<Dropped> =
         operators(fleet).iter().map(|address| fleet.instance.black_hole_api(address).unwrap()).collect();
     changes.change();

@@ -1,6 +1,7 @@
-//! (f) The leading operator is taken away in the middle of a scale-in, and serving goes on. Killed, its container starts
-//! again, still holds the lease and goes on with what the status says. Stopped, it loses the lease: another operator
-//! finishes with the very node that was being drained, and the old leader changes nothing when it wakes up.
+//! (f) The leading operator is taken away in the middle of a scale-in, and the fleet goes on serving. When it is
+//! killed, its container starts again, still has the lease and goes on with the operation of the status. When it is
+//! stopped, it loses the lease: another operator finishes with the very node that was being drained, and the old
+//! leader changes nothing when it wakes up.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const MIN: usize = 2;
 
 #[test]
 fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
-    // Slow enough that the drain is under way when its operator goes.
+    // The drain is slow enough to be under way when its operator goes.
     let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 90s, connectionsPerSecond: 2}}}}");
     let fleet = Fleet::create_alone("operator-killed", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
@@ -71,7 +72,7 @@ fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
     clients.stop().unwrap();
 }
 
-/// Waits for a node that closes its connections, another one than `before`.
+/// Waits for a node other than `before` that closes its connections.
 fn closing(fleet: &Fleet, before: &str) -> String {
     let (victim, _) = eventually("a node closes its connections", || {
         let operation = status(fleet)?["operation"].clone();
@@ -89,13 +90,13 @@ fn leading(fleet: &Fleet) -> Result<OperatorPod> {
     all.into_iter().find(|pod| pod.name == name).with_context(|| format!("{name:?} leads and does not run"))
 }
 
-/// As many nodes as the fleet must have serve, without the one that is to go.
+/// Checks that as many nodes serve as the fleet must have, without the one that is to go.
 fn assert_serving(pods: &[NodePod], victim: &str, short: &mut Lasting) {
     let serving = pods.iter().filter(|pod| pod.ready && pod.name != victim).count();
     assert!(!short.seen(serving < MIN, Instant::now()), "serving nodes went: {pods:?}");
 }
 
-/// Waits until the victim went and `left` nodes are there, while the others serve.
+/// Waits until the victim is gone and `left` nodes are there, while the others serve.
 fn finished(fleet: &Fleet, victim: &str, left: usize) -> Duration {
     let mut short = Lasting::default();
     let (pods, elapsed) = eventually(&format!("the fleet has {left} nodes"), || {
@@ -109,7 +110,7 @@ fn finished(fleet: &Fleet, victim: &str, left: usize) -> Duration {
     elapsed
 }
 
-/// Waits until another operator than `old` leads, while the fleet serves; its name.
+/// Waits until an operator other than `old` leads, while the fleet serves; gives its name.
 fn taken_over(fleet: &Fleet, old: &str, victim: &str) -> String {
     let mut short = Lasting::default();
     let (successor, _) = eventually("another operator leads", || {
@@ -121,14 +122,14 @@ fn taken_over(fleet: &Fleet, old: &str, victim: &str) -> String {
     successor
 }
 
-/// A leader whose process stands still, until the value goes.
+/// A leader whose process stands still, until the value is dropped.
 struct Stopped {
     pod: OperatorPod,
     process: i32,
     did: Did,
 }
 
-/// What an operator did, up to when it was stopped.
+/// The actions of an operator until it was stopped.
 #[derive(Clone)]
 struct Did {
     pod: String,
@@ -137,8 +138,8 @@ struct Did {
 }
 
 impl Stopped {
-    /// Stops the leader between two writes of the status, so that what it wrote is known exactly: once it stands still
-    /// it cannot be asked any more.
+    /// Stops the leader between two writes of the status, so that its number of writes is known exactly: once it
+    /// stands still it cannot be asked any more.
     fn leader(fleet: &Fleet) -> Result<Self> {
         let pod = leading(fleet)?;
         let process = operator_process(&pod)?;
@@ -156,7 +157,7 @@ impl Stopped {
         Ok(stopped)
     }
 
-    /// Lets it go on.
+    /// Lets the leader go on.
     fn goes_on(self) -> Did {
         self.did.clone()
     }
@@ -171,11 +172,11 @@ impl Drop for Stopped {
 }
 
 impl Did {
-    /// It wrote no status, drained nothing and changed no node count since.
+    /// Checks that the old leader has written no status, drained nothing and changed no node count since.
     fn assert_unchanged(&self, fleet: &Fleet) {
         let writes = operator_metric(&fleet.instance, &self.pod, "status_writes_total").unwrap();
         let acts = acts(fleet, &self.pod).unwrap();
-        // Not equal: had its liveness probe ended it while it stood still, it would count from 0 again.
+        // The numbers need not be equal: if its liveness probe ended it while it stood still, it counts from 0 again.
         assert!(writes <= self.status_writes, "{} writes of a status became {writes}", self.status_writes);
         assert!(acts.len() <= self.acts, "{} acts became {acts:?}", self.acts);
     }

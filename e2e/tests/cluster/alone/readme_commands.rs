@@ -1,8 +1,9 @@
 //! The commands of the README's table, run as they are written, with `--instance test` where one has to be named.
 //!
-//! Not run here, because each has a test of its own: `up` and `down` are the first and last steps of `cargo xtask test`
-//! and run by `e2e/xtask/tests/down_after_sigkill.rs`; `test` is what runs this. `up --context` needs a cluster that is not
-//! ours; its steps (chart, sample, readiness) are those of `up`. `channel-node --dev` is in `node/tests/docs.rs`.
+//! Some are not run here, because each has a test of its own: `up` and `down` are the first and last steps of `cargo
+//! xtask test` and are run by `e2e/xtask/tests/down_after_sigkill.rs`; `test` is the command that runs this test. `up
+//! --context` needs a cluster that is not ours; its steps (chart, sample, readiness) are those of `up`. `channel-node
+//! --dev` is in `node/tests/docs.rs`.
 
 use cluster::Instance;
 use e2e::fleet::{HANG_GUARD, Turn, eventually};
@@ -16,7 +17,7 @@ use std::{
 #[path = "../../support/pages.rs"]
 mod pages;
 
-/// Commands with a test elsewhere, see above.
+/// Commands that another test runs, see above.
 const ELSEWHERE: [&str; 3] = ["up", "down", "test"];
 
 /// The sample in the default namespace, where the README's commands look for it; removed when dropped.
@@ -47,18 +48,18 @@ impl Drop for Sample {
     }
 }
 
-/// A command of the README for the instance `test`, as the user who started the tests.
+/// A command of the README for the instance `test`, run as the user who started the tests.
 fn on_test_instance(words: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.current_dir(pages::root()).args(["xtask", words[0], "--instance", "test"]).args(&words[1..]);
     let id = |name: &str| std::env::var(name).ok().and_then(|id| id.parse().ok());
     if let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) {
-        command.uid(user).gid(group); // what the command builds must not belong to root
+        command.uid(user).gid(group); // files that the command builds must not belong to root
     }
     command
 }
 
-/// Runs a command to its end; what it printed.
+/// Runs a command to its end; returns its output.
 fn output(words: &[&str]) -> String {
     let output = on_test_instance(words).stdin(Stdio::null()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -69,7 +70,8 @@ fn output(words: &[&str]) -> String {
 
 /// The first two lines of a command that goes on for ever.
 fn first_lines(words: &[&str]) -> Vec<String> {
-    // In a group of its own: kubectl runs below the xtask, and that below cargo.
+    // The command has a process group of its own, because kubectl is a child of the xtask, and the xtask one of
+    // cargo.
     let mut child = on_test_instance(words).stdout(Stdio::piped()).process_group(0).spawn().unwrap();
     let (tell, told) = mpsc::channel();
     let lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -1,4 +1,5 @@
-//! The chart is installed a second time: that operator stands back and says so, and the fleets stay with the first.
+//! The chart is installed a second time: the second operator stands back and says so, and the fleets stay with the
+//! first.
 
 use std::{
     process::Command,
@@ -20,14 +21,15 @@ use serde_json::Value;
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/channelcluster");
 const NAMESPACE: &str = "e2e-second-operator";
 const PERIOD: Duration = Duration::from_millis(500);
-/// Two that led overwrote each other's objects three times a second.
+/// Two operators that both led overwrote each other's objects three times a second, so this time shows it.
 const WATCHED: Duration = Duration::from_secs(20);
 
-/// A second release, which goes with the value.
+/// A second release, which is removed when the value is dropped.
 struct Second<'a>(&'a Instance);
 
 impl<'a> Second<'a> {
-    /// Of the same images as the first, two pods as well, and without waiting: it is not to become Ready.
+    /// Installs two pods of the same images as the first release, without waiting: the release is not to become
+    /// Ready.
     fn install(instance: &'a Instance) -> Result<Self> {
         let second = Self(instance);
         let first =
@@ -119,7 +121,7 @@ fn a_second_installation_stands_back_and_says_so() {
         let conditions = pod["status"]["conditions"].as_array().unwrap();
         conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
     };
-    // The other of the two waits for the lease of its own installation, as it always does.
+    // The second pod waits for the lease of its own installation, as always.
     let ready = pods["items"].as_array().unwrap().iter().filter(|pod| is_ready(pod)).count();
     assert!(ready < 2, "who would lead and stands back is not Ready");
     drop(second);

@@ -11,7 +11,7 @@ use e2e::fleet::Turn;
 
 const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/manifests/bad");
 const NAMESPACE: &str = "e2e-bad-manifests";
-/// Fewest manifests that the promise is tested with.
+/// The test needs at least so many manifests to show anything.
 const FEWEST: usize = 10;
 
 fn manifests() -> Result<Vec<PathBuf>> {

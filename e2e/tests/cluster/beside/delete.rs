@@ -1,4 +1,4 @@
-//! (i) Deleting a ChannelCluster takes everything it owned, and nothing of the user's.
+//! (i) When a ChannelCluster is deleted, everything that it owned is deleted, and nothing of the user's.
 
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;
@@ -10,7 +10,7 @@ const KINDS: &str = "deployments,replicasets,pods,services,endpointslices,servic
 
 /// Label of everything that belongs to the ChannelCluster.
 const LABEL: &str = "channelcluster.io/cluster=chat";
-/// A thing of the user's with that label, and without an owner.
+/// An object of the user's with that label, and without an owner.
 const LABELLED: &str = "configmap/users-own";
 
 fn owned(fleet: &Fleet) -> anyhow::Result<Vec<String>> {
@@ -23,7 +23,8 @@ fn deletion_takes_what_is_owned_and_leaves_what_is_not() {
     let fleet = Fleet::create("delete", SPEC).unwrap();
     fleet.wait_ready(2).unwrap();
     assert!(owned(&fleet).unwrap().len() >= 8, "{:?}", owned(&fleet));
-    // Things of the user's, as close in name as can be, and one with our own label: the owner decides, not the label.
+    // Objects of the user's, with names as close as can be, and one with our own label: the owner decides, not the
+    // label.
     fleet.kubectl(&["create", "configmap", "chat-users", "--from-literal=a=b"]).unwrap();
     fleet.kubectl(&["create", "secret", "generic", "chat-users", "--from-literal=a=b"]).unwrap();
     fleet.kubectl(&["create", "serviceaccount", "chat-users"]).unwrap();

@@ -1,4 +1,4 @@
-//! (d) The load ends: nodes are drained and go, one at a time, and their clients are back in the room.
+//! (d) The load ends: nodes are drained and removed, one at a time, and their clients are back in the room.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -42,7 +42,7 @@ fn nodes_are_drained_one_at_a_time_and_nobody_is_stranded() {
     .unwrap();
     record("drain_scale_in", "load_end_to_two_nodes", elapsed.as_secs_f64()).unwrap();
 
-    // The very pods that were drained are the ones that went.
+    // The pods that were drained are the ones that were removed.
     let left: BTreeSet<_> = after.iter().map(|pod| pod.name.clone()).collect();
     let gone: BTreeSet<_> =
         before.iter().map(|pod| pod.name.clone()).filter(|name| !left.contains(name)).collect();

@@ -1,5 +1,5 @@
-//! What keeps pods from starting on a real cluster: Ready, REASON and an Event say it with a remedy, and it goes when it is
-//! solved.
+//! Pods cannot start on a real cluster: Ready, REASON and an Event say why, with a remedy, and no longer say it once
+//! it is solved.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;
 use serde_json::{Value, json};
 
-/// Most time between the kubelet's first word and ours.
+/// Most time from when the kubelet first tells the fault until our status does.
 const MOST_AFTER_KUBELET: Duration = Duration::from_secs(10);
 
 /// A spec with `nodes` and `more` in it.
@@ -44,7 +44,8 @@ fn kubelet_failed(fleet: &Fleet) -> anyhow::Result<bool> {
     Ok(waiting.any(|reason| reason.starts_with("Err") || reason.starts_with("ImagePull")))
 }
 
-/// Makes a fleet that cannot start in a namespace where `before` was done, and waits until it says why; gives it back.
+/// Makes a fleet that cannot start in a namespace that `before` has prepared, and waits until its status says why;
+/// returns it.
 fn says(test: &str, before: impl FnOnce(&Fleet), bad: &str, reason: &str, words: &[&str]) -> Fleet {
     let fleet = Fleet::create(test, &spec("", ", paused: true")).unwrap();
     before(&fleet);
@@ -61,7 +62,7 @@ fn says(test: &str, before: impl FnOnce(&Fleet), bad: &str, reason: &str, words:
     .unwrap();
     record("hindrances", &format!("{test}_said"), elapsed.as_secs_f64()).unwrap();
     if let Some(after) = heard.map(|heard| heard.elapsed()) {
-        // What the kubelet has not said cannot be said.
+        // The operator cannot say it before the kubelet has.
         record("hindrances", &format!("{test}_kubelet_to_said"), after.as_secs_f64()).unwrap();
         assert!(after < MOST_AFTER_KUBELET, "{after:?} after the kubelet said so");
     }
@@ -79,7 +80,7 @@ fn says(test: &str, before: impl FnOnce(&Fleet), bad: &str, reason: &str, words:
     fleet
 }
 
-/// Waits until the fleet is ready and says nothing of what hindered it.
+/// Waits until the fleet is ready and its status no longer names the hindrance.
 fn is_solved(fleet: &Fleet, test: &str) {
     let (_, elapsed) = eventually("the fleet is ready", || {
         let (said, message) = ready(fleet)?;
@@ -99,13 +100,13 @@ fn an_image_that_does_not_exist_is_said_and_solved() {
     let bad = spec(", image: 'nobody.invalid/nobody:1'", "");
     let fleet = says("image", nothing, &bad, "ImagePullFailed", &["nobody.invalid/nobody:1", "nodes.image"]);
     fleet.apply_spec(&spec("", "")).unwrap();
-    // The fleet keeps an image that it was made with; another one has to be named.
+    // The fleet keeps the image that it was made with, so another one has to be named.
     let image = operators_image(&fleet, "--node-image");
     fleet.apply_spec(&spec(&format!(", image: '{image}'"), "")).unwrap();
     is_solved(&fleet, "image");
 }
 
-/// An image that the operator was told of.
+/// An image from the operator's own flags.
 fn operators_image(fleet: &Fleet, flag: &str) -> String {
     let args = ["-n", "channelcluster-system", "get", "deployments", "-o"];
     let path = "jsonpath={.items[*].spec.template.spec.containers[*].args}";
@@ -127,7 +128,7 @@ fn what_fits_on_no_machine_is_said_and_solved() {
 #[test]
 fn a_process_that_ends_again_and_again_is_said_with_its_last_words() {
     let fleet = Fleet::create("crash-image", &spec("", ", paused: true")).unwrap();
-    // The operator does not know the flags of a node.
+    // The program in the operator's image does not know a node's flags, so it ends at once.
     let image = "jsonpath={.items[0].spec.template.spec.containers[0].image}";
     let image =
         fleet.instance.kubectl(["-n", "channelcluster-system", "get", "deployments", "-o", image]).unwrap();
@@ -174,13 +175,13 @@ fn pods_come_up_under_an_early_version_of_pod_security() {
     assert!(status == "False" && message.contains("Pod Security admission refuses"), "{message}");
 }
 
-/// A policy on the pods of one namespace; it goes with the value.
+/// A policy on the pods of one namespace; it is deleted when the value is dropped.
 struct Policy<'a>(&'a Fleet);
 
 impl Policy<'_> {
     const KINDS: &'static str = "validatingadmissionpolicy,validatingadmissionpolicybinding";
 
-    /// Has the server refuse pods in the namespace of `fleet` that ask for a user id below 1000660000.
+    /// Makes the server refuse pods in the namespace of `fleet` that ask for a user id below 1000660000.
     fn on_user_ids(fleet: &Fleet) -> Policy<'_> {
         let name = fleet.namespace.as_str();
         let fine = "!has(object.spec.securityContext.runAsUser) || object.spec.securityContext.runAsUser >= 1000660000";
@@ -237,7 +238,7 @@ fn pods_come_up_without_the_user_ids_that_a_policy_refuses() {
     for part in ["nodes", "backplane"] {
         assert_eq!(refused[part]["leftOut"], true, "{refused}");
     }
-    // The user of the image, which is a number: runAsNonRoot holds.
+    // The pod runs as the user of the image, which is a number, so runAsNonRoot is satisfied.
     let pods = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "pods"]).unwrap();
     for pod in pods["items"].as_array().unwrap() {
         let context = &pod["spec"]["securityContext"];

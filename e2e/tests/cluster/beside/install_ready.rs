@@ -1,4 +1,4 @@
-//! (a) The chart is installed, a manifest is applied, and one line of `kubectl get cc` tells the story.
+//! (a) The chart is installed, a manifest is applied, and one line of `kubectl get cc` shows the state of the fleet.
 
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;

@@ -1,4 +1,4 @@
-//! (g) No node can be asked any more: the fleet is left as it is, and shrinks once they answer again.
+//! (g) No node can be asked any more: the fleet is left as it is, and shrinks once the nodes answer again.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use e2e::report::record;
 use e2e::scaling::{Load, SMALL_STEPS, operator_process, operators, replicas, status, wait_replicas};
 
 const RATE: u32 = 40;
-/// Where the operators ask the nodes.
+/// The port at which operators ask nodes.
 const ADMIN_PORT: u16 = 9400;
-/// Longer than stable window, stabilization and cool-down of the burst together: without the rule the fleet would have
-/// shrunk by then.
+/// This is longer than stable window, stabilization and cool-down of the burst together: without the rule the fleet
+/// would have shrunk by then.
 const WATCHED: Duration = Duration::from_secs(40);
 
 #[test]
@@ -23,7 +23,8 @@ fn without_figures_nothing_shrinks() {
     wait_replicas(&fleet, 4).unwrap();
     let (before, _) = fleet.wait_ready(4).unwrap();
 
-    // In the operators' own network namespaces: the kubelet's probes use the same port and must go through.
+    // The packets are dropped in the operators' own network namespaces, because the kubelet's probes use the same
+    // port and must go through.
     let operators = operators(&fleet.instance).unwrap();
     let pids = operators.iter().map(|pod| operator_process(pod).unwrap()).collect();
     let addresses: Vec<_> = before.iter().map(|pod| pod.address.clone()).collect();

@@ -14,12 +14,12 @@ use e2e::{
 /// Time between two messages of a client.
 const PERIOD: Duration = Duration::from_millis(50);
 const ROUNDS: usize = 3;
-/// What was said so shortly ago may not have come yet, in milliseconds.
+/// A message that was said so shortly ago, in milliseconds, may not have arrived yet.
 const UNDER_WAY: Millis = 1_000;
 /// The port of NATS as /proc/net/tcp writes it, and the state of a socket that listens (tcp_states.h).
 const LISTENING: (&str, &str) = (":107E", "0A");
 
-/// When the server in this pod listens.
+/// The time at which the server in this pod listens.
 fn listens_at(pod_uid: &str) -> Millis {
     let (at, _) = eventually("NATS listens", || {
         let pid = Fleet::process_of(pod_uid, "nats-server")?;
@@ -52,7 +52,7 @@ fn nodes_are_back_as_soon_as_nats_is() {
         .unwrap();
         let listening = listens_at(&new.uid);
         clients.wait_whole().unwrap();
-        // The last message between two nodes that was missed was said when they did not hear each other yet.
+        // The last message between two nodes that was missed was said before the nodes heard each other again.
         let misses = clients.ledger.lock().misses(begun, now().saturating_sub(UNDER_WAY));
         let last = misses.iter().map(|miss| miss.at).max().unwrap_or(listening);
         let back = last.saturating_sub(listening) as f64 / 1e3;

@@ -1,4 +1,5 @@
-//! NATS stands still for 15 s: the status says so, the node count stays what it is, and what comes late is no load.
+//! NATS stands still for 15 s: the status says so, the node count stays the same, and messages that come late count
+//! as no load.
 
 use std::time::{Duration, Instant};
 
@@ -8,17 +9,17 @@ use e2e::{
     scaling::{Load, SMALL_STEPS, replicas, status, wait_replicas},
 };
 
-/// 2,000 writes/s: four nodes, of which one more or less is near.
+/// 2,000 writes/s: four nodes, close to needing one more or one fewer.
 const RATE: u32 = 40;
 const NODES: usize = 4;
 /// It stands still for so long at least.
 const FROZEN: Duration = Duration::from_secs(15);
-/// And so long after the status says so: two looks of the operator.
+/// It also stands still for so long after the status says so: two looks of the operator.
 const SAID: Duration = Duration::from_secs(5);
-/// After it the backlog is delivered, and the windows of the fleet (12 s) have seen it.
+/// In this time after the thaw the backlog is delivered, and the windows of the fleet (12 s) have seen it.
 const WATCHED: Duration = Duration::from_secs(25);
 
-/// No operation, and as many nodes as there were.
+/// Checks that there is no operation, and as many nodes as before.
 fn assert_held(fleet: &Fleet) {
     let status = status(fleet).unwrap();
     assert_eq!(replicas(fleet).unwrap(), NODES as i64, "{status}");
@@ -47,7 +48,7 @@ fn a_silent_bus_is_said_and_decides_nothing() {
         message.contains("NATS") || message.contains("bus") || message.contains("backplane"),
         "{message}"
     );
-    // However late it was said, the fleet is watched for a while after it.
+    // However late the status said it, the fleet is watched for a while after that.
     let thaw = (frozen + FROZEN).max(Instant::now() + SAID);
     while Instant::now() < thaw {
         assert_held(&fleet);

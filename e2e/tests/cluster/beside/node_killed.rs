@@ -1,4 +1,4 @@
-//! (e) A node dies without a word: its clients are back on other nodes, and the fleet is whole again.
+//! (e) A node is killed: its clients are back on other nodes, and the fleet is whole again.
 
 use e2e::fleet::{Fleet, signal};
 use e2e::report::record;

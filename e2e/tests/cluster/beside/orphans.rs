@@ -1,5 +1,5 @@
-//! A ChannelCluster is deleted and what belongs to it is left behind, then it is there again, as after a restore: it takes
-//! back its own objects, and clients notice nothing.
+//! A ChannelCluster is deleted while its objects stay, and is then made again, as after a restore: it takes over its
+//! own objects, and clients notice nothing.
 
 use std::time::Duration;
 

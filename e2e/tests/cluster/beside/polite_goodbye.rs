@@ -1,4 +1,4 @@
-//! Nodes are drained while clients far away publish through them: nothing that they said is lost to anybody.
+//! Nodes are drained while clients far away publish through them: nobody loses any of their messages.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use e2e::{
     soak::{clients::Place, now},
 };
 
-/// Messages of the two publishers in a second; the other clients listen.
+/// Messages per second of the two publishers; the other clients only listen.
 const RATES: [u32; 2] = [20, 200];
-/// From the clients to the nodes and back.
+/// Round trip between the clients and the nodes.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 /// Drains, one node after the other.
 const DRAINS: usize = 10;
-/// For what is under way at the end.
+/// Time that is left at the end for messages that are under way.
 const LATE: Duration = Duration::from_secs(3);
 
 #[test]
@@ -29,7 +29,8 @@ fn nothing_that_publishers_say_is_lost_when_their_nodes_drain() {
     let clients = pair.talk_at(place, periods, 1).unwrap();
     let begun = now();
     for round in 0..DRAINS {
-        // That of a publisher, each in its turn: after it all are on the nodes that stayed.
+        // The node of one publisher is drained, then that of the other, in turn: after each drain all clients are on
+        // the nodes that stayed.
         let publisher = round % RATES.len();
         let (node, _) = eventually("the publisher's node is known", || {
             Ok(clients.ledger.lock().node(publisher).map(str::to_owned))

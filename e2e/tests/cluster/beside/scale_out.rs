@@ -9,13 +9,15 @@ const RATE: u32 = 40;
 
 #[test]
 fn the_node_count_follows_the_writes_and_the_status_says_why() {
-    // The namespace controller looks again after half the longest grace period, so that is kept short.
+    // The namespace controller looks again only after half the longest grace period, so the grace period is kept
+    // short.
     let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 20s}}}}");
     let fleet = Fleet::create("scale-out", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
 
     let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
-    // From the start of the generator, which connects first: an upper bound of the time from the threshold.
+    // The time is taken from the start of the generator, which first connects: an upper bound of the time since the
+    // threshold.
     let (_, first) = eventually("more replicas", || Ok((replicas(&fleet)? > 2).then_some(()))).unwrap();
     record("scale_out", "load_to_more_replicas", first.as_secs_f64()).unwrap();
     let rest = wait_replicas(&fleet, 4).unwrap();

@@ -1,5 +1,5 @@
-//! The generated Secret is deleted: it is there again at once, its readers have its new content, and nodes and NATS
-//! that come later know each other.
+//! The generated Secret is deleted: it is there again at once, its readers get its new content, and nodes and NATS
+//! that start later accept each other.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ fn a_deleted_secret_is_made_again_and_all_who_read_it_follow() {
     .unwrap();
     record("secret_deleted", "deleted_to_made_again", elapsed.as_secs_f64()).unwrap();
 
-    // A node that starts now reads the new one, the other may still have the old.
+    // A node that starts now reads the new password; the other node may still have the old one.
     fleet.kubectl(&["delete", "pod", &pods[0].name, "--wait=false"]).unwrap();
     let (_, elapsed) = eventually("the fleet is whole with another node", || {
         let now = fleet.node_pods()?;

@@ -1,4 +1,4 @@
-//! A sysctl that the kubelet does not allow: the status says so, the fleet comes up without it, and no more pods fail.
+//! The kubelet does not allow a sysctl: the status says so, the fleet comes up without it, and no more pods fail.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,8 @@ use serde_json::Value;
 const SPEC: &str = "{targetConnections: 2000, rooms: {maxMembers: 150}, nodes: {min: 2, max: 4, capacity: {connections: 2000, \
     writesPerSecond: 5000}}, autoscaling: {mode: Auto}, auth: {anonymous: true}, \
     tuning: {profile: None, sysctls: {net.core.somaxconn: '4096'}}}";
-/// The ReplicaSet makes a new pod for each that is rejected, several a second, for ever: it would show in this time.
+/// The ReplicaSet makes a new pod for each that is rejected, several a second, for ever: it would be seen within this
+/// time.
 const WATCHED: Duration = Duration::from_secs(10);
 
 /// Names of the pods that the kubelet rejected.
@@ -68,7 +69,7 @@ fn a_refused_sysctl_is_said_and_left_out() {
     assert_eq!(told(&fleet), 1);
 }
 
-/// Events about the ChannelCluster that say so. The kubelet writes others of that reason, about its pods.
+/// Events about the ChannelCluster with this reason. The kubelet writes others of this reason, about its pods.
 fn told(fleet: &Fleet) -> usize {
     let list = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "events"]).unwrap();
     let ours = |event: &&Value| {
