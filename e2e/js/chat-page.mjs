@@ -1,7 +1,7 @@
 // The chat page of one node in real Chromium talks to a stock phoenix.js client on another:
 // `chat-page.mjs PAGE_URL WS_URL TOPIC NODES`, where PAGE_URL is a node's http address, WS_URL the socket mount of
 // the other (ws://ADDRESS:4000/socket), and NODES how many nodes the page must show in the end. Prints one JSON line
-// and exits 0 when each heard the other and the figures are there.
+// and exits 0 when each client heard the other and the page shows the figures.
 
 import { launch, screenshot } from "./lib/browser.mjs"
 import { Client } from "./lib/phoenix.mjs"

@@ -1,5 +1,5 @@
 // Stock phoenix.js clients that stay: `fleet.mjs WS_URL COUNT [ROOM_SIZE] [SOURCE_ADDRESS,...]`, where the URL is
-// the socket mount (ws://ADDRESS:4000/socket). Prints a JSON line for each thing that happens:
+// the socket mount (ws://ADDRESS:4000/socket). Prints a JSON line for each event:
 //   {"at": milliseconds, "event": "ready", "clients": COUNT}          all are in their room for the first time
 //   {"at", "client", "event": "node", "node"}                         the node of its first connection
 //   {"at", "client", "event": "join", "topic", "after"}               joined; "after" only when it came back:
@@ -7,7 +7,7 @@
 //   {"at", "client", "event": "close", "code"}                        its connection ended
 //   {"at", "client", "event": "error"}                                an attempt to connect failed
 //   {"at", "event": "summary", ...}                                   answer to SIGUSR1, and last of all
-// "at" is wall-clock time, to set it beside what happens elsewhere. Each client also checks that it hears itself
+// "at" is wall-clock time, so that it can be compared with events elsewhere. Each client also checks that it hears itself
 // after a rejoin. Ends with SIGTERM or SIGINT: exit code 0 when all are in their room, else 1.
 
 import { Socket } from "phoenix"
@@ -50,7 +50,7 @@ function start(client) {
     log({ client, event: "error" })
   })
   socket.onClose(({ code }) => {
-    // A failed attempt to connect is a close as well; only that of a joined client is an end.
+    // phoenix.js reports a failed attempt to connect as a close, too; only the close of a joined client is an end.
     if (state.joined.delete(client)) {
       closedAt = performance.now()
       state.heard.delete(client)
@@ -58,7 +58,7 @@ function start(client) {
       log({ client, event: "close", code })
     }
   })
-  // Joined before the room and then left for good: a node says its name only here, with figures every second.
+  // A client joins this topic before the room and then leaves it for good: only here the node tells its name.
   const cluster = socket.channel("$cluster", {})
   cluster.join().receive("ok", ({ node }) => {
     log({ client, event: "node", node })

@@ -1,5 +1,5 @@
-{{/* Name of everything of the operator: the release, once, even when it is called like the chart. A release may have dots
-and begin with a digit, which the name of a Service may not. */}}
+{{/* Name of all objects of the operator, made from the release's name, which is left out when it is the chart's. A
+release's name may have dots and begin with a digit, and that of a Service may not. */}}
 {{- define "channelcluster.name" -}}
 {{- if eq .Release.Name .Chart.Name -}}
 channel-operator
@@ -10,8 +10,8 @@ channel-operator
 {{- end -}}
 {{- end -}}
 
-{{/* Fails where an object that is there belongs to another release or to none: Helm would refuse it, and not say what to
-do. (list context apiVersion kind namespace name remedy). Without a server there is nothing to see. */}}
+{{/* Fails when an existing object belongs to another release or to none: Helm would refuse it, and not say what to do.
+(list context apiVersion kind namespace name remedy). When Helm renders without a server, it finds no object. */}}
 {{- define "channelcluster.notForeign" -}}
 {{- $context := index . 0 -}}
 {{- $object := lookup (index . 1) (index . 2) (index . 3) (index . 4) -}}
@@ -35,8 +35,8 @@ do. (list context apiVersion kind namespace name remedy). Without a server there
 {{- printf "%s:%s" .Release.Namespace (include "channelcluster.name" .) -}}
 {{- end -}}
 
-{{/* Security context of the operator's pods. OpenShift assigns ids and refuses ours; ids that are not the default are the
-user's word and stay. */}}
+{{/* Security context of the operator's pods. OpenShift assigns ids and refuses ours; ids other than the default were
+set by the user and stay. */}}
 {{- define "channelcluster.podSecurityContext" -}}
 {{- $context := .Values.operator.podSecurityContext -}}
 {{- if .Capabilities.APIVersions.Has "security.openshift.io/v1" -}}

@@ -11,7 +11,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { chromium } from "playwright-core"
 
-/** Where screenshots go. */
+/** Directory of the screenshots. */
 export const REPORTS =
   process.env.CHANNELCLUSTER_REPORTS ?? fileURLToPath(new URL("../../../target/e2e", import.meta.url))
 
@@ -30,7 +30,7 @@ const ARGUMENTS = [
   "--disable-component-update",
   "--disable-sync",
   "--disable-dev-shm-usage",
-  // A name that is not of this machine, for pages of another origin: in dev mode a node takes all loopback names.
+  // Pages of another origin have a name that is not this machine's: in dev mode a node takes all loopback names.
   "--host-resolver-rules=MAP elsewhere.example 127.0.0.1",
 ]
 

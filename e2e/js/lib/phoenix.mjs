@@ -4,7 +4,7 @@ import { Socket } from "phoenix"
 import { WebSocket } from "ws"
 import { Mailbox, guarded } from "./wait.mjs"
 
-/** What a join or push was answered with. */
+/** The answer to a join or push. */
 function outcome(what, push) {
   return guarded(
     what,
@@ -71,7 +71,7 @@ export class Room {
     this.channel = channel
     this.joins = new Mailbox(`a join reply of ${channel.topic}`)
     this.ended = new Mailbox(`the end of ${channel.topic}`)
-    // Called for the first join, which `join` takes out, and for each that phoenix.js does by itself.
+    // phoenix.js calls this for the first join, which `join` takes out, and for each join that it makes by itself.
     channel.joinPush.receive("ok", response => this.joins.put(response))
     channel.onClose(() => this.ended.put("closed"))
     channel.onError(reason => this.ended.put(reason))

@@ -1,9 +1,9 @@
-// Waiting for states, never for times.
+// Waits for states, never for times.
 
 /** How long a state may be awaited before a test is taken for hung, milliseconds. */
 export const HANG = 120_000
 
-/** Resolves when `check` returns something true, with that. */
+/** Resolves with the result of `check` once that is true. */
 export async function until(what, check, guard = HANG) {
   const end = Date.now() + guard
   for (;;) {
@@ -14,7 +14,7 @@ export async function until(what, check, guard = HANG) {
   }
 }
 
-/** The promise's value, or an error that names what did not come. */
+/** The promise's value, or an error with the name of what did not come. */
 export function guarded(what, promise, guard = HANG) {
   let timer
   const hang = new Promise((_, reject) => {
@@ -23,7 +23,7 @@ export function guarded(what, promise, guard = HANG) {
   return Promise.race([promise, hang]).finally(() => clearTimeout(timer))
 }
 
-/** A queue that a test reads in order: `put` what happens, await `take` or `takeIf`. */
+/** A queue that a test reads in order: events are `put` into it, and the test awaits `take` or `takeIf`. */
 export class Mailbox {
   constructor(what) {
     this.what = what

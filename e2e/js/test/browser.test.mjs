@@ -59,7 +59,7 @@ test("a page of another origin is refused", { timeout: HANG }, async () => {
   server.listen(0, "127.0.0.1")
   await once(server, "listening")
   const page = await browser.context.newPage()
-  // An origin is judged by its host, as Phoenix does. The browser is told that this name is at 127.0.0.1.
+  // The node judges an origin by its host, as Phoenix does. The browser is told that this name is at 127.0.0.1.
   await page.goto(`http://elsewhere.example:${server.address().port}/`)
   const event = await page.evaluate(
     url =>

@@ -68,7 +68,7 @@ test("the page shows its node and live figures of the fleet", { timeout: HANG },
   await page.waitForFunction(() => window.channelCluster.figures !== null)
   assert.equal(await page.locator("#node").textContent(), "node-of-the-test")
   assert.equal(await page.locator("#nodes").textContent(), "1")
-  // The figures follow what happens: more connections, and writes when somebody writes.
+  // The figures change when there are more connections, and when somebody writes.
   const before = await page.evaluate(() => window.channelCluster.figures.connections)
   const others = await Promise.all([1, 2, 3].map(() => new Client(node.socket).connect()))
   const rooms = await Promise.all(others.map(other => other.join("room:figures")))

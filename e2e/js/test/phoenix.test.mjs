@@ -35,7 +35,7 @@ test("a push is broadcast to every member, its sender included", { timeout: HANG
   for (const box of boxes) {
     assert.deepEqual(await box.take(), { body: "Grüße, 世界 🎉", n: 1.5, list: [1, null, { deep: true }] })
   }
-  // A message that comes later on the same connection proves that none came before it.
+  // When a later message comes on the same connection, this shows that none came before it.
   other.cast("msg", { last: true })
   assert.deepEqual(await strays.take(), { last: true })
 })
@@ -135,7 +135,7 @@ test("a second join of the same topic replaces the first", { timeout: HANG }, as
   one.send(["2", "2", "room:twice", "phx_join", {}])
   assert.deepEqual(await one.frames.take(), ["2", "2", "room:twice", "phx_reply", { status: "ok", response: {} }])
   assert.deepEqual((await one.frames.take()).slice(0, 4), ["1", "1", "room:twice", "phx_close"])
-  // The old join_ref is stale now: dropped without a reply.
+  // The old join_ref is stale now, so the node drops the message without a reply.
   one.send(["1", "3", "room:twice", "echo", { stale: true }])
   one.send(["2", "4", "room:twice", "echo", { stale: false }])
   const reply = await one.frames.take()

@@ -12,8 +12,8 @@ rooms = {}
 
 
 def upgrade(response, request, context):
-    # One handle per room: the package would make a UUID, a tuple and a handle per connection, which is Python's
-    # memory and not uWebSockets'.
+    # There is one handle per room: the package would make a UUID, a tuple and a handle per connection, which would be
+    # Python's memory and not that of uWebSockets.
     room = request.get_query("room")
     handle = rooms.get(room)
     if handle is None:
@@ -46,6 +46,6 @@ app.ws(
     },
 )
 app.listen(AppListenOptions(port=int(sys.argv[1]), host="127.0.0.1"), lambda config: None)
-# Not app.run(): it lets asyncio poll the loop, ten thousand times a second. This waits inside of libuv, as a server in
-# C++ does.
+# app.run() is not used, because it lets asyncio poll the loop ten thousand times a second. This call waits inside of libuv,
+# as a server in C++ does.
 app.loop.uv_loop.run()
