@@ -57,8 +57,8 @@ pub(crate) const AUTH_ANONYMOUS: Rule = (
     "self.anonymous",
     "auth.anonymous must be true: this version knows no other way to connect, so nobody could",
 );
-/// The grammar of hosts and origins as regular expressions, which `node_core::ws::{host, origin}` has as code; a test holds
-/// the two together.
+/// The grammar of hosts and origins as regular expressions, which `node_core::ws::{host, origin}` has as code; a test
+/// holds the two together.
 macro_rules! grammar {
     (port) => {
         "(:(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5][0-9]{4}|[1-9][0-9]{0,3}))"

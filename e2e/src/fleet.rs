@@ -139,8 +139,8 @@ impl Drop for Stopped {
 }
 
 impl Fleet {
-    /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it. Other tests may
-    /// run beside this one.
+    /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it. Other
+    /// tests may run beside this one.
     ///
     /// # Errors
     /// When the `test` instance does not run or refuses the manifest.

@@ -18,8 +18,8 @@ const PIECE: usize = 16 * 1024;
 /// Most pieces on their way in one direction; beyond that the reader waits.
 const PIECES: usize = 1_024;
 
-/// Listens on a port of its own on loopback and carries each connection to `to`; a round trip takes `round_trip` longer.
-/// It runs as long as the runtime that it is started on.
+/// Listens on a port of its own on loopback and carries each connection to `to`; a round trip takes `round_trip`
+/// longer. It runs as long as the runtime that it is started on.
 ///
 /// # Errors
 /// When it cannot listen.

@@ -1,5 +1,6 @@
 //! How an accepted socket gets to the shard that [`node_core::placement`] chooses: the descriptor itself is a message
-//! (unix(7), `SCM_RIGHTS`), which also works between descriptor tables and costs 4 us of the 30 that a connection costs anyway.
+//! (unix(7), `SCM_RIGHTS`), which also works between descriptor tables and costs 4 us of the 30 that a connection
+//! costs anyway.
 
 use std::{
     io::IoSlice,

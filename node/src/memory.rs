@@ -1,7 +1,8 @@
 //! How much memory the node may use by the kernel's limits, and how much of it clients may make it hold.
 //!
 //! A container's limit stands in its memory cgroup or in one above it, in version 2 or 1 of the interface
-//! (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of Linux). Without one the machine's memory counts.
+//! (Documentation/admin-guide/cgroup-v2.rst and cgroup-v1/memory.rst of Linux). Without one the machine's memory
+//! counts.
 
 use std::{
     fmt, fs,

@@ -1,7 +1,7 @@
 //! `/metrics`: the node's own figures in the OpenMetrics text format.
 //!
-//! Nothing is kept here. A scrape sums the shards' counters and reads the kernel, so that the hot path pays one store per
-//! counter and turn and nothing per event.
+//! Nothing is kept here. A scrape sums the shards' counters and reads the kernel, so that the hot path pays one store
+//! per counter and turn and nothing per event.
 
 use std::{
     fmt,

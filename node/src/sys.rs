@@ -17,8 +17,8 @@ pub(crate) fn watch_input(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
 
-/// Gives the calling thread a descriptor table of its own, with copies of the descriptors below `first`. Only the threads
-/// that it starts from then on share it.
+/// Gives the calling thread a descriptor table of its own, with copies of the descriptors below `first`. Only the
+/// threads that it starts from then on share it.
 ///
 /// # Errors
 /// Those of close_range(2); ENOSYS before Linux 5.9.

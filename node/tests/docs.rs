@@ -79,7 +79,8 @@ fn every_flag_is_in_the_page_and_no_other() {
     pages::check_flags("channel-node", &String::from_utf8(help.stdout).unwrap());
 }
 
-/// `cargo run --release --bin channel-node -- ...` of the README, with the debug binary and ports of the kernel's choice.
+/// `cargo run --release --bin channel-node -- ...` of the README, with the debug binary and ports of the kernel's
+/// choice.
 #[test]
 fn the_readmes_one_node_serves_its_chat_page() {
     let readme = pages::page("README.md");

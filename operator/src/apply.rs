@@ -268,8 +268,8 @@ impl Applier<'_> {
             Some(_) => None,
             None => self.repair(piece, &applied.metadata).await?,
         };
-        // Another writer may have come before the records were put right. How the object stands is then not how it was left,
-        // and the next look has to find that.
+        // Another writer may have come before the records were put right. How the object stands is then not how it
+        // was left, and the next look has to find that.
         if repaired.as_ref().is_none_or(|after| ownership::is_as_before(&applied.metadata, after)) {
             let left = Left::new(piece.hash(), repaired.as_ref().unwrap_or(&applied.metadata));
             self.shared.written.note(uid, &piece.object(), left);

@@ -4,8 +4,8 @@
 //! watches all. The narrower claim counts: an operator for all namespaces leaves alone each namespace that another
 //! one was told to watch.
 //!
-//! A claim belongs to an installation (its namespace), not to a process, and is never given back: it outlives each change
-//! of the leader and ends by itself a minute after the installation is gone.
+//! A claim belongs to an installation (its namespace), not to a process, and is never given back: it outlives each
+//! change of the leader and ends by itself a minute after the installation is gone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,8 +36,8 @@ const DURATION_SECONDS: u8 = 60;
 const VALID_MILLIS: u64 = 30_000;
 /// Pause between two looks.
 const PERIOD: Duration = Duration::from_secs(5);
-/// How long a new claim on one namespace waits until it counts (milliseconds): an operator for all namespaces looks twice
-/// meanwhile, and leaves the namespace.
+/// How long a new claim on one namespace waits until it counts (milliseconds): an operator for all namespaces looks
+/// twice meanwhile, and leaves the namespace.
 const SETTLE_MILLIS: u64 = 12_000;
 /// Claims in a page of a list.
 const CLAIMS_PAGE: u32 = 500;

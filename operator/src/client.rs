@@ -29,8 +29,8 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(4);
 /// Longest wait for an answer about a Lease. When the first answer does not come, a second attempt fits into the time
 /// for which the lease is still held.
 pub const LEASE_TIMEOUT: Duration = Duration::from_secs(3);
-/// Longest answer that is read, in bytes. One object has 1.5 MiB at most where it is stored, and up to six times that as
-/// JSON.
+/// Longest answer that is read, in bytes. One object has 1.5 MiB at most where it is stored, and up to six times that
+/// as JSON.
 pub const MAX_ANSWER: usize = 16 << 20;
 /// Shortest time between two pools: while nothing answers, each request would make one.
 const RENEW_PAUSE: Duration = Duration::from_secs(1);

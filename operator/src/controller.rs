@@ -1,5 +1,5 @@
-//! One term of leadership: watches, the controller and, through its reconciles, the fleet loops. Dropping the future ends
-//! all of them at their next await.
+//! One term of leadership: watches, the controller and, through its reconciles, the fleet loops. Dropping the future
+//! ends all of them at their next await.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub struct Term {
     pub namespaces: Arc<[String]>,
 }
 
-/// Ends [`Sight`] of the watches when the term ends.
+/// Makes [`Sight`] show no watches when the term ends.
 struct Seeing(Sight);
 
 impl Drop for Seeing {

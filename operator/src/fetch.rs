@@ -14,7 +14,7 @@ use crate::observe::{image, is_owned};
 use crate::ours::{Touched, touched};
 use crate::shared::Shared;
 
-/// Fetches it. A Deployment that has not changed since this process applied it is taken from the watch.
+/// Fetches the objects that validation needs. A Deployment that has not changed since this process applied it is taken from the watch.
 ///
 /// # Errors
 /// When the API server does not answer or refuses.

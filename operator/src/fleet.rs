@@ -1,5 +1,5 @@
-//! The loop of one ChannelCluster: scrape -> decide -> record in the status -> act. It is the only writer of the status,
-//! and ends when the ChannelCluster is gone.
+//! The loop of one ChannelCluster: scrape -> decide -> record in the status -> act. It is the only writer of the
+//! status, and ends when the ChannelCluster is gone.
 //!
 //! It looks each 2 s, and each 5 s when a large fleet is calm. With 15 s between looks the operator could miss a
 //! burst for longer than the time within which it should answer it; a scrape of 5,000 nodes costs a fifth of a core

@@ -1,6 +1,6 @@
-//! One leader among the operators, by a Lease, as client-go's leader election does it: a lease of 15 s, renewed each 2 s,
-//! given up by its holder when it could not be renewed for 10 s. Another holder's record counts as expired 15 s after
-//! *we* last saw it change, so clocks of different machines are never compared.
+//! One leader among the operators, by a Lease, as client-go's leader election does it: a lease of 15 s, renewed each
+//! 2 s, given up by its holder when it could not be renewed for 10 s. Another holder's record counts as expired 15 s
+//! after *we* last saw it change, so clocks of different machines are never compared.
 //!
 //! The ready-made crate for this keeps calling itself the leader while the API server cannot be reached, however long
 //! that lasts; here [`Fence::held`] depends on time alone and is asked before each write.

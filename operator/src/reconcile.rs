@@ -1,5 +1,5 @@
-//! Keeps the objects of one ChannelCluster as its spec says: fetch -> validate -> build -> apply -> tell its loop, which
-//! writes the status.
+//! Keeps the objects of one ChannelCluster as its spec says: fetch -> validate -> build -> apply -> tell its loop,
+//! which writes the status.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! How the objects of one kind stand, as their watch last saw them: enough to tell whether another writer has touched one.
+//! How the objects of one kind stand, as their watch last saw them: enough to tell whether another writer has touched
+//! one.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};

@@ -325,7 +325,8 @@ fn pod_rules() -> Rules<Pod> {
     }
 }
 
-/// Keeps the machine, the sysctls, the readiness gates, and the status, which only the kubelet and the control plane write.
+/// Keeps the machine, the sysctls, the readiness gates, and the status, which only the kubelet and the control plane
+/// write.
 fn prune_pod(pod: &mut Pod) {
     prune_meta(&mut pod.metadata);
     let Some(spec) = pod.spec.take() else { return };

@@ -1,4 +1,5 @@
-//! What the status and the metrics say of nodes whose figures end, against a node's admin port and an API server in memory.
+//! What the status and the metrics say of nodes whose figures end, against a node's admin port and an API server in
+//! memory.
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 #[allow(dead_code, reason = "what the other tests need of it")]

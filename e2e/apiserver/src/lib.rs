@@ -27,10 +27,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A test file begins with `#![cfg(feature = "apiserver")]` and runs by
-//! `cargo test -p apiserver --features apiserver --test NAME`. It lies in `e2e/apiserver/tests` and may use the `operator`
-//! library ([`Operator`] is the program). All processes end with the value, and with the test's process
-//! however that ends.
+//! A test file begins with `#![cfg(feature = "apiserver")]` and runs by `cargo test -p apiserver --features apiserver
+//! --test NAME`. It lies in `e2e/apiserver/tests` and may use the `operator` library ([`Operator`] is the program).
+//! All processes end with the value, and with the test's process however that ends.
 
 mod identity;
 mod operator;

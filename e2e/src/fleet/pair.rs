@@ -104,7 +104,8 @@ impl Pair {
         Ok(elapsed)
     }
 
-    /// Checks that all clients hear all messages, that none was ever disconnected, and that the very same nodes serve. Ends the clients.
+    /// Checks that all clients hear all messages, that none was ever disconnected, and that the very same nodes
+    /// serve. Ends the clients.
     ///
     /// # Errors
     /// When one of these is not so; the error says which.

@@ -67,7 +67,8 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Starts the ledger's clients. `periods` are their times between two messages, by client; a client without one only listens.
+    /// Starts the ledger's clients. `periods` are their times between two messages, by client; a client without one
+    /// only listens.
     ///
     /// # Errors
     /// When the instance has no client namespace.

@@ -6,8 +6,8 @@
 //! waited for the rest somewhere: in the sender's queue, in a bus that stood still, in a connection that was blocked.
 //! Wall clocks play no part, so neither does their skew, and a machine whose clock is set makes nothing late.
 //!
-//! "Lately" is the last one to two [`WINDOW_MILLIS`] in which anything came, which follows clocks that drift and does not
-//! forget while a bus is silent.
+//! "Lately" is the last one to two [`WINDOW_MILLIS`] in which anything came, which follows clocks that drift and does
+//! not forget while a bus is silent.
 //!
 //! A clock may also jump: that of a machine that was suspended stands still meanwhile, so that from then on all its
 //! messages would seem late, or early, by as much. Messages that waited somewhere come faster than they were sent,
@@ -17,8 +17,8 @@
 
 use std::collections::HashMap;
 
-/// Least time in milliseconds after which a minimum is replaced by a newer one. Quartz drifts by 0.1 per mille at worst,
-/// which is 12 ms in two of these.
+/// Least time in milliseconds after which a minimum is replaced by a newer one. Quartz drifts by 0.1 per mille at
+/// worst, which is 12 ms in two of these.
 const WINDOW_MILLIS: u64 = 60_000;
 /// Most senders remembered, which is more than a fleet may have nodes. Beyond it the sender that was not heard for
 /// longest is forgotten, and its next message counts as a first one.
@@ -75,7 +75,8 @@ pub struct Ages(HashMap<u128, Baseline>);
 
 impl Ages {
     /// Notes that a message of `origin` with this time of sending arrives now, each on its own clock in milliseconds.
-    /// Returns how long it took beyond the shortest way known, in milliseconds. The first message of a sender took none.
+    /// Returns how long it took beyond the shortest way known, in milliseconds. The first message of a sender took
+    /// none.
     pub fn note(&mut self, origin: u128, sent_millis: u64, now_millis: u64) -> u64 {
         let (Some(now), Some(sent)) = (plausible(now_millis), plausible(sent_millis)) else { return 0 };
         let difference = now - sent;

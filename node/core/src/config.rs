@@ -305,8 +305,8 @@ pub struct Limits {
     pub max_channels_per_connection: u32,
     /// A connection without data from the client for so long is closed; milliseconds.
     pub idle_timeout_millis: u64,
-    /// A connection that was silent for so long is sent a ping, whose answer counts as data; milliseconds. None sends no
-    /// pings: clients of Phoenix send heartbeats.
+    /// A connection that was silent for so long is sent a ping, whose answer counts as data; milliseconds. None sends
+    /// no pings: clients of Phoenix send heartbeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ping_interval_millis: Option<u64>,
     /// Time from accept to the end of the handshake; milliseconds.
@@ -325,13 +325,13 @@ pub struct Limits {
     /// [`keys::BUS_MESSAGE_AGE_MILLIS`]; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus_message_age_millis: Option<u64>,
-    /// Most memory in bytes that clients can make the node hold, see [`crate::ledger`]. None is half of what the node may
-    /// use, which it finds out at its start; nodes older than the key refuse a file that has it.
+    /// Most memory in bytes that clients can make the node hold, see [`crate::ledger`]. None is half of what the node
+    /// may use, which it finds out at its start; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_budget: Option<u64>,
-    /// Most WebSocket messages and control frames per second that are taken from one connection, after as many at once as
-    /// [`crate::limits::BURST_SECONDS`] bring; 0 is without bound. A connection that sends more is told once and read
-    /// at this pace.
+    /// Most WebSocket messages and control frames per second that are taken from one connection, after as many at
+    /// once as [`crate::limits::BURST_SECONDS`] bring; 0 is without bound. A connection that sends more is told once
+    /// and read at this pace.
     #[serde(skip_serializing_if = "is_usual_messages")]
     pub messages_per_second: u32,
     /// The same in bytes.

@@ -46,8 +46,8 @@ reasons! {
         TooBig => "too_big",
         /// The shard kept as many bytes of incomplete messages as it may (1013).
         Full => "full",
-        /// The node's memory was nearly used up, and this connection held most of it and took least (4008, or 1013 when it
-        /// was input).
+        /// The node's memory was nearly used up, and this connection held most of it and took least (4008, or 1013
+        /// when it was input).
         Memory => "memory",
         /// No data for the idle timeout (1002, as Bandit does).
         Idle => "idle_timeout",

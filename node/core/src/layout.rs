@@ -1,8 +1,9 @@
 //! How many shards a node has, and whether each has a descriptor table of its own.
 //!
-//! The limit of open files (`RLIMIT_NOFILE`) is a limit per descriptor *table*. Threads share the table of their process
-//! unless they ask for one of their own, which needs no privilege (close_range(2) with `CLOSE_RANGE_UNSHARE`), so a node
-//! whose limit is too low for its connections takes more shards and gives each a table.
+//! The limit of open files (`RLIMIT_NOFILE`) is a limit per descriptor *table*. Threads share the table of their
+//! process unless they ask for one of their own, which needs no privilege (close_range(2) with
+//! `CLOSE_RANGE_UNSHARE`), so a node whose limit is too low for its connections takes more shards and gives each a
+//! table.
 
 use crate::limits::MAX_SHARDS;
 

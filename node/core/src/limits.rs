@@ -11,9 +11,9 @@ pub const MAX_REQUEST_HEAD_BYTES: usize = 32 * 1024;
 pub const MAX_HEADERS: usize = 100;
 /// Longest `ref` or `join_ref` in bytes of JSON. phoenix.js counts up from `"1"`; the node remembers one per channel.
 pub const MAX_REF_BYTES: usize = 64;
-/// Deepest nesting of arrays and objects in a payload or ref. The strictest of common readers, `serde_json`, takes 127
-/// levels, of which a message takes one and the reply to an echoed event two; Jackson takes 1,000, and the readers of .NET
-/// 64 unless told otherwise.
+/// Deepest nesting of arrays and objects in a payload or ref. The strictest of common readers, `serde_json`, takes
+/// 127 levels, of which a message takes one and the reply to an echoed event two; Jackson takes 1,000, and the
+/// readers of .NET 64 unless told otherwise.
 pub const MAX_JSON_DEPTH: usize = 125;
 /// Most sockets of a shard whose handshake is not done; further ones are dropped on accept.
 pub const MAX_HANDSHAKING: u64 = 16_384;

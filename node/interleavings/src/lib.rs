@@ -1,5 +1,5 @@
-//! The parts of a node that its threads share, built once more with loom's atomics and locks: its tests run them in every
-//! order that the memory model allows, within a bound on switches.
+//! The parts of a node that its threads share, built once more with loom's atomics and locks: its tests run them in
+//! every order that the memory model allows, within a bound on switches.
 //!
 //! The files are the node's own. What they take from [`sync`] is the standard library in the node and loom here.
 

@@ -78,13 +78,14 @@ pub const LEAST_BYTES_PER_SECOND: u32 = 1_024;
 pub const BURST_SECONDS: u64 = 5;
 /// Time in seconds that phoenix.js waits for the answer to a join before it leaves and tries again.
 pub const JOIN_PATIENCE_SECONDS: u64 = 10;
-/// Least time from a ping to the end of a silent connection in milliseconds: a second until it is sent, and a round trip
-/// over a bad network with a retransmission.
+/// Least time from a ping to the end of a silent connection in milliseconds: a second until it is sent, and a round
+/// trip over a bad network with a retransmission.
 pub const PING_SLACK_MILLIS: u64 = 5_000;
-/// Longest termination grace period of a pod in milliseconds: machines are taken down after an hour whatever a pod says.
+/// Longest termination grace period of a pod in milliseconds: machines are taken down after an hour whatever a pod
+/// says.
 pub const GRACE_MILLIS: u64 = HOUR;
-/// Part of a node's termination grace period in milliseconds that is left when delay and drain have both taken as long as
-/// they may: for closing the rest and for exiting.
+/// Part of a node's termination grace period in milliseconds that is left when delay and drain have both taken as
+/// long as they may: for closing the rest and for exiting.
 pub const GRACE_MARGIN_MILLIS: u64 = 30_000;
 
 /// Longest topic in bytes: what fits the one-byte length field of a binary frame.

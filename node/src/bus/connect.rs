@@ -48,8 +48,8 @@ const AGAIN: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_millis(200);
 /// Least time between two log lines about the same outage.
 const COMPLAINT: Duration = Duration::from_secs(10);
-/// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is not
-/// asked without pause.
+/// A connection that ends before this counts as a failed attempt: a server that takes the login and then hangs up is
+/// not asked without pause.
 const SHORT_LIVED: Duration = Duration::from_secs(10);
 /// Longest pause after connections that did not last, each of which costs the server a login.
 const MAX_LOGIN_PAUSE: Duration = Duration::from_secs(2);
@@ -143,7 +143,8 @@ async fn look(lookups: &mut Lookups, host: &str, port: u16) -> io::Result<()> {
     }
 }
 
-/// Whether a server greets at one of the addresses. Each has its own time: behind one that is dead there may be a live one.
+/// Whether a server greets at one of the addresses. Each has its own time: behind one that is dead there may be a
+/// live one.
 async fn greeted(addresses: &[SocketAddr]) -> io::Result<()> {
     let mut last = io::Error::other("the name has no address");
     for address in addresses {

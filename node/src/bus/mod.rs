@@ -1,8 +1,8 @@
 //! The way to the other nodes.
 //!
-//! NATS carries one copy of a publish to each node that has members of the topic. The client lives on its own thread and
-//! runtime; shards reach it through one bounded queue and are reached through their mailboxes. Without a configured bus
-//! none of this runs: the node is complete alone.
+//! NATS carries one copy of a publish to each node that has members of the topic. The client lives on its own thread
+//! and runtime; shards reach it through one bounded queue and are reached through their mailboxes. Without a
+//! configured bus none of this runs: the node is complete alone.
 
 use std::{
     io,

@@ -1,5 +1,5 @@
-//! The subjects of a fleet. All of them, the inboxes of its nodes included, begin with `cc1.<namespace>.<name>.`, so that
-//! one permission for `cc1.<namespace>.<name>.>` is all that its user needs.
+//! The subjects of a fleet. All of them, the inboxes of its nodes included, begin with `cc1.<namespace>.<name>.`, so
+//! that one permission for `cc1.<namespace>.<name>.>` is all that its user needs.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use node_core::config::ClusterId;

@@ -1,5 +1,5 @@
-//! The live chat page: one HTML document with its style and script inside, so that a single answer is the whole page and
-//! nothing is loaded from elsewhere.
+//! The live chat page: one HTML document with its style and script inside, so that a single answer is the whole page
+//! and nothing is loaded from elsewhere.
 //!
 //! The content security policy names the style and the script by their hashes, so that nothing else that might get
 //! into the page runs.

@@ -16,7 +16,8 @@ impl Sleep {
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::AcqRel)
     }
 
-    /// Announces sleep. Returns false, and the shard stays awake, when `is_empty` says that something arrived meanwhile.
+    /// Announces sleep. Returns false, and the shard stays awake, when `is_empty` says that something arrived
+    /// meanwhile.
     #[must_use]
     pub fn begin(&self, is_empty: impl FnOnce() -> bool) -> bool {
         self.0.store(true, Ordering::Relaxed);

@@ -90,8 +90,8 @@ impl Settings {
         }
     }
 
-    /// Node count of a Deployment that does not exist. `last` is what was wanted last: when a user deletes the Deployment
-    /// of a large fleet, all its clients come back at once.
+    /// Node count of a Deployment that does not exist. `last` is what was wanted last: when a user deletes the
+    /// Deployment of a large fleet, all its clients come back at once.
     #[must_use]
     pub fn initial(&self, last: Option<i32>) -> i32 {
         match (self.mode, self.manual) {

@@ -6,8 +6,8 @@
 
 use node_core::admin::Stats;
 
-/// Silence of the bus in milliseconds after which a node counts as not hearing it. Nodes ask it each second, so one answer
-/// and a half are missing; a look each 2 s then finds it within 4.5 s.
+/// Silence of the bus in milliseconds after which a node counts as not hearing it. Nodes ask it each second, so one
+/// answer and a half are missing; a look each 2 s then finds it within 4.5 s.
 pub const SILENT_MILLIS: u64 = 2_500;
 
 /// How a node hears the bus.

@@ -1,5 +1,5 @@
-//! The Kubernetes objects of a ChannelCluster, one file each. All of them belong to the ChannelCluster by owner reference,
-//! so deleting it deletes them.
+//! The Kubernetes objects of a ChannelCluster, one file each. All of them belong to the ChannelCluster by owner
+//! reference, so deleting it deletes them.
 
 mod config_map;
 mod deployment;
@@ -25,8 +25,8 @@ pub use meta::owner;
 pub use nats::NatsBundle;
 pub use secret::{mark as secret_mark, secret};
 
-/// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts comes
-/// before the pods, NATS before the nodes.
+/// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts
+/// comes before the pods, NATS before the nodes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bundle {
     /// Account of the node pods, without any right.

@@ -1,6 +1,6 @@
-//! The conditions of a ChannelCluster: the three of kstatus (Ready, Reconciling, Stalled) and one per thing that a person
-//! asks about. Messages carry no figures that change by the second, so that a condition changes only when it means
-//! something else. A condition that is measured turns bad at once and good again only after [`DWELL_MILLIS`].
+//! The conditions of a ChannelCluster: the three of kstatus (Ready, Reconciling, Stalled) and one per thing that a
+//! person asks about. Messages carry no figures that change by the second, so that a condition changes only when it
+//! means something else. A condition that is measured turns bad at once and good again only after [`DWELL_MILLIS`].
 
 use crds::{AutoscalingMode, Operation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;

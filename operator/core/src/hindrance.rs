@@ -1,8 +1,8 @@
 //! What keeps pods of a fleet from starting, in one word, one sentence and one remedy.
 //!
-//! Each part of Kubernetes tells of a refusal in another place: admission in a condition of the Deployment, the scheduler and
-//! the kubelet in the pod's conditions and container states, the volume and network plugins in Events. Here all of it becomes
-//! a [`Hindrance`], from recorded objects alone, for nodes and NATS alike.
+//! Each part of Kubernetes tells of a refusal in another place: admission in a condition of the Deployment, the
+//! scheduler and the kubelet in the pod's conditions and container states, the volume and network plugins in Events.
+//! Here all of it becomes a [`Hindrance`], from recorded objects alone, for nodes and NATS alike.
 
 mod admission;
 mod ages;

@@ -26,8 +26,8 @@ const CONTROLLERS: [&str; 1] = ["kube-controller-manager"];
 pub enum Owner {
     /// This ChannelCluster owns it.
     Ours,
-    /// It was made for a ChannelCluster of this name that is gone (deleted with its objects left, or restored from a backup
-    /// under another UID), and nothing else owns it.
+    /// It was made for a ChannelCluster of this name that is gone (deleted with its objects left, or restored from a
+    /// backup under another UID), and nothing else owns it.
     Leftover,
     /// The other owner, in a few words.
     Another(String),

@@ -1,10 +1,10 @@
 //! What is known of the nodes' load, from the statistics they answer.
 //!
-//! Two series. [`NodeSeries`] holds one node's recent statistics; its rates come from the node's own clock and counters,
-//! so that a slow or late scrape does not bend them, and a restart (another boot id) starts anew instead of going
-//! negative. [`FleetSeries`] holds the sum over the nodes at each tick. The windows of the autoscaler are averages over
-//! the *fleet's* series: when a node is drained its load reappears on the others, and an average of per-node windows
-//! would miss it for a whole window.
+//! Two series. [`NodeSeries`] holds one node's recent statistics; its rates come from the node's own clock and
+//! counters, so that a slow or late scrape does not bend them, and a restart (another boot id) starts anew instead of
+//! going negative. [`FleetSeries`] holds the sum over the nodes at each tick. The windows of the autoscaler are
+//! averages over the *fleet's* series: when a node is drained its load reappears on the others, and an average of
+//! per-node windows would miss it for a whole window.
 //!
 //! Missing data is unknown, never zero: each point says how many running nodes it does not know. Figures that were
 //! measured while a node did not hear the bus, and for [`SETTLE_MILLIS`] after that, are unknown too: load that the
@@ -183,7 +183,8 @@ impl NodeSeries {
         })
     }
 
-    /// [`NodeSeries::rates_now`] for a decision: unknown as well while the node does not hear the bus, and shortly after.
+    /// [`NodeSeries::rates_now`] for a decision: unknown as well while the node does not hear the bus, and shortly
+    /// after.
     #[must_use]
     pub fn load(&self, now: u64) -> Option<Rates> {
         self.rates_now(now).filter(|_| self.hearing(now) != Some(Hearing::Lost))
@@ -347,9 +348,9 @@ impl FleetSeries {
         self.points.back()
     }
 
-    /// Time-weighted average over the last `window` milliseconds of what `of` reads from a point, in which each point stands
-    /// for the time since the one before it. An unknown node counts as `presumed` writes/s. None without a point in the
-    /// window.
+    /// Time-weighted average over the last `window` milliseconds of what `of` reads from a point, in which each point
+    /// stands for the time since the one before it. An unknown node counts as `presumed` writes/s. None without a
+    /// point in the window.
     #[must_use]
     #[allow(clippy::cast_precision_loss, reason = "milliseconds far below 2^52")]
     pub fn average(

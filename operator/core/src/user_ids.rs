@@ -97,7 +97,8 @@ pub fn step(
         match (refusal(component), before) {
             (_, Some(before)) if before.left_out => Some(before.clone()),
             (Some(now), before) => {
-                // The words of the first refusal stay for as long as any lasts, so that the status is not written anew each time.
+                // The words of the first refusal stay for as long as any lasts, so that the status is not written
+                // anew each time.
                 let message = before.map_or(now.words, |before| before.message.clone());
                 Some(RefusedIds { left_out: !now.serving, message })
             }

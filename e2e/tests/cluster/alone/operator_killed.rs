@@ -16,8 +16,8 @@ use e2e::stock::StockClients;
 
 /// 2,000 writes/s: 3.3 nodes of 1,000 at 60 %.
 const RATE: u32 = 40;
-/// Stock clients, 30 on each of the four nodes: 15 s of closing, in the second scale-in 20 s. Another operator takes over
-/// 15 to 20 s after its leader was stopped.
+/// Stock clients, 30 on each of the four nodes: 15 s of closing, in the second scale-in 20 s. Another operator takes
+/// over 15 to 20 s after its leader was stopped.
 const CLIENTS: usize = 120;
 /// `nodes.min` of the fleet.
 const MIN: usize = 2;

@@ -1,4 +1,5 @@
-//! A load tool from outside of this repository: Debian's tsung plays 2,000 Phoenix users against the fleet through its Service.
+//! A load tool from outside of this repository: Debian's tsung plays 2,000 Phoenix users against the fleet through
+//! its Service.
 
 use e2e::fleet::Fleet;
 use e2e::{report, tsung};

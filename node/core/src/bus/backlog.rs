@@ -1,8 +1,8 @@
 //! Commands that one shard could not hand to the queue of the bus.
 //!
 //! The bus never holds clients back: publishes that its queue cannot take are dropped. Each of them still uses up a
-//! sequence number, so that the receivers see the gap: the drops of a topic are added up here and told to the bus as one
-//! command when the queue has room again. Changes of interest are never dropped and wait in their order.
+//! sequence number, so that the receivers see the gap: the drops of a topic are added up here and told to the bus as
+//! one command when the queue has room again. Changes of interest are never dropped and wait in their order.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -27,7 +27,8 @@ struct Entry<S> {
 #[derive(Debug)]
 pub struct Topics<S> {
     entries: HashMap<Topic, Entry<S>>,
-    /// Topics by the time from which on no shard had members of them; an entry counts only if the topic says the same time.
+    /// Topics by the time from which on no shard had members of them; an entry counts only if the topic says the same
+    /// time.
     leaving: VecDeque<(u64, Topic)>,
     /// Most topics without members that stay, at least one.
     lingering: usize,

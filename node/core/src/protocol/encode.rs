@@ -67,8 +67,8 @@ pub fn binary_reply(vsn: Vsn, refs: (&str, &str), topic: &str, data: &[u8]) -> O
     vsn.serializer().binary_reply(refs, topic, data)
 }
 
-/// Messages to the members of a topic as one run of frames, without those that the serializer cannot carry, and how many
-/// it could.
+/// Messages to the members of a topic as one run of frames, without those that the serializer cannot carry, and how
+/// many it could.
 #[must_use]
 pub fn broadcasts(vsn: Vsn, contents: &[Content<'_>]) -> (Bytes, usize) {
     let (serializer, mut out, mut able) = (vsn.serializer(), Vec::new(), 0);

@@ -1,5 +1,5 @@
-//! The slot of a connection: the state that every connection has, 64 bytes of it. State that only few connections have is
-//! in the side table ([`super::side`]).
+//! The slot of a connection: the state that every connection has, 64 bytes of it. State that only few connections
+//! have is in the side table ([`super::side`]).
 
 use std::num::NonZeroU8;
 
@@ -47,9 +47,9 @@ impl Flags {
     }
 }
 
-/// The phase and the serializer version in one byte, so that the fan-out asks for both with one look: four bits of the
-/// phase, three of the version's number, and one that is always set. A byte that is never 0 lets the table of connections
-/// mark its free slots without a byte of its own.
+/// The phase and the serializer version in one byte, so that the fan-out asks for both with one look: four bits of
+/// the phase, three of the version's number, and one that is always set. A byte that is never 0 lets the table of
+/// connections mark its free slots without a byte of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State(NonZeroU8);
 

@@ -50,8 +50,8 @@ impl Shard {
         }
     }
 
-    /// Whether a connection may be read now. When not, [`super::Effect::Resume`] names it once it may. `ended` says that
-    /// the peer has ended its side.
+    /// Whether a connection may be read now. When not, [`super::Effect::Resume`] names it once it may. `ended` says
+    /// that the peer has ended its side.
     pub fn may_read(&mut self, slot: Slot, ended: bool) -> bool {
         if self.sessions.get(slot).is_none_or(|conn| !conn.is(Phase::Open)) {
             return true;

@@ -1,5 +1,5 @@
-//! Which pods may reach nodes and NATS. A network plugin that knows no NetworkPolicy ignores these objects; the admin port's
-//! token and NATS's password do not depend on them.
+//! Which pods may reach nodes and NATS. A network plugin that knows no NetworkPolicy ignores these objects; the admin
+//! port's token and NATS's password do not depend on them.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +16,8 @@ use crate::validate::ValidatedCluster;
 /// Namespaces with this label, set to `true`, may read the nodes' metrics.
 const SCRAPE_LABEL: &str = "channelcluster.io/scrape";
 
-/// All addresses may reach the public port; the operator's namespace, and namespaces with the label for scraping, may reach
-/// the admin port.
+/// All addresses may reach the public port; the operator's namespace, and namespaces with the label for scraping, may
+/// reach the admin port.
 pub(super) fn nodes(cluster: &ValidatedCluster) -> NetworkPolicy {
     let namespace = |key: &str, value: &str| NetworkPolicyPeer {
         namespace_selector: Some(labelled(BTreeMap::from([(key.to_owned(), value.to_owned())]))),

@@ -7,8 +7,9 @@ use super::meta::meta;
 use crate::names::Component;
 use crate::validate::ValidatedCluster;
 
-/// One node at a time may be evicted. `maxUnavailable` never blocks the drain of a machine for good, as `minAvailable`
-/// does with one replica; `IfHealthyBudget` protects a draining node, which is not Ready and would otherwise be evicted.
+/// One node at a time may be evicted. `maxUnavailable` never blocks the drain of a machine for good, as
+/// `minAvailable` does with one replica; `IfHealthyBudget` protects a draining node, which is not Ready and would
+/// otherwise be evicted.
 pub(super) fn build(cluster: &ValidatedCluster) -> PodDisruptionBudget {
     PodDisruptionBudget {
         metadata: meta(cluster, cluster.names.pdb(), Component::Node),

@@ -12,8 +12,9 @@ use crate::validate::ValidatedCluster;
 
 /// The Secret with a random admin token and a random NATS password.
 ///
-/// NATS reads the password from its environment with the grammar of its configuration file, in which a value that begins
-/// with a digit is a number; a letter in front keeps it a string. Both texts must consist of letters and digits.
+/// NATS reads the password from its environment with the grammar of its configuration file, in which a value that
+/// begins with a digit is a number; a letter in front keeps it a string. Both texts must consist of letters and
+/// digits.
 #[must_use]
 pub fn secret(cluster: &ValidatedCluster, admin_token: &str, nats_password: &str) -> Secret {
     let data = BTreeMap::from([

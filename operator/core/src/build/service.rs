@@ -60,8 +60,8 @@ fn family(family: IpFamily) -> String {
     }
 }
 
-/// The headless Service: a DNS name and an endpoint for each node, ready or not, because a node that drains still has to
-/// be found.
+/// The headless Service: a DNS name and an endpoint for each node, ready or not, because a node that drains still has
+/// to be found.
 pub(super) fn headless(cluster: &ValidatedCluster) -> Service {
     let admin = ServicePort {
         name: Some(ADMIN_PORT_NAME.to_owned()),

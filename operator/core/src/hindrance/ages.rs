@@ -1,5 +1,5 @@
-//! When each hindrance was first seen. The transition time of a condition does not tell that: it is kept while the reason
-//! changes and the status does not.
+//! When each hindrance was first seen. The transition time of a condition does not tell that: it is kept while the
+//! reason changes and the status does not.
 
 use std::collections::HashMap;
 

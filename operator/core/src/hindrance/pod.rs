@@ -11,8 +11,8 @@ use crate::names::Component;
 use crate::refused;
 use crate::words::{short, tail};
 
-/// A container that has run for so long and is not ready has a probe that fails, in milliseconds. Nodes and NATS are ready
-/// within a few seconds of their start.
+/// A container that has run for so long and is not ready has a probe that fails, in milliseconds. Nodes and NATS are
+/// ready within a few seconds of their start.
 const UNREADY_MILLIS: u64 = 30_000;
 /// A pod that failed tells of the present for so long, in milliseconds; its object may stay for days.
 const FAILED_MILLIS: u64 = 120_000;

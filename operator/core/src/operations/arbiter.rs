@@ -1,11 +1,11 @@
-//! Which operation runs. [`plan`] looks at the operation recorded in the status and at what is there now, and answers with the
-//! operation to record and the actions to take *after* it was recorded. It never counts on an earlier action having worked:
-//! it looks, and repeats what is not done yet. An operator may die at any point.
+//! Which operation runs. [`plan`] looks at the operation recorded in the status and at what is there now, and answers
+//! with the operation to record and the actions to take *after* it was recorded. It never counts on an earlier action
+//! having worked: it looks, and repeats what is not done yet. An operator may die at any point.
 //!
-//! One operation runs at a time, and goes on until it ends by itself. Where none runs, a fleet that is too small grows, and
-//! only then the types of operations are asked, one after the other, whether one of them begins. The arbiter makes the
-//! fleet's [`Budget`] for closing connections anew in each look, and an operation takes from it the pace that it tells a node.
-//! A node that is drained without an operation that holds it is taken back.
+//! One operation runs at a time, and goes on until it ends by itself. Where none runs, a fleet that is too small
+//! grows, and only then the types of operations are asked, one after the other, whether one of them begins. The
+//! arbiter makes the fleet's [`Budget`] for closing connections anew in each look, and an operation takes from it the
+//! pace that it tells a node. A node that is drained without an operation that holds it is taken back.
 
 use crds::Operation;
 use node_core::admin::Phase;
@@ -55,8 +55,8 @@ pub fn plan(operation: Option<&Operation>, fleet: &FleetView<'_>) -> Plan {
     plan
 }
 
-/// Takes back the nodes that are drained without an operation: a node must never stay out of service because an operator
-/// died between two steps.
+/// Takes back the nodes that are drained without an operation: a node must never stay out of service because an
+/// operator died between two steps.
 fn take_back(fleet: &FleetView<'_>, plan: &mut Plan) {
     for pod in fleet.pods.iter().filter(|pod| !pod.terminating) {
         if plan.operation.as_ref().is_some_and(|operation| running(operation).holds(&pod.uid)) {

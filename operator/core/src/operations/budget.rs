@@ -1,7 +1,7 @@
 //! How fast the nodes of a fleet may close connections.
 
-/// Connections per second that may still be told to nodes to close in this look, of `drain.connectionsPerSecond` for the
-/// whole fleet. Only the arbiter makes one, and each operation takes from it the pace that it tells a node.
+/// Connections per second that may still be told to nodes to close in this look, of `drain.connectionsPerSecond` for
+/// the whole fleet. Only the arbiter makes one, and each operation takes from it the pace that it tells a node.
 #[derive(Debug)]
 pub struct Budget(u32);
 
