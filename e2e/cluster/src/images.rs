@@ -1,5 +1,5 @@
-//! Makes container images without a registry or a daemon: one static binary becomes a one-layer OCI archive (OCI
-//! image layout 1.0 in a tar), with the same bytes each time.
+//! Makes container images without a registry or a daemon: one binary becomes a one-layer OCI archive (OCI image layout
+//! 1.0 in a tar), with the same bytes each time. A static binary stands alone; another one brings its libraries with it.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::{procs::write_whole, tools::hex};
+use crate::{procs::write_whole, run, tools::hex};
 
 /// User and group in every image: a number, as the restricted profile asks, which no user of the host has.
 const USER: u32 = 65_532;
@@ -45,7 +45,24 @@ impl Image {
             "{} needs a dynamic loader, which its image would not have: build it statically",
             binary.display()
         );
-        let (tag, bytes) = archive(name, &content)?;
+        Self::of_files(name, &content, &[], directory)
+    }
+
+    /// Makes the archive of a binary that is linked dynamically, together with this machine's libraries.
+    ///
+    /// # Errors
+    /// When the binary or a library cannot be read, or the archive cannot be written.
+    pub fn of_linked(binary: &Path, directory: &Path) -> Result<Self> {
+        let name = binary.file_name().and_then(|name| name.to_str()).context("a binary has a name")?;
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let said = run::output(run::tied("ldd").arg(binary))?;
+        let libraries: Vec<_> =
+            libraries(&said).map(|path| Ok((path, read(Path::new(path))?))).collect::<Result<_>>()?;
+        Self::of_files(name, &read(binary)?, &libraries, directory)
+    }
+
+    fn of_files(name: &str, binary: &[u8], libraries: &[(&str, Vec<u8>)], directory: &Path) -> Result<Self> {
+        let (tag, bytes) = archive(name, binary, libraries)?;
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
         let image = Self {
             reference: format!("{REGISTRY}/{name}:{tag}"),
@@ -83,6 +100,11 @@ fn needs_loader(binary: &[u8]) -> bool {
     binary.get(..4096).is_some_and(|head| head.windows(8).any(|window| window == b"/ld-linu"))
 }
 
+/// The paths of libraries in the output of ldd; the kernel's own page has none.
+fn libraries(said: &str) -> impl Iterator<Item = &str> {
+    said.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')))
+}
+
 struct Blob {
     digest: String,
     bytes: Vec<u8>,
@@ -107,9 +129,9 @@ impl Blob {
 }
 
 /// The tag and the bytes of the archive.
-fn archive(name: &str, binary: &[u8]) -> Result<(String, Vec<u8>)> {
+fn archive(name: &str, binary: &[u8], libraries: &[(&str, Vec<u8>)]) -> Result<(String, Vec<u8>)> {
     let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let layer = Blob::new(layer(name, binary)?);
+    let layer = Blob::new(layer(name, binary, libraries)?);
     let config = Blob::json(&json!({
         "architecture": architecture,
         "os": "linux",
@@ -146,14 +168,17 @@ fn archive(name: &str, binary: &[u8]) -> Result<(String, Vec<u8>)> {
     Ok((tag, tar.into_inner()?))
 }
 
-/// The image's only layer: the binary and the few files that programs expect.
-fn layer(name: &str, binary: &[u8]) -> Result<Vec<u8>> {
+/// The image's only layer: the binary, its libraries, and the few files that programs expect.
+fn layer(name: &str, binary: &[u8], libraries: &[(&str, Vec<u8>)]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     directory(&mut tar, "tmp/", 0o1777)?;
     directory(&mut tar, "etc/", 0o755)?;
     let passwd = format!("root:x:0:0:root:/:/none\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/none\n");
     file(&mut tar, "etc/passwd", passwd.as_bytes(), 0o644)?;
     file(&mut tar, "etc/group", format!("root:x:0:\nnonroot:x:{USER}:\n").as_bytes(), 0o644)?;
+    for (path, content) in libraries {
+        file(&mut tar, path.trim_start_matches('/'), content, 0o755)?;
+    }
     file(&mut tar, name, binary, 0o755)?;
     Ok(tar.into_inner()?)
 }
@@ -203,15 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn libraries_are_found_in_what_ldd_says_and_put_where_the_loader_looks() {
+        let said =
+            "\tlinux-vdso.so.1 (0x1)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x2)\n\t/lib64/ld-linux.so.2 (0x3)\n";
+        let found: Vec<_> = libraries(said).collect();
+        assert_eq!(found, ["/lib/x/libc.so.6", "/lib64/ld-linux.so.2"]);
+        let made = entries(&layer("a", b"binary", &[(found[0], b"library".to_vec())]).expect("made"));
+        assert_eq!(made["lib/x/libc.so.6"], b"library");
+    }
+
+    #[test]
     fn an_archive_is_the_same_each_time_and_follows_the_content() {
-        let (tag, bytes) = archive("a", b"binary").expect("made");
-        assert_eq!((tag.clone(), bytes), archive("a", b"binary").expect("made"));
-        assert_ne!(tag, archive("a", b"binarz").expect("made").0);
+        let (tag, bytes) = archive("a", b"binary", &[]).expect("made");
+        assert_eq!((tag.clone(), bytes), archive("a", b"binary", &[]).expect("made"));
+        assert_ne!(tag, archive("a", b"binarz", &[]).expect("made").0);
     }
 
     #[test]
     fn every_blob_is_named_by_its_digest_and_reachable_from_the_index() {
-        let (_, bytes) = archive("a", b"binary").expect("made");
+        let (_, bytes) = archive("a", b"binary", &[]).expect("made");
         let blobs = entries(&bytes);
         let json = |path: &str| -> Value { serde_json::from_slice(&blobs[path]).expect("JSON") };
         let blob = |descriptor: &Value| {

@@ -67,78 +67,66 @@ pub(crate) fn parts(progress: &Progress) -> Result<Parts> {
     })
 }
 
+/// Features of the unit tests. All other builds of the development profile have these and `--workspace`, too, and may add
+/// one of their own: with other packages chosen cargo would give the dependencies other features and build most of them
+/// once more.
+pub(crate) const FEATURES: &str = "node/nats-server";
+
 /// How the product is compiled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// As for a release.
+    /// As it is released: static and optimized, over all crates at once.
     Release,
-    /// Optimized less, in a fraction of the time: to try a change on the cluster.
+    /// As the tests are, and by the same builds: for trying a change on the cluster. Assertions of the development profile
+    /// hold in it.
     Quick,
-}
-
-impl Profile {
-    /// Name of cargo's profile, which is also the name of its directory.
-    fn name(self) -> &'static str {
-        match self {
-            Self::Release => "release",
-            Self::Quick => "quick",
-        }
-    }
-
-    /// Settings that the workspace does not have.
-    fn settings(self) -> &'static [&'static str] {
-        match self {
-            Self::Release => &[],
-            Self::Quick => &[
-                "profile.quick.inherits='release'",
-                "profile.quick.lto=false",
-                "profile.quick.codegen-units=16",
-                // As fast as the tests need it, in half the build time of the usual level.
-                "profile.quick.opt-level=1",
-                "profile.quick.debug=false",
-                "profile.quick.incremental=true",
-            ],
-        }
-    }
 }
 
 /// Builds the product's images. An unchanged source gives unchanged names.
 pub(crate) fn product(profile: Profile, progress: &Progress) -> Result<Product> {
-    // The build has a directory of its own: its flags are different, and would otherwise throw away the usual build
-    // each time.
+    let make = match profile {
+        Profile::Release => released,
+        Profile::Quick => of_the_tests,
+    };
+    let [operator, node] = make(progress)
+        .context("the Rust build failed; it needs a C compiler and cmake (build-essential, cmake)")?;
+    Ok(Product { operator, node, nats: Image::of_binary(&Tool::Nats.ready(progress)?, &images())? })
+}
+
+fn released(progress: &Progress) -> Result<[Image; 2]> {
+    // A directory of its own: other flags would otherwise throw away the usual build each time.
     let target = target().join("static");
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut build = run::tied("nice");
+    build.args(["cargo", "build", "--release", "--target", &triple, "--target-dir"]).arg(&target);
+    build.args(["--package", "node", "--package", "operator", "--bin", "channel-node"]);
+    // With --target the flag leaves build scripts and procedural macros alone. No debug data: the binary is the image.
     build
-        .args(["cargo", "build", "--profile", profile.name(), "--target", &triple, "--target-dir"])
-        .arg(&target)
-        .args([
-            "--package",
-            "node",
-            "--package",
-            "operator",
-            "--bin",
-            "channel-node",
-            "--bin",
-            "channel-operator",
-        ])
-        .args(profile.settings().iter().flat_map(|setting| ["--config", setting]))
-        // With --target the flag does not affect build scripts and procedural macros. There is no debug data, because
-        // the binary is the image.
+        .args(["--bin", "channel-operator"])
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C strip=symbols")
         .current_dir(repository());
-    let what = format!(
-        "building channel-node and channel-operator (Rust, {}; the first time about 8 minutes)",
-        profile.name()
-    );
-    progress
-        .long(&what, &mut build, &target.join("build.log"))
-        .context("the Rust build failed; it needs a C compiler and cmake (build-essential, cmake)")?;
-    let directory = images();
-    let binaries = target.join(triple).join(profile.name());
-    Ok(Product {
-        operator: Image::of_binary(&binaries.join("channel-operator"), &directory)?,
-        node: Image::of_binary(&binaries.join("channel-node"), &directory)?,
-        nats: Image::of_binary(&Tool::Nats.ready(progress)?, &directory)?,
-    })
+    let what = "building channel-node and channel-operator (Rust, release; the first time about 8 minutes)";
+    progress.long(what, &mut build, &target.join("build.log"))?;
+    let binaries = target.join(triple).join("release");
+    let image = |name| Image::of_binary(&binaries.join(name), &images());
+    Ok([image("channel-operator")?, image("channel-node")?])
+}
+
+fn of_the_tests(progress: &Progress) -> Result<[Image; 2]> {
+    // A test of a package is built with the package's programs.
+    let mut build = run::tied("cargo");
+    build.args(["test", "--workspace", "--features", FEATURES, "--test", "node", "--test", "operator"]);
+    build.arg("--no-run").current_dir(repository());
+    let what =
+        "building channel-node and channel-operator (Rust, as the tests are; the first time about 5 minutes)";
+    let target = target();
+    progress.long(what, &mut build, &target.join("quick-build.log"))?;
+    std::fs::create_dir_all(images())?;
+    let image = |name: &str| {
+        // Debug data is ten times the program, and each node of the cluster would load it.
+        let stripped = images().join(name);
+        run::output(run::tied("strip").arg("-o").arg(&stripped).arg(target.join("debug").join(name)))?;
+        Image::of_linked(&stripped, &images())
+    };
+    Ok([image("channel-operator")?, image("channel-node")?])
 }

@@ -1,6 +1,6 @@
 //! The table of `cargo xtask test`: a new kind of check is a new row.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
@@ -17,10 +17,6 @@ pub(crate) const DOWN: &str = "cluster down";
 const END_TO_END: &str = "end to end";
 /// Version of cargo-deny that is installed if there is none.
 const CARGO_DENY: &str = "0.20.2";
-/// Features of the unit tests. The other steps build with these and `--workspace`, too, and add one of their own:
-/// with another choice of packages cargo would give the dependencies other features and build most of them once more.
-const FEATURES: &str = "node/nats-server";
-
 /// All steps. Those of the front lane are in their order: quick ones first.
 pub(crate) fn all() -> Vec<Step> {
     let step = |name, needs, count, action| Step { name, needs, count, lane: Lane::Front, action };
@@ -41,8 +37,8 @@ pub(crate) fn all() -> Vec<Step> {
         counted("unit tests", unit_tests),
         code("gates", gates::hold),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
-        // A test of the node is built together with the node, with the features of the unit tests.
-        simple("node binary", |t| Ok(cargo_test(t, None, &["goodbye"], &["--no-run"]))),
+        // A test of the node is built with the node itself, as the unit tests built it.
+        simple("node binary", |t| Ok(cargo_test(t, None, &["node"], &["--no-run"]))),
         step(
             "stock clients and browser",
             Needs::Nothing,
@@ -52,8 +48,7 @@ pub(crate) fn all() -> Vec<Step> {
         code("chart lint", chart_lint),
         counted("api server", api_server),
         step("down after sigkill", Needs::Root, Count::Cargo, Action::Program(down_after_sigkill)),
-        // These images are built without link-time optimization, which takes longer than all of the tests and changes
-        // no behaviour.
+        // Its images are made of what the unit tests were built with: optimizing would take longer than all of the tests.
         step(
             UP,
             Needs::Root,
@@ -76,7 +71,7 @@ pub(crate) fn all() -> Vec<Step> {
 
 /// `cargo test` for test programs by their names, in any package.
 fn cargo_test(tools: &Tools, feature: Option<&str>, tests: &[&str], words: &[&str]) -> Command {
-    let features: Vec<_> = std::iter::once(FEATURES).chain(feature).collect();
+    let features: Vec<_> = std::iter::once(artifacts::FEATURES).chain(feature).collect();
     let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
     command.args(["--features", &features.join(",")]);
     for test in tests {
@@ -101,22 +96,12 @@ fn programs_in_go(tools: &Tools) -> Result<()> {
     Ok(())
 }
 
-/// All test programs that need an API server.
+/// The tests of an API server.
 fn api_server(tools: &Tools) -> Result<Command> {
     // Otherwise the tests would build this themselves, for minutes and without a word.
     Tool::Kube.ready(&tools.progress)?;
     install::helm(&tools.progress)?;
-    let directory = tools.repository.join("e2e/apiserver/tests");
-    let mut tests = Vec::new();
-    for entry in fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|ending| ending == "rs") {
-            tests.extend(path.file_stem().map(|name| name.to_string_lossy().into_owned()));
-        }
-    }
-    tests.sort();
-    let tests: Vec<_> = tests.iter().map(String::as_str).collect();
-    Ok(cargo_test(tools, Some("apiserver/apiserver"), &tests, &["--", "--test-threads=2"]))
+    Ok(cargo_test(tools, Some("apiserver/apiserver"), &["apiserver"], &["--", "--test-threads=2"]))
 }
 
 fn down_after_sigkill(tools: &Tools) -> Result<Command> {

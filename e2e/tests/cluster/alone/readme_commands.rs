@@ -3,7 +3,7 @@
 //! Some are not run here, because each has a test of its own: `up` and `down` are the first and last steps of `cargo
 //! xtask test` and are run by `e2e/xtask/tests/down_after_sigkill.rs`; `test` is the command that runs this test. `up
 //! --context` needs a cluster that is not ours; its steps (chart, sample, readiness) are those of `up`. `channel-node
-//! --dev` is in `node/tests/docs.rs`.
+//! --dev` is in `node/tests/node/docs.rs`.
 
 use cluster::Instance;
 use e2e::fleet::{HANG_GUARD, Turn, eventually};
@@ -14,7 +14,7 @@ use std::{
     sync::mpsc,
 };
 
-#[path = "../../support/pages.rs"]
+#[path = "../../repository/pages.rs"]
 mod pages;
 
 /// Commands that another test runs, see above.

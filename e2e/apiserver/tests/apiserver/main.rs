@@ -1,0 +1,18 @@
+//! The tests with a real API server, in one program: what they use is compiled and linked once.
+#![cfg(feature = "apiserver")]
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+#[path = "../../../tests/repository/pages.rs"]
+mod pages;
+mod support;
+
+mod chart;
+mod contest;
+mod foreign;
+mod hindrances;
+mod installations;
+mod manifests;
+mod objects;
+mod recovery;
+mod rig;
+mod user_ids;

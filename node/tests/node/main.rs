@@ -1,0 +1,19 @@
+//! The tests of the node's process from outside, in one program: what they use is compiled and linked once.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
+
+#[path = "../../../e2e/tests/repository/pages.rs"]
+mod pages;
+mod support;
+
+#[cfg(feature = "nats-server")]
+mod bus;
+#[cfg(feature = "nats-server")]
+mod bus_away;
+mod descriptors;
+mod docs;
+mod edges;
+mod goodbye;
+mod own_tables;
+mod process;
+#[cfg(feature = "nats-server")]
+mod two_nodes;

@@ -1,0 +1,9 @@
+//! What the tests share: a node as a process, clients and publishers, a relay that fails, NATS.
+
+pub(crate) mod client;
+#[cfg(feature = "nats-server")]
+pub(crate) mod nats;
+pub(crate) mod process;
+pub(crate) mod publisher;
+pub(crate) mod relay;
+pub(crate) mod wait;
