@@ -14,7 +14,7 @@ use axum::{
     routing::get,
 };
 use node_core::{
-    admin::{DrainRequest, NODE_HEADER, Phase, VERSION},
+    admin::{DrainRequest, NODE_HEADER, NodePhase, VERSION},
     drain::DrainRefusal,
     visitors::BOUNDS,
 };
@@ -117,8 +117,10 @@ async fn scrape(State(app): Shared) -> Response {
 
 async fn ready(State(app): Shared) -> (StatusCode, &'static str) {
     match app.phase() {
-        Phase::Serving => (StatusCode::OK, "ready\n"),
-        Phase::Starting => (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first connection to the bus\n"),
+        NodePhase::Serving => (StatusCode::OK, "ready\n"),
+        NodePhase::Starting => {
+            (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first connection to the bus\n")
+        }
         _ => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use node_core::{
-    admin::{self, Counters, DrainStatus, Gauges, Phase, Stats},
+    admin::{self, Counters, DrainStatus, Gauges, NodePhase, Stats},
     config::NodeConfig,
     counters::{self, BusCounters},
     route::Registry,
@@ -18,7 +18,7 @@ use node_core::{
 
 use crate::{
     bus::BusState,
-    drain::Drain,
+    drain::Departure,
     mailbox::{ShardHandle, ToShard},
     memory::Budget,
     secrets::SecretFile,
@@ -51,7 +51,7 @@ pub struct App {
     /// The topics with members on any shard.
     pub topics: Arc<Registry>,
     /// How far the node has left.
-    pub drain: Drain,
+    pub drain: Departure,
     /// What the shards tell load balancers: see [`App::tell_ready`].
     pub ready: Arc<AtomicBool>,
     /// The bus, when one is configured.
@@ -93,7 +93,7 @@ impl App {
 
     /// Where the node is in its life. The loss of a bus that was once connected changes nothing here: clients of this
     /// node are better served than sent away.
-    pub fn phase(&self) -> Phase {
+    pub fn phase(&self) -> NodePhase {
         let started = self.bus.as_ref().is_none_or(|bus| bus.ever_connected());
         self.drain.phase(self.counters().connections, started)
     }
@@ -101,7 +101,7 @@ impl App {
     /// Lets the public port say whether the node is in service, as `/readyz` does. To be called when that may have changed;
     /// the pulse does once a second.
     pub fn tell_ready(&self) {
-        self.ready.store(self.phase() == Phase::Serving, Relaxed);
+        self.ready.store(self.phase() == NodePhase::Serving, Relaxed);
     }
 
     /// Everything the operator reads.

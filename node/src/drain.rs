@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use node_core::drain::AT_ONCE;
 use node_core::{
-    admin::{DrainRequest, Phase},
+    admin::{DrainRequest, NodePhase},
     drain::{DrainRefusal, Leaving, Plan},
 };
 
@@ -21,13 +21,13 @@ pub enum DrainError {
     Busy,
 }
 
-/// The drain of this node.
+/// The departure of this node.
 #[derive(Debug, Default)]
-pub struct Drain(Mutex<Leaving>);
+pub struct Departure(Mutex<Leaving>);
 
-impl Drain {
+impl Departure {
     /// See [`Leaving::phase`].
-    pub fn phase(&self, connections: u64, started: bool) -> Phase {
+    pub fn phase(&self, connections: u64, started: bool) -> NodePhase {
         self.leaving().phase(connections, started)
     }
 
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn the_orders_reach_the_shards() {
         let (shard, inbox) = mailbox(0).unwrap();
-        let drain = Drain::default();
+        let drain = Departure::default();
         drain.request(&CLOSE, 500, std::slice::from_ref(&shard)).unwrap();
         drain.cancel(&[shard]).unwrap();
         let orders: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
@@ -108,8 +108,8 @@ mod tests {
     fn a_full_mailbox_is_told_and_changes_nothing() {
         let (shard, _inbox) = mailbox(0).unwrap();
         while shard.push(ToShard::Shutdown).is_ok() {}
-        let drain = Drain::default();
+        let drain = Departure::default();
         let result = drain.request(&CLOSE, 500, &[shard]);
-        assert_eq!((result, drain.phase(1, true)), (Err(DrainError::Busy), Phase::Serving));
+        assert_eq!((result, drain.phase(1, true)), (Err(DrainError::Busy), NodePhase::Serving));
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use node_core::admin::{DrainRequest, DrainStage, VERSION};
+use node_core::{
+    admin::{DrainRequest, DrainStage, VERSION},
+    config::DrainSettings,
+};
 use shell::signals::{Asked, Signals};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -61,7 +64,7 @@ async fn interrupt(signals: &mut Signals) {
     while signals.next().await != Asked::Interrupt {}
 }
 
-async fn depart(app: &App, drain: &node_core::config::Drain) {
+async fn depart(app: &App, drain: &DrainSettings) {
     sleep(Duration::from_millis(drain.delay_millis)).await;
     let order = DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: None };
     let close = async {

@@ -98,7 +98,11 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     let utilization = ConstGauge::new(app.utilization());
     out.one("utilization_ratio", "Busy fraction of the busiest shard over one second", &utilization)?;
     let phase = app.phase();
-    out.gauge("ready", "1 while the node is in service", (phase == node_core::admin::Phase::Serving).into())?;
+    out.gauge(
+        "ready",
+        "1 while the node is in service",
+        (phase == node_core::admin::NodePhase::Serving).into(),
+    )?;
     let limits = &app.config.load().limits;
     out.gauge("connections_limit", "Connections the node may hold", limits.max_connections.into())?;
     out.gauge("rooms_limit", "Rooms the node may have", limits.rooms().into())?;

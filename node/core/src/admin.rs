@@ -31,7 +31,7 @@ pub struct Stats {
     /// Version of the binary.
     pub build: String,
     /// Where the node is in its life.
-    pub phase: Phase,
+    pub phase: NodePhase,
     /// Whether the bus is connected now; none when no bus is configured.
     pub bus_connected: Option<bool>,
     /// More about the bus; none when no bus is configured, and from nodes older than the field.
@@ -45,7 +45,7 @@ pub struct Stats {
 
 /// Where a node is in its life.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Phase {
+pub enum NodePhase {
     /// Not ready yet: the bus was never connected.
     #[default]
     Starting,
@@ -202,7 +202,7 @@ pub struct DrainStatus {
     /// [`VERSION`] of the writer.
     pub version: u32,
     /// Where the node is now.
-    pub phase: Phase,
+    pub phase: NodePhase,
     /// Connections left.
     pub connections: u64,
 }
@@ -215,7 +215,10 @@ mod tests {
     fn a_reader_takes_newer_and_older_stats() {
         let newer = r#"{"version":2,"bootId":"x","phase":"Hibernating","future":[1],"counters":{"writes":3,"new":1}}"#;
         let stats: Stats = serde_json::from_str(newer).unwrap();
-        assert_eq!((stats.phase, stats.counters.writes, stats.gauges.connections), (Phase::Unknown, 3, 0));
+        assert_eq!(
+            (stats.phase, stats.counters.writes, stats.gauges.connections),
+            (NodePhase::Unknown, 3, 0)
+        );
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub struct NodeConfig {
     /// Which clients may connect.
     pub auth: Auth,
     /// How the node leaves.
-    pub drain: Drain,
+    pub drain: DrainSettings,
     /// Serve the live chat page at `/` and the topic [`crate::topic::CLUSTER`].
     pub chat_page: bool,
 }
@@ -93,7 +93,7 @@ impl NodeConfig {
                 ..Rooms::default()
             },
             auth: Auth { anonymous: true, ..Auth::default() },
-            drain: Drain { delay_millis: 0, ..Drain::default() },
+            drain: DrainSettings { delay_millis: 0, ..DrainSettings::default() },
             limits: Limits::default(),
             chat_page: true,
         }
@@ -416,7 +416,7 @@ pub struct Auth {
 /// How the node leaves: on SIGTERM, and on a drain command.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Drain {
+pub struct DrainSettings {
     /// For so long the node is unready but still accepts, until endpoints have caught up; milliseconds.
     pub delay_millis: u64,
     /// Pace of closing.
@@ -425,9 +425,9 @@ pub struct Drain {
     pub deadline_millis: u64,
 }
 
-impl Default for Drain {
+impl Default for DrainSettings {
     fn default() -> Self {
-        Drain {
+        DrainSettings {
             delay_millis: keys::DRAIN_DELAY_MILLIS.usual,
             connections_per_second: keys::DRAIN_CONNECTIONS_PER_SECOND.usual,
             deadline_millis: keys::DRAIN_DEADLINE_MILLIS.usual,

@@ -5,7 +5,7 @@
 //! decided here. A request is first planned, then carried out by the code that can reach the shards, and counts once
 //! all shards have taken it.
 
-use crate::admin::{DrainRequest, DrainStage, Phase};
+use crate::admin::{DrainRequest, DrainStage, NodePhase};
 
 /// The pace that closes everything in one turn, in connections per second.
 pub const AT_ONCE: u32 = u32::MAX;
@@ -53,13 +53,13 @@ pub struct Leaving {
 impl Leaving {
     /// The phase of the node, given how many connections it has and whether it may have become ready at all.
     #[must_use]
-    pub const fn phase(&self, connections: u64, started: bool) -> Phase {
+    pub const fn phase(&self, connections: u64, started: bool) -> NodePhase {
         match self.stage {
-            Some(DrainStage::Close) if connections == 0 => Phase::Closed,
-            Some(DrainStage::Close) => Phase::Closing,
-            Some(DrainStage::Unready) => Phase::Unready,
-            None if started => Phase::Serving,
-            None => Phase::Starting,
+            Some(DrainStage::Close) if connections == 0 => NodePhase::Closed,
+            Some(DrainStage::Close) => NodePhase::Closing,
+            Some(DrainStage::Unready) => NodePhase::Unready,
+            None if started => NodePhase::Serving,
+            None => NodePhase::Starting,
         }
     }
 
@@ -156,20 +156,23 @@ mod tests {
     #[test]
     fn the_operator_goes_back_and_forth() {
         let mut leaving = Leaving::default();
-        assert_eq!((leaving.phase(1, false), leaving.phase(1, true)), (Phase::Starting, Phase::Serving));
+        assert_eq!(
+            (leaving.phase(1, false), leaving.phase(1, true)),
+            (NodePhase::Starting, NodePhase::Serving)
+        );
         assert_eq!(carried_out(&mut leaving, DrainStage::Unready, None), []);
-        assert_eq!(leaving.phase(1, true), Phase::Unready);
+        assert_eq!(leaving.phase(1, true), NodePhase::Unready);
         let close = |connections_per_second| DrainOrder::Close { connections_per_second };
         assert_eq!(carried_out(&mut leaving, DrainStage::Close, Some(8)), [close(6), close(2)]);
-        assert_eq!((leaving.phase(1, true), leaving.phase(0, true)), (Phase::Closing, Phase::Closed));
+        assert_eq!((leaving.phase(1, true), leaving.phase(0, true)), (NodePhase::Closing, NodePhase::Closed));
         assert_eq!(carried_out(&mut leaving, DrainStage::Unready, None), [DrainOrder::Stop; 2]);
-        assert_eq!(leaving.phase(1, true), Phase::Unready);
+        assert_eq!(leaving.phase(1, true), NodePhase::Unready);
         let back = leaving.cancel(&[3, 1]).expect("a plan");
-        assert_eq!((&*back.orders, leaving.phase(1, true)), (&[DrainOrder::Stop; 2][..], Phase::Unready));
+        assert_eq!((&*back.orders, leaving.phase(1, true)), (&[DrainOrder::Stop; 2][..], NodePhase::Unready));
         leaving.done(back);
-        assert_eq!(leaving.phase(1, true), Phase::Serving);
+        assert_eq!(leaving.phase(1, true), NodePhase::Serving);
         let zero = leaving.request(&request(DrainStage::Close, Some(0)), 500, &[1]);
-        assert_eq!((zero, leaving.phase(1, true)), (Err(DrainRefusal::Pace), Phase::Serving));
+        assert_eq!((zero, leaving.phase(1, true)), (Err(DrainRefusal::Pace), NodePhase::Serving));
     }
 
     #[test]
@@ -177,18 +180,18 @@ mod tests {
         let leaving = Leaving::default();
         let plan = leaving.request(&request(DrainStage::Close, None), 500, &[1]);
         assert!(plan.is_ok_and(|plan| plan.orders == [DrainOrder::Close { connections_per_second: 500 }]));
-        assert_eq!(leaving.phase(1, true), Phase::Serving);
+        assert_eq!(leaving.phase(1, true), NodePhase::Serving);
     }
 
     #[test]
     fn nothing_takes_an_ending_process_back() {
         let mut leaving = Leaving::default();
         assert!(!leaving.end());
-        assert_eq!(leaving.phase(1, true), Phase::Unready);
+        assert_eq!(leaving.phase(1, true), NodePhase::Unready);
         assert_eq!(leaving.cancel(&[1]), Err(DrainRefusal::Ending));
         assert_eq!(carried_out(&mut leaving, DrainStage::Close, None).len(), 2);
         assert!(leaving.end());
-        assert_eq!(leaving.phase(1, true), Phase::Closing);
+        assert_eq!(leaving.phase(1, true), NodePhase::Closing);
         let back = leaving.request(&request(DrainStage::Unready, None), 500, &[1]);
         assert_eq!(back, Err(DrainRefusal::Ending));
     }

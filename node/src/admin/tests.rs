@@ -133,7 +133,10 @@ async fn the_drain_order_goes_to_the_shards_and_back() {
     let node = node(|_| ()).await;
     let post = "POST /v1/drain HTTP/1.1";
     let (status, _, body) = node.ask(post, r#"{"version":1,"stage":"Unready"}"#).await;
-    assert_eq!((status, serde_json::from_str::<DrainStatus>(&body).unwrap().phase), (200, Phase::Unready));
+    assert_eq!(
+        (status, serde_json::from_str::<DrainStatus>(&body).unwrap().phase),
+        (200, NodePhase::Unready)
+    );
     assert_eq!(node.status("GET /readyz HTTP/1.1").await, 503);
     assert!(node.inboxes.iter().all(Mailbox::is_empty));
     let (status, ..) = node.ask(post, r#"{"version":1,"stage":"Close","connectionsPerSecond":10}"#).await;
@@ -166,7 +169,7 @@ async fn stats_and_metrics_show_the_same_sums() {
     }
     let (_, _, body) = node.ask("GET /v1/stats HTTP/1.1", "").await;
     let stats: Stats = serde_json::from_str(&body).unwrap();
-    assert_eq!((stats.counters.writes, stats.gauges.connections, stats.phase), (7, 2, Phase::Serving));
+    assert_eq!((stats.counters.writes, stats.gauges.connections, stats.phase), (7, 2, NodePhase::Serving));
     assert!(stats.gauges.nofile.soft > 0 && stats.gauges.sysctls.contains_key("net.core.somaxconn"));
     assert!((stats.gauges.utilization - 0.4).abs() < 1e-6);
 
@@ -214,7 +217,7 @@ async fn an_unknown_path_and_a_huge_body_are_refused() {
     // The order is good but for its length.
     let huge = format!("{{\"version\":1,\"stage\":\"Unready\"{}}}", " ".repeat(BODY_BYTES));
     assert_eq!(node.ask("POST /v1/drain HTTP/1.1", &huge).await.0, 400);
-    assert_eq!(node.app.phase(), Phase::Serving);
+    assert_eq!(node.app.phase(), NodePhase::Serving);
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node_core::admin::Phase;
+use node_core::admin::NodePhase;
 use serde::{Deserialize, Serialize};
 
 /// Figures older than this belong to a node that is gone.
@@ -32,7 +32,7 @@ pub struct Figures {
     /// Name of the node.
     pub node: String,
     /// Where the node is in its life.
-    pub phase: Phase,
+    pub phase: NodePhase,
     /// Open connections.
     pub connections: u64,
     /// Rooms with members there.
@@ -81,7 +81,7 @@ pub struct Line {
     /// Name of the node.
     pub node: String,
     /// Where the node is in its life.
-    pub phase: Phase,
+    pub phase: NodePhase,
     /// Open connections.
     pub connections: u64,
     /// Writes per second.

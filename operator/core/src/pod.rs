@@ -1,6 +1,6 @@
 //! A node pod as the decisions see it.
 
-use node_core::admin::Phase;
+use node_core::admin::NodePhase;
 
 /// A node pod as it is now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -35,7 +35,7 @@ pub struct PodView {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NodeView {
     /// Where it is in its life.
-    pub phase: Phase,
+    pub phase: NodePhase,
     /// Connections held.
     pub connections: u64,
     /// Messages delivered per second; none when not known yet.

@@ -13,7 +13,7 @@
 
 use std::collections::VecDeque;
 
-use node_core::admin::{Phase, Stats};
+use node_core::admin::{NodePhase, Stats};
 
 use crate::backplane::Hearing;
 
@@ -102,7 +102,7 @@ impl NodeSeries {
             self.late_at = Some(now);
         }
         // A process that starts has not lost a bus that it never heard, and no messages gathered for it.
-        if Hearing::of(&stats) == Hearing::Lost && stats.phase != Phase::Starting {
+        if Hearing::of(&stats) == Hearing::Lost && stats.phase != NodePhase::Starting {
             self.lost_at = Some(now);
         }
         self.readings.push_back(Reading {
@@ -167,7 +167,7 @@ impl NodeSeries {
     /// stays true while it ends.
     #[must_use]
     pub fn drained(&self) -> bool {
-        self.last.as_ref().is_some_and(|(_, stats)| stats.phase == Phase::Closed)
+        self.last.as_ref().is_some_and(|(_, stats)| stats.phase == NodePhase::Closed)
     }
 
     /// How the node hears the bus; unknown when the last answer is old. After it lost the bus it counts as hearing it

@@ -58,7 +58,7 @@ pub fn view(series: &NodeSeries, now: u64) -> Option<NodeView> {
 
 #[cfg(test)]
 mod tests {
-    use node_core::admin::{Counters, Gauges, Phase, Stats};
+    use node_core::admin::{Counters, Gauges, NodePhase, Stats};
 
     use super::{load, missed, runs, view};
     use crate::pod::PodView;
@@ -68,7 +68,7 @@ mod tests {
         PodView { name: "a".to_owned(), ready: true, ..PodView::default() }
     }
 
-    fn answered(phase: Phase, connections: u64) -> NodeSeries {
+    fn answered(phase: NodePhase, connections: u64) -> NodeSeries {
         let mut series = NodeSeries::default();
         for second in 1..=2u64 {
             let gauges = Gauges { connections, ..Gauges::default() };
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn figures_end_with_the_process_and_not_with_a_lost_answer() {
-        let series = answered(Phase::Serving, 151);
+        let series = answered(NodePhase::Serving, 151);
         assert_eq!(missed(&pod(), &series, false), Missed::Silent);
         assert_eq!(missed(&pod(), &series, true), Missed::Ended, "nobody listens");
         let gone = [
@@ -94,7 +94,7 @@ mod tests {
         for pod in gone {
             assert_eq!(missed(&pod, &series, false), Missed::Ended, "{pod:?}");
         }
-        let mut series = answered(Phase::Serving, 151);
+        let mut series = answered(NodePhase::Serving, 151);
         series.missed(Missed::Silent);
         assert_eq!(view(&series, 3_000).map(|v| (v.connections, v.answers)), Some((151, false)));
         series.missed(Missed::Ended);
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn clients_that_came_back_elsewhere_are_counted_once() {
         // There are 300 clients on two nodes; one node dies, and its 151 clients come back on the other.
-        let (mut dies, lives) = (answered(Phase::Serving, 151), answered(Phase::Serving, 300));
+        let (mut dies, lives) = (answered(NodePhase::Serving, 151), answered(NodePhase::Serving, 300));
         dies.missed(missed(&pod(), &dies.clone(), true));
         let loads = [load(&pod(), Some(&dies), 2_000), load(&pod(), Some(&lives), 2_000)];
         let point = FleetPoint::of(&loads, 2_000);
@@ -116,12 +116,12 @@ mod tests {
         let leaves = PodView { terminating: true, ..pod() };
         let unknown = NodeLoad { unready: true, ..NodeLoad::default() };
         assert_eq!(load(&leaves, None, 2_000), unknown, "it may carry everything");
-        let mut drained = answered(Phase::Closed, 0);
+        let mut drained = answered(NodePhase::Closed, 0);
         assert_eq!(missed(&leaves, &drained, true), Missed::Silent, "that it is empty stays true");
         drained.missed(Missed::Silent);
         assert_eq!(load(&leaves, Some(&drained), 60_000), NodeLoad::default(), "it stays empty");
         let dead = PodView { dead: true, ready: false, ..pod() };
         assert_eq!(load(&dead, None, 2_000), NodeLoad::default(), "nobody is on a process that does not run");
-        assert!(runs(&dead, Some(&answered(Phase::Serving, 1))), "it answers: the watch is late");
+        assert!(runs(&dead, Some(&answered(NodePhase::Serving, 1))), "it answers: the watch is late");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crds::{
     ChannelClusterStatus, MAX_STATUS_DECISIONS, MAX_STATUS_NODES, NodeStatus, ScalingDecision, Totals,
 };
-use node_core::admin::{Gauges, Phase};
+use node_core::admin::{Gauges, NodePhase};
 
 use crate::conditions::conditions;
 use crate::contest;
@@ -197,7 +197,9 @@ fn node_status(node: &NodeSeen, view: &View<'_>) -> NodeStatus {
         _ if draining => "Draining",
         _ if node.pod.pending => "Pending",
         None => "Unknown",
-        Some(stats) if matches!(stats.phase, Phase::Unready | Phase::Closing | Phase::Closed) => "Draining",
+        Some(stats) if matches!(stats.phase, NodePhase::Unready | NodePhase::Closing | NodePhase::Closed) => {
+            "Draining"
+        }
         Some(_) if node.pod.ready => "Serving",
         Some(_) => "Pending",
     };

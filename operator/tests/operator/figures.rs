@@ -11,7 +11,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::DeserializeGuard;
-use node_core::admin::{BusStats, Counters, Gauges, Phase, Stats};
+use node_core::admin::{BusStats, Counters, Gauges, NodePhase, Stats};
 use operator::context::Context;
 use operator::lease::Fence;
 use operator::metrics::ClusterLabels;
@@ -41,7 +41,7 @@ async fn stats(State(node): State<Arc<Node>>) -> ([(&'static str, &'static str);
         boot_id: "a".to_owned(),
         node: "a".to_owned(),
         monotonic_millis: asked * 2_000,
-        phase: Phase::Serving,
+        phase: NodePhase::Serving,
         bus_connected: Some(true),
         bus: Some(BusStats { connected: true, silent_millis, ..BusStats::default() }),
         counters: Counters { writes: asked * 2_000, ..Counters::default() },

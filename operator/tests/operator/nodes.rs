@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use node_core::admin::{DrainRequest, DrainStage, DrainStatus, Phase, Stats, VERSION};
+use node_core::admin::{DrainRequest, DrainStage, DrainStatus, NodePhase, Stats, VERSION};
 use operator::scrape::{NodeError, Nodes, Patience, Peer};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -30,7 +30,7 @@ async fn stats(headers: HeaderMap) -> Result<Json<Stats>, StatusCode> {
 
 async fn drain(State(told): State<mpsc::Sender<Value>>, Json(body): Json<Value>) -> Json<DrainStatus> {
     told.send(body).await.unwrap();
-    Json(DrainStatus { version: VERSION, phase: Phase::Closing, connections: 7 })
+    Json(DrainStatus { version: VERSION, phase: NodePhase::Closing, connections: 7 })
 }
 
 async fn take_back(State(told): State<mpsc::Sender<Value>>) -> Json<DrainStatus> {
@@ -78,7 +78,7 @@ async fn a_drain_says_what_the_node_reads() {
     let request =
         DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: Some(500) };
     let status = nodes.drain(&peer(), TOKEN, &request).await.unwrap();
-    assert_eq!((status.phase, status.connections), (Phase::Closing, 7));
+    assert_eq!((status.phase, status.connections), (NodePhase::Closing, 7));
     let body = told.recv().await.unwrap();
     assert_eq!(body, json!({"version": 1, "stage": "Close", "connectionsPerSecond": 500}));
     nodes.take_back(&peer(), TOKEN).await.unwrap();

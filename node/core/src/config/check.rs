@@ -13,7 +13,7 @@ use crate::{
     ws::{host, origin},
 };
 
-use super::{Auth, Bus, Drain, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+use super::{Auth, Bus, DrainSettings, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
 
 /// Longest mount in bytes: one that is longer is a mistake.
 const PATH_BYTES: usize = 255;
@@ -266,7 +266,7 @@ fn auth(auth: &Auth, errors: &mut Vec<String>) {
     }
 }
 
-fn drain(drain: &Drain, errors: &mut Vec<String>) {
+fn drain(drain: &DrainSettings, errors: &mut Vec<String>) {
     range(&keys::DRAIN_DELAY_MILLIS, drain.delay_millis, errors);
     range(&keys::DRAIN_CONNECTIONS_PER_SECOND, drain.connections_per_second, errors);
     range(&keys::DRAIN_DEADLINE_MILLIS, drain.deadline_millis, errors);

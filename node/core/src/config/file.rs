@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Auth, Bus, ClusterId, Drain, Fixed, Limits, NodeConfig, Rooms};
+use super::{Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, NodeConfig, Rooms};
 
 /// The file. A key that is missing in it has its default.
 #[derive(Serialize, Deserialize)]
@@ -18,7 +18,7 @@ pub(super) struct File {
     rooms: Rooms,
     limits: Limits,
     auth: Auth,
-    drain: Drain,
+    drain: DrainSettings,
     chat_page: bool,
     bus: Option<Bus>,
     sysctls: BTreeMap<String, String>,

@@ -3,7 +3,7 @@
 //! silent and delivers late; the autoscaler must not take any of this for another load.
 
 use arbtest::arbitrary::{Result, Unstructured};
-use node_core::admin::{BusStats, Counters, Gauges, Phase, Stats};
+use node_core::admin::{BusStats, Counters, Gauges, NodePhase, Stats};
 
 use super::tests::{calm, known, settings};
 use super::{Inputs, Rule, Settings, State};
@@ -150,7 +150,7 @@ impl Node {
         Stats {
             boot_id: self.boot.to_string(),
             monotonic_millis: now - self.began,
-            phase: Phase::Serving,
+            phase: NodePhase::Serving,
             bus_connected: Some(bus.connected),
             bus: Some(bus),
             counters: self.counters.clone(),

@@ -8,7 +8,7 @@
 //! pace that it tells a node. A node that is drained without an operation that holds it is taken back.
 
 use crds::Operation;
-use node_core::admin::Phase;
+use node_core::admin::NodePhase;
 
 use super::budget::Budget;
 use super::plan::{Action, FleetView, Plan, Running};
@@ -62,7 +62,7 @@ fn take_back(fleet: &FleetView<'_>, plan: &mut Plan) {
         if plan.operation.as_ref().is_some_and(|operation| running(operation).holds(&pod.uid)) {
             continue;
         }
-        let drains = |phase| matches!(phase, Phase::Unready | Phase::Closing | Phase::Closed);
+        let drains = |phase| matches!(phase, NodePhase::Unready | NodePhase::Closing | NodePhase::Closed);
         if pod.answers() && pod.node.is_some_and(|node| drains(node.phase)) {
             plan.actions.push(Action::TakeBack { pod: pod.name.clone() });
         }
@@ -75,7 +75,7 @@ fn take_back(fleet: &FleetView<'_>, plan: &mut Plan) {
 #[cfg(test)]
 mod tests {
     use crds::{Operation, ScaleIn, ScaleInStep};
-    use node_core::admin::Phase;
+    use node_core::admin::NodePhase;
 
     use super::{plan, running};
     use crate::operations::plan::{Action, FleetView};
@@ -86,7 +86,8 @@ mod tests {
     const NOW: u64 = 1_800_000_000_000;
 
     fn drained(name: &str) -> PodView {
-        let node = NodeView { phase: Phase::Closing, connections: 9, writes_per_second: None, answers: true };
+        let node =
+            NodeView { phase: NodePhase::Closing, connections: 9, writes_per_second: None, answers: true };
         PodView {
             name: name.to_owned(),
             uid: format!("uid-{name}"),

@@ -10,7 +10,7 @@
 //! Orders go only to a node that answered when it was asked just before; an order to a dead process would only fail.
 
 use crds::{Operation, ScaleIn, ScaleInStep};
-use node_core::admin::Phase;
+use node_core::admin::NodePhase;
 
 use super::budget::Budget;
 use super::plan::{Action, FleetView, Plan, Running};
@@ -242,7 +242,7 @@ fn unready(
         return;
     }
     plan.waiting = Some(format!("{pod} is still in the Service"));
-    if victim.answers() && victim.node.is_some_and(|node| node.phase != Phase::Unready) {
+    if victim.answers() && victim.node.is_some_and(|node| node.phase != NodePhase::Unready) {
         plan.actions.push(Action::Unready { pod });
     }
 }
@@ -257,8 +257,8 @@ fn closing(
     let pod = victim.name.clone();
     let phase = victim.node.map(|node| node.phase);
     let empty = victim.vacant()
-        || phase == Some(Phase::Closed)
-        || (phase == Some(Phase::Closing) && next.connections == Some(0));
+        || phase == Some(NodePhase::Closed)
+        || (phase == Some(NodePhase::Closing) && next.connections == Some(0));
     if empty {
         return emptied(next, victim, fleet, plan);
     }
@@ -282,7 +282,7 @@ fn closing(
     // The node keeps the pace that it was told last, so it is told again when the pace has changed.
     let rate = budget.take_all();
     let paced = next.connections_per_second.replace(rate);
-    if phase != Some(Phase::Closing) || paced != Some(rate) || !fleet.told {
+    if phase != Some(NodePhase::Closing) || paced != Some(rate) || !fleet.told {
         plan.actions.push(Action::Close { pod, rate });
     }
 }
@@ -298,7 +298,7 @@ fn emptied(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &m
 
 fn removing(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &mut Plan) {
     let pod = victim.name.clone();
-    let says = victim.node.is_some_and(|node| node.phase == Phase::Serving);
+    let says = victim.node.is_some_and(|node| node.phase == NodePhase::Serving);
     let serves = !victim.vacant() && (victim.ready || says);
     if serves && !lowered(fleet) {
         // The node was pending when it was picked, or its process was restarted since.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use arbtest::arbitrary::{Result, Unstructured};
 use crds::{Operation, ScaleIn, ScaleInStep};
-use node_core::admin::Phase;
+use node_core::admin::NodePhase;
 
 use super::arbiter::plan;
 use super::plan::{Action, FleetView, Plan};
@@ -26,7 +26,7 @@ const RATES: [u32; 2] = [50, 20];
 
 /// A process that has just started.
 const BEGINS: NodeView =
-    NodeView { phase: Phase::Serving, connections: 0, writes_per_second: Some(0.0), answers: true };
+    NodeView { phase: NodePhase::Serving, connections: 0, writes_per_second: Some(0.0), answers: true };
 
 struct Model {
     pods: Vec<PodView>,
@@ -103,16 +103,16 @@ impl Model {
                 continue;
             }
             let Some(node) = self.truth.get_mut(&pod.name) else { continue };
-            pod.ready = node.phase == Phase::Serving;
-            if node.phase == Phase::Closing {
+            pod.ready = node.phase == NodePhase::Serving;
+            if node.phase == NodePhase::Closing {
                 let pace = self.paces.get(&pod.name).copied().unwrap_or_default();
                 let closed = node.connections.min(u64::from(pace) * TICK / 1_000);
                 node.connections -= closed;
                 moved += closed;
                 if node.connections == 0 {
-                    node.phase = Phase::Closed;
+                    node.phase = NodePhase::Closed;
                 }
-            } else if node.phase == Phase::Serving {
+            } else if node.phase == NodePhase::Serving {
                 node.connections += 7;
             }
         }
@@ -247,7 +247,7 @@ impl Model {
         let steps = begins || before.is_some_and(|before| before.step < after.step);
         assert!(self.heard || !steps, "{out:?}");
         let empty = victim.node.is_some_and(|node| {
-            node.phase == Phase::Closed || (node.phase == Phase::Closing && node.connections == 0)
+            node.phase == NodePhase::Closed || (node.phase == NodePhase::Closing && node.connections == 0)
         });
         let serves = !victim.vacant() && !empty && (!begins || victim.ready);
         assert!(self.quorum || !steps || !serves, "too little is known: {out:?}");
@@ -262,7 +262,7 @@ impl Model {
     fn check_pace(&self) {
         let Some(operation) = self.operation.as_ref().map(scale_in) else { return };
         let Some(victim) = self.pods.iter().find(|pod| pod.uid == operation.pod_uid) else { return };
-        let closes = self.truth.get(&victim.name).is_some_and(|node| node.phase == Phase::Closing);
+        let closes = self.truth.get(&victim.name).is_some_and(|node| node.phase == NodePhase::Closing);
         if operation.step == ScaleInStep::Closing && closes && victim.answers() {
             assert_eq!(self.paces.get(&victim.name), Some(&self.rate), "{operation:?}");
         }
@@ -282,15 +282,15 @@ impl Model {
                 }
                 return;
             }
-            Action::Unready { pod } => (pod, Phase::Unready),
+            Action::Unready { pod } => (pod, NodePhase::Unready),
             Action::Close { pod, rate } => {
                 self.told = !lost;
                 if !lost {
                     self.paces.insert(pod.clone(), rate);
                 }
-                (pod, Phase::Closing)
+                (pod, NodePhase::Closing)
             }
-            Action::TakeBack { pod } => (pod, Phase::Serving),
+            Action::TakeBack { pod } => (pod, NodePhase::Serving),
         };
         let told = self.find(&pod).is_some_and(|p| p.node.is_some_and(|node| node.answers));
         assert!(told, "{phase:?} to {pod}, which does not answer");

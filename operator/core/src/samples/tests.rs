@@ -1,4 +1,4 @@
-use node_core::admin::{BusStats, Counters, Phase, Stats};
+use node_core::admin::{BusStats, Counters, NodePhase, Stats};
 
 use super::{FRESH_MILLIS, FleetPoint, FleetSeries, Missed, NodeLoad, NodeSeries, SETTLE_MILLIS};
 use crate::backplane::Hearing;
@@ -105,7 +105,7 @@ fn on_bus(millis: u64, writes: u64, silent_millis: u64, late: (u64, u64)) -> Sta
     let bus = BusStats { connected: true, silent_millis, ..BusStats::default() };
     let counters = Counters { writes, bus_late: late.0, late_writes: late.1, ..Counters::default() };
     Stats {
-        phase: Phase::Serving,
+        phase: NodePhase::Serving,
         bus_connected: Some(true),
         bus: Some(bus),
         monotonic_millis: millis,
@@ -181,10 +181,10 @@ fn a_bus_that_comes_and_goes_within_seconds_is_lost_once() {
 #[test]
 fn a_node_that_starts_did_not_lose_the_bus() {
     let mut node = NodeSeries::default();
-    node.push(Stats { phase: Phase::Starting, ..on_bus(500, 0, 500, (0, 0)) }, 0);
+    node.push(Stats { phase: NodePhase::Starting, ..on_bus(500, 0, 500, (0, 0)) }, 0);
     let alone = BusStats { connected: false, silent_millis: 500, ..BusStats::default() };
     let starts = on_bus(1_000, 0, 500, (0, 0));
-    let starts = Stats { phase: Phase::Starting, bus_connected: Some(false), bus: Some(alone), ..starts };
+    let starts = Stats { phase: NodePhase::Starting, bus_connected: Some(false), bus: Some(alone), ..starts };
     node.push(starts, 2_000);
     assert_eq!(node.hearing(2_000), Some(Hearing::Lost), "it does not hear it yet");
     node.push(on_bus(3_000, 0, 10, (0, 0)), 4_000);

@@ -2,7 +2,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crds::{AutoscalingMode, ChannelClusterStatus, RefusedIds, RefusedSysctls, RefusedUserIds};
-use node_core::admin::{Gauges, Nofile, Phase, Stats};
+use node_core::admin::{Gauges, NodePhase, Nofile, Stats};
 
 use super::{News, compute, news};
 use crate::autoscale::{Decision, Rule};
@@ -21,7 +21,12 @@ fn node(name: &str, ready: bool) -> NodeSeen {
         Gauges { connections: 10, nofile: Nofile { soft: 20_000, hard: 20_000 }, ..Gauges::default() };
     NodeSeen {
         pod: PodView { name: name.to_owned(), uid: name.to_owned(), ready, ..PodView::default() },
-        stats: Some(Stats { phase: Phase::Serving, bus_connected: Some(true), gauges, ..Stats::default() }),
+        stats: Some(Stats {
+            phase: NodePhase::Serving,
+            bus_connected: Some(true),
+            gauges,
+            ..Stats::default()
+        }),
         rates: Some(Rates { writes: 1_000.0, timely: 1_000.0, publishes: 10.0 }),
         hearing: Some(Hearing::Well),
         last_at: Some(999_000),

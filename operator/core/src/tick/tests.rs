@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crds::{ChannelCluster, ChannelClusterStatus};
-use node_core::admin::{Counters, Gauges, Phase, Stats};
+use node_core::admin::{Counters, Gauges, NodePhase, Stats};
 
 use super::{Asked, DeploymentView, Memory, Observation, Saying, Tick, tick};
 use crate::contest::Contest;
@@ -34,7 +34,7 @@ const CLIENTS: u64 = 600;
 
 /// The real state of a node, as opposed to what the operator hears of it.
 struct Node {
-    phase: Phase,
+    phase: NodePhase,
     connections: u64,
     writes: f64,
     unready_at: Option<u64>,
@@ -122,7 +122,7 @@ impl World {
             if pod.pending && self.now >= pod.created + STARTS {
                 (pod.pending, pod.ready, pod.endpoint_ready) = (false, true, Some(true));
                 let node = Node {
-                    phase: Phase::Serving,
+                    phase: NodePhase::Serving,
                     connections: 0,
                     writes: 0.0,
                     unready_at: None,
@@ -135,16 +135,16 @@ impl World {
                 pod.ready = false;
                 pod.endpoint_ready = Some(self.now < at + ENDPOINT);
             }
-            if node.phase == Phase::Closing {
+            if node.phase == NodePhase::Closing {
                 node.connections -= node.connections.min(node.close_rate * LOOK / 1_000);
                 if node.connections == 0 {
-                    node.phase = Phase::Closed;
+                    node.phase = NodePhase::Closed;
                 }
             }
         }
         let placed: u64 = self.nodes.values().map(|node| node.connections).sum();
         let open: Vec<&String> =
-            self.nodes.iter().filter(|(_, n)| n.phase == Phase::Serving).map(|(uid, _)| uid).collect();
+            self.nodes.iter().filter(|(_, n)| n.phase == NodePhase::Serving).map(|(uid, _)| uid).collect();
         let open: Vec<String> = open.into_iter().cloned().collect();
         for client in 0..CLIENTS.saturating_sub(placed) {
             let Some(uid) = open.get((client % open.len().max(1) as u64) as usize) else { break };
@@ -216,18 +216,18 @@ impl World {
             Action::Unready { pod } => {
                 let (uid, now) = (order(self, &pod).expect("there"), self.now);
                 let node = self.nodes.get_mut(&uid).expect("runs");
-                (node.phase, node.unready_at) = (Phase::Unready, node.unready_at.or(Some(now)));
+                (node.phase, node.unready_at) = (NodePhase::Unready, node.unready_at.or(Some(now)));
             }
             Action::Close { pod, rate } => {
                 let uid = order(self, &pod).expect("there");
                 let node = self.nodes.get_mut(&uid).expect("runs");
-                (node.phase, node.close_rate) = (Phase::Closing, rate.into());
+                (node.phase, node.close_rate) = (NodePhase::Closing, rate.into());
                 self.memory.note_close(true);
             }
             Action::TakeBack { pod } => {
                 let uid = order(self, &pod).expect("there");
                 let node = self.nodes.get_mut(&uid).expect("runs");
-                (node.phase, node.unready_at) = (Phase::Serving, None);
+                (node.phase, node.unready_at) = (NodePhase::Serving, None);
                 let pod = self.pods.iter_mut().find(|p| p.uid == uid).expect("there");
                 (pod.ready, pod.endpoint_ready) = (true, Some(true));
             }
@@ -246,7 +246,7 @@ impl World {
                 self.act(action);
             }
             self.said.extend(done);
-            let leaving = self.nodes.values().filter(|node| node.phase != Phase::Serving).count();
+            let leaving = self.nodes.values().filter(|node| node.phase != NodePhase::Serving).count();
             assert!(leaving <= 1, "{leaving} nodes drain at once");
             let count = self.deployment.replicas;
             assert!((2..=6).contains(&count), "{count} nodes");
@@ -271,7 +271,7 @@ fn a_fleet_follows_its_load_up_and_down_and_empties_whatever_it_removes() {
     assert_eq!(down, [4, 3, 2]);
     assert_eq!(world.status.operation, None);
     assert_eq!(world.nodes.values().map(|node| node.connections).sum::<u64>(), CLIENTS);
-    assert!(world.nodes.values().all(|node| node.phase == Phase::Serving));
+    assert!(world.nodes.values().all(|node| node.phase == NodePhase::Serving));
     let scalings = world.said.iter().filter(|saying| saying.reason == "Scaling").count();
     assert!(scalings >= up.len() + down.len() - 2, "{:?}", world.said);
     assert!(world.said.iter().all(|saying| !saying.warning), "{:?}", world.said);

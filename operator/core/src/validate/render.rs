@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{BackplaneType, ChannelClusterSpec, Memory, OnFull, Publish, RoomPolicy};
 use node_core::config::{
-    self, Auth, Bus, ClusterId, Drain, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
+    self, Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
 
 use super::context::Problem;
@@ -33,7 +33,7 @@ pub(super) fn config(
         rooms: rooms(spec),
         limits: limits(spec),
         auth: auth(spec),
-        drain: Drain {
+        drain: DrainSettings {
             delay_millis: spec.drain.delay.as_millis(),
             connections_per_second: spec.drain.connections_per_second,
             deadline_millis: spec.drain.deadline.as_millis(),

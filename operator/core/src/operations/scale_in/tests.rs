@@ -1,7 +1,7 @@
 //! Tests of one situation at a time; a whole cluster with faults is in `simulation`.
 
 use crds::{Operation, ScaleIn, ScaleInStep};
-use node_core::admin::Phase;
+use node_core::admin::NodePhase;
 
 use super::{LOWEST_COST, pick, staying};
 use crate::operations::arbiter;
@@ -18,7 +18,7 @@ fn pod(name: &str, connections: u64) -> PodView {
         ready: true,
         endpoint_ready: Some(true),
         node: Some(NodeView {
-            phase: Phase::Serving,
+            phase: NodePhase::Serving,
             connections,
             writes_per_second: Some(0.0),
             answers: true,
@@ -95,7 +95,7 @@ fn the_steps_follow_each_other() {
     assert_eq!(staying(&op, &pods, 3), 2);
 
     pods[1].ready = false;
-    pods[1].node.as_mut().unwrap().phase = Phase::Unready;
+    pods[1].node.as_mut().unwrap().phase = NodePhase::Unready;
     let out = step(Some(&op), &seen(&pods, 3, 2));
     assert_eq!(out.operation.as_ref().unwrap().step, ScaleInStep::Unready, "the endpoint is still ready");
     assert!(out.actions.is_empty() && out.waiting.is_some());
@@ -106,8 +106,12 @@ fn the_steps_follow_each_other() {
     assert_eq!(op.step, ScaleInStep::Closing);
     assert_eq!(out.actions, [Action::Close { pod: "b".to_owned(), rate: 500 }]);
 
-    pods[1].node =
-        Some(NodeView { phase: Phase::Closing, connections: 2, writes_per_second: Some(0.0), answers: true });
+    pods[1].node = Some(NodeView {
+        phase: NodePhase::Closing,
+        connections: 2,
+        writes_per_second: Some(0.0),
+        answers: true,
+    });
     let out = step(Some(&op), &seen(&pods, 3, 2));
     assert_eq!(out.operation.as_ref().unwrap().connections, Some(2));
     assert!(out.actions.is_empty());
@@ -121,8 +125,12 @@ fn the_steps_follow_each_other() {
     let lost = step(out.operation.as_ref(), &FleetView { told: false, ..hurried });
     assert_eq!(lost.actions, [Action::Close { pod: "b".to_owned(), rate: 2_000 }], "it did not arrive");
 
-    pods[1].node =
-        Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: Some(0.0), answers: true });
+    pods[1].node = Some(NodeView {
+        phase: NodePhase::Closed,
+        connections: 0,
+        writes_per_second: Some(0.0),
+        answers: true,
+    });
     let out = step(out.operation.as_ref(), &seen(&pods, 3, 2));
     op = out.operation.unwrap();
     assert_eq!(op.step, ScaleInStep::Removing);
@@ -144,7 +152,7 @@ fn the_steps_follow_each_other() {
 #[test]
 fn growing_takes_the_draining_node_back_first() {
     let mut pods = [pod("a", 9), pod("b", 5)];
-    pods[1].node.as_mut().unwrap().phase = Phase::Closing;
+    pods[1].node.as_mut().unwrap().phase = NodePhase::Closing;
     pods[1].deletion_cost = Some(LOWEST_COST);
     let op = operation("b", ScaleInStep::Closing, 5_000);
     let out = step(Some(&op), &seen(&pods, 2, 2));
@@ -158,7 +166,7 @@ fn growing_takes_the_draining_node_back_first() {
 #[test]
 fn a_node_that_drains_without_an_operation_is_taken_back() {
     let mut pods = [pod("a", 9), pod("b", 5)];
-    pods[0].node.as_mut().unwrap().phase = Phase::Unready;
+    pods[0].node.as_mut().unwrap().phase = NodePhase::Unready;
     let out = step(None, &seen(&pods, 2, 2));
     assert_eq!(out.actions, [Action::TakeBack { pod: "a".to_owned() }]);
 }
@@ -168,8 +176,12 @@ fn a_pod_that_would_be_removed_instead_holds_the_last_step() {
     let mut pods = [pod("a", 9), pod("b", 0), pod("c", 9)];
     pods[1].ready = false;
     pods[1].deletion_cost = Some(LOWEST_COST);
-    pods[1].node =
-        Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: Some(0.0), answers: true });
+    pods[1].node = Some(NodeView {
+        phase: NodePhase::Closed,
+        connections: 0,
+        writes_per_second: Some(0.0),
+        answers: true,
+    });
     pods[2] = PodView { name: "c".to_owned(), uid: "uid-c".to_owned(), pending: true, ..PodView::default() };
     let op = operation("b", ScaleInStep::Removing, 5_000);
     let out = step(Some(&op), &seen(&pods, 3, 2));
@@ -200,7 +212,7 @@ fn without_quorum_nothing_is_closed_and_the_deadline_waits() {
 #[test]
 fn the_deadline_ends_a_drain_that_does_not_end() {
     let mut pods = [pod("a", 9), pod("b", 5)];
-    pods[1].node.as_mut().unwrap().phase = Phase::Closing;
+    pods[1].node.as_mut().unwrap().phase = NodePhase::Closing;
     let out = step(Some(&operation("b", ScaleInStep::Closing, 640_000)), &seen(&pods, 2, 1));
     assert_eq!(out.operation.unwrap().step, ScaleInStep::Removing);
     assert_eq!((out.notes[0].reason, out.notes[0].warning), ("DrainDeadline", true));
@@ -252,8 +264,12 @@ fn pods_that_are_not_seen_are_not_taken_for_pods_that_were_never_made() {
 
     pods[1].ready = false;
     pods[1].deletion_cost = Some(LOWEST_COST);
-    pods[1].node =
-        Some(NodeView { phase: Phase::Closed, connections: 0, writes_per_second: Some(0.0), answers: true });
+    pods[1].node = Some(NodeView {
+        phase: NodePhase::Closed,
+        connections: 0,
+        writes_per_second: Some(0.0),
+        answers: true,
+    });
     let op = operation("b", ScaleInStep::Removing, 5_000);
     let out = step(Some(&op), &FleetView { existing: 3, ..seen(&pods, 3, 2) });
     assert!(out.actions.is_empty() && out.operation.is_some(), "the third may go instead: {out:?}");
@@ -315,7 +331,7 @@ fn a_process_that_does_not_run_goes_first_and_is_told_nothing() {
 fn a_node_that_dies_while_it_is_drained_is_empty_and_gets_no_orders() {
     for begun in [ScaleInStep::Unready, ScaleInStep::Closing] {
         let mut pods = [crashed("a", 151), pod("b", 5)];
-        pods[0].node.as_mut().unwrap().phase = Phase::Closing;
+        pods[0].node.as_mut().unwrap().phase = NodePhase::Closing;
         let out = step(Some(&operation("a", begun, 4_000)), &seen(&pods, 2, 1));
         let op = out.operation.unwrap();
         assert_eq!((op.step, op.connections), (ScaleInStep::Removing, Some(0)));
@@ -329,7 +345,7 @@ fn orders_wait_for_an_answer() {
     pods[0].ready = false;
     pods[0].endpoint_ready = Some(false);
     let node = pods[0].node.as_mut().unwrap();
-    (node.phase, node.answers) = (Phase::Unready, false);
+    (node.phase, node.answers) = (NodePhase::Unready, false);
     for begun in [ScaleInStep::Unready, ScaleInStep::Closing] {
         let mut op = Some(operation("a", begun, 4_000));
         for _ in 0..7 {
@@ -371,9 +387,9 @@ fn while_a_node_does_not_hear_the_others_no_drain_begins_or_goes_on() {
     pods[1].endpoint_ready = Some(false);
     pods[1].deletion_cost = Some(LOWEST_COST);
     let steps = [
-        (ScaleInStep::Unready, Phase::Unready),
-        (ScaleInStep::Closing, Phase::Closed),
-        (ScaleInStep::Removing, Phase::Closed),
+        (ScaleInStep::Unready, NodePhase::Unready),
+        (ScaleInStep::Closing, NodePhase::Closed),
+        (ScaleInStep::Removing, NodePhase::Closed),
     ];
     for (begun, phase) in steps {
         pods[1].node.as_mut().unwrap().phase = phase;
