@@ -23,8 +23,8 @@ pub mod sysinfo;
 #[cfg(test)]
 mod test_dir;
 pub mod threads;
+pub mod transport;
 
-mod accept;
 mod handover;
 mod links;
 mod poller;
@@ -33,5 +33,4 @@ mod shard_loop;
 mod sync;
 mod sys;
 mod to_bus;
-mod transport;
 mod usage;

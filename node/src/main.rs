@@ -23,9 +23,10 @@ use node::{
     mailbox::{BusReceiver, bus_queue},
     memory::Budget,
     pulse,
-    secrets::SecretFile,
+    secrets::{CREDENTIAL_BYTES, SecretFile},
     sysinfo,
     threads::{ShardSettings, start_shards},
+    transport,
 };
 use node_core::{config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
 use shell::{
@@ -135,7 +136,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     for line in sysinfo::mismatches(&config.fixed.sysctls, &sysinfo::sysctls(&config.fixed.sysctls)) {
         tracing::warn!("sysctl {line}");
     }
-    let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token"));
+    let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token", CREDENTIAL_BYTES));
     token.as_ref().map(SecretFile::read).transpose()?;
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
@@ -150,7 +151,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     let (to_bus, from_shards) = bus_queue();
     let shards =
         start_shards(&settings, &config, config.fixed.bus.as_ref().map(|_| &to_bus)).with_context(|| {
-            format!("cannot listen on {}; choose another --listen", written(&args.listen_addrs()))
+            format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))
         })?;
     let app = Arc::new(App {
         boot_id: rand::random(),
@@ -202,7 +203,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
     let cpus =
         std::thread::available_parallelism().context("cannot tell how many CPUs there are; use --shards")?;
     Ok(layout::decide(args.layout(), cpus.get(), nofile).map(|layout| ShardSettings {
-        listen: args.listen_addrs(),
+        transport: transport::Settings::of(args),
         layout,
         nofile,
         node_name: args.node_name.clone(),

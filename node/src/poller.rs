@@ -34,16 +34,12 @@ pub(crate) enum Ready {
     Wake,
     /// Another shard handed connections over.
     Inbox,
-    /// A connection.
+    /// The socket of a connection.
     Conn {
         /// Its id. The connection may have ended by now.
         id: ConnId,
-        /// There is input, or its end, or an error.
-        input: bool,
-        /// The peer ended its output, or the socket failed: read until the end or the error shows.
-        ended: bool,
-        /// The socket takes output.
-        output: bool,
+        /// The flags of the event.
+        flags: EventFlags,
     },
 }
 
@@ -91,21 +87,11 @@ impl Poller {
             Err(error) => return Err(error),
         }
         for event in &self.events {
-            let flags = event.flags;
             sink(match event.data.u64() {
                 LISTENER => Ready::Listener,
                 WAKE => Ready::Wake,
                 INBOX => Ready::Inbox,
-                token => {
-                    let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-                    let input = ended || flags.contains(EventFlags::IN);
-                    Ready::Conn {
-                        id: ConnId::from_token(token),
-                        input,
-                        ended,
-                        output: flags.contains(EventFlags::OUT),
-                    }
-                }
+                token => Ready::Conn { id: ConnId::from_token(token), flags: event.flags },
             });
         }
         Ok(self.events.len() < EVENTS)

@@ -10,8 +10,8 @@ use std::{
 
 use subtle::ConstantTimeEq;
 
-/// Longest secret in bytes.
-const MAX_BYTES: u64 = 4_096;
+/// Longest token, password or user name in bytes.
+pub const CREDENTIAL_BYTES: u64 = 4_096;
 
 /// Why a secret cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,21 +25,26 @@ pub enum SecretError {
         source: io::Error,
     },
     /// The file holds nothing, or more than a secret.
-    #[error("the secret {} must hold 1 to {MAX_BYTES} bytes of text", path.display())]
+    #[error("the secret {} must hold 1 to {most} bytes of text", path.display())]
     Size {
         /// The file.
         path: PathBuf,
+        /// The most bytes that it may hold.
+        most: u64,
     },
 }
 
 /// One secret in its file.
 #[derive(Debug, Clone)]
-pub struct SecretFile(PathBuf);
+pub struct SecretFile {
+    path: PathBuf,
+    most: u64,
+}
 
 impl SecretFile {
-    /// The secret in `dir` under a key of the Kubernetes Secret.
-    pub fn new(dir: &Path, key: &str) -> Self {
-        SecretFile(dir.join(key))
+    /// The secret in `dir` under a key of the Kubernetes Secret, of at most `most` bytes.
+    pub fn new(dir: &Path, key: &str, most: u64) -> Self {
+        SecretFile { path: dir.join(key), most }
     }
 
     /// The value as it is now, without surrounding blanks and line ends.
@@ -47,11 +52,11 @@ impl SecretFile {
     /// # Errors
     /// When the file is missing, empty, too long or no text.
     pub fn read(&self) -> Result<String, SecretError> {
-        let at = |source| SecretError::Read { path: self.0.clone(), source };
-        let read = shell::file::read_text(&self.0, MAX_BYTES).map_err(at)?;
-        let text = read.ok_or_else(|| SecretError::Size { path: self.0.clone() })?;
+        let at = |source| SecretError::Read { path: self.path.clone(), source };
+        let size = || SecretError::Size { path: self.path.clone(), most: self.most };
+        let text = shell::file::read_text(&self.path, self.most).map_err(at)?.ok_or_else(size)?;
         match text.trim() {
-            "" => Err(SecretError::Size { path: self.0.clone() }),
+            "" => Err(size()),
             value => Ok(value.to_owned()),
         }
     }
@@ -82,13 +87,16 @@ mod tests {
     #[test]
     fn a_rotated_secret_is_read_anew_and_a_bad_one_is_named() {
         let dir = crate::test_dir::TestDir::new("secrets");
-        let secret = SecretFile::new(dir.path(), "admin-token");
+        let secret = SecretFile::new(dir.path(), "admin-token", 4);
         assert!(secret.read().unwrap_err().to_string().contains("admin-token"));
         fs::write(dir.path().join("admin-token"), "one\n").unwrap();
         assert_eq!(secret.read().unwrap(), "one");
         fs::write(dir.path().join("admin-token"), "two").unwrap();
         assert_eq!(secret.read().unwrap(), "two");
-        fs::write(dir.path().join("admin-token"), " \n").unwrap();
-        assert!(matches!(secret.read(), Err(SecretError::Size { .. })));
+        for bad in [" \n", "three"] {
+            fs::write(dir.path().join("admin-token"), bad).unwrap();
+            let error = secret.read().unwrap_err().to_string();
+            assert!(error.contains("1 to 4 bytes") && !error.contains("three"), "{error}");
+        }
     }
 }

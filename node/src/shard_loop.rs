@@ -18,13 +18,12 @@ use node_core::{
 };
 
 use crate::{
-    accept::Listener,
     handover::{Handover, Place},
     links::Links,
     mailbox::{Mailbox, ToShard},
     poller::{Poller, Ready},
     readable::{Input, Readables},
-    transport::{Taken, Transports, Written},
+    transport::{Listener, Taken, Transports, Written},
     usage::{self, Usage},
 };
 
@@ -73,7 +72,8 @@ impl ShardLoop {
         core: Shard,
         mailbox: Mailbox,
         poller: Poller,
-        (listener, handover): (Listener, Handover),
+        (listener, transports): (Listener, Transports),
+        handover: Handover,
         links: Links,
     ) -> rustix::io::Result<Self> {
         poller.add_wake(&mailbox)?;
@@ -86,7 +86,7 @@ impl ShardLoop {
             poller,
             listener: Some(listener),
             handover,
-            transports: Transports::default(),
+            transports,
             readable: Readables::default(),
             links,
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
@@ -215,7 +215,7 @@ impl ShardLoop {
     }
 
     fn take_events(&mut self) -> rustix::io::Result<()> {
-        let Self { core, mailbox, poller, listener, handover, readable, .. } = self;
+        let Self { core, mailbox, poller, listener, handover, transports, readable, .. } = self;
         let all = poller.take(|ready| match ready {
             Ready::Listener => {
                 if let Some(listener) = listener {
@@ -224,14 +224,15 @@ impl ShardLoop {
             }
             Ready::Wake => mailbox.acknowledge_wake(),
             Ready::Inbox => handover.on_ready(),
-            Ready::Conn { id, input, ended, output } => {
+            Ready::Conn { id, flags } => {
                 let Some(slot) = core.slot(id) else { return };
-                if output {
+                let edge = transports.on_ready(slot, flags);
+                if edge.output {
                     core.handle(Event::Writable(id));
                 }
-                if input {
+                if edge.input {
                     core.handle(Event::Input(id));
-                    readable.push(slot, Input { paused: false, ended });
+                    readable.push(slot, Input { paused: false, ended: edge.ended });
                 }
             }
         })?;

@@ -24,22 +24,22 @@ use node_core::{
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::{
-    accept::{self, Listener},
     failure::guarded,
     handover::{Handover, handovers},
     links::Links,
     mailbox::{BusSender, Mailbox, ShardHandle, mailbox},
     poller::Poller,
     shard_loop::ShardLoop,
-    sys, usage,
+    sys,
+    transport::Settings,
+    usage,
 };
 
 /// What the shards need besides the configuration.
 #[derive(Debug, Clone)]
 pub struct ShardSettings {
-    /// Addresses of the public port, of which all but the first are done without where their family is missing. Port 0 asks
-    /// the kernel; see [`Shards::local_addr`].
-    pub listen: Vec<SocketAddr>,
+    /// The settings of the sockets for clients. [`Shards::local_addr`] has the port when these leave it to the kernel.
+    pub transport: Settings,
     /// How many shards, and whose descriptor tables.
     pub layout: Layout,
     /// Soft limit of open files, per table.
@@ -59,7 +59,7 @@ pub struct ShardSettings {
 pub struct Shards {
     handles: Vec<ShardHandle>,
     threads: Vec<JoinHandle<()>>,
-    local_addrs: Vec<SocketAddr>,
+    transport: Settings,
     topics: Arc<Registry>,
     ready: Arc<AtomicBool>,
 }
@@ -86,7 +86,7 @@ impl Shards {
     /// The first address that clients connect to.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local_addrs[0]
+        self.transport.addresses()[0]
     }
 
     /// Waits until every shard ended, which they do after [`crate::mailbox::ToShard::Shutdown`]. Blocks.
@@ -150,11 +150,11 @@ pub fn start_shards(
         gates.iter().try_for_each(|gate| gate.order(Order::OwnTable(first)))?;
         finished()?;
     }
-    let (reservation, local_addrs) = accept::reserve(&settings.listen)?;
-    gates.iter().try_for_each(|gate| gate.order(Order::Listen(local_addrs.clone())))?;
+    let (reservation, transport) = settings.transport.reserve()?;
+    gates.iter().try_for_each(|gate| gate.order(Order::Listen(transport.clone())))?;
     finished()?;
     drop(reservation);
-    Ok(Shards { handles, threads, local_addrs, topics: registry, ready })
+    Ok(Shards { handles, threads, transport, topics: registry, ready })
 }
 
 /// The first number above all descriptors of the calling thread's table.
@@ -182,8 +182,8 @@ struct Parts {
 enum Order {
     /// Take a descriptor table of your own, with copies of those below.
     OwnTable(RawFd),
-    /// Listen here, and serve.
-    Listen(Vec<SocketAddr>),
+    /// Listen with these settings, and serve.
+    Listen(Settings),
 }
 
 /// What a starting shard and the one that starts it tell each other.
@@ -233,17 +233,17 @@ fn life(door: &Door, parts: Parts) -> std::io::Result<()> {
         }
     };
     door.report(Ok(()));
-    let addresses = loop {
+    let transport = loop {
         match door.orders.recv() {
             Ok(Order::OwnTable(first)) => door.report(sys::own_descriptor_table(first)),
-            Ok(Order::Listen(addresses)) => break addresses,
+            Ok(Order::Listen(transport)) => break transport,
             Err(_) => return Ok(()),
         }
     };
     let Parts { core, mailbox, handover, links, ceiling } = parts;
     let started = runtime.block_on(async {
-        let listener = Listener::bind(&addresses, ceiling)?;
-        Ok(ShardLoop::new(core, mailbox, Poller::new()?, (listener, handover), links)?)
+        let opened = transport.open(ceiling)?;
+        Ok(ShardLoop::new(core, mailbox, Poller::new()?, opened, handover, links)?)
     });
     match started {
         Ok(shard) => {
@@ -322,7 +322,7 @@ mod tests {
 
     fn settings(listen: SocketAddr) -> ShardSettings {
         ShardSettings {
-            listen: vec![listen],
+            transport: Settings::at(vec![listen]),
             layout: Layout { shards: 2, own_tables: false },
             nofile: 1_024,
             node_name: String::new(),

@@ -16,7 +16,7 @@ use super::*;
 use crate::{
     bus::BusState,
     mailbox::{Mailbox, mailbox},
-    secrets::SecretFile,
+    secrets::{CREDENTIAL_BYTES, SecretFile},
     test_dir::TestDir,
 };
 
@@ -77,7 +77,8 @@ impl Node {
 async fn the_api_wants_the_token_and_the_probes_do_not() {
     let dir = TestDir::new("admin");
     fs::write(dir.path().join("admin-token"), "secret\n").unwrap();
-    let node = node(|app| app.token = Some(SecretFile::new(dir.path(), "admin-token"))).await;
+    let node =
+        node(|app| app.token = Some(SecretFile::new(dir.path(), "admin-token", CREDENTIAL_BYTES))).await;
     for path in ["/metrics", "/healthz", "/readyz"] {
         assert_eq!(node.status(&format!("GET {path} HTTP/1.1")).await, 200, "{path}");
     }

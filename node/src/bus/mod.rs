@@ -31,7 +31,7 @@ use tokio::{
 use crate::{
     failure::guarded,
     mailbox::{BusReceiver, ShardHandle},
-    secrets::{SecretError, SecretFile},
+    secrets::{CREDENTIAL_BYTES, SecretError, SecretFile},
 };
 
 mod connect;
@@ -168,12 +168,13 @@ impl Credentials {
         let BusConfig::Nats(nats) = config;
         match (&nats.user, secrets) {
             _ if own.join("username").exists() => Credentials::Files {
-                user: SecretFile::new(own, "username"),
-                password: SecretFile::new(own, "password"),
+                user: SecretFile::new(own, "username", CREDENTIAL_BYTES),
+                password: SecretFile::new(own, "password", CREDENTIAL_BYTES),
             },
-            (Some(user), Some(dir)) => {
-                Credentials::Password { user: user.clone(), password: SecretFile::new(dir, "nats-password") }
-            }
+            (Some(user), Some(dir)) => Credentials::Password {
+                user: user.clone(),
+                password: SecretFile::new(dir, "nats-password", CREDENTIAL_BYTES),
+            },
             _ => Credentials::None,
         }
     }

@@ -1,5 +1,5 @@
-//! The transports that carry the bytes of a shard's connections. The rest of the node reads and writes through here and does
-//! not know whether a socket, TLS or something else is below.
+//! The listener for clients, and the transports that carry the bytes of a shard's connections. The rest of the node accepts,
+//! reads and writes through here and does not know whether a socket, TLS or something else is below.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,11 +7,28 @@ use node_core::{
     egress::outbox::{Outbox, Queue},
     session::id::Slot,
 };
+use rustix::event::epoll::EventFlags;
 
+mod accept;
 mod plain;
+mod settings;
+
+pub(crate) use accept::Listener;
+pub use settings::Settings;
 
 /// Places of a past peak from which on they are given back.
 const KEPT: usize = 1_024;
+
+/// The meaning that an edge of epoll at a socket has for its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Edge {
+    /// There is input, or its end, or an error.
+    pub(crate) input: bool,
+    /// The peer ended its output, or the transport failed: read until the end or the error shows.
+    pub(crate) ended: bool,
+    /// The transport takes output.
+    pub(crate) output: bool,
+}
 
 /// The result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +72,12 @@ impl Transports {
             self.sockets.resize_with(slot.index() + 1, || None);
         }
         self.sockets[slot.index()] = Some(socket);
+    }
+
+    /// The meaning of an edge for a connection. A plain socket keeps nothing back, so the slot does not matter here; a
+    /// transport that itself waits for its socket goes on first.
+    pub(crate) const fn on_ready(&mut self, _slot: Slot, flags: EventFlags) -> Edge {
+        plain::on_ready(flags)
     }
 
     /// Closes the transport of a connection.

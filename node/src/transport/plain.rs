@@ -4,17 +4,25 @@ use std::{io::IoSlice, mem::MaybeUninit, os::fd::BorrowedFd};
 
 use node_core::egress::outbox::{Outbox, Queue};
 use rustix::{
+    event::epoll::EventFlags,
     io::Errno,
     net::{RecvFlags, SendAncillaryBuffer, SendFlags, Shutdown, recv, send, sendmsg, shutdown},
 };
 
-use super::{Taken, Written};
+use super::{Edge, Taken, Written};
 
 /// Up to here frames are copied together: for small ones that is as fast as a vectored write or faster.
 pub(super) const COPY_BYTES: usize = 16 * 1024;
 /// Frames in one vectored write, most of the time, and at most.
 const SLICES: usize = 64;
 const MOST_SLICES: usize = 256;
+
+/// The meaning of epoll's flags for a connection.
+pub(super) const fn on_ready(flags: EventFlags) -> Edge {
+    let ended = flags.intersects(EventFlags::RDHUP.union(EventFlags::HUP).union(EventFlags::ERR));
+    let input = ended || flags.contains(EventFlags::IN);
+    Edge { input, ended, output: flags.contains(EventFlags::OUT) }
+}
 
 /// Reads once into `buffer`.
 pub(super) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Taken {
@@ -81,6 +89,26 @@ fn retried(mut call: impl FnMut() -> Result<usize, Errno>) -> Result<usize, Errn
         match call() {
             Err(Errno::INTR) => {}
             other => return other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_or_an_error_is_input_to_be_read_to_its_end() {
+        let edge = |input, ended, output| Edge { input, ended, output };
+        for (flags, told) in [
+            (EventFlags::IN, edge(true, false, false)),
+            (EventFlags::OUT, edge(false, false, true)),
+            (EventFlags::IN | EventFlags::OUT, edge(true, false, true)),
+            (EventFlags::RDHUP, edge(true, true, false)),
+            (EventFlags::HUP | EventFlags::OUT, edge(true, true, true)),
+            (EventFlags::ERR, edge(true, true, false)),
+        ] {
+            assert_eq!(on_ready(flags), told, "{flags:?}");
         }
     }
 }

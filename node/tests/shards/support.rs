@@ -10,6 +10,7 @@ use node::{
     mailbox::{BusSender, ToShard},
     sysinfo,
     threads::{ShardSettings, Shards, start_shards},
+    transport::Settings,
 };
 use node_core::{config::NodeConfig, counters::Counters, layout::Layout, limits::CLOSE_TIMEOUT_MILLIS};
 use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client, protocol::Role};
@@ -57,7 +58,7 @@ impl Node {
         bus: Option<&BusSender>,
     ) -> Self {
         let settings = ShardSettings {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            transport: Settings::at(vec![SocketAddr::from(([127, 0, 0, 1], 0))]),
             layout: Layout { shards, own_tables: false },
             nofile: sysinfo::nofile().soft,
             node_name: "test".to_owned(),

@@ -10,7 +10,7 @@ use rustix::{io::Errno, net::SocketFlags};
 use shell::socket::{self, Sharing};
 
 /// Length of the accept queue asked for; the kernel cuts it to net.core.somaxconn.
-pub(crate) const BACKLOG: i32 = 4_096;
+const BACKLOG: i32 = 4_096;
 /// Pause after accept ran out of descriptors or memory: trying again at once would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Most accepts per turn, so that a connect storm leaves the established ones their share.
@@ -37,7 +37,7 @@ pub(crate) struct Round {
 impl Listener {
     /// Listens beside the other shards; the kernel spreads connections over them. Clients get descriptors below
     /// `ceiling`.
-    pub(crate) fn bind(addresses: &[SocketAddr], ceiling: i32) -> std::io::Result<Self> {
+    pub(super) fn bind(addresses: &[SocketAddr], ceiling: i32) -> std::io::Result<Self> {
         let bind = |address: &SocketAddr| {
             let fd = socket::bound(*address, Sharing::Shared)?;
             rustix::net::listen(&fd, BACKLOG)?;
@@ -102,7 +102,7 @@ impl Listener {
 
 /// Holds the addresses for the shards, which all bind them. Fails when another process listens there: with SO_REUSEPORT
 /// alone the two would silently share the connections. Of several addresses one may be of a family that there is not here.
-pub(crate) fn reserve(addresses: &[SocketAddr]) -> std::io::Result<(Vec<OwnedFd>, Vec<SocketAddr>)> {
+pub(super) fn reserve(addresses: &[SocketAddr]) -> std::io::Result<(Vec<OwnedFd>, Vec<SocketAddr>)> {
     let mut reserved = (Vec::new(), Vec::new());
     for (index, address) in addresses.iter().enumerate() {
         match reserve_one(*address) {
