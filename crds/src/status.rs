@@ -9,7 +9,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use operation::{Operation, ScaleIn, ScaleInStep};
+pub use operation::*;
 
 /// Most entries of `status.nodes`; a larger fleet shows its busiest nodes.
 pub const MAX_STATUS_NODES: usize = 200;

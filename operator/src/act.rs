@@ -1,4 +1,4 @@
-//! Carries out what the drain decided. An action that fails is logged and decided again at the next tick, from what is
+//! Carries out what the operations decided. An action that fails is logged and decided again at the next tick, from what is
 //! there then.
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -8,10 +8,11 @@ use node_core::admin::{DrainRequest, DrainStage, VERSION};
 use operator_core::contest::Part;
 use operator_core::operations::plan::Action;
 use operator_core::ownership::SCALING_MANAGER;
+use operator_core::pod::DELETION_COST;
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use crate::observe::{DELETION_COST, SeenDeployment, SeenPod};
+use crate::observe::{SeenDeployment, SeenPod};
 use crate::scrape::{NodeError, Peer};
 use crate::shared::{Fenced, Shared};
 

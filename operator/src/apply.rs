@@ -325,12 +325,12 @@ impl Applier<'_> {
         let status = nodes.status.clone().unwrap_or_default();
         let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas);
         let ValidatedCluster { namespace, names, restart_hash, .. } = self.cluster;
-        let pods = observe::restart_hashes(&self.shared.stores, namespace, names);
+        let pods = observe::pods(&self.shared.stores, namespace, names);
         status.observed_generation >= nodes.metadata.generation
             && status.updated_replicas == wanted
             && status.replicas == wanted
             && i32::try_from(pods.len()).ok() >= wanted
-            && pods.iter().all(|hash| hash.as_ref() == Some(restart_hash))
+            && pods.iter().all(|pod| pod.view.restart_hash() == Some(restart_hash))
     }
 
     /// Removes an object of ours if `now` allows it. Says whether it is still there.

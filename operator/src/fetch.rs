@@ -8,9 +8,10 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION, TUNED_FOR_ANNOTATION};
+use operator_core::observation::image;
 use operator_core::validate::{Credentials, Fetched};
 
-use crate::observe::{image, is_owned};
+use crate::observe::is_owned;
 use crate::ours::{Touched, touched};
 use crate::shared::Shared;
 

@@ -399,7 +399,7 @@ mod tests {
         assert!((rules.keep)(&ours) && (rules.about)(&ours).is_some());
         (rules.prune)(&mut ours);
         assert!(serde_json::to_string(&ours).unwrap().len() < 600, "{ours:?}");
-        assert_eq!(crate::observe::image(&ours).as_deref(), Some("a:1"));
+        assert_eq!(operator_core::observation::image(&ours).as_deref(), Some("a:1"));
         assert_eq!(ours.spec.unwrap().replicas, Some(3));
         assert_eq!(ours.metadata.labels.unwrap().len(), 1);
     }

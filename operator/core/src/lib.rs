@@ -18,6 +18,7 @@ pub mod conditions;
 pub mod contest;
 pub mod hash;
 pub mod hindrance;
+pub mod observation;
 pub mod operations;
 pub mod pod;
 pub mod refused;

@@ -1,6 +1,14 @@
 //! A node pod as the decisions see it.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use node_core::admin::NodePhase;
+
+use crate::names::{NODE_CONTAINER, RESTART_HASH_ANNOTATION};
+
+/// Annotation that the ReplicaSet controller reads when it chooses which pod goes.
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
 
 /// A node pod as it is now.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -23,6 +31,8 @@ pub struct PodView {
     pub created: u64,
     /// Its deletion cost annotation.
     pub deletion_cost: Option<i32>,
+    /// The operator's own annotations, which describe the template that the pod was made from.
+    pub annotations: BTreeMap<String, String>,
     /// Whether its endpoint is ready in the Service; none when no endpoint is known.
     pub endpoint_ready: Option<bool>,
     /// Names of the sysctls that it has.
@@ -50,7 +60,67 @@ pub fn alive(pods: &[PodView]) -> i32 {
     i32::try_from(pods.iter().filter(|pod| !pod.terminating).count()).unwrap_or(i32::MAX)
 }
 
+/// Whether it has ended for good: it is no node any more.
+#[must_use]
+pub fn has_ended(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+/// The kubelet's status of the container with the node in it. An admission webhook may have put others beside it.
+fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    let all = pod.status.as_ref()?.container_statuses.as_ref()?;
+    all.iter().find(|c| c.name == NODE_CONTAINER)
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|s| s.phase.as_deref()).unwrap_or("Pending")
+}
+
+fn sysctls(pod: &Pod) -> Vec<String> {
+    let context = pod.spec.as_ref().and_then(|spec| spec.security_context.as_ref());
+    let all = context.and_then(|context| context.sysctls.as_ref());
+    all.map(|all| all.iter().map(|sysctl| sysctl.name.clone()).collect()).unwrap_or_default()
+}
+
 impl PodView {
+    /// Reads a pod. `endpoint_ready` says whether its endpoint is ready in the Service; none when no endpoint is known.
+    #[must_use]
+    pub fn of(pod: &Pod, endpoint_ready: Option<bool>) -> Self {
+        let meta = &pod.metadata;
+        let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+        let ready = conditions.is_some_and(|c| c.iter().any(|c| c.type_ == "Ready" && c.status == "True"));
+        let container = container(pod);
+        let state = container.and_then(|c| c.state.as_ref());
+        let stopped =
+            state.is_some_and(|s| s.running.is_none() && (s.waiting.is_some() || s.terminated.is_some()));
+        let created = meta.creation_timestamp.as_ref().map_or(0, |time| time.0.as_millisecond());
+        let annotations = || meta.annotations.iter().flatten();
+        let cost = annotations().find(|(name, _)| *name == DELETION_COST).map(|(_, cost)| cost);
+        let is_own = |name: &str| name.split_once('/').is_some_and(|(prefix, _)| prefix == crds::GROUP);
+        let own = annotations().filter(|(name, _)| is_own(name));
+        Self {
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+            ready,
+            pending: phase(pod) == "Pending",
+            dead: phase(pod) == "Running" && !ready && stopped,
+            restarts: container.map_or(0, |c| c.restart_count),
+            terminating: meta.deletion_timestamp.is_some(),
+            created: u64::try_from(created).unwrap_or_default(),
+            deletion_cost: cost.and_then(|cost| cost.parse().ok()),
+            annotations: own.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            endpoint_ready,
+            sysctls: sysctls(pod),
+            node: None,
+        }
+    }
+
+    /// The hash of the configuration keys that a running node cannot reload, from the template of the pod.
+    #[must_use]
+    pub fn restart_hash(&self) -> Option<&String> {
+        self.annotations.get(RESTART_HASH_ANNOTATION)
+    }
+
     /// Whether no process of it can hold a connection: it never ran, or does not run now.
     #[must_use]
     pub fn vacant(&self) -> bool {
@@ -61,5 +131,45 @@ impl PodView {
     #[must_use]
     pub fn answers(&self) -> bool {
         self.node.is_some_and(|node| node.answers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+    use serde_json::{Value, json};
+
+    use super::{PodView, has_ended};
+
+    fn pod(status: &Value) -> Pod {
+        let annotations = json!({
+            "channelcluster.io/restart-hash": "h", "channelcluster.io.example/mark": "x", "note": "x",
+            "controller.kubernetes.io/pod-deletion-cost": "-7",
+        });
+        let meta = json!({"name": "a", "uid": "1", "annotations": annotations});
+        serde_json::from_value(json!({"metadata": meta, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn what_it_was_made_with_is_in_the_operators_own_annotations() {
+        let view = PodView::of(&pod(&json!({"phase": "Running"})), Some(true));
+        assert_eq!((view.name.as_str(), view.uid.as_str(), view.endpoint_ready), ("a", "1", Some(true)));
+        assert_eq!((view.deletion_cost, view.annotations.len()), (Some(-7), 1));
+        assert_eq!(view.restart_hash().map(String::as_str), Some("h"));
+    }
+
+    #[test]
+    fn only_the_container_of_the_node_tells_that_its_process_does_not_run() {
+        let with = |name: &str, state: Value| {
+            let container = json!({"name": name, "state": state, "restartCount": 2, "ready": false, "image": "", "imageID": ""});
+            PodView::of(&pod(&json!({"phase": "Running", "containerStatuses": [container]})), None)
+        };
+        let waits = with("channel-node", json!({"waiting": {"reason": "CrashLoopBackOff"}}));
+        assert!(waits.dead && waits.vacant() && waits.restarts == 2, "{waits:?}");
+        assert!(!with("channel-node", json!({"running": {}})).dead);
+        assert!(!with("beside", json!({"waiting": {}})).dead, "another may be beside it");
+        let new = PodView::of(&Pod::default(), None);
+        assert!(new.pending && new.vacant() && !new.ready && !new.dead, "{new:?}");
+        assert!(!has_ended(&Pod::default()) && has_ended(&pod(&json!({"phase": "Failed"}))));
     }
 }

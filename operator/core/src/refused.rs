@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 
 use crds::{ChannelCluster, RefusedSysctls, Tuning};
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Pod;
 
 use crate::hash::short_hash;
 use crate::names::RESTART_HASH_ANNOTATION;
+use crate::pod::PodView;
 use crate::timestamp::time;
 use crate::tuning;
 
@@ -91,6 +93,22 @@ pub fn step(
         }
     }
     (previous.is_some() || !next.names.is_empty()).then_some(next)
+}
+
+/// The rejection of a pod by a kubelet for a sysctl; none of a pod that was not rejected so.
+#[must_use]
+pub fn by_kubelet(pod: &Pod) -> Option<Rejected> {
+    let status = pod.status.as_ref()?;
+    if status.phase.as_deref() != Some("Failed") || status.reason.as_deref() != Some(REASON) {
+        return None;
+    }
+    let view = PodView::of(pod, None);
+    Some(Rejected {
+        created: view.created,
+        restart_hash: view.restart_hash().cloned(),
+        message: status.message.clone().unwrap_or_default(),
+        sysctls: view.sysctls,
+    })
 }
 
 /// Pods that admission refuses for a sysctl, as their Deployment tells it. The refusal comes from Pod Security

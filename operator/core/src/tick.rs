@@ -1,10 +1,7 @@
 //! The whole decision of one look at a ChannelCluster: from what was seen to the status to write, the actions to take once it
 //! is written, and what to say. The operator, the simulations and a tool that explains a decision call the same.
 
-use std::collections::HashMap;
-
 use crds::{AutoscalingMode, ChannelClusterStatus, RefusedSysctls, RefusedUserIds};
-use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::asked::Asked;
 use crate::autoscale::{Decision, Inputs, Settings, State};
@@ -12,10 +9,11 @@ use crate::capacity::Sizing;
 use crate::contest::{self, Contest};
 use crate::hindrance::{self, Hindrance};
 use crate::names::Component;
+use crate::observation::Observation;
 use crate::operations::arbiter::{self, running};
 use crate::operations::plan::{Action, FleetView, Plan};
 use crate::pod::PodView;
-use crate::refused::{self, Rejected};
+use crate::refused;
 use crate::samples::{NodeLoad, NodeSeries};
 use crate::seen;
 use crate::status::compute;
@@ -28,54 +26,6 @@ mod tests;
 
 /// Part of the target utilization from which on a fleet is not calm, in percent of it.
 const CALM_PERCENT: i32 = 50;
-
-/// The node Deployment as it is now.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeploymentView {
-    /// Its replicas.
-    pub replicas: i32,
-    /// Pods that its controller counts, terminating ones not.
-    pub pods: i32,
-    /// Whether it is replacing its pods.
-    pub rolling: bool,
-    /// Whether its controller has seen the last change.
-    pub observed: bool,
-    /// Image of its pods.
-    pub image: Option<String>,
-}
-
-/// What was seen of one ChannelCluster.
-#[derive(Clone, Copy, Debug)]
-pub struct Observation<'a> {
-    /// Milliseconds since 1970.
-    pub now: u64,
-    /// What its user asks for now.
-    pub asked: &'a Asked<'a>,
-    /// Generation of the spec that was reconciled last.
-    pub generation: i64,
-    /// How that ended.
-    pub outcome: &'a Outcome,
-    /// The last spec that was valid; none if there was none yet.
-    pub valid: Option<&'a ValidatedCluster>,
-    /// The status as it was written last.
-    pub previous: &'a ChannelClusterStatus,
-    /// The node Deployment; none while there is none.
-    pub deployment: Option<&'a DeploymentView>,
-    /// The node Deployment, whole.
-    pub node_deployment: Option<&'a Deployment>,
-    /// The Deployment of the managed NATS.
-    pub nats_deployment: Option<&'a Deployment>,
-    /// The node pods that have not ended, terminating ones included.
-    pub pods: &'a [PodView],
-    /// What the nodes said of themselves, by the UID of their pod.
-    pub series: &'a HashMap<String, NodeSeries>,
-    /// Pods that were refused for a sysctl.
-    pub rejected: &'a [Rejected],
-    /// What keeps pods from starting, most telling first.
-    pub hindrances: &'a [Hindrance],
-    /// The field that another manager keeps writing too.
-    pub contest: Option<&'a Contest>,
-}
 
 /// What is remembered of one ChannelCluster from tick to tick. Nothing that must outlive the process: that is in the status.
 #[derive(Debug, Default)]
@@ -169,7 +119,7 @@ pub fn tick(memory: &mut Memory, seen: &Observation<'_>) -> Tick {
         tick.done.extend(plan.notes.into_iter().map(|note| Saying {
             warning: note.warning,
             reason: note.reason,
-            action: "Drain".to_owned(),
+            action: note.action.to_owned(),
             message: note.message,
         }));
         tick.actions = plan.actions;
@@ -209,22 +159,8 @@ fn decide(memory: &mut Memory, seen: &Observation<'_>, nodes: &[NodeSeen]) -> Op
     let state = memory.scaling.get_or_insert_with(|| State::new(now, current));
     let inputs = Inputs { now, current, replicas: deployment.replicas, nodes: &loads };
     let decision = state.step(&Settings::of(valid), inputs);
-    let plan = arbiter::plan(
-        operation,
-        &FleetView {
-            now,
-            pods: &pods,
-            replicas: deployment.replicas,
-            existing: deployment.pods,
-            settled: deployment.observed && !deployment.rolling,
-            desired: decision.desired,
-            quorum: decision.quorum,
-            heard: decision.heard,
-            connections_per_second: valid.drain.connections_per_second,
-            told: memory.told_to_close,
-            deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
-        },
-    );
+    let fleet = FleetView::of(seen, &pods, &decision, memory.told_to_close)?;
+    let plan = arbiter::plan(operation, &fleet);
     Some(Decided { current, decision, plan })
 }
 

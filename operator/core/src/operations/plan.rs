@@ -2,6 +2,8 @@
 
 use crds::Operation;
 
+use crate::autoscale::Decision;
+use crate::observation::Observation;
 use crate::pod::{PodView, alive};
 
 /// The fleet as it is now, with what is wanted of it.
@@ -33,7 +35,27 @@ pub struct FleetView<'a> {
     pub deadline: u64,
 }
 
-impl FleetView<'_> {
+impl<'a> FleetView<'a> {
+    /// The fleet of an observation. `pods` are its pods with the answers of the nodes, `decision` is about the node count, and
+    /// `told` is the field of that name. None without a Deployment, or as long as no spec was valid.
+    #[must_use]
+    pub fn of(seen: &Observation<'_>, pods: &'a [PodView], decision: &Decision, told: bool) -> Option<Self> {
+        let (valid, deployment) = (seen.valid?, seen.deployment?);
+        Some(Self {
+            now: seen.now,
+            pods,
+            replicas: deployment.replicas,
+            existing: deployment.pods,
+            settled: deployment.observed && !deployment.rolling,
+            desired: decision.desired,
+            quorum: decision.quorum,
+            heard: decision.heard,
+            connections_per_second: valid.drain.connections_per_second,
+            told,
+            deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
+        })
+    }
+
     /// Pods that are not being deleted.
     #[must_use]
     pub fn alive(&self) -> i32 {
@@ -88,6 +110,8 @@ pub enum Action {
 /// Something that a person should hear of, once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
+    /// CamelCase action of the Event: what the operation does.
+    pub action: &'static str,
     /// CamelCase reason of the Event.
     pub reason: &'static str,
     /// A sentence.
@@ -111,8 +135,8 @@ pub struct Plan {
 
 impl Plan {
     /// Adds a note for the user.
-    pub fn note(&mut self, reason: &'static str, warning: bool, message: String) {
-        self.notes.push(Note { reason, message, warning });
+    pub fn note(&mut self, action: &'static str, reason: &'static str, warning: bool, message: String) {
+        self.notes.push(Note { action, reason, message, warning });
     }
 }
 

@@ -34,6 +34,8 @@ pub const DEADLINE_SLACK_MILLIS: u64 = 30_000;
 /// milliseconds. After that the other pod is the better choice.
 pub const REPLAN_MILLIS: u64 = 60_000;
 
+/// The action that the Events of a scale-in name.
+const ACTION: &str = "Drain";
 /// The words for waiting without a quorum.
 const UNKNOWN: &str = "too few nodes have fresh figures";
 /// The words for waiting while a node that serves does not hear the others.
@@ -137,7 +139,7 @@ pub(super) fn begin(fleet: &FleetView<'_>, plan: &mut Plan) {
     } else if victim.answers() {
         plan.actions.push(Action::Unready { pod: victim.name.clone() });
     }
-    plan.note("DrainStarted", false, format!("{} goes{}", victim.name, pick::why(victim)));
+    plan.note(ACTION, "DrainStarted", false, format!("{} goes{}", victim.name, pick::why(victim)));
 }
 
 /// How many connections there are, for a sentence.
@@ -155,11 +157,12 @@ pub(super) fn go_on(operation: &ScaleIn, fleet: &FleetView<'_>, budget: &mut Bud
         } else {
             ("DrainedNodeGone", "went by itself")
         };
-        plan.note(reason, !removed, format!("{pod} {how}"));
+        plan.note(ACTION, reason, !removed, format!("{pod} {how}"));
         return;
     };
     if fleet.desired > staying(operation, fleet.pods, fleet.replicas) {
         plan.note(
+            ACTION,
             "DrainCancelled",
             false,
             format!("{} nodes are wanted: {pod} is taken back", fleet.desired),
@@ -173,6 +176,7 @@ pub(super) fn go_on(operation: &ScaleIn, fleet: &FleetView<'_>, budget: &mut Bud
     let overtaken = fleet.pods.iter().find(|p| p.uid != victim.uid && !pick::goes_before(victim, p));
     if let (ScaleInStep::Removing, true, Some(other)) = (operation.step, stuck, overtaken) {
         plan.note(
+            ACTION,
             "DrainReplanned",
             true,
             format!("{} is not ready and would go first: {pod} is taken back", other.name),
@@ -182,6 +186,7 @@ pub(super) fn go_on(operation: &ScaleIn, fleet: &FleetView<'_>, budget: &mut Bud
     if operation.step == ScaleInStep::Removing && deaf(victim) && !lowered(fleet) {
         // No order reaches the node. After the operation has ended, `pick` ranks nodes with unknown figures last.
         plan.note(
+            ACTION,
             "DrainReplanned",
             true,
             format!("{pod} still serves and its admin port does not answer: another node is picked"),
@@ -238,7 +243,7 @@ fn unready(
             if out_of_service { "is out of the Service" } else { "was still in the Service after 60 s" };
         let message =
             format!("{} {how}, closes {} connections at {rate}/s", victim.name, so_many(next.connections));
-        plan.note("DrainClosing", late && !out_of_service, message);
+        plan.note(ACTION, "DrainClosing", late && !out_of_service, message);
         return;
     }
     plan.waiting = Some(format!("{pod} is still in the Service"));
@@ -272,7 +277,7 @@ fn closing(
         plan.actions.push(Action::DeletionCost { pod, cost: Some(LOWEST_COST) });
         let message =
             format!("{} still has {} connections after the deadline", victim.name, so_many(next.connections));
-        plan.note("DrainDeadline", true, message);
+        plan.note(ACTION, "DrainDeadline", true, message);
         return;
     }
     plan.waiting = Some(format!("{} connections left on {pod}", so_many(next.connections)));
@@ -293,7 +298,7 @@ fn emptied(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &m
     next.step_at = time(fleet.now);
     plan.actions.push(Action::DeletionCost { pod: victim.name.clone(), cost: Some(LOWEST_COST) });
     let how = if victim.vacant() { "does not run any more" } else { "has no connections left" };
-    plan.note("DrainEmpty", false, format!("{} {how}", victim.name));
+    plan.note(ACTION, "DrainEmpty", false, format!("{} {how}", victim.name));
 }
 
 fn removing(next: &mut ScaleIn, victim: &PodView, fleet: &FleetView<'_>, plan: &mut Plan) {

@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap};
 use crds::{ChannelCluster, ChannelClusterStatus};
 use node_core::admin::{Counters, Gauges, NodePhase, Stats};
 
-use super::{Asked, DeploymentView, Memory, Observation, Saying, Tick, tick};
+use super::{Asked, Memory, Saying, Tick, tick};
 use crate::contest::Contest;
 use crate::fixtures::{cluster, env};
 use crate::hindrance::{Hindrance, Reason};
 use crate::names::Component;
+use crate::observation::{DeploymentView, Observation};
 use crate::operations::plan::Action;
 use crate::pod::PodView;
 use crate::samples::NodeSeries;
@@ -274,6 +275,8 @@ fn a_fleet_follows_its_load_up_and_down_and_empties_whatever_it_removes() {
     assert!(world.nodes.values().all(|node| node.phase == NodePhase::Serving));
     let scalings = world.said.iter().filter(|saying| saying.reason == "Scaling").count();
     assert!(scalings >= up.len() + down.len() - 2, "{:?}", world.said);
+    let drains = world.said.iter().filter(|saying| saying.reason.starts_with("Drain"));
+    assert!(drains.clone().count() >= 2 && drains.clone().all(|saying| saying.action == "Drain"));
     assert!(world.said.iter().all(|saying| !saying.warning), "{:?}", world.said);
 }
 
