@@ -14,15 +14,11 @@ use node_core::{
     config::NodeConfig,
     counters::{self, BusCounters},
     route::Registry,
+    shard::Mail,
 };
 
 use crate::{
-    bus::BusState,
-    drain::Departure,
-    mailbox::{ShardHandle, ToShard},
-    memory::Budget,
-    secrets::SecretFile,
-    sysinfo,
+    bus::BusState, drain::Departure, mailbox::ShardHandle, memory::Budget, secrets::SecretFile, sysinfo,
 };
 
 /// Version of this binary.
@@ -169,12 +165,12 @@ impl App {
     /// Sends the configuration to every shard; returns whether all took it. Sending it again does no harm.
     pub fn tell_config(&self) -> bool {
         let config = self.config.load_full();
-        self.tell_shards(|| ToShard::Reload(Arc::clone(&config)))
+        self.tell_shards(|| Mail::Reload(Arc::clone(&config)))
     }
 
-    /// Sends one item to every shard; returns whether all took it.
-    pub fn tell_shards(&self, item: impl Fn() -> ToShard) -> bool {
-        let missed = self.shards.iter().filter(|shard| shard.send(item()).is_err()).count();
+    /// Sends the same mail to every shard; returns whether all took it.
+    pub fn tell_shards(&self, mail: impl Fn() -> Mail) -> bool {
+        let missed = self.shards.iter().filter(|shard| shard.send(mail()).is_err()).count();
         missed == 0
     }
 }

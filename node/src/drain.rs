@@ -6,9 +6,10 @@ pub use node_core::drain::AT_ONCE;
 use node_core::{
     admin::{DrainRequest, NodePhase},
     drain::{DrainRefusal, Leaving, Plan},
+    shard::Mail,
 };
 
-use crate::mailbox::{ShardHandle, ToShard};
+use crate::mailbox::ShardHandle;
 
 /// Why a drain order was not carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +73,7 @@ fn connections(shards: &[ShardHandle]) -> Vec<u64> {
 
 fn carry_out(leaving: &mut Leaving, plan: Plan, shards: &[ShardHandle]) -> Result<(), DrainError> {
     for (shard, order) in shards.iter().zip(&plan.orders) {
-        shard.send(ToShard::Drain(*order)).map_err(|_| DrainError::Busy)?;
+        shard.send(Mail::Drain(*order)).map_err(|_| DrainError::Busy)?;
     }
     leaving.done(plan);
     Ok(())
@@ -96,10 +97,7 @@ mod tests {
         drain.cancel(&[shard]).unwrap();
         let orders: Vec<_> = std::iter::from_fn(|| inbox.pop()).collect();
         assert!(
-            matches!(
-                orders[..],
-                [ToShard::Drain(DrainOrder::Close { .. }), ToShard::Drain(DrainOrder::Stop)]
-            ),
+            matches!(orders[..], [Mail::Drain(DrainOrder::Close { .. }), Mail::Drain(DrainOrder::Stop)]),
             "{orders:?}"
         );
     }
@@ -107,7 +105,7 @@ mod tests {
     #[test]
     fn a_full_mailbox_is_told_and_changes_nothing() {
         let (shard, _inbox) = mailbox(0).unwrap();
-        while shard.push(ToShard::Shutdown).is_ok() {}
+        while shard.push(Mail::Shutdown).is_ok() {}
         let drain = Departure::default();
         let result = drain.request(&CLOSE, 500, &[shard]);
         assert_eq!((result, drain.phase(1, true)), (Err(DrainError::Busy), NodePhase::Serving));

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node_core::limits::CLOSE_TIMEOUT_MILLIS;
+use node_core::{limits::CLOSE_TIMEOUT_MILLIS, shard::Mail};
 use shell::output::Lines;
 
-use crate::mailbox::{ShardHandle, ToShard};
+use crate::mailbox::ShardHandle;
 
 /// Exit code of a node that failed (`EX_SOFTWARE` of sysexits.h).
 pub const EXIT_FAILED: i32 = 70;
@@ -47,7 +47,7 @@ pub fn guarded(shards: &[ShardHandle], life: impl FnOnce() -> io::Result<()>) {
 pub fn end_process(shards: &[ShardHandle]) -> ! {
     for shard in shards {
         // A shard whose mailbox of orders is full is ending already, or cannot end in order.
-        shard.send(ToShard::Shutdown).ok();
+        shard.send(Mail::Shutdown).ok();
     }
     let begun = Instant::now();
     let busy = || shards.iter().any(|shard| shard.stats().load().connections > 0);

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use node_core::{
     admin::{DrainRequest, DrainStage, VERSION},
     config::DrainSettings,
+    shard::Mail,
 };
 use shell::signals::{Asked, Signals};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
@@ -13,7 +14,6 @@ use crate::{
     app::App,
     config::{POLL, Watch},
     drain::DrainError,
-    mailbox::ToShard,
 };
 
 /// How often a leaving node looks whether it is empty, or sends an order again after it found a mailbox full.
@@ -83,7 +83,7 @@ async fn depart(app: &App, drain: &DrainSettings) {
 /// Orders every shard to end, however full its mailbox is.
 pub async fn shut_down(app: &App) {
     for shard in &app.shards {
-        while shard.send(ToShard::Shutdown).is_err() {
+        while shard.send(Mail::Shutdown).is_err() {
             sleep(LOOK).await;
         }
     }

@@ -8,14 +8,14 @@
 use std::collections::VecDeque;
 
 use node_core::{
-    broadcast::Broadcast,
+    broadcast::Origin,
     bus::Command,
     ledger::MAIL_ITEM_BYTES,
-    route::{ShardMask, Topic},
+    shard::{Mail, Outgoing},
 };
 
 use crate::{
-    mailbox::{BusSender, ShardHandle, ToShard},
+    mailbox::{BusSender, ShardHandle},
     to_bus::ToBus,
 };
 
@@ -34,13 +34,13 @@ pub(crate) struct Links {
 #[derive(Debug)]
 struct Peer {
     handle: ShardHandle,
-    waiting: VecDeque<ToShard>,
+    waiting: VecDeque<Mail>,
     waiting_bytes: usize,
     pushed: bool,
 }
 
 impl Peer {
-    fn push(&mut self, item: ToShard) {
+    fn push(&mut self, item: Mail) {
         if self.waiting.is_empty() {
             match self.handle.push(item) {
                 Ok(()) => self.pushed = true,
@@ -51,7 +51,7 @@ impl Peer {
         }
     }
 
-    fn wait(&mut self, item: ToShard) {
+    fn wait(&mut self, item: Mail) {
         self.waiting_bytes += item.message_bytes().unwrap_or(0);
         self.waiting.push_back(item);
     }
@@ -122,26 +122,19 @@ impl Links {
         }
     }
 
-    /// Tells the other shards and, with `nodes`, the other nodes what was said. False when the bus has no room for it.
-    pub(crate) fn publish(
-        &mut self,
-        topic: Topic,
-        broadcast: Broadcast,
-        shards: ShardMask,
-        nodes: bool,
-    ) -> bool {
-        for shard in shards.iter() {
-            if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
-                peer.push(ToShard::Remote { broadcast: broadcast.clone(), late: false });
+    /// Sends to other shards and to the bus. False when the bus has no room for it.
+    pub(crate) fn tell(&mut self, outgoing: Outgoing) -> bool {
+        match outgoing {
+            Outgoing::Publish { topic, broadcast, shards, nodes } => {
+                for shard in shards.iter() {
+                    if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
+                        peer.push(Mail::Remote { broadcast: broadcast.clone(), origin: Origin::Shard });
+                    }
+                }
+                !nodes || self.push(Command::Publish { topic, broadcast })
             }
+            Outgoing::Interest(topic) => self.push(Command::Interest { topic }),
         }
-        !nodes || self.push(Command::Publish { topic, broadcast })
-    }
-
-    /// Tells the bus that the shard has got its first member of a topic or lost its last. False when the bus has no room for
-    /// it.
-    pub(crate) fn interest(&mut self, topic: Topic) -> bool {
-        self.push(Command::Interest { topic })
     }
 
     fn push(&mut self, command: Command) -> bool {

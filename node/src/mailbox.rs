@@ -12,15 +12,12 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use crossbeam_queue::ArrayQueue;
 pub use node_core::route::Topic;
 use node_core::{
-    broadcast::Broadcast,
     bus::Command,
-    config::NodeConfig,
-    drain::DrainOrder,
     ledger::{self, MAIL_ITEM_BYTES},
+    shard::Mail,
 };
 use rustix::event::{EventfdFlags, eventfd};
 use tokio::sync::Notify;
@@ -43,42 +40,6 @@ pub const QUEUE_BYTES: usize = ledger::QUEUE_BYTES as usize;
 /// Orders a shard's mailbox holds beside the items: a flood of messages delays none and refuses none.
 const ORDERS: usize = 64;
 
-/// What a shard can be told.
-#[derive(Debug)]
-pub enum ToShard {
-    /// A broadcast for the local members of a topic, from another shard or another node.
-    Remote {
-        /// What was said.
-        broadcast: Broadcast,
-        /// The bus delivered it late: it is no load of now.
-        late: bool,
-    },
-    /// Begin, change or end a drain.
-    Drain(DrainOrder),
-    /// New values of the reloadable configuration keys.
-    Reload(Arc<NodeConfig>),
-    /// A JSON object for the members of the reserved topic `$cluster`, as event `stats`.
-    ClusterStats(Bytes),
-    /// Close what is left, stop accepting, end the thread.
-    Shutdown,
-    /// Fail.
-    #[cfg(test)]
-    Panic,
-}
-
-impl ToShard {
-    /// Bytes of a message; none for an order.
-    pub(crate) fn message_bytes(&self) -> Option<usize> {
-        match self {
-            Self::Remote { broadcast, .. } => Some(broadcast.len()),
-            Self::ClusterStats(json) => Some(json.len()),
-            Self::Drain(_) | Self::Reload(_) | Self::Shutdown => None,
-            #[cfg(test)]
-            Self::Panic => None,
-        }
-    }
-}
-
 /// A queue bounded in items and in bytes. One item passes whatever its size.
 #[derive(Debug)]
 struct Bounded<T> {
@@ -90,6 +51,7 @@ struct Bounded<T> {
 
 impl<T> Bounded<T> {
     fn new(items: usize) -> Self {
+        const { assert!(size_of::<T>() + size_of::<usize>() <= MAIL_ITEM_BYTES, "an item with its stamp") };
         let (bytes, most) = (AtomicUsize::new(0), AtomicUsize::new(QUEUE_BYTES));
         Self { items: ArrayQueue::new(items), bytes, most }
     }
@@ -126,12 +88,14 @@ impl<T> Bounded<T> {
 
 #[derive(Debug)]
 struct Shared {
-    orders: ArrayQueue<ToShard>,
-    messages: Bounded<ToShard>,
+    orders: ArrayQueue<Mail>,
+    messages: Bounded<Mail>,
     sleep: Sleep,
     wake: OwnedFd,
     stats: ShardStats,
     index: u8,
+    #[cfg(test)]
+    failing: std::sync::atomic::AtomicBool,
 }
 
 /// The sending side of a shard, for any thread.
@@ -155,6 +119,8 @@ pub fn mailbox(index: u8) -> std::io::Result<(ShardHandle, Mailbox)> {
         wake,
         stats: ShardStats::default(),
         index,
+        #[cfg(test)]
+        failing: false.into(),
     });
     Ok((ShardHandle(Arc::clone(&shared)), Mailbox(shared)))
 }
@@ -164,10 +130,10 @@ impl ShardHandle {
     ///
     /// # Errors
     /// Gives the item back when the mailbox is full.
-    pub fn push(&self, item: ToShard) -> Result<(), ToShard> {
-        match item.message_bytes() {
-            Some(bytes) => self.0.messages.push(item, bytes),
-            None => self.0.orders.push(item),
+    pub fn push(&self, mail: Mail) -> Result<(), Mail> {
+        match mail.message_bytes() {
+            Some(bytes) => self.0.messages.push(mail, bytes),
+            None => self.0.orders.push(mail),
         }
     }
 
@@ -183,8 +149,8 @@ impl ShardHandle {
     ///
     /// # Errors
     /// Gives the item back when the mailbox is full.
-    pub fn send(&self, item: ToShard) -> Result<(), ToShard> {
-        let pushed = self.push(item);
+    pub fn send(&self, mail: Mail) -> Result<(), Mail> {
+        let pushed = self.push(mail);
         self.ring();
         pushed
     }
@@ -207,6 +173,13 @@ impl ShardHandle {
         self.0.index
     }
 
+    /// Makes the shard panic when it takes its next order.
+    #[cfg(test)]
+    pub(crate) fn fail(&self) {
+        self.0.failing.store(true, Ordering::Release);
+        self.send(Mail::Drain(node_core::drain::DrainOrder::Stop)).expect("room for an order");
+    }
+
     /// What the shard counted.
     #[must_use]
     pub fn stats(&self) -> &ShardStats {
@@ -217,7 +190,7 @@ impl ShardHandle {
 impl Mailbox {
     /// The next item, if any; orders overtake messages.
     #[must_use]
-    pub fn pop(&self) -> Option<ToShard> {
+    pub fn pop(&self) -> Option<Mail> {
         let message = || self.0.messages.pop(|item| item.message_bytes().unwrap_or(0));
         self.pop_order().or_else(message)
     }
@@ -230,7 +203,9 @@ impl Mailbox {
 
     /// The next order, if any, with all messages left where they are.
     #[must_use]
-    pub fn pop_order(&self) -> Option<ToShard> {
+    pub fn pop_order(&self) -> Option<Mail> {
+        #[cfg(test)]
+        assert!(!self.0.failing.load(Ordering::Acquire), "deliberate");
         self.0.orders.pop()
     }
 
@@ -334,16 +309,16 @@ impl BusReceiver {
 
 #[cfg(test)]
 mod tests {
-    use node_core::broadcast::Kind;
+    use node_core::broadcast::{Broadcast, Kind, Origin};
 
     use super::*;
 
     #[test]
     fn an_item_pushed_before_sleep_prevents_it() {
         let (handle, mailbox) = mailbox(0).expect("eventfd");
-        handle.push(ToShard::Shutdown).expect("room");
+        handle.push(Mail::Shutdown).expect("room");
         assert!(!mailbox.prepare_to_sleep());
-        assert!(matches!(mailbox.pop(), Some(ToShard::Shutdown)));
+        assert!(matches!(mailbox.pop(), Some(Mail::Shutdown)));
         assert!(mailbox.prepare_to_sleep());
     }
 
@@ -360,8 +335,8 @@ mod tests {
         assert_eq!(u64::from_ne_bytes(counter), 1);
     }
 
-    fn remote(bytes: usize) -> ToShard {
-        ToShard::Remote { broadcast: said(bytes), late: false }
+    fn remote(bytes: usize) -> Mail {
+        Mail::Remote { broadcast: said(bytes), origin: Origin::Shard }
     }
 
     fn said(bytes: usize) -> Broadcast {
@@ -375,9 +350,9 @@ mod tests {
             handle.push(remote(1)).expect("room");
         }
         assert!(handle.push(remote(1)).is_err());
-        handle.push(ToShard::Shutdown).expect("room");
-        assert!(matches!(mailbox.pop(), Some(ToShard::Shutdown)), "it waited behind the messages");
-        assert!(matches!(mailbox.pop(), Some(ToShard::Remote { .. })));
+        handle.push(Mail::Shutdown).expect("room");
+        assert!(matches!(mailbox.pop(), Some(Mail::Shutdown)), "it waited behind the messages");
+        assert!(matches!(mailbox.pop(), Some(Mail::Remote { .. })));
         handle.push(remote(1)).expect("room");
     }
 

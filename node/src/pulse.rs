@@ -5,8 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
-use node_core::ledger::Warning;
+use node_core::{ledger::Warning, shard::Mail};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -15,7 +14,6 @@ use tokio::{
 use crate::{
     app::App,
     bus::fleet::{Figures, Fleet, Rate},
-    mailbox::ToShard,
 };
 
 /// Version of [`Figures`].
@@ -54,10 +52,10 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
             fleet.sum(now)
         };
         if app.config.load().chat_page
-            && let Ok(json) = serde_json::to_vec(&sum)
+            && let Ok(json) = serde_json::to_string(&sum)
         {
-            let json = Bytes::from(json);
-            app.tell_shards(|| ToShard::ClusterStats(json.clone()));
+            let json = Arc::from(json);
+            app.tell_shards(|| Mail::ClusterStats(Arc::clone(&json)));
         }
     }
 }

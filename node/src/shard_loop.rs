@@ -11,16 +11,15 @@ use std::{
 
 use node_core::{
     counters::Counters,
-    drain::DrainOrder,
     limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, TICK_MILLIS},
     session::id::Slot,
-    shard::{Effect, Event, Progress, Shard},
+    shard::{Effect, Event, Mail, Progress, Shard},
 };
 
 use crate::{
     handover::{Handover, Place},
     links::Links,
-    mailbox::{Mailbox, ToShard},
+    mailbox::Mailbox,
     poller::{Poller, Ready},
     readable::{Input, Readables},
     transport::{Listener, Taken, Transports, Written},
@@ -160,12 +159,7 @@ impl ShardLoop {
         let (mut ended, mut lost) = (0, 0);
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Publish { topic, broadcast, shards, nodes } => {
-                    lost += u64::from(!self.links.publish(topic, broadcast, shards, nodes));
-                }
-                Effect::Opened(topic) | Effect::Closed(topic) => {
-                    lost += u64::from(!self.links.interest(topic));
-                }
+                Effect::Tell(outgoing) => lost += u64::from(!self.links.tell(outgoing)),
                 Effect::Resume(slot) => self.readable.push(slot, Input::default()),
                 Effect::EndOutput(slot) => self.transports.end_output(slot),
                 Effect::Ended(slot) => {
@@ -244,33 +238,22 @@ impl ShardLoop {
         self.core.begin_source(self.links.feeders());
         for _ in 0..ITEMS_PER_TURN {
             let next = if self.core.is_saturated() { self.mailbox.pop_order() } else { self.mailbox.pop() };
-            let Some(item) = next else { return };
-            match item {
-                ToShard::Remote { broadcast, late } => {
-                    self.core.handle(Event::Remote { broadcast: &broadcast, late });
-                }
-                ToShard::ClusterStats(json) => {
-                    if let Ok(json) = std::str::from_utf8(&json) {
-                        self.core.handle(Event::ClusterStats(json));
-                    }
-                }
-                ToShard::Drain(DrainOrder::Close { connections_per_second }) => {
-                    self.core.handle(Event::Drain(connections_per_second));
-                }
-                ToShard::Drain(DrainOrder::Stop) => self.core.handle(Event::DrainStopped),
-                ToShard::Reload(config) => {
-                    self.links.bound(config.limits.memory_budget);
-                    self.core.handle(Event::Reload(config));
-                }
-                #[cfg(test)]
-                ToShard::Panic => panic!("deliberate"),
-                ToShard::Shutdown => {
-                    self.stopping = true;
-                    self.core.handle(Event::Shutdown);
-                    // One last round of accept, after which the listener is closed.
-                    self.listener.iter_mut().for_each(Listener::on_ready);
-                }
+            let Some(mail) = next else { return };
+            self.heed(&mail);
+            self.core.handle(Event::Mail(mail));
+        }
+    }
+
+    /// Does the thread's own part of some mail; the state machine does the rest.
+    fn heed(&mut self, mail: &Mail) {
+        match mail {
+            Mail::Reload(config) => self.links.bound(config.limits.memory_budget),
+            Mail::Shutdown => {
+                self.stopping = true;
+                // One last round of accept, after which the listener is closed.
+                self.listener.iter_mut().for_each(Listener::on_ready);
             }
+            _ => {}
         }
     }
 

@@ -89,7 +89,7 @@ impl Shards {
         self.transport.addresses()[0]
     }
 
-    /// Waits until every shard ended, which they do after [`crate::mailbox::ToShard::Shutdown`]. Blocks.
+    /// Waits until every shard ended, which they do after [`node_core::shard::Mail::Shutdown`]. Blocks.
     pub fn join(self) {
         for thread in self.threads {
             // A panicking shard aborts the process, so there is no error to hand on.
@@ -289,7 +289,7 @@ mod tests {
     use node_core::limits::CLOSE_TIMEOUT_MILLIS;
 
     use super::*;
-    use crate::{failure::EXIT_FAILED, mailbox::ToShard};
+    use crate::failure::EXIT_FAILED;
 
     /// Joins a room, then reads to the end.
     const HELLO: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
@@ -340,7 +340,7 @@ mod tests {
         let shards = start_shards(&settings(address), &Arc::new(NodeConfig::dev()), None).expect("starts");
         println!("listening on {}", shards.local_addr());
         std::io::stdin().read_line(&mut String::new()).expect("a line");
-        shards.handles()[0].send(ToShard::Panic).expect("room");
+        shards.handles()[0].fail();
         shards.join();
     }
 

@@ -13,10 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node_core::{broadcast::Broadcast, route::ShardMask};
+use node_core::{
+    broadcast::{Broadcast, Origin},
+    route::ShardMask,
+    shard::Mail,
+};
 
 use super::BusState;
-use crate::mailbox::{ShardHandle, ToShard};
+use crate::mailbox::ShardHandle;
 
 /// How long the mailbox of a shard may be full before messages for it are dropped.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -48,7 +52,7 @@ impl Inlet {
     }
 
     /// Hands over an item; returns false when the shard does not get it.
-    async fn push(&self, mut item: ToShard) -> bool {
+    async fn push(&self, mut item: Mail) -> bool {
         while let Err(rejected) = self.shard.push(item) {
             if !self.may_wait(Instant::now()) {
                 return false;
@@ -80,13 +84,13 @@ impl Inbound {
     pub(super) async fn deliver(
         &self,
         broadcast: &Broadcast,
-        late: bool,
+        origin: Origin,
         wanted: ShardMask,
         state: &BusState,
     ) {
         let mut missed = 0;
         for inlet in self.wanted(wanted) {
-            let item = ToShard::Remote { broadcast: broadcast.clone(), late };
+            let item = Mail::Remote { broadcast: broadcast.clone(), origin };
             missed += u64::from(!inlet.push(item).await);
         }
         if missed > 0 {
@@ -106,10 +110,15 @@ impl Inbound {
 
 #[cfg(test)]
 mod tests {
-    use node_core::{broadcast::Content, limits::MAX_SHARDS};
+    use node_core::{
+        broadcast::{Content, NodeTag},
+        limits::MAX_SHARDS,
+    };
 
     use super::*;
     use crate::mailbox::{MAILBOX_ITEMS, Mailbox, mailbox};
+
+    const ORIGIN: Origin = Origin::Node { node: NodeTag::of(1), late: false };
 
     fn said(event: &str) -> Broadcast {
         Broadcast::pack(&Content::json("room:1", event, "{}")).expect("short names")
@@ -118,7 +127,7 @@ mod tests {
     fn full() -> (Inbound, Mailbox) {
         let (handle, mailbox) = mailbox(0).expect("eventfd");
         for _ in 0..MAILBOX_ITEMS {
-            handle.push(ToShard::Remote { broadcast: said("early"), late: false }).expect("room");
+            handle.push(Mail::Remote { broadcast: said("early"), origin: ORIGIN }).expect("room");
         }
         (Inbound::new(vec![handle]), mailbox)
     }
@@ -133,7 +142,7 @@ mod tests {
             (0..MAX_SHARDS).map(|index| mailbox(index).expect("eventfd")).unzip();
         let wanted = ShardMask::default().with(3).with(MAX_SHARDS - 1);
         let state = BusState::default();
-        Inbound::new(handles).deliver(&said("later"), false, wanted, &state).await;
+        Inbound::new(handles).deliver(&said("later"), ORIGIN, wanted, &state).await;
         let reached: Vec<_> = (0..).zip(&mailboxes).filter(|(_, mailbox)| mailbox.pop().is_some()).collect();
         assert_eq!(reached.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [3, MAX_SHARDS - 1]);
         assert_eq!(lost(&state), (0, 0));
@@ -153,9 +162,11 @@ mod tests {
             while mailbox.pop().is_some() {}
         };
         // The futures are polled in this order.
-        tokio::join!(inbound.deliver(&late, false, first(), &state), drain);
+        tokio::join!(inbound.deliver(&late, ORIGIN, first(), &state), drain);
         assert_eq!(lost(&state), (0, 0));
-        assert!(matches!(mailbox.pop(), Some(ToShard::Remote { broadcast, .. }) if broadcast == late));
+        assert!(
+            matches!(mailbox.pop(), Some(Mail::Remote { broadcast, origin: ORIGIN }) if broadcast == late)
+        );
         inbound.ring(first());
         assert!(!inbound.0[0].full.load(Relaxed) && inbound.0[0].may_wait(Instant::now()));
     }
@@ -165,12 +176,12 @@ mod tests {
         let (inbound, mailbox) = full();
         let state = BusState::default();
         for _ in 0..3 {
-            inbound.deliver(&said("later"), false, first().with(1), &state).await;
+            inbound.deliver(&said("later"), ORIGIN, first().with(1), &state).await;
         }
         assert_eq!(lost(&state), (3, 3));
         drop(mailbox.pop());
         inbound.ring(first());
-        inbound.deliver(&said("later"), false, first(), &state).await;
+        inbound.deliver(&said("later"), ORIGIN, first(), &state).await;
         assert_eq!(lost(&state), (3, 3), "what fits is taken");
         assert!(!inbound.0[0].may_wait(Instant::now()), "one place is no recovery");
         while mailbox.pop().is_some() {}

@@ -14,7 +14,7 @@ use std::{
 use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber, connection::State};
 use futures::{Stream, StreamExt};
 use node_core::{
-    broadcast::Broadcast,
+    broadcast::{Broadcast, NodeTag, Origin},
     bus::{Command, topics::Topics},
     envelope::{Envelope, EnvelopeError, Gaps},
     limits::BUS_LATE_MILLIS,
@@ -286,8 +286,8 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
         let wanted = link.members.shards(&topic);
         let now = link.started.elapsed().as_secs();
         for message in &batch {
-            if let Some((broadcast, late)) = open(&message.payload, (&topic, now), &mut gaps, &link) {
-                link.shards.deliver(&broadcast, late, wanted, &link.state).await;
+            if let Some((broadcast, origin)) = open(&message.payload, (&topic, now), &mut gaps, &link) {
+                link.shards.deliver(&broadcast, origin, wanted, &link.state).await;
             }
         }
         link.shards.ring(wanted);
@@ -295,15 +295,15 @@ async fn read(subscriber: Subscriber, topic: Topic, link: Arc<Link>) {
     }
 }
 
-/// Another node's message, and whether it is late; none when members may not be given it or it is too old to be of
-/// use. It is copied: a slice would keep the connection's whole read buffer alive for as long as one slow client has
-/// it queued.
+/// Another node's message, which node that is and whether the message is late; none when members may not be given it or
+/// it is too old to be of use. It is copied: a slice would keep the connection's whole read buffer alive for as long as
+/// one slow client has it queued.
 fn open(
     payload: &[u8],
     (topic, now): (&str, u64),
     gaps: &mut Gaps,
     link: &Link,
-) -> Option<(Broadcast, bool)> {
+) -> Option<(Broadcast, Origin)> {
     let state = &link.state;
     let malformed = |error: &dyn std::fmt::Display| {
         state.counts.malformed.fetch_add(1, Relaxed);
@@ -341,7 +341,7 @@ fn open(
         state.counts.gaps.fetch_add(1, Relaxed);
         return None;
     }
-    Some((envelope.packed.copied(), late))
+    Some((envelope.packed.copied(), Origin::Node { node: NodeTag::of(envelope.origin), late }))
 }
 
 /// Takes the figures of the other nodes.

@@ -11,14 +11,15 @@ use node::{
         Bus, BusState, Credentials, Identity,
         fleet::{Figures, Fleet},
     },
-    mailbox::{BusSender, Mailbox, ShardHandle, ToShard, Topic, bus_queue, mailbox},
+    mailbox::{BusSender, Mailbox, ShardHandle, Topic, bus_queue, mailbox},
 };
 use node_core::{
-    broadcast::{Broadcast, Content},
+    broadcast::{Broadcast, Content, NodeTag, Origin},
     bus::Command,
     config::{Bus as BusConfig, ClusterId, Nats, NodeConfig},
     envelope::{Envelope, MAX_GAP},
     route::Registry,
+    shard::Mail,
     topic::TopicName,
 };
 
@@ -26,6 +27,7 @@ use crate::support::nats::{NatsServer, Port};
 use crate::support::wait::wait;
 
 struct Node {
+    boot_id: u128,
     bus: Option<Bus>,
     state: Arc<BusState>,
     fleet: Arc<Mutex<Fleet>>,
@@ -47,13 +49,14 @@ impl Node {
         let (commands, from_shards) = bus_queue();
         let state = Arc::new(BusState::default());
         let fleet = Arc::new(Mutex::new(Fleet::default()));
-        let identity = Identity { node_name: name.to_owned(), boot_id: rand::random() };
+        let boot_id = rand::random();
+        let identity = Identity { node_name: name.to_owned(), boot_id };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let shared = (Arc::clone(&state), Arc::clone(&fleet));
         let members = Arc::new(Registry::new([1, 2]));
         let all = (handles, Arc::clone(&members));
         let bus = Bus::start(runtime, &config, credentials, identity, from_shards, all, shared).unwrap();
-        Node { bus, state, fleet, commands, shards, members }
+        Node { boot_id, bus, state, fleet, commands, shards, members }
     }
 
     fn connected(name: &str, url: &str) -> Self {
@@ -102,14 +105,15 @@ fn said(topic: &str, event: &str, json: &str) -> Broadcast {
     Broadcast::pack(&Content::json(topic, event, json)).unwrap()
 }
 
+fn heard(shard: &Mailbox) -> impl Iterator<Item = (String, Origin)> {
+    std::iter::from_fn(|| shard.pop()).map(|mail| match mail {
+        Mail::Remote { broadcast, origin } => (broadcast.unpack().unwrap().event.to_owned(), origin),
+        other => panic!("{other:?}"),
+    })
+}
+
 fn texts(shard: &Mailbox) -> Vec<String> {
-    let items = std::iter::from_fn(|| shard.pop());
-    items
-        .map(|item| match item {
-            ToShard::Remote { broadcast, .. } => broadcast.unpack().unwrap().event.to_owned(),
-            other => panic!("{other:?}"),
-        })
-        .collect()
+    heard(shard).map(|(text, _)| text).collect()
 }
 
 #[test]
@@ -128,10 +132,14 @@ fn a_publish_reaches_the_shards_with_members_on_other_nodes_in_order_and_nobody_
     }
     let mut got = Vec::new();
     wait("1000 messages", || {
-        got.extend(texts(&b.shards[1]));
+        got.extend(heard(&b.shards[1]));
         got.len() >= 1_000
     });
+    let (got, origins): (Vec<_>, Vec<_>) = got.into_iter().unzip();
     assert_eq!(got, (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>());
+    let from_a =
+        |origin: &Origin| matches!(origin, Origin::Node { node, .. } if *node == NodeTag::of(a.boot_id));
+    assert!(origins.iter().all(from_a), "{:?}", origins[0]);
     assert!(b.shards[0].is_empty(), "a shard without members got something");
     assert!(a.shards.iter().all(Mailbox::is_empty), "own messages came back");
     assert!(stranger.shards.iter().all(Mailbox::is_empty), "another cluster heard us");

@@ -8,11 +8,11 @@ use std::{
     net::{Shutdown, TcpStream},
 };
 
-use node::mailbox::ToShard;
-use node_core::drain::DrainOrder;
 use node_core::{
     config::NodeConfig,
     counters::{CloseReason, RefuseReason},
+    drain::DrainOrder,
+    shard::Mail,
 };
 use support::{HANG, Node, wait};
 use tokio::net::TcpSocket;
@@ -114,14 +114,14 @@ fn a_client_that_does_not_read_is_closed_and_the_others_go_on() {
 fn a_drain_closes_all_with_1012_refuses_new_ones_and_can_be_taken_back() {
     let node = Node::start(2, |_| {});
     let mut clients = node.clients_on_both_shards();
-    node.tell(|| ToShard::Drain(DrainOrder::Close { connections_per_second: 1_000 }));
+    node.tell(|| Mail::Drain(DrainOrder::Close { connections_per_second: 1_000 }));
     for client in &mut clients {
         assert_eq!(client.read_or_close(), Err(Some(1012)));
     }
     wait("all gone", || node.counters().connections == 0);
     wait("all counted", || node.counters().closed[CloseReason::Drain as usize] == clients.len() as u64);
     assert_eq!(node.try_client().err(), Some(503));
-    node.tell(|| ToShard::Drain(DrainOrder::Stop));
+    node.tell(|| Mail::Drain(DrainOrder::Stop));
     wait("taken back", || node.try_client().is_ok());
 }
 

@@ -7,12 +7,14 @@ use std::{
 };
 
 use node::{
-    mailbox::{BusSender, ToShard},
+    mailbox::BusSender,
     sysinfo,
     threads::{ShardSettings, Shards, start_shards},
     transport::Settings,
 };
-use node_core::{config::NodeConfig, counters::Counters, layout::Layout, limits::CLOSE_TIMEOUT_MILLIS};
+use node_core::{
+    config::NodeConfig, counters::Counters, layout::Layout, limits::CLOSE_TIMEOUT_MILLIS, shard::Mail,
+};
 use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket, client, protocol::Role};
 
 /// A test that has not seen what it waits for by then has failed.
@@ -85,14 +87,14 @@ impl Node {
         sum
     }
 
-    pub(crate) fn tell(&self, item: impl Fn() -> ToShard) {
+    pub(crate) fn tell(&self, item: impl Fn() -> Mail) {
         for handle in self.shards().handles() {
             handle.send(item()).expect("room in the mailbox");
         }
     }
 
     pub(crate) fn shut_down(&self) {
-        self.tell(|| ToShard::Shutdown);
+        self.tell(|| Mail::Shutdown);
     }
 
     pub(crate) fn join(&mut self) {
@@ -132,7 +134,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         if let Some(shards) = self.shards.take() {
             for handle in shards.handles() {
-                handle.send(ToShard::Shutdown).ok();
+                handle.send(Mail::Shutdown).ok();
             }
             if !std::thread::panicking() {
                 shards.join();

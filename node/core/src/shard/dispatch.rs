@@ -58,7 +58,7 @@ impl Shard {
             match self.topics.join(name, slot, self.sessions[slot].listens(), rules.caps) {
                 Ok(joined) => joined,
                 Err(Refused { refusal, closed }) => {
-                    closed.iter().for_each(|shared| self.note_closed(shared));
+                    closed.iter().for_each(|shared| self.note_interest(shared));
                     return self.refuse_join(slot, vsn, refs, topic, refusal);
                 }
             };
@@ -67,7 +67,7 @@ impl Shard {
         if opened {
             self.topics.get_mut(room).set_policy(&self.config.rooms, rules.policy);
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
-            self.note_opened(&shared);
+            self.note_interest(&shared);
         }
         self.reply_joined(slot, vsn, refs, name);
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use super::{
-    event::{Effect, Event, Times},
+    event::{Effect, Event, Mail, Times},
     state::Shard,
 };
 use crate::{
-    broadcast::{Broadcast, Content},
+    broadcast::{Broadcast, Content, Kind, Origin},
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
+    drain::DrainOrder,
     egress::outbox::{Outbox, Queue},
     limits::MAX_HANDSHAKING,
     session::{
@@ -33,7 +34,7 @@ impl Shard {
     }
 
     /// Something has happened.
-    pub fn handle(&mut self, event: Event<'_>) {
+    pub fn handle(&mut self, event: Event) {
         match event {
             Event::Input(id) => {
                 let stamp = self.stamp();
@@ -51,18 +52,24 @@ impl Shard {
             Event::Lost(slot) => {
                 self.advance(slot, Cause::Lost);
             }
-            Event::Remote { broadcast, late } => self.on_remote(broadcast, late),
-            Event::ClusterStats(json) => {
-                if let Some(room) = self.topics.find(topic::CLUSTER.as_str()) {
-                    self.broadcast(room, &Content::json(topic::CLUSTER.as_str(), "stats", json), None);
-                }
-            }
-            Event::Drain(connections_per_second) => self.drain(connections_per_second),
-            Event::DrainStopped => self.timers.stay(),
-            Event::Shutdown => self.shut_down(),
-            Event::Reload(config) => self.reload(config),
+            Event::Mail(mail) => self.on_mail(mail),
             Event::AcceptsFailed(count) => self.counters.accept_errors += count,
             Event::BusFull(count) => self.counters.bus_queue_dropped += count,
+        }
+    }
+
+    fn on_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Remote { broadcast, origin } => self.on_remote(&broadcast, origin),
+            Mail::ClusterStats(json) => {
+                if let Some(room) = self.topics.find(topic::CLUSTER.as_str()) {
+                    self.broadcast(room, &Content::json(topic::CLUSTER.as_str(), "stats", &json), None);
+                }
+            }
+            Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
+            Mail::Drain(DrainOrder::Stop) => self.timers.stay(),
+            Mail::Shutdown => self.shut_down(),
+            Mail::Reload(config) => self.reload(config),
         }
     }
 
@@ -84,18 +91,22 @@ impl Shard {
         self.sessions.slot(id)
     }
 
-    fn on_remote(&mut self, broadcast: &Broadcast, late: bool) {
+    fn on_remote(&mut self, broadcast: &Broadcast, origin: Origin) {
         self.counters.remote_received += 1;
         let Some(content) = broadcast.unpack() else {
             self.counters.malformed_messages += 1;
             return;
         };
         if let Some(room) = self.topics.find(content.topic) {
-            if late {
-                // Members that cannot take it are counted too: this is taken off a load, and they are few.
-                self.counters.late_writes += self.topics.get(room).members().len() as u64;
+            match broadcast.kind {
+                Kind::Json | Kind::Binary => {
+                    if origin.is_late() {
+                        // Members that cannot take it are counted too: this is taken off a load, and they are few.
+                        self.counters.late_writes += self.topics.get(room).members().len() as u64;
+                    }
+                    self.broadcast(room, &content, None);
+                }
             }
-            self.broadcast(room, &content, None);
             self.look_at_memory();
         }
     }

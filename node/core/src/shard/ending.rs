@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{event::Effect, state::Shard};
+use super::{
+    event::{Effect, Outgoing},
+    state::Shard,
+};
 use crate::{
     counters::CloseReason,
     route::SharedRoom,
@@ -92,7 +95,7 @@ impl Shard {
         }
     }
 
-    /// Removes a connection from a room after its channel was taken out.
+    /// Removes a connection from a room after its channel was taken out. Departures of every cause end here.
     pub(super) fn leave_room(&mut self, slot: Slot, room: RoomId, position: u32) {
         let listened = self.sessions[slot].listens();
         let left = self.topics.leave(room, position, listened);
@@ -104,20 +107,13 @@ impl Shard {
                 channel.position = position;
             }
         }
-        left.closed.iter().for_each(|shared| self.note_closed(shared));
+        left.closed.iter().for_each(|shared| self.note_interest(shared));
     }
 
-    /// The shard has its first member of a topic.
-    pub(super) fn note_opened(&mut self, shared: &SharedRoom) {
+    /// The shard has its first member of a topic, or none any more.
+    pub(super) fn note_interest(&mut self, shared: &SharedRoom) {
         if self.is_shared(shared.name()) {
-            self.effects.push(Effect::Opened(Arc::clone(shared.topic())));
-        }
-    }
-
-    /// The shard has no members of a topic any more.
-    pub(super) fn note_closed(&mut self, shared: &SharedRoom) {
-        if self.is_shared(shared.name()) {
-            self.effects.push(Effect::Closed(Arc::clone(shared.topic())));
+            self.effects.push(Effect::Tell(Outgoing::Interest(Arc::clone(shared.topic()))));
         }
     }
 

@@ -1,17 +1,19 @@
-//! The events that the thread tells a shard, and the effects that the shard asks the thread for.
+//! The events that the thread tells a shard, with the mail of other threads among them, and the effects that the shard
+//! asks the thread for.
 
 use std::sync::Arc;
 
 use crate::{
-    broadcast::Broadcast,
+    broadcast::{Broadcast, Origin},
     config::NodeConfig,
+    drain::DrainOrder,
     route::{ShardMask, Topic},
     session::id::{ConnId, Slot},
 };
 
 /// Something that happened around a shard.
 #[derive(Debug)]
-pub enum Event<'a> {
+pub enum Event {
     /// Input of a connection has arrived, to be read in its turn. The connection is not idle then, however long its turn
     /// takes to come.
     Input(ConnId),
@@ -19,34 +21,66 @@ pub enum Event<'a> {
     Writable(ConnId),
     /// The peer is gone: its input has ended, or its socket failed.
     Lost(Slot),
-    /// A broadcast came from another shard or node. One that cannot be unpacked is dropped.
-    Remote {
-        /// What was said.
-        broadcast: &'a Broadcast,
-        /// It comes so late that it is counted apart.
-        late: bool,
-    },
-    /// Figures of the fleet, a JSON object, for the members of the reserved topic.
-    ClusterStats(&'a str),
-    /// Connections are to be closed at this pace per second, or all at once with [`u32::MAX`], and new ones refused.
-    Drain(u32),
-    /// The drain ends: new connections are welcome again.
-    DrainStopped,
-    /// The node ends: all connections are closed with 1012 at the next tick, and connections whose request is
-    /// not complete are dropped. Nothing takes that back.
-    Shutdown,
-    /// New configuration. What is open stays open; new limits hold from now on.
-    Reload(Arc<NodeConfig>),
+    /// Another thread has sent this.
+    Mail(Mail),
     /// So many accepts failed for lack of descriptors or memory.
     AcceptsFailed(u64),
     /// The bus had no room for so many things that were to be sent.
     BusFull(u64),
 }
 
+/// Something that another thread tells a shard: an item of its mailbox, in which it takes at most
+/// [`crate::ledger::MAIL_ITEM_BYTES`].
+#[derive(Debug)]
+pub enum Mail {
+    /// A broadcast for the local members of a topic. One that cannot be unpacked is dropped.
+    Remote {
+        /// What was said.
+        broadcast: Broadcast,
+        /// The part of the fleet that it comes from.
+        origin: Origin,
+    },
+    /// Figures of the fleet, a JSON object, for the members of the reserved topic `$cluster`, as event `stats`.
+    ClusterStats(Arc<str>),
+    /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
+    Drain(DrainOrder),
+    /// The node ends: all connections are closed with 1012 at the next tick, and connections whose request is
+    /// not complete are dropped. Nothing takes that back.
+    Shutdown,
+    /// New configuration. What is open stays open; new limits hold from now on.
+    Reload(Arc<NodeConfig>),
+}
+
+impl Mail {
+    /// Bytes of a message; none for an order. The mailbox takes an order however many messages wait, and hands it out
+    /// before them.
+    #[must_use]
+    pub fn message_bytes(&self) -> Option<usize> {
+        match self {
+            Self::Remote { broadcast, .. } => Some(broadcast.len()),
+            Self::ClusterStats(json) => Some(json.len()),
+            Self::Drain(_) | Self::Shutdown | Self::Reload(_) => None,
+        }
+    }
+}
+
 /// Something that the thread of a shard has to do. The order matters.
 #[derive(Debug)]
 pub enum Effect {
-    /// A client published: other shards and nodes are told.
+    /// Other threads are to be told.
+    Tell(Outgoing),
+    /// The connection may be read again after [`super::Shard::may_read`] denied it.
+    Resume(Slot),
+    /// The output of the connection ends; its input is still read.
+    EndOutput(Slot),
+    /// The connection has ended: its transport is to be closed. Its slot is free for the next one.
+    Ended(Slot),
+}
+
+/// Something that a shard tells other shards and the bus.
+#[derive(Debug)]
+pub enum Outgoing {
+    /// A client published.
     Publish {
         /// The topic.
         topic: Topic,
@@ -57,16 +91,8 @@ pub enum Effect {
         /// Whether other nodes are told.
         nodes: bool,
     },
-    /// The shard has members of this topic from now on. Only with a bus.
-    Opened(Topic),
-    /// The shard has no members of this topic any more. Only with a bus.
-    Closed(Topic),
-    /// The connection may be read again after [`super::Shard::may_read`] denied it.
-    Resume(Slot),
-    /// The output of the connection ends; its input is still read.
-    EndOutput(Slot),
-    /// The connection has ended: its transport is to be closed. Its slot is free for the next one.
-    Ended(Slot),
+    /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.
+    Interest(Topic),
 }
 
 /// Whether a connection's input is used up.

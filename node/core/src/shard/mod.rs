@@ -29,5 +29,5 @@ mod window;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod tests;
 
-pub use event::{Effect, Event, Progress, Times};
+pub use event::{Effect, Event, Mail, Outgoing, Progress, Times};
 pub use state::{Places, Shard, ShardOptions};

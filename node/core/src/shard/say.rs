@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{event::Effect, state::Shard};
+use super::{
+    event::{Effect, Outgoing},
+    state::Shard,
+};
 use crate::{
     broadcast::{Broadcast, Content},
     counters::CloseReason,
@@ -32,7 +35,7 @@ impl Shard {
             && let Some(broadcast) = Broadcast::pack(content)
         {
             let topic = Arc::clone(shared.topic());
-            self.effects.push(Effect::Publish { topic, broadcast, shards, nodes });
+            self.effects.push(Effect::Tell(Outgoing::Publish { topic, broadcast, shards, nodes }));
         }
         self.unable_listeners(room, content, except)
     }

@@ -4,12 +4,12 @@ use arbitrary::{Result, Unstructured};
 
 use std::sync::Arc;
 
-use super::harness::{Client, REQUEST, Sim, masked, said};
+use super::harness::{Client, REQUEST, Sim, drain, masked, remote, said, stay};
 use crate::{
     broadcast::{Broadcast, Content, Kind, Packed},
     config::NodeConfig,
     protocol::Payload,
-    shard::{Event, Shard},
+    shard::{Event, Mail, Shard},
 };
 
 const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
@@ -55,9 +55,9 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         4 => {
             let shard = &mut sim.shards[u.int_in_range(0..=shards - 1)?];
             if u.arbitrary()? {
-                shard.handle(Event::Drain(u.int_in_range(1..=50)?));
+                shard.handle(drain(u.int_in_range(1..=50)?));
             } else {
-                shard.handle(Event::DrainStopped);
+                shard.handle(stay());
             }
             sim.settle();
         }
@@ -92,18 +92,17 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             let kind = if u.arbitrary()? { Kind::Json } else { Kind::Binary };
             let (topic_bytes, event_bytes) = (u.int_in_range(0..=8)?, u.int_in_range(0..=8)?);
             let packed = Packed { kind, topic_bytes, event_bytes, bytes: u.bytes(length)? };
-            sim.shards[shard].handle(Event::Remote { broadcast: &packed.copied(), late });
+            sim.shards[shard].handle(remote(packed.copied(), late));
         }
         1 => {
-            sim.shards[shard].handle(Event::Remote { broadcast: &said(topic, u.choose(&EVENTS)?), late });
+            sim.shards[shard].handle(remote(said(topic, u.choose(&EVENTS)?), late));
         }
         2 => {
             let data = [u.arbitrary()?];
             let content = Content { topic, event: "m", payload: Payload::Binary(&data) };
-            sim.shards[shard]
-                .handle(Event::Remote { broadcast: &Broadcast::pack(&content).expect("short names"), late });
+            sim.shards[shard].handle(remote(Broadcast::pack(&content).expect("short names"), late));
         }
-        3 => sim.shards[shard].handle(Event::ClusterStats("{}")),
+        3 => sim.shards[shard].handle(Event::Mail(Mail::ClusterStats("{}".into()))),
         _ => {
             let mut config = NodeConfig::dev();
             small(&mut config);
@@ -114,7 +113,9 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             config.rooms.max_members = u.int_in_range(1..=8)?;
             config.chat_page = u.arbitrary()?;
             let config = Arc::new(config);
-            sim.shards.iter_mut().for_each(|shard| shard.handle(Event::Reload(Arc::clone(&config))));
+            sim.shards
+                .iter_mut()
+                .for_each(|shard| shard.handle(Event::Mail(Mail::Reload(Arc::clone(&config)))));
             let id = sim.shards[client.0].sessions.id(client.1);
             sim.shards[client.0].handle(Event::Input(id));
             let farewell = sim.shards[client.0].farewell(client.1);
@@ -157,7 +158,7 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         }
     }
     for shard in &mut sim.shards {
-        shard.handle(Event::Shutdown);
+        shard.handle(Event::Mail(Mail::Shutdown));
     }
     sim.settle();
     sim.pass(10_000);

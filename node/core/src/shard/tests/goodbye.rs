@@ -1,7 +1,7 @@
 //! Messages that are under way when the node says goodbye to a connection, and when it breaks off.
 
-use super::harness::{Client, Sent, Sim, masked};
-use crate::{counters::CloseReason, limits::CLOSE_TIMEOUT_MILLIS, shard::Event};
+use super::harness::{Client, Sent, Sim, drain, masked, stay};
+use crate::{counters::CloseReason, limits::CLOSE_TIMEOUT_MILLIS};
 
 const CLOSE: [u8; 2] = 1012u16.to_be_bytes();
 
@@ -22,7 +22,7 @@ fn goodbye(
     sim.text(leaver, join);
     sim.texts(leaver);
     sim.join(stayer, "room:1", "1");
-    sim.shards[0].handle(Event::Drain(1));
+    sim.shards[0].handle(drain(1));
     sim.settle();
     assert_eq!(sim.sent(leaver), [Sent::Close(1012)]);
     (sim, leaver, stayer)
@@ -86,7 +86,7 @@ fn a_message_that_began_before_the_goodbye_is_taken_when_it_is_whole() {
     let frame = masked(0x81, br#"["1","2","room:1","m",{}]"#);
     let (begin, end) = frame.split_at(10);
     sim.bytes(leaver, begin);
-    sim.shards[0].handle(Event::Drain(1));
+    sim.shards[0].handle(drain(1));
     sim.settle();
     sim.bytes(leaver, end);
     assert_eq!(sim.texts(stayer), [r#"[null,null,"room:1","m",{}]"#]);
@@ -95,7 +95,7 @@ fn a_message_that_began_before_the_goodbye_is_taken_when_it_is_whole() {
 #[test]
 fn who_never_answers_is_heard_for_the_time_out_and_then_leaves() {
     let (mut sim, leaver, stayer) = goodbye(1, "2.0.0", |_| {});
-    sim.shards[0].handle(Event::DrainStopped);
+    sim.shards[0].handle(stay());
     sim.pass(CLOSE_TIMEOUT_MILLIS / 2);
     sim.text(leaver, r#"["1","2","room:1","m",{}]"#);
     assert_eq!(sim.texts(stayer).len(), 1);
@@ -159,7 +159,7 @@ fn what_was_said_before_a_goodbye_is_heard_although_a_flush_window_held_it() {
     sim.join(stayer, "room:1", "1");
     sim.text(stayer, r#"["1","2","room:1","m",{}]"#);
     assert_eq!(sim.sent(leaver), [], "held");
-    sim.shards[0].handle(Event::Drain(1));
+    sim.shards[0].handle(drain(1));
     sim.settle();
     let said = Sent::Text(r#"[null,null,"room:1","m",{}]"#.to_owned());
     assert_eq!(sim.sent(leaver), [said, Sent::Close(1012)]);

@@ -5,15 +5,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    broadcast::{Broadcast, Content},
+    broadcast::{Broadcast, Content, NodeTag, Origin},
     config::NodeConfig,
     counters::Counters,
+    drain::DrainOrder,
     ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     limits::CLOSE_TIMEOUT_MILLIS,
     protocol::Vsn,
     route::{Registry, ShardMask},
     session::{conn::Flags, id::Slot, lifecycle::Phase},
-    shard::{Effect, Event, Places, Progress, Shard, ShardOptions, Times},
+    shard::{Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
 };
 
 pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
@@ -176,8 +177,8 @@ impl Sim {
             }
             for (broadcast, shards) in published {
                 for shard in shards.iter() {
-                    self.shards[usize::from(shard)]
-                        .handle(Event::Remote { broadcast: &broadcast, late: false });
+                    let mail = Mail::Remote { broadcast: broadcast.clone(), origin: Origin::Shard };
+                    self.shards[usize::from(shard)].handle(Event::Mail(mail));
                 }
             }
         }
@@ -190,14 +191,18 @@ impl Sim {
         let mut published = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Publish { topic, broadcast, shards, nodes } => {
+                Effect::Tell(Outgoing::Publish { topic, broadcast, shards, nodes }) => {
                     if nodes {
                         self.bus.push(format!("publish {topic}"));
                     }
                     published.push((broadcast, shards));
                 }
-                Effect::Opened(topic) => self.bus.push(format!("join {topic}")),
-                Effect::Closed(topic) => self.bus.push(format!("leave {topic}")),
+                Effect::Tell(Outgoing::Interest(topic)) => {
+                    // The bus looks into the registry for all shards; here it is this shard alone.
+                    let members = self.shards[index].options.registry.shards(&topic);
+                    let joined = members.iter().any(|shard| usize::from(shard) == index);
+                    self.bus.push(format!("{} {topic}", if joined { "join" } else { "leave" }));
+                }
                 Effect::Resume(slot) => self.resumed.push((index, slot)),
                 Effect::EndOutput(slot) => {
                     self.sockets.get_mut(&(index, slot)).expect("known").output_ended = true;
@@ -353,6 +358,21 @@ fn split(output: &[u8]) -> Option<(u8, Vec<u8>, Vec<u8>)> {
     };
     let (payload, rest) = rest.split_at_checked(length)?;
     Some((first, payload.to_vec(), rest.to_vec()))
+}
+
+/// Ends a drain.
+pub(super) const fn stay() -> Event {
+    Event::Mail(Mail::Drain(DrainOrder::Stop))
+}
+
+/// Begins a drain, or changes its pace.
+pub(super) const fn drain(connections_per_second: u32) -> Event {
+    Event::Mail(Mail::Drain(DrainOrder::Close { connections_per_second }))
+}
+
+/// The arrival of another node's broadcast.
+pub(super) fn remote(broadcast: Broadcast, late: bool) -> Event {
+    Event::Mail(Mail::Remote { broadcast, origin: Origin::Node { node: NodeTag::of(1), late } })
 }
 
 /// A broadcast of another node or shard.

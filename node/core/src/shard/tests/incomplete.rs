@@ -1,7 +1,12 @@
 //! Incomplete frames and messages: their memory is counted, bounded and given back.
 
-use super::harness::{Client, Sent, Sim, masked};
-use crate::{counters::CloseReason, limits::MAX_INCOMPLETE_BYTES, shard::Event, ws::CloseCode};
+use super::harness::{Client, Sent, Sim, drain, masked};
+use crate::{
+    counters::CloseReason,
+    limits::MAX_INCOMPLETE_BYTES,
+    shard::{Event, Mail},
+    ws::CloseCode,
+};
 
 const FULL: u16 = CloseCode::TryAgainLater as u16;
 /// Bytes of the fragments that use the budget up.
@@ -50,7 +55,7 @@ fn a_connection_that_ends_in_the_middle_leaves_nothing() {
         |sim, client| sim.bytes(client, &masked(0x88, b"")),
         |sim, _| sim.pass(70_000),
         |sim, _| {
-            sim.shards[0].handle(Event::Shutdown);
+            sim.shards[0].handle(Event::Mail(Mail::Shutdown));
             sim.settle();
             sim.pass(4_000);
         },
@@ -119,7 +124,7 @@ fn who_adds_beyond_the_budget_while_it_is_closed_ends() {
     let mut sim = large_messages();
     let first = sim.connect();
     fill(&mut sim);
-    sim.shards[0].handle(Event::Drain(1));
+    sim.shards[0].handle(drain(1));
     sim.settle();
     assert_eq!(sim.sent(first), [Sent::Close(CloseCode::Restart as u16)]);
     sim.bytes(first, &masked(0x01, b"x"));

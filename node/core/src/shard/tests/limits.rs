@@ -1,8 +1,8 @@
-use super::harness::{Client, REQUEST, Sent, Sim, begin, masked, said};
+use super::harness::{Client, REQUEST, Sent, Sim, begin, drain, masked, remote, said, stay};
 use crate::{
     counters::{CloseReason, RefuseReason},
     limits::{BACKLOG_FRAMES, BULK_MEMBERS, FLUSHES_PER_TURN, MAX_HANDSHAKING, MAX_HEADS_BYTES},
-    shard::Event,
+    shard::{Event, Mail},
     ws::CloseCode,
 };
 
@@ -195,7 +195,7 @@ fn over_its_budget_a_turn_takes_one_broadcast_and_every_heartbeat() {
     shard.begin_source(2);
     for _ in 0..2 {
         assert!(!shard.is_saturated(), "others' publishes are not the clients', and there are two of these");
-        shard.handle(Event::Remote { broadcast: &said("room:1", "m"), late: false });
+        shard.handle(remote(said("room:1", "m"), false));
     }
     assert!(shard.is_saturated());
     sim.settle();
@@ -214,7 +214,7 @@ fn with_half_full_queues(members: usize) -> (Sim, Vec<Client>) {
         sim.join(*member, "room:1", "1");
     }
     for _ in 0..3 {
-        sim.shards[0].handle(Event::Remote { broadcast: &said("room:1", "m"), late: false });
+        sim.shards[0].handle(remote(said("room:1", "m"), false));
     }
     (sim, members)
 }
@@ -349,7 +349,7 @@ fn the_node_holds_max_connections_over_all_shards() {
 fn a_drain_closes_at_its_pace_and_can_be_taken_back() {
     let mut sim = Sim::dev();
     let clients: Vec<_> = (0..100).map(|_| sim.connect()).collect();
-    sim.shards[0].handle(Event::Drain(20));
+    sim.shards[0].handle(drain(20));
     sim.settle();
     sim.pass(2_000);
     let closed = sim.counters().closed[CloseReason::Drain as usize];
@@ -359,7 +359,7 @@ fn a_drain_closes_at_its_pace_and_can_be_taken_back() {
     assert_eq!(codes.len() as u64, closed);
     let late = sim.accept(0);
     assert!(sim.http(late, REQUEST).starts_with("HTTP/1.1 503 "));
-    sim.shards[0].handle(Event::DrainStopped);
+    sim.shards[0].handle(stay());
     sim.pass(2_000);
     assert_eq!(sim.counters().closed[CloseReason::Drain as usize], closed);
     sim.connect();
@@ -371,7 +371,7 @@ fn shutdown_ends_everything() {
     let polite = sim.connect();
     let silent = sim.connect();
     sim.accept(0);
-    sim.shards[0].handle(Event::Shutdown);
+    sim.shards[0].handle(Event::Mail(Mail::Shutdown));
     sim.settle();
     sim.pass(100);
     assert_eq!(
@@ -389,9 +389,9 @@ fn shutdown_ends_everything() {
 fn nothing_slows_a_shutdown_down_or_takes_it_back() {
     let mut sim = Sim::dev();
     let clients: Vec<_> = (0..100).map(|_| sim.connect()).collect();
-    sim.shards[0].handle(Event::Shutdown);
-    sim.shards[0].handle(Event::Drain(1));
-    sim.shards[0].handle(Event::DrainStopped);
+    sim.shards[0].handle(Event::Mail(Mail::Shutdown));
+    sim.shards[0].handle(drain(1));
+    sim.shards[0].handle(stay());
     sim.settle();
     sim.pass(100);
     assert!(clients.iter().all(|client| sim.sent(*client) == [Sent::Close(RESTART)]));
@@ -400,7 +400,7 @@ fn nothing_slows_a_shutdown_down_or_takes_it_back() {
 #[test]
 fn who_connects_during_the_shutdown_and_says_nothing_does_not_hold_it_up() {
     let mut sim = Sim::new(1, false, |config| config.limits.handshake_timeout_millis = 60_000);
-    sim.shards[0].handle(Event::Shutdown);
+    sim.shards[0].handle(Event::Mail(Mail::Shutdown));
     sim.settle();
     let late = sim.accept(0);
     sim.pass(4_000);

@@ -1,10 +1,10 @@
-use super::harness::{Sent, Sim, masked};
+use super::harness::{Sent, Sim, masked, remote};
 use crate::{
     broadcast::{Kind, Packed},
     config::{Policy, Publish, TopicPattern},
     counters::{CloseReason, JoinRefusal},
     limits::MAX_TOPIC_BYTES,
-    shard::Event,
+    shard::{Event, Mail},
 };
 
 #[test]
@@ -340,7 +340,7 @@ fn the_reserved_topic_tells_the_node_and_takes_nothing() {
     );
     sim.text(client, r#"["1","3","$cluster","stats",{"fake":1}]"#);
     assert!(sim.texts(client)[0].contains("publish not allowed"));
-    sim.shards[0].handle(Event::ClusterStats(r#"{"nodes":1}"#));
+    sim.shards[0].handle(Event::Mail(Mail::ClusterStats(r#"{"nodes":1}"#.into())));
     sim.settle();
     assert_eq!(sim.texts(client), [r#"[null,null,"$cluster","stats",{"nodes":1}]"#]);
     assert!(sim.bus.is_empty(), "{:?}", sim.bus);
@@ -429,7 +429,7 @@ fn bytes_from_elsewhere_that_are_no_text_reach_nobody() {
         (b"room:1\xff{}", Kind::Binary),
     ] {
         let packed = Packed { kind, topic_bytes: 6, event_bytes: 1, bytes };
-        sim.shards[0].handle(Event::Remote { broadcast: &packed.copied(), late: false });
+        sim.shards[0].handle(remote(packed.copied(), false));
     }
     sim.settle();
     assert_eq!((sim.sent(client).len(), sim.counters().malformed_messages), (0, 5));

@@ -1,10 +1,7 @@
 //! How much a connection may say: one that says more is told once, waits, and loses nothing.
 
-use super::harness::{Client, Sim, begin, masked};
-use crate::{
-    config::Limits,
-    shard::{Event, Progress},
-};
+use super::harness::{Client, Sim, begin, drain, masked};
+use crate::{config::Limits, shard::Progress};
 
 /// Feeds input as the thread does: it waits while the connection may not be read. Returns how many milliseconds all
 /// of it took.
@@ -128,7 +125,7 @@ fn one_flood_holds_back_nobody_else_and_leaves_with_its_connection() {
 #[test]
 fn what_a_connection_says_at_its_end_is_not_charged_to_the_next_with_its_id() {
     let (mut sim, client) = limited(|limits| limits.messages_per_second = 10);
-    sim.shards[0].handle(Event::Drain(1));
+    sim.shards[0].handle(drain(1));
     sim.settle();
     let mut data: Vec<u8> = (0..30).flat_map(message).collect();
     data.extend(masked(0x88, &1012u16.to_be_bytes()));

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use super::harness::{Client, Sim};
-use crate::{config::NodeConfig, counters::JoinRefusal, shard::Event};
+use crate::{
+    config::NodeConfig,
+    counters::JoinRefusal,
+    shard::{Event, Mail},
+};
 
 #[test]
 fn too_many_channels_and_full_rooms_are_refused_with_a_reply() {
@@ -73,7 +77,7 @@ fn a_lower_bound_of_rooms_ends_none_and_never_refuses_the_figures_of_the_node() 
     sim.join(client, "room:2", "1");
     let mut config = NodeConfig::dev();
     config.limits.max_rooms = Some(1);
-    sim.shards[0].handle(Event::Reload(Arc::new(config)));
+    sim.shards[0].handle(Event::Mail(Mail::Reload(Arc::new(config))));
     assert_eq!(sim.counters().memberships, 2);
     leave(&mut sim, client, "room:2");
     assert!(join(&mut sim, client, "room:2").contains("too many rooms"));
