@@ -22,7 +22,7 @@ impl Shard {
                 let refs = (NULL, &*message.reference);
                 self.reply(slot, encode::reply(vsn, refs, PHOENIX, "ok", encode::EMPTY));
             }
-            (_, "phx_join") => self.on_join(slot, vsn, name, message),
+            (_, "phx_join") => self.on_join(slot, name, message),
             (_, "phx_leave") => self.on_leave(slot, vsn, message),
             _ => self.on_push(slot, vsn, message),
         }
@@ -34,24 +34,46 @@ impl Shard {
         self.sessions[slot].channels.iter().position(|channel| channel.room == room)
     }
 
-    fn on_join(&mut self, slot: Slot, vsn: Vsn, name: Option<TopicName<'_>>, message: &Message<'_>) {
-        let topic = &*message.topic;
+    /// A connection asks to join. A question to another thread has its place between the two halves. With the answer
+    /// `check_join` is called again before `finish_join`, because the configuration, the connection and its channels
+    /// may have changed meanwhile.
+    fn on_join(&mut self, slot: Slot, name: Option<TopicName<'_>>, message: &Message<'_>) {
         let refs = (&*message.join_ref, &*message.reference);
-        let Some((name, rules)) = name.and_then(|name| Some((name, self.join_rules(name)?))) else {
-            return self.refuse_join(slot, vsn, (NULL, refs.1), topic, JoinRefusal::Unmatched);
-        };
+        let checked = name.ok_or(JoinRefusal::Unmatched);
+        match checked.and_then(|name| Ok((name, self.check_join(slot, name)?))) {
+            Ok((name, rules)) => self.finish_join(slot, name, refs, rules),
+            Err(refusal) => self.refuse_join(slot, refs, &message.topic, refusal),
+        }
+    }
+
+    /// The first half of a join: what holds for it, or why the connection cannot become a member. Claims nothing.
+    pub(super) fn check_join(&self, slot: Slot, name: TopicName<'_>) -> Result<JoinRules, JoinRefusal> {
+        let rules = self.join_rules(name).ok_or(JoinRefusal::Unmatched)?;
+        let max_channels = self.config.limits.max_channels_per_connection as usize;
+        let is_full = self.sessions[slot].channels.len() >= max_channels;
+        let is_short = self.is_short_of_memory() && name != topic::CLUSTER;
+        // A member that joins again takes nothing more.
+        if (is_full || is_short) && self.channel(slot, name.as_str()).is_none() {
+            return Err(if is_full { JoinRefusal::TooManyChannels } else { JoinRefusal::Memory });
+        }
+        Ok(rules)
+    }
+
+    /// The second half: claims a place in the room, or replaces the channel that the connection has there, and answers.
+    pub(super) fn finish_join(
+        &mut self,
+        slot: Slot,
+        name: TopicName<'_>,
+        refs: (&str, &str),
+        rules: JoinRules,
+    ) {
+        let topic = name.as_str();
         if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
             let old = self.sessions.replace_ref(slot, position, RawRef::new(refs.0));
-            self.reply_joined(slot, vsn, refs, name);
+            self.reply_joined(slot, refs, name);
+            let vsn = self.sessions[slot].vsn();
             return self.reply(slot, encode::phx_close(vsn, old.as_str(), topic));
-        }
-        let max_channels = self.config.limits.max_channels_per_connection as usize;
-        if self.sessions[slot].channels.len() >= max_channels {
-            return self.refuse_join(slot, vsn, refs, topic, JoinRefusal::TooManyChannels);
-        }
-        if self.is_short_of_memory() && name != topic::CLUSTER {
-            return self.refuse_join(slot, vsn, refs, topic, JoinRefusal::Memory);
         }
         self.release_held(topic);
         let Joined { room, position, opened } =
@@ -59,7 +81,7 @@ impl Shard {
                 Ok(joined) => joined,
                 Err(Refused { refusal, closed }) => {
                     closed.iter().for_each(|shared| self.note_interest(shared));
-                    return self.refuse_join(slot, vsn, refs, topic, refusal);
+                    return self.refuse_join(slot, refs, topic, refusal);
                 }
             };
         self.sessions.add_channel(slot, Channel { room, position, join_ref: RawRef::new(refs.0) });
@@ -69,7 +91,7 @@ impl Shard {
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_interest(&shared);
         }
-        self.reply_joined(slot, vsn, refs, name);
+        self.reply_joined(slot, refs, name);
     }
 
     /// What holds for joins of a topic; `None` when it cannot be joined.
@@ -87,8 +109,10 @@ impl Shard {
         Some(JoinRules { caps, policy: Some(found) })
     }
 
-    fn refuse_join(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
+    fn refuse_join(&mut self, slot: Slot, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
         self.counters.count_join_refused(refusal);
+        let vsn = self.sessions[slot].vsn();
+        let refs = if refusal == JoinRefusal::Unmatched { (NULL, refs.1) } else { refs };
         let reason = match refusal {
             JoinRefusal::Unmatched => "unmatched topic",
             JoinRefusal::RoomFull => "room full",
@@ -99,7 +123,8 @@ impl Shard {
         self.reply_error(slot, vsn, refs, topic, reason);
     }
 
-    fn reply_joined(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), name: TopicName<'_>) {
+    fn reply_joined(&mut self, slot: Slot, refs: (&str, &str), name: TopicName<'_>) {
+        let vsn = self.sessions[slot].vsn();
         let about_node;
         let response = if name == topic::CLUSTER {
             let (node, version) = (&self.options.node_name, self.options.version);
@@ -222,7 +247,8 @@ impl Shard {
 }
 
 /// What holds for joins of a topic.
-struct JoinRules {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct JoinRules {
     caps: Caps,
     policy: Option<PolicyRef>,
 }

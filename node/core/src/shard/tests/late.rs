@@ -1,7 +1,7 @@
 //! Events that come too late: for a connection that has ended, and whose slot another connection has by now.
 
 use super::harness::{REQUEST, Sim};
-use crate::{session::id::ConnId, shard::Event};
+use crate::{counters::JoinRefusal, session::id::ConnId, shard::Event, topic::TopicName};
 
 #[test]
 fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_its_slot() {
@@ -29,4 +29,22 @@ fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_
     assert!(!sim.shards[0].has_flushes(), "it is still blocked");
     sim.limit(next, None);
     assert_eq!(sim.sent(next).last(), Some(&super::harness::Sent::Close(1002)), "it was idle");
+}
+
+#[test]
+fn the_second_half_of_a_join_may_come_in_a_later_turn() {
+    let mut sim = Sim::new(1, true, |config| config.limits.max_channels_per_connection = 1);
+    let (client, other) = (sim.connect(), sim.connect());
+    let name = TopicName::parse("room:1").expect("a topic");
+    let rules = sim.shards[0].check_join(client.1, name).expect("it may");
+    sim.join(other, "room:1", "1");
+    assert_eq!(sim.counters().memberships, 1, "the first half claims nothing");
+    sim.pass(1_000);
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), rules);
+    sim.settle();
+    let ok = r#"["5","6","room:1","phx_reply",{"status":"ok","response":{}}]"#;
+    assert_eq!((sim.texts(client), sim.counters().memberships), (vec![ok.to_owned()], 2));
+    // The check before another answer: the member may join again, and a second channel does not fit.
+    let again = |topic| sim.shards[0].check_join(client.1, TopicName::parse(topic).expect("a topic")).err();
+    assert_eq!([again("room:1"), again("room:2")], [None, Some(JoinRefusal::TooManyChannels)]);
 }
