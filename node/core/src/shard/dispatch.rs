@@ -75,19 +75,19 @@ impl Shard {
             let vsn = self.sessions[slot].vsn();
             return self.reply(slot, encode::phx_close(vsn, old.as_str(), topic));
         }
-        self.release_held(topic);
-        let Joined { room, position, opened } =
-            match self.topics.join(name, slot, self.sessions[slot].listens(), rules.caps) {
-                Ok(joined) => joined,
-                Err(Refused { refusal, closed }) => {
-                    closed.iter().for_each(|shared| self.note_interest(shared));
-                    return self.refuse_join(slot, refs, topic, refusal);
-                }
-            };
+        self.before_join(topic);
+        let joined = match self.topics.join(name, slot, self.sessions[slot].listens(), rules.caps) {
+            Ok(joined) => joined,
+            Err(Refused { refusal, closed }) => {
+                closed.iter().for_each(|shared| self.note_interest(shared));
+                return self.refuse_join(slot, refs, topic, refusal);
+            }
+        };
+        let Joined { room, position, opened } = joined;
         self.sessions.add_channel(slot, Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
+        self.joined(joined, rules.policy);
         if opened {
-            self.topics.get_mut(room).set_policy(&self.config.rooms, rules.policy);
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_interest(&shared);
         }
@@ -138,7 +138,7 @@ impl Shard {
 
     fn on_leave(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
         let topic = &*message.topic;
-        self.release_held(topic);
+        self.before_leave(topic);
         let Some(position) = self.channel(slot, topic) else {
             let refs = (&*message.join_ref, &*message.reference);
             return self.reply(slot, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
@@ -176,7 +176,7 @@ impl Shard {
                 let except = if to_sender { None } else { Some(slot) };
                 let content = Content { topic, event: &event[..event_len], payload: message.payload };
                 let unable = self.publish_elsewhere(room, &content, except);
-                self.broadcast(room, &content, except);
+                self.said_here(room, &content, except);
                 if acknowledge && unable == 0 {
                     self.reply(slot, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
                 } else if acknowledge {

@@ -7,7 +7,7 @@ use super::{
     state::Shard,
 };
 use crate::{
-    broadcast::{Broadcast, Content, Kind, Origin},
+    broadcast::{Broadcast, Content, Origin},
     config::NodeConfig,
     counters::{CloseReason, Counters, RefuseReason},
     drain::DrainOrder,
@@ -63,7 +63,7 @@ impl Shard {
             Mail::Remote { broadcast, origin } => self.on_remote(&broadcast, origin),
             Mail::ClusterStats(json) => {
                 if let Some(room) = self.topics.find(topic::CLUSTER.as_str()) {
-                    self.broadcast(room, &Content::json(topic::CLUSTER.as_str(), "stats", &json), None);
+                    self.said_here(room, &Content::json(topic::CLUSTER.as_str(), "stats", &json), None);
                 }
             }
             Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
@@ -98,25 +98,16 @@ impl Shard {
             return;
         };
         if let Some(room) = self.topics.find(content.topic) {
-            match broadcast.kind {
-                Kind::Json | Kind::Binary => {
-                    if origin.is_late() {
-                        // Members that cannot take it are counted too: this is taken off a load, and they are few.
-                        self.counters.late_writes += self.topics.get(room).members().len() as u64;
-                    }
-                    self.broadcast(room, &content, None);
-                }
-            }
+            self.came_from_elsewhere(room, (broadcast.kind, &content), origin);
             self.look_at_memory();
         }
     }
 
     fn reload(&mut self, config: Arc<NodeConfig>) {
         self.config = config;
-        let rooms = &self.config.rooms;
-        for room in self.topics.iter_mut() {
-            let found = rooms.find(room.shared().name());
-            room.set_policy(rooms, found);
+        for room in self.topics.ids() {
+            let policy = self.config.rooms.find(self.topics.get(room).shared().name());
+            self.policy_set(room, policy);
         }
         self.refresh_memory();
     }

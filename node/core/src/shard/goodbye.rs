@@ -35,7 +35,7 @@ impl Shard {
     /// before it.
     fn release_before(&mut self, slot: Slot, reason: CloseReason) {
         if is_polite(reason) && self.sessions[slot].is(Phase::Open) {
-            self.release_rooms(slot);
+            self.before_goodbye(slot);
         }
     }
 

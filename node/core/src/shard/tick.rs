@@ -37,13 +37,13 @@ impl Shard {
     pub fn handle_timeout(&mut self) -> bool {
         while let Some(deadline) = self.timers.pop(self.now_millis) {
             match deadline {
-                // A room may have sent before, or be gone; another in its place only sends a little early.
-                Deadline::Window(room) if self.topics.is_open(room) => self.release(room),
+                // The room may be gone. Another room with its id does nothing before its own deadline.
+                Deadline::Room(room) if self.topics.is_open(room) => self.deadline_came(room),
                 // The connection may have ended, and the next one in its slot may not have waited.
                 Deadline::Read(slot) if self.sessions.end_wait(slot) => {
                     self.effects.push(Effect::Resume(slot));
                 }
-                Deadline::Window(_) | Deadline::Read(_) => {}
+                Deadline::Room(_) | Deadline::Read(_) => {}
             }
         }
         self.look_at_memory();

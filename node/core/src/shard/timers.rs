@@ -17,8 +17,8 @@ const KEPT: usize = 64;
 /// Something that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Deadline {
-    /// A flush window ends.
-    Window(RoomId),
+    /// A feature of a room set it; the state of the features says which.
+    Room(RoomId),
     /// A connection that said too much may be read again.
     Read(Slot),
 }

@@ -18,7 +18,7 @@ const HELD_BYTES: usize = 64 * 1024;
 
 impl Shard {
     /// Tells something to the local members of a room, now or at the end of its window.
-    pub(super) fn broadcast(&mut self, room: RoomId, content: &Content<'_>, except: Option<Slot>) {
+    pub(super) fn say(&mut self, room: RoomId, content: &Content<'_>, except: Option<Slot>) {
         let open = self.topics.get(room);
         if !open.holds() {
             return self.fan_out(room, &[*content], except);
@@ -27,16 +27,23 @@ impl Shard {
         let Some(broadcast) = Broadcast::pack(content) else { return };
         let due = self.now_millis + u64::from(open.window_millis());
         let first = open.held() == 0;
-        let bytes = self.topics.hold(room, Held { broadcast, except });
+        let bytes = self.topics.hold(room, Held { broadcast, except }, due);
         if self.topics.get(room).held() >= HELD_MESSAGES || bytes >= HELD_BYTES {
             self.release(room);
         } else if first {
-            self.timers.set(due, Deadline::Window(room));
+            self.timers.set(due, Deadline::Room(room));
+        }
+    }
+
+    /// Sends what a room holds when its window is over.
+    pub(super) fn release_due(&mut self, room: RoomId) {
+        if self.topics.get(room).window_is_over(self.now_millis) {
+            self.release(room);
         }
     }
 
     /// Sends what a room holds: a connection that joins after it was said shall not get it, one that leaves after it shall.
-    pub(super) fn release(&mut self, room: RoomId) {
+    fn release(&mut self, room: RoomId) {
         let held = self.topics.take_held(room);
         if held.iter().all(|held| held.except.is_none()) {
             let contents: Vec<_> = held.iter().filter_map(|held| held.broadcast.unpack()).collect();

@@ -109,11 +109,12 @@ impl Topics {
         &mut self.rooms[id.0 as usize]
     }
 
-    /// Lets a broadcast wait in its room. Returns how many bytes wait there.
-    pub(crate) fn hold(&mut self, id: RoomId, held: Held) -> usize {
+    /// Lets a broadcast wait in its room. The first one sets `due_millis` as the end of the wait. Returns how many
+    /// bytes wait there.
+    pub(crate) fn hold(&mut self, id: RoomId, held: Held, due_millis: u64) -> usize {
         let room = &mut self.rooms[id.0 as usize];
         self.held_bytes += held.broadcast.len() + HELD_ENTRY_BYTES;
-        room.hold(held);
+        room.hold(held, due_millis);
         room.held_content_bytes()
     }
 
@@ -145,9 +146,9 @@ impl Topics {
         self.rooms.iter().map(|(_, room)| room)
     }
 
-    /// All open rooms.
-    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Room> {
-        self.rooms.iter_mut().map(|(_, room)| room)
+    /// The ids of all open rooms.
+    pub(crate) fn ids(&self) -> Vec<RoomId> {
+        self.rooms.iter().map(|(id, _)| RoomId(id as u32)).collect()
     }
 
     /// Adds a member, which hears broadcasts in this serializer version, or none.

@@ -38,6 +38,8 @@ pub(crate) struct Room {
 struct Features {
     /// Length of the flush window in milliseconds; 0 is none.
     window_millis: u16,
+    /// When the held broadcasts are to leave, in milliseconds on the clock of [`crate::shard::Shard::begin_turn`].
+    due_millis: u64,
     held: Vec<Held>,
 }
 
@@ -120,8 +122,18 @@ impl Room {
         self.features.as_ref().map_or(0, |features| features.held.len())
     }
 
-    pub(super) fn hold(&mut self, held: Held) {
-        self.features.get_or_insert_default().held.push(held);
+    /// Whether broadcasts wait that are to leave by now.
+    pub(crate) fn window_is_over(&self, now_millis: u64) -> bool {
+        let features = self.features.as_ref();
+        features.is_some_and(|features| !features.held.is_empty() && features.due_millis <= now_millis)
+    }
+
+    pub(super) fn hold(&mut self, held: Held, due_millis: u64) {
+        let features = self.features.get_or_insert_default();
+        if features.held.is_empty() {
+            features.due_millis = due_millis;
+        }
+        features.held.push(held);
     }
 
     pub(super) fn take_held(&mut self) -> Vec<Held> {

@@ -101,3 +101,23 @@ fn the_bus_is_told_again_when_a_shard_was_in_a_full_room_for_a_moment() {
     assert!(sim.texts(second)[0].contains("room full"));
     assert_eq!(sim.bus, ["join room:1", "leave room:1"]);
 }
+
+#[test]
+fn a_flush_window_that_ended_early_does_not_cut_the_next_one_short() {
+    let mut sim = Sim::new(1, false, |config| {
+        config.rooms.policies =
+            serde_json::from_str(r#"[{"topics": "room:*", "flushWindowMillis": 100}]"#).expect("policies");
+    });
+    let (from, late) = (sim.connect(), sim.connect());
+    sim.join(from, "room:1", "1");
+    let say = |sim: &mut Sim| sim.text(from, r#"["1",null,"room:1","m",{}]"#);
+    say(&mut sim);
+    sim.pass(50);
+    sim.join(late, "room:1", "1");
+    assert_eq!(sim.texts(from).len(), 1, "the join ended the window");
+    say(&mut sim);
+    sim.pass(50);
+    assert_eq!(sim.texts(late).len(), 0, "the deadline of the first window is none of the second");
+    sim.pass(50);
+    assert_eq!((sim.texts(late).len(), sim.texts(from).len()), (1, 1));
+}
