@@ -1,7 +1,7 @@
-//! The tests that need the running `test` cluster, in one program: two run at a time, and the code that they share is
+//! The tests that need the running `test` cluster, in one program: three run at a time, and the code that they share is
 //! built once.
 //!
-//! A test in `beside` touches its own fleet only, so that two of them do not notice each other. A test in `alone`
+//! A test in `beside` touches its own fleet only, so that tests side by side do not notice each other. A test in `alone`
 //! breaks or loads things that all fleets share: the API server, the operators, the client namespace. It waits until
 //! the tests before it are over, and no other begins before its end: see [`e2e::fleet::Turn`].
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]

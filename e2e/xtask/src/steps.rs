@@ -61,7 +61,7 @@ pub(crate) fn all() -> Vec<Step> {
             Needs::Cluster,
             Count::Cargo,
             Action::Program(|t| {
-                let test = cargo_test(t, Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=2"]);
+                let test = cargo_test(t, Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=3"]);
                 Ok(root::test_runner(test))
             }),
         ),
@@ -101,7 +101,7 @@ fn api_server(tools: &Tools) -> Result<Command> {
     // Otherwise the tests would build this themselves, for minutes and without a word.
     Tool::Kube.ready(&tools.progress)?;
     install::helm(&tools.progress)?;
-    Ok(cargo_test(tools, Some("apiserver/apiserver"), &["apiserver"], &["--", "--test-threads=2"]))
+    Ok(cargo_test(tools, Some("apiserver/apiserver"), &["apiserver"], &["--", "--test-threads=3"]))
 }
 
 fn down_after_sigkill(tools: &Tools) -> Result<Command> {
