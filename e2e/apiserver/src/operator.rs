@@ -110,7 +110,7 @@ pub fn operator_binary() -> Result<PathBuf> {
         // It is built as by `cargo xtask test`, through a test of the operator: with other packages, or without the
         // tests' own dependencies, the libraries would have other features and everything would be built again.
         let features = ["--workspace", "--features", "node/nats-server,apiserver/apiserver"];
-        cluster::run::output(cargo.args(["test", "--no-run"]).args(features).args(["--test", "admin_port"]))?;
+        cluster::run::output(cargo.args(["test", "--no-run"]).args(features).args(["--test", "operator"]))?;
         // A test's own program is in target/debug/deps.
         let own = std::env::current_exe()?;
         let target = own.ancestors().nth(2).context("a test program lies in a target directory")?;
