@@ -27,8 +27,8 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A test file begins with `#![cfg(feature = "apiserver")]` and runs by `cargo test -p apiserver --features apiserver
-//! --test NAME`. It lies in `e2e/apiserver/tests` and may use the `operator` library ([`Operator`] is the program).
+//! The tests are modules of `e2e/apiserver/tests/apiserver/main.rs` and run by `cargo test -p apiserver --features
+//! apiserver --test apiserver NAME`. They may use the `operator` library ([`Operator`] is the program).
 //! All processes end with the value, and with the test's process however that ends.
 
 mod identity;

@@ -56,6 +56,7 @@ impl Image {
         let name = binary.file_name().and_then(|name| name.to_str()).context("a binary has a name")?;
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let said = run::output(run::tied("ldd").arg(binary))?;
+        anyhow::ensure!(!said.contains("not found"), "a library of {} is missing:\n{said}", binary.display());
         let libraries: Vec<_> =
             libraries(&said).map(|path| Ok((path, read(Path::new(path))?))).collect::<Result<_>>()?;
         Self::of_files(name, &read(binary)?, &libraries, directory)

@@ -1,4 +1,4 @@
-//! Builds static binaries of this repository, and the images made from them.
+//! Builds the programs of this repository, and the images made from them.
 
 use std::path::{Path, PathBuf};
 

@@ -40,7 +40,7 @@ const SAFE_PROFILE: [(&str, &str); 9] = [
     ("net.ipv4.tcp_keepalive_intvl", "10"),
     ("net.ipv4.tcp_keepalive_probes", "6"),
     ("net.ipv4.tcp_keepalive_time", "60"),
-    // The sender is woken before 128 KiB are unsent in the kernel, so that the node's own bound decides.
+    // The sender is woken once fewer than 128 KiB are unsent in the kernel, so that the node's own bound decides.
     ("net.ipv4.tcp_notsent_lowat", "131072"),
     // min, initial, most bytes of a socket's receive buffer: a client sends at most one 64 KiB frame at a time, and
     // 100,000 sockets must not be able to claim 6 MiB each (the kernel's default).

@@ -5,7 +5,6 @@
 mod pages;
 mod support;
 
-mod admin_port;
 mod claims;
 mod contests;
 mod credentials;

@@ -34,19 +34,17 @@ impl Shard {
         self.sessions[slot].channels.iter().position(|channel| channel.room == room)
     }
 
-    /// A connection asks to join. A question to another thread has its place between the two halves. With the answer
-    /// `check_join` is called again before `finish_join`, because the configuration, the connection and its channels
-    /// may have changed meanwhile.
+    /// A connection asks to join. A question to another thread has its place between a `check_join` that finds nothing
+    /// against it and `finish_join`, which the answer calls.
     fn on_join(&mut self, slot: Slot, name: Option<TopicName<'_>>, message: &Message<'_>) {
         let refs = (&*message.join_ref, &*message.reference);
-        let checked = name.ok_or(JoinRefusal::Unmatched);
-        match checked.and_then(|name| Ok((name, self.check_join(slot, name)?))) {
-            Ok((name, rules)) => self.finish_join(slot, name, refs, rules),
-            Err(refusal) => self.refuse_join(slot, refs, &message.topic, refusal),
+        match name {
+            Some(name) => self.finish_join(slot, name, refs),
+            None => self.refuse_join(slot, refs, &message.topic, JoinRefusal::Unmatched),
         }
     }
 
-    /// The first half of a join: what holds for it, or why the connection cannot become a member. Claims nothing.
+    /// The rules that hold for a join, or why the connection cannot become a member. Claims nothing.
     pub(super) fn check_join(&self, slot: Slot, name: TopicName<'_>) -> Result<JoinRules, JoinRefusal> {
         let rules = self.join_rules(name).ok_or(JoinRefusal::Unmatched)?;
         let max_channels = self.config.limits.max_channels_per_connection as usize;
@@ -59,15 +57,18 @@ impl Shard {
         Ok(rules)
     }
 
-    /// The second half: claims a place in the room, or replaces the channel that the connection has there, and answers.
-    pub(super) fn finish_join(
-        &mut self,
-        slot: Slot,
-        name: TopicName<'_>,
-        refs: (&str, &str),
-        rules: JoinRules,
-    ) {
+    /// Claims a place in the room, or replaces the channel that the connection has there, and answers. This may be
+    /// called long after the join was asked for: the configuration, the connection and its channels are looked at
+    /// now, and a connection that hears nothing any more does not become a member.
+    pub(super) fn finish_join(&mut self, slot: Slot, name: TopicName<'_>, refs: (&str, &str)) {
+        if !self.sessions[slot].phase().hears() {
+            return;
+        }
         let topic = name.as_str();
+        let rules = match self.check_join(slot, name) {
+            Ok(rules) => rules,
+            Err(refusal) => return self.refuse_join(slot, refs, topic, refusal),
+        };
         if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
             let old = self.sessions.replace_ref(slot, position, RawRef::new(refs.0));
@@ -86,11 +87,11 @@ impl Shard {
         let Joined { room, position, opened } = joined;
         self.sessions.add_channel(slot, Channel { room, position, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
-        self.joined(joined, rules.policy);
         if opened {
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_interest(&shared);
         }
+        self.joined(joined, rules.policy);
         self.reply_joined(slot, refs, name);
     }
 

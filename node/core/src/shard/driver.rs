@@ -106,6 +106,10 @@ impl Shard {
     fn reload(&mut self, config: Arc<NodeConfig>) {
         self.config = config;
         for room in self.topics.ids() {
+            // A policy may let a room say something, and that may close the last member of another one.
+            if !self.topics.is_open(room) {
+                continue;
+            }
             let policy = self.config.rooms.find(self.topics.get(room).shared().name());
             self.policy_set(room, policy);
         }

@@ -2,13 +2,17 @@
 //! from no other; flush windows (`node/core/src/shard/window.rs`) are the one feature there is.
 //!
 //! The state of a feature is in `Features` of `node/core/src/topics/room.rs`, its rules are in a file beside this one,
-//! and its deadlines are [`super::timers::Deadline::Room`]. A room whose policy asks for nothing has no `Features`, so
-//! that each of these moments costs it one test of a pointer.
+//! and its deadlines are [`super::timers::Deadline::Room`]. A room whose policy asks for nothing has no `Features`: a
+//! broadcast costs it one test of a pointer, and a join, a leave or a goodbye one test of a sum while no room of the
+//! shard holds anything.
 //!
 //! A moment that no feature needs yet has no function here. Its one place is:
 //!
 //! - the departure of a member, by a leave, the end of its connection or a drain: `leave_room` in
-//!   `node/core/src/shard/ending.rs`, before or after it calls `Topics::leave`;
+//!   `node/core/src/shard/ending.rs`. A departure may only be noted there, in a bounded list, and be said after the
+//!   outermost `advance`: what is said may close other members, and their positions are changing just then;
+//! - a publish before other shards and nodes hear of it, where a number could be given to it: `publish_elsewhere` in
+//!   `node/core/src/shard/say.rs`;
 //! - the time after a new member got its answer: the end of `finish_join` in `node/core/src/shard/dispatch.rs`;
 //! - a member that joins again: the first branch of `finish_join`.
 

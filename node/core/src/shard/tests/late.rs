@@ -32,19 +32,31 @@ fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_
 }
 
 #[test]
-fn the_second_half_of_a_join_may_come_in_a_later_turn() {
+fn a_join_may_be_finished_in_a_later_turn_as_things_are_then() {
     let mut sim = Sim::new(1, true, |config| config.limits.max_channels_per_connection = 1);
     let (client, other) = (sim.connect(), sim.connect());
     let name = TopicName::parse("room:1").expect("a topic");
-    let rules = sim.shards[0].check_join(client.1, name).expect("it may");
+    assert!(sim.shards[0].check_join(client.1, name).is_ok());
     sim.join(other, "room:1", "1");
-    assert_eq!(sim.counters().memberships, 1, "the first half claims nothing");
+    assert_eq!(sim.counters().memberships, 1, "the check claims nothing");
     sim.pass(1_000);
-    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), rules);
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""));
     sim.settle();
     let ok = r#"["5","6","room:1","phx_reply",{"status":"ok","response":{}}]"#;
     assert_eq!((sim.texts(client), sim.counters().memberships), (vec![ok.to_owned()], 2));
-    // The check before another answer: the member may join again, and a second channel does not fit.
+    // The member may join again, and a second channel does not fit.
     let again = |topic| sim.shards[0].check_join(client.1, TopicName::parse(topic).expect("a topic")).err();
     assert_eq!([again("room:1"), again("room:2")], [None, Some(JoinRefusal::TooManyChannels)]);
+}
+
+#[test]
+fn a_join_that_is_finished_after_the_connection_was_closed_claims_nothing() {
+    let mut sim = Sim::new(1, false, |config| config.limits.idle_timeout_millis = 1_000);
+    let client = sim.connect();
+    let name = TopicName::parse("room:1").expect("a topic");
+    // An unmasked frame breaks the protocol: the connection is closed, and its slot is not free yet.
+    sim.bytes(client, &[0x81, 0x00]);
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""));
+    sim.settle();
+    assert_eq!(sim.counters().memberships, 0);
 }

@@ -1,5 +1,6 @@
 //! The operator's port against strangers: the memory that they make it use is bounded, and its probes are answered
 //! throughout.
+#![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
