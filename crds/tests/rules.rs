@@ -145,7 +145,7 @@ fn origins_and_hosts_are_judged_as_the_node_does() {
     for entry in ["*", "null", "NULL", "**", "http://[1:2:3:4:5:6:7:8:9]", "http://[12345::]"] {
         assert_eq!(
             takes(schema, "allowedOrigins", entry),
-            node_core::ws::origin::check_entry(entry).is_ok(),
+            node_core::ws::entry::check_entry(entry).is_ok(),
             "{entry:?}"
         );
     }
@@ -166,7 +166,7 @@ fn origins_and_hosts_are_judged_as_the_node_does() {
     let schemes =
         SCHEMES.iter().flat_map(|front| ["", "a", "*.a", "[::1]"].map(|host| format!("{front}{host}")));
     for entry in ends.chain(hosts).chain(schemes).filter(|entry| !entry.is_empty()) {
-        let is_good = node_core::ws::origin::check_entry(&entry).is_ok();
+        let is_good = node_core::ws::entry::check_entry(&entry).is_ok();
         (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
         assert_eq!(takes(schema, "allowedOrigins", &entry), is_good, "{entry:?}");
     }

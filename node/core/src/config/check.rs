@@ -10,7 +10,7 @@ use keys::{
 use crate::{
     protocol::is_reserved_event,
     topic::{TopicKind, TopicName},
-    ws::{host, origin},
+    ws::{entry, host},
 };
 
 use super::{Auth, Bus, DrainSettings, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
@@ -251,7 +251,7 @@ fn auth(auth: &Auth, errors: &mut Vec<String>) {
         );
     }
     for entry in &auth.allowed_origins {
-        if let Err(why) = origin::check_entry(entry) {
+        if let Err(why) = entry::check_entry(entry) {
             errors.push(format!(
                 "auth.allowedOrigins: {entry:?} {why}; list origins as browsers send them, or * for all"
             ));

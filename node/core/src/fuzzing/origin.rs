@@ -3,9 +3,10 @@
 use crate::{
     config::Auth,
     ws::{
+        entry::check_entry,
         handshake::{self, Request, Rules},
         host::Names,
-        origin::{check_entry, is_allowed, is_served},
+        origin::{is_allowed, is_served},
     },
 };
 

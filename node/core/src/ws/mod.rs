@@ -5,6 +5,7 @@
 //! differential property test checks it against tungstenite.
 
 pub mod close;
+pub mod entry;
 pub mod frame;
 pub mod handshake;
 pub mod host;
