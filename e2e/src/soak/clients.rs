@@ -118,9 +118,9 @@ impl Clients {
     pub fn wait_there(&self, nodes: usize) -> Result<()> {
         eventually(&format!("all clients are in their rooms on {nodes} nodes"), || {
             let ledger = self.ledger.lock();
-            let away = (0..ledger.clients()).filter(|client| !ledger.is_there(*client)).count();
-            let found = ledger.nodes();
-            ensure!(away == 0 && found.len() >= nodes, "{away} are away, the others are on {found:?}");
+            let (away, found) = (ledger.away(), ledger.nodes());
+            let all = away.is_empty() && found.len() >= nodes;
+            ensure!(all, "{away:?} are not in their rooms, the others are on {found:?}");
             Ok(Some(()))
         })
         .map(drop)
@@ -187,18 +187,23 @@ async fn client(
     talking: Arc<AtomicBool>,
     period: Option<Duration>,
 ) {
+    let step = |step| ledger.lock().step(index, step);
+    step("connects");
     let mut socket = loop {
         match Socket::connect(&url).await {
             Ok(socket) => break socket,
             Err(_) => sleep(AGAIN).await,
         }
     };
-    let mut me = Me { index, node: None, connected: true, ledger };
+    step("joins the reserved topic");
     // A join of the reserved topic tells the node's name each time. Both channels are joined again by themselves with
     // each connection.
     let mut cluster = joined(&socket, "$cluster").await;
-    let topic = format!("room:soak-{}", me.ledger.lock().room(index));
+    let topic = format!("room:soak-{}", ledger.lock().room(index));
+    step("joins its room");
     let mut room = joined(&socket, &topic).await;
+    step("was in its room");
+    let mut me = Me { index, node: None, connected: true, ledger };
     let mut turn = interval(period.unwrap_or(Duration::MAX));
     turn.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let says = || period.is_some() && talking.load(Ordering::Relaxed);

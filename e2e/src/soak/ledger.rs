@@ -85,6 +85,8 @@ pub struct Disorder {
 pub struct Ledger {
     rooms: usize,
     stays: Vec<Vec<Stay>>,
+    /// What each client does on its way into its room, for the one that does not arrive.
+    steps: Vec<&'static str>,
     said: Vec<Vec<Said>>,
     /// The last number heard, by receiver and publisher.
     last: Vec<BTreeMap<usize, usize>>,
@@ -107,6 +109,7 @@ impl Ledger {
         Self {
             rooms: clients.div_ceil(room_size.clamp(1, ROOM)).max(1),
             stays: vec![Vec::new(); clients],
+            steps: vec!["does not run yet"; clients],
             said: vec![Vec::new(); clients],
             last: vec![BTreeMap::new(); clients],
             deliveries: 0,
@@ -154,6 +157,17 @@ impl Ledger {
 
     fn open(&mut self, client: usize) -> Option<&mut Stay> {
         self.stays[client].last_mut().filter(|stay| stay.end.is_none())
+    }
+
+    /// Records what a client does next on its way into its room.
+    pub fn step(&mut self, client: usize, step: &'static str) {
+        self.steps[client] = step;
+    }
+
+    /// The clients that are not in their rooms, with what each does.
+    #[must_use]
+    pub fn away(&self) -> Vec<(usize, &'static str)> {
+        self.steps.iter().copied().enumerate().filter(|(client, _)| !self.is_there(*client)).collect()
     }
 
     /// Whether a client is in its room.
