@@ -85,6 +85,7 @@ fn check_config(file: &Path) -> ExitCode {
 fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
     let read = args.config.as_deref().map(Watch::start).transpose().map_err(|error| error.to_string())?;
     let (mut config, watch) = read.map_or((NodeConfig::dev(), None), |(config, watch)| (config, Some(watch)));
+    config.fixed.dev = args.dev;
     if args.dev {
         // A page of another site must not reach what a developer runs, whatever its name was made to lead to. Addresses
         // are no names, and are used where the node listens for others.

@@ -168,3 +168,47 @@ test("origins and versions that do not fit are refused before the upgrade", { ti
   assert.equal(same.status, 101)
   same.socket.terminate()
 })
+
+test("a client is told what it said about itself, with the token that stands in no URL", { timeout: HANG }, async () => {
+  const one = await client({ params: { user_id: "ann & bob" }, authToken: "t/o?k+e=n~" })
+  const room = await one.join("room:whoami")
+  const response = { user_id: "ann & bob", auth_token: "t/o?k+e=n~" }
+  assert.deepEqual(await room.push("whoami", {}), { status: "ok", response })
+  assert.ok(!one.socket.endPointURL().includes("n~"))
+})
+
+test("the server pushes, and ends a channel for good", { timeout: HANG }, async () => {
+  const one = await client()
+  const room = await one.join("room:server")
+  const box = room.on("pushed")
+  room.cast("push_me", { n: 1 })
+  assert.deepEqual(await box.take(), { n: 1 })
+  room.cast("push_me", Uint8Array.of(1, 2, 3).buffer)
+  assert.deepEqual(new Uint8Array(await box.take()), Uint8Array.of(1, 2, 3))
+  assert.deepEqual(await room.push("echo_error", { why: "x" }), { status: "error", response: { why: "x" } })
+  room.cast("stop", {})
+  assert.equal(await room.ended.take(), "closed")
+  assert.equal(room.channel.state, "closed")
+})
+
+test("a channel that crashed is joined again by the client itself", { timeout: HANG }, async () => {
+  const one = await client({ rejoinAfterMs: () => 10 })
+  const room = await one.join("room:crash")
+  room.cast("phx_reply", {})
+  assert.deepEqual(await room.ended.take(), { reason: "channel_crash" })
+  await room.joins.take()
+  assert.deepEqual(await room.push("echo", { n: 1 }), { status: "ok", response: { n: 1 } })
+})
+
+test("a malformed message closes with 1011, and the client comes back", { timeout: HANG }, async () => {
+  const one = await client()
+  one.socket.conn.send("nonsense")
+  assert.equal(await one.closed(), 1011)
+  await one.opened()
+})
+
+test("who asks to be refused is", { timeout: HANG }, async () => {
+  assert.equal((await raw({}, "?vsn=2.0.0&refuse=1")).status, 403)
+  const one = await client()
+  assert.deepEqual(await one.tryJoin("room:denied"), { status: "error", response: { reason: "unauthorized" } })
+})

@@ -170,7 +170,7 @@ fn heartbeat((mut fake, id, mut frames): Scene) -> Scene {
 #[library_benchmark]
 #[bench::of_a_browser(NodeConfig::dev())]
 fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
-    let rules = Rules { path: &config.fixed.path, auth: &config.auth, page: None, ready: true };
+    let rules = Rules { path: &config.fixed.path, auth: &config.auth, page: None, ready: true, dev: false };
     let request = handshake::read(black_box(REQUEST.as_bytes()), &rules);
     (config, request)
 }

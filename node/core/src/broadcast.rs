@@ -12,6 +12,17 @@ pub enum Payload<'a> {
     Binary(&'a [u8]),
 }
 
+impl Payload<'_> {
+    /// Whether a message of the server may carry it.
+    #[must_use]
+    pub fn is_object_or_bytes(&self) -> bool {
+        match self {
+            Self::Json(json) => json.starts_with('{'),
+            Self::Binary(_) => true,
+        }
+    }
+}
+
 /// What the payload of a broadcast is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]

@@ -60,6 +60,9 @@ pub struct Fixed {
     pub sysctls: BTreeMap<String, String>,
     /// The soft limit of open files that was asked for, to be compared with the limit that the process got.
     pub nofile: Option<u64>,
+    /// Whether the rules of dev mode apply (`node/core/src/shard/dev.rs`). No file can say so: it is the flag `--dev`.
+    #[serde(skip)]
+    pub dev: bool,
 }
 
 impl Default for Fixed {
@@ -71,14 +74,15 @@ impl Default for Fixed {
             bus: None,
             sysctls: BTreeMap::new(),
             nofile: None,
+            dev: false,
         }
     }
 }
 
 impl NodeConfig {
-    /// The configuration of `channel-node --dev`: anonymous, alone, `room:*` only, with the chat page. `echo` is
-    /// answered with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is broadcast to all
-    /// members.
+    /// The configuration of `channel-node --dev` as far as a file could say it: anonymous, alone, `room:*` only, with the
+    /// chat page. `echo` is answered with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is
+    /// broadcast to all members.
     pub fn dev() -> Self {
         NodeConfig {
             fixed: Fixed {

@@ -44,6 +44,8 @@ reasons! {
         Utf8 => "invalid_utf8",
         /// A message was longer than the limit (1009).
         TooBig => "too_big",
+        /// A message was no Phoenix message (1011).
+        Malformed => "malformed",
         /// The shard kept as many bytes of incomplete messages as it may (1013).
         Full => "full",
         /// The node's memory was nearly used up, and this connection held most of it and took least (4008, or 1013
@@ -71,6 +73,10 @@ reasons! {
         Version => "version",
         /// An origin that is neither the host's own nor listed (403).
         Origin => "origin",
+        /// Subprotocols without `phoenix` among them, or a token that is no base64 of a text (403).
+        Subprotocol => "subprotocol",
+        /// Dev mode: the client asked for it by the parameter `refuse` (403).
+        Asked => "asked",
         /// A host that this node does not serve (421).
         Host => "host",
         /// Request head longer than the limit (431).
@@ -93,6 +99,8 @@ reasons! {
     JoinRefusal {
         /// No policy serves this topic.
         Unmatched => "unmatched_topic",
+        /// The topic may not be joined.
+        Unauthorized => "unauthorized",
         /// The room holds as many members as it may.
         RoomFull => "room_full",
         /// The connection joined as many channels as it may.
@@ -224,15 +232,15 @@ counters! {
     received_bytes => Counter "Bytes received from clients",
     /// WebSocket messages received.
     received_messages => Counter "WebSocket messages received",
-    /// Frames dropped because they were no Phoenix message.
+    /// Messages that were no Phoenix message; those of clients end their connections.
     malformed_messages => Counter "Messages that were no Phoenix message",
     /// Times that a connection was told that it says more than it may, and was read at its pace from then on.
     rate_limited => Counter "Times a connection was told that it says more than it may",
     /// Times that a connection was not read for a while because memory was short: it did not take what it was sent,
     /// or, at the budget, the shard first had to serve messages that it had put off.
     reads_held => Counter "Times a connection was not read for a while for lack of memory",
-    /// Publishes dropped because the policy allows no client to publish.
-    publish_refused => Counter "Publishes refused by policy",
+    /// Publishes that were answered with an error, or with the end of the channel.
+    publish_refused => Counter "Publishes answered with an error, or with the end of the channel",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
     access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
     /// Broadcasts that a member could not take because its serializer cannot carry them (binary to V1).

@@ -45,7 +45,7 @@ kinds! {
     Mail => "mail",
     /// Rooms and their members.
     Rooms => "rooms",
-    /// Joined topics of connections and their refs.
+    /// Joined topics of connections and their refs, and what dev mode keeps of what clients say about themselves.
     Channels => "channels",
     /// Slots of connections.
     Connections => "connections",

@@ -15,5 +15,6 @@ mod edges;
 mod goodbye;
 mod own_tables;
 mod process;
+mod transcripts;
 #[cfg(feature = "nats-server")]
 mod two_nodes;

@@ -35,7 +35,7 @@ impl From<File> for NodeConfig {
     fn from(file: File) -> Self {
         let File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile } =
             file;
-        let fixed = Fixed { version, cluster, path, bus, sysctls, nofile };
+        let fixed = Fixed { version, cluster, path, bus, sysctls, nofile, dev: false };
         NodeConfig { fixed, rooms, limits, auth, drain, chat_page }
     }
 }
@@ -43,7 +43,8 @@ impl From<File> for NodeConfig {
 impl From<NodeConfig> for File {
     fn from(config: NodeConfig) -> Self {
         let NodeConfig { fixed, rooms, limits, auth, drain, chat_page } = config;
-        let Fixed { version, cluster, path, bus, sysctls, nofile } = fixed;
+        // Dev mode is a flag of the command line.
+        let Fixed { version, cluster, path, bus, sysctls, nofile, dev: _ } = fixed;
         File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile }
     }
 }

@@ -44,7 +44,7 @@ pub(super) fn check(bytes: &[u8]) {
 /// A head that grows byte by byte is incomplete until it is decided, and then the decision is that of the whole head.
 fn head(bytes: &[u8]) {
     let auth = Auth { allowed_origins: vec!["https://app.example.org".to_owned()], ..Auth::default() };
-    let rules = Rules { path: "/socket", auth: &auth, page: Some(b"<p>"), ready: true };
+    let rules = Rules { path: "/socket", auth: &auth, page: Some(b"<p>"), ready: true, dev: true };
     let whole = handshake::read(bytes, &rules);
     if let Request::Upgrade { head_len, response, .. } = &whole {
         assert!(*head_len <= bytes.len() && response.ends_with(b"\r\n\r\n"));

@@ -5,7 +5,9 @@ use serde_json::Value;
 use crate::{
     broadcast::{Broadcast, Content},
     limits::{MAX_REF_BYTES, MAX_TOPIC_BYTES},
-    protocol::{Message, NULL, Payload, RawRef, Vsn, decode_binary, decode_text, encode},
+    protocol::{
+        Message, NULL, OddMessage, Payload, RawRef, Vsn, decode_binary, decode_odd, decode_text, encode,
+    },
     ws::frame::{FIN_BINARY, FIN_TEXT, split_server_frame},
 };
 
@@ -16,7 +18,11 @@ pub(super) fn check(bytes: &[u8]) {
     let message = if how & 2 == 0 {
         let Ok(text) = std::str::from_utf8(body) else { return };
         let parsed = Vsn::parse(text);
-        assert!(parsed.is_none() || text.split('.').count() == 3);
+        assert!(parsed.is_none() || text.starts_with("1.0.") || text.starts_with("2.0."));
+        if let Some(odd) = decode_odd(vsn, text) {
+            assert!(decode_text(vsn, text).is_err(), "what is read needs no second look");
+            odd_reply(vsn, &odd);
+        }
         decode_text(vsn, text)
     } else {
         decode_binary(vsn, body)
@@ -58,6 +64,13 @@ fn refs(message: &Message<'_>) {
     }
 }
 
+fn odd_reply(vsn: Vsn, message: &OddMessage<'_>) {
+    let refs = (message.join_ref, message.reference);
+    let said = json(&encode::odd_reply(vsn, refs, message.topic, "ok", encode::EMPTY));
+    let said_topic = if vsn == Vsn::V2 { &said[2] } else { &said["topic"] };
+    assert_eq!(*said_topic, serde_json::from_str::<Value>(message.topic).expect("a topic is JSON"));
+}
+
 fn replies(vsn: Vsn, message: &Message<'_>) {
     let Message { join_ref, reference, topic, .. } = message;
     let read = |raw: &str| serde_json::from_str::<Value>(raw).expect("checked");
@@ -65,10 +78,11 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
         encode::reply(vsn, (join_ref, reference), topic, "ok", encode::EMPTY),
         encode::error(vsn, (NULL, reference), topic, "unmatched topic"),
         encode::phx_close(vsn, join_ref, topic),
+        encode::phx_error(vsn, join_ref, topic),
     ];
-    // A reply repeats no more of a made-up topic than a valid one has; only a joined topic is closed.
+    // A reply repeats no more of a made-up topic than a valid one has; only a joined topic is ended.
     let start = &topic[..topic.floor_char_boundary(MAX_TOPIC_BYTES)];
-    for (frame, repeated) in frames.iter().zip([start, start, &**topic]) {
+    for (frame, repeated) in frames.iter().zip([start, start, &**topic, &**topic]) {
         let said = json(frame);
         let said_topic = if vsn == Vsn::V2 { &said[2] } else { &said["topic"] };
         assert_eq!(said_topic, repeated);
@@ -76,11 +90,15 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
     let said = json(&frames[0]);
     let said_reference = if vsn == Vsn::V2 { &said[1] } else { &said["ref"] };
     assert_eq!(*said_reference, read(reference));
-    if let Payload::Binary(data) = message.payload
-        && let Some(frame) = encode::binary_reply(Vsn::V2, (join_ref, reference), topic, data)
-    {
-        let (first, payload) = split_server_frame(&frame).expect("one whole frame");
-        assert!(first == FIN_BINARY && payload.ends_with(data));
+    if let Payload::Binary(data) = message.payload {
+        let frames = [
+            encode::payload_reply(Vsn::V2, (join_ref, reference), topic, "error", message.payload),
+            encode::push(Vsn::V2, join_ref, topic, "pushed", message.payload),
+        ];
+        for frame in frames.iter().flatten() {
+            let (first, payload) = split_server_frame(frame).expect("one whole frame");
+            assert!(first == FIN_BINARY && payload.ends_with(data));
+        }
     }
 }
 

@@ -58,15 +58,30 @@ pub(super) fn append_broadcast(out: &mut Vec<u8>, topic: &str, event: &str, data
     encode::append_frame(out, FIN_BINARY, &[&head, topic.as_bytes(), event.as_bytes(), data]);
 }
 
-/// A reply frame with status `ok`. `None` when a name is longer than 255 bytes.
-pub(super) fn reply_ok((join_ref, reference): (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
-    const STATUS: &[u8] = b"ok";
-    let (join_ref, reference) = (unquoted(join_ref), unquoted(reference));
-    let size = |text: &str| u8::try_from(text.len()).ok();
-    let head = [KIND_REPLY, size(&join_ref)?, size(&reference)?, size(topic)?, STATUS.len() as u8];
-    let names = [join_ref.as_bytes(), reference.as_bytes(), topic.as_bytes()];
+/// A reply frame. `None` when a name is longer than 255 bytes.
+pub(super) fn reply(
+    (join_ref, reference): (&str, &str),
+    topic: &str,
+    status: &str,
+    data: &[u8],
+) -> Option<Bytes> {
+    frame(KIND_REPLY, [&*unquoted(join_ref), &*unquoted(reference), topic, status], data)
+}
+
+/// A push frame of the server, which has no ref. `None` when a name is longer than 255 bytes.
+pub(super) fn push(join_ref: &str, topic: &str, event: &str, data: &[u8]) -> Option<Bytes> {
+    frame(KIND_PUSH, [&*unquoted(join_ref), topic, event], data)
+}
+
+/// A frame of a kind, one length byte for each name, the names, and the data.
+fn frame<const NAMES: usize>(kind: u8, names: [&str; NAMES], data: &[u8]) -> Option<Bytes> {
+    let mut head = vec![kind];
+    for name in names {
+        head.push(u8::try_from(name.len()).ok()?);
+    }
+    names.iter().for_each(|name| head.extend_from_slice(name.as_bytes()));
     let mut out = Vec::new();
-    encode::append_frame(&mut out, FIN_BINARY, &[&head, names[0], names[1], names[2], STATUS, data]);
+    encode::append_frame(&mut out, FIN_BINARY, &[&head, data]);
     Some(out.into())
 }
 
@@ -87,9 +102,12 @@ mod tests {
     }
 
     #[test]
-    fn golden_reply_and_broadcast() {
-        let reply = reply_ok(("\"12\"", "\"123\""), "topic", &[101, 102, 103]).expect("short names");
+    fn golden_reply_push_and_broadcast() {
+        let reply = reply(("\"12\"", "\"123\""), "topic", "ok", &[101, 102, 103]).expect("short names");
         assert_eq!(&reply[..], b"\x82\x14\x01\x02\x03\x05\x0212123topicok\x65\x66\x67");
+        let push = push("\"12\"", "topic", "event", &[101, 102, 103]).expect("short names");
+        assert_eq!(&push[..], b"\x82\x13\x00\x02\x05\x0512topicevent\x65\x66\x67");
+        assert_eq!(super::push("null", &"t".repeat(256), "event", b""), None);
         let mut broadcast = Vec::new();
         append_broadcast(&mut broadcast, "topic", "event", &[101, 102, 103]);
         assert_eq!(&broadcast[..], b"\x82\x10\x02\x05\x05topicevent\x65\x66\x67");

@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use super::Vsn;
+use super::{NULL, Payload, Vsn};
 use crate::{
     broadcast::Content,
     limits::MAX_TOPIC_BYTES,
@@ -53,18 +53,54 @@ pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
     vsn.serializer().message(refs, bounded(topic), "phx_reply", &payload)
 }
 
-/// The graceful end of a channel. Both refs are the ref that the channel was joined with: by it a client tells the
+/// A reply about a topic that is no string, whose JSON is repeated as it came.
+#[must_use]
+pub fn odd_reply(vsn: Vsn, refs: (&str, &str), topic: &str, status: &str, response: &str) -> Bytes {
+    let payload = ["{\"status\":\"", status, "\",\"response\":", response, "}"];
+    vsn.serializer().odd_reply(refs, topic, &payload)
+}
+
+/// The graceful end of a channel, after which clients do not join again by themselves. Both refs are the ref that the channel was joined with: by it a client tells the
 /// channel that ended from the one that took its place, and V1 has no other field for it.
 #[must_use]
 pub fn phx_close(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
     vsn.serializer().message((join_ref, join_ref), topic, "phx_close", &[EMPTY, "", "", "", ""])
 }
 
-/// A reply with status `ok` whose response is bytes. `None` when the serializer has no such message, or when a name
-/// is too long for it.
+/// The end of a channel after which clients join again, with the reason that Phoenix gives. The refs are those of
+/// [`phx_close`].
 #[must_use]
-pub fn binary_reply(vsn: Vsn, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
-    vsn.serializer().binary_reply(refs, topic, data)
+pub fn phx_error(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
+    let payload = ["{\"reason\":\"channel_crash\"}", "", "", "", ""];
+    vsn.serializer().message((join_ref, join_ref), topic, "phx_error", &payload)
+}
+
+/// A reply whose response is a payload. `None` when the serializer has no such message, or when a name is too long for
+/// it.
+#[must_use]
+pub fn payload_reply(
+    vsn: Vsn,
+    refs: (&str, &str),
+    topic: &str,
+    status: &str,
+    payload: Payload<'_>,
+) -> Option<Bytes> {
+    match payload {
+        Payload::Json(json) => Some(reply(vsn, refs, topic, status, json)),
+        Payload::Binary(data) => vsn.serializer().binary_reply(refs, topic, status, data),
+    }
+}
+
+/// An event that the server pushes to one member of a topic. `None` as for [`payload_reply`].
+#[must_use]
+pub fn push(vsn: Vsn, join_ref: &str, topic: &str, event: &str, payload: Payload<'_>) -> Option<Bytes> {
+    let serializer = vsn.serializer();
+    match payload {
+        Payload::Json(json) => {
+            Some(serializer.message((join_ref, NULL), topic, event, &[json, "", "", "", ""]))
+        }
+        Payload::Binary(data) => serializer.binary_push(join_ref, topic, event, data),
+    }
 }
 
 /// Messages to the members of a topic as one run of frames, without those that the serializer cannot carry, and how
@@ -88,10 +124,7 @@ pub fn broadcasts(vsn: Vsn, contents: &[Content<'_>]) -> (Bytes, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        protocol::{Payload, decode_text},
-        ws::frame::split_server_frame,
-    };
+    use crate::{protocol::decode_text, ws::frame::split_server_frame};
 
     fn body(frame: &Bytes) -> &str {
         let (first, payload) = split_server_frame(frame).expect("one frame");
@@ -119,6 +152,22 @@ mod tests {
         assert_eq!(
             body(&phx_close(Vsn::V1, "\"1\"", "t")),
             r#"{"topic":"t","event":"phx_close","payload":{},"ref":"1"}"#
+        );
+        assert_eq!(
+            body(&phx_error(Vsn::V2, "1", "t")),
+            r#"[1,1,"t","phx_error",{"reason":"channel_crash"}]"#
+        );
+        let payload = Payload::Json(r#"{"a":1}"#);
+        let pushed = |vsn| push(vsn, "\"1\"", "t", "e", payload).expect("JSON");
+        assert_eq!(body(&pushed(Vsn::V2)), r#"["1",null,"t","e",{"a":1}]"#);
+        assert_eq!(body(&pushed(Vsn::V1)), r#"{"topic":"t","event":"e","payload":{"a":1},"ref":null}"#);
+        assert_eq!(
+            body(&odd_reply(Vsn::V2, ("null", "7"), r#"{"a": 1}"#, "ok", EMPTY)),
+            r#"[null,7,{"a": 1},"phx_reply",{"status":"ok","response":{}}]"#
+        );
+        assert_eq!(
+            body(&odd_reply(Vsn::V1, ("null", "7"), "null", "ok", EMPTY)),
+            r#"{"topic":null,"event":"phx_reply","payload":{"status":"ok","response":{}},"ref":7}"#
         );
     }
 
@@ -153,9 +202,12 @@ mod tests {
         for bad in ["", "{}", "[]", "[1,2,3,4]", r#"[null,null,"t","e"]"#, r#"[null,null,1,"e",{}]"#, &long] {
             assert!(decode_text(Vsn::V2, bad).is_err(), "{bad:.60}");
         }
-        for bad in
-            ["[]", r#"{"topic":"t","event":"e","payload":{}}"#, r#"{"topic":"t","payload":{},"ref":1}"#]
-        {
+        for bad in [
+            "[]",
+            r#"["t","e",{},"9"]"#,
+            r#"{"topic":"t","event":"e","payload":{}}"#,
+            r#"{"topic":"t","payload":{},"ref":1}"#,
+        ] {
             assert!(decode_text(Vsn::V1, bad).is_err(), "{bad}");
         }
     }

@@ -6,10 +6,25 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Malformed, Message, NULL, Payload,
+    Malformed, Message, NULL, OddMessage, Payload,
     scan::{self, Scanner},
 };
 use crate::limits::MAX_REF_BYTES;
+
+/// A message of V1 with names that are any JSON.
+#[derive(Deserialize)]
+struct OddV1<'a> {
+    #[serde(borrow)]
+    topic: &'a RawValue,
+    #[serde(borrow)]
+    event: &'a RawValue,
+    #[serde(borrow)]
+    payload: &'a RawValue,
+    #[serde(borrow)]
+    r#ref: &'a RawValue,
+    #[serde(borrow)]
+    join_ref: Option<&'a RawValue>,
+}
 
 #[derive(Deserialize)]
 struct V1<'a> {
@@ -38,6 +53,13 @@ pub(super) fn decode_v2(text: &str) -> Result<Message<'_>, Malformed> {
     let event = scanner.string()?;
     scanner.expect(b',')?;
     let payload = scanner.value()?;
+    end_v2(&mut scanner)?;
+    let (join_ref, reference) = (join_ref.into(), reference.into());
+    check_refs(Message { join_ref, reference, topic, event, payload: Payload::Json(payload) })
+}
+
+/// Takes what follows the payload.
+fn end_v2(scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     loop {
         match scanner.token()? {
             b']' => break,
@@ -45,13 +67,43 @@ pub(super) fn decode_v2(text: &str) -> Result<Message<'_>, Malformed> {
             _ => return Err(Malformed),
         };
     }
-    scanner.end()?;
-    let (join_ref, reference) = (join_ref.into(), reference.into());
-    check_refs(Message { join_ref, reference, topic, event, payload: Payload::Json(payload) })
+    scanner.end()
+}
+
+/// As [`decode_v2`], with names that are any JSON.
+pub(super) fn decode_odd_v2(text: &str) -> Option<OddMessage<'_>> {
+    let read = || -> Result<_, Malformed> {
+        let mut scanner = Scanner::new(text);
+        let mut parts = [NULL; 5];
+        for (part, before) in parts.iter_mut().zip(*b"[,,,,") {
+            scanner.expect(before)?;
+            *part = scanner.value()?;
+        }
+        end_v2(&mut scanner)?;
+        Ok(parts)
+    };
+    let [join_ref, reference, topic, event, _payload] = read().ok()?;
+    OddMessage::new([join_ref, reference, topic, event])
+}
+
+/// As [`decode_v1`], with names that are any JSON.
+pub(super) fn decode_odd_v1(text: &str) -> Option<OddMessage<'_>> {
+    let OddV1 { topic, event, payload, r#ref, join_ref } = object(text).ok()?;
+    let parts = [join_ref.map_or(NULL, RawValue::get), r#ref.get(), topic.get(), event.get()];
+    let is_strict = parts.into_iter().chain([payload.get()]).all(|part| scan::check(part).is_ok());
+    if is_strict { OddMessage::new(parts) } else { None }
+}
+
+/// Reads an object. The library would take an array of its values as well.
+fn object<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Malformed> {
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(Malformed);
+    }
+    serde_json::from_str(text).map_err(|_| Malformed)
 }
 
 pub(super) fn decode_v1(text: &str) -> Result<Message<'_>, Malformed> {
-    let V1 { topic, event, payload, r#ref, join_ref } = serde_json::from_str(text).map_err(|_| Malformed)?;
+    let V1 { topic, event, payload, r#ref, join_ref } = object(text)?;
     // The library separates the fields, but reads the parts that it only passes on less strictly.
     for raw in [Some(payload), Some(r#ref), join_ref].into_iter().flatten() {
         scan::check(raw.get())?;

@@ -15,11 +15,14 @@ mod binary;
 pub mod encode;
 pub mod foreign;
 mod json;
+mod odd;
 mod raw_ref;
 mod scan;
 mod v1;
 mod v2;
+mod version;
 
+pub use odd::OddMessage;
 pub use raw_ref::RawRef;
 
 /// JSON of an absent ref.
@@ -27,12 +30,17 @@ pub const NULL: &str = "null";
 
 pub use keys::ACCESS_TOKEN;
 
+/// Whether an event has the prefix of those by which Phoenix steers channels.
+#[must_use]
+pub fn is_phoenix_event(event: &str) -> bool {
+    event.starts_with(keys::PHOENIX_EVENT_PREFIX)
+}
+
 /// Whether an event belongs to the protocol. A client that could broadcast such events could close the channels of
 /// others or make up who is present, and others would hear the token that it pushes.
 #[must_use]
 pub fn is_reserved_event(event: &str) -> bool {
-    event.starts_with(keys::PHOENIX_EVENT_PREFIX)
-        || matches!(event, keys::PRESENCE_STATE | keys::PRESENCE_DIFF | ACCESS_TOKEN)
+    is_phoenix_event(event) || matches!(event, keys::PRESENCE_STATE | keys::PRESENCE_DIFF | ACCESS_TOKEN)
 }
 
 /// Serializer version of a connection, which is also the variant of a broadcast that it is sent.
@@ -54,10 +62,16 @@ trait Serializer: Sync {
     fn decode_text<'a>(&self, text: &'a str) -> Result<Message<'a>, Malformed>;
     /// Reads a binary message.
     fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed>;
+    /// Reads a text message whose topic or event is no string.
+    fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>>;
     /// A message to one client, as one frame; both refs are raw JSON.
     fn message(&self, refs: (&str, &str), topic: &str, event: &str, pieces: &Pieces<'_>) -> Bytes;
-    /// A reply with status `ok` and bytes as its response; `None` when the version has no such message.
-    fn binary_reply(&self, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes>;
+    /// A reply about a topic that is given as raw JSON, as one frame.
+    fn odd_reply(&self, refs: (&str, &str), topic: &str, pieces: &Pieces<'_>) -> Bytes;
+    /// A reply with bytes as its response; `None` when the version has no such message.
+    fn binary_reply(&self, refs: (&str, &str), topic: &str, status: &str, data: &[u8]) -> Option<Bytes>;
+    /// A push of bytes to one client; `None` when the version has no such message.
+    fn binary_push(&self, join_ref: &str, topic: &str, event: &str, data: &[u8]) -> Option<Bytes>;
     /// Whether [`Serializer::broadcast`] can write this content.
     fn carries(&self, content: &Content<'_>) -> bool;
     /// Appends a message to all members of a topic, as one frame.
@@ -90,12 +104,9 @@ impl Vsn {
     /// The serializer for the parameter `vsn`; `None` when there is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('.');
-        let mut number = || parts.next()?.parse::<u16>().ok();
-        let (major, minor, _patch) = (number()?, number()?, number()?);
-        match (major, minor, parts.next()) {
-            (1, 0, None) => Some(Self::V1),
-            (2, 0, None) => Some(Self::V2),
+        match version::minor_line(text)? {
+            ("1", "0") => Some(Self::V1),
+            ("2", "0") => Some(Self::V2),
             _ => None,
         }
     }
@@ -132,7 +143,14 @@ pub fn decode_text(vsn: Vsn, text: &str) -> Result<Message<'_>, Malformed> {
 /// Reads a binary message.
 ///
 /// # Errors
-/// When it is no push, is cut short, holds text that is not UTF-8, or comes from a V1 client.
+/// When it is no push, is cut short, or holds text that is not UTF-8; of a V1 client as [`decode_text`], which reads it.
 pub fn decode_binary(vsn: Vsn, bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     vsn.serializer().decode_binary(bytes)
+}
+
+/// Reads a text message that [`decode_text`] refused, if all that is odd about it is that its topic or its event is no
+/// string: Phoenix takes such a message and answers it.
+#[must_use]
+pub fn decode_odd(vsn: Vsn, text: &str) -> Option<OddMessage<'_>> {
+    vsn.serializer().decode_odd(text)
 }

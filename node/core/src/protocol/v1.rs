@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, Payload, Pieces, Serializer,
+    Malformed, Message, OddMessage, Payload, Pieces, Serializer,
     encode::append_text,
     json::{self, escaped},
 };
@@ -29,8 +29,13 @@ impl Serializer for V1 {
         json::decode_v1(text)
     }
 
-    fn decode_binary<'a>(&self, _: &'a [u8]) -> Result<Message<'a>, Malformed> {
-        Err(Malformed)
+    /// Phoenix's serializer reads JSON out of frames of either kind.
+    fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
+        json::decode_v1(std::str::from_utf8(bytes).map_err(|_| Malformed)?)
+    }
+
+    fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {
+        json::decode_odd_v1(text)
     }
 
     fn message(&self, (_, reference): (&str, &str), topic: &str, event: &str, pieces: &Pieces<'_>) -> Bytes {
@@ -39,7 +44,18 @@ impl Serializer for V1 {
         out.into()
     }
 
-    fn binary_reply(&self, _: (&str, &str), _: &str, _: &[u8]) -> Option<Bytes> {
+    fn odd_reply(&self, (_, reference): (&str, &str), topic: &str, pieces: &Pieces<'_>) -> Bytes {
+        let (mut out, [a, b, c, d, e]) = (Vec::new(), *pieces);
+        let event = ",\"event\":\"phx_reply\",\"payload\":";
+        append_text(&mut out, &["{\"topic\":", topic, event, a, b, c, d, e, ",\"ref\":", reference, "}"]);
+        out.into()
+    }
+
+    fn binary_reply(&self, _: (&str, &str), _: &str, _: &str, _: &[u8]) -> Option<Bytes> {
+        None
+    }
+
+    fn binary_push(&self, _: &str, _: &str, _: &str, _: &[u8]) -> Option<Bytes> {
         None
     }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, NULL, Payload, Pieces, Serializer, binary,
+    Malformed, Message, NULL, OddMessage, Payload, Pieces, Serializer, binary,
     encode::append_text,
     json::{self, escaped},
 };
@@ -38,14 +38,29 @@ impl Serializer for V2 {
         binary::decode_push(bytes)
     }
 
+    fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {
+        json::decode_odd_v2(text)
+    }
+
     fn message(&self, refs: (&str, &str), topic: &str, event: &str, pieces: &Pieces<'_>) -> Bytes {
         let mut out = Vec::new();
         append(&mut out, refs, topic, event, pieces);
         out.into()
     }
 
-    fn binary_reply(&self, refs: (&str, &str), topic: &str, data: &[u8]) -> Option<Bytes> {
-        binary::reply_ok(refs, topic, data)
+    fn odd_reply(&self, (join_ref, reference): (&str, &str), topic: &str, pieces: &Pieces<'_>) -> Bytes {
+        let (mut out, [a, b, c, d, e]) = (Vec::new(), *pieces);
+        let event = ",\"phx_reply\",";
+        append_text(&mut out, &["[", join_ref, ",", reference, ",", topic, event, a, b, c, d, e, "]"]);
+        out.into()
+    }
+
+    fn binary_reply(&self, refs: (&str, &str), topic: &str, status: &str, data: &[u8]) -> Option<Bytes> {
+        binary::reply(refs, topic, status, data)
+    }
+
+    fn binary_push(&self, join_ref: &str, topic: &str, event: &str, data: &[u8]) -> Option<Bytes> {
+        binary::push(join_ref, topic, event, data)
     }
 
     fn carries(&self, content: &Content<'_>) -> bool {

@@ -197,6 +197,8 @@ const fn closed(reason: CloseReason) -> Step {
         CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
             Step { to: Phase::Linger, ..counted }
         }
+        // What follows can be read, but Phoenix ends its side at once as well.
+        CloseReason::Malformed => Step { to: Phase::Linger, ..counted },
         // The peer ended the connection, so this side does not close it.
         CloseReason::Peer | CloseReason::Lost => counted,
     }

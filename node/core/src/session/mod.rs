@@ -4,7 +4,10 @@ use std::ops::{Index, IndexMut};
 
 use slab::Slab;
 
-use crate::{config::Limits, ws::Reader};
+use crate::{
+    config::Limits,
+    ws::{ConnectInfo, Reader},
+};
 
 mod bucket;
 pub(crate) mod conn;
@@ -30,7 +33,7 @@ pub(crate) struct Memory {
     pub(crate) heads: u64,
     /// Readers of established connections.
     pub(crate) input: u64,
-    /// Channels that do not fit their slot, and refs.
+    /// Channels that do not fit their slot, refs, and what connections said about themselves.
     pub(crate) channels: u64,
 }
 
@@ -235,9 +238,17 @@ impl Sessions {
         old
     }
 
+    /// Keeps what a new connection has said about itself.
+    pub(crate) fn introduce(&mut self, slot: Slot, info: Box<ConnectInfo>) {
+        self.memory.channels += info.held_bytes() as u64;
+        self.side.introduce(slot, info);
+    }
+
     /// Drops the side entry of a connection that has ended.
     pub(crate) fn forget_aside(&mut self, slot: Slot) {
-        self.side.forget(slot);
+        if let Some(info) = self.side.forget(slot) {
+            self.memory.channels -= info.held_bytes() as u64;
+        }
         self.rates.forget(slot);
     }
 

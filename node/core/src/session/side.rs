@@ -3,6 +3,7 @@
 use hashbrown::HashTable;
 
 use super::{bucket::Bucket, id::Slot};
+use crate::ws::ConnectInfo;
 
 /// Entries for which place is kept although they are not needed at the moment.
 const KEPT: usize = 64;
@@ -26,15 +27,24 @@ pub(crate) struct Aside {
     /// Since when it has taken nothing, on the coarse clock; none while it is not blocked.
     pub(crate) blocked_since: Option<u16>,
     unread: Option<Unread>,
+    connect_info: Option<Box<ConnectInfo>>,
 }
 
 impl Aside {
     const fn new(slot: Slot) -> Self {
-        Self { slot, bucket: None, blocked_since: None, unread: None }
+        Self { slot, bucket: None, blocked_since: None, unread: None, connect_info: None }
     }
 
     const fn is_empty(&self) -> bool {
-        self.bucket.is_none() && self.blocked_since.is_none() && self.unread.is_none()
+        self.bucket.is_none()
+            && self.blocked_since.is_none()
+            && self.unread.is_none()
+            && self.connect_info.is_none()
+    }
+
+    /// What the connection said about itself when it connected, where that is kept.
+    pub(crate) fn connect_info(&self) -> Option<&ConnectInfo> {
+        self.connect_info.as_deref()
     }
 }
 
@@ -80,6 +90,11 @@ impl Side {
         self.change(slot, |aside| aside.blocked_since = since);
     }
 
+    /// Keeps what a new connection has said about itself.
+    pub(super) fn introduce(&mut self, slot: Slot, info: Box<ConnectInfo>) {
+        self.change(slot, |aside| aside.connect_info = Some(info));
+    }
+
     /// Records that the connection is not read any more. True when it was read until now.
     pub(crate) fn hold(&mut self, slot: Slot, until: Unread) -> bool {
         let before = self.change(slot, |aside| aside.unread.replace(until));
@@ -117,14 +132,14 @@ impl Side {
         self.unread[until as usize] > 0
     }
 
-    /// Forgets a connection that ended.
-    pub(super) fn forget(&mut self, slot: Slot) {
-        if let Ok(entry) = self.table.find_entry(hash(slot), |aside| aside.slot == slot) {
-            let (aside, _) = entry.remove();
-            if let Some(unread) = aside.unread {
-                self.unread[unread as usize] -= 1;
-            }
+    /// Forgets a connection that ended. Returns what it had said about itself.
+    pub(super) fn forget(&mut self, slot: Slot) -> Option<Box<ConnectInfo>> {
+        let entry = self.table.find_entry(hash(slot), |aside| aside.slot == slot).ok()?;
+        let (aside, _) = entry.remove();
+        if let Some(unread) = aside.unread {
+            self.unread[unread as usize] -= 1;
         }
+        aside.connect_info
     }
 
     /// Drops the buckets that are not to be kept, and names the slots of the others to `kept`.
@@ -172,7 +187,8 @@ mod tests {
         assert_eq!(side.resume_all(Unread::UntilFewerWait), [two]);
         assert!(side.iter().next().is_none() && !side.has_unread(Unread::UntilFewerWait));
         side.hold(one, Unread::UntilItTakes);
-        side.forget(one);
+        side.introduce(one, Box::default());
+        assert!(side.forget(one).is_some() && side.forget(one).is_none());
         assert!(side.resume_all(Unread::UntilItTakes).is_empty());
     }
 }

@@ -1,13 +1,20 @@
 //! The rules of Phoenix.Socket: what a message on a topic does (phoenix/lib/phoenix/socket.ex).
 
-use super::state::Shard;
+use super::{
+    channel::End,
+    dev::{self, Rule},
+    state::Shard,
+};
 use crate::{
     broadcast::Content,
     config::{PolicyRef, Publish},
     counters::JoinRefusal,
     ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
-    protocol::{ACCESS_TOKEN, Message, NULL, Payload, RawRef, Vsn, encode, is_reserved_event},
+    protocol::{
+        ACCESS_TOKEN, Message, NULL, OddMessage, Payload, RawRef, Vsn, encode, is_phoenix_event,
+        is_reserved_event,
+    },
     session::{conn::Channel, id::Slot},
     topic::{self, PHOENIX, TopicKind, TopicName},
     topics::{Caps, Joined, Refused},
@@ -28,10 +35,24 @@ impl Shard {
         }
     }
 
-    /// Position of the topic among the connection's channels.
-    fn channel(&self, slot: Slot, topic: &str) -> Option<usize> {
-        let room = self.topics.find(topic)?;
-        self.sessions[slot].channels.iter().position(|channel| channel.room == room)
+    /// A message whose topic or event is no string. No channel has such a topic; one that is sent such an event ends, as
+    /// a channel of Phoenix does which is to broadcast it.
+    pub(super) fn dispatch_odd(&mut self, slot: Slot, vsn: Vsn, message: &OddMessage<'_>) {
+        if let Some(topic) = message.topic_text()
+            && let Some(position) = self.channel(slot, &topic)
+        {
+            if is_current(message.join_ref, &self.sessions[slot].channels[position].join_ref) {
+                self.end_channel(slot, &topic, End::Crashed);
+            }
+            return;
+        }
+        let (join_ref, status, response) = if message.is_event("phx_leave") {
+            (message.join_ref, "ok", encode::EMPTY)
+        } else {
+            (NULL, "error", r#"{"reason":"unmatched topic"}"#)
+        };
+        let refs = (join_ref, message.reference);
+        self.reply(slot, encode::odd_reply(vsn, refs, message.topic, status, response));
     }
 
     /// A connection asks to join. A question to another thread has its place between a `check_join` that finds nothing
@@ -53,6 +74,9 @@ impl Shard {
         // A member that joins again takes nothing more.
         if (is_full || is_short) && self.channel(slot, name.as_str()).is_none() {
             return Err(if is_full { JoinRefusal::TooManyChannels } else { JoinRefusal::Memory });
+        }
+        if self.config.fixed.dev && dev::is_denied(name) {
+            return Err(JoinRefusal::Unauthorized);
         }
         Ok(rules)
     }
@@ -112,16 +136,16 @@ impl Shard {
 
     fn refuse_join(&mut self, slot: Slot, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
         self.counters.count_join_refused(refusal);
-        let vsn = self.sessions[slot].vsn();
         let refs = if refusal == JoinRefusal::Unmatched { (NULL, refs.1) } else { refs };
         let reason = match refusal {
             JoinRefusal::Unmatched => "unmatched topic",
+            JoinRefusal::Unauthorized => "unauthorized",
             JoinRefusal::RoomFull => "room full",
             JoinRefusal::TooManyChannels => "too many channels joined",
             JoinRefusal::TooManyRooms => "too many rooms",
             JoinRefusal::Memory => "node is full",
         };
-        self.reply_error(slot, vsn, refs, topic, reason);
+        self.reply_error(slot, refs, topic, reason);
     }
 
     fn reply_joined(&mut self, slot: Slot, refs: (&str, &str), name: TopicName<'_>) {
@@ -157,7 +181,7 @@ impl Shard {
     fn on_push(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
         let (topic, event) = (&*message.topic, &*message.event);
         let Some(position) = self.channel(slot, topic) else {
-            return self.reply_error(slot, vsn, (NULL, &message.reference), topic, "unmatched topic");
+            return self.reply_error(slot, (NULL, &message.reference), topic, "unmatched topic");
         };
         let channel = &self.sessions[slot].channels[position];
         if !is_current(&message.join_ref, &channel.join_ref) {
@@ -168,11 +192,16 @@ impl Shard {
         match self.resolve_push(self.topics.get(room).policy(), event, message.payload) {
             Push::Refuse(reason) => {
                 self.counters.publish_refused += 1;
-                self.reply_error(slot, vsn, refs, topic, reason);
+                self.reply_error(slot, refs, topic, reason);
             }
+            Push::Crash => {
+                self.counters.publish_refused += 1;
+                self.end_channel(slot, topic, End::Crashed);
+            }
+            Push::Dev(rule) => self.follow(slot, rule, refs, topic, message.payload),
             // Supabase's server answers nothing either, and realtime-js waits for nothing.
             Push::TakeToken => self.counters.access_tokens += 1,
-            Push::Echo => self.reply_payload(slot, vsn, refs, topic, message.payload),
+            Push::Echo => self.reply_payload(slot, refs, topic, "ok", message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
                 let except = if to_sender { None } else { Some(slot) };
                 let content = Content { topic, event: &event[..event_len], payload: message.payload };
@@ -195,7 +224,7 @@ impl Shard {
             return Push::TakeToken;
         }
         if is_reserved_event(event) {
-            return Push::Refuse("reserved event");
+            return if is_phoenix_event(event) { Push::Crash } else { Push::Refuse("reserved event") };
         }
         if event.len() > MAX_EVENT_BYTES {
             return Push::Refuse("event name too long");
@@ -203,6 +232,11 @@ impl Shard {
         let Some(policy) = policy.map(|policy| self.config.rooms.policy(policy)) else {
             return Push::Refuse("publish not allowed");
         };
+        if self.config.fixed.dev
+            && let Some(rule) = dev::rule(event, payload)
+        {
+            return Push::Dev(rule);
+        }
         let is_in = |events: &[String]| events.iter().any(|listed| listed == event);
         if is_in(policy.echo_events) {
             return Push::Echo;
@@ -210,7 +244,7 @@ impl Shard {
         if policy.publish == Publish::Nobody {
             return Push::Refuse("publish not allowed");
         }
-        if matches!(payload, Payload::Json(json) if !json.starts_with('{')) {
+        if !payload.is_object_or_bytes() {
             return Push::Refuse("payload must be an object");
         }
         let stripped = policy.ack_suffix.and_then(|suffix| event.strip_suffix(suffix));
@@ -231,20 +265,6 @@ impl Shard {
             }
         }
     }
-
-    fn reply_payload(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, payload: Payload<'_>) {
-        match payload {
-            Payload::Json(json) => self.reply(slot, encode::reply(vsn, refs, topic, "ok", json)),
-            Payload::Binary(data) => match encode::binary_reply(vsn, refs, topic, data) {
-                Some(frame) => self.reply(slot, frame),
-                None => self.reply_error(slot, vsn, refs, topic, "name too long"),
-            },
-        }
-    }
-
-    fn reply_error(&mut self, slot: Slot, vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) {
-        self.reply(slot, encode::error(vsn, refs, topic, reason));
-    }
 }
 
 /// What holds for joins of a topic.
@@ -258,6 +278,10 @@ pub(super) struct JoinRules {
 enum Push {
     /// Answered with an error.
     Refuse(&'static str),
+    /// Ends the channel: the event is one by which Phoenix steers channels, and no client may use it so.
+    Crash,
+    /// Dev mode has a rule of its own for it.
+    Dev(Rule),
     /// A token for the server, which asks for none: nobody else sees it.
     TakeToken,
     /// Answered with its own payload.

@@ -38,8 +38,8 @@ impl Shard {
         }
     }
 
-    /// A connection asks to leave a topic, of which it may not be a member. This may close members, and with the last
-    /// of them the room.
+    /// A connection asks to leave a topic, of which it may not be a member, or the server ends its channel. This may
+    /// close members, and with the last of them the room.
     pub(super) fn before_leave(&mut self, topic: &str) {
         self.release_held(topic);
     }

@@ -6,13 +6,12 @@ use super::{event::Progress, pace::Allowance, state::Shard};
 use crate::{
     counters::{CloseReason, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
-    protocol::{self, Vsn, encode},
+    protocol::{self, Vsn},
     session::{
         conn::Flags,
         id::Slot,
         lifecycle::{Cause, Phase},
     },
-    topic,
     ws::{
         CloseCode, Event, Flow, Opcode, WsError, frame,
         handshake::{self, Request, Rules},
@@ -54,6 +53,7 @@ impl Shard {
             auth: &self.config.auth,
             page: self.config.chat_page.then_some(self.options.page),
             ready: !leaving && self.options.ready.load(Ordering::Relaxed),
+            dev: self.config.fixed.dev,
         };
         // The first part is always looked at: what is no request is told at once.
         let request = if known == 0 || handshake::may_be_whole(head, known) {
@@ -82,13 +82,16 @@ impl Shard {
                 self.refuse(slot, reason);
                 Progress::Done
             }
-            Request::Upgrade { vsn, head_len, response } => {
+            Request::Upgrade { vsn, head_len, response, info } => {
                 if leaving {
                     self.refuse(slot, RefuseReason::Draining);
                 } else if self.is_short_of_memory() {
                     self.refuse(slot, RefuseReason::Memory);
                 } else if self.options.places.claim(self.config.limits.max_connections) {
                     self.establish(slot, vsn, response.into());
+                    if let Some(info) = info {
+                        self.sessions.introduce(slot, info);
+                    }
                     let mut rest = head[head_len..].to_vec();
                     return self.on_frames(slot, &mut rest);
                 } else {
@@ -182,8 +185,8 @@ impl Shard {
         }
         let vsn = conn.vsn();
         match event {
-            Event::Text(text) => self.on_message(slot, vsn, protocol::decode_text(vsn, text)),
-            Event::Binary(bytes) => self.on_message(slot, vsn, protocol::decode_binary(vsn, bytes)),
+            Event::Text(text) => self.on_message(slot, vsn, protocol::decode_text(vsn, text), text),
+            Event::Binary(bytes) => self.on_message(slot, vsn, protocol::decode_binary(vsn, bytes), ""),
             Event::Ping(payload) => self.reply(slot, frame::control(Opcode::Pong, payload).into()),
             Event::Pong | Event::Close(_) => {}
         }
@@ -194,30 +197,34 @@ impl Shard {
         let phase = self.sessions[slot].phase();
         self.advance(slot, Cause::PeerClosed);
         if phase == Phase::Open {
-            let echo = frame::control(Opcode::Close, payload).into();
-            self.egress.queue_one(slot, &mut self.sessions[slot], echo);
+            let answer = frame::close_answer(payload).into();
+            self.egress.queue_one(slot, &mut self.sessions[slot], answer);
         } else if phase.awaits_close() && self.sessions[slot].queue.is_empty() {
             self.advance(slot, Cause::Sent);
         }
     }
 
+    /// A message, with its text when it came as one.
     fn on_message(
         &mut self,
         slot: Slot,
         vsn: Vsn,
         message: Result<protocol::Message<'_>, protocol::Malformed>,
+        text: &str,
     ) {
         self.counters.received_messages += 1;
         match message {
             Ok(message) => self.dispatch(slot, vsn, &message),
-            Err(protocol::Malformed) => {
-                // Phoenix closes with 1011 here, which makes phoenix.js reconnect and, most likely, say the same again.
-                // A reply that belongs to no channel is ignored by clients, and seen in the log of a client that is
-                // debugged.
-                self.counters.malformed_messages += 1;
-                let refs = (protocol::NULL, protocol::NULL);
-                self.reply(slot, encode::error(vsn, refs, topic::PHOENIX, "malformed message"));
-            }
+            Err(protocol::Malformed) => self.on_malformed(slot, vsn, text),
         }
+    }
+
+    #[cold]
+    fn on_malformed(&mut self, slot: Slot, vsn: Vsn, text: &str) {
+        if let Some(message) = protocol::decode_odd(vsn, text) {
+            return self.dispatch_odd(slot, vsn, &message);
+        }
+        self.counters.malformed_messages += 1;
+        self.close(slot, CloseReason::Malformed, CloseCode::Malformed);
     }
 }

@@ -5,10 +5,12 @@
 //! each connection that [`Shard::next_flush`] names, and ends the turn ([`Shard::end_turn`]). All other things that
 //! it has to do are in [`Shard::take_effects`]. Between turns it sleeps until [`Shard::next_deadline`].
 //!
-//! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks` and `goodbye`
-//! are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `tick`, `dispatch` and
-//! `input` decide which actions are taken; `driver` is what the thread calls.
+//! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
+//! `goodbye` are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `tick`, `dev`,
+//! `dispatch` and `input` decide which actions are taken; `driver` is what the thread calls.
 
+mod channel;
+mod dev;
 mod dispatch;
 mod driver;
 mod ending;

@@ -1,4 +1,4 @@
-//! Sending: to the members of a room, and to one connection.
+//! Sending: to the members of a room, and replies to one connection.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     broadcast::{Broadcast, Content},
     counters::CloseReason,
-    protocol::{Payload, Vsn},
+    protocol::{Payload, Vsn, encode},
     session::{id::Slot, lifecycle::Phase},
     topics::room::RoomId,
     ws::CloseCode,
@@ -60,6 +60,26 @@ impl Shard {
         for member in full {
             self.close_now(member, CloseReason::SlowConsumer, CloseCode::SlowConsumer);
         }
+    }
+
+    /// Answers a message with a payload.
+    pub(super) fn reply_payload(
+        &mut self,
+        slot: Slot,
+        refs: (&str, &str),
+        topic: &str,
+        status: &str,
+        payload: Payload<'_>,
+    ) {
+        match encode::payload_reply(self.sessions[slot].vsn(), refs, topic, status, payload) {
+            Some(frame) => self.reply(slot, frame),
+            None => self.reply_error(slot, refs, topic, "name too long"),
+        }
+    }
+
+    /// Answers a message with an error.
+    pub(super) fn reply_error(&mut self, slot: Slot, refs: (&str, &str), topic: &str, reason: &str) {
+        self.reply(slot, encode::error(self.sessions[slot].vsn(), refs, topic, reason));
     }
 
     /// Queues a frame for one connection only.

@@ -10,6 +10,8 @@ pub enum CloseCode {
     InvalidPayload = 1007,
     /// A message above the limit.
     TooBig = 1009,
+    /// A message that is no Phoenix message: an internal error to Bandit, because Phoenix raises one.
+    Malformed = 1011,
     /// The node goes away and the client shall come back. Never 1000: phoenix.js does not reconnect after that.
     Restart = 1012,
     /// The node keeps as much of incomplete messages as it may.
@@ -26,6 +28,7 @@ impl CloseCode {
             Self::ProtocolError => "protocol error",
             Self::InvalidPayload => "invalid UTF-8",
             Self::TooBig => "message too big",
+            Self::Malformed => "malformed message",
             Self::Restart => "node restarts",
             Self::TryAgainLater => "try again later",
             Self::SlowConsumer => "slow consumer",
@@ -33,9 +36,22 @@ impl CloseCode {
     }
 }
 
-/// Whether a peer may send this code: a registered one (RFC 6455 and the IANA registry up to 1014), a library's
-/// (3000-3999) or an application's (4000-4999).
+/// The code that a close frame is answered with.
+pub const NORMAL: u16 = 1000;
+
+/// Whether a peer may send this code: a registered one (RFC 6455 and the IANA registry up to 1014), a library's, an
+/// application's, or one above them, which RFC 6455 says nothing about and Bandit takes.
 #[must_use]
 pub const fn is_allowed_from_peer(code: u16) -> bool {
-    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..)
+}
+
+/// The code that answers a close frame with this payload, as Bandit answers it (bandit/lib/bandit/websocket/connection.ex):
+/// codes that were registered after RFC 6455 are not among those that it takes for a normal end.
+#[must_use]
+pub fn answer_to(payload: &[u8]) -> u16 {
+    match payload.first_chunk::<2>().map(|code| u16::from_be_bytes(*code)) {
+        Some(1012..=1014) => CloseCode::ProtocolError as u16,
+        _ => NORMAL,
+    }
 }

@@ -1,6 +1,6 @@
 //! One frame: its header, masking and encoding (RFC 6455 section 5).
 
-use super::close::CloseCode;
+use super::close::{CloseCode, answer_to};
 
 /// First byte of an unfragmented text frame.
 pub const FIN_TEXT: u8 = 0x81;
@@ -60,7 +60,7 @@ pub enum WsError {
     /// The bytes break the protocol.
     #[error("frame breaks RFC 6455")]
     Protocol,
-    /// A text message or close reason is not UTF-8.
+    /// A text message is not UTF-8.
     #[error("text is not UTF-8")]
     Utf8,
     /// A message is longer than allowed.
@@ -121,9 +121,6 @@ impl Header {
             },
             length => (u64::from(length), 0),
         };
-        if payload_len >> 63 != 0 {
-            return Err(WsError::Protocol);
-        }
         let payload_len = usize::try_from(payload_len).map_err(|_| WsError::TooBig)?;
         if payload_len > max_payload_bytes && !opcode.is_control() {
             return Err(WsError::TooBig);
@@ -213,6 +210,12 @@ pub fn close(code: CloseCode) -> Vec<u8> {
     control(Opcode::Close, &payload)
 }
 
+/// The answer to a peer's close frame with this payload.
+#[must_use]
+pub fn close_answer(payload: &[u8]) -> Vec<u8> {
+    control(Opcode::Close, &answer_to(payload).to_be_bytes())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,5 +260,29 @@ mod tests {
     #[test]
     fn an_unmasked_client_frame_is_refused() {
         assert_eq!(Header::parse(&[0x81, 0x00], 10), Err(WsError::Protocol));
+    }
+
+    #[test]
+    fn a_length_with_its_top_bit_set_is_too_long_as_any_other() {
+        let frame = [0x81, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0];
+        assert_eq!(Header::parse(&frame, usize::MAX >> 1), Err(WsError::TooBig));
+    }
+
+    #[test]
+    fn a_close_frame_is_answered_as_bandit_does() {
+        for (code, answer) in [
+            (1000u16, 1000u16),
+            (1001, 1000),
+            (1011, 1000),
+            (3000, 1000),
+            (4000, 1000),
+            (5000, 1000),
+            (1012, 1002),
+            (1014, 1002),
+        ] {
+            let payload = [&code.to_be_bytes()[..], b"bye"].concat();
+            assert_eq!(close_answer(&payload), [&[0x88, 2][..], &answer.to_be_bytes()].concat(), "{code}");
+        }
+        assert_eq!(close_answer(b""), [0x88, 2, 0x03, 0xe8]);
     }
 }

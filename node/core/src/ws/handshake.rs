@@ -7,7 +7,12 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 
-use super::{origin, target::Target};
+use super::{
+    ConnectInfo, origin,
+    query::{Parameters, Value},
+    subprotocol,
+    target::Target,
+};
 use crate::{
     config::Auth,
     counters::RefuseReason,
@@ -22,8 +27,6 @@ const KEY_BYTES: usize = 16;
 const KEY_BUFFER: usize = 18;
 /// Length of `Sec-WebSocket-Accept`: a SHA-1 digest in base64.
 const ACCEPT_BYTES: usize = 28;
-/// The subprotocol of phoenix.js 1.8, echoed when offered.
-const SUBPROTOCOL: &str = "phoenix";
 
 /// Paths at which load balancers ask whether to send new clients.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/health"];
@@ -39,6 +42,8 @@ pub struct Rules<'a> {
     pub page: Option<&'a [u8]>,
     /// Whether load balancers shall send new clients.
     pub ready: bool,
+    /// Whether dev mode's rules apply: what a client says about itself is told, and it is refused when it asks for that.
+    pub dev: bool,
 }
 
 /// What a request asks for.
@@ -54,6 +59,8 @@ pub enum Request {
         head_len: usize,
         /// The whole `101` response.
         response: Vec<u8>,
+        /// What the client says about itself, where dev mode asks for it and there is anything.
+        info: Option<Box<ConnectInfo>>,
     },
     /// The chat page or the state of the node, as a whole response.
     Answer(Vec<u8>),
@@ -135,18 +142,39 @@ fn route(
         return Request::Refused(RefuseReason::BadRequest);
     };
     match upgrade(request.headers, target, host, rules) {
-        Ok((vsn, response)) => Request::Upgrade { vsn, head_len, response },
+        Ok(Accepted { vsn, response, info }) => Request::Upgrade { vsn, head_len, response, info },
         Err(reason) => Request::Refused(reason),
     }
 }
 
+/// A handshake that is good.
+struct Accepted {
+    vsn: Vsn,
+    response: Vec<u8>,
+    info: Option<Box<ConnectInfo>>,
+}
+
+/// Judges a handshake in the order of Phoenix, which looks at the headers of the upgrade last.
 fn upgrade(
     headers: &[httparse::Header<'_>],
     target: &Target<'_>,
     host: &[u8],
     rules: &Rules<'_>,
-) -> Result<(Vsn, Vec<u8>), RefuseReason> {
+) -> Result<Accepted, RefuseReason> {
     let one = |name: &str| single(headers, name);
+    let Parameters { vsn, user_id, refuse } = Parameters::read(target.query)?;
+    if !origin::is_allowed(one("origin")?, host, rules.auth) {
+        return Err(RefuseReason::Origin);
+    }
+    let offer = subprotocol::read(values(headers, "sec-websocket-protocol"))?;
+    let vsn = match vsn {
+        None => Vsn::V1,
+        Some(Value::Text(vsn)) => Vsn::parse(&vsn).ok_or(RefuseReason::Version)?,
+        Some(Value::Nested) => return Err(RefuseReason::Version),
+    };
+    if rules.dev && refuse {
+        return Err(RefuseReason::Asked);
+    }
     let is_upgrade =
         has_token(headers, "upgrade", "websocket") && has_token(headers, "connection", "upgrade");
     let key = one("sec-websocket-key")?.ok_or(RefuseReason::BadRequest)?;
@@ -154,26 +182,25 @@ fn upgrade(
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
-    if !origin::is_allowed(one("origin")?, host, rules.auth) {
-        return Err(RefuseReason::Origin);
-    }
-    let vsn = match target.last_parameter("vsn") {
-        None => Vsn::V1,
-        Some(vsn) => Vsn::parse(&vsn).ok_or(RefuseReason::Version)?,
-    };
-    let subprotocol = has_token(headers, "sec-websocket-protocol", SUBPROTOCOL);
-    Ok((vsn, switching_protocols(key, subprotocol)))
+    let info = rules
+        .dev
+        .then(|| ConnectInfo { user_id: user_id.and_then(Value::into_text), auth_token: offer.token });
+    Ok(Accepted {
+        vsn,
+        response: switching_protocols(key, offer.phoenix),
+        info: info.filter(|info| *info != ConnectInfo::default()).map(Box::new),
+    })
 }
 
-fn switching_protocols(key: &[u8], subprotocol: bool) -> Vec<u8> {
+fn switching_protocols(key: &[u8], phoenix: bool) -> Vec<u8> {
     let mut response = Vec::with_capacity(192);
     response.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
     );
     response.extend_from_slice(&accept_key(key));
-    if subprotocol {
+    if phoenix {
         response.extend_from_slice(b"\r\nsec-websocket-protocol: ");
-        response.extend_from_slice(SUBPROTOCOL.as_bytes());
+        response.extend_from_slice(subprotocol::PHOENIX.as_bytes());
     }
     response.extend_from_slice(b"\r\n\r\n");
     response
@@ -187,21 +214,24 @@ fn accept_key(key: &[u8]) -> [u8; ACCEPT_BYTES] {
     accept
 }
 
+/// The values of all headers of a name.
+fn values<'a, 'h>(headers: &'a [httparse::Header<'h>], name: &'a str) -> impl Iterator<Item = &'h [u8]> + 'a {
+    headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
 /// The value of a header that may occur once.
 fn single<'h>(headers: &[httparse::Header<'h>], name: &str) -> Result<Option<&'h [u8]>, RefuseReason> {
-    let mut values = headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name));
+    let mut values = values(headers, name);
     match (values.next(), values.next()) {
-        (first, None) => Ok(first.map(|header| header.value)),
+        (first, None) => Ok(first),
         _ => Err(RefuseReason::BadRequest),
     }
 }
 
 /// Whether a comma-separated header holds a token.
 fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool {
-    headers
-        .iter()
-        .filter(|header| header.name.eq_ignore_ascii_case(name))
-        .flat_map(|header| header.value.split(|byte| *byte == b','))
+    values(headers, name)
+        .flat_map(|value| value.split(|byte| *byte == b','))
         .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
@@ -258,7 +288,9 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
         RefuseReason::BadRequest => empty!("400 Bad Request\r\nsec-websocket-version: 13"),
         RefuseReason::Method => empty!("405 Method Not Allowed\r\nallow: GET, HEAD"),
         RefuseReason::NotFound => empty!("404 Not Found"),
-        RefuseReason::Version | RefuseReason::Origin => empty!("403 Forbidden"),
+        RefuseReason::Version | RefuseReason::Origin | RefuseReason::Subprotocol | RefuseReason::Asked => {
+            empty!("403 Forbidden")
+        }
         RefuseReason::Host => empty!("421 Misdirected Request"),
         RefuseReason::HeaderTooLarge => empty!("431 Request Header Fields Too Large"),
         RefuseReason::Timeout | RefuseReason::Lost => empty!("408 Request Timeout"),

@@ -5,14 +5,18 @@
 //! differential property test checks it against tungstenite.
 
 pub mod close;
+mod connect_info;
 pub mod entry;
 pub mod frame;
 pub mod handshake;
 pub mod host;
 pub mod origin;
+mod query;
 pub mod reader;
+mod subprotocol;
 mod target;
 
 pub use close::CloseCode;
+pub use connect_info::ConnectInfo;
 pub use frame::{Opcode, WsError};
 pub use reader::{Event, Flow, Reader};

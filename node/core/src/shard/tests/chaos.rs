@@ -13,7 +13,20 @@ use crate::{
 };
 
 const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
-const EVENTS: [&str; 8] = ["m", "m", "m_ack", "echo", "phx_join", "phx_join", "phx_leave", "phx_close"];
+const EVENTS: [&str; 12] = [
+    "m",
+    "m",
+    "m_ack",
+    "echo",
+    "phx_join",
+    "phx_join",
+    "phx_join",
+    "phx_leave",
+    "phx_close",
+    "stop",
+    "push_me",
+    "whoami",
+];
 
 /// A message, which is good more often than not.
 fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
@@ -21,7 +34,11 @@ fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let event = if *topic == "phoenix" { "heartbeat" } else { u.choose(&EVENTS)? };
     let join_ref = u.choose(&["null", "null", "null", "\"1\"", "7"])?;
     let filler = "x".repeat(u.int_in_range(0..=300)?);
-    let text = format!(r#"[{join_ref},"9","{topic}","{event}",{{"x":"{filler}"}}]"#);
+    let text = if u.ratio(1, 40)? {
+        format!(r#"[{join_ref},"9",null,"{event}",{{}}]"#)
+    } else {
+        format!(r#"[{join_ref},"9","{topic}","{event}",{{"x":"{filler}"}}]"#)
+    };
     Ok(match u.int_in_range(0..=40)? {
         0 => masked(0x82, b"\0\x01\x01\x06\x0119room:1m\x01\x02"),
         1 => masked(0x88, &1000u16.to_be_bytes()),
@@ -42,7 +59,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         let client = sim.accept(shard);
         open.push(client);
         if u.ratio(9, 10)? {
-            let vsn = u.choose(&["1.0.0", "2.0.0", "2.0.0", "2.0.0"])?;
+            let vsn = u.choose(&["1.0.0", "2.0.0", "2.0.0", "2.0.0&user_id=ann"])?;
             sim.bytes(client, REQUEST.replace("2.0.0", vsn).as_bytes());
         }
         return Ok(());
@@ -135,6 +152,7 @@ fn small(config: &mut NodeConfig) {
     config.limits.max_connections = 10;
     config.limits.max_rooms = Some(2);
     config.rooms.max_members = 4;
+    config.fixed.dev = true;
     config.rooms.policies =
         serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#).expect("policies");
 }

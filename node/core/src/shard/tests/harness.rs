@@ -13,7 +13,7 @@ use crate::{
     limits::CLOSE_TIMEOUT_MILLIS,
     protocol::Vsn,
     route::{Registry, ShardMask},
-    session::{conn::Flags, id::Slot, lifecycle::Phase},
+    session::{conn::Flags, id::Slot, lifecycle::Phase, side::Aside},
     shard::{Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
 };
 
@@ -297,7 +297,9 @@ impl Sim {
                 let of = sessions.iter().filter(|(_, conn)| conn.is(Phase::Handshake) == handshake);
                 of.map(|(_, conn)| conn.reader.held_bytes() as u64).sum()
             };
-            let channels: u64 = sessions.iter().map(|(_, conn)| conn.channels_bytes()).sum();
+            let infos = sessions.side().iter().filter_map(Aside::connect_info);
+            let channels: u64 = sessions.iter().map(|(_, conn)| conn.channels_bytes()).sum::<u64>()
+                + infos.map(|info| info.held_bytes() as u64).sum::<u64>();
             let (mut windows, mut in_rooms) = (shard.timers.deadlines() as u64 * 16, 0);
             for room in shard.topics.iter() {
                 windows += room.held_bytes() as u64;

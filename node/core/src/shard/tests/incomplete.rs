@@ -110,7 +110,7 @@ fn who_adds_beyond_the_budget_is_closed_and_the_others_go_on() {
     assert_eq!(sim.texts(other).len(), 1, "whole messages need nothing of it");
 
     sim.bytes(clients[0], &masked(0x80, b""));
-    assert!(sim.texts(clients[0])[0].contains("malformed message"));
+    assert_eq!(sim.sent(clients[0]), [Sent::Close(CloseCode::Malformed as u16)]);
     sim.lose(clients[1]);
     assert_eq!(sim.incomplete_bytes(), MAX_INCOMPLETE_BYTES - 2 * PART);
     sim.bytes(other, &masked(0x01, b"x"));

@@ -1,6 +1,10 @@
 //! The state machine driven without sockets: protocol rules, limits and time.
 
+#[cfg(test)]
+mod channel;
 pub(crate) mod chaos;
+#[cfg(test)]
+mod dev;
 #[cfg(test)]
 mod goodbye;
 pub(crate) mod harness;

@@ -115,18 +115,12 @@ fn a_token_is_given_to_nobody_whatever_carries_it() {
 }
 
 #[test]
-fn reserved_events_and_odd_payloads_are_refused() {
+fn events_of_presence_and_payloads_that_are_no_object_are_refused() {
     let mut sim = Sim::dev();
     let (a, b) = (sim.connect(), sim.connect());
     sim.join(a, "room:1", "1");
     sim.join(b, "room:1", "1");
-    for (event, payload) in [
-        ("phx_close", "{}"),
-        ("phx_error", "{}"),
-        ("phx_reply_ack", "{}"),
-        ("presence_diff", "{}"),
-        ("m", "[]"),
-    ] {
+    for (event, payload) in [("presence_diff", "{}"), ("presence_state_ack", "{}"), ("m", "[]")] {
         sim.text(a, &format!(r#"["1","2","room:1","{event}",{payload}]"#));
         let replies = sim.texts(a);
         assert!(replies.len() == 1 && replies[0].contains(r#""status":"error""#), "{event}: {replies:?}");
@@ -248,13 +242,13 @@ fn text_that_strict_readers_refuse_reaches_nobody() {
     sim.join(new, "room:1", "1");
     let deep = format!(r#"{{"a":{}{}}}"#, "[".repeat(30_000), "]".repeat(30_000));
     let payloads = [r#"{"t":"\ud83d"}"#, r#"{"\udc00":1}"#, r#"{"n":1e999}"#, r#"{"n":[-1e400]}"#, &deep];
-    let mut asked = 0;
+    let mut said = Vec::new();
     for payload in payloads {
         for event in ["m", "echo", "m_ack", "phx_join"] {
-            sim.text(new, &format!(r#"["1","2","room:1","{event}",{payload}]"#));
-            let v1 = format!(r#"{{"topic":"room:1","event":"{event}","payload":{payload},"ref":"2"}}"#);
-            sim.text(old, &v1);
-            asked += 2;
+            said.push((
+                format!(r#"{{"topic":"room:1","event":"{event}","payload":{payload},"ref":"2"}}"#),
+                format!(r#"["1","2","room:1","{event}",{payload}]"#),
+            ));
         }
     }
     for (join_ref, reference, topic, event) in [
@@ -264,19 +258,21 @@ fn text_that_strict_readers_refuse_reaches_nobody() {
         ("1", "1", r"room:\ud83d", "m"),
         ("1", "1", "room:1", r"\ud83d"),
     ] {
-        sim.text(new, &format!(r#"[{join_ref},{reference},"{topic}","{event}",{{}}]"#));
-        sim.text(
-            old,
-            &format!(r#"{{"topic":"{topic}","event":"{event}","payload":{{}},"ref":{reference},"join_ref":{join_ref}}}"#),
-        );
-        asked += 2;
+        said.push((
+            format!(r#"{{"topic":"{topic}","event":"{event}","payload":{{}},"ref":{reference},"join_ref":{join_ref}}}"#),
+            format!(r#"[{join_ref},{reference},"{topic}","{event}",{{}}]"#),
+        ));
     }
-    for client in [old, new] {
-        let told = sim.texts(client);
-        assert_eq!(told.len(), asked / 2);
-        assert!(told.iter().all(|text| text.contains("malformed message")), "{told:?}");
+    for (v1, v2) in &said {
+        for (vsn, text) in [("1.0.0", v1), ("2.0.0", v2)] {
+            let client = sim.connect_to(0, vsn);
+            sim.text(client, text);
+            assert_eq!(sim.sent(client), [Sent::Close(1011)], "{text:.100}");
+            sim.lose(client);
+        }
     }
-    assert_eq!(sim.counters().malformed_messages, asked as u64);
+    assert_eq!((sim.texts(old).len(), sim.texts(new).len()), (0, 0));
+    assert_eq!(sim.counters().malformed_messages as usize, 2 * said.len());
     sim.text(new, r#"["1","2","room:1","m",{"t":"\ud83d\ude00","n":1e308}]"#);
     assert_eq!(sim.texts(new), [r#"[null,null,"room:1","m",{"t":"\ud83d\ude00","n":1e308}]"#]);
 }
@@ -317,16 +313,26 @@ fn binary_reaches_v2_and_is_counted_for_v1() {
 }
 
 #[test]
-fn malformed_messages_are_answered_and_the_connection_goes_on() {
+fn a_malformed_message_ends_the_connection_and_nothing_after_it_is_read() {
     let mut sim = Sim::dev();
-    let client = sim.connect();
-    for bad in ["", "{}", "[1]", "nonsense", r#"["1","2","room:1","m","#] {
-        sim.text(client, bad);
-        let replies = sim.texts(client);
-        assert!(replies.len() == 1 && replies[0].contains("malformed message"), "{bad}: {replies:?}");
+    let stayer = sim.connect();
+    sim.join(stayer, "room:1", "1");
+    let push = masked(0x81, br#"["1","9","room:1","m",{}]"#);
+    let bad: [&[u8]; 6] =
+        [b"", b"{}", b"[1]", b"nonsense", br#"["1","2","room:1","m","#, b"\x01\x01\x01\x06\x01"];
+    for (number, bad) in bad.iter().enumerate() {
+        let client = sim.connect();
+        sim.join(client, "room:1", "1");
+        let first = if number < 5 { 0x81 } else { 0x82 };
+        sim.bytes(client, &[&masked(first, bad)[..], &push].concat());
+        assert_eq!(sim.sent(client), [Sent::Close(1011)], "{bad:?}");
+        assert!(sim.output_ended(client), "the peer need not answer");
+        sim.bytes(client, &push);
+        assert_eq!((sim.texts(stayer).len(), sim.counters().memberships), (0, 1));
+        sim.lose(client);
     }
-    sim.join(client, "room:1", "1");
-    assert_eq!(sim.counters().malformed_messages, 5);
+    let counters = sim.counters();
+    assert_eq!((counters.malformed_messages, counters.closed[CloseReason::Malformed as usize]), (6, 6));
 }
 
 #[test]
@@ -370,7 +376,7 @@ fn pings_and_the_closing_handshake() {
     sim.bytes(client, &masked(0x89, b"hi"));
     assert_eq!(sim.sent(client), [Sent::Pong(b"hi".to_vec())]);
     sim.bytes(client, &masked(0x88, &4000u16.to_be_bytes()));
-    assert_eq!(sim.sent(client), [Sent::Close(4000)]);
+    assert_eq!(sim.sent(client), [Sent::Close(1000)], "whatever code came, as Bandit answers");
     assert_eq!(sim.closed, [client]);
     let counters = sim.counters();
     assert_eq!((counters.connections, counters.memberships), (0, 0));
@@ -382,6 +388,7 @@ fn frames_that_break_the_protocol_close_with_its_code() {
     for (frame, code, reason) in [
         (vec![0xc1, 0x80, 0, 0, 0, 0], 1002, CloseReason::Protocol),
         (masked(0x81, &[0xff]), 1007, CloseReason::Utf8),
+        (masked(0x88, &[3, 232, 0xff]), 1002, CloseReason::Protocol),
         (vec![0x81, 0xff, 0, 0, 0, 0, 0, 2, 0, 0], 1009, CloseReason::TooBig),
     ] {
         let mut sim = Sim::dev();

@@ -3,7 +3,8 @@ use crate::ws::host::Names;
 
 const AUTH: &Auth =
     &Auth { anonymous: true, allowed_origins: vec![], served_hosts: vec![], names: Names::Any };
-const RULES: Rules<'static> = Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true };
+const RULES: Rules<'static> =
+    Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true, dev: false };
 
 fn request(line: &str, extra: &str) -> String {
     format!(
@@ -18,7 +19,7 @@ fn get(target: &str, extra: &str) -> Request {
 
 #[test]
 fn the_example_of_rfc_6455_is_accepted() {
-    let Request::Upgrade { vsn, head_len, response } = get("/socket/websocket?vsn=2.0.0", "") else {
+    let Request::Upgrade { vsn, head_len, response, .. } = get("/socket/websocket?vsn=2.0.0", "") else {
         panic!("refused")
     };
     assert_eq!((vsn, head_len), (Vsn::V2, request("GET /socket/websocket?vsn=2.0.0", "").len()));
@@ -31,11 +32,35 @@ fn the_example_of_rfc_6455_is_accepted() {
 #[test]
 fn the_subprotocol_is_echoed_without_the_token() {
     let Request::Upgrade { response, .. } =
-        get("/socket/websocket", "Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.abc\r\n")
+        get("/socket/websocket", "Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.dG9rZW4\r\n")
     else {
         panic!("refused")
     };
     assert!(String::from_utf8_lossy(&response).ends_with("\r\nsec-websocket-protocol: phoenix\r\n\r\n"));
+}
+
+#[test]
+fn dev_mode_is_told_what_a_client_says_about_itself_and_refuses_who_asks_for_it() {
+    let dev = Rules { dev: true, ..RULES };
+    let token = "Sec-WebSocket-Protocol: base64url.bearer.phx.dG9rZW4\r\n";
+    let told = |rules: &Rules<'_>, target: &str, extra: &str| match read(
+        request(&format!("GET /socket/websocket{target}"), extra).as_bytes(),
+        rules,
+    ) {
+        Request::Upgrade { info, response, .. } => {
+            let response = String::from_utf8(response).expect("ASCII");
+            assert!(!response.contains("protocol"), "{response}");
+            Ok(info)
+        }
+        other => Err(other),
+    };
+    let info =
+        Box::new(ConnectInfo { user_id: Some("\u{fc}".to_owned()), auth_token: Some("token".to_owned()) });
+    assert_eq!(told(&dev, "?user_id=%C3%BC", token), Ok(Some(info)));
+    assert_eq!(told(&RULES, "?user_id=ann", token), Ok(None));
+    assert_eq!(told(&dev, "?user_id[]=ann", ""), Ok(None));
+    assert_eq!(told(&dev, "?refuse", ""), Err(Request::Refused(RefuseReason::Asked)));
+    assert_eq!(told(&RULES, "?refuse", ""), Ok(None));
 }
 
 #[test]
@@ -46,6 +71,13 @@ fn vsn_chooses_the_serializer() {
         ("?vsn=2.0.0", Some(Vsn::V2)),
         ("?user=a&vsn=2%2e0%2E7", Some(Vsn::V2)),
         ("?vsn=1.0.0&vsn=2.0.0", Some(Vsn::V2)),
+        ("?vsn[]=2.0.0&vsn=2.0.1%2Bx", Some(Vsn::V2)),
+        ("?vsn=2.0.0&x=%zz", Some(Vsn::V2)),
+        ("?vsn=2.0.0&vsn[]=2.0.0", None),
+        ("?vsn[a]=2.0.0", None),
+        ("?vsn=2.0.0+x", None),
+        ("?vsn=%2B2.0.0", None),
+        ("?vsn=2.0.0-rc.1", None),
         ("?vsn=3.0.0", None),
         ("?vsn=2.1.0", None),
         ("?vsn=2", None),
@@ -62,7 +94,7 @@ fn vsn_chooses_the_serializer() {
 
 #[test]
 fn refusals() {
-    use RefuseReason::{BadRequest, HeaderTooLarge, Method, NotFound, Origin};
+    use RefuseReason::{BadRequest, HeaderTooLarge, Method, NotFound, Origin, Subprotocol, Version};
     let long = format!("X: {}\r\n", "x".repeat(MAX_REQUEST_HEAD_BYTES));
     let many = "X: y\r\n".repeat(MAX_HEADERS);
     for (line, extra, reason) in [
@@ -91,6 +123,14 @@ fn refusals() {
         ("GET /healthz", "Transfer-Encoding: chunked\r\n", BadRequest),
         ("GET /socket/websocket", "Origin: https://evil.org\r\n", Origin),
         ("GET /socket/websocket", "Origin:\r\n", Origin),
+        ("GET /socket/websocket?x=%ff", "", BadRequest),
+        ("GET /socket/websocket", "Sec-WebSocket-Protocol: other\r\n", Subprotocol),
+        ("GET /socket/websocket", "Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.!\r\n", Subprotocol),
+        // The first fault counts, in the order of Phoenix.
+        ("GET /socket/websocket?x=%ff", "Origin:\r\n", BadRequest),
+        ("GET /socket/websocket?vsn=3", "Origin:\r\nSec-WebSocket-Protocol: x\r\n", Origin),
+        ("GET /socket/websocket?vsn=3", "Sec-WebSocket-Protocol: x\r\nUpgrade: x\r\n", Subprotocol),
+        ("GET /socket/websocket?vsn=3", "Sec-WebSocket-Version: 8\r\n", Version),
         ("GET /socket/websocket", &long, HeaderTooLarge),
         ("GET /socket/websocket", &many, HeaderTooLarge),
         ("G\0T /", "", BadRequest),

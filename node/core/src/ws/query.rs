@@ -1,0 +1,111 @@
+//! The query of a request as Plug reads it (plug/lib/plug/conn/query.ex): of several parameters with one name the last
+//! counts, `a[]` and `a[b]` make `a` a list or a map, and nothing in it may be anything but UTF-8 once it is decoded.
+
+use std::borrow::Cow;
+
+use super::target::unescape;
+use crate::counters::RefuseReason;
+
+/// The value of a parameter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    /// A text.
+    Text(Cow<'a, str>),
+    /// A list or a map.
+    Nested,
+}
+
+impl Value<'_> {
+    /// The text, unless it is a list or a map.
+    pub(super) fn into_text(self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.into_owned()),
+            Self::Nested => None,
+        }
+    }
+}
+
+/// The parameters that the node knows.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Parameters<'a> {
+    /// The version of the serializer.
+    pub(super) vsn: Option<Value<'a>>,
+    /// The user that the client says it is.
+    pub(super) user_id: Option<Value<'a>>,
+    /// Whether the client asks to be refused, which dev mode does.
+    pub(super) refuse: bool,
+}
+
+impl<'a> Parameters<'a> {
+    /// Reads a query, the part of a target behind the question mark.
+    ///
+    /// # Errors
+    /// [`RefuseReason::BadRequest`] when anything in it is not UTF-8, also in a parameter that nobody knows.
+    pub(super) fn read(query: &'a str) -> Result<Self, RefuseReason> {
+        let mut known = Self::default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (decode(key)?, decode(value)?);
+            let (name, value) = match key.strip_suffix(']').and_then(|key| key.find('[')) {
+                Some(end) if end > 0 => (&key[..end], Value::Nested),
+                _ => (&*key, Value::Text(value)),
+            };
+            match name {
+                "vsn" => known.vsn = Some(value),
+                "user_id" => known.user_id = Some(value),
+                "refuse" => known.refuse = true,
+                _ => {}
+            }
+        }
+        Ok(known)
+    }
+}
+
+fn decode(text: &str) -> Result<Cow<'_, str>, RefuseReason> {
+    match unescape(text, true) {
+        Cow::Borrowed(_) => Ok(text.into()),
+        Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| RefuseReason::BadRequest),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vsn(query: &str) -> Option<Value<'_>> {
+        Parameters::read(query).expect(query).vsn
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts_and_brackets_make_lists_and_maps() {
+        let text = |text: &'static str| Some(Value::Text(text.into()));
+        for (query, value) in [
+            ("", None),
+            ("vsn", text("")),
+            ("vsn=", text("")),
+            ("&&vsn=1.0.0&", text("1.0.0")),
+            ("vsn=1&a=b=c&vsn=2", text("2")),
+            ("%76sn=2%2E0.0", text("2.0.0")),
+            ("vsn=a+b%2Bc", text("a b+c")),
+            // A percent sign without two digits stands for itself, and a sign is no digit.
+            ("vsn=%zz%4&x=%", text("%zz%4")),
+            ("vsn=%+1", text("% 1")),
+            ("vsn[]=1", Some(Value::Nested)),
+            ("vsn=1&vsn[a][]=1", Some(Value::Nested)),
+            ("vsn%5Ba%5D=1", Some(Value::Nested)),
+            ("vsn[]=1&vsn=2", text("2")),
+            ("vsn[=1&vsn]=2&[vsn]=3&[]=4&vsn[]x=5", None),
+        ] {
+            assert_eq!(vsn(query), value, "{query}");
+        }
+        let known = Parameters::read("user_id=%C3%BC&refuse[a]=1").expect("UTF-8");
+        assert_eq!((known.user_id, known.refuse), (text("\u{fc}"), true));
+    }
+
+    #[test]
+    fn what_is_not_utf_8_is_refused_wherever_it_stands() {
+        for query in ["x=%ff%fe", "%ff=1", "vsn=2.0.0&a[%ff]=1", "x=%C3", "x=%ED%A0%80"] {
+            assert_eq!(Parameters::read(query), Err(RefuseReason::BadRequest), "{query}");
+        }
+    }
+}
