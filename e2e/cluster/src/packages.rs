@@ -54,6 +54,9 @@ pub const TEST: &[Package] = &[
     ("tsung", &["/usr/bin/tsung"]),
 ];
 
+/// Packages of programs in Python, which are installed into environments of their own.
+pub const PYTHON: &[Package] = &[("python3-venv", &["/usr/share/doc/python3-venv"])];
+
 /// Packages that only the gates need, to count instructions.
 pub const GATES: &[Package] = &[("valgrind", &["/usr/bin/valgrind"])];
 

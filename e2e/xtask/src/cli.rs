@@ -46,6 +46,8 @@ pub(crate) enum Command {
     Soak(Soak),
     /// Run the fuzz targets of node/core/fuzz on inputs that libFuzzer makes of the kept corpus
     Fuzz(Fuzz),
+    /// Run the cases of the Autobahn test suite against the node's bare WebSocket codec
+    Autobahn,
     /// Hold counted instructions and bytes of the node to their baselines
     Gates {
         /// Accept the figures as they are now

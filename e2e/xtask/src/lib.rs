@@ -6,6 +6,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod artifacts;
+mod autobahn;
 mod bench;
 mod cli;
 mod context;
@@ -68,6 +69,7 @@ fn dispatch() -> Result<ExitCode> {
         Command::Test { only, keep } => test::test(only.as_deref(), keep),
         Command::Soak(soak) => soak::soak(&soak),
         Command::Fuzz(wanted) => fuzz::fuzz(&wanted),
+        Command::Autobahn => autobahn::autobahn(),
         Command::Gates { record } => gates::gates(record),
         Command::Logs { on } => test::logs(&on.instance),
         Command::Crdgen => crdgen(),

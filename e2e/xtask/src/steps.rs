@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
 
 use crate::{
-    artifacts, fuzz, gates, install, root,
+    artifacts, autobahn, fuzz, gates, install, root,
     step::{Action, Count, Lane, Needs, Step, UP},
     tools::Tools,
 };
@@ -39,6 +39,7 @@ pub(crate) fn all() -> Vec<Step> {
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         // A test of the node is built with the node itself, as the unit tests built it.
         simple("node binary", |t| Ok(cargo_test(t, None, &["node"], &["--no-run"]))),
+        code("autobahn", autobahn::step),
         step(
             "stock clients and browser",
             Needs::Nothing,

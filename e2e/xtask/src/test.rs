@@ -22,7 +22,8 @@ pub(crate) fn test(only: Option<&str>, keep: bool) -> Result<ExitCode> {
     let chosen = chosen(steps::all(), only, keep)?;
     let rooted = chosen.iter().any(|step| step.needs != Needs::Nothing);
     let _sudo = rooted.then(root::ask_early).transpose()?;
-    packages::ensure(&[packages::BUILD, packages::RUN, packages::TEST, packages::GATES], &tools.progress)?;
+    let groups = [packages::BUILD, packages::RUN, packages::TEST, packages::PYTHON, packages::GATES];
+    packages::ensure(&groups, &tools.progress)?;
     rust_components(&tools);
     let done = lanes::run(&chosen, &tools);
     say_failures(&done, &tools);

@@ -131,17 +131,28 @@ impl Header {
 
     /// Removes the mask from the payload, in place.
     pub fn unmask(&self, payload: &mut [u8]) {
-        let [a, b, c, d] = self.mask;
-        let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
-        let mut chunks = payload.chunks_exact_mut(8);
-        for chunk in &mut chunks {
-            if let Ok(word) = <[u8; 8]>::try_from(&*chunk) {
-                chunk.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
-            }
+        unmask(self.mask, payload);
+    }
+
+    /// Removes the mask from a part of the payload that begins so many bytes behind its start, in place.
+    pub(super) fn unmask_from(&self, start: usize, part: &mut [u8]) {
+        let mut mask = self.mask;
+        mask.rotate_left(start % MASK_BYTES);
+        unmask(mask, part);
+    }
+}
+
+fn unmask(mask: [u8; MASK_BYTES], payload: &mut [u8]) {
+    let [a, b, c, d] = mask;
+    let wide = u64::from_ne_bytes([a, b, c, d, a, b, c, d]);
+    let mut chunks = payload.chunks_exact_mut(8);
+    for chunk in &mut chunks {
+        if let Ok(word) = <[u8; 8]>::try_from(&*chunk) {
+            chunk.copy_from_slice(&(u64::from_ne_bytes(word) ^ wide).to_ne_bytes());
         }
-        for (byte, mask) in chunks.into_remainder().iter_mut().zip(self.mask.iter().cycle()) {
-            *byte ^= mask;
-        }
+    }
+    for (byte, mask) in chunks.into_remainder().iter_mut().zip(mask.iter().cycle()) {
+        *byte ^= mask;
     }
 }
 

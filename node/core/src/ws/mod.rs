@@ -15,6 +15,7 @@ mod query;
 pub mod reader;
 mod subprotocol;
 mod target;
+mod utf8;
 
 pub use close::CloseCode;
 pub use connect_info::ConnectInfo;

@@ -1,12 +1,17 @@
 //! Turns the bytes of a socket into whole messages.
 //!
 //! The common case, whole frames in one read, is parsed in the shard's scratch buffer and owns nothing. Only an
-//! incomplete frame or a fragmented message is copied out, into one box that goes away when it is complete.
+//! incomplete frame or a fragmented message is copied out, into one box that goes away when it is complete. Text is
+//! checked as it comes, also inside a frame, so that a fault in it is told before the rest is waited for.
 
 use super::{
     close::is_allowed_from_peer,
     frame::{Header, Opcode, WsError},
+    utf8::Utf8,
 };
+
+/// Bytes of an incomplete frame that are unmasked at once to be checked.
+const CHECK_BYTES: usize = 256;
 
 /// A message of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,10 +51,37 @@ struct Partial {
     message: Vec<u8>,
     /// Opcode of the fragmented message, if one is under way.
     opcode: Option<Opcode>,
+    /// How much of the payload of the incomplete frame in `bytes` is checked to be text.
+    checked: usize,
+    /// The check of the text that is under way.
+    text: Utf8,
     /// Whether `bytes` were put off by [`Flow::Pause`].
     paused: bool,
     /// When it became incomplete, on the caller's clock.
     since: u16,
+}
+
+impl Partial {
+    /// Begins or goes on with the check of a text, of which `begun` says that it is under way already.
+    fn text(&mut self, begun: bool) -> &mut Utf8 {
+        if !begun && self.checked == 0 {
+            self.text = Utf8::default();
+        }
+        &mut self.text
+    }
+
+    /// Checks what has come of the payload of an incomplete frame, which is still masked.
+    fn check(&mut self, header: &Header, begun: bool, came: &[u8]) -> Result<(), WsError> {
+        let mut buffer = [0; CHECK_BYTES];
+        for part in came[self.checked..].chunks(CHECK_BYTES) {
+            let plain = &mut buffer[..part.len()];
+            plain.copy_from_slice(part);
+            header.unmask_from(self.checked, plain);
+            self.text(begun).push(plain)?;
+            self.checked += part.len();
+        }
+        Ok(())
+    }
 }
 
 /// The reading side of one connection: one pointer, null while nothing is incomplete.
@@ -130,16 +162,15 @@ impl Reader {
         let input = if kept.is_empty() { &mut *data } else { &mut kept[..] };
         let flow = loop {
             let Some(header) = Header::parse(&input[at..], max_message_bytes)? else { break Flow::Continue };
-            if header.opcode == Opcode::Continuation {
-                self.check_fits(&header, max_message_bytes)?;
-            }
+            let begun = self.begun(&header, max_message_bytes)?;
             let payload_at = at + header.header_len;
             let Some(payload) = input.get_mut(payload_at..payload_at + header.payload_len) else {
+                self.check_start(&header, begun, &input[payload_at..])?;
                 break Flow::Continue;
             };
             header.unmask(payload);
             at = payload_at + header.payload_len;
-            match self.frame(&header, payload, sink)? {
+            match self.frame(&header, begun, payload, sink)? {
                 Flow::Continue => {}
                 other => break other,
             }
@@ -152,13 +183,29 @@ impl Reader {
         Ok(flow)
     }
 
-    /// Refuses a fragment by its header, before its payload is waited for.
-    fn check_fits(&self, header: &Header, max_message_bytes: usize) -> Result<(), WsError> {
-        let so_far = self.partial.as_ref().map_or(0, |partial| partial.message.len());
-        if header.payload_len > max_message_bytes.saturating_sub(so_far) {
-            return Err(WsError::TooBig);
+    /// The opcode of the fragmented message that is under way. Refuses a frame that may not follow, by its header and
+    /// before its payload is waited for.
+    fn begun(&self, header: &Header, max_message_bytes: usize) -> Result<Option<Opcode>, WsError> {
+        let under_way = |partial: &Partial| (partial.opcode, partial.message.len());
+        let (begun, so_far) = self.partial.as_deref().map_or((None, 0), under_way);
+        match (header.opcode, begun) {
+            (Opcode::Continuation, None) | (Opcode::Text | Opcode::Binary, Some(_)) => Err(WsError::Protocol),
+            (Opcode::Continuation, Some(_))
+                if header.payload_len > max_message_bytes.saturating_sub(so_far) =>
+            {
+                Err(WsError::TooBig)
+            }
+            _ => Ok(begun),
         }
-        Ok(())
+    }
+
+    /// Checks what has come of a frame that is not complete, if it is text.
+    fn check_start(&mut self, header: &Header, begun: Option<Opcode>, came: &[u8]) -> Result<(), WsError> {
+        let is_text = !header.opcode.is_control() && begun.unwrap_or(header.opcode) == Opcode::Text;
+        if !is_text {
+            return Ok(());
+        }
+        self.partial.get_or_insert_default().check(header, begun.is_some(), came)
     }
 
     /// Keeps the bytes that follow `at`, in the buffer that they are in already when there is one.
@@ -189,11 +236,11 @@ impl Reader {
     fn frame(
         &mut self,
         header: &Header,
+        begun: Option<Opcode>,
         payload: &[u8],
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<Flow, WsError> {
-        let fragmented = self.partial.as_ref().and_then(|partial| partial.opcode);
-        match (header.opcode, fragmented) {
+        match (header.opcode, begun) {
             (Opcode::Ping, _) => Ok(sink(Event::Ping(payload))),
             (Opcode::Pong, _) => Ok(sink(Event::Pong)),
             (Opcode::Close, _) => {
@@ -201,21 +248,24 @@ impl Reader {
                 sink(Event::Close(payload));
                 Ok(Flow::Stop)
             }
-            (Opcode::Continuation, None) | (Opcode::Text | Opcode::Binary, Some(_)) => Err(WsError::Protocol),
-            (opcode, None) if header.fin => deliver(opcode, payload, sink),
-            (opcode, None) => {
-                let partial = self.partial.get_or_insert_default();
-                partial.opcode = Some(opcode);
-                partial.message.extend_from_slice(payload);
-                Ok(Flow::Continue)
+            (opcode, None) if header.fin => {
+                if let Some(partial) = &mut self.partial {
+                    partial.checked = 0;
+                }
+                deliver(opcode, payload, sink)
             }
-            (_, Some(opcode)) => {
+            (opcode, begun) => {
                 let partial = self.partial.get_or_insert_default();
+                let (opcode, checked) = (begun.unwrap_or(opcode), partial.checked);
+                if opcode == Opcode::Text && !header.fin {
+                    partial.text(begun.is_some()).push(&payload[checked..])?;
+                }
+                partial.checked = 0;
                 partial.message.extend_from_slice(payload);
+                partial.opcode = Some(opcode).filter(|_| !header.fin);
                 if !header.fin {
                     return Ok(Flow::Continue);
                 }
-                partial.opcode = None;
                 let message = std::mem::take(&mut partial.message);
                 deliver(opcode, &message, sink)
             }
@@ -291,6 +341,61 @@ mod tests {
         assert_eq!(feed(&mut reader, &[0x80, 0x80, 0, 0, 0, 0], Flow::Continue), Ok(Flow::Continue));
         assert_eq!(reader.incomplete_bytes(), 0);
         assert!(reader.partial.is_none());
+    }
+
+    /// A masked text frame.
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        const MASK: [u8; 4] = [7, 11, 13, 17];
+        let length = u8::try_from(payload.len()).expect("a short one");
+        let head = [first, 0x80 | length, MASK[0], MASK[1], MASK[2], MASK[3]];
+        let payload = payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
+        head.into_iter().chain(payload).collect()
+    }
+
+    /// How many bytes of a stream are taken one by one before a fault is told.
+    fn taken(stream: &[u8]) -> (usize, Option<WsError>) {
+        let mut reader = Reader::default();
+        for (at, byte) in stream.iter().enumerate() {
+            if let Err(error) = feed(&mut reader, &[*byte], Flow::Continue) {
+                return (at, Some(error));
+            }
+        }
+        (stream.len(), None)
+    }
+
+    #[test]
+    fn a_fault_in_a_text_is_told_with_the_byte_that_makes_it() {
+        let bad = Some(WsError::Utf8);
+        let ping = masked(0x89, b"hi");
+        let part = masked(0x01, b"ab\xe2\x82");
+        let stream = |more: &[Vec<u8>]| more.concat();
+        // Inside a frame, with a header of six bytes before it.
+        assert_eq!(taken(&masked(0x81, b"abcde\xffxyz")), (6 + 5, bad));
+        // In a fragment, with a ping before it, where the character began in the fragment before.
+        let second = stream(&[part.clone(), ping.clone(), masked(0x00, b"\xac\xff.")]);
+        assert_eq!(taken(&second), (part.len() + ping.len() + 6 + 1, bad));
+        let second = stream(&[part.clone(), masked(0x80, b"(xyz")]);
+        assert_eq!(taken(&second), (part.len() + 6, bad));
+        // The text is whole but for its last character.
+        assert_eq!(taken(&stream(&[masked(0x81, b"ab\xe2\x82")])), (9, bad));
+        // Every message begins anew, whatever the one before it ended with.
+        let good = masked(0x81, "\u{20ac}".as_bytes());
+        let all = stream(&[part.clone(), masked(0x80, b"\xac"), good.clone(), good, part.clone()]);
+        assert_eq!(taken(&all), (all.len(), None));
+        // Bytes are not text.
+        let binary = stream(&[masked(0x02, b"\xff"), masked(0x80, b"\xff\xfe"), masked(0x82, b"\xff\xff")]);
+        assert_eq!(taken(&binary), (binary.len(), None));
+    }
+
+    #[test]
+    fn a_frame_that_may_not_follow_is_refused_by_its_header() {
+        let wrong = Some(WsError::Protocol);
+        assert_eq!(taken(&masked(0x80, b"abc")), (5, wrong));
+        for second in [0x81, 0x02] {
+            let part = masked(0x01, b"a");
+            let both = [part.clone(), masked(second, b"\xff")].concat();
+            assert_eq!(taken(&both), (part.len() + 5, wrong));
+        }
     }
 
     #[test]

@@ -1,0 +1,110 @@
+//! `autobahn`: the cases of the Autobahn test suite against the node's bare WebSocket codec, each to be passed strictly.
+//!
+//! The suite's own runner needs Python 2. The package kosoku runs the suite's case files on Python 3.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, ExitCode, Stdio},
+};
+
+use anyhow::{Context, Result};
+use cluster::{packages, run};
+
+use crate::{artifacts, tools::Tools};
+
+/// Version of kosoku, as in the requirements.
+const KOSOKU: &str = "0.1.0";
+/// The package that pip installs, with its hashes.
+const REQUIREMENTS: &str = include_str!("../assets/autobahn/requirements.txt");
+/// The program that runs the cases.
+const SCRIPT: &str = include_str!("../assets/autobahn/run.py");
+/// Cases with small messages. Those of sections 12 and 13 are about compression, which the codec does not have.
+const SMALL: [&str; 8] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*"];
+/// Cases with messages of up to 16 MiB.
+const LARGE: &str = "9.*";
+
+/// Runs the command: all cases.
+pub(crate) fn autobahn() -> Result<ExitCode> {
+    let tools = Tools::new()?;
+    packages::ensure(&[packages::BUILD, packages::PYTHON], &tools.progress)?;
+    run_cases(&tools, SMALL.iter().copied().chain([LARGE]))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The step: the cases with small messages.
+pub(crate) fn step(tools: &Tools) -> Result<()> {
+    run_cases(tools, SMALL)
+}
+
+fn run_cases(tools: &Tools, cases: impl IntoIterator<Item = &'static str>) -> Result<()> {
+    let python = environment(tools)?;
+    let mut build = tools.program("cargo", &["build", "--workspace", "--example", "echo"]);
+    build.args(["--features", artifacts::FEATURES]);
+    tools.progress.long("building the echo server", &mut build, &log(tools, "echo"))?;
+    let echo = Echo::start()?;
+    let script = tools.reports().join("autobahn.py");
+    fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
+    let mut suite = run::tied(python);
+    suite.arg(script).arg(&echo.address).args(cases);
+    tools.progress.long("Autobahn cases", &mut suite, &log(tools, "autobahn-cases"))?;
+    say::out!("{}", run::tail(&log(tools, "autobahn-cases")));
+    Ok(())
+}
+
+fn log(tools: &Tools, name: &str) -> PathBuf {
+    tools.reports().join(format!("steps/{name}.log"))
+}
+
+/// The Python interpreter of an environment that has kosoku, in the cache of the project. An environment has its own path
+/// in it and cannot be moved, so a mark says that it is complete.
+fn environment(tools: &Tools) -> Result<PathBuf> {
+    let directory = cluster::cache()?.join(format!("kosoku-{KOSOKU}"));
+    let (python, mark) = (directory.join("bin/python"), directory.join(".whole"));
+    if mark.exists() {
+        return Ok(python);
+    }
+    if directory.exists() {
+        fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
+    let mut make = run::tied("python3");
+    make.args(["-m", "venv"]).arg(&directory);
+    tools.progress.long("making a Python environment (once)", &mut make, &log(tools, "kosoku-venv"))?;
+    let list = directory.join("requirements.txt");
+    fs::write(&list, REQUIREMENTS).with_context(|| format!("cannot write {}", list.display()))?;
+    let mut pip = run::tied(&python);
+    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--requirement"]);
+    tools.progress.long("installing kosoku (once)", pip.arg(list), &log(tools, "kosoku-pip"))?;
+    fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
+    Ok(python)
+}
+
+/// The running echo server; ended when dropped.
+struct Echo {
+    child: Child,
+    address: String,
+}
+
+impl Echo {
+    /// Starts the server, which says where it listens.
+    fn start() -> Result<Self> {
+        let program = artifacts::target().join("debug/examples/echo");
+        let mut child = run::tied(&program)
+            .arg("0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let mut address = String::new();
+        let said = child.stdout.take().map(|out| BufReader::new(out).read_line(&mut address));
+        said.transpose().context("the echo server says nothing")?;
+        Ok(Self { child, address: address.trim().to_owned() })
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}

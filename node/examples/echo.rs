@@ -1,0 +1,136 @@
+//! A server of the node's bare WebSocket codec, which says every text and all bytes back:
+//! `cargo run -p node --example echo -- PORT`, where port 0 is any. The Autobahn test suite judges the codec by it
+//! (`cargo xtask autobahn`).
+
+use std::{
+    io::{self, Read, Write},
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    process::ExitCode,
+    thread,
+};
+
+use node_core::{
+    config::Auth,
+    ws::{
+        Event, Flow, Opcode, Reader,
+        frame::{self, FIN_BINARY, FIN_TEXT},
+        handshake::{self, Request, Rules},
+    },
+};
+
+/// Longest message in bytes; those of the suite have 16 MiB at most.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Bytes read at once.
+const READ_BYTES: usize = 64 << 10;
+/// The socket's mount. A request for any path is taken for one of it.
+const MOUNT: &str = "/socket";
+
+fn main() -> ExitCode {
+    let Some(port) = std::env::args().nth(1).and_then(|port| port.parse().ok()) else {
+        eprintln!("usage: echo PORT");
+        return ExitCode::from(64);
+    };
+    match serve(port) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serves each client in a thread of its own.
+fn serve(port: u16) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    let mut out = io::stdout();
+    writeln!(out, "{}", listener.local_addr()?)?;
+    out.flush()?;
+    for stream in listener.incoming() {
+        let stream = stream?;
+        // A client that breaks off is no fault of the server.
+        thread::spawn(move || echo(stream).ok());
+    }
+    Ok(())
+}
+
+fn echo(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; READ_BYTES];
+    let Some(mut early) = shake_hands(&mut stream, &mut buffer)? else { return Ok(()) };
+    let mut reader = Reader::default();
+    let mut goes_on = answer(&mut stream, &mut reader, &mut early)?;
+    while goes_on {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        goes_on = answer(&mut stream, &mut reader, &mut buffer[..count])?;
+    }
+    // What the client still says must be read, or the kernel would reset the connection and drop what was sent.
+    stream.shutdown(std::net::Shutdown::Write)?;
+    while stream.read(&mut buffer)? > 0 {}
+    Ok(())
+}
+
+/// Answers the handshake, and returns what came after it. `None` when it was refused.
+fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+    let auth = Auth { anonymous: true, allowed_origins: vec!["*".to_owned()], ..Auth::default() };
+    let rules = Rules { path: MOUNT, auth: &auth, page: None, ready: true, dev: false };
+    let mut head = Vec::new();
+    loop {
+        let count = stream.read(buffer)?;
+        if count == 0 {
+            return Ok(None);
+        }
+        head.extend_from_slice(&buffer[..count]);
+        let asked = for_the_socket(&head);
+        match handshake::read(&asked, &rules) {
+            Request::Incomplete => {}
+            Request::Upgrade { head_len, response, .. } => {
+                stream.write_all(&response)?;
+                return Ok(Some(asked[head_len..].to_vec()));
+            }
+            Request::Refused(reason) => {
+                stream.write_all(handshake::refusal(reason))?;
+                return Ok(None);
+            }
+            Request::Answer(_) => return Ok(None),
+        }
+    }
+}
+
+/// The head of a request with the socket's path in the place of its own.
+fn for_the_socket(head: &[u8]) -> Vec<u8> {
+    let mut parts = head.splitn(3, |byte| *byte == b' ');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(method), Some(_), Some(rest)) => {
+            [method, b" ", MOUNT.as_bytes(), b"/websocket ", rest].concat()
+        }
+        _ => head.to_vec(),
+    }
+}
+
+/// Answers what came. False when the connection is to end.
+fn answer(stream: &mut TcpStream, reader: &mut Reader, data: &mut [u8]) -> io::Result<bool> {
+    let mut out = Vec::new();
+    let said = reader.feed(data, MAX_MESSAGE_BYTES, &mut |event| {
+        match event {
+            Event::Text(text) => append(&mut out, FIN_TEXT, text.as_bytes()),
+            Event::Binary(bytes) => append(&mut out, FIN_BINARY, bytes),
+            Event::Ping(payload) => out.extend(frame::control(Opcode::Pong, payload)),
+            Event::Pong => {}
+            Event::Close(payload) => out.extend(frame::close_answer(payload)),
+        }
+        Flow::Continue
+    });
+    if let Err(error) = &said {
+        out.extend(frame::close(error.code()));
+    }
+    stream.write_all(&out)?;
+    Ok(said == Ok(Flow::Continue))
+}
+
+fn append(out: &mut Vec<u8>, first_byte: u8, payload: &[u8]) {
+    frame::write_header(out, first_byte, payload.len());
+    out.extend_from_slice(payload);
+}
