@@ -11,7 +11,7 @@ use std::{
 use arc_swap::ArcSwap;
 use node_core::{
     admin::{self, Counters, DrainStatus, Gauges, NodePhase, Stats},
-    config::NodeConfig,
+    config::{Auth, NodeConfig},
     counters::{self, BusCounters},
     route::Registry,
     shard::Mail,
@@ -19,6 +19,7 @@ use node_core::{
 
 use crate::{
     bus::BusState, drain::Departure, mailbox::ShardHandle, memory::Budget, secrets::SecretFile, sysinfo,
+    token_keys::KeyError,
 };
 
 /// Version of this binary.
@@ -133,8 +134,8 @@ impl App {
         DrainStatus { version: admin::VERSION, phase: self.phase(), connections: self.counters().connections }
     }
 
-    /// Puts a changed file into force: the reloadable part of a good one. A bad one is counted and told, and the old
-    /// configuration stays. The shards are told by [`App::tell_config`].
+    /// Puts a changed file into force: the reloadable part of a good one, without `auth`, for which there is
+    /// [`App::take_auth`]. A bad one is counted and told, and the old configuration stays. The shards are told by [`App::tell_config`].
     pub fn reload(&self, changed: Result<NodeConfig, crate::config::ConfigError>) {
         match changed {
             Ok(new) => {
@@ -145,6 +146,8 @@ impl App {
                     );
                 }
                 let mut new = new.reload_onto(&old);
+                // It needs keys, and waits for them.
+                new.auth = old.auth.clone();
                 new.limits.max_connections = self.max_connections.unwrap_or(new.limits.max_connections);
                 self.memory.apply(&mut new);
                 if let Some(bus) = &self.bus {
@@ -158,6 +161,22 @@ impl App {
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
                 tracing::error!(%error, "the new configuration is not used, the old one stays");
+            }
+        }
+    }
+
+    /// Puts into force who may connect, with the keys that this needs. Where they cannot be read, the former stays, which
+    /// is counted and told. The shards are told by [`App::tell_config`].
+    pub fn take_auth(&self, changed: Result<Auth, KeyError>) {
+        match changed {
+            Ok(auth) => {
+                let config = NodeConfig { auth, ..NodeConfig::clone(&self.config.load()) };
+                self.config.store(Arc::new(config));
+                tracing::info!("auth and the keys of tokens are read");
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, "the new auth is not used, the old one stays with its keys");
             }
         }
     }

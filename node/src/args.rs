@@ -35,6 +35,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "/etc/channelcluster/nats")]
     pub nats_credentials: PathBuf,
 
+    /// Directory of the keys of tokens: a file SECRET/KEY for each entry of auth.jwt.
+    #[arg(long, value_name = "DIR", default_value = "/etc/channelcluster/jwt")]
+    pub token_keys: PathBuf,
+
     /// Check a configuration file, say everything that is wrong with it, and exit.
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub check_config: Option<PathBuf>,

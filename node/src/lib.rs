@@ -23,6 +23,7 @@ pub mod sysinfo;
 #[cfg(test)]
 mod test_dir;
 pub mod threads;
+pub mod token_keys;
 pub mod transport;
 
 mod handover;

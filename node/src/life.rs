@@ -14,14 +14,15 @@ use crate::{
     app::App,
     config::{POLL, Watch},
     drain::DrainError,
+    token_keys::KeyWatch,
 };
 
 /// How often a leaving node looks whether it is empty, or sends an order again after it found a mailbox full.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Serves until a signal asks for the end. Meanwhile it picks up changes of the configuration file, at once when
-/// SIGHUP asks for it. Without such a file SIGHUP is the end: a terminal was closed.
-pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
+/// Serves until a signal asks for the end. Meanwhile it picks up changes of the configuration file and of the keys of
+/// tokens, at once when SIGHUP asks for it. Without such a file SIGHUP is the end: a terminal was closed.
+pub async fn serve(app: &App, mut watch: Option<Watch>, mut keys: KeyWatch, signals: &mut Signals) {
     let mut look = interval(POLL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut untold = false;
@@ -34,7 +35,14 @@ pub async fn serve(app: &App, mut watch: Option<Watch>, signals: &mut Signals) {
             _ = look.tick() => (),
         }
         if let Some(changed) = watch.as_mut().and_then(Watch::changed) {
+            if let Ok(new) = &changed {
+                keys.want(&new.auth);
+            }
             app.reload(changed);
+            untold = true;
+        }
+        if let Some(changed) = keys.changed() {
+            app.take_auth(changed);
             untold = true;
         }
         // A shard whose mailbox was full gets the configuration at the next look.

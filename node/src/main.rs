@@ -26,6 +26,7 @@ use node::{
     secrets::{CREDENTIAL_BYTES, SecretFile},
     sysinfo,
     threads::{ShardSettings, start_shards},
+    token_keys::KeyWatch,
     transport,
 };
 use node_core::{config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
@@ -126,7 +127,7 @@ fn log_to_stderr(args: &Args) -> Result<Lines, String> {
     Ok(writer)
 }
 
-fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<ExitCode> {
+fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let limits =
         sysinfo::raise_nofile(config.fixed.nofile).context("cannot raise the limit of open files")?;
@@ -137,14 +138,12 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     for line in sysinfo::mismatches(&config.fixed.sysctls, &sysinfo::sysctls(&config.fixed.sysctls)) {
         tracing::warn!("sysctl {line}");
     }
-    let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token", CREDENTIAL_BYTES));
-    token.as_ref().map(SecretFile::read).transpose()?;
+    let (token, keys) = secrets(args, &mut config)?;
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
     let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
     // As PID 1 of a container a process without a handler would never see SIGTERM.
     let mut signals = control.block_on(async { Signals::new() }).context("cannot take over signals")?;
-    let mut config = config;
     let memory = Budget::find(args.memory_budget);
     let memory_from = memory.reason(&config);
     memory.apply(&mut config);
@@ -184,7 +183,7 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
-        life::serve(&app, watch, &mut signals).await;
+        life::serve(&app, watch, keys, &mut signals).await;
         life::leave(&app, &mut signals).await;
         life::shut_down(&app).await;
     });
@@ -193,6 +192,13 @@ fn run(args: &Args, config: NodeConfig, watch: Option<Watch>) -> anyhow::Result<
     bus.into_iter().for_each(Bus::stop);
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// The admin token, which must be there, and the keys of tokens, which go into the configuration.
+fn secrets(args: &Args, config: &mut NodeConfig) -> anyhow::Result<(Option<SecretFile>, KeyWatch)> {
+    let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token", CREDENTIAL_BYTES));
+    token.as_ref().map(SecretFile::read).transpose()?;
+    Ok((token, KeyWatch::start(&args.token_keys, &mut config.auth)?))
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

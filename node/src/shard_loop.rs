@@ -6,7 +6,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use node_core::{
@@ -142,6 +142,9 @@ impl ShardLoop {
         self.take_mail();
         self.accept(now);
         let ticks = self.core.handle_timeout();
+        if ticks {
+            self.core.handle(Event::TimeOfDay(unix_millis()));
+        }
         self.carry_out();
         self.read();
         // Others have their part written while this shard writes its own.
@@ -354,6 +357,12 @@ impl ShardLoop {
         self.transports.say_last(|slot| core.farewell(slot));
         self.mailbox.stats().store(&Counters::ZERO);
     }
+}
+
+/// The time of day in milliseconds since 1970.
+fn unix_millis() -> u64 {
+    // A clock before 1970 is not set, and no token is valid by it but one without a beginning.
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 /// The clock of the state machine.

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    auth::{Jwt, Keyring},
     topic::{TopicKind, TopicName},
     ws::host::Names,
 };
@@ -403,8 +404,17 @@ impl Default for Limits {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Auth {
-    /// Everyone may connect. The file must say it: there is no other way in yet, and none by default.
+    /// Everyone may connect without a token. The file must say it: nobody may by default.
     pub anonymous: bool,
+    /// Topics that connections without a token may join; none is every topic.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub anonymous_topics: Vec<TopicPattern>,
+    /// Issuers whose tokens clients may connect with.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub jwt: Vec<Jwt>,
+    /// A parameter of the query in which a token may come. It ends in the logs of proxies, so none is taken unless said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_param: Option<String>,
     /// Origins that may connect, as browsers send them: `https://example.org`, with the port when it is not the
     /// scheme's own; `https://*.example.org` for one label or more; `null`, `file://` or `chrome-extension://ID`; `*`
     /// allows all. Without any, pages of the host that the client addressed may connect.
@@ -415,6 +425,22 @@ pub struct Auth {
     /// Which hosts dev mode answers to.
     #[serde(skip)]
     pub names: Names,
+    /// The keys of [`Auth::jwt`], which the node reads from their files.
+    #[serde(skip)]
+    pub keys: Keyring,
+}
+
+impl Auth {
+    /// Whether a connection without a token may join a topic, as far as this decides it. Topics that each node serves by
+    /// itself are for all who may connect.
+    pub fn anonymous_may_join(&self, topic: TopicName<'_>) -> bool {
+        let is_open = || {
+            self.anonymous_topics.is_empty()
+                || topic.kind() != TopicKind::Shared
+                || self.anonymous_topics.iter().any(|pattern| pattern.matches(topic))
+        };
+        self.anonymous && is_open()
+    }
 }
 
 /// How the node leaves: on SIGTERM, and on a drain command.

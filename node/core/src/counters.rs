@@ -57,6 +57,8 @@ reasons! {
         SlowConsumer => "slow_consumer",
         /// The node drained or shut down (1012).
         Drain => "drain",
+        /// Its token ended, or the one that was to take its place was refused (4001).
+        Token => "token",
     }
 }
 
@@ -91,6 +93,12 @@ reasons! {
         Memory => "memory",
         /// The node is draining (503).
         Draining => "draining",
+        /// It has no token where one is needed (403).
+        NoToken => "no_token",
+        /// It has a token that is not valid here (403).
+        Token => "token",
+        /// It has a token whose time is over (403).
+        TokenExpired => "token_expired",
     }
 }
 
@@ -99,7 +107,7 @@ reasons! {
     JoinRefusal {
         /// No policy serves this topic.
         Unmatched => "unmatched_topic",
-        /// The topic may not be joined.
+        /// The token of the connection, or having none, does not allow the topic, or dev mode refuses it.
         Unauthorized => "unauthorized",
         /// The room holds as many members as it may.
         RoomFull => "room_full",

@@ -11,18 +11,20 @@ mod envelope;
 mod frame;
 mod origin;
 mod protocol;
+mod token;
 
 /// A target: any bytes are good input, and none may make it panic.
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the directories of the corpus.
-pub const TARGETS: [(&str, Target); 6] = [
+pub const TARGETS: [(&str, Target); 7] = [
     ("config", config::check),
     ("envelope", envelope::check),
     ("frame", frame::check),
     ("origin", origin::check),
     ("protocol", protocol::check),
     ("shard", shard),
+    ("token", token::check),
 ];
 
 /// Runs one target; unknown names do nothing.

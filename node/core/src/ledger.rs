@@ -49,6 +49,8 @@ kinds! {
     Channels => "channels",
     /// Slots of connections.
     Connections => "connections",
+    /// Users and rights of connections with a token.
+    Identities => "identities",
 }
 
 /// Bytes by [`Kind`].

@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod age;
+pub mod auth;
 pub mod broadcast;
 pub mod bus;
 pub mod config;

@@ -48,6 +48,9 @@ pub const BUS_LATE_MILLIS: u64 = 1_000;
 /// Most shards of a node: one bit each in a room's mask. There may be far more than one per core for the sake of
 /// descriptor tables: where the limit of open files is 20,000, so many hold 2.4 million connections.
 pub const MAX_SHARDS: u8 = 128;
+/// Most connections of a shard that are closed per tick because their tokens ended: tokens that were given out in the
+/// same second, after a restart of the issuer say, end in the same second too. It takes the shard about 5 ms.
+pub const EXPIRIES_PER_TICK: usize = 1_024;
 /// Time between the core's timer calls in milliseconds.
 pub const TICK_MILLIS: u64 = 50;
 /// Unit of the coarse clock kept per connection, in milliseconds.

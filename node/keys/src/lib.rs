@@ -66,6 +66,8 @@ keys! {
     DRAIN_CONNECTIONS_PER_SECOND: Key<u32> = Key::new("drain.connectionsPerSecond", "connections per second", 1, 1_000_000).usually(500);
     /// Longest time from the first close to the last. A manifest bounds it by [`GRACE_MILLIS`] instead.
     DRAIN_DEADLINE_MILLIS: Key<u64> = Key::new("drain.deadlineMillis", "ms", 1_000, 86_400_000).usually(600_000);
+    /// By how much the clock of an issuer of tokens may differ.
+    TOKEN_LEEWAY_MILLIS: Key<u64> = Key::new("auth.jwt[].leewayMillis", "ms", 0, 600_000).usually(10_000);
     /// The soft limit of open files. A manifest may ask at most for what a kernel can be set to, and at least for
     /// what a node can serve with.
     NOFILE: Key<u64, ()> = Key::new("nofile", "files", 64, u32::MAX as u64).in_manifest(1_024, 1_073_741_816);
@@ -88,11 +90,16 @@ pub const GRACE_MILLIS: u64 = HOUR;
 /// long as they may: for closing the rest and for exiting.
 pub const GRACE_MARGIN_MILLIS: u64 = 30_000;
 
+/// Most issuers of tokens.
+pub const MAX_ISSUERS: usize = 8;
+/// Longest name of an issuer, an audience or a claim, in bytes.
+pub const MAX_CLAIM_BYTES: usize = 255;
+
 /// Longest topic in bytes: what fits the one-byte length field of a binary frame.
 pub const MAX_TOPIC_BYTES: usize = 255;
 /// Longest event name in bytes, for the same reason.
 pub const MAX_EVENT_BYTES: usize = 255;
-/// Most events of a list, and most policies: each publish looks through them.
+/// Most events of a list, most policies and most patterns of topics: each publish or join looks through them.
 pub const LIST_ITEMS: usize = 64;
 
 /// The first character of topics that each node serves by itself.

@@ -15,6 +15,7 @@ mod edges;
 mod goodbye;
 mod own_tables;
 mod process;
+mod tokens;
 mod transcripts;
 #[cfg(feature = "nats-server")]
 mod two_nodes;

@@ -10,10 +10,11 @@ use keys::{
 use crate::{
     protocol::is_reserved_event,
     topic::{TopicKind, TopicName},
-    ws::{entry, host},
 };
 
-use super::{Auth, Bus, DrainSettings, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+use super::{Bus, DrainSettings, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+
+mod auth;
 
 /// Longest mount in bytes: one that is longer is a mistake.
 const PATH_BYTES: usize = 255;
@@ -34,7 +35,7 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
     path(&fixed.path, &mut errors);
     rooms(&config.rooms, &mut errors);
     limits(&config.limits, &mut errors);
-    auth(&config.auth, &mut errors);
+    auth::check(&config.auth, &mut errors);
     drain(&config.drain, &mut errors);
     if let Some(Bus::Nats(nats)) = &fixed.bus {
         if nats.urls.is_empty() {
@@ -242,28 +243,6 @@ pub(super) fn budget_for_messages(limits: &Limits, budget: u64) -> Option<String
              be closed to free memory; use at least {least}"
         )
     })
-}
-
-fn auth(auth: &Auth, errors: &mut Vec<String>) {
-    if !auth.anonymous {
-        errors.push(
-            "auth.anonymous: nobody could connect; set it to true, there is no other way in yet".to_owned(),
-        );
-    }
-    for entry in &auth.allowed_origins {
-        if let Err(why) = entry::check_entry(entry) {
-            errors.push(format!(
-                "auth.allowedOrigins: {entry:?} {why}; list origins as browsers send them, or * for all"
-            ));
-        }
-    }
-    for entry in &auth.served_hosts {
-        if !host::is_entry(entry) {
-            errors.push(format!(
-                "auth.servedHosts: {entry:?} is not a host; write a name, *.NAME or an address, without scheme and port"
-            ));
-        }
-    }
 }
 
 fn drain(drain: &DrainSettings, errors: &mut Vec<String>) {

@@ -234,3 +234,48 @@ fn addresses_that_the_bus_could_not_read_are_refused() {
         assert_eq!(errors(bad), 1, "{bad}");
     }
 }
+
+#[test]
+fn what_is_wrong_about_tokens_is_told_with_its_remedy() {
+    let errors = |auth: &str| {
+        let mut config = NodeConfig::dev();
+        config.auth = serde_json::from_str(auth).unwrap();
+        config.validate()
+    };
+    let good = r#"{"algorithms":["RS256"],"keyFile":"s/k.pem"}"#;
+    assert_eq!(errors(&format!(r#"{{"jwt":[{good}],"tokenParam":"token"}}"#)), Vec::<String>::new());
+    let one = |more: &str| format!(r#"{{"jwt":[{{"algorithms":["RS256"],"keyFile":"s/k",{more}}}]}}"#);
+    let file = |path: &str| format!(r#"{{"jwt":[{{"algorithms":["RS256"],"keyFile":"{path}"}}]}}"#);
+    let algorithms = |list: &str| format!(r#"{{"jwt":[{{"algorithms":[{list}],"keyFile":"s/k"}}]}}"#);
+    let many = [good; 9].join(",");
+    for (auth, part) in [
+        ("{}".to_owned(), "auth: nobody could connect"),
+        (format!(r#"{{"jwt":[{good},{good}]}}"#), "auth.jwt[0].issuer: does not tell it from the others"),
+        (format!(r#"{{"jwt":[{many}]}}"#), "auth.jwt: has 9 items; use at most 8"),
+        (format!(r#"{{"jwt":[{good}],"anonymousTopics":["a"]}}"#), "auth.anonymousTopics: nobody connects"),
+        (
+            r#"{"anonymous":true,"anonymousTopics":["a*b"]}"#.to_owned(),
+            "auth.anonymousTopics: \"a*b\" is not",
+        ),
+        (r#"{"anonymous":true,"tokenParam":"t"}"#.to_owned(), "auth.tokenParam: no token is taken"),
+        (format!(r#"{{"jwt":[{good}],"tokenParam":"vsn"}}"#), "auth.tokenParam: \"vsn\" is not"),
+        (algorithms(""), "auth.jwt[0].algorithms: is empty"),
+        (algorithms(r#""HS256","RS256""#), "auth.jwt[0].algorithms: mixes"),
+        (file("k"), "auth.jwt[0].keyFile: is not a file below"),
+        (file("/s/k"), "auth.jwt[0].keyFile"),
+        (file("../k"), "auth.jwt[0].keyFile"),
+        (file("s/.."), "auth.jwt[0].keyFile"),
+        (file("s/t/k"), "auth.jwt[0].keyFile"),
+        (one(r#""leewayMillis":600001"#), "auth.jwt[0].leewayMillis: 600001 is out of range"),
+        (one(r#""userClaim":"""#), "auth.jwt[0].userClaim: must have 1 to 255 bytes"),
+        (one(r#""issuer":"""#), "auth.jwt[0].issuer: must have"),
+        (one(r#""topics":["user:{sub}*"]"#), "auth.jwt[0].topics: \"user:{sub}*\" has * right after a claim"),
+        (one(r#""topics":["phoenix"]"#), "is reserved"),
+    ] {
+        let errors = errors(&auth).join("\n");
+        assert!(errors.contains(part), "{auth}: {errors}");
+    }
+    for unknown in [algorithms(r#""none""#), one(r#""secret":"x""#)] {
+        assert!(serde_json::from_str::<Auth>(&unknown).is_err(), "{unknown}");
+    }
+}

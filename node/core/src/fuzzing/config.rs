@@ -36,6 +36,10 @@ fn serves(config: &NodeConfig) {
     let mut sim = Sim::new(1, false, |place| *place = config.clone());
     let client = sim.accept(0);
     let response = sim.http(client, &REQUEST.replace("/socket", &path));
+    if !config.auth.anonymous {
+        assert!(response.starts_with("HTTP/1.1 403 "), "{response}");
+        return;
+    }
     assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
     let patterns =
         config.rooms.topics.iter().chain(config.rooms.policies.iter().map(|policy| &policy.topics));

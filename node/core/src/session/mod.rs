@@ -12,12 +12,14 @@ use crate::{
 mod bucket;
 pub(crate) mod conn;
 pub mod id;
+mod identities;
 pub(crate) mod lifecycle;
 mod rate;
 pub(crate) mod side;
 
 use conn::{Channel, Conn};
 use id::{ConnId, Generations, Slot};
+use identities::Identities;
 use lifecycle::Phase;
 pub(crate) use rate::Pace;
 use rate::Rates;
@@ -43,6 +45,7 @@ pub(crate) struct Sessions {
     slots: Slab<Conn>,
     generations: Generations,
     side: Side,
+    identities: Identities,
     rates: Rates,
     memory: Memory,
     /// Bytes of incomplete request heads.
@@ -131,6 +134,14 @@ impl Sessions {
 
     pub(crate) const fn side_mut(&mut self) -> &mut Side {
         &mut self.side
+    }
+
+    pub(crate) const fn identities(&self) -> &Identities {
+        &self.identities
+    }
+
+    pub(crate) const fn identities_mut(&mut self) -> &mut Identities {
+        &mut self.identities
     }
 
     pub(crate) const fn memory(&self) -> Memory {
@@ -244,11 +255,12 @@ impl Sessions {
         self.side.introduce(slot, info);
     }
 
-    /// Drops the side entry of a connection that has ended.
+    /// Drops the side entry and the identity of a connection that has ended.
     pub(crate) fn forget_aside(&mut self, slot: Slot) {
         if let Some(info) = self.side.forget(slot) {
             self.memory.channels -= info.held_bytes() as u64;
         }
+        self.identities.forget(slot);
         self.rates.forget(slot);
     }
 
@@ -287,6 +299,7 @@ impl Sessions {
     /// Gives memory of a past peak back, and drops buckets that are empty again.
     pub(crate) fn trim(&mut self, now_millis: u64) {
         self.rates.trim(&mut self.side, now_millis, !self.slots.is_empty());
+        self.identities.trim();
         if self.slots.is_empty() && self.slots.capacity() > KEPT {
             self.slots.shrink_to_fit();
             self.generations.trim();

@@ -57,7 +57,7 @@ pub(crate) struct Side {
 }
 
 /// Slots are chosen by the shard and not by clients, so any hash that spreads them is good.
-const fn hash(slot: Slot) -> u64 {
+pub(super) const fn hash(slot: Slot) -> u64 {
     (slot.0 as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 

@@ -68,6 +68,9 @@ impl Shard {
     /// The rules that hold for a join, or why the connection cannot become a member. Claims nothing.
     pub(super) fn check_join(&self, slot: Slot, name: TopicName<'_>) -> Result<JoinRules, JoinRefusal> {
         let rules = self.join_rules(name).ok_or(JoinRefusal::Unmatched)?;
+        if !self.is_authorized(slot, name) {
+            return Err(JoinRefusal::Unauthorized);
+        }
         let max_channels = self.config.limits.max_channels_per_connection as usize;
         let is_full = self.sessions[slot].channels.len() >= max_channels;
         let is_short = self.is_short_of_memory() && name != topic::CLUSTER;
@@ -189,7 +192,11 @@ impl Shard {
         }
         let (room, join_ref) = (channel.room, channel.join_ref.clone());
         let refs = (join_ref.as_str(), &*message.reference);
-        match self.resolve_push(self.topics.get(room).policy(), event, message.payload) {
+        let push = match self.resolve_push(self.topics.get(room).policy(), event, message.payload) {
+            Push::Broadcast { .. } if !self.may_publish(slot, topic) => Push::Refuse("publish not allowed"),
+            push => push,
+        };
+        match push {
             Push::Refuse(reason) => {
                 self.counters.publish_refused += 1;
                 self.reply_error(slot, refs, topic, reason);
@@ -200,7 +207,7 @@ impl Shard {
             }
             Push::Dev(rule) => self.follow(slot, rule, refs, topic, message.payload),
             // Supabase's server answers nothing either, and realtime-js waits for nothing.
-            Push::TakeToken => self.counters.access_tokens += 1,
+            Push::TakeToken => self.take_token(slot, message.payload),
             Push::Echo => self.reply_payload(slot, refs, topic, "ok", message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
                 let except = if to_sender { None } else { Some(slot) };
@@ -282,7 +289,7 @@ enum Push {
     Crash,
     /// Dev mode has a rule of its own for it.
     Dev(Rule),
-    /// A token for the server, which asks for none: nobody else sees it.
+    /// A token for the server: nobody else sees it.
     TakeToken,
     /// Answered with its own payload.
     Echo,

@@ -55,6 +55,7 @@ impl Shard {
             Event::Mail(mail) => self.on_mail(mail),
             Event::AcceptsFailed(count) => self.counters.accept_errors += count,
             Event::BusFull(count) => self.counters.bus_queue_dropped += count,
+            Event::TimeOfDay(unix_millis) => self.set_clock(unix_millis),
         }
     }
 

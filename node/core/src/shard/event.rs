@@ -27,6 +27,8 @@ pub enum Event {
     AcceptsFailed(u64),
     /// The bus had no room for so many things that were to be sent.
     BusFull(u64),
+    /// The time of day, in milliseconds since 1970. It is told at each tick, so that a clock that is set is followed.
+    TimeOfDay(u64),
 }
 
 /// Something that another thread tells a shard: an item of its mailbox, in which it takes at most

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::{event::Progress, pace::Allowance, state::Shard};
 use crate::{
+    auth::{Identity, Token},
     counters::{CloseReason, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
     protocol::{self, Vsn},
@@ -47,12 +48,11 @@ impl Shard {
             kept.extend_from_slice(data);
             &kept
         };
-        let leaving = self.timers.is_leaving();
         let rules = Rules {
             path: &self.config.fixed.path,
             auth: &self.config.auth,
             page: self.config.chat_page.then_some(self.options.page),
-            ready: !leaving && self.options.ready.load(Ordering::Relaxed),
+            ready: !self.timers.is_leaving() && self.options.ready.load(Ordering::Relaxed),
             dev: self.config.fixed.dev,
         };
         // The first part is always looked at: what is no request is told at once.
@@ -82,24 +82,40 @@ impl Shard {
                 self.refuse(slot, reason);
                 Progress::Done
             }
-            Request::Upgrade { vsn, head_len, response, info } => {
-                if leaving {
-                    self.refuse(slot, RefuseReason::Draining);
-                } else if self.is_short_of_memory() {
-                    self.refuse(slot, RefuseReason::Memory);
-                } else if self.options.places.claim(self.config.limits.max_connections) {
-                    self.establish(slot, vsn, response.into());
-                    if let Some(info) = info {
-                        self.sessions.introduce(slot, info);
+            Request::Upgrade { vsn, head_len, response, info, token } => {
+                match self.claim_place(token.as_ref()) {
+                    Ok(identity) => {
+                        self.establish(slot, vsn, response.into());
+                        if let Some(info) = info {
+                            self.sessions.introduce(slot, info);
+                        }
+                        if let Some(identity) = identity {
+                            self.sessions.identities_mut().set(slot, identity);
+                        }
+                        let mut rest = head[head_len..].to_vec();
+                        self.on_frames(slot, &mut rest)
                     }
-                    let mut rest = head[head_len..].to_vec();
-                    return self.on_frames(slot, &mut rest);
-                } else {
-                    self.refuse(slot, RefuseReason::Full);
+                    Err(reason) => {
+                        self.refuse(slot, reason);
+                        Progress::Done
+                    }
                 }
-                Progress::Done
             }
         }
+    }
+
+    /// Takes a place for one more connection, which comes with this token or without one, and says who it is. Every
+    /// connection has to come through here.
+    fn claim_place(&self, token: Option<&Token>) -> Result<Option<Identity>, RefuseReason> {
+        if self.timers.is_leaving() {
+            return Err(RefuseReason::Draining);
+        }
+        if self.is_short_of_memory() {
+            return Err(RefuseReason::Memory);
+        }
+        let identity = self.authenticate(token)?;
+        let has_place = self.options.places.claim(self.config.limits.max_connections);
+        has_place.then_some(identity).ok_or(RefuseReason::Full)
     }
 
     fn establish(&mut self, slot: Slot, vsn: Vsn, response: bytes::Bytes) {

@@ -52,6 +52,7 @@ impl Shard {
         set(Kind::Rooms, self.topics.len() as u64 * ROOM_BYTES + self.topics.memberships() * MEMBER_BYTES);
         set(Kind::Channels, sessions.channels);
         set(Kind::Connections, self.sessions.len() as u64 * CONNECTION_BYTES);
+        set(Kind::Identities, self.sessions.identities().held_bytes());
         held
     }
 

@@ -6,8 +6,8 @@
 //! it has to do are in [`Shard::take_effects`]. Between turns it sleeps until [`Shard::next_deadline`].
 //!
 //! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
-//! `goodbye` are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `tick`, `dev`,
-//! `dispatch` and `input` decide which actions are taken; `driver` is what the thread calls.
+//! `goodbye` are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `identity`,
+//! `tick`, `dev`, `dispatch` and `input` decide which actions are taken; `driver` is what the thread calls.
 
 mod channel;
 mod dev;
@@ -18,6 +18,7 @@ mod event;
 mod gauge;
 mod goodbye;
 mod hooks;
+mod identity;
 mod input;
 mod intake;
 mod memory;

@@ -69,6 +69,8 @@ pub struct Shard {
     pub(super) options: ShardOptions,
     pub(super) config: Arc<NodeConfig>,
     pub(super) now_millis: u64,
+    /// What is added to [`Shard::now_millis`] for the time of day in milliseconds since 1970.
+    pub(super) epoch_millis: u64,
     pub(super) counters: Counters,
     /// Connections and their lives.
     pub(super) sessions: Sessions,
@@ -99,6 +101,7 @@ impl Shard {
             options,
             config,
             now_millis: 0,
+            epoch_millis: 0,
             counters: Counters::ZERO,
             sessions: Sessions::default(),
             egress: Egress::default(),

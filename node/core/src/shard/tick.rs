@@ -63,6 +63,7 @@ impl Shard {
 
     fn tick(&mut self) {
         self.pace_drain();
+        self.end_expired();
         let stamp = self.stamp();
         let Some(part) = self.timers.take_sweep(self.now_millis, stamp, self.sessions.end()) else { return };
         (part.from..part.to).for_each(|index| self.sweep(Slot(index as u32), part.since));

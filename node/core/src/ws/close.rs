@@ -16,6 +16,9 @@ pub enum CloseCode {
     Restart = 1012,
     /// The node keeps as much of incomplete messages as it may.
     TryAgainLater = 1013,
+    /// The token of the client is not valid any more, or the one that it gave for it. Private range (4000-4999), so that
+    /// phoenix.js comes back, with the token that it has then.
+    Token = 4001,
     /// The client read too slowly and its send queue was full. Private range (4000-4999).
     SlowConsumer = 4008,
 }
@@ -31,6 +34,7 @@ impl CloseCode {
             Self::Malformed => "malformed message",
             Self::Restart => "node restarts",
             Self::TryAgainLater => "try again later",
+            Self::Token => "token not valid",
             Self::SlowConsumer => "slow consumer",
         }
     }

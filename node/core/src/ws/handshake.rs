@@ -8,12 +8,13 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha1::{Digest, Sha1};
 
 use super::{
-    ConnectInfo, origin,
-    query::{Parameters, Value},
+    ConnectInfo, bearer, origin,
+    query::{self, Parameters, Value},
     subprotocol,
     target::Target,
 };
 use crate::{
+    auth::Token,
     config::Auth,
     counters::RefuseReason,
     limits::{MAX_HEADERS, MAX_REQUEST_HEAD_BYTES},
@@ -61,6 +62,8 @@ pub enum Request {
         response: Vec<u8>,
         /// What the client says about itself, where dev mode asks for it and there is anything.
         info: Option<Box<ConnectInfo>>,
+        /// The token that came with it, not verified. It is only looked for where an issuer of tokens is declared.
+        token: Option<Token>,
     },
     /// The chat page or the state of the node, as a whole response.
     Answer(Vec<u8>),
@@ -142,7 +145,9 @@ fn route(
         return Request::Refused(RefuseReason::BadRequest);
     };
     match upgrade(request.headers, target, host, rules) {
-        Ok(Accepted { vsn, response, info }) => Request::Upgrade { vsn, head_len, response, info },
+        Ok(Accepted { vsn, response, info, token }) => {
+            Request::Upgrade { vsn, head_len, response, info, token }
+        }
         Err(reason) => Request::Refused(reason),
     }
 }
@@ -152,6 +157,7 @@ struct Accepted {
     vsn: Vsn,
     response: Vec<u8>,
     info: Option<Box<ConnectInfo>>,
+    token: Option<Token>,
 }
 
 /// Judges a handshake in the order of Phoenix, which looks at the headers of the upgrade last.
@@ -182,6 +188,13 @@ fn upgrade(
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
+    let token = if rules.auth.jwt.is_empty() {
+        None
+    } else {
+        let authorization = values(headers, "authorization");
+        let param = rules.auth.token_param.as_deref().and_then(|name| query::last(target.query, name));
+        bearer::find(offer.token.as_deref(), authorization, param)?
+    };
     let info = rules
         .dev
         .then(|| ConnectInfo { user_id: user_id.and_then(Value::into_text), auth_token: offer.token });
@@ -189,6 +202,7 @@ fn upgrade(
         vsn,
         response: switching_protocols(key, offer.phoenix),
         info: info.filter(|info| *info != ConnectInfo::default()).map(Box::new),
+        token,
     })
 }
 
@@ -288,9 +302,13 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
         RefuseReason::BadRequest => empty!("400 Bad Request\r\nsec-websocket-version: 13"),
         RefuseReason::Method => empty!("405 Method Not Allowed\r\nallow: GET, HEAD"),
         RefuseReason::NotFound => empty!("404 Not Found"),
-        RefuseReason::Version | RefuseReason::Origin | RefuseReason::Subprotocol | RefuseReason::Asked => {
-            empty!("403 Forbidden")
-        }
+        RefuseReason::Version
+        | RefuseReason::Origin
+        | RefuseReason::Subprotocol
+        | RefuseReason::Asked
+        | RefuseReason::NoToken
+        | RefuseReason::Token
+        | RefuseReason::TokenExpired => empty!("403 Forbidden"),
         RefuseReason::Host => empty!("421 Misdirected Request"),
         RefuseReason::HeaderTooLarge => empty!("431 Request Header Fields Too Large"),
         RefuseReason::Timeout | RefuseReason::Lost => empty!("408 Request Timeout"),

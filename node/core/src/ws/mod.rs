@@ -4,6 +4,7 @@
 //! reader keeps a buffer per connection: here a connection owns memory only while a frame or message is incomplete. A
 //! differential property test checks it against tungstenite.
 
+mod bearer;
 pub mod close;
 mod connect_info;
 pub mod entry;

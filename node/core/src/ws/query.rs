@@ -43,14 +43,9 @@ impl<'a> Parameters<'a> {
     /// [`RefuseReason::BadRequest`] when anything in it is not UTF-8, also in a parameter that nobody knows.
     pub(super) fn read(query: &'a str) -> Result<Self, RefuseReason> {
         let mut known = Self::default();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (key, value) = (decode(key)?, decode(value)?);
-            let (name, value) = match key.strip_suffix(']').and_then(|key| key.find('[')) {
-                Some(end) if end > 0 => (&key[..end], Value::Nested),
-                _ => (&*key, Value::Text(value)),
-            };
-            match name {
+        for pair in pairs(query) {
+            let (name, value) = pair?;
+            match &*name {
                 "vsn" => known.vsn = Some(value),
                 "user_id" => known.user_id = Some(value),
                 "refuse" => known.refuse = true,
@@ -59,6 +54,23 @@ impl<'a> Parameters<'a> {
         }
         Ok(known)
     }
+}
+
+/// The parameter of a name in a query that [`Parameters::read`] has found good.
+pub(super) fn last<'a>(query: &'a str, name: &str) -> Option<Value<'a>> {
+    pairs(query).filter_map(Result::ok).filter(|(key, _)| key == name).last().map(|(_, value)| value)
+}
+
+/// The parameters of a query in their order.
+fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Value<'_>), RefuseReason>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decode(key)?, decode(value)?);
+        Ok(match key.strip_suffix(']').and_then(|key| key.find('[')) {
+            Some(end) if end > 0 => (key[..end].to_owned().into(), Value::Nested),
+            _ => (key, Value::Text(value)),
+        })
+    })
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, RefuseReason> {
@@ -100,6 +112,10 @@ mod tests {
         }
         let known = Parameters::read("user_id=%C3%BC&refuse[a]=1").expect("UTF-8");
         assert_eq!((known.user_id, known.refuse), (text("\u{fc}"), true));
+        assert_eq!(
+            [last("a=1&%61=2&b=3", "a"), last("a[]=1", "a"), last("a=1", "b")],
+            [text("2"), Some(Value::Nested), None]
+        );
     }
 
     #[test]

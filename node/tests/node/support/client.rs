@@ -3,7 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
-use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+use tokio_tungstenite::tungstenite::{
+    Error, HandshakeError, Message, WebSocket, client, client::IntoClientRequest,
+};
 
 use super::wait::HANG;
 
@@ -12,14 +14,32 @@ pub(crate) struct Client(WebSocket<TcpStream>);
 impl Client {
     /// Connects and joins a topic.
     pub(crate) fn join(address: SocketAddr, topic: &str) -> (Self, Value) {
+        let mut client = Self::connect(address, None).expect("the handshake");
+        let reply = client.joined(topic);
+        (client, reply)
+    }
+
+    /// Connects, with a token or without; the status of the answer when that is not 101.
+    pub(crate) fn connect(address: SocketAddr, token: Option<&str>) -> Result<Self, u16> {
         let stream = TcpStream::connect(address).expect("the public port");
         stream.set_read_timeout(Some(HANG)).expect("a timeout");
         let url = format!("ws://{address}/socket/websocket?vsn=2.0.0");
-        let (socket, _) = client(url, stream).expect("the handshake");
-        let mut client = Client(socket);
-        client.send(&json!(["1", "1", topic, "phx_join", {}]));
-        let reply = client.until(|message| message[1] == "1");
-        (client, reply[4].clone())
+        let mut request = url.into_client_request().expect("a request");
+        if let Some(token) = token {
+            let value = format!("Bearer {token}").parse().expect("a header");
+            request.headers_mut().insert("authorization", value);
+        }
+        match client(request, stream) {
+            Ok((socket, _)) => Ok(Client(socket)),
+            Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
+            Err(error) => panic!("the handshake: {error}"),
+        }
+    }
+
+    /// The reply to a join of a topic.
+    pub(crate) fn joined(&mut self, topic: &str) -> Value {
+        self.send(&json!(["1", "1", topic, "phx_join", {}]));
+        self.until(|message| message[1] == "1")[4].clone()
     }
 
     pub(crate) fn send(&mut self, message: &Value) {

@@ -316,6 +316,7 @@ impl Sim {
             assert_eq!((of(Kind::Channels), of(Kind::Windows)), (channels, windows));
             assert_eq!(of(Kind::Rooms), in_rooms);
             assert_eq!(of(Kind::Connections), sessions.len() as u64 * CONNECTION_BYTES);
+            assert_eq!(of(Kind::Identities), sessions.identities().added_up());
             let outbox = shard.egress.outbox();
             let shares: usize = sessions.iter().map(|(_, conn)| outbox.share_bytes(&conn.queue)).sum();
             let queues = of(Kind::Queues);

@@ -26,3 +26,5 @@ mod protocol;
 mod rates;
 #[cfg(test)]
 mod rooms;
+#[cfg(test)]
+mod tokens;

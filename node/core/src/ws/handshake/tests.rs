@@ -1,8 +1,16 @@
 use super::*;
-use crate::ws::host::Names;
+use crate::{auth::Keyring, ws::host::Names};
 
-const AUTH: &Auth =
-    &Auth { anonymous: true, allowed_origins: vec![], served_hosts: vec![], names: Names::Any };
+const AUTH: &Auth = &Auth {
+    anonymous: true,
+    anonymous_topics: vec![],
+    jwt: vec![],
+    token_param: None,
+    allowed_origins: vec![],
+    served_hosts: vec![],
+    names: Names::Any,
+    keys: Keyring::NONE,
+};
 const RULES: Rules<'static> =
     Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true, dev: false };
 
@@ -19,7 +27,9 @@ fn get(target: &str, extra: &str) -> Request {
 
 #[test]
 fn the_example_of_rfc_6455_is_accepted() {
-    let Request::Upgrade { vsn, head_len, response, .. } = get("/socket/websocket?vsn=2.0.0", "") else {
+    let Request::Upgrade { vsn, head_len, response, token: None, .. } =
+        get("/socket/websocket?vsn=2.0.0", "")
+    else {
         panic!("refused")
     };
     assert_eq!((vsn, head_len), (Vsn::V2, request("GET /socket/websocket?vsn=2.0.0", "").len()));

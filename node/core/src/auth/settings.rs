@@ -1,0 +1,60 @@
+//! The keys of the configuration about an issuer of tokens.
+
+use serde::{Deserialize, Serialize};
+
+use super::algorithm::Algorithm;
+
+/// An issuer whose tokens clients may connect with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Jwt {
+    /// The claim `iss` of its tokens. Unset it is not looked at, which only the one issuer of a list may do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// What the claim `aud` of its tokens must name. Unset, tokens with an audience are meant for somebody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// The algorithms that it signs by: either with a shared secret or with keys of which the public ones are here.
+    pub algorithms: Vec<Algorithm>,
+    /// File of its keys, as a path below the directory of all keys: `SECRET/KEY`.
+    pub key_file: String,
+    /// By how much its clock may differ; milliseconds. None is [`keys::TOKEN_LEEWAY_MILLIS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leeway_millis: Option<u64>,
+    /// The claim that names the user.
+    #[serde(default = "usual_claim", skip_serializing_if = "is_usual_claim")]
+    pub user_claim: String,
+    /// A claim with a list of patterns of topics that may be joined, and one of those that may be published on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics_claim: Option<String>,
+    /// See [`Jwt::topics_claim`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish_claim: Option<String>,
+    /// Patterns of topics that may be joined, in which `{NAME}` stands for a claim. With neither this nor
+    /// [`Jwt::topics_claim`] every topic may be joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topics: Option<Vec<String>>,
+    /// The same for topics that may be published on, by their members and as their policies say. With neither this nor
+    /// [`Jwt::publish_claim`] those are all that were joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub publish: Option<Vec<String>>,
+}
+
+/// The claim that names the user unless said otherwise: the subject of RFC 7519, section 4.1.2.
+pub const USER_CLAIM: &str = "sub";
+
+fn usual_claim() -> String {
+    USER_CLAIM.to_owned()
+}
+
+fn is_usual_claim(claim: &str) -> bool {
+    claim == USER_CLAIM
+}
+
+impl Jwt {
+    /// By how many milliseconds its clock may differ.
+    #[must_use]
+    pub fn leeway(&self) -> u64 {
+        self.leeway_millis.unwrap_or(keys::TOKEN_LEEWAY_MILLIS.usual)
+    }
+}

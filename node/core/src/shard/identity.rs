@@ -1,0 +1,86 @@
+//! Who a connection is: its token when it connects, the topics that the token allows, another token in its place, and
+//! its end.
+
+use serde::Deserialize;
+
+use super::state::Shard;
+use crate::{
+    auth::{Identity, Refusal, Token},
+    counters::{CloseReason, RefuseReason},
+    limits::EXPIRIES_PER_TICK,
+    protocol::Payload,
+    session::{id::Slot, lifecycle::Phase},
+    topic::TopicName,
+    ws::CloseCode,
+};
+
+/// The payload of an event `access_token`. Clients that are signed out send `null`.
+#[derive(Deserialize)]
+struct Refresh {
+    access_token: Option<String>,
+}
+
+impl Shard {
+    /// The time in milliseconds since 1970.
+    const fn unix_millis(&self) -> u64 {
+        self.now_millis.saturating_add(self.epoch_millis)
+    }
+
+    /// Takes the time of day in milliseconds since 1970.
+    pub(super) const fn set_clock(&mut self, unix_millis: u64) {
+        self.epoch_millis = unix_millis.saturating_sub(self.now_millis);
+    }
+
+    /// The identity of a connection that comes with this token, or none where it may be without one.
+    ///
+    /// # Errors
+    /// When it may not connect.
+    pub(super) fn authenticate(&self, token: Option<&Token>) -> Result<Option<Identity>, RefuseReason> {
+        let auth = &self.config.auth;
+        let Some(token) = token else {
+            return if auth.anonymous { Ok(None) } else { Err(RefuseReason::NoToken) };
+        };
+        match auth.keys.verify(token, self.unix_millis()) {
+            Ok(identity) => Ok(Some(identity)),
+            Err(Refusal::Expired) => Err(RefuseReason::TokenExpired),
+            Err(_) => Err(RefuseReason::Token),
+        }
+    }
+
+    /// Whether the token of a connection, or having none, allows it to join a topic.
+    pub(super) fn is_authorized(&self, slot: Slot, topic: TopicName<'_>) -> bool {
+        match self.sessions.identities().get(slot) {
+            Some(identity) => identity.may_join(topic),
+            None => self.config.auth.anonymous_may_join(topic),
+        }
+    }
+
+    /// Whether the token of a connection, if it has one, allows it to publish on a topic that it has joined.
+    pub(super) fn may_publish(&self, slot: Slot, topic: &str) -> bool {
+        self.sessions.identities().get(slot).is_none_or(|identity| identity.may_publish(topic))
+    }
+
+    /// A connection gives another token. It takes the place of the one that the connection has, if it is about the same
+    /// user; otherwise the connection is closed, since nobody vouches for it any more. Tokens of connections that came
+    /// without one change nothing.
+    pub(super) fn take_token(&mut self, slot: Slot, payload: Payload<'_>) {
+        self.counters.access_tokens += 1;
+        let Some(identity) = self.sessions.identities().get(slot) else { return };
+        let Payload::Json(json) = payload else { return };
+        let Ok(Refresh { access_token: Some(text) }) = serde_json::from_str(json) else { return };
+        match self.config.auth.keys.verify(&Token::new(&text), self.unix_millis()) {
+            Ok(fresh) if fresh.is_same_user(identity) => self.sessions.identities_mut().set(slot, fresh),
+            _ => self.close(slot, CloseReason::Token, CloseCode::Token),
+        }
+    }
+
+    /// Closes connections whose token has ended, a bounded number at a time.
+    pub(super) fn end_expired(&mut self) {
+        let now = self.unix_millis();
+        for slot in self.sessions.identities_mut().take_expired(now, EXPIRIES_PER_TICK) {
+            if self.sessions[slot].is(Phase::Open) {
+                self.close(slot, CloseReason::Token, CloseCode::Token);
+            }
+        }
+    }
+}
