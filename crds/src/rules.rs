@@ -40,7 +40,7 @@ mod numbers;
 
 pub(crate) use numbers::{
     bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time,
-    idle_timeout, joins_in_time, ping_interval, topic_reserved,
+    idle_timeout, joins_in_time, jwt_leeway, jwt_topics, jwt_topics_reserved, ping_interval, topic_reserved,
 };
 
 /// On every [`crate::Duration`].
@@ -53,9 +53,38 @@ pub(crate) const AUTH_REQUIRED: Rule = (
     "has(self.auth)",
     "auth is required, so that nobody opens a fleet to everyone by accident: write `auth: {anonymous: true}` to let clients connect without credentials",
 );
-pub(crate) const AUTH_ANONYMOUS: Rule = (
-    "self.anonymous",
-    "auth.anonymous must be true: this version knows no other way to connect, so nobody could",
+pub(crate) const AUTH_SOMEBODY: Rule = (
+    "self.anonymous || (has(self.jwt) && size(self.jwt) > 0)",
+    "auth must let somebody connect: set auth.anonymous to true, or list an issuer of tokens in auth.jwt",
+);
+pub(crate) const AUTH_ANONYMOUS_TOPICS: Rule = (
+    "self.anonymous || !has(self.anonymousTopics) || size(self.anonymousTopics) == 0",
+    "auth.anonymousTopics must not be set without auth.anonymous: nobody connects without a token, so remove them or set auth.anonymous to true",
+);
+pub(crate) const AUTH_ANONYMOUS_TOPICS_FORM: Rule = (
+    "!has(self.anonymousTopics) || self.anonymousTopics.all(t, t.matches('^[^*]*[*]?$') && !t.startsWith('$') && t != 'phoenix')",
+    "auth.anonymousTopics must be topics, or prefixes with * at their end, and not phoenix or begin with $: write room:1 or live:*",
+);
+pub(crate) const AUTH_TOKEN_PARAM: Rule = (
+    "!has(self.tokenParam) || (has(self.jwt) && size(self.jwt) > 0)",
+    "auth.tokenParam must not be set without auth.jwt, since no token is taken: list an issuer, or remove it",
+);
+pub(crate) const AUTH_TOKEN_PARAM_FORM: Rule = (
+    "!has(self.tokenParam) || (self.tokenParam.matches('^[A-Za-z0-9_-]+$') && self.tokenParam != 'vsn')",
+    "auth.tokenParam must be a name of letters, digits, - and _, and not vsn: write token",
+);
+pub(crate) const JWT_ISSUERS: Rule = (
+    "!has(self.jwt) || size(self.jwt) < 2 || self.jwt.all(j, has(j.issuer) && self.jwt.exists_one(k, has(k.issuer) && k.issuer == j.issuer))",
+    "auth.jwt with several entries must have an issuer of its own in each, by which tokens are told apart: add the iss of its tokens",
+);
+/// On [`crate::Jwt`].
+pub(crate) const JWT_ALGORITHMS: Rule = (
+    "self.algorithms.all(a, a.startsWith('HS')) || self.algorithms.all(a, !a.startsWith('HS'))",
+    "auth.jwt[].algorithms must not mix shared secrets (HS256 and the like) with public keys, of which one could be taken for the other: make two entries of it",
+);
+pub(crate) const JWT_KEY_FORM: Rule = (
+    "self.secretRef.key.matches('^[-._A-Za-z0-9]+$') && !self.secretRef.key.startsWith('..') && self.secretRef.key != '.' && self.secretRef.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+    "auth.jwt[].secretRef must name a Secret and a key in it: the name of a-z, 0-9, - and ., the key of letters, digits, -, _ and .",
 );
 /// The grammar of hosts and origins as regular expressions, which `node_core::ws::{host, origin}` has as code; a test
 /// holds the two together.

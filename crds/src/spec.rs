@@ -1,5 +1,6 @@
 //! What a user asks for: the parts of `ChannelCluster.spec`.
 
+mod auth;
 mod autoscaling;
 mod network;
 mod nodes;
@@ -7,6 +8,7 @@ mod operation;
 mod pods;
 mod rooms;
 
+pub use auth::*;
 pub use autoscaling::*;
 pub use network::*;
 pub use nodes::*;

@@ -187,6 +187,10 @@ fn no_field_is_required_that_was_not() {
         })
         .collect();
     let expected = [
+        ".spec.auth.jwt[].algorithms",
+        ".spec.auth.jwt[].secretRef",
+        ".spec.auth.jwt[].secretRef.key",
+        ".spec.auth.jwt[].secretRef.name",
         ".spec.autoscaling.behavior.scaleDown.policies[].periodSeconds",
         ".spec.autoscaling.behavior.scaleDown.policies[].type",
         ".spec.autoscaling.behavior.scaleDown.policies[].value",

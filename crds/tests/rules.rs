@@ -13,12 +13,13 @@ use serde_json::Value;
 const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/manifests/bad");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
 /// What the schema refuses before any rule is asked, or what cannot be read as the types say.
-const SERVER_ONLY: [&str; 7] = [
+const SERVER_ONLY: [&str; 8] = [
     "duration-in-days",
     "duration-min",
     "duration-number-in-quotes",
     "duration-without-unit",
     "flush-window-without-unit",
+    "jwt-algorithm-none",
     "rooms-missing",
     "unknown-field",
 ];
@@ -171,4 +172,47 @@ fn origins_and_hosts_are_judged_as_the_node_does() {
         assert_eq!(takes(schema, "allowedOrigins", &entry), is_good, "{entry:?}");
     }
     assert!(good > 30 && bad > 60, "{good} good, {bad} bad");
+}
+
+/// Pieces of patterns of topics in which claims stand.
+const TOPIC_PIECES: [&str; 11] =
+    ["", "a:", "{sub}", "{a-b_9}", "{}", "{a b}", "{a.b}", "{", "}", "*", "\u{fc}"];
+
+/// The grammar of such patterns stands in the CRD as a rule and in the node as code.
+#[test]
+fn topics_of_tokens_are_judged_as_the_node_does() {
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let jwt = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth/properties/jwt/items";
+    let schema = crd.pointer(jwt).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    let pairs = TOPIC_PIECES.iter().flat_map(|one| TOPIC_PIECES.map(|two| format!("{one}{two}")));
+    let all = pairs.flat_map(|pair| TOPIC_PIECES.map(|three| format!("{pair}{three}")));
+    for topic in
+        all.chain(["phoenix", "$a", "phoenix:1", "$*"].map(str::to_owned)).filter(|topic| !topic.is_empty())
+    {
+        // Both lists have the same rules.
+        let list = ["topics", "publish"][topic.len() % 2];
+        let object = serde_json::json!({
+            "algorithms": ["RS256"], "secretRef": {"name": "s", "key": "k"}, list: [topic],
+        });
+        let is_good = node_core::auth::Template::parse(&topic).is_ok();
+        (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
+        assert_eq!(Validator::new().validate(schema, &object, None).is_ok(), is_good, "{topic:?}");
+    }
+    assert!(good > 50 && bad > 500, "{good} good, {bad} bad");
+}
+
+/// The algorithms of the manifest are those of the node, by the same names.
+#[test]
+fn every_algorithm_of_the_manifest_is_one_of_the_node() {
+    for algorithm in node_core::auth::Algorithm::ALL {
+        let name = Value::from(algorithm.name());
+        let written: crds::Algorithm = serde_json::from_value(name.clone()).unwrap();
+        assert_eq!(serde_json::to_value(written).unwrap(), name);
+    }
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let path = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth/properties/jwt/items/properties\
+        /algorithms/items/enum";
+    let listed = crd.pointer(path).unwrap().as_array().unwrap().len();
+    assert_eq!(listed, node_core::auth::Algorithm::ALL.len());
 }

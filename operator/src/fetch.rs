@@ -1,5 +1,6 @@
 //! Reads what validation needs besides the ChannelCluster itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crds::{BackplaneType, ChannelCluster};
@@ -36,6 +37,7 @@ pub async fn fetch(shared: &Shared, cluster: &ChannelCluster) -> Result<Fetched,
             .and_then(|d| d.annotations().get(TUNED_FOR_ANNOTATION).cloned()),
         nats_image: nats.as_deref().filter(|d| is_owned(*d, &uid)).and_then(image),
         credentials: credentials(&shared.client, &namespace, cluster).await?,
+        token_secrets: token_secrets(&shared.client, &namespace, cluster).await?,
     })
 }
 
@@ -70,7 +72,29 @@ async fn credentials(
     else {
         return Ok(None);
     };
-    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&reference.name).await?;
+    secret(client, namespace, &reference.name).await
+}
+
+/// The Secrets that entries of `auth.jwt` name, each asked for once.
+async fn token_secrets(
+    client: &Client,
+    namespace: &str,
+    cluster: &ChannelCluster,
+) -> Result<BTreeMap<String, Credentials>, kube::Error> {
+    let issuers = cluster.spec.auth.iter().flat_map(|auth| &auth.jwt);
+    let names: BTreeSet<_> = issuers.map(|jwt| &jwt.secret_ref.name).collect();
+    let mut found = BTreeMap::new();
+    for name in names {
+        if let Some(read) = secret(client, namespace, name).await? {
+            found.insert(name.clone(), read);
+        }
+    }
+    Ok(found)
+}
+
+/// What is read of a Secret; none when it does not exist.
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Credentials>, kube::Error> {
+    let secret = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(name).await?;
     Ok(secret.map(|secret| {
         let servers = secret.annotations().get(SERVERS_ANNOTATION);
         let urls = |text: &String| {

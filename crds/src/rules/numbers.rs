@@ -7,6 +7,7 @@ use crate::Duration;
 /// The beginning of a condition that is checked only when these durations can be read as such.
 const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
 const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
+const LEEWAY: &str = with_durations!("self.leeway";);
 const DRAIN_DELAY: &str = with_durations!("self.delay";);
 const DRAIN: &str = with_durations!("self.delay", "self.deadline";);
 
@@ -47,6 +48,40 @@ pub(crate) fn topic_reserved() -> Rule {
         &format!("!self.topics.startsWith('{own}') && self.topics != '{phoenix}'"),
         &format!(
             "rooms.policies[].topics must not be {phoenix} or begin with {own}, which are the fleet's own topics: choose another"
+        ),
+    )
+}
+
+/// On a list of patterns of topics with claims: the grammar of `node_core::auth::Template`, a test holds the two together.
+pub(crate) fn jwt_topics(list: &str) -> Rule {
+    let claim = "[{][A-Za-z0-9_-]{1,64}[}]";
+    rule(
+        &format!(
+            "!has(self.{list}) || self.{list}.all(t, t.matches('^([^*{{}}]|{claim}[^*{{}}])*({claim}|[*])?$'))"
+        ),
+        &format!(
+            "auth.jwt[].{list} must be topics, or prefixes with * at their end, in which claims stand in braces and something stands after each of them: write user:{{sub}} or user:{{sub}}:*"
+        ),
+    )
+}
+
+/// On the same.
+pub(crate) fn jwt_topics_reserved(list: &str) -> Rule {
+    let (own, phoenix) = (keys::OWN_TOPIC_PREFIX, keys::PHOENIX_TOPIC);
+    rule(
+        &format!("!has(self.{list}) || self.{list}.all(t, !t.startsWith('{own}') && t != '{phoenix}')"),
+        &format!(
+            "auth.jwt[].{list} must not be {phoenix} or begin with {own}, which are the fleet's own topics: choose another"
+        ),
+    )
+}
+
+pub(crate) fn jwt_leeway() -> Rule {
+    let most = span(keys::TOKEN_LEEWAY_MILLIS.manifest.most);
+    rule(
+        &format!("!has(self.leeway) || {LEEWAY}duration(self.leeway) <= duration('{most}')"),
+        &format!(
+            "auth.jwt[].leeway must be at most {most}: clocks that differ more are wrong, and an ended token would be good for so long"
         ),
     )
 }

@@ -1,4 +1,4 @@
-//! Who may connect, how clients reach the fleet, and what carries messages between nodes.
+//! How clients reach the fleet, and what carries messages between nodes.
 
 use std::collections::BTreeMap;
 
@@ -182,30 +182,6 @@ pub enum ServiceType {
     NodePort,
     /// Reachable through the cloud's load balancer.
     LoadBalancer,
-}
-
-/// Who may connect.
-#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
-#[x_kube(validation = rules::AUTH_ANONYMOUS)]
-#[x_kube(validation = rules::AUTH_ORIGINS)]
-#[x_kube(validation = rules::AUTH_HOSTS)]
-#[serde(rename_all = "camelCase")]
-pub struct Auth {
-    /// Let everybody connect without credentials.
-    #[serde(default)]
-    pub anonymous: bool,
-    /// Origins that may connect, as browsers send them: `https://HOST[:PORT]`, `https://*.HOST` for one label or more before
-    /// it, `null`, `file://`, `chrome-extension://ID` and the like; `*` allows all. Where any is listed the list alone counts;
-    /// without any, pages of the host that the client addressed may.
-    #[serde(default)]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
-    pub allowed_origins: Vec<String>,
-    /// Hosts that clients may address, without port: names, `*.NAME` for one label or more before it, addresses. Requests to
-    /// others are answered 421. Without any every host is served; list yours where no origins are listed, or pages whose
-    /// name was made to lead to the fleet count as its own.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
-    pub served_hosts: Vec<String>,
 }
 
 impl Default for ServiceSpec {

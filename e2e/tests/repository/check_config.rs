@@ -24,7 +24,9 @@ fn rendered(manifest: &str) -> anyhow::Result<String> {
     };
     let keys = ["username", "password"].map(str::to_owned);
     let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
-    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
+    let token_keys = Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
+    let token_secrets = [("token-keys".to_owned(), token_keys)].into();
+    let fetched = Fetched { credentials: Some(credentials), token_secrets, ..Fetched::default() };
     let valid = validate(&cluster, &operator, &fetched).map_err(|all| anyhow::anyhow!("{all:?}"))?;
     Ok(valid.config_file)
 }

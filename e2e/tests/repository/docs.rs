@@ -124,7 +124,10 @@ fn every_manifest_can_be_applied() {
             cluster.metadata.namespace = Some("default".to_owned());
             let keys = ["username", "password"].map(str::to_owned);
             let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
-            let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
+            let token_keys =
+                Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
+            let token_secrets = [("token-keys".to_owned(), token_keys)].into();
+            let fetched = Fetched { credentials: Some(credentials), token_secrets, ..Fetched::default() };
             validate(&cluster, &env, &fetched).unwrap_or_else(|all| panic!("{at}: {all:?}\n{manifest}"));
             seen += 1;
         }

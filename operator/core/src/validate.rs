@@ -10,6 +10,7 @@ mod render;
 mod shape;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod value;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -53,6 +54,8 @@ pub struct Fetched {
     pub tuned_for: Option<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
+    /// The Secrets that entries of `auth.jwt` name, by their names, those that exist.
+    pub token_secrets: BTreeMap<String, Credentials>,
 }
 
 /// The parts that are read of a Secret that a ChannelCluster names. The values are not read.
@@ -85,6 +88,7 @@ pub fn validate(
     let scaling = scaling(spec, &mut problems);
     let drain = drain(spec, &mut problems);
     let bus = bus(spec, env, fetched, &mut problems);
+    let token_secrets = tokens::secrets(spec, fetched, &mut problems);
     let names = Names::new(&name);
     let mut pod = pod(spec, env, fetched, &mut problems);
     let mut nats = shape::nats(spec, &mut problems);
@@ -122,6 +126,7 @@ pub fn validate(
         pod,
         nats,
         bus,
+        token_secrets,
         service: spec.expose.service.clone(),
         config,
         config_file: files.yaml,

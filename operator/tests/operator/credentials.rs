@@ -49,3 +49,21 @@ async fn a_secret_that_is_not_there_is_told_from_one_that_does_not_agree() {
     let fetched = fetch(&server.shared(), &cluster(&json!({"backplane": backplane}))).await.unwrap();
     assert_eq!(fetched.credentials, None);
 }
+
+/// Each Secret with keys of tokens is asked for once, and only its keys are read.
+#[tokio::test]
+async fn the_secrets_with_keys_of_tokens_are_looked_at() {
+    let server = Server::default();
+    server.put(
+        "/api/v1/namespaces/default/secrets/keys",
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "data": {"id.pem": "cA=="},
+            "metadata": {"name": "keys", "namespace": "default", "labels": {"channelcluster.io/credentials": "true"}},
+        }),
+    );
+    let jwt = |issuer: &str, secret: &str| json!({"issuer": issuer, "algorithms": ["RS256"], "secretRef": {"name": secret, "key": "id.pem"}});
+    let auth = json!({"jwt": [jwt("a", "keys"), jwt("b", "keys"), jwt("c", "missing")]});
+    let fetched = fetch(&server.shared(), &cluster(&json!({"auth": auth}))).await.unwrap();
+    let keys = Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
+    assert_eq!(fetched.token_secrets, [("keys".to_owned(), keys)].into());
+}

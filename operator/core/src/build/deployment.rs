@@ -19,6 +19,8 @@ use crate::validate::{Bus, ValidatedCluster};
 const CONFIG_DIR: &str = "/etc/channelcluster/config";
 const SECRETS_DIR: &str = "/etc/channelcluster/secrets";
 const NATS_CREDENTIALS_DIR: &str = "/etc/channelcluster/nats";
+/// The keys of tokens: a directory for each Secret, of its name.
+const TOKEN_KEYS_DIR: &str = "/etc/channelcluster/jwt";
 /// Old ReplicaSets kept for a rollback.
 const REVISIONS: i32 = 3;
 
@@ -77,6 +79,11 @@ fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
     if let Bus::External { credentials_secret: Some(secret) } = &cluster.bus {
         volumes.push(pod::secret_volume("nats", secret.clone(), has_group));
         mounts.push(pod::mount("nats", NATS_CREDENTIALS_DIR));
+    }
+    for (index, secret) in cluster.token_secrets.iter().enumerate() {
+        let volume = format!("jwt-{index}");
+        volumes.push(pod::secret_volume(&volume, secret.clone(), has_group));
+        mounts.push(pod::mount(&volume, &format!("{TOKEN_KEYS_DIR}/{secret}")));
     }
     let selector = &cluster.pod.node_selector;
     let mut spec = PodSpec {

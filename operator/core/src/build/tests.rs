@@ -13,8 +13,14 @@ const REPLICAS: i32 = 3;
 fn valid(spec: &str) -> ValidatedCluster {
     let keys = ["username", "password"].map(str::to_owned);
     let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
-    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
+    let token_secrets = ["b.keys", "a"].map(|name| (name.to_owned(), token_keys())).into();
+    let fetched = Fetched { credentials: Some(credentials), token_secrets, ..Fetched::default() };
     validate(&cluster(spec), &env(), &fetched).unwrap()
+}
+
+/// A Secret with keys of tokens.
+fn token_keys() -> Credentials {
+    Credentials { keys: ["k".to_owned()].into(), labelled: true, servers: None }
 }
 
 fn json(object: &impl serde::Serialize) -> Value {
@@ -137,6 +143,30 @@ fn a_bus_of_the_users_gets_its_credentials_and_no_nats_of_ours() {
     let pod = &json(&built.deployment)["spec"]["template"]["spec"];
     assert_eq!(pod["volumes"][2]["secret"]["secretName"], "mine");
     assert_eq!(pod["containers"][0]["volumeMounts"][2]["mountPath"], "/etc/channelcluster/nats");
+}
+
+#[test]
+fn the_keys_of_tokens_are_mounted_by_the_names_of_their_secrets() {
+    let jwt = |index: u8, secret: &str| {
+        format!("{{issuer: i{index}, algorithms: [RS256], secretRef: {{name: {secret}, key: k}}}}")
+    };
+    let of = |entries: &[String]| {
+        let spec = PLAIN.replace("anonymous: true", &format!("jwt: [{}]", entries.join(", ")));
+        json(&bundle(&valid(&spec), REPLICAS).deployment)["spec"]["template"].clone()
+    };
+    let template = of(&[jwt(1, "b.keys"), jwt(2, "a"), jwt(3, "b.keys")]);
+    let pod = &template["spec"];
+    let secrets = pod["volumes"].as_array().unwrap()[2..].iter();
+    let secrets: Vec<_> = secrets.map(|volume| (&volume["name"], &volume["secret"])).collect();
+    let mode = serde_json::json!(0o440);
+    let expected = |name: &str| serde_json::json!({"secretName": name, "defaultMode": mode});
+    assert_eq!(secrets, [(&"jwt-0".into(), &expected("a")), (&"jwt-1".into(), &expected("b.keys"))]);
+    let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap()[2..].iter();
+    let mounts: Vec<_> = mounts.map(|mount| (&mount["mountPath"], &mount["readOnly"])).collect();
+    let path = |name: &str| serde_json::json!(format!("/etc/channelcluster/jwt/{name}"));
+    assert_eq!(mounts, [(&path("a"), &true.into()), (&path("b.keys"), &true.into())]);
+    // A running node goes on when issuers change that use the same Secrets, in whatever order they are written.
+    assert_eq!(of(&[jwt(4, "a"), jwt(1, "b.keys")]), template);
 }
 
 #[test]

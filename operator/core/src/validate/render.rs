@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crds::{BackplaneType, ChannelClusterSpec, Memory, OnFull, Publish, RoomPolicy};
+use crds::{Algorithm, BackplaneType, ChannelClusterSpec, Memory, OnFull, Publish, RoomPolicy};
+use node_core::auth;
 use node_core::config::{
     self, Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
@@ -96,10 +97,47 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
 fn auth(spec: &ChannelClusterSpec) -> Auth {
     spec.auth.as_ref().map_or_else(Auth::default, |auth| Auth {
         anonymous: auth.anonymous,
+        anonymous_topics: auth.anonymous_topics.iter().cloned().map(TopicPattern).collect(),
+        jwt: auth.jwt.iter().map(jwt).collect(),
+        token_param: auth.token_param.clone(),
         allowed_origins: auth.allowed_origins.clone(),
         served_hosts: auth.served_hosts.clone(),
         ..Auth::default()
     })
+}
+
+fn jwt(jwt: &crds::Jwt) -> auth::Jwt {
+    let claims = jwt.claims.clone().unwrap_or_default();
+    auth::Jwt {
+        issuer: jwt.issuer.clone(),
+        audience: jwt.audience.clone(),
+        algorithms: jwt.algorithms.iter().map(|algorithm| self::algorithm(*algorithm)).collect(),
+        key_file: format!("{}/{}", jwt.secret_ref.name, jwt.secret_ref.key),
+        leeway_millis: jwt.leeway.map(crds::Duration::as_millis),
+        user_claim: claims.user.unwrap_or_else(|| auth::USER_CLAIM.to_owned()),
+        topics_claim: claims.topics,
+        publish_claim: claims.publish,
+        topics: jwt.topics.clone(),
+        publish: jwt.publish.clone(),
+    }
+}
+
+const fn algorithm(algorithm: Algorithm) -> auth::Algorithm {
+    match algorithm {
+        Algorithm::Hs256 => auth::Algorithm::Hs256,
+        Algorithm::Hs384 => auth::Algorithm::Hs384,
+        Algorithm::Hs512 => auth::Algorithm::Hs512,
+        Algorithm::Rs256 => auth::Algorithm::Rs256,
+        Algorithm::Rs384 => auth::Algorithm::Rs384,
+        Algorithm::Rs512 => auth::Algorithm::Rs512,
+        Algorithm::Ps256 => auth::Algorithm::Ps256,
+        Algorithm::Ps384 => auth::Algorithm::Ps384,
+        Algorithm::Ps512 => auth::Algorithm::Ps512,
+        Algorithm::Es256 => auth::Algorithm::Es256,
+        Algorithm::Es384 => auth::Algorithm::Es384,
+        Algorithm::Es512 => auth::Algorithm::Es512,
+        Algorithm::EdDsa => auth::Algorithm::EdDsa,
+    }
 }
 
 fn bus(spec: &ChannelClusterSpec, names: &Names) -> Option<Bus> {

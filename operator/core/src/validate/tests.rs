@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crds::AutoscalingMode;
@@ -18,6 +18,12 @@ fn problems(spec: &str, env: &OperatorEnv, fetched: &Fetched) -> Vec<Problem> {
 
 fn reasons(spec: &str) -> Vec<&'static str> {
     problems(spec, &env(), &Fetched::default()).iter().map(|problem| problem.reason).collect()
+}
+
+/// A Secret with keys of tokens that agrees to be used.
+fn token_keys(name: &str) -> BTreeMap<String, Credentials> {
+    let keys = ["id.pem", "secret"].map(str::to_owned).into();
+    [(name.to_owned(), Credentials { keys, labelled: true, servers: None })].into()
 }
 
 const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
@@ -273,7 +279,11 @@ fn every_sample_is_valid_on_each_supported_server() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/samples");
     let keys = ["username", "password"].map(str::to_owned);
     let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
-    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
+    let fetched = Fetched {
+        credentials: Some(credentials),
+        token_secrets: token_keys("token-keys"),
+        ..Fetched::default()
+    };
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
@@ -286,4 +296,48 @@ fn every_sample_is_valid_on_each_supported_server() {
             assert_eq!(found, None, "{} on 1.{server_minor}", path.display());
         }
     }
+}
+
+/// Two issuers, with everything that a manifest can say of one.
+const TOKENS: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true, anonymousTopics: [lobby], \
+    tokenParam: token, jwt: [{issuer: 'https://a.example', audience: chat, algorithms: [RS256, ES384, EdDSA], \
+    secretRef: {name: keys, key: id.pem}, leeway: 90s, claims: {user: name, topics: rooms, publish: say}, topics: ['room:*', 'user:{sub}:*'], publish: []}, \
+    {issuer: b, algorithms: [HS512], secretRef: {name: keys, key: secret}}]}}";
+
+#[test]
+fn issuers_of_tokens_are_rendered_and_their_secret_is_mounted_once() {
+    let fetched = Fetched { token_secrets: token_keys("keys"), ..Fetched::default() };
+    let valid = validate(&cluster(TOKENS), &env(), &fetched).unwrap();
+    assert_eq!(valid.token_secrets.iter().collect::<Vec<_>>(), ["keys"]);
+    let read: NodeConfig = serde_saphyr::from_str(&valid.config_file).unwrap();
+    assert_eq!(read.auth, valid.config.auth);
+    let expected = "[{\"issuer\":\"https://a.example\",\"audience\":\"chat\",\"algorithms\":[\"RS256\",\"ES384\",\"EdDSA\"],\
+        \"keyFile\":\"keys/id.pem\",\"leewayMillis\":90000,\"userClaim\":\"name\",\"topicsClaim\":\"rooms\",\"publishClaim\":\"say\",\
+        \"topics\":[\"room:*\",\"user:{sub}:*\"],\"publish\":[]},{\"issuer\":\"b\",\"algorithms\":[\"HS512\"],\"keyFile\":\"keys/secret\"}]";
+    assert_eq!(serde_json::to_string(&read.auth.jwt).unwrap(), expected);
+    assert_eq!((read.auth.token_param.as_deref(), read.auth.anonymous_topics.len()), (Some("token"), 1));
+    // Nodes that are older than these keys refuse a file that has them.
+    let plain = self::valid(PLAIN);
+    for key in ["jwt", "tokenParam", "anonymousTopics"] {
+        assert!(!plain.config_file.contains(key), "{}", plain.config_file);
+    }
+    assert_eq!(valid.restart_hash, plain.restart_hash, "a running node takes up another issuer");
+}
+
+/// Otherwise anybody who may edit the manifest could try out guesses at any Secret of the namespace.
+#[test]
+fn keys_of_tokens_are_read_only_from_secrets_that_agree() {
+    let with = |change: &dyn Fn(&mut Credentials)| {
+        let mut token_secrets = token_keys("keys");
+        token_secrets.values_mut().for_each(change);
+        problems(TOKENS, &env(), &Fetched { token_secrets, ..Fetched::default() })
+    };
+    let reasons = |found: &[Problem]| found.iter().map(|problem| problem.reason).collect::<Vec<_>>();
+    assert_eq!(self::reasons(TOKENS), ["SecretNotFound"; 2]);
+    let foreign = with(&|secret| secret.labelled = false);
+    assert_eq!(reasons(&foreign), ["SecretNotLabelled"; 2]);
+    assert!(foreign[0].message.contains("kubectl label secret keys channelcluster.io/credentials=true"));
+    let half = with(&|secret| secret.keys = ["id.pem".to_owned()].into());
+    assert_eq!(reasons(&half), ["SecretIncomplete"]);
+    assert!(half[0].message.contains("auth.jwt[1].secretRef has no key secret"), "{half:?}");
 }

@@ -1,6 +1,6 @@
 //! A valid ChannelCluster with every default resolved and every quantity as a number.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crds::{AutoscalingMode, PodOptions, PolicyType, SelectPolicy, ServiceSpec};
@@ -42,6 +42,8 @@ pub struct ValidatedCluster {
     pub nats: NatsPod,
     /// What carries messages from node to node.
     pub bus: Bus,
+    /// Secrets with the keys of tokens, which the nodes mount.
+    pub token_secrets: BTreeSet<String>,
     /// The client-facing Service.
     pub service: ServiceSpec,
     /// The node's configuration.
