@@ -59,6 +59,7 @@ pub(super) fn decode_v2(text: &str) -> Result<Message<'_>, Malformed> {
 }
 
 /// Takes what follows the payload.
+#[inline(always)]
 fn end_v2(scanner: &mut Scanner<'_>) -> Result<(), Malformed> {
     loop {
         match scanner.token()? {

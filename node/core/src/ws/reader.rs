@@ -162,7 +162,12 @@ impl Reader {
         let input = if kept.is_empty() { &mut *data } else { &mut kept[..] };
         let flow = loop {
             let Some(header) = Header::parse(&input[at..], max_message_bytes)? else { break Flow::Continue };
-            let begun = self.begun(&header, max_message_bytes)?;
+            // A message that is one frame, which nearly all are, needs no look at what came before.
+            let begun = if self.partial.is_none() && header.opcode != Opcode::Continuation {
+                None
+            } else {
+                self.begun(&header, max_message_bytes)?
+            };
             let payload_at = at + header.header_len;
             let Some(payload) = input.get_mut(payload_at..payload_at + header.payload_len) else {
                 self.check_start(&header, begun, &input[payload_at..])?;
@@ -185,6 +190,7 @@ impl Reader {
 
     /// The opcode of the fragmented message that is under way. Refuses a frame that may not follow, by its header and
     /// before its payload is waited for.
+    #[cold]
     fn begun(&self, header: &Header, max_message_bytes: usize) -> Result<Option<Opcode>, WsError> {
         let under_way = |partial: &Partial| (partial.opcode, partial.message.len());
         let (begun, so_far) = self.partial.as_deref().map_or((None, 0), under_way);
@@ -200,6 +206,7 @@ impl Reader {
     }
 
     /// Checks what has come of a frame that is not complete, if it is text.
+    #[cold]
     fn check_start(&mut self, header: &Header, begun: Option<Opcode>, came: &[u8]) -> Result<(), WsError> {
         let is_text = !header.opcode.is_control() && begun.unwrap_or(header.opcode) == Opcode::Text;
         if !is_text {
