@@ -75,7 +75,7 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
 /// Answers the handshake, and returns what came after it. `None` when it was refused.
 fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
     let auth = Auth { anonymous: true, allowed_origins: vec!["*".to_owned()], ..Auth::default() };
-    let rules = Rules { path: MOUNT, auth: &auth, page: None, ready: true, dev: false };
+    let rules = Rules { path: MOUNT, auth: &auth, page: None, ready: true, dev: false, long_poll: None };
     let mut head = Vec::new();
     loop {
         let count = stream.read(buffer)?;
@@ -94,7 +94,7 @@ fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<V
                 stream.write_all(handshake::refusal(reason))?;
                 return Ok(None);
             }
-            Request::Answer(_) => return Ok(None),
+            Request::Answer(_) | Request::LongPoll(_) | Request::Declined(..) => return Ok(None),
         }
     }
 }

@@ -133,6 +133,12 @@ impl Links {
                 }
                 !nodes || self.push(Command::Publish { topic, broadcast })
             }
+            Outgoing::Deliver { shard, mail } => {
+                if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
+                    peer.push(mail);
+                }
+                true
+            }
             Outgoing::Interest(topic) => self.push(Command::Interest { topic }),
         }
     }

@@ -164,11 +164,11 @@ impl ShardLoop {
             match effect {
                 Effect::Tell(outgoing) => lost += u64::from(!self.links.tell(outgoing)),
                 Effect::Resume(slot) => self.readable.push(slot, Input::default()),
+                Effect::Paused(slot) => self.readable.push(slot, Input { paused: true, ended: false }),
                 Effect::EndOutput(slot) => self.transports.end_output(slot),
                 Effect::Ended(slot) => {
-                    self.transports.remove(slot);
+                    ended += u32::from(self.transports.remove(slot));
                     self.readable.forget(slot);
-                    ended += 1;
                 }
             }
         }
@@ -306,7 +306,7 @@ impl ShardLoop {
             return self.readable.hold(slot, input);
         }
         if paused {
-            if self.core.on_data(slot, &mut []) == Progress::Paused {
+            if self.core.go_on(slot) == Progress::Paused {
                 return self.readable.push(slot, input);
             }
             // What was kept is served; whether more may be read is another question while memory is short.

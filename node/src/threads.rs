@@ -18,6 +18,7 @@ use std::{
 use node_core::{
     config::NodeConfig,
     layout::{Layout, connections_per_table},
+    longpoll::token::TokenKey,
     route::Registry,
     shard::{Shard, ShardOptions},
 };
@@ -116,6 +117,7 @@ pub fn start_shards(
     let ceiling = if own_tables { i32::MAX } else { i32::try_from(room).unwrap_or(i32::MAX) };
     let handovers = handovers(count, capacity)?;
     let registry = Arc::new(Registry::new(rand::random()));
+    let poll_key = TokenKey::new(&rand::random());
     let (places, ready) = (Arc::default(), Arc::<AtomicBool>::default());
     let mut threads = Vec::new();
     let mut gates = Vec::new();
@@ -128,6 +130,7 @@ pub fn start_shards(
             page: settings.chat_page,
             registry: Arc::clone(&registry),
             places: Arc::clone(&places),
+            poll_key: poll_key.clone(),
             ready: Arc::clone(&ready),
             close_timeout_millis: settings.close_timeout_millis,
         };

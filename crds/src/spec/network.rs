@@ -97,6 +97,10 @@ pub struct Expose {
     /// Serve the live chat page at `/` and the reserved topic `$cluster`.
     #[serde(default)]
     pub chat_page: bool,
+    /// Serve long-poll at `/socket/longpoll` for clients that cannot keep a WebSocket. With more than one node the load
+    /// balancer must send all requests of a client to one node.
+    #[serde(default)]
+    pub long_poll: bool,
     /// The client-facing Service.
     #[serde(default)]
     pub service: ServiceSpec,

@@ -170,7 +170,14 @@ fn heartbeat((mut fake, id, mut frames): Scene) -> Scene {
 #[library_benchmark]
 #[bench::of_a_browser(NodeConfig::dev())]
 fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
-    let rules = Rules { path: &config.fixed.path, auth: &config.auth, page: None, ready: true, dev: false };
+    let rules = Rules {
+        path: &config.fixed.path,
+        auth: &config.auth,
+        page: None,
+        ready: true,
+        dev: false,
+        long_poll: None,
+    };
     let request = handshake::read(black_box(REQUEST.as_bytes()), &rules);
     (config, request)
 }

@@ -42,6 +42,8 @@ pub struct NodeConfig {
     pub drain: DrainSettings,
     /// Serve the live chat page at `/` and the topic [`crate::topic::CLUSTER`].
     pub chat_page: bool,
+    /// Serve long-poll at `<path>/longpoll`, beside WebSocket.
+    pub long_poll: bool,
 }
 
 /// The keys that a running node cannot change. Between two configurations in which they are equal a reload is enough.
@@ -101,6 +103,7 @@ impl NodeConfig {
             drain: DrainSettings { delay_millis: 0, ..DrainSettings::default() },
             limits: Limits::default(),
             chat_page: true,
+            long_poll: true,
         }
     }
 

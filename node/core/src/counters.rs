@@ -67,9 +67,9 @@ reasons! {
     RefuseReason {
         /// The request could not be read as HTTP/1.1 or lacked something that RFC 6455 section 4.2.1 wants (400).
         BadRequest => "bad_request",
-        /// A method other than GET or HEAD (400 for a WebSocket path as Phoenix does, 405 elsewhere).
+        /// A method other than GET or HEAD (400 for the paths of Phoenix's transports as Phoenix does, 405 elsewhere).
         Method => "method",
-        /// A path that the node does not serve (404).
+        /// A path that the node does not serve (404), or a post that names no session (status 410).
         NotFound => "not_found",
         /// A `vsn` that no serializer has (403).
         Version => "version",
@@ -202,8 +202,12 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Gauge: established WebSockets.
+    /// Gauge: established WebSockets and sessions of long-poll.
     connections => Gauge "Open client connections",
+    /// Gauge: of the established ones, sessions of long-poll, which have no socket.
+    poll_sessions => Gauge "Long-poll sessions, which are among the open client connections",
+    /// Gauge: sockets with requests of long-poll.
+    polling => Gauge "Sockets with long-poll requests",
     /// Gauge: sockets whose handshake is not done.
     handshaking => Gauge "Accepted sockets whose handshake is not done",
     /// Gauge: rooms with at least one member on this shard. A room on two shards counts in both.
@@ -214,10 +218,14 @@ counters! {
     send_queue_bytes => Gauge "Bytes queued for clients",
     /// Sockets accepted.
     accepted => Counter "Sockets accepted",
-    /// WebSocket handshakes completed.
-    opened => Counter "WebSocket handshakes completed",
+    /// WebSocket handshakes completed and sessions of long-poll made.
+    opened => Counter "WebSocket handshakes completed and long-poll sessions made",
     /// Accept calls that failed for lack of descriptors or memory.
     accept_errors => Counter "Accepts failed for lack of descriptors or memory",
+    /// Requests of long-poll clients for messages or for a session.
+    polls => Counter "Long-poll requests for messages or for a session",
+    /// Posts of long-poll clients.
+    posts => Counter "Long-poll requests with messages",
     /// Successful joins.
     joins => Counter "Joins accepted",
     /// Messages published by clients of this shard.

@@ -9,6 +9,7 @@ use arbitrary::Unstructured;
 mod config;
 mod envelope;
 mod frame;
+mod longpoll;
 mod origin;
 mod protocol;
 mod token;
@@ -17,10 +18,11 @@ mod token;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the directories of the corpus.
-pub const TARGETS: [(&str, Target); 7] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("config", config::check),
     ("envelope", envelope::check),
     ("frame", frame::check),
+    ("longpoll", longpoll::check),
     ("origin", origin::check),
     ("protocol", protocol::check),
     ("shard", shard),

@@ -17,6 +17,7 @@ pub mod fuzzing;
 pub mod layout;
 pub mod ledger;
 pub mod limits;
+pub mod longpoll;
 pub mod placement;
 pub mod protocol;
 pub mod route;

@@ -36,6 +36,20 @@ pub const BULK_MEMBERS: usize = 1_024;
 /// Bytes read at once from a connection while many frames wait or memory is short, so that little is kept when the
 /// read pauses.
 pub const SMALL_READ_BYTES: usize = 4 * 1024;
+/// Most connections of a shard with long-poll requests. Each session has one that waits and one for what the client says;
+/// the bound keeps clients that ask and never listen from taking all descriptors.
+pub const MAX_POLLING: u64 = 65_536;
+/// Longest time in milliseconds that a poll waits for messages, and a post for its messages to be handled: as in Phoenix.
+/// phoenix.js gives a request up after 20 s.
+pub const POLL_WINDOW_MILLIS: u64 = 10_000;
+/// A session ends when its client does not poll for so long, in milliseconds: 1.5 windows, as in Phoenix.
+pub const SESSION_LIFETIME_MILLIS: u64 = 15_000;
+/// Most lines of a post that are messages; further ones are ignored, as in Phoenix. phoenix.js sends no more.
+pub const MAX_POST_LINES: usize = 100;
+/// Longest body of a post in bytes, as in Phoenix.
+pub const MAX_POST_BYTES: usize = 8_000_000;
+/// Length in bytes from which on the answer to a poll takes no further messages; they come with the next poll.
+pub const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 /// Time in milliseconds that a peer has to answer a close frame, or to read a refusal. After a polite goodbye the
 /// peer's messages within this time are still taken.
 pub const CLOSE_TIMEOUT_MILLIS: u64 = 2_000;

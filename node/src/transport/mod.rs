@@ -80,11 +80,9 @@ impl Transports {
         plain::on_ready(flags)
     }
 
-    /// Closes the transport of a connection.
-    pub(crate) fn remove(&mut self, slot: Slot) {
-        if let Some(place) = self.sockets.get_mut(slot.index()) {
-            *place = None;
-        }
+    /// Closes the transport of a connection. False when the connection has none.
+    pub(crate) fn remove(&mut self, slot: Slot) -> bool {
+        self.sockets.get_mut(slot.index()).is_some_and(|place| place.take().is_some())
     }
 
     /// Reads once. Without a transport there is nothing.

@@ -5,6 +5,7 @@ use std::{hint::black_box, io::IoSlice, sync::Arc};
 
 use node_core::{
     config::NodeConfig,
+    longpoll::token::{KEY_BYTES, TokenKey},
     route::Registry,
     session::id::Slot,
     shard::{Effect, Shard, ShardOptions},
@@ -48,6 +49,7 @@ impl Fake {
             page: b"",
             registry: Arc::new(Registry::new([1, 2])),
             places: Arc::default(),
+            poll_key: TokenKey::new(&[1; KEY_BYTES]),
             ready: Arc::new(true.into()),
             close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,
         };

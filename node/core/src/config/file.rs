@@ -20,6 +20,9 @@ pub(super) struct File {
     auth: Auth,
     drain: DrainSettings,
     chat_page: bool,
+    // Nodes older than the key refuse a file that has it, so it is left out while it is off.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    long_poll: bool,
     bus: Option<Bus>,
     sysctls: BTreeMap<String, String>,
     nofile: Option<u64>,
@@ -33,18 +36,43 @@ impl Default for File {
 
 impl From<File> for NodeConfig {
     fn from(file: File) -> Self {
-        let File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile } =
-            file;
+        let File {
+            version,
+            cluster,
+            path,
+            rooms,
+            limits,
+            auth,
+            drain,
+            chat_page,
+            long_poll,
+            bus,
+            sysctls,
+            nofile,
+        } = file;
         let fixed = Fixed { version, cluster, path, bus, sysctls, nofile, dev: false };
-        NodeConfig { fixed, rooms, limits, auth, drain, chat_page }
+        NodeConfig { fixed, rooms, limits, auth, drain, chat_page, long_poll }
     }
 }
 
 impl From<NodeConfig> for File {
     fn from(config: NodeConfig) -> Self {
-        let NodeConfig { fixed, rooms, limits, auth, drain, chat_page } = config;
+        let NodeConfig { fixed, rooms, limits, auth, drain, chat_page, long_poll } = config;
         // Dev mode is a flag of the command line.
         let Fixed { version, cluster, path, bus, sysctls, nofile, dev: _ } = fixed;
-        File { version, cluster, path, rooms, limits, auth, drain, chat_page, bus, sysctls, nofile }
+        File {
+            version,
+            cluster,
+            path,
+            rooms,
+            limits,
+            auth,
+            drain,
+            chat_page,
+            long_poll,
+            bus,
+            sysctls,
+            nofile,
+        }
     }
 }

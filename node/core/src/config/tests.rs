@@ -94,6 +94,7 @@ fn only_fixed_keys_change_what_the_operator_hashes() {
     let mut reload = base.clone();
     reload.rooms.max_members = 7;
     reload.chat_page = false;
+    reload.long_poll = false;
     reload.limits.max_connections = 5;
     reload.limits.max_rooms = Some(5);
     reload.drain.delay_millis = 9;

@@ -86,15 +86,15 @@ impl Egress {
         self.backlog >= BACKLOG_FRAMES
     }
 
-    /// The next connection to write; each is named once until it has something new.
-    pub(crate) fn next(&mut self, sessions: &mut Sessions, now_millis: u64) -> Option<Slot> {
+    /// The next connection to write, and whether it has a socket; each is named once until it has something new.
+    pub(crate) fn next(&mut self, sessions: &mut Sessions, now_millis: u64) -> Option<(Slot, bool)> {
         loop {
             let (slot, flag) = self.pop(now_millis)?;
             // The list may name a connection that was written since, or ended and replaced.
             let Some(conn) = sessions.get_mut(slot) else { continue };
             if conn.flags.take(flag) && !conn.flags.has(Flags::BLOCKED) && !conn.queue.is_empty() {
                 self.unpress(conn);
-                return Some(slot);
+                return Some((slot, !conn.flags.has(Flags::POLLED)));
             }
         }
     }

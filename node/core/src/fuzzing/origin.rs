@@ -2,6 +2,10 @@
 
 use crate::{
     config::Auth,
+    longpoll::{
+        self,
+        token::{KEY_BYTES, TokenKey},
+    },
     ws::{
         entry::check_entry,
         handshake::{self, Request, Rules},
@@ -44,7 +48,16 @@ pub(super) fn check(bytes: &[u8]) {
 /// A head that grows byte by byte is incomplete until it is decided, and then the decision is that of the whole head.
 fn head(bytes: &[u8]) {
     let auth = Auth { allowed_origins: vec!["https://app.example.org".to_owned()], ..Auth::default() };
-    let rules = Rules { path: "/socket", auth: &auth, page: Some(b"<p>"), ready: true, dev: true };
+    let key = TokenKey::new(&[7; KEY_BYTES]);
+    let long_poll = longpoll::request::Rules { key: &key, max_body_bytes: 1_000, dev: true };
+    let rules = Rules {
+        path: "/socket",
+        auth: &auth,
+        page: Some(b"<p>"),
+        ready: true,
+        dev: true,
+        long_poll: Some(long_poll),
+    };
     let whole = handshake::read(bytes, &rules);
     if let Request::Upgrade { head_len, response, .. } = &whole {
         assert!(*head_len <= bytes.len() && response.ends_with(b"\r\n\r\n"));
@@ -62,7 +75,14 @@ fn head(bytes: &[u8]) {
             );
         }
     }
-    if let Request::Refused(reason) = whole {
-        assert!(handshake::refusal(reason).starts_with(b"HTTP/1.1 "));
+    match whole {
+        Request::LongPoll(request) => assert!(request.head_len <= bytes.len()),
+        Request::Declined(_, response) => {
+            // What a client sent must make no header of its own.
+            let end = response.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+            assert!(response.starts_with(b"HTTP/1.1 ") && response[end + 4..].iter().all(|b| *b != b'\r'));
+        }
+        Request::Refused(reason) => assert!(handshake::refusal(reason).starts_with(b"HTTP/1.1 ")),
+        Request::Incomplete | Request::Upgrade { .. } | Request::Answer(_) => {}
     }
 }

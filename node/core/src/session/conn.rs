@@ -30,6 +30,8 @@ impl Flags {
     pub(crate) const BULK: Self = Self(1 << 4);
     /// The queue is half full although the socket may take more.
     pub(crate) const PRESSED: Self = Self(1 << 5);
+    /// Has no socket: it is a session of long-poll, and blocked while no poll waits.
+    pub(crate) const POLLED: Self = Self(1 << 6);
 
     pub(crate) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0

@@ -9,6 +9,8 @@ use crate::counters::{CloseReason, RefuseReason};
 pub(crate) enum Phase {
     /// The request head is being read.
     Handshake,
+    /// Requests of a long-poll client are read and answered, one after another.
+    Asking,
     /// WebSocket messages flow.
     Open,
     /// A close frame was queued as a polite goodbye. Messages that the peer had under way are served to the others
@@ -29,8 +31,9 @@ pub(crate) enum Phase {
 
 impl Phase {
     /// All phases, by their numbers.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Handshake,
+        Self::Asking,
         Self::Open,
         Self::Leaving,
         Self::Closing,
@@ -56,7 +59,9 @@ impl Phase {
 pub(crate) enum Cause {
     /// The handshake succeeded.
     Upgraded,
-    /// The request got another answer, which is queued.
+    /// The request is one of long-poll, and others may follow.
+    Asked,
+    /// The request got another answer, which is queued, and none follows.
     Answered,
     /// Its input has ended, or the socket failed.
     Lost,
@@ -70,7 +75,7 @@ pub(crate) enum Cause {
     Sent,
     /// The phase has lasted too long.
     TimedOut,
-    /// The node ends, and does not wait for requests that are not complete.
+    /// The node ends, and does not wait for requests that are not complete, nor for further ones.
     ShutDown,
     /// The node needs the memory.
     GivenUp,
@@ -148,8 +153,9 @@ pub(crate) const fn is_polite(reason: CloseReason) -> bool {
 pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
     let gone = Step::to(Phase::Gone).with(Membership::Leaves);
     Some(match (phase, cause) {
-        (Phase::Handshake, Cause::Upgraded) => Step::to(Phase::Open),
-        (Phase::Handshake, Cause::Answered) => Step::to(Phase::Linger),
+        (Phase::Handshake | Phase::Asking, Cause::Upgraded) => Step::to(Phase::Open),
+        (Phase::Handshake, Cause::Asked) => Step::to(Phase::Asking),
+        (Phase::Handshake | Phase::Asking, Cause::Answered) => Step::to(Phase::Linger),
         (Phase::Handshake, Cause::Lost) => gone.counted(Count::Refused(RefuseReason::Lost)),
         (Phase::Handshake, Cause::TimedOut) => gone.counted(Count::Refused(RefuseReason::Timeout)),
         (Phase::Handshake, Cause::ShutDown) => gone.counted(Count::Refused(RefuseReason::Draining)),
@@ -176,6 +182,7 @@ pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
         }
         (Phase::Final, Cause::Sent) => gone,
 
+        (Phase::Asking, Cause::Lost | Cause::TimedOut | Cause::ShutDown | Cause::GivenUp) => gone,
         (
             Phase::Leaving | Phase::Closing | Phase::Linger | Phase::Drop | Phase::Final,
             Cause::Lost | Cause::TimedOut | Cause::GivenUp,
@@ -212,6 +219,7 @@ mod tests {
     fn causes() -> Vec<Cause> {
         let mut causes = vec![
             Cause::Upgraded,
+            Cause::Asked,
             Cause::Answered,
             Cause::Lost,
             Cause::PeerClosed,
@@ -269,7 +277,7 @@ mod tests {
             assert_eq!(
                 leaves,
                 !(step.to.hears()
-                    || phase == Phase::Handshake && step.to != Phase::Gone
+                    || matches!(phase, Phase::Handshake | Phase::Asking) && step.to != Phase::Gone
                     || phase == Phase::Linger && step.to == Phase::Drop),
                 "{phase:?} {cause:?}"
             );

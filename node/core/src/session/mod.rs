@@ -93,7 +93,6 @@ impl Sessions {
     }
 
     /// The id of the connection in a slot.
-    #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn id(&self, slot: Slot) -> ConnId {
         self.generations.id(slot)
     }
@@ -196,6 +195,30 @@ impl Sessions {
         }
         self.incomplete_bytes = self.incomplete_bytes - before + after;
         after
+    }
+
+    /// Keeps input of a connection that has no handshake or has done with it, and whose input is read elsewhere.
+    pub(crate) fn keep_input(&mut self, slot: Slot, data: &[u8]) {
+        self.change_reader(slot, |reader| reader.keep(data));
+    }
+
+    /// Takes out the input that was kept.
+    pub(crate) fn take_input(&mut self, slot: Slot) -> Vec<u8> {
+        self.change_reader(slot, Reader::take)
+    }
+
+    /// Keeps whole frames for the next time that the connection may be read.
+    pub(crate) fn put_off(&mut self, slot: Slot, frames: &[u8]) {
+        self.change_reader(slot, |reader| reader.put_off(frames));
+    }
+
+    fn change_reader<R>(&mut self, slot: Slot, change: impl FnOnce(&mut Reader) -> R) -> R {
+        let reader = &mut self.slots[slot.index()].reader;
+        let (held, incomplete) = (reader.held_bytes() as u64, reader.incomplete_bytes());
+        let result = change(reader);
+        self.memory.input = self.memory.input - held + reader.held_bytes() as u64;
+        self.incomplete_bytes = self.incomplete_bytes - incomplete + reader.incomplete_bytes();
+        result
     }
 
     /// Drops the kept bytes of a connection's input.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    event::{Effect, Event, Mail, Times},
+    event::{Effect, Event, Mail, Progress, Times},
     state::Shard,
 };
 use crate::{
@@ -67,6 +67,11 @@ impl Shard {
                     self.said_here(room, &Content::json(topic::CLUSTER.as_str(), "stats", &json), None);
                 }
             }
+            Mail::Ask(ask) => {
+                self.on_ask(*ask);
+                self.look_at_memory();
+            }
+            Mail::Answer(answer) => self.on_answer(*answer),
             Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
             Mail::Drain(DrainOrder::Stop) => self.timers.stay(),
             Mail::Shutdown => self.shut_down(),
@@ -117,6 +122,15 @@ impl Shard {
         self.refresh_memory();
     }
 
+    /// Goes on with the input of a connection that waits here: after [`Progress::Paused`], or [`Effect::Paused`].
+    pub fn go_on(&mut self, slot: Slot) -> Progress {
+        let progress = self.on_data(slot, &mut []);
+        if progress == Progress::Done {
+            self.end_post(slot);
+        }
+        progress
+    }
+
     /// Whether so much waits to be written that the shard should be given little input.
     #[must_use]
     pub const fn is_over_budget(&self) -> bool {
@@ -140,7 +154,12 @@ impl Shard {
 
     /// The next connection to write; each once until it has something new.
     pub fn next_flush(&mut self) -> Option<Slot> {
-        self.egress.next(&mut self.sessions, self.now_millis)
+        loop {
+            match self.egress.next(&mut self.sessions, self.now_millis)? {
+                (slot, true) => return Some(slot),
+                (session, false) => self.answer_poll(session),
+            }
+        }
     }
 
     /// What is queued for a connection, with the frames it refers to.
@@ -161,7 +180,7 @@ impl Shard {
             self.on_blocked(slot);
         } else if conn.queue.is_empty() {
             if !conn.is(Phase::Open) {
-                self.advance(slot, Cause::Sent);
+                self.all_sent(slot);
             }
         } else {
             self.egress.mark_urgent(slot, conn);
@@ -183,7 +202,7 @@ impl Shard {
         }
     }
 
-    fn on_writable(&mut self, slot: Slot) {
+    pub(super) fn on_writable(&mut self, slot: Slot) {
         if !self.egress.unblock(slot, &mut self.sessions[slot]) {
             return;
         }

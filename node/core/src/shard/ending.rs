@@ -53,16 +53,20 @@ impl Shard {
 
     /// Nothing more is read or written: all that is kept of the connection goes, but its slot.
     fn forget(&mut self, slot: Slot) {
+        if self.sessions[slot].flags.has(Flags::POLLED) {
+            self.end_session(slot);
+        }
         self.sessions.forget_input(slot);
         self.sessions.forget_aside(slot);
         let conn = &mut self.sessions[slot];
+        let unsent = !conn.queue.is_empty();
         self.egress.clear(conn, false);
         self.egress.unpress(conn);
         if conn.flags.take(Flags::ESTABLISHED) {
             self.counters.connections -= 1;
             self.options.places.release();
-        } else {
-            self.counters.handshaking -= 1;
+        } else if let Some(asking) = self.end_requests(slot) {
+            self.abandon(slot, &asking, unsent);
         }
         self.effects.push(Effect::Ended(slot));
     }

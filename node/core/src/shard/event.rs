@@ -7,6 +7,7 @@ use crate::{
     broadcast::{Broadcast, Origin},
     config::NodeConfig,
     drain::DrainOrder,
+    longpoll::{Answer, Ask},
     route::{ShardMask, Topic},
     session::id::{ConnId, Slot},
 };
@@ -44,6 +45,10 @@ pub enum Mail {
     },
     /// Figures of the fleet, a JSON object, for the members of the reserved topic `$cluster`, as event `stats`.
     ClusterStats(Arc<str>),
+    /// A long-poll request for a session of this shard.
+    Ask(Box<Ask>),
+    /// What a session says to a request of this shard.
+    Answer(Box<Answer>),
     /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
     Drain(DrainOrder),
     /// The node ends: all connections are closed with 1012 at the next tick, and connections whose request is
@@ -61,6 +66,8 @@ impl Mail {
         match self {
             Self::Remote { broadcast, .. } => Some(broadcast.len()),
             Self::ClusterStats(json) => Some(json.len()),
+            Self::Ask(ask) => Some(ask.bytes()),
+            Self::Answer(answer) => Some(answer.bytes()),
             Self::Drain(_) | Self::Shutdown | Self::Reload(_) => None,
         }
     }
@@ -73,9 +80,11 @@ pub enum Effect {
     Tell(Outgoing),
     /// The connection may be read again after [`super::Shard::may_read`] denied it.
     Resume(Slot),
+    /// Input of the connection waits here, as after [`Progress::Paused`].
+    Paused(Slot),
     /// The output of the connection ends; its input is still read.
     EndOutput(Slot),
-    /// The connection has ended: its transport is to be closed. Its slot is free for the next one.
+    /// The connection has ended: its transport, if it has one, is to be closed. Its slot is free for the next one.
     Ended(Slot),
 }
 
@@ -93,6 +102,13 @@ pub enum Outgoing {
         /// Whether other nodes are told.
         nodes: bool,
     },
+    /// A long-poll request or its answer, for another shard.
+    Deliver {
+        /// The shard.
+        shard: u8,
+        /// What it is told.
+        mail: Mail,
+    },
     /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.
     Interest(Topic),
 }
@@ -102,7 +118,7 @@ pub enum Outgoing {
 pub enum Progress {
     /// All input is used or kept until more arrives.
     Done,
-    /// The turn's budget ended first: call [`super::Shard::on_data`] again with no new data, in a later turn.
+    /// The turn's budget ended first: call [`super::Shard::go_on`] in a later turn.
     Paused,
 }
 

@@ -2,11 +2,14 @@
 
 use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
+
 use super::{event::Progress, pace::Allowance, state::Shard};
 use crate::{
     auth::{Identity, Token},
     counters::{CloseReason, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
+    longpoll,
     protocol::{self, Vsn},
     session::{
         conn::Flags,
@@ -33,6 +36,7 @@ impl Shard {
                 self.on_frames(slot, data)
             }
             Phase::Leaving | Phase::Closing => self.on_frames(slot, data),
+            Phase::Asking => self.on_asking(slot, data),
             Phase::Linger | Phase::Drop | Phase::Final | Phase::Gone => Progress::Done,
         };
         self.look_at_memory();
@@ -48,16 +52,9 @@ impl Shard {
             kept.extend_from_slice(data);
             &kept
         };
-        let rules = Rules {
-            path: &self.config.fixed.path,
-            auth: &self.config.auth,
-            page: self.config.chat_page.then_some(self.options.page),
-            ready: !self.timers.is_leaving() && self.options.ready.load(Ordering::Relaxed),
-            dev: self.config.fixed.dev,
-        };
         // The first part is always looked at: what is no request is told at once.
         let request = if known == 0 || handshake::may_be_whole(head, known) {
-            handshake::read(head, &rules)
+            self.read_head(head)
         } else {
             Request::Incomplete
         };
@@ -74,14 +71,39 @@ impl Shard {
                 self.sessions.keep_head(slot, head);
                 Progress::Done
             }
-            Request::Answer(response) => {
-                self.answer(slot, response.into());
-                Progress::Done
-            }
-            Request::Refused(reason) => {
-                self.refuse(slot, reason);
-                Progress::Done
-            }
+            request => self.serve(slot, head, request),
+        }
+    }
+
+    /// Reads the head of a request.
+    #[inline]
+    pub(super) fn read_head(&self, head: &[u8]) -> Request {
+        let (config, options) = (&self.config, &self.options);
+        let long_poll = || longpoll::request::Rules {
+            key: &options.poll_key,
+            max_body_bytes: longpoll::body::most_bytes(config.limits.max_frame_bytes),
+            dev: config.fixed.dev,
+        };
+        let rules = Rules {
+            path: &config.fixed.path,
+            auth: &config.auth,
+            page: config.chat_page.then_some(options.page),
+            ready: !self.timers.is_leaving() && options.ready.load(Ordering::Relaxed),
+            dev: config.fixed.dev,
+            long_poll: config.long_poll.then(long_poll),
+        };
+        handshake::read(head, &rules)
+    }
+
+    /// Answers a request, whose head is at the start of `bytes`. An incomplete one is not answered.
+    #[inline]
+    pub(super) fn serve(&mut self, slot: Slot, bytes: &[u8], request: Request) -> Progress {
+        match request {
+            Request::Incomplete => {}
+            Request::Answer(response) => self.answer(slot, response.into()),
+            Request::Refused(reason) => self.refuse(slot, reason),
+            Request::Declined(reason, response) => self.decline(slot, reason, response),
+            Request::LongPoll(request) => self.on_long_poll(slot, bytes, request),
             Request::Upgrade { vsn, head_len, response, info, token } => {
                 match self.claim_place(token.as_ref()) {
                     Ok(identity) => {
@@ -92,21 +114,19 @@ impl Shard {
                         if let Some(identity) = identity {
                             self.sessions.identities_mut().set(slot, identity);
                         }
-                        let mut rest = head[head_len..].to_vec();
-                        self.on_frames(slot, &mut rest)
+                        let mut rest = bytes[head_len..].to_vec();
+                        return self.on_frames(slot, &mut rest);
                     }
-                    Err(reason) => {
-                        self.refuse(slot, reason);
-                        Progress::Done
-                    }
+                    Err(reason) => self.refuse(slot, reason),
                 }
             }
         }
+        Progress::Done
     }
 
     /// Takes a place for one more connection, which comes with this token or without one, and says who it is. Every
     /// connection has to come through here.
-    fn claim_place(&self, token: Option<&Token>) -> Result<Option<Identity>, RefuseReason> {
+    pub(super) fn claim_place(&self, token: Option<&Token>) -> Result<Option<Identity>, RefuseReason> {
         if self.timers.is_leaving() {
             return Err(RefuseReason::Draining);
         }
@@ -118,8 +138,8 @@ impl Shard {
         has_place.then_some(identity).ok_or(RefuseReason::Full)
     }
 
-    fn establish(&mut self, slot: Slot, vsn: Vsn, response: bytes::Bytes) {
-        self.counters.handshaking -= 1;
+    fn establish(&mut self, slot: Slot, vsn: Vsn, response: Bytes) {
+        self.end_requests(slot);
         self.counters.connections += 1;
         self.counters.opened += 1;
         self.advance(slot, Cause::Upgraded);
@@ -129,13 +149,19 @@ impl Shard {
         self.egress.queue_one(slot, conn, response);
     }
 
-    fn refuse(&mut self, slot: Slot, reason: RefuseReason) {
+    pub(super) fn refuse(&mut self, slot: Slot, reason: RefuseReason) {
+        self.decline(slot, reason, Bytes::from_static(handshake::refusal(reason)));
+    }
+
+    /// Refuses a request with this whole response.
+    pub(super) fn decline(&mut self, slot: Slot, reason: RefuseReason, response: Bytes) {
         self.counters.count_refused(reason);
-        self.answer(slot, bytes::Bytes::from_static(handshake::refusal(reason)));
+        self.answer(slot, response);
     }
 
     /// Sends a whole HTTP response and ends the connection.
-    fn answer(&mut self, slot: Slot, response: bytes::Bytes) {
+    pub(super) fn answer(&mut self, slot: Slot, response: Bytes) {
+        self.sessions.forget_input(slot);
         self.advance(slot, Cause::Answered);
         self.egress.queue_one(slot, &mut self.sessions[slot], response);
     }

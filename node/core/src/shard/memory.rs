@@ -51,7 +51,7 @@ impl Shard {
         set(Kind::Mail, self.gauge.mail);
         set(Kind::Rooms, self.topics.len() as u64 * ROOM_BYTES + self.topics.memberships() * MEMBER_BYTES);
         set(Kind::Channels, sessions.channels);
-        set(Kind::Connections, self.sessions.len() as u64 * CONNECTION_BYTES);
+        set(Kind::Connections, self.sessions.len() as u64 * CONNECTION_BYTES + self.polls.held_bytes());
         set(Kind::Identities, self.sessions.identities().held_bytes());
         held
     }
@@ -222,11 +222,11 @@ impl Shard {
         }
         let since = conn.reader.incomplete_since(now, false);
         let stuck = match conn.phase() {
-            Phase::Handshake => age_millis(conn.stamp) >= STALLED_MILLIS,
+            Phase::Handshake | Phase::Asking => age_millis(conn.stamp) >= STALLED_MILLIS,
             _ if blocked => stalled.is_some_and(|since| age_millis(since) >= STALLED_MILLIS),
             _ => conn.reader.incomplete_bytes() > 0 && age_millis(since) >= STALLED_MILLIS,
         };
-        let ended = !matches!(conn.phase(), Phase::Open | Phase::Handshake);
+        let ended = !matches!(conn.phase(), Phase::Open | Phase::Handshake | Phase::Asking);
         let class = if ended { 0 } else { 2 - u8::from(stuck) };
         Some(Candidate { class, bytes: input + output, slot, output: output >= input })
     }

@@ -7,8 +7,10 @@
 //!
 //! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
 //! `goodbye` are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `identity`,
-//! `tick`, `dev`, `dispatch` and `input` decide which actions are taken; `driver` is what the thread calls.
+//! `tick`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
+//! long-poll; `driver` is what the thread calls.
 
+mod asking;
 mod channel;
 mod dev;
 mod dispatch;
@@ -23,6 +25,7 @@ mod input;
 mod intake;
 mod memory;
 mod pace;
+mod polled;
 mod say;
 mod state;
 mod tick;

@@ -12,6 +12,7 @@ use crate::{
     egress::Egress,
     ledger::Holdings,
     limits::STAMP_MILLIS,
+    longpoll::{Polls, token::TokenKey},
     route::{self, Registry},
     session::Sessions,
     topics::Topics,
@@ -34,6 +35,8 @@ pub struct ShardOptions {
     pub registry: Arc<Registry>,
     /// Established connections of all shards, and the memory that they share.
     pub places: Arc<Places>,
+    /// Signs the tokens of long-poll sessions; the same on all shards.
+    pub poll_key: TokenKey,
     /// Whether the node is in service, for load balancers that ask the public port. A shard that is leaving answers
     /// no, whatever this says.
     pub ready: Arc<AtomicBool>,
@@ -78,6 +81,8 @@ pub struct Shard {
     pub(super) topics: Topics,
     /// Queues, and the order in which connections are written.
     pub(super) egress: Egress,
+    /// What long-poll adds to connections.
+    pub(super) polls: Polls,
     /// How much this turn takes in.
     pub(super) intake: Intake,
     /// How near the memory budget the shard is.
@@ -105,6 +110,7 @@ impl Shard {
             counters: Counters::ZERO,
             sessions: Sessions::default(),
             egress: Egress::default(),
+            polls: Polls::default(),
             intake: Intake::default(),
             gauge: Gauge::default(),
             timers: Timers::default(),

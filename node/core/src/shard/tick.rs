@@ -43,6 +43,7 @@ impl Shard {
                 Deadline::Read(slot) if self.sessions.end_wait(slot) => {
                     self.effects.push(Effect::Resume(slot));
                 }
+                Deadline::Session(slot) => self.session_due(slot),
                 Deadline::Room(_) | Deadline::Read(_) => {}
             }
         }
@@ -90,7 +91,10 @@ impl Shard {
         self.pace_drain();
         for index in 0..self.sessions.end() {
             let slot = Slot(index as u32);
-            if self.sessions.get(slot).is_some() {
+            // A session that closes answers the request that waits for it.
+            if self.sessions.get(slot).is_some_and(|conn| conn.queue.is_empty())
+                && !self.polls.is_waiting(slot)
+            {
                 self.advance(slot, Cause::ShutDown);
             }
         }
@@ -127,7 +131,8 @@ impl Shard {
         let close = self.options.close_timeout_millis;
         let patience = if self.timers.is_leaving() { close } else { u64::MAX };
         match conn.phase() {
-            Phase::Open if age_millis > limits.idle_timeout_millis => {
+            // A session has no idle time: it ends when its client does not poll.
+            Phase::Open if age_millis > limits.idle_timeout_millis && !conn.flags.has(Flags::POLLED) => {
                 self.close(slot, CloseReason::Idle, CloseCode::ProtocolError);
             }
             Phase::Open => {
@@ -140,6 +145,11 @@ impl Shard {
                     self.advance(slot, Cause::TimedOut);
                 }
             }
+            Phase::Asking => {
+                if age_millis > self.asking_patience(slot, patience) {
+                    self.advance(slot, Cause::TimedOut);
+                }
+            }
             Phase::Gone => {}
             Phase::Leaving | Phase::Closing | Phase::Linger | Phase::Drop | Phase::Final => {
                 if age_millis > close {
@@ -149,9 +159,11 @@ impl Shard {
         }
     }
 
-    /// Asks a silent connection for a sign of life, unless bytes for it wait in vain: then it is asked already.
+    /// Asks a silent connection for a sign of life, unless bytes for it wait in vain: then it is asked already. The polls
+    /// of a session are its signs of life.
     fn ping(&mut self, slot: Slot) {
-        if !self.sessions[slot].flags.has(Flags::BLOCKED) {
+        let flags = self.sessions[slot].flags;
+        if !flags.has(Flags::BLOCKED) && !flags.has(Flags::POLLED) {
             self.reply(slot, Bytes::from_static(PING));
         }
     }

@@ -21,6 +21,8 @@ pub(super) enum Deadline {
     Room(RoomId),
     /// A connection that said too much may be read again.
     Read(Slot),
+    /// A request of a long-poll session has waited for long, or its client has been away for long.
+    Session(Slot),
 }
 
 /// A drain or shutdown under way.
@@ -123,6 +125,11 @@ impl Timers {
         let leaving = self.leaving.unwrap_or(first);
         self.leaving = Some(Leaving { connections_per_second: rate, ..leaving });
         self.next_tick_millis = self.next_tick_millis.min(now_millis + TICK_MILLIS);
+    }
+
+    /// Whether the shard ends.
+    pub(super) const fn is_ending(&self) -> bool {
+        self.ending
     }
 
     /// Ends a drain, but not the end of the shard.

@@ -11,7 +11,7 @@ const SCHEME: &str = "bearer";
 ///
 /// # Errors
 /// When it has several headers, or what stands in them or in the parameter is no text.
-pub(super) fn find<'h>(
+pub(crate) fn find<'h>(
     offered: Option<&str>,
     mut authorization: impl Iterator<Item = &'h [u8]>,
     param: Option<Value<'_>>,

@@ -182,11 +182,29 @@ pub fn write_header(out: &mut Vec<u8>, first_byte: u8, payload_len: usize) {
     }
 }
 
+/// Appends a frame as a client sends it. Its mask is 0 and changes nothing.
+pub fn append_client_frame(out: &mut Vec<u8>, first_byte: u8, payload: &[u8]) {
+    let second = out.len() + 1;
+    write_header(out, first_byte, payload.len());
+    out[second] |= MASKED;
+    out.extend_from_slice(&[0; MASK_BYTES]);
+    out.extend_from_slice(payload);
+}
+
 /// Splits one complete unmasked frame, as a server sends it, into its first byte and payload. `None` when `frame` is
 /// anything else.
 #[must_use]
 pub fn split_server_frame(frame: &[u8]) -> Option<(u8, &[u8])> {
-    let &[first, second, ref rest @ ..] = frame else { return None };
+    first_server_frame(frame)
+        .filter(|(_, _, rest)| rest.is_empty())
+        .map(|(first, payload, _)| (first, payload))
+}
+
+/// Splits the first unmasked frame off a run of such frames: its first byte, its payload, and the rest of the run. `None`
+/// when the run does not begin with a complete one.
+#[must_use]
+pub fn first_server_frame(run: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let &[first, second, ref rest @ ..] = run else { return None };
     let (length, payload) = match second {
         LENGTH_16 => {
             let (length, payload) = rest.split_first_chunk::<2>()?;
@@ -200,7 +218,8 @@ pub fn split_server_frame(frame: &[u8]) -> Option<(u8, &[u8])> {
         // The mask bit is set, and only clients mask.
         MASKED.. => return None,
     };
-    (length == payload.len() as u64).then_some((first, payload))
+    let (payload, rest) = payload.split_at_checked(usize::try_from(length).ok()?)?;
+    Some((first, payload, rest))
 }
 
 /// A control frame; `payload` is cut to what fits.
@@ -262,10 +281,24 @@ mod tests {
             assert_eq!((first, payload.len()), (FIN_TEXT, length));
             frame.push(0);
             assert_eq!(split_server_frame(&frame), None);
+            let (_, payload, rest) = first_server_frame(&frame).expect("complete");
+            assert_eq!((payload.len(), rest), (length, &[0][..]));
         }
         // The second byte has the mask bit; without the check it would read as a length of 128 or more.
         let masked = [&[FIN_TEXT, 0x80 | 5][..], &[b'x'; 0x80 | 5]].concat();
         assert_eq!(split_server_frame(&masked), None);
+    }
+
+    #[test]
+    fn a_clients_frame_reads_as_it_was_written() {
+        for length in [0, 125, 126, 65_536] {
+            let mut frame = vec![7];
+            append_client_frame(&mut frame, FIN_BINARY, &vec![b'x'; length]);
+            let header = Header::parse(&frame[1..], length).expect("allowed").expect("complete");
+            assert_eq!((header.opcode, header.payload_len), (Opcode::Binary, length));
+            header.unmask(&mut frame[1 + header.header_len..]);
+            assert!(frame[1 + header.header_len..].iter().all(|byte| *byte == b'x'));
+        }
     }
 
     #[test]

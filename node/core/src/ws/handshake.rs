@@ -2,13 +2,17 @@
 //! page, and refusals.
 //!
 //! The head is parsed by httparse straight from the bytes, which costs 3 us less per accept than a HTTP library,
-//! leaves nothing in memory, and keeps the limits our own. Every answer but an upgrade closes the connection.
+//! leaves nothing in memory, and keeps the limits our own. Every answer but an upgrade and those of long-poll closes the
+//! connection.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::{
-    ConnectInfo, bearer, origin,
+    ConnectInfo, bearer,
+    headers::{has_token, single, values},
+    origin,
     query::{self, Parameters, Value},
     subprotocol,
     target::Target,
@@ -18,6 +22,7 @@ use crate::{
     config::Auth,
     counters::RefuseReason,
     limits::{MAX_HEADERS, MAX_REQUEST_HEAD_BYTES},
+    longpoll,
     protocol::Vsn,
 };
 
@@ -43,6 +48,8 @@ pub struct Rules<'a> {
     pub page: Option<&'a [u8]>,
     /// Whether load balancers shall send new clients.
     pub ready: bool,
+    /// How requests of long-poll are read, when these are served.
+    pub long_poll: Option<longpoll::request::Rules<'a>>,
     /// Whether dev mode's rules apply: what a client says about itself is told, and it is refused when it asks for that.
     pub dev: bool,
 }
@@ -67,6 +74,10 @@ pub enum Request {
     },
     /// The chat page or the state of the node, as a whole response.
     Answer(Vec<u8>),
+    /// A request of a long-poll client.
+    LongPoll(longpoll::request::Request),
+    /// Anything else on the path of long-poll, and the whole response to it.
+    Declined(RefuseReason, Bytes),
     /// Anything else.
     Refused(RefuseReason),
 }
@@ -84,16 +95,54 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
         }
         Err(_) => return Request::Refused(RefuseReason::BadRequest),
     };
+    let target = Target::read(request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    let is_socket = target.as_ref().is_ok_and(|target| target.is_below(rules.path, "websocket"));
+    if !is_socket
+        && let (Some(long_poll), Ok(target)) = (&rules.long_poll, &target)
+        && target.is_below(rules.path, "longpoll")
+    {
+        return long_poll_request(&request, target, head_len, (rules.auth, long_poll));
+    }
     // A handshake has no body (RFC 6455 section 4.1), and no other request here has one: frames follow the head. A
     // client that could make us and a proxy disagree about where the frames begin could speak for other clients.
     if has_body(request.headers) {
         return Request::Refused(RefuseReason::BadRequest);
     }
-    let method = request.method.unwrap_or_default();
-    match Target::read(method, request.path.unwrap_or_default()) {
-        Ok(target) => route(&request, &target, head_len, rules),
+    match target {
+        Ok(target) => route(&request, (&target, is_socket), head_len, rules),
         Err(reason) => Request::Refused(reason),
     }
+}
+
+fn long_poll_request(
+    request: &httparse::Request<'_, '_>,
+    target: &Target<'_>,
+    head_len: usize,
+    (auth, rules): (&Auth, &longpoll::request::Rules<'_>),
+) -> Request {
+    match addressed(request.headers, target, auth) {
+        Ok(Some(host)) => match longpoll::request::read(request, target, head_len, host, (auth, rules)) {
+            Ok(request) => Request::LongPoll(request),
+            Err((reason, response)) => Request::Declined(reason, response),
+        },
+        Ok(None) => Request::Refused(RefuseReason::BadRequest),
+        Err(reason) => Request::Refused(reason),
+    }
+}
+
+/// The host that a request is addressed to; none when it names none in a header. An absolute target counts instead of the
+/// header, of which there must be exactly one all the same.
+fn addressed<'a>(
+    headers: &[httparse::Header<'a>],
+    target: &Target<'a>,
+    auth: &Auth,
+) -> Result<Option<&'a [u8]>, RefuseReason> {
+    let named = single(headers, "host")?;
+    let host = target.authority.map(str::as_bytes).or(named);
+    if host.is_some_and(|host| !origin::is_served(host, auth)) {
+        return Err(RefuseReason::Host);
+    }
+    Ok(host.filter(|_| named.is_some()))
 }
 
 /// Whether a request has a body, or may have one.
@@ -110,14 +159,13 @@ fn has_body(headers: &[httparse::Header<'_>]) -> bool {
 
 fn route(
     request: &httparse::Request<'_, '_>,
-    target: &Target<'_>,
+    (target, is_socket): (&Target<'_>, bool),
     head_len: usize,
     rules: &Rules<'_>,
 ) -> Request {
     let is_head = request.method == Some("HEAD");
     let is_get = request.method == Some("GET");
     let reads = is_get || is_head;
-    let is_socket = target.is_below(rules.path, "websocket");
     // Load balancers ask each backend by its address, so the host does not matter here.
     if !is_socket && reads && HEALTH_PATHS.iter().any(|path| target.is_path(path)) {
         return Request::Answer(health_response(rules.ready, is_head));
@@ -126,22 +174,17 @@ fn route(
     if is_page.is_none() && !is_socket {
         return Request::Refused(if reads { RefuseReason::NotFound } else { RefuseReason::Method });
     }
-    // An absolute target counts instead of the header, of which there must be exactly one all the same.
-    let named = match single(request.headers, "host") {
+    let host = match addressed(request.headers, target, rules.auth) {
         Ok(host) => host,
         Err(reason) => return Request::Refused(reason),
     };
-    let host = target.authority.map(str::as_bytes).or(named);
-    if host.is_some_and(|host| !origin::is_served(host, rules.auth)) {
-        return Request::Refused(RefuseReason::Host);
-    }
     if let Some(page) = is_page {
         return Request::Answer(page_response(page, is_head));
     }
     if !is_get || request.version != Some(1) {
         return Request::Refused(RefuseReason::BadRequest);
     }
-    let Some(host) = host.filter(|_| named.is_some()) else {
+    let Some(host) = host else {
         return Request::Refused(RefuseReason::BadRequest);
     };
     match upgrade(request.headers, target, host, rules) {
@@ -168,7 +211,7 @@ fn upgrade(
     rules: &Rules<'_>,
 ) -> Result<Accepted, RefuseReason> {
     let one = |name: &str| single(headers, name);
-    let Parameters { vsn, user_id, refuse } = Parameters::read(target.query)?;
+    let Parameters { vsn, user_id, refuse, .. } = Parameters::read(target.query)?;
     if !origin::is_allowed(one("origin")?, host, rules.auth) {
         return Err(RefuseReason::Origin);
     }
@@ -226,27 +269,6 @@ fn accept_key(key: &[u8]) -> [u8; ACCEPT_BYTES] {
     // This cannot fail: every digest has this length.
     STANDARD.encode_slice(digest, &mut accept).ok();
     accept
-}
-
-/// The values of all headers of a name.
-fn values<'a, 'h>(headers: &'a [httparse::Header<'h>], name: &'a str) -> impl Iterator<Item = &'h [u8]> + 'a {
-    headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
-}
-
-/// The value of a header that may occur once.
-fn single<'h>(headers: &[httparse::Header<'h>], name: &str) -> Result<Option<&'h [u8]>, RefuseReason> {
-    let mut values = values(headers, name);
-    match (values.next(), values.next()) {
-        (first, None) => Ok(first),
-        _ => Err(RefuseReason::BadRequest),
-    }
-}
-
-/// Whether a comma-separated header holds a token.
-fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool {
-    values(headers, name)
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// A HEAD has the headers of a GET and no more.

@@ -4,18 +4,19 @@
 //! reader keeps a buffer per connection: here a connection owns memory only while a frame or message is incomplete. A
 //! differential property test checks it against tungstenite.
 
-mod bearer;
+pub(crate) mod bearer;
 pub mod close;
 mod connect_info;
 pub mod entry;
 pub mod frame;
 pub mod handshake;
+pub(crate) mod headers;
 pub mod host;
 pub mod origin;
-mod query;
+pub(crate) mod query;
 pub mod reader;
 mod subprotocol;
-mod target;
+pub(crate) mod target;
 mod utf8;
 
 pub use close::CloseCode;

@@ -8,7 +8,7 @@ use crate::counters::RefuseReason;
 
 /// The value of a parameter.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(crate) enum Value<'a> {
     /// A text.
     Text(Cow<'a, str>),
     /// A list or a map.
@@ -17,7 +17,7 @@ pub(super) enum Value<'a> {
 
 impl Value<'_> {
     /// The text, unless it is a list or a map.
-    pub(super) fn into_text(self) -> Option<String> {
+    pub(crate) fn into_text(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.into_owned()),
             Self::Nested => None,
@@ -27,13 +27,15 @@ impl Value<'_> {
 
 /// The parameters that the node knows.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Parameters<'a> {
+pub(crate) struct Parameters<'a> {
     /// The version of the serializer.
-    pub(super) vsn: Option<Value<'a>>,
+    pub(crate) vsn: Option<Value<'a>>,
+    /// The token of a long-poll session.
+    pub(crate) token: Option<Value<'a>>,
     /// The user that the client says it is.
-    pub(super) user_id: Option<Value<'a>>,
+    pub(crate) user_id: Option<Value<'a>>,
     /// Whether the client asks to be refused, which dev mode does.
-    pub(super) refuse: bool,
+    pub(crate) refuse: bool,
 }
 
 impl<'a> Parameters<'a> {
@@ -41,12 +43,13 @@ impl<'a> Parameters<'a> {
     ///
     /// # Errors
     /// [`RefuseReason::BadRequest`] when anything in it is not UTF-8, also in a parameter that nobody knows.
-    pub(super) fn read(query: &'a str) -> Result<Self, RefuseReason> {
+    pub(crate) fn read(query: &'a str) -> Result<Self, RefuseReason> {
         let mut known = Self::default();
         for pair in pairs(query) {
             let (name, value) = pair?;
             match &*name {
                 "vsn" => known.vsn = Some(value),
+                "token" => known.token = Some(value),
                 "user_id" => known.user_id = Some(value),
                 "refuse" => known.refuse = true,
                 _ => {}
@@ -57,7 +60,7 @@ impl<'a> Parameters<'a> {
 }
 
 /// The parameter of a name in a query that [`Parameters::read`] has found good.
-pub(super) fn last<'a>(query: &'a str, name: &str) -> Option<Value<'a>> {
+pub(crate) fn last<'a>(query: &'a str, name: &str) -> Option<Value<'a>> {
     pairs(query).filter_map(Result::ok).filter(|(key, _)| key == name).last().map(|(_, value)| value)
 }
 

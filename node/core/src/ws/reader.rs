@@ -132,6 +132,14 @@ impl Reader {
         }
     }
 
+    /// Keeps whole frames without parsing them, as after [`Flow::Pause`].
+    pub fn put_off(&mut self, frames: &[u8]) {
+        self.keep(frames);
+        if let Some(partial) = &mut self.partial {
+            partial.paused = true;
+        }
+    }
+
     /// Takes the kept bytes out.
     pub fn take(&mut self) -> Vec<u8> {
         self.partial.take().map_or_else(Vec::new, |partial| partial.bytes)

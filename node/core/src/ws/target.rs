@@ -7,16 +7,16 @@ use crate::counters::RefuseReason;
 
 /// The parts of a request target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Target<'a> {
+pub(crate) struct Target<'a> {
     /// Host and port of an absolute target, which count instead of the `Host` header.
-    pub(super) authority: Option<&'a str>,
+    pub(crate) authority: Option<&'a str>,
     path: &'a str,
-    pub(super) query: &'a str,
+    pub(crate) query: &'a str,
 }
 
 impl<'a> Target<'a> {
     /// Reads a target. `*` is for OPTIONS and a bare authority for CONNECT, neither of which is served here.
-    pub(super) fn read(method: &str, text: &'a str) -> Result<Self, RefuseReason> {
+    pub(crate) fn read(method: &str, text: &'a str) -> Result<Self, RefuseReason> {
         if method == "CONNECT" || (method == "OPTIONS" && text == "*") {
             return Err(RefuseReason::Method);
         }
@@ -40,12 +40,12 @@ impl<'a> Target<'a> {
     }
 
     /// Whether the path is this one.
-    pub(super) fn is_path(&self, path: &str) -> bool {
+    pub(crate) fn is_path(&self, path: &str) -> bool {
         self.path == path || self.segments().eq(segments(path))
     }
 
     /// Whether the path is `last` right below `mount`.
-    pub(super) fn is_below(&self, mount: &str, last: &str) -> bool {
+    pub(crate) fn is_below(&self, mount: &str, last: &str) -> bool {
         let plain = self.path.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/'));
         plain == Some(last) || self.segments().eq(segments(mount).chain([last]))
     }

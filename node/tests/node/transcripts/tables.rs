@@ -3,7 +3,7 @@
 use super::wire::{KEY, frame, text};
 
 /// Exchanges, by their names or the start of these, of features that the node does not have, with the page's reason.
-pub(super) const NOT_BUILT: [(&str, &str); 2] = [("lp/", "not built yet"), ("v2/presence", "not built yet")];
+pub(super) const NOT_BUILT: [(&str, &str); 1] = [("v2/presence", "not built yet")];
 
 /// Exchanges in which the node does something else on purpose, with the page's reason.
 pub(super) const DIFFERENT: [(&str, &str); 5] = [

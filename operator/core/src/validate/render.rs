@@ -40,6 +40,7 @@ pub(super) fn config(
             deadline_millis: spec.drain.deadline.as_millis(),
         },
         chat_page: spec.expose.chat_page,
+        long_poll: spec.expose.long_poll,
     }
 }
 

@@ -246,13 +246,14 @@ fn a_sysctl_may_be_written_as_a_number() {
 fn the_rendered_file_reads_back_and_the_node_accepts_it() {
     let spec = "{targetConnections: 1000, rooms: {maxMembers: 150, ackEvents: [send], policies: [{topics: 'live:*', \
         maxMembers: 500, publish: Nobody}]}, auth: {anonymous: true, allowedOrigins: ['https://example.org']}, \
-        expose: {chatPage: true}, tuning: {nofile: 1048576}}";
+        expose: {chatPage: true, longPoll: true}, tuning: {nofile: 1048576}}";
     let cluster = valid(spec);
     let read: NodeConfig = serde_saphyr::from_str(&cluster.config_file).unwrap();
     assert_eq!(read, cluster.config);
     assert_eq!(read.validate(), Vec::<String>::new());
     let live = read.rooms.resolve(TopicName::parse("live:1").unwrap()).unwrap();
     assert_eq!((live.max_members, live.publish), (500, config::Publish::Nobody));
+    assert!(read.chat_page && read.long_poll);
     assert!(read.fixed.sysctls.contains_key("net.ipv4.tcp_keepalive_time"));
 }
 
@@ -260,6 +261,8 @@ fn the_rendered_file_reads_back_and_the_node_accepts_it() {
 fn only_what_a_node_cannot_reload_changes_the_restart_hash() {
     let base = valid(PLAIN).restart_hash;
     assert_eq!(valid(&PLAIN.replace("150", "151")).restart_hash, base);
+    assert_eq!(valid(&PLAIN.replace("auth:", "expose: {longPoll: true}, auth:")).restart_hash, base);
+    assert!(!valid(PLAIN).config_file.contains("longPoll"), "a node older than the key takes the file");
     assert_ne!(valid(&PLAIN.replace("auth:", "tuning: {nofile: 4096}, auth:")).restart_hash, base);
 }
 

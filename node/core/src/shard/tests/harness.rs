@@ -11,8 +11,9 @@ use crate::{
     drain::DrainOrder,
     ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     limits::CLOSE_TIMEOUT_MILLIS,
+    longpoll::token::{KEY_BYTES, TokenKey},
     protocol::Vsn,
-    route::{Registry, ShardMask},
+    route::Registry,
     session::{conn::Flags, id::Slot, lifecycle::Phase, side::Aside},
     shard::{Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
 };
@@ -48,6 +49,8 @@ pub(crate) struct Sim {
     pub(super) bus: Vec<String>,
     /// Connections that may be read again, since this was last emptied.
     pub(super) resumed: Vec<Client>,
+    /// Connections whose input waits in their shard.
+    paused: Vec<Client>,
     /// Connections written in one turn at most.
     pub(super) flushes_per_turn: usize,
     pub(super) now_millis: u64,
@@ -69,6 +72,7 @@ impl Sim {
                 page: b"<p>",
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
+                poll_key: TokenKey::new(&[7; KEY_BYTES]),
                 ready: Arc::new(true.into()),
                 close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
             };
@@ -80,6 +84,7 @@ impl Sim {
             closed: Vec::new(),
             bus: Vec::new(),
             resumed: Vec::new(),
+            paused: Vec::new(),
             flushes_per_turn: usize::MAX,
             now_millis: 0,
         }
@@ -111,8 +116,12 @@ impl Sim {
     /// Sends raw text and returns the raw answer.
     pub(crate) fn http(&mut self, client: Client, request: &str) -> String {
         self.bytes(client, request.as_bytes());
-        let output = std::mem::take(&mut self.sockets.get_mut(&client).expect("known").output);
-        String::from_utf8(output).expect("text")
+        String::from_utf8(self.take_output(client)).expect("text")
+    }
+
+    /// Takes all bytes that were sent to a client.
+    pub(super) fn take_output(&mut self, client: Client) -> Vec<u8> {
+        std::mem::take(&mut self.sockets.get_mut(&client).expect("known").output)
     }
 
     /// Feeds data of a client; turns run until nothing is left to do, or the connection is gone (for lack of memory,
@@ -167,36 +176,53 @@ impl Sim {
     /// Flushes, carries out effects and delivers between shards until all is quiet.
     pub(super) fn settle(&mut self) {
         loop {
-            let mut published = Vec::new();
+            let mut mails = Vec::new();
             for index in 0..self.shards.len() {
                 self.flush(index);
-                published.extend(self.carry_out(index));
+                mails.extend(self.carry_out(index));
             }
-            if published.is_empty() && !self.shards.iter().any(Shard::has_flushes) {
+            let went_on = self.go_on();
+            if mails.is_empty() && !went_on && !self.shards.iter().any(Shard::has_flushes) {
                 return;
             }
-            for (broadcast, shards) in published {
-                for shard in shards.iter() {
-                    let mail = Mail::Remote { broadcast: broadcast.clone(), origin: Origin::Shard };
-                    self.shards[usize::from(shard)].handle(Event::Mail(mail));
-                }
+            for (shard, mail) in mails {
+                self.shards[shard].handle(Event::Mail(mail));
             }
         }
     }
 
-    /// Carries out a shard's effects, and returns its broadcasts for other shards.
-    pub(super) fn carry_out(&mut self, index: usize) -> Vec<(Broadcast, ShardMask)> {
+    /// Goes on with the input that waits in the shards, as far as it may be read. False when none was.
+    fn go_on(&mut self) -> bool {
+        let (mut went_on, mut held) = (false, Vec::new());
+        for (index, slot) in std::mem::take(&mut self.paused) {
+            let shard = &mut self.shards[index];
+            let may_read = shard.may_read(slot, false);
+            went_on |= may_read;
+            if !may_read || shard.go_on(slot) == Progress::Paused {
+                held.push((index, slot));
+            }
+        }
+        self.paused.extend(held);
+        went_on
+    }
+
+    /// Carries out a shard's effects, and returns its mail for other shards.
+    pub(super) fn carry_out(&mut self, index: usize) -> Vec<(usize, Mail)> {
         let mut effects = Vec::new();
         self.shards[index].take_effects(&mut effects);
-        let mut published = Vec::new();
+        let mut mails = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Tell(Outgoing::Publish { topic, broadcast, shards, nodes }) => {
                     if nodes {
                         self.bus.push(format!("publish {topic}"));
                     }
-                    published.push((broadcast, shards));
+                    mails.extend(shards.iter().map(|shard| {
+                        let mail = Mail::Remote { broadcast: broadcast.clone(), origin: Origin::Shard };
+                        (usize::from(shard), mail)
+                    }));
                 }
+                Effect::Tell(Outgoing::Deliver { shard, mail }) => mails.push((usize::from(shard), mail)),
                 Effect::Tell(Outgoing::Interest(topic)) => {
                     // The bus looks into the registry for all shards; here it is this shard alone.
                     let members = self.shards[index].options.registry.shards(&topic);
@@ -204,13 +230,17 @@ impl Sim {
                     self.bus.push(format!("{} {topic}", if joined { "join" } else { "leave" }));
                 }
                 Effect::Resume(slot) => self.resumed.push((index, slot)),
+                Effect::Paused(slot) => self.paused.push((index, slot)),
                 Effect::EndOutput(slot) => {
                     self.sockets.get_mut(&(index, slot)).expect("known").output_ended = true;
                 }
-                Effect::Ended(slot) => self.closed.push((index, slot)),
+                Effect::Ended(slot) => {
+                    self.paused.retain(|paused| *paused != (index, slot));
+                    self.closed.push((index, slot));
+                }
             }
         }
-        published
+        mails
     }
 
     fn flush(&mut self, index: usize) {
@@ -315,7 +345,8 @@ impl Sim {
             assert_eq!((of(Kind::Heads), of(Kind::Input)), (readers(true), readers(false)));
             assert_eq!((of(Kind::Channels), of(Kind::Windows)), (channels, windows));
             assert_eq!(of(Kind::Rooms), in_rooms);
-            assert_eq!(of(Kind::Connections), sessions.len() as u64 * CONNECTION_BYTES);
+            let polls = shard.polls.held_bytes();
+            assert_eq!(of(Kind::Connections), sessions.len() as u64 * CONNECTION_BYTES + polls);
             assert_eq!(of(Kind::Identities), sessions.identities().added_up());
             let outbox = shard.egress.outbox();
             let shares: usize = sessions.iter().map(|(_, conn)| outbox.share_bytes(&conn.queue)).sum();

@@ -21,6 +21,9 @@ mod model;
 #[cfg(test)]
 mod pings;
 #[cfg(test)]
+mod polls;
+pub(crate) mod polls_chaos;
+#[cfg(test)]
 mod protocol;
 #[cfg(test)]
 mod rates;

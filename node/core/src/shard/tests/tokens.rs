@@ -94,6 +94,47 @@ fn only_who_has_a_good_token_gets_in() {
     sim.check_ledgers();
 }
 
+/// Sends a request of long-poll on a connection of its own, and returns the body of the answer.
+fn poll(sim: &mut Sim, method: &str, query: &str, headers: &str, body: &str) -> Value {
+    let client = sim.accept(0);
+    let length = body.len();
+    let answer = sim.http(
+        client,
+        &format!(
+            "{method} /socket/longpoll?vsn=2.0.0{query} HTTP/1.1\r\nHost: h\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        ),
+    );
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).expect("JSON")
+}
+
+#[test]
+fn a_long_poll_session_needs_a_token_has_its_rights_and_ends_with_it() {
+    let mut sim = sim(auth(false));
+    for headers in ["", "X-Phoenix-AuthToken: a.b.c\r\n", "X-Phoenix-AuthToken: \u{e4}\r\n"] {
+        assert_eq!(poll(&mut sim, "GET", "", headers, ""), json!({"status": 403}), "{headers}");
+    }
+    let token = shared(&claims("ann", 10));
+    for header in ["X-Phoenix-AuthToken: ", "Authorization: Bearer "] {
+        let opened = poll(&mut sim, "GET", "", &format!("{header}{token}\r\n"), "");
+        let session = format!("&token={}", opened["token"].as_str().expect("a token"));
+        for (topic, status) in [("room:1", "ok"), ("room:ann:1", "ok"), ("room:bob:1", "error")] {
+            let join = format!(r#"["1","1","{topic}","phx_join",{{}}]"#);
+            assert_eq!(poll(&mut sim, "POST", &session, "", &join), json!({"status": 200}));
+            let said = poll(&mut sim, "GET", &session, "", "")["messages"][0].to_string();
+            assert!(said.contains(&format!(r#"\"status\":\"{status}\""#)), "{topic}: {said}");
+        }
+        sim.check_ledgers();
+        sim.pass(11_000);
+        // With no token of its own this request gets no other session.
+        assert_eq!(poll(&mut sim, "GET", &session, "", ""), json!({"status": 410}));
+        sim.shards[0].handle(Event::TimeOfDay(NOW * 1_000));
+    }
+    let counters = sim.counters();
+    assert_eq!((counters.closed[CloseReason::Token as usize], counters.poll_sessions), (2, 0));
+    assert_eq!(counters.memory[Kind::Identities as usize], 0);
+}
+
 #[test]
 fn the_subprotocol_and_the_named_parameter_carry_a_token_and_no_other_place_does() {
     let token = shared(&claims("ann", 10));

@@ -12,7 +12,7 @@ const AUTH: &Auth = &Auth {
     keys: Keyring::NONE,
 };
 const RULES: Rules<'static> =
-    Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true, dev: false };
+    Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true, dev: false, long_poll: None };
 
 fn request(line: &str, extra: &str) -> String {
     format!(

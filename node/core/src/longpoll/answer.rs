@@ -1,0 +1,86 @@
+//! The answers to requests of long-poll, as whole HTTP responses. Most have status 200 and the status that the client
+//! looks at in their body.
+
+use bytes::Bytes;
+
+/// The status in the body when a session is new to the client, or gone.
+const GONE: u16 = 410;
+
+/// Makes one response, whose `headers` end in line breaks.
+fn response(status: &str, headers: &str, body: &[&[u8]], keep_alive: bool) -> Bytes {
+    let length: usize = body.iter().map(|part| part.len()).sum();
+    let connection = if keep_alive { "" } else { "connection: close\r\n" };
+    let head = format!(
+        "HTTP/1.1 {status}\r\naccess-control-allow-origin: *\r\n{headers}content-length: {length}\r\n{connection}\r\n"
+    );
+    let mut out = Vec::with_capacity(head.len() + length);
+    out.extend_from_slice(head.as_bytes());
+    body.iter().for_each(|part| out.extend_from_slice(part));
+    out.into()
+}
+
+/// What a client reads must come from no cache: with the token in a header all sessions have one URL.
+fn json(body: &[&[u8]], keep_alive: bool) -> Bytes {
+    let headers = "content-type: application/json; charset=utf-8\r\ncache-control: no-store\r\n";
+    response("200 OK", headers, body, keep_alive)
+}
+
+/// A status alone: 200, 403, 408 or 410.
+#[must_use]
+pub fn status(status: u16, keep_alive: bool) -> Bytes {
+    json(&[format!(r#"{{"status":{status}}}"#).as_bytes()], keep_alive)
+}
+
+/// A new session. Clients that had none take this for the connection being open.
+#[must_use]
+pub fn opened(token: &str, keep_alive: bool) -> Bytes {
+    messages(GONE, token, b"[]", keep_alive)
+}
+
+/// The end of a poll, with messages as a JSON list: status 200, or 204 without any.
+#[must_use]
+pub fn messages(status: u16, token: &str, list: &[u8], keep_alive: bool) -> Bytes {
+    let start = format!(r#"{{"status":{status},"token":"{token}","messages":"#);
+    json(&[start.as_bytes(), list, b"}"], keep_alive)
+}
+
+/// The answer to a browser that asks whether a page may send these headers.
+#[must_use]
+pub fn preflight(headers: &str, keep_alive: bool) -> Bytes {
+    let allowed = format!(
+        "access-control-allow-headers: {headers}\r\naccess-control-allow-methods: get, post, options\r\n\
+         access-control-max-age: 3600\r\n"
+    );
+    response("200 OK", &allowed, &[], keep_alive)
+}
+
+/// A request that cannot be served. The rest of it may not be read, so the connection ends.
+#[must_use]
+pub fn unreadable(status: &str) -> Bytes {
+    response(status, "", &[], false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_are_whole_responses() {
+        let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8");
+        let answer = text(messages(200, "T", b"[\"\"]", true));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+        assert_eq!(body, r#"{"status":200,"token":"T","messages":[""]}"#);
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\n"), "{head}");
+        assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+        assert!(
+            text(opened("T", true)).ends_with("\r\n\r\n{\"status\":410,\"token\":\"T\",\"messages\":[]}")
+        );
+        let close = text(status(408, false));
+        assert!(close.ends_with("\r\nconnection: close\r\n\r\n{\"status\":408}"), "{close}");
+        assert!(text(preflight("a, b", true)).contains("\r\naccess-control-allow-headers: a, b\r\n"));
+        assert!(
+            text(unreadable("411 Length Required"))
+                .ends_with("content-length: 0\r\nconnection: close\r\n\r\n")
+        );
+    }
+}

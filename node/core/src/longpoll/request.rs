@@ -1,0 +1,192 @@
+//! The head of a request for `<mount>/longpoll`.
+
+use bytes::Bytes;
+
+use super::{
+    answer,
+    token::{SessionRef, TokenKey},
+};
+use crate::{
+    auth::Token,
+    config::Auth,
+    counters::RefuseReason,
+    protocol::Vsn,
+    ws::{
+        ConnectInfo, bearer,
+        headers::{has_token, single, values},
+        origin,
+        query::{self, Parameters, Value},
+        target::Target,
+    },
+};
+
+/// Where newer clients have their token; older ones have it in the query.
+const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
+/// Where phoenix.js has the token that it puts among the subprotocols of a WebSocket.
+const AUTH_TOKEN_HEADER: &str = "x-phoenix-authtoken";
+/// The content type of a post with a message in each line.
+const LINES: &[u8] = b"application/x-ndjson";
+
+/// The settings that decide about a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// Verifies tokens.
+    pub key: &'a TokenKey,
+    /// Longest body in bytes.
+    pub max_body_bytes: usize,
+    /// Whether dev mode's rules apply, as to a handshake.
+    pub dev: bool,
+}
+
+/// A request that can be served.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Request {
+    /// Bytes of the head.
+    pub head_len: usize,
+    /// Whether another request may follow on the connection.
+    pub keep_alive: bool,
+    /// What the client wants.
+    pub wish: Wish,
+}
+
+/// What a client wants.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To know whether it may send these headers.
+    Preflight(String),
+    /// Messages of a session, or a session when it names none.
+    Poll {
+        /// The session.
+        session: Option<SessionRef>,
+        /// A new one, or why the client may not have it.
+        opening: Result<Opening, RefuseReason>,
+    },
+    /// To say something.
+    Post {
+        /// The session.
+        session: SessionRef,
+        /// Bytes of the body, which follow the head.
+        bytes: usize,
+        /// Whether each line of it is a message.
+        lines: bool,
+    },
+}
+
+/// A session that a client asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// Its serializer.
+    pub vsn: Vsn,
+    /// What the client says about itself, where dev mode asks for it and there is anything.
+    pub info: Option<Box<ConnectInfo>>,
+    /// The token that came with it, not verified. It is only looked for where an issuer of tokens is declared.
+    pub token: Option<Token>,
+}
+
+/// Why a request is not served, and the whole response.
+pub type Declined = (RefuseReason, Bytes);
+
+fn unreadable(status: &str) -> Declined {
+    (RefuseReason::BadRequest, answer::unreadable(status))
+}
+
+/// Reads the head of a request. A host that is not served is none of the reasons here: the caller has looked at `host`.
+///
+/// # Errors
+/// When the request cannot be served; the connection ends after the response.
+pub(crate) fn read(
+    request: &httparse::Request<'_, '_>,
+    target: &Target<'_>,
+    head_len: usize,
+    host: &[u8],
+    (auth, rules): (&Auth, &Rules<'_>),
+) -> Result<Request, Declined> {
+    let headers = &*request.headers;
+    let one = |name: &str| single(headers, name).map_err(|_| unreadable("400 Bad Request"));
+    let length = body_length(headers)?;
+    let mut parameters = Parameters::read(target.query).map_err(|_| unreadable("400 Bad Request"))?;
+    if !origin::is_allowed(one("origin")?, host, auth) {
+        return Err((RefuseReason::Origin, answer::status(403, false)));
+    }
+    let keep_alive = request.version == Some(1) && !has_token(headers, "connection", "close");
+    let named = values(headers, TOKEN_HEADER).next().map(<[u8]>::to_vec);
+    let token = parameters.token.take().and_then(Value::into_text).map(String::into_bytes);
+    let session = named.or(token).and_then(|token| rules.key.verify(&token));
+    let wish = match (request.method, length) {
+        (Some("OPTIONS"), 0) => Wish::Preflight(asked_headers(headers)),
+        (Some("GET"), 0) => {
+            Wish::Poll { session, opening: opening(headers, target, parameters, (auth, rules)) }
+        }
+        (Some("POST"), bytes) if bytes > rules.max_body_bytes => {
+            return Err(unreadable("413 Content Too Large"));
+        }
+        (Some("POST"), bytes) => {
+            let Some(session) = session else {
+                // The body is not read, hence nothing more on this connection.
+                return Err((RefuseReason::NotFound, answer::status(410, false)));
+            };
+            Wish::Post { session, bytes, lines: one("content-type")? == Some(LINES) }
+        }
+        _ => return Err(unreadable("400 Bad Request")),
+    };
+    Ok(Request { head_len, keep_alive, wish })
+}
+
+/// The length of the body. A client that could make us and a proxy disagree about where it ends could speak for other
+/// clients, so there is one way to say it.
+fn body_length(headers: &[httparse::Header<'_>]) -> Result<usize, Declined> {
+    let is_encoded = headers.iter().any(|header| header.name.eq_ignore_ascii_case("transfer-encoding"));
+    let length = single(headers, "content-length").map_err(|_| unreadable("400 Bad Request"))?;
+    match (length, is_encoded) {
+        (None, false) => Ok(0),
+        (None, true) => Err(unreadable("411 Length Required")),
+        (Some(_), true) => Err(unreadable("400 Bad Request")),
+        (Some(digits), false) if !digits.is_empty() && digits.iter().all(u8::is_ascii_digit) => {
+            // More digits than a number takes are a length above any bound.
+            Ok(std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok()).unwrap_or(usize::MAX))
+        }
+        (Some(_), false) => Err(unreadable("400 Bad Request")),
+    }
+}
+
+/// What a client without a session may have.
+fn opening(
+    headers: &[httparse::Header<'_>],
+    target: &Target<'_>,
+    parameters: Parameters<'_>,
+    (auth, rules): (&Auth, &Rules<'_>),
+) -> Result<Opening, RefuseReason> {
+    let Parameters { vsn, user_id, refuse, .. } = parameters;
+    let vsn = match vsn {
+        None => Vsn::V1,
+        Some(Value::Text(vsn)) => Vsn::parse(&vsn).ok_or(RefuseReason::Version)?,
+        Some(Value::Nested) => return Err(RefuseReason::Version),
+    };
+    if rules.dev && refuse {
+        return Err(RefuseReason::Asked);
+    }
+    let offered = values(headers, AUTH_TOKEN_HEADER).next().map(std::str::from_utf8);
+    let offered = offered.transpose().map_err(|_| RefuseReason::Token)?;
+    let token = if auth.jwt.is_empty() {
+        None
+    } else {
+        let param = auth.token_param.as_deref().and_then(|name| query::last(target.query, name));
+        bearer::find(offered, values(headers, "authorization"), param)?
+    };
+    let info = rules.dev.then(|| ConnectInfo {
+        user_id: user_id.and_then(Value::into_text),
+        auth_token: offered.map(str::to_owned),
+    });
+    let info = info.filter(|info| *info != ConnectInfo::default()).map(Box::new);
+    Ok(Opening { vsn, info, token })
+}
+
+/// The headers that a browser asks for, as far as they are names.
+fn asked_headers(headers: &[httparse::Header<'_>]) -> String {
+    let is_name = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    };
+    let asked = headers.iter().filter(|h| h.name.eq_ignore_ascii_case("access-control-request-headers"));
+    let names = asked.filter_map(|header| std::str::from_utf8(header.value).ok());
+    names.flat_map(|names| names.split(',').map(str::trim)).filter(is_name).collect::<Vec<_>>().join(", ")
+}

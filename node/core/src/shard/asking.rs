@@ -1,0 +1,282 @@
+//! HTTP connections of long-poll clients: their requests are read and answered, one after another.
+//!
+//! What a request asks for is answered by the shard of its session, which may be another one; meanwhile the connection
+//! waits. An answer that comes when the connection has ended, or has gone on, is dropped. If there were messages in it,
+//! its session ends: a client then learns that it missed something, as with a WebSocket that broke.
+
+use bytes::Bytes;
+
+use super::{
+    event::{Effect, Mail, Outgoing, Progress},
+    state::Shard,
+};
+use crate::{
+    counters::RefuseReason,
+    limits::{MAX_INCOMPLETE_BYTES, MAX_POLLING, MAX_REQUEST_HEAD_BYTES, POLL_WINDOW_MILLIS},
+    longpoll::{
+        Answer, Ask, Asker, Asking, Body, Goal, Outcome, Step, Waiting, What, answer, body,
+        request::{Opening, Request, Wish},
+        token::SessionRef,
+    },
+    session::{
+        id::Slot,
+        lifecycle::{Cause, Phase},
+    },
+    ws::handshake,
+};
+
+impl Shard {
+    /// Input of an HTTP connection.
+    pub(super) fn on_asking(&mut self, slot: Slot, data: &[u8]) -> Progress {
+        if !data.is_empty() {
+            let is_first = self.sessions[slot].reader.buffered().is_empty();
+            // A request may take as long as a connection may be idle, from its first byte on.
+            if is_first && self.polls.step(slot) == Some(Step::Head) {
+                self.sessions[slot].stamp = self.stamp();
+            }
+            self.sessions.keep_input(slot, data);
+        }
+        let conn = &self.sessions[slot];
+        match self.polls.step(slot) {
+            Some(Step::Head) if conn.queue.is_empty() => return self.on_further_head(slot),
+            Some(Step::Body(body)) => self.on_body(slot, body),
+            // The next request waits here until this one is answered and the client has the answer; no honest client
+            // sends more than one.
+            Some(Step::Head | Step::Waiting(_)) if conn.reader.buffered().len() > MAX_REQUEST_HEAD_BYTES => {
+                self.advance(slot, Cause::Lost);
+            }
+            Some(Step::Head | Step::Waiting(_)) | None => {}
+        }
+        Progress::Done
+    }
+
+    /// All that was queued for a connection is sent, and it is no open WebSocket.
+    #[cold]
+    pub(super) fn all_sent(&mut self, slot: Slot) {
+        let conn = &self.sessions[slot];
+        if !conn.is(Phase::Asking) {
+            self.advance(slot, Cause::Sent);
+        } else if !conn.reader.buffered().is_empty() {
+            self.effects.push(Effect::Paused(slot));
+        }
+    }
+
+    #[cold]
+    fn on_further_head(&mut self, slot: Slot) -> Progress {
+        let kept = self.sessions.take_input(slot);
+        if kept.is_empty() {
+            return Progress::Done;
+        }
+        match self.read_head(&kept) {
+            handshake::Request::Incomplete => {
+                self.sessions.keep_input(slot, &kept);
+                self.check_incomplete(slot);
+                Progress::Done
+            }
+            request => self.serve(slot, &kept, request),
+        }
+    }
+
+    /// Refuses a request that is not complete when too much is kept of such requests.
+    fn check_incomplete(&mut self, slot: Slot) {
+        if self.sessions.incomplete_bytes() > MAX_INCOMPLETE_BYTES {
+            self.refuse(slot, RefuseReason::Full);
+        } else if self.is_short_of_memory() {
+            self.refuse(slot, RefuseReason::Memory);
+        }
+    }
+
+    /// A request for long-poll, whose head is at the start of `bytes`.
+    #[cold]
+    pub(super) fn on_long_poll(&mut self, slot: Slot, bytes: &[u8], request: Request) {
+        let Request { head_len, keep_alive, wish } = request;
+        if self.sessions[slot].is(Phase::Handshake) {
+            if self.counters.polling >= MAX_POLLING {
+                return self.refuse(slot, RefuseReason::Full);
+            }
+            self.counters.handshaking -= 1;
+            self.counters.polling += 1;
+            self.advance(slot, Cause::Asked);
+            self.polls.begin_asking(slot);
+        }
+        self.sessions.keep_input(slot, &bytes[head_len..]);
+        match wish {
+            Wish::Preflight(headers) => {
+                let keep_alive = self.may_keep_alive(keep_alive);
+                self.respond(slot, answer::preflight(&headers, keep_alive), keep_alive);
+            }
+            Wish::Poll { session, opening } => {
+                self.counters.polls += 1;
+                match session {
+                    None => self.open_for(slot, opening, keep_alive),
+                    Some(session) => {
+                        let goal = Goal::Poll(opening.ok().map(|opening| opening.vsn));
+                        self.ask(slot, Waiting { session, goal, keep_alive }, What::Poll);
+                    }
+                }
+            }
+            Wish::Post { session, bytes, lines } => {
+                let body = Body { session, bytes, lines, keep_alive };
+                if let Some(asking) = self.polls.asking(slot) {
+                    asking.step = Step::Body(body);
+                }
+                self.on_body(slot, body);
+            }
+        }
+    }
+
+    /// Hands a post on when its body is complete.
+    fn on_body(&mut self, slot: Slot, body: Body) {
+        if self.sessions[slot].reader.buffered().len() < body.bytes {
+            return self.check_incomplete(slot);
+        }
+        let mut input = self.sessions.take_input(slot);
+        let rest = input.split_off(body.bytes);
+        self.sessions.keep_input(slot, &rest);
+        self.counters.posts += 1;
+        match body::frames(&input, body.lines) {
+            Some(frames) => {
+                let Body { session, keep_alive, .. } = body;
+                self.ask(slot, Waiting { session, goal: Goal::Post, keep_alive }, What::Post(frames));
+            }
+            None => self.decline(slot, RefuseReason::BadRequest, answer::unreadable("400 Bad Request")),
+        }
+    }
+
+    /// Answers a client without a session by a new one.
+    fn open_for(&mut self, slot: Slot, opening: Result<Opening, RefuseReason>, keep_alive: bool) {
+        let Opening { vsn, info, token } = match opening {
+            Ok(opening) => opening,
+            Err(reason) => return self.decline(slot, reason, answer::status(403, false)),
+        };
+        match self.claim_place(token.as_ref()) {
+            Ok(identity) => {
+                let session = self.open_session(vsn);
+                if let Some(identity) = identity {
+                    self.sessions.identities_mut().set(session.id.slot(), identity);
+                }
+                if let Some(info) = info {
+                    self.sessions.introduce(session.id.slot(), info);
+                }
+                let keep_alive = self.may_keep_alive(keep_alive);
+                let token = self.options.poll_key.sign(session);
+                self.respond(slot, answer::opened(&token, keep_alive), keep_alive);
+            }
+            Err(reason @ (RefuseReason::NoToken | RefuseReason::Token | RefuseReason::TokenExpired)) => {
+                self.decline(slot, reason, answer::status(403, false));
+            }
+            Err(reason) => self.refuse(slot, reason),
+        }
+    }
+
+    /// Asks a session on behalf of a connection, which then waits.
+    fn ask(&mut self, slot: Slot, waiting: Waiting, what: What) {
+        let number = self.polls.wait(slot, waiting);
+        self.sessions[slot].stamp = self.stamp();
+        let from = self.asker(slot, number);
+        self.tell_session(waiting.session, from, what);
+    }
+
+    fn asker(&self, slot: Slot, number: u32) -> Asker {
+        Asker { shard: self.options.index, connection: self.sessions.id(slot), number }
+    }
+
+    fn tell_session(&mut self, session: SessionRef, from: Asker, what: What) {
+        let ask = Ask { from, session: session.id, what };
+        if session.shard == self.options.index {
+            return self.on_ask(ask);
+        }
+        let mail = Mail::Ask(Box::new(ask));
+        self.effects.push(Effect::Tell(Outgoing::Deliver { shard: session.shard, mail }));
+    }
+
+    /// A session has answered.
+    pub(super) fn on_answer(&mut self, answer: Answer) {
+        let Answer { to, session, outcome } = answer;
+        let slot = self.sessions.slot(to.connection);
+        let waiting = slot.and_then(|slot| Some((slot, self.polls.end_waiting(slot, to.number)?)));
+        let Some((slot, waiting)) = waiting else {
+            if matches!(outcome, Outcome::Messages(_)) {
+                self.tell_session(session, to, What::Unsent);
+            }
+            return;
+        };
+        if let Some(asking) = self.polls.asking(slot) {
+            asking.said = matches!(outcome, Outcome::Messages(_)).then_some(session);
+        }
+        let keep_alive = self.may_keep_alive(waiting.keep_alive);
+        let response = match (outcome, waiting.goal) {
+            (Outcome::Messages(list), _) => {
+                answer::messages(200, &self.options.poll_key.sign(session), &list, keep_alive)
+            }
+            (Outcome::Nothing, _) => {
+                answer::messages(204, &self.options.poll_key.sign(session), b"[]", keep_alive)
+            }
+            (Outcome::Taken, _) => answer::status(200, keep_alive),
+            (Outcome::NotTaken, _) => answer::status(408, keep_alive),
+            // Phoenix gives a client that polls a new session, which clients that know better than phoenix.js can use.
+            // Where tokens count it has to ask for one.
+            (Outcome::Gone, Goal::Poll(Some(vsn)))
+                if self.config.auth.jwt.is_empty() && self.claim_place(None).is_ok() =>
+            {
+                let session = self.open_session(vsn);
+                answer::opened(&self.options.poll_key.sign(session), keep_alive)
+            }
+            (Outcome::Gone, _) => answer::status(410, keep_alive),
+        };
+        self.respond(slot, response, keep_alive);
+    }
+
+    /// A shard that ends keeps no connection.
+    const fn may_keep_alive(&self, asked: bool) -> bool {
+        asked && !self.timers.is_ending()
+    }
+
+    fn respond(&mut self, slot: Slot, response: Bytes, keep_alive: bool) {
+        if !keep_alive {
+            return self.answer(slot, response);
+        }
+        let stamp = self.stamp();
+        let conn = &mut self.sessions[slot];
+        conn.stamp = stamp;
+        self.egress.queue_one(slot, conn, response);
+    }
+
+    /// A connection is no longer one that is in its handshake or that has requests of long-poll.
+    #[inline]
+    pub(super) fn end_requests(&mut self, slot: Slot) -> Option<Asking> {
+        if self.counters.polling == 0 {
+            self.counters.handshaking -= 1;
+            return None;
+        }
+        let asking = self.polls.end_asking(slot);
+        match asking {
+            Some(_) => self.counters.polling -= 1,
+            None => self.counters.handshaking -= 1,
+        }
+        asking
+    }
+
+    /// An HTTP connection has ended; `unsent` says that some of its answer was not sent.
+    pub(super) fn abandon(&mut self, slot: Slot, asking: &Asking, unsent: bool) {
+        let (session, what) = match (asking.step, asking.said) {
+            (_, Some(session)) if unsent => (session, What::Unsent),
+            (Step::Waiting(Waiting { session, goal: Goal::Poll(_), .. }), _) => (session, What::Abandoned),
+            _ => return,
+        };
+        let from = self.asker(slot, asking.number());
+        self.tell_session(session, from, what);
+    }
+
+    /// How long an HTTP connection may be as it is, in milliseconds; `patience` is the bound of a shard that leaves.
+    pub(super) fn asking_patience(&self, slot: Slot, patience: u64) -> u64 {
+        if !self.polls.is_waiting(slot) {
+            self.config.limits.idle_timeout_millis.min(patience)
+        } else if self.timers.is_ending() {
+            patience
+        } else {
+            // The session answers within one window, unless its shard is held up.
+            2 * POLL_WINDOW_MILLIS
+        }
+    }
+}

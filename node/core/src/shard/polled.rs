@@ -1,0 +1,225 @@
+//! Sessions of long-poll: connections without a socket.
+//!
+//! A poll that waits is what a socket that takes data is for other connections, and its answer takes what a write would.
+//! Without one the session is blocked, as after a short write. So the queue, its bounds, and the order in which
+//! connections are written are those of all connections. What a client posts is put into the session's input, and read
+//! as that of a socket is: at its rates, and as memory allows.
+
+use std::io::IoSlice;
+
+use super::{
+    event::{Effect, Mail, Outgoing},
+    pace::Allowance,
+    state::Shard,
+    timers::Deadline,
+};
+use crate::{
+    longpoll::{Answer, Ask, Asker, Outcome, Since, What, body, token::SessionRef},
+    protocol::Vsn,
+    session::{
+        conn::{Conn, Flags},
+        id::Slot,
+        lifecycle::{Cause, Phase},
+    },
+};
+
+impl Shard {
+    /// Makes a session. Its place was claimed.
+    pub(super) fn open_session(&mut self, vsn: Vsn) -> SessionRef {
+        let stamp = self.stamp();
+        let id = self.sessions.insert(Conn::new(stamp));
+        let slot = id.slot();
+        self.counters.connections += 1;
+        self.counters.opened += 1;
+        self.counters.poll_sessions += 1;
+        self.advance(slot, Cause::Upgraded);
+        let conn = &mut self.sessions[slot];
+        conn.speak(vsn);
+        conn.flags.set(Flags::ESTABLISHED);
+        conn.flags.set(Flags::POLLED);
+        self.block(slot);
+        let wakes_millis = self.polls.open(slot, self.now_millis);
+        self.timers.set(wakes_millis, Deadline::Session(slot));
+        SessionRef { shard: self.options.index, id }
+    }
+
+    /// Nothing takes what is queued for the session from now on.
+    fn block(&mut self, slot: Slot) {
+        let stamp = self.stamp();
+        let conn = &mut self.sessions[slot];
+        self.egress.unpress(conn);
+        self.egress.block(conn);
+        self.sessions.side_mut().set_blocked(slot, Some(stamp));
+    }
+
+    /// A request is for a session of this shard.
+    pub(super) fn on_ask(&mut self, ask: Ask) {
+        let Ask { from, session: id, what } = ask;
+        let slot = self.sessions.slot(id).filter(|slot| self.polls.is_session(*slot));
+        match (slot, what) {
+            (Some(slot), What::Poll) => self.on_poll(slot, from),
+            (Some(slot), What::Post(frames)) => self.on_post(slot, from, &frames),
+            (Some(slot), What::Abandoned) => {
+                let poll = self.polls.session(slot).and_then(|session| session.poll);
+                if poll.is_some_and(|poll| poll.asker == from) {
+                    self.take_poll(slot);
+                }
+            }
+            (Some(slot), What::Unsent) => {
+                self.advance(slot, Cause::Lost);
+            }
+            (None, What::Poll | What::Post(_)) => {
+                let session = SessionRef { shard: self.options.index, id };
+                self.tell_asker(Answer { to: from, session, outcome: Outcome::Gone });
+            }
+            (None, What::Abandoned | What::Unsent) => {}
+        }
+    }
+
+    fn on_poll(&mut self, slot: Slot, from: Asker) {
+        let (stamp, now) = (self.stamp(), self.now_millis);
+        let conn = &mut self.sessions[slot];
+        if !conn.is(Phase::Open) && conn.queue.is_empty() {
+            // It has said goodbye already.
+            return self.answer_request(slot, from, Outcome::Gone);
+        }
+        if conn.is(Phase::Open) {
+            conn.stamp = stamp;
+        }
+        // The client has given up the poll before, if there is one.
+        if let Some(before) = self.take_poll(slot) {
+            self.answer_request(slot, before, Outcome::Nothing);
+        }
+        if let Some(session) = self.polls.session(slot) {
+            session.poll = Some(Since { asker: from, millis: now });
+        }
+        self.set_deadline(slot);
+        self.on_writable(slot);
+    }
+
+    fn on_post(&mut self, slot: Slot, from: Asker, frames: &[u8]) {
+        let (stamp, now) = (self.stamp(), self.now_millis);
+        let conn = &mut self.sessions[slot];
+        if !conn.phase().hears() {
+            return self.answer_request(slot, from, Outcome::Gone);
+        }
+        let is_behind = conn.reader.held_bytes() > 0;
+        if conn.is(Phase::Open) {
+            conn.stamp = stamp;
+        }
+        let session = self.polls.session(slot).filter(|session| session.post.is_none() && !is_behind);
+        let Some(session) = session else {
+            // phoenix.js posts when the post before is answered.
+            return self.answer_request(slot, from, Outcome::NotTaken);
+        };
+        session.post = Some(Since { asker: from, millis: now });
+        self.set_deadline(slot);
+        self.sessions.put_off(slot, frames);
+        self.effects.push(Effect::Paused(slot));
+        self.charge(slot, &Allowance::default(), frames.len());
+    }
+
+    /// The input of a connection is used up. If it was a post, that is answered.
+    pub(super) fn end_post(&mut self, slot: Slot) {
+        let Some(post) = self.polls.session(slot).and_then(|session| session.post.take()) else { return };
+        let hears = self.sessions[slot].phase().hears();
+        self.answer_request(slot, post.asker, if hears { Outcome::Taken } else { Outcome::NotTaken });
+    }
+
+    /// Answers the poll of a session that has something to say, and whose turn to be written it is.
+    #[cold]
+    pub(super) fn answer_poll(&mut self, slot: Slot) {
+        let (outbox, queue) = (self.egress.outbox(), &self.sessions[slot].queue);
+        // Not by `Outbox::slices`: a second user of that would keep it from being inlined where sockets are written.
+        let mut runs = vec![IoSlice::new(&[]); queue.frames() as usize];
+        outbox.gather(queue, &mut runs);
+        let said = body::messages(runs.iter().map(|run| &**run));
+        self.egress.advance(&mut self.sessions[slot], said.taken);
+        let outcome =
+            if said.messages == 0 && said.ends { Outcome::Gone } else { Outcome::Messages(said.json) };
+        match self.take_poll(slot) {
+            Some(asker) => self.answer_request(slot, asker, outcome),
+            // Without a poll it is blocked, and not written.
+            None => debug_assert!(false, "a session without a poll was written"),
+        }
+        // After a polite goodbye it still takes what its client had under way.
+        if said.ends && !self.sessions[slot].is(Phase::Leaving) {
+            self.advance(slot, Cause::Lost);
+        }
+    }
+
+    /// Takes the poll of a session that waits, if one does. The session is blocked then.
+    fn take_poll(&mut self, slot: Slot) -> Option<Asker> {
+        let now = self.now_millis;
+        let session = self.polls.session(slot)?;
+        let poll = session.poll.take()?;
+        session.polled_millis = now;
+        self.block(slot);
+        self.set_deadline(slot);
+        Some(poll.asker)
+    }
+
+    fn answer_request(&mut self, slot: Slot, to: Asker, outcome: Outcome) {
+        let session = SessionRef { shard: self.options.index, id: self.sessions.id(slot) };
+        self.tell_asker(Answer { to, session, outcome });
+    }
+
+    fn tell_asker(&mut self, answer: Answer) {
+        let shard = answer.to.shard;
+        if shard == self.options.index {
+            return self.on_answer(answer);
+        }
+        let mail = Mail::Answer(Box::new(answer));
+        self.effects.push(Effect::Tell(Outgoing::Deliver { shard, mail }));
+    }
+
+    /// Sets the deadline of a session, unless one that comes earlier is set: that one sets the next.
+    fn set_deadline(&mut self, slot: Slot) {
+        let Some(session) = self.polls.session(slot) else { return };
+        let due = session.due_millis();
+        if due < session.wakes_millis {
+            session.wakes_millis = due;
+            self.timers.set(due, Deadline::Session(slot));
+        }
+    }
+
+    /// A deadline has come that was set for this session, or for one that is gone and had the same slot.
+    pub(super) fn session_due(&mut self, slot: Slot) {
+        let now = self.now_millis;
+        let Some(session) = self.polls.session(slot).filter(|session| session.wakes_millis <= now) else {
+            return;
+        };
+        // What follows sets no deadline, which would be set twice.
+        session.wakes_millis = 0;
+        let post = session.post.take_if(|post| post.is_over(now));
+        let (poll_is_over, is_forgotten) =
+            (session.poll.is_some_and(|poll| poll.is_over(now)), session.is_forgotten(now));
+        if let Some(post) = post {
+            self.answer_request(slot, post.asker, Outcome::NotTaken);
+        }
+        if is_forgotten {
+            self.advance(slot, Cause::Lost);
+            return;
+        }
+        if poll_is_over && let Some(asker) = self.take_poll(slot) {
+            self.answer_request(slot, asker, Outcome::Nothing);
+        }
+        if let Some(session) = self.polls.session(slot) {
+            session.wakes_millis = session.due_millis();
+            let wakes_millis = session.wakes_millis;
+            self.timers.set(wakes_millis, Deadline::Session(slot));
+        }
+    }
+
+    /// The session ends: so do the requests that wait for it.
+    pub(super) fn end_session(&mut self, slot: Slot) {
+        let Some(session) = self.polls.close(slot) else { return };
+        self.counters.poll_sessions -= 1;
+        if let Some(poll) = session.poll {
+            self.answer_request(slot, poll.asker, Outcome::Gone);
+        }
+        if let Some(post) = session.post {
+            self.answer_request(slot, post.asker, Outcome::NotTaken);
+        }
+    }
+}
