@@ -18,7 +18,7 @@ use std::{
 use node::{mailbox::bus_queue, sysinfo};
 use node_core::{
     config::{NodeConfig, Policy, TopicPattern},
-    counters::{CloseReason, Counters, JoinRefusal},
+    counters::{CloseReason, Counters, JoinRefusal, RefuseReason},
     ledger::Kind,
     limits::CLOSE_TIMEOUT_MILLIS,
 };
@@ -174,11 +174,11 @@ fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) 
 }
 
 /// Counters that show that the node still does something for the attackers.
-fn activity(node: &Node) -> [u64; 4] {
+fn activity(node: &Node) -> [u64; 5] {
     let counters = node.counters();
     let ends: u64 = counters.closed.iter().chain(&counters.refused).sum();
     // The other counters have the pair's own messages in them.
-    [ends, counters.joins, counters.malformed_messages, counters.handshaking]
+    [ends, counters.opened, counters.joins, counters.malformed_messages, counters.handshaking]
 }
 
 fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
@@ -355,6 +355,15 @@ fn slow_heads() {
         head
     };
     run(&Manner { name: "slow heads", handshake: false, once, ..KIND });
+}
+
+#[test]
+fn sessions_that_nobody_polls() {
+    let again = |_| b"GET /socket/longpoll HTTP/1.1\r\nhost: n\r\n\r\n".to_vec();
+    let quota = 6 * 1_024;
+    let counters =
+        run(&Manner { name: "sessions that nobody polls", handshake: false, again, quota, ..KIND });
+    assert!(counters.refused[RefuseReason::Memory as usize] > 0, "{:?}", counters.refused);
 }
 
 #[test]
