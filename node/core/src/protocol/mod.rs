@@ -104,6 +104,12 @@ impl Vsn {
     /// The serializer for the parameter `vsn`; `None` when there is none.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
+        // Stock clients ask for these two.
+        match text {
+            "1.0.0" => return Some(Self::V1),
+            "2.0.0" => return Some(Self::V2),
+            _ => {}
+        }
         match version::minor_line(text)? {
             ("1", "0") => Some(Self::V1),
             ("2", "0") => Some(Self::V2),

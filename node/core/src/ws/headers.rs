@@ -24,7 +24,6 @@ pub(crate) fn single<'h>(
 
 /// Whether a comma-separated header holds a token.
 pub(crate) fn has_token(headers: &[httparse::Header<'_>], name: &str, token: &str) -> bool {
-    values(headers, name)
-        .flat_map(|value| value.split(|byte| *byte == b','))
-        .any(|value| value.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
+    let is_token = |part: &[u8]| part.trim_ascii().eq_ignore_ascii_case(token.as_bytes());
+    values(headers, name).any(|value| value.split(|byte| *byte == b',').any(is_token))
 }
