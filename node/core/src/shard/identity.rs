@@ -35,13 +35,13 @@ impl Shard {
     ///
     /// # Errors
     /// When it may not connect.
-    pub(super) fn authenticate(&self, token: Option<&Token>) -> Result<Option<Identity>, RefuseReason> {
+    pub(super) fn authenticate(&self, token: Option<&Token>) -> Result<Option<Box<Identity>>, RefuseReason> {
         let auth = &self.config.auth;
         let Some(token) = token else {
             return if auth.anonymous { Ok(None) } else { Err(RefuseReason::NoToken) };
         };
         match auth.keys.verify(token, self.unix_millis()) {
-            Ok(identity) => Ok(Some(identity)),
+            Ok(identity) => Ok(Some(Box::new(identity))),
             Err(Refusal::Expired) => Err(RefuseReason::TokenExpired),
             Err(_) => Err(RefuseReason::Token),
         }
@@ -69,7 +69,9 @@ impl Shard {
         let Payload::Json(json) = payload else { return };
         let Ok(Refresh { access_token: Some(text) }) = serde_json::from_str(json) else { return };
         match self.config.auth.keys.verify(&Token::new(&text), self.unix_millis()) {
-            Ok(fresh) if fresh.is_same_user(identity) => self.sessions.identities_mut().set(slot, fresh),
+            Ok(fresh) if fresh.is_same_user(identity) => {
+                self.sessions.identities_mut().set(slot, Box::new(fresh));
+            }
             _ => self.close(slot, CloseReason::Token, CloseCode::Token),
         }
     }

@@ -126,7 +126,7 @@ impl Shard {
 
     /// Takes a place for one more connection, which comes with this token or without one, and says who it is. Every
     /// connection has to come through here.
-    pub(super) fn claim_place(&self, token: Option<&Token>) -> Result<Option<Identity>, RefuseReason> {
+    pub(super) fn claim_place(&self, token: Option<&Token>) -> Result<Option<Box<Identity>>, RefuseReason> {
         if self.timers.is_leaving() {
             return Err(RefuseReason::Draining);
         }
