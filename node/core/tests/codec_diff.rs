@@ -194,11 +194,9 @@ fn is_known_difference(ours: &[Seen], theirs: &[Seen]) -> bool {
         // Our reader refuses a frame by its header, and a text by its first byte that is wrong; tungstenite waits for some
         // faults until the payload is there.
         (Some((Seen::Failed(_), a)), _) if a == theirs => true,
-        // The first is registered with IANA as Bad Gateway, and Bandit takes the other; tungstenite 0.30 refuses both.
-        (Some((Seen::Close(payload), a)), Some((Seen::Failed(WsError::Protocol), b)))
-            if [1014u16, 5000].iter().any(|code| payload.starts_with(&code.to_be_bytes())) && a == b =>
-        {
-            true
+        // 1014 is registered with IANA as Bad Gateway, and Bandit takes codes from 5000 on; tungstenite 0.30 refuses both.
+        (Some((Seen::Close(payload), a)), Some((Seen::Failed(WsError::Protocol), b))) if a == b => {
+            payload.first_chunk().is_some_and(|code| matches!(u16::from_be_bytes(*code), 1014 | 5000..))
         }
         _ => false,
     }
