@@ -1,4 +1,4 @@
-//! The tests that need the running `test` cluster, in one program: three run at a time, and the code that they share is
+//! The tests that need the running `test` cluster, in one program: two run at a time, and the code that they share is
 //! built once.
 //!
 //! A test in `beside` touches its own fleet only, so that tests side by side do not notice each other. A test in `alone`

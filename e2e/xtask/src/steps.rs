@@ -62,7 +62,7 @@ pub(crate) fn all() -> Vec<Step> {
             Needs::Cluster,
             Count::Cargo,
             Action::Program(|t| {
-                let test = cargo_test(t, Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=3"]);
+                let test = cargo_test(t, Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=2"]);
                 Ok(root::test_runner(test))
             }),
         ),
