@@ -25,6 +25,8 @@ use node_core::{
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 mod bus;
+#[path = "../node/support/frame.rs"]
+mod frame;
 #[path = "../shards/support.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
@@ -50,21 +52,7 @@ static TURN: Mutex<()> = Mutex::new(());
 
 /// A frame of a client, with a mask of zeros.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let mut frame = vec![first];
-    match u16::try_from(payload.len()) {
-        Ok(short @ 0..126) => frame.push(0x80 | short as u8),
-        Ok(length) => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&length.to_be_bytes());
-        }
-        Err(_) => {
-            frame.push(0x80 | 127);
-            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&[0; 4]);
-    frame.extend_from_slice(payload);
-    frame
+    frame::frame(first, [0; 4], payload)
 }
 
 fn text(text: &str) -> Vec<u8> {

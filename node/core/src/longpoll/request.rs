@@ -7,15 +7,13 @@ use super::{
     token::{SessionRef, TokenKey},
 };
 use crate::{
-    auth::Token,
     config::Auth,
     counters::RefuseReason,
-    protocol::Vsn,
     ws::{
-        ConnectInfo, bearer,
+        Opening,
         headers::{has_token, single, values},
         origin,
-        query::{self, Parameters, Value},
+        query::{Parameters, Value},
         target::Target,
     },
 };
@@ -72,17 +70,6 @@ pub enum Wish {
     },
 }
 
-/// A session that a client asks for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Opening {
-    /// Its serializer.
-    pub vsn: Vsn,
-    /// What the client says about itself, where dev mode asks for it and there is anything.
-    pub info: Option<Box<ConnectInfo>>,
-    /// The token that came with it, not verified. It is only looked for where an issuer of tokens is declared.
-    pub token: Option<Token>,
-}
-
 /// Why a request is not served, and the whole response.
 pub type Declined = (RefuseReason, Bytes);
 
@@ -115,7 +102,7 @@ pub(crate) fn read(
     let wish = match (request.method, length) {
         (Some("OPTIONS"), 0) => Wish::Preflight(asked_headers(headers)),
         (Some("GET"), 0) => {
-            Wish::Poll { session, opening: opening(headers, target, parameters, (auth, rules)) }
+            Wish::Poll { session, opening: opening(headers, target, parameters, (auth, rules.dev)) }
         }
         (Some("POST"), bytes) if bytes > rules.max_body_bytes => {
             return Err(unreadable("413 Content Too Large"));
@@ -149,36 +136,17 @@ fn body_length(headers: &[httparse::Header<'_>]) -> Result<usize, Declined> {
     }
 }
 
-/// What a client without a session may have.
+/// The session that a client without one may have.
 fn opening(
     headers: &[httparse::Header<'_>],
     target: &Target<'_>,
     parameters: Parameters<'_>,
-    (auth, rules): (&Auth, &Rules<'_>),
+    by: (&Auth, bool),
 ) -> Result<Opening, RefuseReason> {
-    let Parameters { vsn, user_id, refuse, .. } = parameters;
-    let vsn = match vsn {
-        None => Vsn::V1,
-        Some(Value::Text(vsn)) => Vsn::parse(&vsn).ok_or(RefuseReason::Version)?,
-        Some(Value::Nested) => return Err(RefuseReason::Version),
-    };
-    if rules.dev && refuse {
-        return Err(RefuseReason::Asked);
-    }
+    let vsn = parameters.serializer(by.1)?;
     let offered = values(headers, AUTH_TOKEN_HEADER).next().map(std::str::from_utf8);
-    let offered = offered.transpose().map_err(|_| RefuseReason::Token)?;
-    let token = if auth.jwt.is_empty() {
-        None
-    } else {
-        let param = auth.token_param.as_deref().and_then(|name| query::last(target.query, name));
-        bearer::find(offered, values(headers, "authorization"), param)?
-    };
-    let info = rules.dev.then(|| ConnectInfo {
-        user_id: user_id.and_then(Value::into_text),
-        auth_token: offered.map(str::to_owned),
-    });
-    let info = info.filter(|info| *info != ConnectInfo::default()).map(Box::new);
-    Ok(Opening { vsn, info, token })
+    let offered = offered.transpose().map_err(|_| RefuseReason::Token)?.map(str::to_owned);
+    Opening::read(vsn, offered, parameters.user_id, (headers, target.query), by)
 }
 
 /// The headers that a browser asks for, as far as they are names.

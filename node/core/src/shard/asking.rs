@@ -15,14 +15,14 @@ use crate::{
     limits::{MAX_INCOMPLETE_BYTES, MAX_POLLING, MAX_REQUEST_HEAD_BYTES, POLL_WINDOW_MILLIS},
     longpoll::{
         Answer, Ask, Asker, Asking, Body, Goal, Outcome, Step, Waiting, What, answer, body,
-        request::{Opening, Request, Wish},
+        request::{Request, Wish},
         token::SessionRef,
     },
     session::{
         id::Slot,
         lifecycle::{Cause, Phase},
     },
-    ws::handshake,
+    ws::{Opening, handshake},
 };
 
 impl Shard {
@@ -152,12 +152,7 @@ impl Shard {
         match self.claim_place(token.as_ref()) {
             Ok(identity) => {
                 let session = self.open_session(vsn);
-                if let Some(identity) = identity {
-                    self.sessions.identities_mut().set(session.id.slot(), identity);
-                }
-                if let Some(info) = info {
-                    self.sessions.introduce(session.id.slot(), info);
-                }
+                self.introduce(session.id.slot(), info, identity);
                 let keep_alive = self.may_keep_alive(keep_alive);
                 let token = self.options.poll_key.sign(session);
                 self.respond(slot, answer::opened(&token, keep_alive), keep_alive);

@@ -11,7 +11,7 @@ use crate::{
     protocol::Payload,
     session::{id::Slot, lifecycle::Phase},
     topic::TopicName,
-    ws::CloseCode,
+    ws::{CloseCode, ConnectInfo},
 };
 
 /// The payload of an event `access_token`. Clients that are signed out send `null`.
@@ -44,6 +44,22 @@ impl Shard {
             Ok(identity) => Ok(Some(Box::new(identity))),
             Err(Refusal::Expired) => Err(RefuseReason::TokenExpired),
             Err(_) => Err(RefuseReason::Token),
+        }
+    }
+
+    /// Keeps what a new connection has said about itself, and who it is.
+    #[inline]
+    pub(super) fn introduce(
+        &mut self,
+        slot: Slot,
+        info: Option<Box<ConnectInfo>>,
+        identity: Option<Box<Identity>>,
+    ) {
+        if let Some(info) = info {
+            self.sessions.introduce(slot, info);
+        }
+        if let Some(identity) = identity {
+            self.sessions.identities_mut().set(slot, identity);
         }
     }
 

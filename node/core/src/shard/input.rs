@@ -108,12 +108,7 @@ impl Shard {
                 match self.claim_place(token.as_ref()) {
                     Ok(identity) => {
                         self.establish(slot, vsn, response.into());
-                        if let Some(info) = info {
-                            self.sessions.introduce(slot, info);
-                        }
-                        if let Some(identity) = identity {
-                            self.sessions.identities_mut().set(slot, identity);
-                        }
+                        self.introduce(slot, info, identity);
                         let mut rest = bytes[head_len..].to_vec();
                         return self.on_frames(slot, &mut rest);
                     }

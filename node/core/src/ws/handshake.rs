@@ -10,10 +10,10 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::{
-    ConnectInfo, bearer,
+    ConnectInfo, Opening,
     headers::{has_token, single, values},
     origin,
-    query::{self, Parameters, Value},
+    query::Parameters,
     subprotocol,
     target::Target,
 };
@@ -188,19 +188,11 @@ fn route(
         return Request::Refused(RefuseReason::BadRequest);
     };
     match upgrade(request.headers, target, host, rules) {
-        Ok(Accepted { vsn, response, info, token }) => {
+        Ok((Opening { vsn, info, token }, response)) => {
             Request::Upgrade { vsn, head_len, response, info, token }
         }
         Err(reason) => Request::Refused(reason),
     }
-}
-
-/// A handshake that is good.
-struct Accepted {
-    vsn: Vsn,
-    response: Vec<u8>,
-    info: Option<Box<ConnectInfo>>,
-    token: Option<Token>,
 }
 
 /// Judges a handshake in the order of Phoenix, which looks at the headers of the upgrade last.
@@ -209,21 +201,14 @@ fn upgrade(
     target: &Target<'_>,
     host: &[u8],
     rules: &Rules<'_>,
-) -> Result<Accepted, RefuseReason> {
+) -> Result<(Opening, Vec<u8>), RefuseReason> {
     let one = |name: &str| single(headers, name);
-    let Parameters { vsn, user_id, refuse, .. } = Parameters::read(target.query)?;
+    let parameters = Parameters::read(target.query)?;
     if !origin::is_allowed(one("origin")?, host, rules.auth) {
         return Err(RefuseReason::Origin);
     }
     let offer = subprotocol::read(values(headers, "sec-websocket-protocol"))?;
-    let vsn = match vsn {
-        None => Vsn::V1,
-        Some(Value::Text(vsn)) => Vsn::parse(&vsn).ok_or(RefuseReason::Version)?,
-        Some(Value::Nested) => return Err(RefuseReason::Version),
-    };
-    if rules.dev && refuse {
-        return Err(RefuseReason::Asked);
-    }
+    let vsn = parameters.serializer(rules.dev)?;
     let is_upgrade =
         has_token(headers, "upgrade", "websocket") && has_token(headers, "connection", "upgrade");
     let key = one("sec-websocket-key")?.ok_or(RefuseReason::BadRequest)?;
@@ -231,22 +216,9 @@ fn upgrade(
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
-    let token = if rules.auth.jwt.is_empty() {
-        None
-    } else {
-        let authorization = values(headers, "authorization");
-        let param = rules.auth.token_param.as_deref().and_then(|name| query::last(target.query, name));
-        bearer::find(offer.token.as_deref(), authorization, param)?
-    };
-    let info = rules
-        .dev
-        .then(|| ConnectInfo { user_id: user_id.and_then(Value::into_text), auth_token: offer.token });
-    Ok(Accepted {
-        vsn,
-        response: switching_protocols(key, offer.phoenix),
-        info: info.filter(|info| *info != ConnectInfo::default()).map(Box::new),
-        token,
-    })
+    let (said, by) = ((headers, target.query), (rules.auth, rules.dev));
+    let opening = Opening::read(vsn, offer.token, parameters.user_id, said, by)?;
+    Ok((opening, switching_protocols(key, offer.phoenix)))
 }
 
 fn switching_protocols(key: &[u8], phoenix: bool) -> Vec<u8> {

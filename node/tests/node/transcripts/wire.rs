@@ -106,22 +106,7 @@ impl Wire {
 
 /// A frame of a client, with a mask that is not zero.
 pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [1, 2, 3, 4];
-    let mut frame = vec![first];
-    match u16::try_from(payload.len()) {
-        Ok(short @ 0..126) => frame.push(0x80 | short as u8),
-        Ok(length) => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&length.to_be_bytes());
-        }
-        Err(_) => {
-            frame.push(0x80 | 127);
-            frame.extend_from_slice(&(payload.len() as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
+    crate::support::frame::frame(first, [1, 2, 3, 4], payload)
 }
 
 pub(super) fn text(text: &str) -> Vec<u8> {

@@ -362,6 +362,24 @@ impl Sim {
         }
     }
 
+    /// Ends the node and lets so much time pass; then nothing is kept of what was said. Returns what was counted.
+    pub(super) fn end(&mut self, millis: u64) -> Counters {
+        for shard in &mut self.shards {
+            shard.handle(Event::Mail(Mail::Shutdown));
+        }
+        self.settle();
+        self.pass(millis);
+        let counters = self.counters();
+        assert_eq!(self.incomplete_bytes(), 0);
+        self.check_ledgers();
+        for shard in &self.shards {
+            let deadlines = shard.timers.held_bytes();
+            assert_eq!(shard.held(), (shard.egress.outbox().slack_bytes() + deadlines) as u64);
+            assert!(shard.sessions.side().iter().next().is_none());
+        }
+        counters
+    }
+
     pub(crate) fn counters(&mut self) -> Counters {
         let mut sum = Counters::ZERO;
         for shard in &mut self.shards {
