@@ -44,12 +44,7 @@ impl Instance {
     /// # Errors
     /// When kubectl refuses it; quotes it.
     pub fn apply(&self, manifest: &str) -> Result<String> {
-        let number = manifest.len();
-        let file = std::env::temp_dir().join(format!("apply-{}-{number}.yaml", std::process::id()));
-        fs::write(&file, manifest).with_context(|| format!("cannot write {}", file.display()))?;
-        let applied = self.kubectl([OsStr::new("apply"), OsStr::new("-f"), file.as_os_str()]);
-        fs::remove_file(&file)?;
-        applied
+        run::output_given(self.kubectl_command()?.args(["apply", "-f", "-"]), manifest)
     }
 
     /// A command that runs in the client namespace, from which Services and pods are reached.
