@@ -20,8 +20,11 @@ use crate::{
 
 mod check;
 mod file;
+mod limits;
 #[cfg(test)]
 mod tests;
+
+pub use limits::Limits;
 
 /// The configuration format that this code writes and reads.
 pub const VERSION: u32 = 1;
@@ -301,106 +304,6 @@ pub enum Publish {
     Members,
     /// No client.
     Nobody,
-}
-
-/// Bounds. Reaching one is counted, and the client that reached it gets an answer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Limits {
-    /// Longest message from a client in bytes; a longer one is closed with 1009.
-    pub max_frame_bytes: u32,
-    /// Most topics joined by one connection.
-    pub max_channels_per_connection: u32,
-    /// A connection without data from the client for so long is closed; milliseconds.
-    pub idle_timeout_millis: u64,
-    /// A connection that was silent for so long is sent a ping, whose answer counts as data; milliseconds. None sends
-    /// no pings: clients of Phoenix send heartbeats.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ping_interval_millis: Option<u64>,
-    /// Time from accept to the end of the handshake; milliseconds.
-    pub handshake_timeout_millis: u64,
-    /// Most bytes queued to one connection; beyond it the connection is closed as a slow consumer.
-    pub send_queue_bytes: u32,
-    /// Most frames queued to one connection; beyond it the connection is closed as a slow consumer.
-    pub send_queue_frames: u32,
-    /// Most connections of the node; beyond it a handshake is answered 503.
-    pub max_connections: u32,
-    /// Most rooms of the node, which are topics with members here; a join that would make another is refused. None is
-    /// what [`Limits::rooms`] makes of `max_connections`; nodes older than the key refuse a file that has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max_rooms: Option<u32>,
-    /// A message of another node that was on its way for longer than this is dropped and counted; milliseconds. None is
-    /// [`keys::BUS_MESSAGE_AGE_MILLIS`]; nodes older than the key refuse a file that has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub bus_message_age_millis: Option<u64>,
-    /// Most memory in bytes that clients can make the node hold, see [`crate::ledger`]. None is half of what the node
-    /// may use, which it finds out at its start; nodes older than the key refuse a file that has it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub memory_budget: Option<u64>,
-    /// Most WebSocket messages and control frames per second that are taken from one connection, after as many at
-    /// once as [`crate::limits::BURST_SECONDS`] bring; 0 is without bound. A connection that sends more is told once
-    /// and read at this pace.
-    #[serde(skip_serializing_if = "is_usual_messages")]
-    pub messages_per_second: u32,
-    /// The same in bytes.
-    #[serde(skip_serializing_if = "is_usual_bytes")]
-    pub bytes_per_second: u32,
-}
-
-// Nodes older than the keys refuse a file that has them, so they are left out while nobody set them.
-fn is_usual_messages(rate: &u32) -> bool {
-    *rate == keys::MESSAGES_PER_SECOND.usual
-}
-
-fn is_usual_bytes(rate: &u32) -> bool {
-    *rate == keys::BYTES_PER_SECOND.usual
-}
-
-/// Rooms that a node takes however few connections it has: with a bus a topic costs 5.6 KB, so these cost 280 MB.
-const ROOMS_AT_LEAST: u32 = 50_000;
-
-impl Limits {
-    /// Why a memory budget in bytes is too little for these limits; none when it is enough.
-    #[must_use]
-    pub fn refuse_budget(&self, budget: u64) -> Option<String> {
-        check::budget_for_messages(self, budget)
-    }
-
-    /// Most rooms of the node: as configured, or five for every two connections that it may have. In a fleet a node
-    /// may have twice the connections that it is sized for, so these are five rooms for each of the latter, where
-    /// nobody shares a room.
-    #[must_use]
-    pub fn rooms(&self) -> u32 {
-        let usual =
-            (self.max_connections / 2).saturating_mul(5).clamp(ROOMS_AT_LEAST, keys::MAX_ROOMS.node.most);
-        self.max_rooms.unwrap_or(usual)
-    }
-
-    /// Age in milliseconds from which on messages of other nodes are dropped.
-    #[must_use]
-    pub fn bus_message_age(&self) -> u64 {
-        self.bus_message_age_millis.unwrap_or(keys::BUS_MESSAGE_AGE_MILLIS.usual)
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            max_frame_bytes: keys::MAX_FRAME_BYTES.usual,
-            max_channels_per_connection: keys::MAX_CHANNELS.usual,
-            idle_timeout_millis: keys::IDLE_TIMEOUT_MILLIS.usual,
-            ping_interval_millis: None,
-            handshake_timeout_millis: keys::HANDSHAKE_TIMEOUT_MILLIS.usual,
-            send_queue_bytes: keys::SEND_QUEUE_BYTES.usual,
-            send_queue_frames: keys::SEND_QUEUE_FRAMES.usual,
-            max_connections: keys::MAX_CONNECTIONS.usual,
-            max_rooms: None,
-            bus_message_age_millis: None,
-            memory_budget: None,
-            messages_per_second: keys::MESSAGES_PER_SECOND.usual,
-            bytes_per_second: keys::BYTES_PER_SECOND.usual,
-        }
-    }
 }
 
 /// Which clients may connect.
