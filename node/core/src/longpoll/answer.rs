@@ -25,7 +25,7 @@ fn json(body: &[&[u8]], keep_alive: bool) -> Bytes {
     response("200 OK", headers, body, keep_alive)
 }
 
-/// A status alone: 200, 403, 408 or 410.
+/// A status alone: 200, 403, 408, 410 or 500.
 #[must_use]
 pub fn status(status: u16, keep_alive: bool) -> Bytes {
     json(&[format!(r#"{{"status":{status}}}"#).as_bytes()], keep_alive)

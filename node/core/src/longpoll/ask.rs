@@ -68,6 +68,8 @@ pub enum Outcome {
     Taken,
     /// The messages of a post could not all be handled in time.
     NotTaken,
+    /// The client missed the messages of an answer before, so its session ends.
+    Missed,
     /// There is no such session, or none any more.
     Gone,
 }

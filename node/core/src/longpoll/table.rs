@@ -94,6 +94,8 @@ pub(crate) struct Session {
     pub(crate) poll: Option<Since>,
     /// The post whose messages are not all handled.
     pub(crate) post: Option<Since>,
+    /// Whether the client missed an answer with messages. It is told by its next request, and the session ends then.
+    pub(crate) missed: bool,
     /// When it was made, or its last poll ended.
     pub(crate) polled_millis: u64,
     /// For when its deadline is set. There may be others left, which mean nothing.
@@ -163,8 +165,13 @@ impl Polls {
 
     /// A session without anything is made at this time, with its deadline set.
     pub(crate) fn open(&mut self, slot: Slot, now_millis: u64) -> u64 {
-        let mut session =
-            Session { poll: None, post: None, polled_millis: now_millis, wakes_millis: now_millis };
+        let mut session = Session {
+            poll: None,
+            post: None,
+            missed: false,
+            polled_millis: now_millis,
+            wakes_millis: now_millis,
+        };
         session.wakes_millis = session.due_millis();
         let wakes_millis = session.wakes_millis;
         self.sessions.insert(slot, session);

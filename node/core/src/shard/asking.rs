@@ -2,7 +2,7 @@
 //!
 //! What a request asks for is answered by the shard of its session, which may be another one; meanwhile the connection
 //! waits. An answer that comes when the connection has ended, or has gone on, is dropped. If there were messages in it,
-//! its session ends: a client then learns that it missed something, as with a WebSocket that broke.
+//! its client is told that it missed something, and its session ends, as with a WebSocket that broke.
 
 use bytes::Bytes;
 
@@ -209,6 +209,8 @@ impl Shard {
             }
             (Outcome::Taken, _) => answer::status(200, keep_alive),
             (Outcome::NotTaken, _) => answer::status(408, keep_alive),
+            // Every stock client reconnects and joins again by this status.
+            (Outcome::Missed, _) => answer::status(500, keep_alive),
             // Phoenix gives a client that polls a new session, which clients that know better than phoenix.js can use.
             // Where tokens count it has to ask for one.
             (Outcome::Gone, Goal::Poll(Some(vsn)))

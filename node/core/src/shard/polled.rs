@@ -65,9 +65,7 @@ impl Shard {
                     self.take_poll(slot);
                 }
             }
-            (Some(slot), What::Unsent) => {
-                self.advance(slot, Cause::Lost);
-            }
+            (Some(slot), What::Unsent) => self.on_missed(slot),
             (None, What::Poll | What::Post(_)) => {
                 let session = SessionRef { shard: self.options.index, id };
                 self.tell_asker(Answer { to: from, session, outcome: Outcome::Gone });
@@ -76,7 +74,32 @@ impl Shard {
         }
     }
 
+    /// The client of a session missed an answer with messages, and is told by the poll that waits, or by its next request.
+    /// The session could end at once, but phoenix.js 1.8.0 and older takes the 410 of a session that is gone for its
+    /// connection being open, and would not join again.
+    fn on_missed(&mut self, slot: Slot) {
+        if let Some(poll) = self.take_poll(slot) {
+            self.answer_request(slot, poll, Outcome::Missed);
+            self.advance(slot, Cause::Lost);
+        } else if let Some(session) = self.polls.session(slot) {
+            session.missed = true;
+        }
+    }
+
+    /// Tells the client of a session that it missed something, if it did.
+    fn tells_missed(&mut self, slot: Slot, from: Asker) -> bool {
+        let missed = self.polls.session(slot).is_some_and(|session| session.missed);
+        if missed {
+            self.answer_request(slot, from, Outcome::Missed);
+            self.advance(slot, Cause::Lost);
+        }
+        missed
+    }
+
     fn on_poll(&mut self, slot: Slot, from: Asker) {
+        if self.tells_missed(slot, from) {
+            return;
+        }
         let (stamp, now) = (self.stamp(), self.now_millis);
         let conn = &mut self.sessions[slot];
         if !conn.is(Phase::Open) && conn.queue.is_empty() {
@@ -98,6 +121,9 @@ impl Shard {
     }
 
     fn on_post(&mut self, slot: Slot, from: Asker, frames: &[u8]) {
+        if self.tells_missed(slot, from) {
+            return;
+        }
         let (stamp, now) = (self.stamp(), self.now_millis);
         let conn = &mut self.sessions[slot];
         if !conn.phase().hears() {

@@ -186,9 +186,30 @@ fn a_session_survives_a_lost_request_and_ends_with_an_answer_that_was_not_sent()
         sim.limit(stuck, Some(0));
         sim.text(socket, r#"["1",null,"room:1","m",{}]"#);
         sim.lose(stuck);
+        let beat = r#"[null,"9","phoenix","heartbeat",{}]"#;
+        let told =
+            if shard == 0 { poller.poll(&mut sim) } else { poller.post_on(&mut sim, poller.http, beat) };
+        assert_eq!(status(&told[0]), 500, "each stock client joins again by this status");
         assert_eq!(status(&poller.poll(&mut sim)[0]), 410);
         sim.check_ledgers();
     }
+}
+
+#[test]
+fn a_poll_that_waits_is_told_that_an_answer_before_was_not_sent() {
+    let mut sim = Sim::new(2, false, |_| {});
+    let poller = open(&mut sim, 0);
+    poller.join(&mut sim, "room:1");
+    let socket = sim.connect();
+    sim.join(socket, "room:1", "1");
+    let stuck = sim.accept(1);
+    assert!(poller.poll_on(&mut sim, stuck).is_empty());
+    sim.limit(stuck, Some(0));
+    sim.text(socket, r#"["1",null,"room:1","m",{}]"#);
+    assert!(poller.poll(&mut sim).is_empty());
+    sim.lose(stuck);
+    assert_eq!(status(&responses(&sim.http(poller.http, ""))[0].1), 500);
+    sim.check_ledgers();
 }
 
 #[test]
