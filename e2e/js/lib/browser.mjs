@@ -15,10 +15,8 @@ import { chromium } from "playwright-core"
 export const REPORTS =
   process.env.CHANNELCLUSTER_REPORTS ?? fileURLToPath(new URL("../../../target/e2e", import.meta.url))
 
-const PHOENIX_JS = join(
-  dirname(createRequire(import.meta.url).resolve("phoenix")),
-  "phoenix.js",
-)
+/** A file of a version of phoenix.js, by its alias in package.json. */
+const phoenixFile = (name, file) => join(dirname(createRequire(import.meta.url).resolve(name)), file)
 
 const ARGUMENTS = [
   "--headless",
@@ -68,7 +66,7 @@ export async function screenshot(page, name) {
  * and Chromium's local network checks demand.
  */
 export async function stockPage(context, node) {
-  const script = await readFile(PHOENIX_JS, "utf8")
+  const script = await readFile(phoenixFile("phoenix", "phoenix.js"), "utf8")
   const server = createServer((request, response) => {
     if (request.url === "/phoenix.js") {
       response.setHeader("content-type", "text/javascript").end(script)
@@ -95,6 +93,39 @@ export async function stockPage(context, node) {
   await page.goto(`http://127.0.0.1:${server.address().port}/`)
   return page
 }
+
+/**
+ * A page that plays the scenarios with the phoenix.js of an alias: its `played` does what `play` does. `ask` and
+ * `report` are functions of the test.
+ */
+export async function playerPage(context, name, { ask, report }) {
+  const files = { "/phoenix.mjs": phoenixFile(name, "phoenix.mjs") }
+  for (const file of ["client", "scenarios", "wait"]) {
+    files[`/${file}.mjs`] = fileURLToPath(new URL(`${file}.mjs`, import.meta.url))
+  }
+  const texts = { "/": ["text/html", "<!doctype html><title>player</title><script type=module src=page.mjs></script>"] }
+  texts["/page.mjs"] = ["text/javascript", PAGE]
+  for (const [path, file] of Object.entries(files)) texts[path] = ["text/javascript", await readFile(file, "utf8")]
+  const server = createServer((request, response) => {
+    const [type, text] = texts[request.url] ?? ["text/plain", ""]
+    response.setHeader("content-type", type).end(text)
+  })
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const page = await context.newPage()
+  page.on("close", () => server.close())
+  await page.exposeFunction("ask", ask)
+  await page.exposeFunction("report", report)
+  await page.goto(`http://127.0.0.1:${server.address().port}/`)
+  await page.waitForFunction(() => window.played)
+  return page
+}
+
+const PAGE = `
+import { LongPoll, Socket } from "./phoenix.mjs"
+import { play } from "./scenarios.mjs"
+window.played = setup => play({ ...setup, Socket, transport: setup.polls ? LongPoll : undefined, ask, report })
+`
 
 /** Connects the page's stock client and joins a topic; messages of `event` are collected in the page. */
 export function joinInPage(page, topic, event) {

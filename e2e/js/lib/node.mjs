@@ -1,4 +1,4 @@
-// A `channel-node --dev` of the test's own.
+// A `channel-node` of the test's own, in dev mode unless told otherwise.
 
 import { spawn } from "node:child_process"
 import { once } from "node:events"
@@ -26,13 +26,13 @@ async function freePorts() {
 }
 
 export class ChannelNode {
-  /** Starts a node on loopback and waits until it serves; `args` are added to its command line. */
-  static async start(args = []) {
+  /** Starts a node on loopback and waits until it serves; `args` are added to its command line after those of its mode. */
+  static async start(args = [], mode = ["--dev"]) {
     const binary = process.env.CHANNEL_NODE ?? DEFAULT_BINARY
     if (!existsSync(binary)) {
       throw new Error(`${binary} is missing: cargo build --bin channel-node, or name one in CHANNEL_NODE`)
     }
-    const node = new ChannelNode(binary, await freePorts(), args)
+    const node = new ChannelNode(binary, await freePorts(), [...mode, ...args])
     await node.spawn()
     return node
   }
@@ -56,7 +56,7 @@ export class ChannelNode {
 
   /** Starts the process, at first or again on the same ports. */
   async spawn() {
-    const listen = ["--dev", "--listen", `127.0.0.1:${this.port}`, "--admin", `127.0.0.1:${this.admin}`]
+    const listen = ["--listen", `127.0.0.1:${this.port}`, "--admin", `127.0.0.1:${this.admin}`]
     const child = spawn(this.binary, [...listen, ...this.args], { stdio: ["ignore", "pipe", "pipe"] })
     this.process = child
     for (const stream of [child.stdout, child.stderr]) {
