@@ -6,6 +6,8 @@
 //                                                                     milliseconds since its connection ended
 //   {"at", "client", "event": "close", "code"}                        its connection ended
 //   {"at", "client", "event": "error"}                                an attempt to connect failed
+//   {"at", "client", "event": "away", ...}                            with SIGUSR2 and with each summary, for each
+//                                                                     client that is not in its room (see away)
 //   {"at", "event": "summary", ...}                                   answer to SIGUSR1, and last of all
 // "at" is wall-clock time, so that it can be compared with events elsewhere. Each client also checks that it hears itself
 // after a rejoin. Ends with SIGTERM or SIGINT: exit code 0 when all are in their room, else 1.
@@ -39,6 +41,20 @@ function transport(client) {
       super(address, protocols, { localAddress })
     }
   }
+}
+
+/** What keeps a client away: its transport's state, the port that it connects from, and the channel's state. */
+function away({ client, socket, channel }) {
+  const conn = socket.conn
+  const tcp = conn?._socket ?? conn?._req?.socket
+  log({
+    client,
+    event: "away",
+    transport: conn ? ["connecting", "open", "closing", "closed"][conn.readyState] : "none",
+    tcp: tcp && { connecting: tcp.connecting, port: tcp.localPort, read: tcp.bytesRead, written: tcp.bytesWritten },
+    opened: socket.connectClock,
+    channel: channel.state,
+  })
 }
 
 function start(client) {
@@ -83,10 +99,18 @@ function start(client) {
     })
     .receive("error", reason => log({ client, event: "refused", reason }))
   socket.connect()
-  return socket
+  return { client, socket, channel }
+}
+
+/** Tells of each client that is not in its room. */
+function tellAway() {
+  for (const each of clients) {
+    if (!state.joined.has(each.client)) away(each)
+  }
 }
 
 function summary() {
+  tellAway()
   const sorted = [...state.reconnects].sort((a, b) => a - b)
   const at = quantile => sorted[Math.min(sorted.length - 1, Math.floor(quantile * sorted.length))] ?? null
   log({
@@ -103,13 +127,14 @@ function summary() {
   })
 }
 
-const sockets = []
+const clients = []
 for (let client = 0; client < count; client++) {
-  sockets.push(start(client))
+  clients.push(start(client))
   await new Promise(resolve => setTimeout(resolve, PACE))
 }
 
 process.on("SIGUSR1", summary)
+process.on("SIGUSR2", tellAway)
 for (const signal of ["SIGTERM", "SIGINT"]) {
   process.on(signal, () => {
     summary()

@@ -9,11 +9,14 @@ use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
 
 use crate::fleet::{HANG_GUARD, eventually};
 
 /// Most lines that wait to be read; beyond that the clients wait.
 const LINES: usize = 65_536;
+/// When no line came for so long, all clients that were asked have answered.
+const QUIET: Duration = Duration::from_secs(1);
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
 
 /// Running stock clients; they end when the value is dropped.
@@ -143,10 +146,12 @@ impl StockClients {
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {
-                    let last = self.events.iter().rev().take(5).collect::<Vec<_>>();
+                    let away = self.away()?;
                     anyhow::bail!(
-                        "the clients did not say {event:?} in {} s; last: {last:?}",
-                        HANG_GUARD.as_secs()
+                        "the clients did not say {event:?} in {} s; {} are not in their room: {:?}",
+                        HANG_GUARD.as_secs(),
+                        away.len(),
+                        away.iter().take(5).collect::<Vec<_>>()
                     );
                 }
                 Err(RecvTimeoutError::Disconnected) => {
@@ -154,6 +159,16 @@ impl StockClients {
                 }
             }
         }
+    }
+
+    /// Asks each client that is not in its room how far it is.
+    fn away(&self) -> Result<Vec<Value>> {
+        self.signal(libc::SIGUSR2)?;
+        let mut told = Vec::new();
+        while let Ok(line) = self.lines.recv_timeout(QUIET) {
+            told.push(line);
+        }
+        Ok(told.into_iter().filter(|line| line["event"] == "away").collect())
     }
 
     fn signal(&self, signal: libc::c_int) -> Result<()> {

@@ -30,4 +30,5 @@ mod beside {
     mod scale_out;
     mod secret_deleted;
     mod sysctl_forbidden;
+    mod unknown_address;
 }
