@@ -4,7 +4,7 @@ use std::{
     fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     os::unix::process::CommandExt,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use cluster::run::{self, Wait, wait_for};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 
-use crate::peers::{Contestant, Start};
+use crate::peers::{Peer, Start};
 
 /// Longest wait for a server's port.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -34,14 +34,14 @@ impl Server {
     ///
     /// # Errors
     /// When it does not listen in time; quotes the end of its output.
-    pub fn start(contestant: &Contestant, directory: &Path, port: u16, connections: u32) -> Result<Self> {
+    pub fn start(peer: &dyn Peer, start: &Start<'_>) -> Result<Self> {
+        let (directory, port) = (start.directory, start.port);
         if directory.exists() {
             fs::remove_dir_all(directory)
                 .with_context(|| format!("cannot remove {}", directory.display()))?;
         }
         fs::create_dir_all(directory).with_context(|| format!("cannot create {}", directory.display()))?;
-        let peer = contestant.peer;
-        let command = peer.command(&Start { directory, port, workers: contestant.workers, connections })?;
+        let command = peer.command(start)?;
         let log = directory.join("output.log");
         let output = File::create(&log)?;
         let line = run::describe(&command);
@@ -141,6 +141,6 @@ mod tests {
         let tied = tied(&command, "TERM");
         assert_eq!(run::describe(&tied), "setpriv --pdeathsig TERM serve 7000");
         assert_eq!(tied.get_envs().count(), 1);
-        assert_eq!(tied.get_current_dir(), Some(Path::new("/tmp")));
+        assert_eq!(tied.get_current_dir(), Some(std::path::Path::new("/tmp")));
     }
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use crate::{
     environment::{self, Busy},
-    peers::{self, Contestant},
+    peers::{self, Contestant, Start},
     process::Server,
     record::{Header, Records, Run},
     scenario::Scenario,
@@ -131,9 +131,11 @@ fn tasks<'a>(campaign: &Campaign<'a>, records: &Records) -> Vec<Task<'a>> {
 fn measure(campaign: &Campaign<'_>, task: &Task<'_>, port: u16, progress: &Progress) -> Result<Value> {
     let (scenario, contestant) = (task.scenario, task.contestant);
     let directory = campaign.scratch.join(contestant.peer.name());
-    let server = Server::start(contestant, &directory, port, scenario.connections)?;
+    let (workers, connections) = (contestant.workers, scenario.connections);
+    let start = Start { directory: &directory, port, workers, connections };
+    let server = Server::start(contestant.peer, &start)?;
     let report = directory.join("report.json");
-    let mut command = generator(campaign, task, port, &server, &report)?;
+    let mut command = generator(campaign, task, &start, &server, &report)?;
     let log = directory.join("loadgen.log");
     let status = within(&mut command, &log, HANG_GUARD);
     let said = server.said();
@@ -151,7 +153,7 @@ fn measure(campaign: &Campaign<'_>, task: &Task<'_>, port: u16, progress: &Progr
 fn generator(
     campaign: &Campaign<'_>,
     task: &Task<'_>,
-    port: u16,
+    start: &Start<'_>,
     server: &Server,
     report: &Path,
 ) -> Result<Command> {
@@ -161,7 +163,7 @@ fn generator(
     let mut flag = |name: &str, value: String| {
         command.arg(format!("--{name}")).arg(value);
     };
-    flag("url", format!("ws://{}:{port}", Ipv4Addr::LOCALHOST));
+    flag("url", format!("ws://{}:{}", Ipv4Addr::LOCALHOST, start.port));
     flag("dialect", dialect.to_owned());
     flag("scenario", scenario.kind.to_owned());
     flag("connections", scenario.connections.to_string());
@@ -180,6 +182,7 @@ fn generator(
     if scenario.tells_user_time() {
         command.arg("--perf");
     }
+    command.args(contestant.peer.generator_flags(start));
     command.args(scenario.flags).arg("--json").arg(report);
     Ok(command)
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::peers::BARE;
+use crate::peers::{BARE, OURS, TOKENS};
 
 /// Publishes per second times room size: the same for every `fanout`.
 const DELIVERIES_PER_SECOND: u32 = 50_000;
@@ -125,6 +125,15 @@ const LAST: Figure =
     Figure { name: "to the last receiver", unit: "ms", source: Source::At("/bursts/last_median_ms"), ..CPU };
 const IDLE: Figure =
     Figure { name: "memory", unit: "B", source: Source::At("/server/pss_bytes_per_connection"), ..CPU };
+const JOINED: Figure =
+    Figure { name: "connected and joined", unit: "p99 ms", source: Source::At("/connect/p99_ms"), ..CPU };
+const ALL_IN: Figure =
+    Figure { name: "until all had joined", unit: "s", source: Source::At("/ramp_seconds"), ..CPU };
+const FAILED: Figure =
+    Figure { name: "failed connects", unit: "", source: Source::At("/counters/failed_connects"), ..CPU };
+const ALL_BACK: Figure =
+    Figure { name: "until all were back", unit: "s", source: Source::At("/storms/0/back_seconds"), ..CPU };
+const BACK: Figure = Figure { name: "back", unit: "p99 ms", source: Source::At("/reconnect/p99_ms"), ..CPU };
 const GROWTH: Figure = Figure { name: "memory grew by", unit: "MiB", source: Source::PeakGrowth, ..CPU };
 
 const FANOUT: Scenario = Scenario {
@@ -175,7 +184,7 @@ const IDLE_10K: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the page.
-pub const ALL: [Scenario; 11] = [
+pub const ALL: [Scenario; 13] = [
     FANOUT,
     Scenario {
         name: "fanout-1000",
@@ -236,8 +245,35 @@ pub const ALL: [Scenario; 11] = [
         connections: 100_000,
         rooms: 1_000,
         connect_rate: 5_000,
-        only: &["channel-node"],
+        only: &[OURS],
         ..IDLE_10K
+    },
+    Scenario {
+        name: "connect-10000",
+        group: Group::Alone,
+        title: "Connects with a join: 60,000 at 10,000/s, each with an RS256 token of its own where tokens are needed",
+        connections: 60_000,
+        rooms: 600,
+        connect_rate: 10_000,
+        figures: &[ALL_IN, JOINED, FAILED],
+        only: &[OURS, TOKENS],
+        ..IDLE_10K
+    },
+    Scenario {
+        name: "storm-100k",
+        group: Group::Alone,
+        title: "100,000 clients are cut at once and come back after phoenix.js' delays",
+        kind: "storm",
+        connections: 100_000,
+        rooms: 1_000,
+        rate: 0,
+        warmup: 0,
+        seconds: 2,
+        connect_rate: 5_000,
+        flags: &["--repeats", "1"],
+        figures: &[ALL_BACK, BACK, FAILED],
+        only: &[OURS, TOKENS],
+        ..FANOUT
     },
 ];
 
@@ -258,13 +294,14 @@ impl Scenario {
         self.figures.contains(&USER)
     }
 
-    /// Whether a server takes part. The bare loop is no server, and takes part in one group only.
+    /// Whether a server takes part. The bare loop is no server, and takes part in one group only; ours with tokens is
+    /// compared with ours.
     #[must_use]
     pub fn is_for(&self, server: &str) -> bool {
         if server == BARE && self.group != Group::Send {
             return false;
         }
-        self.only.is_empty() || self.only.contains(&server)
+        (self.only.is_empty() && server != TOKENS) || self.only.contains(&server)
     }
 }
 

@@ -138,6 +138,9 @@ pub struct Options {
     /// Seconds between samples of memory, descriptors and utilization
     #[arg(long, default_value_t = 60.0)]
     pub sample_interval: f64,
+    /// A file with a token in each line: connections hand them over in turn, as phoenix.js does with `authToken`
+    #[arg(long)]
+    pub tokens: Option<PathBuf>,
     /// Key of the application on a Pusher server
     #[arg(long, default_value = "app-key")]
     pub pusher_key: String,

@@ -85,13 +85,17 @@ impl Worker {
     fn upgrade(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.phase = Phase::Upgrading;
-        let targets = &self.shared.settings.targets;
-        let target = &targets[slot.connection as usize % targets.len()];
+        let settings = &self.shared.settings;
+        let target = &settings.targets[slot.connection as usize % settings.targets.len()];
+        let subprotocols = match settings.subprotocols.len() {
+            0 => None,
+            count => Some(settings.subprotocols[slot.connection as usize % count].as_str()),
+        };
         let room = self.shared.plan.local_room(self.shared.plan.room_of(slot.connection));
         self.message.clear();
         self.shared.dialect.path(&mut self.message, &target.path, &self.rooms[room].topic);
         self.frame.clear();
-        self.handshake.request(&mut self.frame, &target.host, &self.message);
+        self.handshake.request(&mut self.frame, &target.host, &self.message, subprotocols);
         self.rearm(index, READABLE);
         self.send_frame(index);
     }

@@ -1,7 +1,12 @@
 //! Makes the settings of a run from the flags and the scenario.
 
+use super::dialect::DialectName;
 use super::options::{Options, Sources, Target};
 use super::scenario::Scenario;
+use anyhow::{Context, bail};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use std::fs;
 use std::net::IpAddr;
 
 /// The settings of a scenario where no flag sets them.
@@ -93,6 +98,8 @@ pub(super) struct Settings {
     pub(super) options: Options,
     pub(super) targets: Vec<Target>,
     pub(super) sources: Vec<IpAddr>,
+    /// Subprotocols of a connection, taken in turn; without any, connections ask for none.
+    pub(super) subprotocols: Vec<String>,
     pub(super) connections: u32,
     pub(super) rooms: u32,
     pub(super) rate: f64,
@@ -127,8 +134,16 @@ impl Settings {
         let by_size = defaults.room_size.map_or(1, |size| connections.div_ceil(size));
         let slow = options.slow_fraction.unwrap_or(defaults.slow_fraction);
         let hold = options.hold.map(|minutes| minutes * 60.0);
+        let subprotocols = match &options.tokens {
+            None => Vec::new(),
+            Some(_) if options.dialect != DialectName::Phoenix => bail!("--tokens is for --dialect phoenix"),
+            Some(path) => subprotocols(
+                &fs::read_to_string(path).with_context(|| format!("--tokens {}", path.display()))?,
+            ),
+        };
         Ok(Settings {
             targets,
+            subprotocols,
             sources: options.source_addresses.iter().flat_map(Sources::addresses).copied().collect(),
             connections,
             rooms: options.rooms.unwrap_or(by_size),
@@ -160,10 +175,22 @@ impl Settings {
     }
 }
 
+/// A token in each line, as the subprotocols of a Phoenix client with `authToken`: phoenix.js, assets/js/phoenix/socket.js.
+fn subprotocols(lines: &str) -> Vec<String> {
+    let tokens = lines.lines().filter(|line| !line.is_empty());
+    tokens.map(|token| format!("phoenix, base64url.bearer.phx.{}", URL_SAFE_NO_PAD.encode(token))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::Parser;
+
+    #[test]
+    fn tokens_are_handed_over_as_phoenix_js_does() {
+        let told = ["phoenix, base64url.bearer.phx.YS5iLmM", "phoenix, base64url.bearer.phx.ZC5lLmY"];
+        assert_eq!(subprotocols("a.b.c\n\nd.e.f\n"), told);
+    }
 
     fn settings(flags: &str) -> Settings {
         Settings::new(Options::parse_from(["loadgen"].into_iter().chain(flags.split_whitespace()))).unwrap()

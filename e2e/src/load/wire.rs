@@ -99,18 +99,22 @@ impl Handshake {
         Handshake { accept: derive_accept_key(key.as_bytes()), key }
     }
 
-    /// Appends the request for `path` (with its query) at `host`.
-    pub(super) fn request(&self, out: &mut Vec<u8>, host: &str, path: &[u8]) {
+    /// Appends the request for `path` (with its query) at `host`, with `subprotocols` when there are any.
+    pub(super) fn request(&self, out: &mut Vec<u8>, host: &str, path: &[u8], subprotocols: Option<&str>) {
         out.extend_from_slice(b"GET ");
         out.extend_from_slice(path);
         append(
             out,
             format_args!(
                 " HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-                 Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: channelcluster-loadgen\r\n\r\n",
+                 Sec-WebSocket-Key: {}\r\nSec-WebSocket-Version: 13\r\nUser-Agent: channelcluster-loadgen\r\n",
                 self.key
             ),
         );
+        if let Some(subprotocols) = subprotocols {
+            append(out, format_args!("Sec-WebSocket-Protocol: {subprotocols}\r\n"));
+        }
+        out.extend_from_slice(b"\r\n");
     }
 
     /// Length of the response head once it is whole and accepts the upgrade; `None` while it is not whole.
@@ -168,7 +172,11 @@ mod tests {
     fn the_upgrade_needs_the_right_accept_key() {
         let handshake = Handshake::new();
         let mut request = Vec::new();
-        handshake.request(&mut request, "127.0.0.1:4000", b"/x?a=1");
+        handshake.request(&mut request, "127.0.0.1:4000", b"/x?a=1", Some("phoenix, x"));
+        assert!(request.ends_with(b"\r\nSec-WebSocket-Protocol: phoenix, x\r\n\r\n"));
+        request.clear();
+        handshake.request(&mut request, "127.0.0.1:4000", b"/x?a=1", None);
+        assert!(!request.windows(8).any(|bytes| bytes == b"Protocol"));
         assert!(request.starts_with(b"GET /x?a=1 HTTP/1.1\r\nHost: 127.0.0.1:4000\r\nUpgrade"));
         let good = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {}\r\n\r\n",

@@ -39,15 +39,20 @@ impl Peer for ChannelNode {
     fn command(&self, start: &Start<'_>) -> Result<Command> {
         let mut command = Command::new(beside(OURS)?);
         command.args(["--dev", "--log", "warn"]);
-        let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        if u64::from(start.connections) * 2 > limit {
-            // Then the node takes as many shards as it needs, each with a descriptor table of its own.
-            command.args(["--max-connections", &(start.connections + start.connections / 10).to_string()]);
-        } else {
-            command.args(["--shards", &start.workers.to_string()]);
-        }
-        command.args(["--listen", &format!("127.0.0.1:{}", start.port)]);
-        command.args(["--admin", &format!("127.0.0.1:{}", start.port + 1)]);
+        size(&mut command, start);
         Ok(command)
     }
+}
+
+/// Gives the node its ports, and as many shards as its connections need.
+pub(super) fn size(command: &mut Command, start: &Start<'_>) {
+    let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+    if u64::from(start.connections) * 2 > limit {
+        // Then the node takes as many shards as it needs, each with a descriptor table of its own.
+        command.args(["--max-connections", &(start.connections + start.connections / 10).to_string()]);
+    } else {
+        command.args(["--shards", &start.workers.to_string()]);
+    }
+    command.args(["--listen", &format!("127.0.0.1:{}", start.port)]);
+    command.args(["--admin", &format!("127.0.0.1:{}", start.port + 1)]);
 }

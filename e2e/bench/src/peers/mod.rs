@@ -9,10 +9,12 @@ mod nats;
 mod nchan;
 mod socketio;
 mod sockudo;
+mod tokens;
 mod tungstenite;
 mod uws;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -22,6 +24,9 @@ use cluster::run::Progress;
 
 /// Name of our own server.
 pub const OURS: &str = "channel-node";
+
+/// Name of our own server where clients need a token.
+pub const TOKENS: &str = "channel-node-tokens";
 
 /// Name of the bare loop, which is no server.
 pub const BARE: &str = "bare";
@@ -73,6 +78,11 @@ pub trait Peer: Sync {
     /// When it is not installed or its configuration cannot be written.
     fn command(&self, start: &Start<'_>) -> Result<Command>;
 
+    /// Flags of the generator that this server's clients need.
+    fn generator_flags(&self, _: &Start<'_>) -> Vec<OsString> {
+        Vec::new()
+    }
+
     /// The signal that the server gets when the runner dies. A server with children needs TERM, because KILL would
     /// leave them behind.
     fn signal_on_our_death(&self) -> &'static str {
@@ -81,8 +91,9 @@ pub trait Peer: Sync {
 }
 
 /// All of them, ours first.
-pub const ALL: [&dyn Peer; 8] = [
+pub const ALL: [&dyn Peer; 9] = [
     &channel_node::ChannelNode,
+    &tokens::ChannelNode,
     &bare::Bare,
     &uws::Uws,
     &tungstenite::Tungstenite,
