@@ -12,19 +12,21 @@ mod frame;
 mod longpoll;
 mod origin;
 mod protocol;
+mod record;
 mod token;
 
 /// A target: any bytes are good input, and none may make it panic.
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the directories of the corpus.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("config", config::check),
     ("envelope", envelope::check),
     ("frame", frame::check),
     ("longpoll", longpoll::check),
     ("origin", origin::check),
     ("protocol", protocol::check),
+    ("record", record::check),
     ("shard", shard),
     ("token", token::check),
 ];

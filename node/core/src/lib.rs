@@ -24,6 +24,7 @@ pub mod route;
 pub mod session;
 pub mod shard;
 mod sync;
+pub mod tls;
 pub mod topic;
 mod topics;
 pub mod visitors;
