@@ -19,7 +19,7 @@ use node_core::{
 
 use crate::{
     bus::BusState, drain::Departure, mailbox::ShardHandle, memory::Budget, secrets::SecretFile, sysinfo,
-    token_keys::KeyError,
+    token_keys::KeyError, transport::TlsError,
 };
 
 /// Version of this binary.
@@ -177,6 +177,20 @@ impl App {
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
                 tracing::error!(%error, "the new auth is not used, the old one stays with its keys");
+            }
+        }
+    }
+
+    /// Notes that another certificate is in force on the public port, or that it cannot be used and the former stays.
+    pub fn note_certificate(&self, changed: Result<(), TlsError>) {
+        match changed {
+            Ok(()) => {
+                self.reloads.fetch_add(1, Relaxed);
+                tracing::info!("the certificate of the public port is read");
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, "the new certificate is not used, the old one stays");
             }
         }
     }

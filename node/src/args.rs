@@ -39,6 +39,11 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "/etc/channelcluster/jwt")]
     pub token_keys: PathBuf,
 
+    /// Directory of the certificate of the public port and its key: tls.crt and tls.key, as in a Secret of type
+    /// kubernetes.io/tls. Clients speak TLS 1.3 then. A running node picks up changes of the files.
+    #[arg(long, value_name = "DIR")]
+    pub tls: Option<PathBuf>,
+
     /// Check a configuration file, say everything that is wrong with it, and exit.
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub check_config: Option<PathBuf>,

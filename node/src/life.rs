@@ -15,14 +15,27 @@ use crate::{
     config::{POLL, Watch},
     drain::DrainError,
     token_keys::KeyWatch,
+    transport::TlsWatch,
 };
 
 /// How often a leaving node looks whether it is empty, or sends an order again after it found a mailbox full.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Serves until a signal asks for the end. Meanwhile it picks up changes of the configuration file and of the keys of
-/// tokens, at once when SIGHUP asks for it. Without such a file SIGHUP is the end: a terminal was closed.
-pub async fn serve(app: &App, mut watch: Option<Watch>, mut keys: KeyWatch, signals: &mut Signals) {
+/// The files that a node reads again when they change.
+#[derive(Debug)]
+pub struct Watches {
+    /// The configuration.
+    pub config: Option<Watch>,
+    /// The keys of tokens.
+    pub keys: KeyWatch,
+    /// The certificate of the public port.
+    pub tls: Option<TlsWatch>,
+}
+
+/// Serves until a signal asks for the end. Meanwhile it picks up changes of files, at once when SIGHUP asks for it. Without a
+/// configuration file SIGHUP is the end: a terminal was closed.
+pub async fn serve(app: &App, watches: Watches, signals: &mut Signals) {
+    let Watches { config: mut watch, mut keys, mut tls } = watches;
     let mut look = interval(POLL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut untold = false;
@@ -44,6 +57,9 @@ pub async fn serve(app: &App, mut watch: Option<Watch>, mut keys: KeyWatch, sign
         if let Some(changed) = keys.changed() {
             app.take_auth(changed);
             untold = true;
+        }
+        if let Some(changed) = tls.as_mut().and_then(TlsWatch::changed) {
+            app.note_certificate(changed);
         }
         // A shard whose mailbox was full gets the configuration at the next look.
         untold = untold && !app.tell_config();

@@ -19,7 +19,8 @@ use node::{
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, BusState, Credentials, Identity, fleet::Fleet},
     config::{self, Watch},
-    dashboard, failure, life,
+    dashboard, failure,
+    life::{self, Watches},
     mailbox::{BusReceiver, bus_queue},
     memory::Budget,
     pulse,
@@ -27,7 +28,7 @@ use node::{
     sysinfo,
     threads::{ShardSettings, start_shards},
     token_keys::KeyWatch,
-    transport,
+    transport::{self, TlsWatch},
 };
 use node_core::{config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
 use shell::{
@@ -131,7 +132,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     let started = Instant::now();
     let limits =
         sysinfo::raise_nofile(config.fixed.nofile).context("cannot raise the limit of open files")?;
-    let settings = match settings(args, &config, limits.soft)? {
+    let mut settings = match settings(args, &config, limits.soft)? {
         Ok(settings) => settings,
         Err(text) => return Ok(wrong(&text)),
     };
@@ -139,6 +140,10 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         tracing::warn!("sysctl {line}");
     }
     let (token, keys) = secrets(args, &mut config)?;
+    let tls = args.tls.as_deref().map(TlsWatch::start).transpose()?;
+    if let Some(tls) = &tls {
+        settings.transport = settings.transport.with_tls(tls.identity());
+    }
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
     let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
@@ -178,12 +183,12 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     tracing::info!(bytes, from = memory_from, "memory budget for clients");
     tracing::info!(%listen, admin = %admin_address, shards = shard_count, nofile = limits.soft, "serving");
     if args.dev {
-        welcome(&config.fixed.path, shards.local_addr(), admin_address);
+        welcome(args, &config.fixed.path, shards.local_addr(), admin_address);
     }
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
-        life::serve(&app, watch, keys, &mut signals).await;
+        life::serve(&app, Watches { config: watch, keys, tls }, &mut signals).await;
         life::leave(&app, &mut signals).await;
         life::shut_down(&app).await;
     });
@@ -270,9 +275,10 @@ fn written(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-fn welcome(path: &str, listen: SocketAddr, admin: SocketAddr) {
-    output::say(format_args!("chat page   http://{listen}/"));
-    output::say(format_args!("socket      ws://{listen}{path}/websocket"));
+fn welcome(args: &Args, path: &str, listen: SocketAddr, admin: SocketAddr) {
+    let secure = if args.tls.is_some() { "s" } else { "" };
+    output::say(format_args!("chat page   http{secure}://{listen}/"));
+    output::say(format_args!("socket      ws{secure}://{listen}{path}/websocket"));
     output::say(format_args!("metrics     http://{admin}/metrics"));
     output::say("Ctrl-C stops; twice at once.");
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use node_core::{
-    counters::Counters,
+    counters::{Counters, RefuseReason},
     limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, TICK_MILLIS},
     session::id::Slot,
     shard::{Effect, Event, Mail, Progress, Shard},
@@ -137,7 +137,11 @@ impl ShardLoop {
 
     fn turn(&mut self, now: Instant) -> rustix::io::Result<()> {
         let mail = self.mailbox.held_bytes() + self.links.held_bytes();
-        self.core.begin_turn(millis(now.duration_since(self.started)), mail);
+        let now_millis = millis(now.duration_since(self.started));
+        self.core.begin_turn(now_millis, mail);
+        if let Some(bytes) = self.transports.begin_turn(now_millis) {
+            self.core.handle(Event::Transport(bytes));
+        }
         self.take_events()?;
         self.take_mail();
         self.accept(now);
@@ -184,6 +188,13 @@ impl ShardLoop {
             times.cpu = Some(usage::thread_cpu_nanos());
             self.usage.tick(now, |ratio| stats.store_utilization(ratio));
             stats.store_memory_permille(self.core.take_memory_permille());
+            if self.core.is_short_of_memory() {
+                // Those that are open have said something and wait for the rest of it.
+                for slot in self.transports.stalled() {
+                    self.core.handle(Event::Unfit(slot, RefuseReason::Memory));
+                    self.core.handle(Event::Lost(slot));
+                }
+            }
             if self.core.connections() == 0 {
                 self.transports.trim();
                 self.readable.trim();
@@ -315,14 +326,16 @@ impl ShardLoop {
             }
         }
         let most = self.core.read_bytes(READ_BYTES);
-        let count = match self.transports.read(slot, &mut self.read_buffer[..most]) {
-            Taken::Bytes(count) => count,
+        let (count, more) = match self.transports.read(slot, &mut self.read_buffer, most) {
+            Taken::Bytes(count) => (count, count == most),
+            Taken::Part(count) => (count, true),
             Taken::Nothing => return,
-            Taken::Interrupted => return self.readable.push(slot, Input { paused: false, ended }),
+            Taken::Again => return self.readable.push(slot, Input { paused: false, ended }),
             Taken::Ended => return self.core.handle(Event::Lost(slot)),
+            Taken::Unfit(reason) => return self.core.handle(Event::Unfit(slot, reason)),
         };
         let paused = self.core.on_data(slot, &mut self.read_buffer[..count]) == Progress::Paused;
-        if paused || ended || count == most {
+        if paused || ended || more {
             self.readable.push(slot, Input { paused, ended });
         }
     }
@@ -337,6 +350,9 @@ impl ShardLoop {
                 break;
             }
         }
+        while let Some(slot) = self.transports.pop_worn() {
+            self.core.handle(Event::Worn(slot));
+        }
         let started = self.started;
         self.core.end_flushes(cut_after, || millis(started.elapsed()));
     }
@@ -346,6 +362,7 @@ impl ShardLoop {
         match self.transports.write(slot, outbox, queue) {
             Written::Failed => self.core.handle(Event::Lost(slot)),
             Written::Sent { taken, offered } => self.core.on_sent(slot, taken, offered),
+            Written::Kept { taken, unsent } => self.core.on_kept(slot, taken, unsent),
         }
     }
 

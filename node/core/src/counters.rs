@@ -57,6 +57,8 @@ reasons! {
         SlowConsumer => "slow_consumer",
         /// The node drained or shut down (1012).
         Drain => "drain",
+        /// So much was sealed with the key of its TLS connection that the client is to come with a new one (1012).
+        Worn => "tls_key_worn",
         /// Its token ended, or the one that was to take its place was refused (4001).
         Token => "token",
     }
@@ -85,6 +87,8 @@ reasons! {
         HeaderTooLarge => "header_too_large",
         /// The request head did not arrive in time (408).
         Timeout => "timeout",
+        /// Something else than TLS 1.3 where the node speaks that, or a handshake of TLS that failed.
+        Tls => "tls",
         /// The client went away before the handshake was done.
         Lost => "lost",
         /// The node holds as many connections as it may (503).

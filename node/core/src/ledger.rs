@@ -43,6 +43,8 @@ kinds! {
     Windows => "windows",
     /// Messages from other shards and nodes, and messages that wait for another shard.
     Mail => "mail",
+    /// TLS: handshakes, keys, and records that are not complete or not sent.
+    Transport => "transport",
     /// Rooms and their members.
     Rooms => "rooms",
     /// Joined topics of connections and their refs, and what dev mode keeps of what clients say about themselves.

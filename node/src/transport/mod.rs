@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use node_core::{
+    counters::RefuseReason,
     egress::outbox::{Outbox, Queue},
     session::id::Slot,
 };
@@ -12,9 +13,12 @@ use rustix::event::epoll::EventFlags;
 mod accept;
 mod plain;
 mod settings;
+mod tls;
 
 pub(crate) use accept::Listener;
 pub use settings::Settings;
+use tls::Tls;
+pub use tls::{Identity, TlsError, TlsWatch};
 
 /// Places of a past peak from which on they are given back.
 const KEPT: usize = 1_024;
@@ -35,12 +39,16 @@ pub(crate) struct Edge {
 pub(crate) enum Taken {
     /// So many bytes. Less than there was room for means that nothing is left, and that more will be a new edge.
     Bytes(usize),
+    /// So many bytes, and there may be more.
+    Part(usize),
     /// Nothing is there.
     Nothing,
-    /// A signal came first.
-    Interrupted,
+    /// Nothing for the connection yet, and there may be more.
+    Again,
     /// The peer has ended its output, or the transport failed.
     Ended,
+    /// The transport cannot go on before the connection has begun, for this reason.
+    Unfit(RefuseReason),
 }
 
 /// The result of a write.
@@ -48,6 +56,8 @@ pub(crate) enum Taken {
 pub(crate) enum Written {
     /// So many bytes were taken of so many offered.
     Sent { taken: usize, offered: usize },
+    /// So many bytes were taken, and so many wait in the transport for its socket.
+    Kept { taken: usize, unsent: usize },
     /// The transport failed.
     Failed,
 }
@@ -57,51 +67,85 @@ pub(crate) enum Written {
 pub(crate) struct Transports {
     sockets: Vec<Option<OwnedFd>>,
     scratch: Box<[u8]>,
-}
-
-impl Default for Transports {
-    fn default() -> Self {
-        Self { sockets: Vec::new(), scratch: vec![0; plain::COPY_BYTES].into_boxed_slice() }
-    }
+    /// All connections speak TLS, or none does and there is nothing of it.
+    tls: Option<Box<Tls>>,
 }
 
 impl Transports {
+    fn new(tls: Option<Tls>) -> Self {
+        let scratch = vec![0; plain::COPY_BYTES].into_boxed_slice();
+        Self { sockets: Vec::new(), scratch, tls: tls.map(Box::new) }
+    }
+
+    /// Begins a turn at a time in milliseconds. Returns the memory in bytes that the transports hold for their connections,
+    /// besides sockets; none when they never hold any.
+    pub(crate) fn begin_turn(&mut self, now_millis: u64) -> Option<usize> {
+        self.tls.as_mut().map(|tls| tls.begin_turn(now_millis))
+    }
+
     /// A connection has this socket.
     pub(crate) fn insert(&mut self, slot: Slot, socket: OwnedFd) {
         if self.sockets.len() <= slot.index() {
             self.sockets.resize_with(slot.index() + 1, || None);
         }
         self.sockets[slot.index()] = Some(socket);
+        if let Some(tls) = &mut self.tls {
+            tls.insert(slot);
+        }
     }
 
-    /// The meaning of an edge for a connection. A plain socket keeps nothing back, so the slot does not matter here; a
-    /// transport that itself waits for its socket goes on first.
-    pub(crate) const fn on_ready(&mut self, _slot: Slot, flags: EventFlags) -> Edge {
-        plain::on_ready(flags)
+    /// The meaning of an edge for a connection. A plain socket keeps nothing back, so the slot does not matter there; TLS may
+    /// wait for its socket itself, and goes on first.
+    pub(crate) fn on_ready(&mut self, slot: Slot, flags: EventFlags) -> Edge {
+        match (&mut self.tls, self.sockets.get(slot.index())) {
+            (Some(tls), Some(Some(socket))) => tls.on_ready(slot, socket.as_fd(), flags),
+            _ => plain::on_ready(flags),
+        }
     }
 
     /// Closes the transport of a connection. False when the connection has none.
     pub(crate) fn remove(&mut self, slot: Slot) -> bool {
-        self.sockets.get_mut(slot.index()).is_some_and(|place| place.take().is_some())
+        let Some(socket) = self.sockets.get_mut(slot.index()).and_then(Option::take) else { return false };
+        if let Some(tls) = &mut self.tls {
+            tls.remove(slot, socket.as_fd());
+        }
+        true
     }
 
-    /// Reads once. Without a transport there is nothing.
-    pub(crate) fn read(&mut self, slot: Slot, buffer: &mut [u8]) -> Taken {
-        self.socket(slot).map_or(Taken::Nothing, |socket| plain::read(socket.as_fd(), buffer))
+    /// Reads once, at most `most` bytes of a socket, into a buffer that may be longer. Without a transport there is nothing.
+    pub(crate) fn read(&mut self, slot: Slot, buffer: &mut [u8], most: usize) -> Taken {
+        match (self.sockets.get(slot.index()), &mut self.tls) {
+            (Some(Some(socket)), None) => plain::read(socket.as_fd(), &mut buffer[..most]),
+            (Some(Some(socket)), Some(tls)) => tls.read(slot, socket.as_fd(), buffer, most),
+            _ => Taken::Nothing,
+        }
     }
 
-    /// Writes everything that is queued, once.
+    /// Writes what is queued, once: all of it, or one record of TLS.
     pub(crate) fn write(&mut self, slot: Slot, outbox: &Outbox, queue: &Queue) -> Written {
-        match self.sockets.get(slot.index()) {
-            Some(Some(socket)) => plain::write(socket.as_fd(), outbox, queue, &mut self.scratch),
+        match (self.sockets.get(slot.index()), &mut self.tls) {
+            (Some(Some(socket)), None) => plain::write(socket.as_fd(), outbox, queue, &mut self.scratch),
+            (Some(Some(socket)), Some(tls)) => tls.write(slot, socket.as_fd(), outbox, queue),
             _ => Written::Failed,
         }
     }
 
+    /// A connection whose transport cannot carry much more; each once.
+    pub(crate) fn pop_worn(&mut self) -> Option<Slot> {
+        self.tls.as_mut()?.pop_worn()
+    }
+
+    /// Connections that keep memory of their transport for long without getting on.
+    pub(crate) fn stalled(&self) -> Vec<Slot> {
+        self.tls.iter().flat_map(|tls| tls.stalled()).collect()
+    }
+
     /// Ends the output of a connection; its input stays.
     pub(crate) fn end_output(&mut self, slot: Slot) {
-        if let Some(socket) = self.socket(slot) {
-            plain::end_output(socket.as_fd());
+        match (self.sockets.get(slot.index()), &mut self.tls) {
+            (Some(Some(socket)), None) => plain::end_output(socket.as_fd()),
+            (Some(Some(socket)), Some(tls)) => tls.end_output(slot, socket.as_fd()),
+            _ => {}
         }
     }
 
@@ -112,7 +156,10 @@ impl Transports {
             if let Some(socket) = socket
                 && let Some(bytes) = words(Slot(index as u32))
             {
-                plain::say_last(socket.as_fd(), &bytes);
+                match &mut self.tls {
+                    None => plain::say_last(socket.as_fd(), &bytes),
+                    Some(tls) => tls.say_last(Slot(index as u32), socket.as_fd(), &bytes),
+                }
             }
         }
     }
@@ -121,10 +168,7 @@ impl Transports {
     pub(crate) fn trim(&mut self) {
         if self.sockets.len() > KEPT {
             self.sockets = Vec::new();
+            self.tls.iter_mut().for_each(|tls| tls.trim());
         }
-    }
-
-    fn socket(&self, slot: Slot) -> Option<&OwnedFd> {
-        self.sockets.get(slot.index())?.as_ref()
     }
 }

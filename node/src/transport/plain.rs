@@ -30,7 +30,7 @@ pub(super) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Taken {
         Ok((0, _)) => Taken::Ended,
         Ok((count, _)) => Taken::Bytes(count),
         Err(Errno::AGAIN) => Taken::Nothing,
-        Err(Errno::INTR) => Taken::Interrupted,
+        Err(Errno::INTR) => Taken::Again,
         Err(_) => Taken::Ended,
     }
 }
@@ -40,9 +40,17 @@ pub(super) fn end_output(fd: BorrowedFd<'_>) {
     shutdown(fd, Shutdown::Write).ok();
 }
 
+/// Sends bytes once. Returns how many the kernel took: none when it takes none now.
+pub(super) fn send_once(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    match retried(|| send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)) {
+        Err(Errno::AGAIN) => Ok(0),
+        result => result,
+    }
+}
+
 /// Sends some last bytes, if the kernel takes them at once, and ends the output.
 pub(super) fn say_last(fd: BorrowedFd<'_>, bytes: &[u8]) {
-    send(fd, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT).ok();
+    send_once(fd, bytes).ok();
     end_output(fd);
 }
 

@@ -7,7 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node::sysinfo;
+use node::{
+    sysinfo,
+    transport::{Settings, TlsWatch},
+};
+
+#[path = "../node/support/tls.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod tls;
+#[path = "../node/support/wait.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod wait;
 
 #[path = "../shards/support.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
@@ -16,11 +26,16 @@ mod support;
 mod sys;
 
 use support::Node;
+use tls::Certificate;
 
 /// Joined connections, in rooms of 100. Both ends are in this process, and twice as many descriptors fit into the
 /// lowest hard limit that is usual.
 const CONNECTIONS: usize = 5_000;
 const ROOM: usize = 100;
+/// The same with TLS, whose handshakes take their time.
+const TLS_CONNECTIONS: usize = 2_000;
+/// Most bytes of a connection with TLS, its slot and its room included.
+const MOST_TLS_BYTES: usize = 300;
 /// Masks of clients are random; this one leaves the text readable.
 const MASK: [u8; 4] = [0; 4];
 const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
@@ -45,7 +60,7 @@ fn allocated_at_rest() -> usize {
 }
 
 /// Waits for an answer that ends like this. Owns no memory.
-fn read_until(stream: &mut TcpStream, end: &[u8]) {
+fn read_until(stream: &mut impl Read, end: &[u8]) {
     let mut answer = [0; 512];
     let mut length = 0;
     while !answer[..length].ends_with(end) {
@@ -55,33 +70,67 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) {
     }
 }
 
-/// Clients join one after the other, so that each turn of the shard has one connection to look at, in every run.
-fn join(address: SocketAddr, room: usize) -> TcpStream {
-    let mut stream = TcpStream::connect(address).expect("connects");
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("connects");
     stream.set_read_timeout(Some(HANG)).expect("a timeout");
     stream.set_nodelay(true).expect("no delay");
+    stream
+}
+
+/// Becomes a WebSocket and joins a room.
+fn join(stream: &mut (impl Read + Write), room: usize) {
     stream.write_all(REQUEST).expect("sends");
-    read_until(&mut stream, b"\r\n\r\n");
+    read_until(stream, b"\r\n\r\n");
     let text = format!(r#"["3","3","room:{room:06}","phx_join",{{}}]"#);
     let mut frame = vec![0x81, 0x80 | u8::try_from(text.len()).expect("a short text")];
     frame.extend_from_slice(&MASK);
     frame.extend_from_slice(text.as_bytes());
     stream.write_all(&frame).expect("sends");
-    read_until(&mut stream, br#"{"status":"ok","response":{}}]"#);
-    stream
+    read_until(stream, br#"{"status":"ok","response":{}}]"#);
+}
+
+/// The bytes that `count` connections take, made one after the other, so that each turn of the shard has one connection to
+/// look at, in every run.
+fn idle_bytes(node: &Node, count: usize, mut joined: impl FnMut(usize) -> TcpStream) -> usize {
+    let mut clients = Vec::with_capacity(count + 1);
+    // The first connection makes the node allocate things that it has only once.
+    clients.push(joined(count));
+    let before = allocated_at_rest();
+    clients.extend((0..count).map(|connection| joined(connection / ROOM)));
+    let after = allocated_at_rest();
+    assert_eq!(node.counters().connections, clients.len() as u64);
+    after - before
+}
+
+fn plain() -> usize {
+    let node = Node::start(1, |_| {});
+    idle_bytes(&node, CONNECTIONS, |room| {
+        let mut stream = connect(node.addr());
+        join(&mut stream, room);
+        stream
+    })
+}
+
+/// The client's own state of TLS is dropped when it has joined: an idle connection does not need it.
+fn with_tls() -> usize {
+    let certificate = Certificate::of("one");
+    let watch = TlsWatch::start(certificate.path()).expect("a certificate");
+    let settings = Settings::at(vec![Node::any_address()]).with_tls(watch.identity());
+    let node = Node::start_on(1, settings);
+    let config = tls::client_config();
+    idle_bytes(&node, TLS_CONNECTIONS, |room| {
+        let mut stream = tls::connect(node.addr(), &config);
+        join(&mut stream, room);
+        stream.sock
+    })
 }
 
 #[test]
 fn figures() {
     sysinfo::raise_nofile(None).expect("a limit of open files");
-    let node = Node::start(1, |_| {});
-    let mut clients = Vec::with_capacity(CONNECTIONS + 1);
-    // The first connection makes the node allocate things that it has only once.
-    clients.push(join(node.addr(), CONNECTIONS));
-    let before = allocated_at_rest();
-    clients.extend((0..CONNECTIONS).map(|connection| join(node.addr(), connection / ROOM)));
-    let after = allocated_at_rest();
-    assert_eq!(node.counters().connections, clients.len() as u64);
-    // The xtask reads this line; the harness may have begun one.
-    println!("\nfigure idle_5000_in_node_bytes {}", after - before);
+    let (plain, tls) = (plain(), with_tls());
+    assert!(tls / TLS_CONNECTIONS < MOST_TLS_BYTES, "{} bytes per connection", tls / TLS_CONNECTIONS);
+    // The xtask reads these lines; the harness may have begun one.
+    println!("\nfigure idle_5000_in_node_bytes {plain}");
+    println!("figure idle_2000_with_tls_in_node_bytes {tls}");
 }

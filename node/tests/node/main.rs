@@ -16,6 +16,7 @@ mod goodbye;
 mod longpoll;
 mod own_tables;
 mod process;
+mod tls;
 mod tokens;
 mod transcripts;
 #[cfg(feature = "nats-server")]

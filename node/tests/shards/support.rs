@@ -52,6 +52,13 @@ impl Node {
         Self::start_of(shards, close_timeout, config, None)
     }
 
+    /// Shards in dev mode on other transports than plain ones.
+    #[allow(dead_code, reason = "only the test of idle memory uses it")]
+    pub(crate) fn start_on(shards: u8, transport: Settings) -> Self {
+        let close_timeout = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
+        Self::start_with_all(shards, close_timeout, NodeConfig::dev(), None, transport)
+    }
+
     /// Shards with every choice made by the caller.
     pub(crate) fn start_of(
         shards: u8,
@@ -59,8 +66,23 @@ impl Node {
         config: NodeConfig,
         bus: Option<&BusSender>,
     ) -> Self {
+        Self::start_with_all(shards, close_timeout, config, bus, Settings::at(vec![Self::any_address()]))
+    }
+
+    /// An address of which the kernel chooses the port.
+    pub(crate) fn any_address() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    fn start_with_all(
+        shards: u8,
+        close_timeout: Duration,
+        config: NodeConfig,
+        bus: Option<&BusSender>,
+        transport: Settings,
+    ) -> Self {
         let settings = ShardSettings {
-            transport: Settings::at(vec![SocketAddr::from(([127, 0, 0, 1], 0))]),
+            transport,
             layout: Layout { shards, own_tables: false },
             nofile: sysinfo::nofile().soft,
             node_name: "test".to_owned(),

@@ -199,6 +199,20 @@ impl Outbox {
         end
     }
 
+    /// Copies as many of the bytes to send as `buffer` has room for, and returns how many these are.
+    pub fn copy_some(&self, queue: &Queue, buffer: &mut [u8]) -> usize {
+        let mut end = 0;
+        for bytes in self.slices(queue) {
+            let count = bytes.len().min(buffer.len() - end);
+            buffer[end..end + count].copy_from_slice(&bytes[..count]);
+            end += count;
+            if end == buffer.len() {
+                break;
+            }
+        }
+        end
+    }
+
     /// Fills `slices` for a vectored write and returns how many were filled.
     pub fn gather<'a>(&'a self, queue: &Queue, slices: &mut [IoSlice<'a>]) -> usize {
         slices.iter_mut().zip(self.slices(queue)).map(|(slot, bytes)| *slot = IoSlice::new(bytes)).count()

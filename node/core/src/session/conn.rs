@@ -146,6 +146,11 @@ impl Conn {
         if self.is(Phase::Leaving) { None } else { Some(self.vsn()) }
     }
 
+    /// Whether the socket has taken all that was queued.
+    pub(crate) const fn is_all_sent(&self) -> bool {
+        self.queue.is_empty() && !self.flags.has(Flags::BLOCKED)
+    }
+
     /// Frames that the connection adds to the shard's backlog.
     pub(crate) const fn backlog(&self) -> u64 {
         if self.flags.has(Flags::BLOCKED) { 0 } else { self.queue.frames() as u64 }

@@ -65,6 +65,8 @@ pub(crate) enum Cause {
     Answered,
     /// Its input has ended, or the socket failed.
     Lost,
+    /// Its transport cannot go on, for this reason.
+    Unfit(RefuseReason),
     /// The peer's close frame came.
     PeerClosed,
     /// This side ends it with a close frame.
@@ -146,7 +148,7 @@ impl Step {
 /// Whether this goodbye is no answer to a fault of the peer. What the peer said before it heard the goodbye is then
 /// served to the others, until its own close frame or the close time-out, and only then does it leave its rooms.
 pub(crate) const fn is_polite(reason: CloseReason) -> bool {
-    matches!(reason, CloseReason::Drain | CloseReason::Idle)
+    matches!(reason, CloseReason::Drain | CloseReason::Idle | CloseReason::Worn)
 }
 
 /// The step that a cause leads to in a phase; `None` when it changes nothing there.
@@ -157,6 +159,7 @@ pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
         (Phase::Handshake, Cause::Asked) => Step::to(Phase::Asking),
         (Phase::Handshake | Phase::Asking, Cause::Answered) => Step::to(Phase::Linger),
         (Phase::Handshake, Cause::Lost) => gone.counted(Count::Refused(RefuseReason::Lost)),
+        (Phase::Handshake, Cause::Unfit(reason)) => gone.counted(Count::Refused(reason)),
         (Phase::Handshake, Cause::TimedOut) => gone.counted(Count::Refused(RefuseReason::Timeout)),
         (Phase::Handshake, Cause::ShutDown) => gone.counted(Count::Refused(RefuseReason::Draining)),
         (Phase::Handshake, Cause::GivenUp) => gone.counted(Count::Refused(RefuseReason::Memory)),
@@ -195,7 +198,7 @@ pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
 const fn closed(reason: CloseReason) -> Step {
     let counted = Step::to(Phase::Closing).counted(Count::Closed(reason)).with(Membership::Leaves);
     match reason {
-        CloseReason::Drain | CloseReason::Idle => {
+        CloseReason::Drain | CloseReason::Idle | CloseReason::Worn => {
             Step { to: Phase::Leaving, membership: Membership::Mutes, ..counted }
         }
         CloseReason::SlowConsumer => Step { drops_queue: true, ..counted },
@@ -222,6 +225,7 @@ mod tests {
             Cause::Asked,
             Cause::Answered,
             Cause::Lost,
+            Cause::Unfit(RefuseReason::Tls),
             Cause::PeerClosed,
             Cause::Sent,
             Cause::TimedOut,

@@ -26,13 +26,15 @@ pub(crate) struct Aside {
     pub(super) bucket: Option<Bucket>,
     /// Since when it has taken nothing, on the coarse clock; none while it is not blocked.
     pub(crate) blocked_since: Option<u16>,
+    /// Bytes that its transport took and has not sent, while it is blocked.
+    pub(crate) unsent: u32,
     unread: Option<Unread>,
     connect_info: Option<Box<ConnectInfo>>,
 }
 
 impl Aside {
     const fn new(slot: Slot) -> Self {
-        Self { slot, bucket: None, blocked_since: None, unread: None, connect_info: None }
+        Self { slot, bucket: None, blocked_since: None, unsent: 0, unread: None, connect_info: None }
     }
 
     const fn is_empty(&self) -> bool {
@@ -87,7 +89,12 @@ impl Side {
     /// Records that the socket of the connection has taken nothing since this time, or, with `None`, that it takes
     /// data again.
     pub(crate) fn set_blocked(&mut self, slot: Slot, since: Option<u16>) {
-        self.change(slot, |aside| aside.blocked_since = since);
+        self.change(slot, |aside| (aside.blocked_since, aside.unsent) = (since, 0));
+    }
+
+    /// Records how many bytes the transport of a blocked connection has taken and not sent.
+    pub(crate) fn set_unsent(&mut self, slot: Slot, bytes: u32) {
+        self.change(slot, |aside| aside.unsent = bytes);
     }
 
     /// Keeps what a new connection has said about itself.

@@ -14,7 +14,7 @@ use crate::{
     egress::outbox::{Outbox, Queue},
     limits::MAX_HANDSHAKING,
     session::{
-        conn::Conn,
+        conn::{Conn, Flags},
         id::{ConnId, Slot},
         lifecycle::{Cause, Phase},
         side::Unread,
@@ -52,6 +52,11 @@ impl Shard {
             Event::Lost(slot) => {
                 self.advance(slot, Cause::Lost);
             }
+            Event::Unfit(slot, reason) => {
+                self.advance(slot, Cause::Unfit(reason));
+            }
+            Event::Worn(slot) => self.close(slot, CloseReason::Worn, CloseCode::Restart),
+            Event::Transport(bytes) => self.gauge.transport = bytes as u64,
             Event::Mail(mail) => self.on_mail(mail),
             Event::AcceptsFailed(count) => self.counters.accept_errors += count,
             Event::BusFull(count) => self.counters.bus_queue_dropped += count,
@@ -187,6 +192,17 @@ impl Shard {
         }
     }
 
+    /// As [`Shard::on_sent`], where the transport took `taken` bytes of a connection's output and keeps `unsent` bytes that
+    /// its socket did not take. [`Event::Writable`] is to be told once they are sent.
+    pub fn on_kept(&mut self, slot: Slot, taken: usize, unsent: usize) {
+        self.counters.socket_writes += 1;
+        self.counters.sent_bytes += taken as u64;
+        self.egress.advance(&mut self.sessions[slot], taken);
+        self.on_blocked(slot);
+        // A transport keeps no more than one record of TLS.
+        self.sessions.side_mut().set_unsent(slot, unsent as u32);
+    }
+
     #[cold]
     fn on_blocked(&mut self, slot: Slot) {
         self.counters.short_writes += 1;
@@ -210,6 +226,11 @@ impl Shard {
         side.set_blocked(slot, None);
         if side.resume(slot, Unread::UntilItTakes) {
             self.effects.push(Effect::Resume(slot));
+        }
+        // Its transport kept the last bytes.
+        let conn = &self.sessions[slot];
+        if conn.queue.is_empty() && !conn.is(Phase::Open) && !conn.flags.has(Flags::POLLED) {
+            self.all_sent(slot);
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::{
     broadcast::{Broadcast, Origin},
     config::NodeConfig,
+    counters::RefuseReason,
     drain::DrainOrder,
     longpoll::{Answer, Ask},
     route::{ShardMask, Topic},
@@ -22,6 +23,12 @@ pub enum Event {
     Writable(ConnId),
     /// The peer is gone: its input has ended, or its socket failed.
     Lost(Slot),
+    /// The transport of a connection that has not said its request cannot go on, for this reason.
+    Unfit(Slot, RefuseReason),
+    /// The transport of a connection cannot carry much more: the client is to come again.
+    Worn(Slot),
+    /// The transports hold so many bytes for their connections, as at the beginning of this turn.
+    Transport(usize),
     /// Another thread has sent this.
     Mail(Mail),
     /// So many accepts failed for lack of descriptors or memory.

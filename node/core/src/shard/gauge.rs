@@ -12,10 +12,12 @@ pub(super) struct Gauge {
     pub(super) calm_below: u64,
     /// Bytes that the thread holds for the shard: in its mailbox, and for other shards.
     pub(super) mail: u64,
+    /// Bytes that the transports hold.
+    pub(super) transport: u64,
 }
 
 impl Default for Gauge {
     fn default() -> Self {
-        Self { ledger: Ledger::default(), stage: Stage::Free, calm_below: 0, mail: 0 }
+        Self { ledger: Ledger::default(), stage: Stage::Free, calm_below: 0, mail: 0, transport: 0 }
     }
 }

@@ -236,7 +236,7 @@ impl Shard {
         if phase == Phase::Open {
             let answer = frame::close_answer(payload).into();
             self.egress.queue_one(slot, &mut self.sessions[slot], answer);
-        } else if phase.awaits_close() && self.sessions[slot].queue.is_empty() {
+        } else if phase.awaits_close() && self.sessions[slot].is_all_sent() {
             self.advance(slot, Cause::Sent);
         }
     }

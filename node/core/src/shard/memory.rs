@@ -49,6 +49,7 @@ impl Shard {
         set(Kind::Queues, self.egress.outbox().held_bytes() as u64);
         set(Kind::Windows, (self.topics.held_bytes() + self.timers.held_bytes()) as u64);
         set(Kind::Mail, self.gauge.mail);
+        set(Kind::Transport, self.gauge.transport);
         set(Kind::Rooms, self.topics.len() as u64 * ROOM_BYTES + self.topics.memberships() * MEMBER_BYTES);
         set(Kind::Channels, sessions.channels);
         set(Kind::Connections, self.sessions.len() as u64 * CONNECTION_BYTES + self.polls.held_bytes());
@@ -78,7 +79,8 @@ impl Shard {
     }
 
     /// Whether new connections and channels are refused for lack of memory.
-    pub(super) fn is_short_of_memory(&self) -> bool {
+    #[must_use]
+    pub fn is_short_of_memory(&self) -> bool {
         self.gauge.stage >= Stage::Refuse
     }
 
@@ -211,12 +213,13 @@ impl Shard {
         let age_millis = |since: u16| u64::from(now.wrapping_sub(since)) * STAMP_MILLIS;
         // The client is not to blame for whole messages that this node has put off, unless it says too many.
         let hasty = self.sessions.is_beyond_rate(slot, self.now_millis, &self.config.limits);
-        let stalled = self.sessions.side().get(slot).and_then(|aside| aside.blocked_since);
+        let aside = self.sessions.side().get(slot);
+        let (stalled, unsent) = aside.map_or((None, 0), |aside| (aside.blocked_since, aside.unsent as usize));
         let conn = self.sessions.get_mut(slot)?;
         let blocked = conn.flags.has(Flags::BLOCKED);
         let healthy = conn.is(Phase::Open) && !blocked && !hasty;
         let input = if healthy { conn.reader.incomplete_bytes() } else { conn.reader.held_bytes() };
-        let output = if blocked { self.egress.outbox().share_bytes(&conn.queue) } else { 0 };
+        let output = if blocked { self.egress.outbox().share_bytes(&conn.queue) + unsent } else { 0 };
         if input + output == 0 || conn.is(Phase::Gone) {
             return None;
         }

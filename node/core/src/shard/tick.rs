@@ -10,7 +10,7 @@ use crate::{
     counters::CloseReason,
     limits::STAMP_MILLIS,
     session::{
-        conn::Flags,
+        conn::{Conn, Flags},
         id::Slot,
         lifecycle::{Cause, Phase},
     },
@@ -92,9 +92,7 @@ impl Shard {
         for index in 0..self.sessions.end() {
             let slot = Slot(index as u32);
             // A session that closes answers the request that waits for it.
-            if self.sessions.get(slot).is_some_and(|conn| conn.queue.is_empty())
-                && !self.polls.is_waiting(slot)
-            {
+            if self.sessions.get(slot).is_some_and(Conn::is_all_sent) && !self.polls.is_waiting(slot) {
                 self.advance(slot, Cause::ShutDown);
             }
         }

@@ -294,6 +294,7 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
     }
     match reason {
         RefuseReason::BadRequest => empty!("400 Bad Request\r\nsec-websocket-version: 13"),
+        RefuseReason::Tls => empty!("400 Bad Request"),
         RefuseReason::Method => empty!("405 Method Not Allowed\r\nallow: GET, HEAD"),
         RefuseReason::NotFound => empty!("404 Not Found"),
         RefuseReason::Version

@@ -8,4 +8,5 @@ pub(crate) mod nats;
 pub(crate) mod process;
 pub(crate) mod publisher;
 pub(crate) mod relay;
+pub(crate) mod tls;
 pub(crate) mod wait;

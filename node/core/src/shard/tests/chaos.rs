@@ -165,6 +165,7 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         // Some budgets are so small that every stage is reached.
         config.limits.memory_budget = [Some(6_000), None, Some(20_000)][usize::from(shards) - 1];
     });
+    sim.keeps_records = shards > 1;
     let mut open = Vec::new();
     for _ in 0..u.int_in_range(1..=200)? {
         let stepped = step(u, &mut sim, &mut open);

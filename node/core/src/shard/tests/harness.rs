@@ -39,8 +39,31 @@ struct Socket {
     output: Vec<u8>,
     /// Bytes that the fake kernel still takes; none: any number.
     room: Option<usize>,
+    /// Bytes that the transport took and that the kernel did not.
+    kept: Vec<u8>,
     output_ended: bool,
 }
+
+impl Socket {
+    /// Lets the kernel take bytes. Returns how many it took.
+    fn take(&mut self, bytes: &[u8]) -> usize {
+        let taken = self.room.map_or(bytes.len(), |room| room.min(bytes.len()));
+        self.output.extend_from_slice(&bytes[..taken]);
+        self.room = self.room.map(|room| room - taken);
+        taken
+    }
+
+    /// Goes on with what was kept. True when nothing of it is left.
+    fn send_kept(&mut self) -> bool {
+        let kept = std::mem::take(&mut self.kept);
+        let taken = self.take(&kept);
+        self.kept = kept[taken..].to_vec();
+        self.kept.is_empty()
+    }
+}
+
+/// Most bytes that a transport takes at once.
+const RECORD: usize = 50;
 
 pub(crate) struct Sim {
     pub(super) shards: Vec<Shard>,
@@ -53,6 +76,8 @@ pub(crate) struct Sim {
     paused: Vec<Client>,
     /// Connections written in one turn at most.
     pub(super) flushes_per_turn: usize,
+    /// Every second connection has a transport that takes up to a record of output, also when its socket does not.
+    pub(super) keeps_records: bool,
     pub(super) now_millis: u64,
 }
 
@@ -86,6 +111,7 @@ impl Sim {
             resumed: Vec::new(),
             paused: Vec::new(),
             flushes_per_turn: usize::MAX,
+            keeps_records: false,
             now_millis: 0,
         }
     }
@@ -159,8 +185,9 @@ impl Sim {
 
     /// Makes the fake kernel take only so many bytes more, or, with `None`, any number again.
     pub(super) fn limit(&mut self, client: Client, room: Option<usize>) {
-        self.sockets.get_mut(&client).expect("known").room = room;
-        if room != Some(0) {
+        let socket = self.sockets.get_mut(&client).expect("known");
+        socket.room = room;
+        if socket.send_kept() && room != Some(0) {
             self.begin();
             let shard = &mut self.shards[client.0];
             shard.handle(Event::Writable(shard.sessions.id(client.1)));
@@ -251,9 +278,19 @@ impl Sim {
             let (outbox, queue) = shard.output(id);
             let bytes: Vec<u8> = outbox.slices(queue).flatten().copied().collect();
             assert_eq!(bytes.len(), queue.bytes() as usize);
-            let taken = socket.room.map_or(bytes.len(), |room| room.min(bytes.len()));
-            socket.output.extend_from_slice(&bytes[..taken]);
-            socket.room = socket.room.map(|room| room - taken);
+            if self.keeps_records && id.0 % 2 == 1 {
+                assert!(socket.kept.is_empty(), "it is not written while it is blocked");
+                let record = &bytes[..bytes.len().min(RECORD)];
+                let sent = socket.take(record);
+                if sent == record.len() {
+                    shard.on_sent(id, sent, sent);
+                } else {
+                    socket.kept = record[sent..].to_vec();
+                    shard.on_kept(id, record.len(), record.len() - sent);
+                }
+                continue;
+            }
+            let taken = socket.take(&bytes);
             shard.on_sent(id, taken, bytes.len());
         }
         shard.end_flushes(None, || self.now_millis);

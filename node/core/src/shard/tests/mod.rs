@@ -11,6 +11,8 @@ pub(crate) mod harness;
 #[cfg(test)]
 mod incomplete;
 #[cfg(test)]
+mod kept;
+#[cfg(test)]
 mod late;
 #[cfg(test)]
 mod limits;

@@ -1,0 +1,168 @@
+//! TLS on the public port, with clients that are other implementations of it.
+
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+};
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
+
+use crate::support::{
+    process::{Process, command},
+    tls::{Certificate, TlsStream, client_config, connect, data},
+    wait::wait,
+};
+
+fn node(certificate: &Certificate) -> Process {
+    let mut command = command();
+    command.arg("--dev").arg("--tls").arg(certificate.path());
+    Process::start(command)
+}
+
+struct Client(WebSocket<TlsStream>);
+
+impl Client {
+    fn join(stream: TlsStream, topic: &str) -> Self {
+        let (socket, _) =
+            client("wss://localhost/socket/websocket?vsn=2.0.0", stream).expect("the handshake");
+        let mut client = Client(socket);
+        client.send(&json!(["1", "1", topic, "phx_join", {}]));
+        assert_eq!(client.next()[4]["status"], "ok");
+        client
+    }
+
+    fn send(&mut self, message: &Value) {
+        self.0.send(Message::text(message.to_string())).expect("a connection");
+    }
+
+    fn next(&mut self) -> Value {
+        let message = self.0.read().expect("a message");
+        serde_json::from_str(message.to_text().expect("text")).expect("JSON")
+    }
+
+    fn echoes(&mut self, payload: &Value) {
+        self.send(&json!(["1", "2", "room:1", "echo", payload]));
+        assert_eq!(&self.next()[4]["response"], payload);
+    }
+}
+
+#[test]
+fn a_client_goes_on_while_the_certificate_changes() {
+    let certificate = Certificate::of("one");
+    let node = node(&certificate);
+    let config = client_config();
+    let shown = |stream: &TlsStream| stream.conn.peer_certificates().expect("one")[0].as_ref().to_vec();
+    let stream = connect(node.listen, &config);
+    let first = shown(&stream);
+    let (mut old, mut other) =
+        (Client::join(stream, "room:1"), Client::join(connect(node.listen, &config), "room:1"));
+    certificate.become_that_of("two");
+    wait("the other certificate", || shown(&connect(node.listen, &config)) != first);
+    assert_eq!(node.metric("channelcluster_node_config_reloads_total"), Some(1.0));
+    // Messages that take several records, both ways, between clients of before and of after.
+    let mut new = Client::join(connect(node.listen, &config), "room:1");
+    for length in [1, 1_000, 17_000, 60_000] {
+        let payload = json!({"text": "x".repeat(length)});
+        old.echoes(&payload);
+        new.echoes(&payload);
+        new.send(&json!(["1", null, "room:1", "n", payload]));
+        for client in [&mut old, &mut new, &mut other] {
+            let message = client.next();
+            assert_eq!((&message[3], &message[4]), (&json!("n"), &payload));
+        }
+    }
+    old.0.close(None).expect("closed");
+    assert!(old.0.read().expect("an answer").is_close());
+}
+
+#[test]
+fn a_node_that_has_no_certificate_does_not_start() {
+    let certificate = Certificate::of("one");
+    std::fs::remove_file(certificate.path().join("tls.key")).unwrap();
+    let mut command = command();
+    command.arg("--dev").arg("--tls").arg(certificate.path()).stderr(Stdio::piped());
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && text.contains("tls.key"), "{text}");
+}
+
+#[test]
+fn long_poll_works_over_tls_on_one_connection() {
+    let certificate = Certificate::of("one");
+    let node = node(&certificate);
+    let mut stream = connect(node.listen, &client_config());
+    let mut ask = |method: &str, token: &str, body: &str| -> Value {
+        let length = body.len();
+        write!(
+            stream,
+            "{method} /socket/longpoll?vsn=2.0.0&token={token} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"
+        )
+        .expect("sent");
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !text.ends_with(b"\r\n\r\n") {
+            stream.read_exact(&mut byte).expect("a head");
+            text.push(byte[0]);
+        }
+        let head = String::from_utf8(text).expect("text").to_ascii_lowercase();
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+        let mut body = vec![0; length.parse().expect("a number")];
+        stream.read_exact(&mut body).expect("a body");
+        serde_json::from_slice(&body).expect("JSON")
+    };
+    let token = ask("GET", "", "")["token"].as_str().expect("a session").to_owned();
+    assert_eq!(ask("POST", &token, r#"["1","1","room:1","phx_join",{}]"#)["status"], 200);
+    let messages = ask("GET", &token, "");
+    assert!(messages["messages"][0].to_string().contains("phx_reply"), "{messages}");
+}
+
+#[test]
+fn what_is_no_tls_is_counted_and_told_what_to_do() {
+    let certificate = Certificate::of("one");
+    let node = node(&certificate);
+    let answer = node.public("GET / HTTP/1.1\r\nhost: localhost\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("wss://"), "{answer}");
+    wait("the refusal", || {
+        let (_, metrics) = node.ask("GET", "/metrics", None, "");
+        metrics.contains("channelcluster_node_refused_total{reason=\"tls\"} 1\n")
+    });
+}
+
+/// Speaks HTTP through `openssl s_client` with these arguments. Returns what it printed.
+fn openssl(node: &Process, more: &[&str]) -> String {
+    let mut child = Command::new("openssl")
+        .args(["s_client", "-connect", &node.listen.to_string(), "-servername", "localhost", "-ign_eof"])
+        .args(["-verify_return_error", "-CAfile"])
+        .arg(data("ca.crt"))
+        .args(more)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("openssl is installed");
+    // It fails when the handshake did.
+    child
+        .stdin
+        .take()
+        .expect("piped")
+        .write_all(b"GET / HTTP/1.1\nhost: localhost\nconnection: close\n\n")
+        .ok();
+    let output = child.wait_with_output().expect("it ends");
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn openssl_gets_the_page_in_each_suite_and_nothing_by_an_older_version() {
+    let certificate = Certificate::of("one");
+    let node = node(&certificate);
+    for suite in ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"] {
+        let text = openssl(&node, &["-crlf", "-alpn", "h2,http/1.1", "-ciphersuites", suite]);
+        for part in [suite, "ALPN protocol: http/1.1", "Verification: OK", "HTTP/1.1 200 OK", "</html>"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    let text = openssl(&node, &["-crlf", "-tls1_2"]);
+    assert!(text.contains("alert protocol version") && !text.contains("HTTP/1.1"), "{text}");
+    let text = openssl(&node, &["-crlf", "-alpn", "h2"]);
+    assert!(text.contains("no application protocol") && !text.contains("HTTP/1.1"), "{text}");
+}
