@@ -86,6 +86,11 @@ pub(crate) const JWT_KEY_FORM: Rule = (
     "self.secretRef.key.matches('^[-._A-Za-z0-9]+$') && !self.secretRef.key.startsWith('..') && self.secretRef.key != '.' && self.secretRef.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
     "auth.jwt[].secretRef must name a Secret and a key in it: the name of a-z, 0-9, - and ., the key of letters, digits, -, _ and .",
 );
+/// On [`crate::RoomPolicy`].
+pub(crate) const REALTIME_OPTIONS: Rule = (
+    "!has(self.dialect) || self.dialect != 'Realtime' || (!has(self.ackEvents) && !has(self.echoToSender))",
+    "rooms.policies[] with dialect: Realtime must not set ackEvents or echoToSender: each client says both when it joins, so leave them out",
+);
 /// The grammar of hosts and origins as regular expressions, which `node_core::ws::{host, origin}` has as code; a test
 /// holds the two together.
 macro_rules! grammar {

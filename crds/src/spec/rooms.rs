@@ -41,6 +41,7 @@ pub struct Rooms {
 #[x_kube(validation = rules::TOPIC_STAR)]
 #[x_kube(validation = rules::topic_reserved())]
 #[x_kube(validation = rules::flush_window())]
+#[x_kube(validation = rules::REALTIME_OPTIONS)]
 #[x_kube(validation = rules::events("events"))]
 #[x_kube(validation = rules::events("ackEvents"))]
 #[serde(rename_all = "camelCase")]
@@ -71,6 +72,20 @@ pub struct RoomPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "Duration::text_schema")]
     pub flush_window: Option<Duration>,
+    /// What clients of these rooms speak; unset: `Phoenix`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dialect: Option<Dialect>,
+}
+
+/// What the clients of a room speak.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum Dialect {
+    /// Phoenix Channels: events are broadcast under their own names.
+    #[default]
+    Phoenix,
+    /// Supabase's Realtime, as realtime-js speaks it: events are inside of events `broadcast`, and clients say when they
+    /// join whether they hear their own and want them acknowledged.
+    Realtime,
 }
 
 /// What a join to a full room gets.

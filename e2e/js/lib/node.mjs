@@ -10,7 +10,7 @@ import { until } from "./wait.mjs"
 const DEFAULT_BINARY = fileURLToPath(new URL("../../../target/debug/channel-node", import.meta.url))
 
 /** Two ports that were free a moment ago. */
-async function freePorts() {
+export async function freePorts() {
   const servers = [createServer(), createServer()]
   const ports = []
   for (const server of servers) {

@@ -40,12 +40,7 @@ pub(crate) fn all() -> Vec<Step> {
         // A test of the node is built with the node itself, as the unit tests built it.
         simple("node binary", |t| Ok(cargo_test(t, None, &["node"], &["--no-run"]))),
         code("autobahn", autobahn::step),
-        step(
-            "stock clients and browser",
-            Needs::Nothing,
-            Count::Node,
-            Action::Program(|t| Ok(in_js(t, &["test"]))),
-        ),
+        step("stock clients and browser", Needs::Nothing, Count::Node, Action::Program(stock_clients)),
         code("chart lint", chart_lint),
         counted("api server", api_server),
         step("down after sigkill", Needs::Root, Count::Cargo, Action::Program(down_after_sigkill)),
@@ -135,6 +130,13 @@ fn in_js(tools: &Tools, args: &[&str]) -> Command {
     command.current_dir(tools.repository.join("e2e/js"));
     command.env("CHANNEL_NODE", artifacts::target().join("debug/channel-node"));
     command
+}
+
+/// Some of them speak to two nodes, which need a NATS server between them.
+fn stock_clients(tools: &Tools) -> Result<Command> {
+    let mut command = in_js(tools, &["test"]);
+    command.env("NATS_SERVER", Tool::Nats.ready(&tools.progress)?);
+    Ok(command)
 }
 
 fn chart_lint(tools: &Tools) -> Result<()> {

@@ -10,6 +10,11 @@ pub enum Payload<'a> {
     Json(&'a str),
     /// Opaque bytes.
     Binary(&'a [u8]),
+    /// Valid JSON of any type, which a user broadcast carries: the event of the message is the user's own, and clients
+    /// get it inside of an event `broadcast` (see [`crate::protocol::realtime`]).
+    UserJson(&'a str),
+    /// The same with opaque bytes.
+    UserBinary(&'a [u8]),
 }
 
 impl Payload<'_> {
@@ -19,7 +24,14 @@ impl Payload<'_> {
         match self {
             Self::Json(json) => json.starts_with('{'),
             Self::Binary(_) => true,
+            Self::UserJson(_) | Self::UserBinary(_) => false,
         }
+    }
+
+    /// Whether it is that of a user broadcast.
+    #[must_use]
+    pub const fn is_of_user(&self) -> bool {
+        matches!(self, Self::UserJson(_) | Self::UserBinary(_))
     }
 }
 
@@ -31,6 +43,10 @@ pub enum Kind {
     Json = 0,
     /// Opaque bytes.
     Binary = 1,
+    /// JSON of a user broadcast.
+    UserJson = 2,
+    /// Opaque bytes of a user broadcast.
+    UserBinary = 3,
 }
 
 impl Kind {
@@ -40,6 +56,8 @@ impl Kind {
         match number {
             0 => Some(Self::Json),
             1 => Some(Self::Binary),
+            2 => Some(Self::UserJson),
+            3 => Some(Self::UserBinary),
             _ => None,
         }
     }
@@ -104,6 +122,8 @@ impl<'a> Content<'a> {
         match self.payload {
             Payload::Json(_) => Kind::Json,
             Payload::Binary(_) => Kind::Binary,
+            Payload::UserJson(_) => Kind::UserJson,
+            Payload::UserBinary(_) => Kind::UserBinary,
         }
     }
 
@@ -117,8 +137,8 @@ impl<'a> Content<'a> {
     #[must_use]
     pub const fn data(&self) -> &'a [u8] {
         match self.payload {
-            Payload::Json(json) => json.as_bytes(),
-            Payload::Binary(data) => data,
+            Payload::Json(json) | Payload::UserJson(json) => json.as_bytes(),
+            Payload::Binary(data) | Payload::UserBinary(data) => data,
         }
     }
 }
@@ -149,6 +169,8 @@ impl<B: AsRef<[u8]>> Packed<B> {
         let payload = match self.kind {
             Kind::Json => Payload::Json(text(data)?),
             Kind::Binary => Payload::Binary(data),
+            Kind::UserJson => Payload::UserJson(text(data)?),
+            Kind::UserBinary => Payload::UserBinary(data),
         };
         Some(Content { topic: text(topic)?, event: text(event)?, payload })
     }
@@ -201,7 +223,12 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_packed_is_what_was_said(topic: String, event: String, json: String, data: Vec<u8>) {
-            for payload in [Payload::Json(&json), Payload::Binary(&data)] {
+            for payload in [
+                Payload::Json(&json),
+                Payload::Binary(&data),
+                Payload::UserJson(&json),
+                Payload::UserBinary(&data),
+            ] {
                 let content = Content { topic: &topic, event: &event, payload };
                 let Some(packed) = Broadcast::pack(&content) else {
                     prop_assert!(topic.len().max(event.len()) > 255);
@@ -220,7 +247,7 @@ mod tests {
             topic_bytes in 0..40_u8,
             event_bytes in 0..40_u8,
         ) {
-            for kind in [Kind::Json, Kind::Binary] {
+            for kind in (0..=u8::MAX).map_while(Kind::of) {
                 let packed = Packed { kind, topic_bytes, event_bytes, bytes: &*bytes };
                 if let Some(content) = packed.unpack() {
                     let again = Broadcast::pack(&content).expect("short names");
@@ -247,6 +274,6 @@ mod tests {
             let content = Content::json(topic, event, "{}");
             assert_eq!(Broadcast::pack(&content).is_some(), fits);
         }
-        assert_eq!(Kind::of(2), None);
+        assert_eq!(Kind::of(4), None);
     }
 }

@@ -21,10 +21,12 @@ use crate::{
 mod check;
 mod file;
 mod limits;
+mod rooms;
 #[cfg(test)]
 mod tests;
 
 pub use limits::Limits;
+pub use rooms::{Dialect, OnFull, Policy, PolicyRef, Publish, RoomPolicy, Rooms, TopicPattern};
 
 /// The configuration format that this code writes and reads.
 pub const VERSION: u32 = 1;
@@ -86,9 +88,9 @@ impl Default for Fixed {
 }
 
 impl NodeConfig {
-    /// The configuration of `channel-node --dev` as far as a file could say it: anonymous, alone, `room:*` only, with the
-    /// chat page. `echo` is answered with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is
-    /// broadcast to all members.
+    /// The configuration of `channel-node --dev` as far as a file could say it: anonymous, alone, with the chat page. In
+    /// `room:*` an `echo` is answered with its payload, `x_ack` is broadcast as `x` and acknowledged, any other event is
+    /// broadcast to all members. In `realtime:*` members speak Supabase's Realtime.
     pub fn dev() -> Self {
         NodeConfig {
             fixed: Fixed {
@@ -96,10 +98,14 @@ impl NodeConfig {
                 ..Fixed::default()
             },
             rooms: Rooms {
-                topics: vec![TopicPattern("room:*".to_owned())],
+                topics: ["room:*", "realtime:*"].map(|topics| TopicPattern(topics.to_owned())).to_vec(),
                 max_members: DEV_ROOM_MEMBERS,
                 echo_events: vec!["echo".to_owned()],
                 ack_suffix: Some("_ack".to_owned()),
+                policies: vec![Policy {
+                    dialect: Some(Dialect::Realtime),
+                    ..Policy::of(TopicPattern("realtime:*".to_owned()))
+                }],
                 ..Rooms::default()
             },
             auth: Auth { anonymous: true, ..Auth::default() },
@@ -138,172 +144,6 @@ impl Default for ClusterId {
     fn default() -> Self {
         ClusterId { namespace: "default".to_owned(), name: "default".to_owned() }
     }
-}
-
-/// Which topics exist and the policy of their rooms. The first of `policies` that matches overrides the other values
-/// here, key by key.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Rooms {
-    /// Topics that can be joined; any other is answered `unmatched topic`.
-    pub topics: Vec<TopicPattern>,
-    /// Most members of one room on this node.
-    pub max_members: u32,
-    /// What a join of a full room gets.
-    pub on_full: OnFull,
-    /// Events that members may publish; none is every event that is not reserved.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub events: Option<Vec<String>>,
-    /// Events answered `ok` after they were broadcast.
-    pub ack_events: Vec<String>,
-    /// An event with this suffix is broadcast without it and answered `ok`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ack_suffix: Option<String>,
-    /// Events answered with their own payload and not broadcast.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub echo_events: Vec<String>,
-    /// Whether the sender is among the receivers of its broadcast.
-    pub echo_to_sender: bool,
-    /// Overrides per topic; the first match wins.
-    pub policies: Vec<Policy>,
-}
-
-impl Default for Rooms {
-    fn default() -> Self {
-        Rooms {
-            topics: vec![TopicPattern("*".to_owned())],
-            max_members: keys::MAX_MEMBERS.usual,
-            on_full: OnFull::Reject,
-            events: None,
-            ack_events: Vec::new(),
-            ack_suffix: None,
-            echo_events: Vec::new(),
-            echo_to_sender: true,
-            policies: Vec::new(),
-        }
-    }
-}
-
-impl Rooms {
-    /// The policy of a topic's room, or none when the topic cannot be joined.
-    pub fn resolve(&self, topic: TopicName<'_>) -> Option<RoomPolicy<'_>> {
-        self.find(topic).map(|policy| self.policy(policy))
-    }
-
-    /// Which policy a topic's room has, or none when the topic cannot be joined.
-    pub fn find(&self, topic: TopicName<'_>) -> Option<PolicyRef> {
-        if !self.topics.iter().any(|pattern| pattern.matches(topic)) {
-            return None;
-        }
-        let overriding = self.policies.iter().position(|policy| policy.topics.matches(topic));
-        // A file has far fewer than 2^32 policies.
-        Some(PolicyRef(overriding.map_or(u32::MAX, |index| index as u32)))
-    }
-
-    /// The policy that [`Rooms::find`] found in this configuration.
-    pub fn policy(&self, found: PolicyRef) -> RoomPolicy<'_> {
-        let policy = self.policies.get(found.0 as usize);
-        RoomPolicy {
-            max_members: policy.and_then(|p| p.max_members).unwrap_or(self.max_members),
-            on_full: self.on_full,
-            publish: policy.and_then(|p| p.publish).unwrap_or(Publish::Members),
-            events: policy.and_then(|p| p.events.as_deref()).or(self.events.as_deref()),
-            ack_events: policy.and_then(|p| p.ack_events.as_deref()).unwrap_or(&self.ack_events),
-            ack_suffix: self.ack_suffix.as_deref(),
-            echo_events: &self.echo_events,
-            echo_to_sender: policy.and_then(|p| p.echo_to_sender).unwrap_or(self.echo_to_sender),
-            flush_window_millis: policy.and_then(|p| p.flush_window_millis).unwrap_or(0),
-        }
-    }
-}
-
-/// A policy of one configuration: one of its overrides, or the values without any. It means nothing in another
-/// configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolicyRef(u32);
-
-/// The policy of one room, after overrides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoomPolicy<'a> {
-    /// Most members on this node.
-    pub max_members: u32,
-    /// What a join of the full room gets.
-    pub on_full: OnFull,
-    /// Which clients may publish.
-    pub publish: Publish,
-    /// Events that may be published; none is every event that is not reserved.
-    pub events: Option<&'a [String]>,
-    /// Events answered `ok` after they were broadcast.
-    pub ack_events: &'a [String],
-    /// Suffix that asks for an `ok`.
-    pub ack_suffix: Option<&'a str>,
-    /// Events answered with their payload and not broadcast.
-    pub echo_events: &'a [String],
-    /// Whether the sender receives its own broadcast.
-    pub echo_to_sender: bool,
-    /// Time within which broadcasts leave together, in milliseconds; 0 is at once.
-    pub flush_window_millis: u16,
-}
-
-/// Overrides for the topics that match.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Policy {
-    /// The topics that it is for.
-    pub topics: TopicPattern,
-    /// Overrides [`Rooms::max_members`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_members: Option<u32>,
-    /// Which clients may publish; members unless said otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub publish: Option<Publish>,
-    /// Overrides [`Rooms::events`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub events: Option<Vec<String>>,
-    /// Overrides [`Rooms::ack_events`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ack_events: Option<Vec<String>>,
-    /// Overrides [`Rooms::echo_to_sender`].
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub echo_to_sender: Option<bool>,
-    /// Collects what is said in such a room within this time, in milliseconds, to send it in one write per member;
-    /// adds as much to the latency. None unless said.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub flush_window_millis: Option<u16>,
-}
-
-/// A topic, or a prefix followed by `*`. `*` alone is every topic that nodes share ([`TopicKind::Shared`]): no pattern
-/// matches the others, which are `phoenix` and everything that starts with `$`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TopicPattern(pub String);
-
-impl TopicPattern {
-    /// Whether the pattern matches a topic.
-    pub fn matches(&self, topic: TopicName<'_>) -> bool {
-        let text = topic.as_str();
-        topic.kind() == TopicKind::Shared
-            && match self.0.strip_suffix('*') {
-                Some(prefix) => text.starts_with(prefix),
-                None => text == self.0,
-            }
-    }
-}
-
-/// What a join of a full room gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum OnFull {
-    /// An error reply; the connection goes on.
-    Reject,
-}
-
-/// Which clients may publish into a room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Publish {
-    /// Every member.
-    Members,
-    /// No client.
-    Nobody,
 }
 
 /// Which clients may connect.

@@ -6,7 +6,7 @@
 //! bytes 2..18   boot id of the node that sends, big endian
 //! bytes 18..26  sequence, big endian: 1, 2, 3, ... per boot id and topic
 //! bytes 26..34  when it was sent, big endian: milliseconds since the start of the node that sends
-//! byte 34       kind: 0 is a broadcast of JSON, 1 one of bytes
+//! byte 34       kind: 0 is a broadcast of JSON, 1 one of bytes, 2 and 3 are user broadcasts of the same
 //! byte 35       length of the topic in bytes
 //! byte 36       length of the event in bytes
 //! then          topic, event, payload

@@ -12,7 +12,7 @@ use crate::{
     topic::{TopicKind, TopicName},
 };
 
-use super::{Bus, DrainSettings, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
+use super::{Bus, Dialect, DrainSettings, Limits, NodeConfig, Policy, Rooms, TopicPattern, VERSION};
 
 mod auth;
 
@@ -128,6 +128,13 @@ fn one_policy(key: &str, policy: &Policy, errors: &mut Vec<String>) {
     }
     if let Some(millis) = policy.flush_window_millis {
         range_of(&format!("{key}.flushWindowMillis"), &keys::FLUSH_WINDOW_MILLIS, millis, errors);
+    }
+    let theirs =
+        [("ackEvents", policy.ack_events.is_some()), ("echoToSender", policy.echo_to_sender.is_some())];
+    for (name, _) in theirs.iter().filter(|(_, said)| *said && policy.dialect == Some(Dialect::Realtime)) {
+        errors.push(format!(
+            "{key}.{name}: is up to each client with dialect: Realtime, which says it when it joins; leave it out"
+        ));
     }
 }
 

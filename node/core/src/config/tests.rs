@@ -25,7 +25,8 @@ fn an_unknown_key_is_refused_at_every_level() {
 #[test]
 fn all_errors_are_told_at_once_and_name_their_key() {
     let text = r#"{"version":7,"path":"socket/","cluster":{"namespace":"a.b","name":""},
-        "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x","events":[]},{"topics":"x","events":["access_token"]}]},
+        "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x","events":[]},{"topics":"x","events":["access_token"]},
+            {"topics":"y","dialect":"Realtime","ackEvents":[],"echoToSender":true},{"topics":"z","dialect":"Phoenix","ackEvents":[]}]},
         "limits":{"maxFrameBytes":65536,"sendQueueBytes":8192,"maxRooms":0},
         "drain":{"connectionsPerSecond":0},"auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
         "sysctls":{"../../etc/passwd":"1"},"nofile":3}"#;
@@ -42,6 +43,8 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         "rooms.policies[0].topics",
         "rooms.policies[0].events",
         "rooms.policies[1].events",
+        "rooms.policies[2].ackEvents: is up to each client",
+        "rooms.policies[2].echoToSender: is up to each client",
         "limits.sendQueueBytes",
         "limits.maxRooms: 0",
         "drain.connectionsPerSecond",
@@ -55,13 +58,14 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         assert!(all.contains(key), "no error about {key} in:\n{all}");
     }
     assert!(!all.contains("u:p"), "credentials repeated in:\n{all}");
-    assert_eq!(errors.len(), 19, "{all}");
+    assert_eq!(errors.len(), 21, "{all}");
 }
 
 #[test]
 fn the_first_matching_policy_overrides_key_by_key() {
     let text = r#"{"rooms":{"maxMembers":150,"ackEvents":["a"],"policies":[
-        {"topics":"live:*","maxMembers":500,"publish":"Nobody"},{"topics":"live:one","maxMembers":1}]}}"#;
+        {"topics":"live:*","maxMembers":500,"publish":"Nobody"},{"topics":"live:one","maxMembers":1},
+        {"topics":"realtime:*","dialect":"Realtime"}]}}"#;
     let rooms = serde_json::from_str::<NodeConfig>(text).unwrap().rooms;
     let live = rooms.resolve(topic("live:one")).unwrap();
     assert_eq!(
@@ -70,6 +74,8 @@ fn the_first_matching_policy_overrides_key_by_key() {
     );
     let other = rooms.resolve(topic("room:1")).unwrap();
     assert_eq!((other.max_members, other.publish, other.echo_to_sender), (150, Publish::Members, true));
+    let realtime = rooms.resolve(topic("realtime:1")).unwrap();
+    assert_eq!((other.dialect, realtime.dialect), (Dialect::Phoenix, Dialect::Realtime));
 }
 
 #[test]

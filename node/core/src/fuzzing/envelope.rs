@@ -20,7 +20,7 @@ pub(super) fn check(bytes: &[u8]) {
         assert!(Envelope::decode(&again[..HEADER_BYTES - 1]).is_err());
     }
     if let [topic_bytes, event_bytes, bytes @ ..] = bytes {
-        for kind in [Kind::Json, Kind::Binary] {
+        for kind in (0..=u8::MAX).map_while(Kind::of) {
             let packed = Packed { kind, topic_bytes: *topic_bytes, event_bytes: *event_bytes, bytes };
             let envelope = Envelope { origin: 1, sequence: 1, sent_millis: 1, packed };
             assert_eq!(Envelope::decode(&envelope.encode()), Ok(envelope));
@@ -38,7 +38,8 @@ fn members(packed: &Packed<&[u8]>) {
         assert_eq!(foreign::check(packed, TOPIC, packed.len() - 1), Err(foreign::NotABroadcast::TooBig));
         let content = packed.unpack().expect("checked");
         let able = Vsn::ALL.map(|vsn| encode::broadcasts(vsn, &[content]).1);
-        assert_eq!(able, [usize::from(packed.kind == Kind::Json), 1]);
+        let is_json = matches!(packed.kind, Kind::Json | Kind::UserJson);
+        assert_eq!(able, [usize::from(is_json), 1]);
     }
 }
 

@@ -38,8 +38,8 @@ pub(super) fn check(bytes: &[u8]) {
 /// Whether strict readers can read what the message carries.
 fn is_readable(message: &Message<'_>) -> bool {
     let payload = match message.payload {
-        Payload::Json(json) => json,
-        Payload::Binary(_) => NULL,
+        Payload::Json(json) | Payload::UserJson(json) => json,
+        Payload::Binary(_) | Payload::UserBinary(_) => NULL,
     };
     [&message.join_ref, &message.reference, payload]
         .iter()
@@ -102,6 +102,16 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
     }
 }
 
+/// The payload of a binary user broadcast of this content, whose encoding has this number.
+fn user_payload<'a>(frame: &'a [u8], content: &Content<'_>, encoding: u8) -> &'a [u8] {
+    let (first, body) = split_server_frame(frame).expect("one whole frame");
+    assert_eq!(first, FIN_BINARY);
+    let Content { topic, event, .. } = *content;
+    let head = [4, topic.len() as u8, event.len() as u8, 0, encoding];
+    let names = [&head[..], topic.as_bytes(), event.as_bytes()].concat();
+    body.strip_prefix(&*names).expect("the names of the content")
+}
+
 fn broadcasts(message: &Message<'_>) {
     let content = Content { topic: &message.topic, event: &message.event, payload: message.payload };
     let Some(packed) = Broadcast::pack(&content) else { return };
@@ -126,6 +136,18 @@ fn broadcasts(message: &Message<'_>) {
             let names =
                 [&[2, topic.len() as u8, event.len() as u8], topic.as_bytes(), event.as_bytes()].concat();
             assert_eq!(body.strip_prefix(&*names), Some(data));
+        }
+        Payload::UserJson(payload) => {
+            let expected: Value = serde_json::from_str(payload).expect("JSON that any reader can read");
+            let said = serde_json::json!({"type": "broadcast", "event": event, "payload": expected});
+            assert_eq!(
+                json(&v1),
+                serde_json::json!({"topic": topic, "event": "broadcast", "payload": said, "ref": null})
+            );
+            assert_eq!((v1_able, user_payload(&v2, &content, 1)), (1, payload.as_bytes()));
+        }
+        Payload::UserBinary(data) => {
+            assert_eq!((v1.len(), v1_able, user_payload(&v2, &content, 0)), (0, 0, data));
         }
     }
 }

@@ -88,6 +88,7 @@ pub fn payload_reply(
     match payload {
         Payload::Json(json) => Some(reply(vsn, refs, topic, status, json)),
         Payload::Binary(data) => vsn.serializer().binary_reply(refs, topic, status, data),
+        Payload::UserJson(_) | Payload::UserBinary(_) => None,
     }
 }
 
@@ -100,6 +101,7 @@ pub fn push(vsn: Vsn, join_ref: &str, topic: &str, event: &str, payload: Payload
             Some(serializer.message((join_ref, NULL), topic, event, &[json, "", "", "", ""]))
         }
         Payload::Binary(data) => serializer.binary_push(join_ref, topic, event, data),
+        Payload::UserJson(_) | Payload::UserBinary(_) => None,
     }
 }
 

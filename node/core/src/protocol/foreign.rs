@@ -40,13 +40,16 @@ pub fn check(packed: &Packed<&[u8]>, topic: &str, max_message_bytes: usize) -> R
     if said != topic {
         return Err(NotABroadcast::Topic);
     }
-    if event.len() > MAX_EVENT_BYTES || is_reserved_event(event) {
+    // The event of a user is inside of an event of the protocol.
+    let is_reserved = !payload.is_of_user() && is_reserved_event(event);
+    if event.len() > MAX_EVENT_BYTES || is_reserved {
         return Err(NotABroadcast::Event);
     }
     match payload {
         Payload::Json(json) if json.starts_with('{') => scan::check(json).map_err(|_| NotABroadcast::Shape),
         Payload::Json(_) => Err(NotABroadcast::Shape),
-        Payload::Binary(_) => Ok(()),
+        Payload::UserJson(json) => scan::check(json).map_err(|_| NotABroadcast::Shape),
+        Payload::Binary(_) | Payload::UserBinary(_) => Ok(()),
     }
 }
 
@@ -78,6 +81,9 @@ mod tests {
         let packed = Broadcast::pack(&Content::json(odd, "e\\", "{}")).expect("short names");
         assert_eq!(check(&packed.borrowed(), odd, MAX), Ok(()));
         assert_eq!(about(&binary("room:1", "e", &[0xff; 9])), Ok(()));
+        for payload in [Payload::UserJson("[1]"), Payload::UserBinary(b"\xff")] {
+            assert_eq!(about(&Content { topic: "room:1", event: "phx_close", payload }), Ok(()));
+        }
     }
 
     #[test]
@@ -110,6 +116,7 @@ mod tests {
             (Content::json("room:1", "access_token", "{}"), Event),
             (binary("room:2", "e", b""), Topic),
             (binary("room:1", "phx_error", b""), Event),
+            (Content { payload: Payload::UserJson("{}{}"), ..Content::json("room:1", "e", "") }, Shape),
         ] {
             assert_eq!(about(&content), Err(why), "{content:?}");
         }

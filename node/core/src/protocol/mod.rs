@@ -17,6 +17,7 @@ pub mod foreign;
 mod json;
 mod odd;
 mod raw_ref;
+pub mod realtime;
 mod scan;
 mod v1;
 mod v2;
@@ -127,7 +128,7 @@ pub struct Message<'a> {
     pub reference: Cow<'a, str>,
     /// The topic, unescaped.
     pub topic: Cow<'a, str>,
-    /// The event, unescaped.
+    /// The event, unescaped; of a user broadcast that of the user.
     pub event: Cow<'a, str>,
     /// The payload.
     pub payload: Payload<'a>,
@@ -149,7 +150,8 @@ pub fn decode_text(vsn: Vsn, text: &str) -> Result<Message<'_>, Malformed> {
 /// Reads a binary message.
 ///
 /// # Errors
-/// When it is no push, is cut short, or holds text that is not UTF-8; of a V1 client as [`decode_text`], which reads it.
+/// When it is no push and no user broadcast, is cut short, or holds text that is not UTF-8 or should be JSON and is not; of
+/// a V1 client as [`decode_text`], which reads it.
 pub fn decode_binary(vsn: Vsn, bytes: &[u8]) -> Result<Message<'_>, Malformed> {
     vsn.serializer().decode_binary(bytes)
 }

@@ -6,6 +6,7 @@ use super::{
     Malformed, Message, OddMessage, Payload, Pieces, Serializer,
     encode::append_text,
     json::{self, escaped},
+    realtime::{BROADCAST, TEXT_FORM},
 };
 use crate::broadcast::Content;
 
@@ -60,12 +61,19 @@ impl Serializer for V1 {
     }
 
     fn carries(&self, content: &Content<'_>) -> bool {
-        matches!(content.payload, Payload::Json(_))
+        matches!(content.payload, Payload::Json(_) | Payload::UserJson(_))
     }
 
     fn broadcast(&self, content: &Content<'_>, out: &mut Vec<u8>) {
-        if let Payload::Json(json) = content.payload {
-            append(out, super::NULL, content.topic, content.event, &[json, "", "", "", ""]);
+        let Content { topic, event, payload } = *content;
+        match payload {
+            Payload::Json(json) => append(out, super::NULL, topic, event, &[json, "", "", "", ""]),
+            Payload::UserJson(json) => {
+                let [head, middle, end] = TEXT_FORM;
+                let pieces = [head, &escaped(event), middle, json, end];
+                append(out, super::NULL, topic, BROADCAST, &pieces);
+            }
+            Payload::Binary(_) | Payload::UserBinary(_) => {}
         }
     }
 }

@@ -35,7 +35,7 @@ impl Serializer for V2 {
     }
 
     fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
-        binary::decode_push(bytes)
+        binary::decode(bytes)
     }
 
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {
@@ -66,7 +66,9 @@ impl Serializer for V2 {
     fn carries(&self, content: &Content<'_>) -> bool {
         match content.payload {
             Payload::Json(_) => true,
-            Payload::Binary(_) => binary::fits(content.topic, content.event),
+            Payload::Binary(_) | Payload::UserJson(_) | Payload::UserBinary(_) => {
+                binary::fits(content.topic, content.event)
+            }
         }
     }
 
@@ -75,6 +77,10 @@ impl Serializer for V2 {
         match payload {
             Payload::Json(json) => append(out, (NULL, NULL), topic, event, &[json, "", "", "", ""]),
             Payload::Binary(data) => binary::append_broadcast(out, topic, event, data),
+            Payload::UserJson(json) => {
+                binary::append_user_broadcast(out, topic, event, (true, json.as_bytes()));
+            }
+            Payload::UserBinary(data) => binary::append_user_broadcast(out, topic, event, (false, data)),
         }
     }
 }

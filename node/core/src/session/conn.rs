@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::lifecycle::Phase;
 use crate::{
     egress::outbox::Queue,
-    protocol::{RawRef, Vsn},
+    protocol::{RawRef, Vsn, realtime::Asked},
     topics::room::RoomId,
     ws::Reader,
 };
@@ -86,9 +86,39 @@ impl State {
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) room: RoomId,
-    /// Position among the room's members.
-    pub(crate) position: u32,
+    pub(crate) seat: Seat,
     pub(crate) join_ref: RawRef,
+}
+
+/// The position of a member among those of its room, and what it asked for when it joined a room of Supabase's Realtime,
+/// in four bytes: 30 bits of the position, which memory bounds far below that, and one for each option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seat(u32);
+
+const HEARS_ITSELF: u32 = 1 << 31;
+const ACKNOWLEDGED: u32 = 1 << 30;
+const OPTIONS: u32 = HEARS_ITSELF | ACKNOWLEDGED;
+
+impl Seat {
+    pub(crate) const fn new(position: u32, asked: Asked) -> Self {
+        let hears_itself = if asked.hears_itself { HEARS_ITSELF } else { 0 };
+        let acknowledged = if asked.acknowledged { ACKNOWLEDGED } else { 0 };
+        Self(position & !OPTIONS | hears_itself | acknowledged)
+    }
+
+    pub(crate) const fn position(self) -> u32 {
+        self.0 & !OPTIONS
+    }
+
+    /// The same with another position.
+    #[must_use]
+    pub(crate) const fn moved_to(self, position: u32) -> Self {
+        Self(position & !OPTIONS | self.0 & OPTIONS)
+    }
+
+    pub(crate) const fn asked(self) -> Asked {
+        Asked { hears_itself: self.0 & HEARS_ITSELF != 0, acknowledged: self.0 & ACKNOWLEDGED != 0 }
+    }
 }
 
 /// One connection. One channel is stored in place: most clients join one.
@@ -179,6 +209,17 @@ mod tests {
         slab.insert(Conn::new(0));
         let entry = size_of::<Option<Conn>>();
         assert_eq!((size_of::<Conn>(), entry), (64, 64));
+    }
+
+    #[test]
+    fn position_and_options_do_not_touch_each_other() {
+        for (hears_itself, acknowledged) in [(false, false), (false, true), (true, false), (true, true)] {
+            let asked = Asked { hears_itself, acknowledged };
+            let seat = Seat::new(7, asked);
+            assert_eq!((seat.position(), seat.asked()), (7, asked));
+            let moved = seat.moved_to(u32::MAX >> 2);
+            assert_eq!((moved.position(), moved.asked()), (u32::MAX >> 2, asked));
+        }
     }
 
     #[test]

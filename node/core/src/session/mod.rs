@@ -6,6 +6,7 @@ use slab::Slab;
 
 use crate::{
     config::Limits,
+    protocol::{RawRef, realtime::Asked},
     ws::{ConnectInfo, Reader},
 };
 
@@ -17,7 +18,7 @@ pub(crate) mod lifecycle;
 mod rate;
 pub(crate) mod side;
 
-use conn::{Channel, Conn};
+use conn::{Channel, Conn, Seat};
 use id::{ConnId, Generations, Slot};
 use identities::Identities;
 use lifecycle::Phase;
@@ -258,14 +259,16 @@ impl Sessions {
         std::mem::take(&mut conn.channels)
     }
 
-    /// Gives a channel another ref, and returns the one that it had.
-    pub(crate) fn replace_ref(
+    /// Joins a channel again, with another ref and other options. Returns the ref that it had.
+    pub(crate) fn join_again(
         &mut self,
         slot: Slot,
         position: usize,
-        join_ref: crate::protocol::RawRef,
-    ) -> crate::protocol::RawRef {
+        join_ref: RawRef,
+        asked: Asked,
+    ) -> RawRef {
         let channel = &mut self.slots[slot.index()].channels[position];
+        channel.seat = Seat::new(channel.seat.position(), asked);
         let old = std::mem::replace(&mut channel.join_ref, join_ref);
         let now = channel.join_ref.heap_bytes() as u64;
         self.memory.channels = self.memory.channels + now - old.heap_bytes() as u64;

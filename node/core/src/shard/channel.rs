@@ -44,7 +44,7 @@ impl Shard {
         self.before_leave(topic);
         let Some(position) = self.channel(slot, topic) else { return };
         let channel = self.sessions.take_channel(slot, position);
-        self.leave_room(slot, channel.room, channel.position);
+        self.leave_room(slot, channel.room, channel.seat.position());
         let (vsn, join_ref) = (self.sessions[slot].vsn(), channel.join_ref.as_str());
         let frame = match end {
             End::Closed => encode::phx_close(vsn, join_ref, topic),

@@ -7,15 +7,19 @@ use super::{
 };
 use crate::{
     broadcast::Content,
-    config::{PolicyRef, Publish},
+    config::{Dialect, PolicyRef, Publish},
     counters::JoinRefusal,
     ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
     protocol::{
         ACCESS_TOKEN, Message, NULL, OddMessage, Payload, RawRef, Vsn, encode, is_phoenix_event,
         is_reserved_event,
+        realtime::{self, Asked},
     },
-    session::{conn::Channel, id::Slot},
+    session::{
+        conn::{Channel, Seat},
+        id::Slot,
+    },
     topic::{self, PHOENIX, TopicKind, TopicName},
     topics::{Caps, Joined, Refused},
 };
@@ -31,7 +35,7 @@ impl Shard {
             }
             (_, "phx_join") => self.on_join(slot, name, message),
             (_, "phx_leave") => self.on_leave(slot, vsn, message),
-            _ => self.on_push(slot, vsn, message),
+            _ => self.on_push(slot, message),
         }
     }
 
@@ -60,14 +64,19 @@ impl Shard {
     fn on_join(&mut self, slot: Slot, name: Option<TopicName<'_>>, message: &Message<'_>) {
         let refs = (&*message.join_ref, &*message.reference);
         match name {
-            Some(name) => self.finish_join(slot, name, refs),
+            Some(name) => self.finish_join(slot, name, refs, message.payload),
             None => self.refuse_join(slot, refs, &message.topic, JoinRefusal::Unmatched),
         }
     }
 
-    /// The rules that hold for a join, or why the connection cannot become a member. Claims nothing.
-    pub(super) fn check_join(&self, slot: Slot, name: TopicName<'_>) -> Result<JoinRules, JoinRefusal> {
-        let rules = self.join_rules(name).ok_or(JoinRefusal::Unmatched)?;
+    /// The rules of [`Shard::join_rules`], or why the connection cannot become a member. Claims nothing.
+    pub(super) fn check_join(
+        &self,
+        slot: Slot,
+        name: TopicName<'_>,
+        rules: Option<JoinRules>,
+    ) -> Result<JoinRules, JoinRefusal> {
+        let rules = rules.ok_or(JoinRefusal::Unmatched)?;
         if !self.is_authorized(slot, name) {
             return Err(JoinRefusal::Unauthorized);
         }
@@ -87,19 +96,30 @@ impl Shard {
     /// Claims a place in the room, or replaces the channel that the connection has there, and answers. This may be
     /// called long after the join was asked for: the configuration, the connection and its channels are looked at
     /// now, and a connection that hears nothing any more does not become a member.
-    pub(super) fn finish_join(&mut self, slot: Slot, name: TopicName<'_>, refs: (&str, &str)) {
+    pub(super) fn finish_join(
+        &mut self,
+        slot: Slot,
+        name: TopicName<'_>,
+        refs: (&str, &str),
+        payload: Payload<'_>,
+    ) {
+        let topic = name.as_str();
+        let rules = self.join_rules(name);
+        let asked = match &rules {
+            Some(rules) if rules.is_realtime => self.asked_in_join(slot, payload),
+            _ => Asked::default(),
+        };
         if !self.sessions[slot].phase().hears() {
             return;
         }
-        let topic = name.as_str();
-        let rules = match self.check_join(slot, name) {
+        let rules = match self.check_join(slot, name, rules) {
             Ok(rules) => rules,
             Err(refusal) => return self.refuse_join(slot, refs, topic, refusal),
         };
         if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
-            let old = self.sessions.replace_ref(slot, position, RawRef::new(refs.0));
-            self.reply_joined(slot, refs, name);
+            let old = self.sessions.join_again(slot, position, RawRef::new(refs.0), asked);
+            self.reply_joined(slot, refs, name, rules.is_realtime);
             let vsn = self.sessions[slot].vsn();
             return self.reply(slot, encode::phx_close(vsn, old.as_str(), topic));
         }
@@ -112,29 +132,31 @@ impl Shard {
             }
         };
         let Joined { room, position, opened } = joined;
-        self.sessions.add_channel(slot, Channel { room, position, join_ref: RawRef::new(refs.0) });
+        let seat = Seat::new(position, asked);
+        self.sessions.add_channel(slot, Channel { room, seat, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
         if opened {
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_interest(&shared);
         }
         self.joined(joined, rules.policy);
-        self.reply_joined(slot, refs, name);
+        self.reply_joined(slot, refs, name, rules.is_realtime);
     }
 
     /// What holds for joins of a topic; `None` when it cannot be joined.
-    fn join_rules(&self, name: TopicName<'_>) -> Option<JoinRules> {
+    pub(super) fn join_rules(&self, name: TopicName<'_>) -> Option<JoinRules> {
         if name == topic::CLUSTER {
             // A full node is when its figures are wanted most.
             let caps = Caps { members: u32::MAX, rooms: u32::MAX, topic_bytes: u64::MAX };
-            return self.config.chat_page.then_some(JoinRules { caps, policy: None });
+            let rules = JoinRules { caps, policy: None, is_realtime: false };
+            return self.config.chat_page.then_some(rules);
         }
         let found = self.config.rooms.find(name)?;
         let policy = self.config.rooms.policy(found);
         let limits = &self.config.limits;
         let topic_bytes = most_topic_bytes(limits.memory_budget.unwrap_or(u64::MAX));
         let caps = Caps { members: policy.max_members, rooms: limits.rooms(), topic_bytes };
-        Some(JoinRules { caps, policy: Some(found) })
+        Some(JoinRules { caps, policy: Some(found), is_realtime: policy.dialect == Dialect::Realtime })
     }
 
     fn refuse_join(&mut self, slot: Slot, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
@@ -151,13 +173,15 @@ impl Shard {
         self.reply_error(slot, refs, topic, reason);
     }
 
-    fn reply_joined(&mut self, slot: Slot, refs: (&str, &str), name: TopicName<'_>) {
+    fn reply_joined(&mut self, slot: Slot, refs: (&str, &str), name: TopicName<'_>, is_realtime: bool) {
         let vsn = self.sessions[slot].vsn();
         let about_node;
         let response = if name == topic::CLUSTER {
             let (node, version) = (&self.options.node_name, self.options.version);
             about_node = serde_json::json!({ "node": node, "version": version }).to_string();
             &about_node
+        } else if is_realtime {
+            realtime::JOINED
         } else {
             encode::EMPTY
         };
@@ -175,13 +199,13 @@ impl Shard {
             return;
         }
         let channel = self.sessions.take_channel(slot, position);
-        self.leave_room(slot, channel.room, channel.position);
+        self.leave_room(slot, channel.room, channel.seat.position());
         let join_ref = channel.join_ref.as_str();
         self.reply(slot, encode::reply(vsn, (join_ref, &message.reference), topic, "ok", encode::EMPTY));
         self.reply(slot, encode::phx_close(vsn, join_ref, topic));
     }
 
-    fn on_push(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
+    pub(super) fn on_push(&mut self, slot: Slot, message: &Message<'_>) {
         let (topic, event) = (&*message.topic, &*message.event);
         let Some(position) = self.channel(slot, topic) else {
             return self.reply_error(slot, (NULL, &message.reference), topic, "unmatched topic");
@@ -192,6 +216,10 @@ impl Shard {
         }
         let (room, join_ref) = (channel.room, channel.join_ref.clone());
         let refs = (join_ref.as_str(), &*message.reference);
+        if self.topics.get(room).is_realtime() {
+            let asked = channel.seat.asked();
+            return self.on_realtime_push(slot, (room, asked), refs, message);
+        }
         let push = match self.resolve_push(self.topics.get(room).policy(), event, message.payload) {
             Push::Broadcast { .. } if !self.may_publish(slot, topic) => Push::Refuse("publish not allowed"),
             push => push,
@@ -214,15 +242,22 @@ impl Shard {
                 let content = Content { topic, event: &event[..event_len], payload: message.payload };
                 let unable = self.publish_elsewhere(room, &content, except);
                 self.said_here(room, &content, except);
-                if acknowledge && unable == 0 {
-                    self.reply(slot, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
-                } else if acknowledge {
-                    // Phoenix lets the sender's channel crash when a V1 member is in the room.
-                    let response = format!("{{\"undelivered\":{unable}}}");
-                    self.reply(slot, encode::reply(vsn, refs, topic, "ok", &response));
+                if acknowledge {
+                    self.acknowledge(slot, refs, topic, unable);
                 }
             }
         }
+    }
+
+    /// Answers a publish that so many members on this shard could not be given.
+    pub(super) fn acknowledge(&mut self, slot: Slot, refs: (&str, &str), topic: &str, unable: u64) {
+        let vsn = self.sessions[slot].vsn();
+        if unable == 0 {
+            return self.reply(slot, encode::reply(vsn, refs, topic, "ok", encode::EMPTY));
+        }
+        // Phoenix lets the sender's channel crash when a V1 member is in the room.
+        let response = format!("{{\"undelivered\":{unable}}}");
+        self.reply(slot, encode::reply(vsn, refs, topic, "ok", &response));
     }
 
     /// What the policy of the topic says about an event.
@@ -279,6 +314,7 @@ impl Shard {
 pub(super) struct JoinRules {
     caps: Caps,
     policy: Option<PolicyRef>,
+    is_realtime: bool,
 }
 
 /// What becomes of a pushed event.

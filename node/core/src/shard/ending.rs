@@ -95,7 +95,7 @@ impl Shard {
     fn leave_all(&mut self, slot: Slot) {
         let channels = self.sessions.take_channels(slot);
         for channel in &channels {
-            self.leave_room(slot, channel.room, channel.position);
+            self.leave_room(slot, channel.room, channel.seat.position());
         }
     }
 
@@ -108,7 +108,7 @@ impl Shard {
         {
             let channels = &mut self.sessions[moved].channels;
             if let Some(channel) = channels.iter_mut().find(|channel| channel.room == room) {
-                channel.position = position;
+                channel.seat = channel.seat.moved_to(position);
             }
         }
         left.closed.iter().for_each(|shared| self.note_interest(shared));

@@ -62,8 +62,12 @@ impl Shard {
         (kind, content): (Kind, &Content<'_>),
         origin: Origin,
     ) {
+        if !self.is_readable(room, content) {
+            self.counters.malformed_messages += 1;
+            return;
+        }
         match kind {
-            Kind::Json | Kind::Binary => {
+            Kind::Json | Kind::Binary | Kind::UserJson | Kind::UserBinary => {
                 if origin.is_late() {
                     // Members that cannot take it are counted too: this is taken off a load, and they are few.
                     self.counters.late_writes += self.topics.get(room).members().len() as u64;

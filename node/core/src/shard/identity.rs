@@ -14,7 +14,7 @@ use crate::{
     ws::{CloseCode, ConnectInfo},
 };
 
-/// The payload of an event `access_token`. Clients that are signed out send `null`.
+/// The token in the payload of an event `access_token`, or of a join. Clients that are signed out send `null`.
 #[derive(Deserialize)]
 struct Refresh {
     access_token: Option<String>,
@@ -81,6 +81,11 @@ impl Shard {
     /// without one change nothing.
     pub(super) fn take_token(&mut self, slot: Slot, payload: Payload<'_>) {
         self.counters.access_tokens += 1;
+        self.refresh(slot, payload);
+    }
+
+    /// The same for a token that may be in a payload. Without one nothing changes.
+    pub(super) fn refresh(&mut self, slot: Slot, payload: Payload<'_>) {
         let Some(identity) = self.sessions.identities().get(slot) else { return };
         let Payload::Json(json) = payload else { return };
         let Ok(Refresh { access_token: Some(text) }) = serde_json::from_str(json) else { return };

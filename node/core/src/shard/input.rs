@@ -223,7 +223,7 @@ impl Shard {
         let vsn = conn.vsn();
         match event {
             Event::Text(text) => self.on_message(slot, vsn, protocol::decode_text(vsn, text), text),
-            Event::Binary(bytes) => self.on_message(slot, vsn, protocol::decode_binary(vsn, bytes), ""),
+            Event::Binary(bytes) => self.on_binary(slot, vsn, bytes),
             Event::Ping(payload) => self.reply(slot, frame::control(Opcode::Pong, payload).into()),
             Event::Pong | Event::Close(_) => {}
         }
@@ -238,6 +238,21 @@ impl Shard {
             self.egress.queue_one(slot, &mut self.sessions[slot], answer);
         } else if phase.awaits_close() && self.sessions[slot].is_all_sent() {
             self.advance(slot, Cause::Sent);
+        }
+    }
+
+    /// A binary message. User broadcasts are part of the protocol in the rooms of Supabase's Realtime alone.
+    fn on_binary(&mut self, slot: Slot, vsn: Vsn, bytes: &[u8]) {
+        match protocol::decode_binary(vsn, bytes) {
+            Ok(message) if message.payload.is_of_user() => {
+                self.counters.received_messages += 1;
+                if self.is_realtime(&message.topic) {
+                    self.on_push(slot, &message);
+                } else {
+                    self.on_malformed(slot, vsn, "");
+                }
+            }
+            message => self.on_message(slot, vsn, message, ""),
         }
     }
 

@@ -26,6 +26,7 @@ mod intake;
 mod memory;
 mod pace;
 mod polled;
+mod realtime;
 mod say;
 mod state;
 mod tick;

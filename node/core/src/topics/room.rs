@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::{
     broadcast::Broadcast,
-    config::{PolicyRef, Rooms},
+    config::{Dialect, PolicyRef, Rooms},
     protocol::Vsn,
     route::SharedRoom,
     session::id::Slot,
@@ -30,6 +30,7 @@ pub(crate) struct Room {
     /// How many members hear broadcasts, by [`Vsn::index`].
     listeners: [u32; Vsn::ALL.len()],
     policy: Option<PolicyRef>,
+    is_realtime: bool,
     features: Option<Box<Features>>,
 }
 
@@ -62,7 +63,7 @@ pub(crate) struct Held {
 impl Room {
     pub(super) fn new(shared: Arc<SharedRoom>, first: Slot) -> Self {
         let listeners = [0; Vsn::ALL.len()];
-        Self { shared, members: vec![first], listeners, policy: None, features: None }
+        Self { shared, members: vec![first], listeners, policy: None, is_realtime: false, features: None }
     }
 
     /// The topic's entry in the registry of all shards.
@@ -100,11 +101,18 @@ impl Room {
     /// Sets its policy in the present configuration, with all that the policy asks for.
     pub(crate) fn set_policy(&mut self, rooms: &Rooms, policy: Option<PolicyRef>) {
         self.policy = policy;
-        let window_millis = policy.map_or(0, |policy| rooms.policy(policy).flush_window_millis);
+        let found = policy.map(|policy| rooms.policy(policy));
+        self.is_realtime = found.is_some_and(|found| found.dialect == Dialect::Realtime);
+        let window_millis = found.map_or(0, |found| found.flush_window_millis);
         if window_millis > 0 || self.features.is_some() {
             self.features.get_or_insert_default().window_millis = window_millis;
         }
         self.features.take_if(|features| features.is_empty());
+    }
+
+    /// Whether its members speak Supabase's Realtime.
+    pub(crate) const fn is_realtime(&self) -> bool {
+        self.is_realtime
     }
 
     /// Length of the flush window in milliseconds; 0 when broadcasts leave at once.

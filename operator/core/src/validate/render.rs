@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Algorithm, BackplaneType, ChannelClusterSpec, Memory, OnFull, Publish, RoomPolicy};
+use crds::{Algorithm, BackplaneType, ChannelClusterSpec, Dialect, Memory, OnFull, Publish, RoomPolicy};
 use node_core::auth;
 use node_core::config::{
     self, Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
@@ -72,6 +72,11 @@ fn policy(policy: &RoomPolicy) -> Policy {
         echo_to_sender: policy.echo_to_sender,
         // The CRD's rule keeps it within a second.
         flush_window_millis: policy.flush_window.and_then(|window| u16::try_from(window.as_millis()).ok()),
+        // Nodes older than the key refuse a file that has it.
+        dialect: policy.dialect.and_then(|dialect| match dialect {
+            Dialect::Phoenix => None,
+            Dialect::Realtime => Some(config::Dialect::Realtime),
+        }),
     }
 }
 

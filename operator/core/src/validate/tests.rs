@@ -245,7 +245,7 @@ fn a_sysctl_may_be_written_as_a_number() {
 #[test]
 fn the_rendered_file_reads_back_and_the_node_accepts_it() {
     let spec = "{targetConnections: 1000, rooms: {maxMembers: 150, ackEvents: [send], policies: [{topics: 'live:*', \
-        maxMembers: 500, publish: Nobody}]}, auth: {anonymous: true, allowedOrigins: ['https://example.org']}, \
+        maxMembers: 500, publish: Nobody}, {topics: 'realtime:*', dialect: Realtime}]}, auth: {anonymous: true, allowedOrigins: ['https://example.org']}, \
         expose: {chatPage: true, longPoll: true}, tuning: {nofile: 1048576}}";
     let cluster = valid(spec);
     let read: NodeConfig = serde_saphyr::from_str(&cluster.config_file).unwrap();
@@ -253,6 +253,9 @@ fn the_rendered_file_reads_back_and_the_node_accepts_it() {
     assert_eq!(read.validate(), Vec::<String>::new());
     let live = read.rooms.resolve(TopicName::parse("live:1").unwrap()).unwrap();
     assert_eq!((live.max_members, live.publish), (500, config::Publish::Nobody));
+    let realtime = read.rooms.resolve(TopicName::parse("realtime:1").unwrap()).unwrap();
+    assert_eq!((live.dialect, realtime.dialect), (config::Dialect::Phoenix, config::Dialect::Realtime));
+    assert_eq!(cluster.config_file.matches("dialect").count(), 1, "a node older than the key takes the rest");
     assert!(read.chat_page && read.long_poll);
     assert!(read.fixed.sysctls.contains_key("net.ipv4.tcp_keepalive_time"));
 }

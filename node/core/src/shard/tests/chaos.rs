@@ -12,8 +12,21 @@ use crate::{
     shard::{Event, Mail, Shard},
 };
 
-const TOPICS: [&str; 8] = ["room:1", "room:1", "room:1", "room:2", "room:3", "$cluster", "phoenix", "other"];
-const EVENTS: [&str; 12] = [
+const TOPICS: [&str; 10] = [
+    "room:1",
+    "room:1",
+    "room:1",
+    "room:2",
+    "room:3",
+    "realtime:1",
+    "realtime:1",
+    "$cluster",
+    "phoenix",
+    "other",
+];
+const EVENTS: [&str; 14] = [
+    "broadcast",
+    "broadcast",
     "m",
     "m",
     "m_ack",
@@ -37,10 +50,13 @@ fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let text = if u.ratio(1, 40)? {
         format!(r#"[{join_ref},"9",null,"{event}",{{}}]"#)
     } else {
-        format!(r#"[{join_ref},"9","{topic}","{event}",{{"x":"{filler}"}}]"#)
+        let asked = r#""config":{"broadcast":{"self":true,"ack":true}}"#;
+        format!(r#"[{join_ref},"9","{topic}","{event}",{{"event":"{filler}",{asked}}}]"#)
     };
     Ok(match u.int_in_range(0..=40)? {
         0 => masked(0x82, b"\0\x01\x01\x06\x0119room:1m\x01\x02"),
+        7 => masked(0x82, b"\x03\0\x01\x0a\x01\0\x019realtime:1m{}"),
+        8 => masked(0x82, b"\x03\0\x01\x0a\x01\0\09realtime:1m\xff"),
         1 => masked(0x88, &1000u16.to_be_bytes()),
         2 => masked(0x89, b"ping"),
         3 => masked(0x01, text.as_bytes()),
@@ -106,7 +122,7 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
     match u.int_in_range(0..=4)? {
         0 => {
             let length = u.arbitrary_len::<u8>()?.min(300);
-            let kind = if u.arbitrary()? { Kind::Json } else { Kind::Binary };
+            let kind = Kind::of(u.int_in_range(0..=3)?).expect("a kind");
             let (topic_bytes, event_bytes) = (u.int_in_range(0..=8)?, u.int_in_range(0..=8)?);
             let packed = Packed { kind, topic_bytes, event_bytes, bytes: u.bytes(length)? };
             sim.shards[shard].handle(remote(packed.copied(), late));
@@ -116,7 +132,8 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
         }
         2 => {
             let data = [u.arbitrary()?];
-            let content = Content { topic, event: "m", payload: Payload::Binary(&data) };
+            let payload = *u.choose(&[Payload::Binary(&data), Payload::UserBinary(&data)])?;
+            let content = Content { topic, event: "m", payload };
             sim.shards[shard].handle(remote(Broadcast::pack(&content).expect("short names"), late));
         }
         3 => sim.shards[shard].handle(Event::Mail(Mail::ClusterStats("{}".into()))),
@@ -153,8 +170,8 @@ fn small(config: &mut NodeConfig) {
     config.limits.max_rooms = Some(2);
     config.rooms.max_members = 4;
     config.fixed.dev = true;
-    config.rooms.policies =
-        serde_json::from_str(r#"[{"topics": "room:2", "flushWindowMillis": 100}]"#).expect("policies");
+    let window = serde_json::from_str(r#"{"topics": "room:2", "flushWindowMillis": 100}"#);
+    config.rooms.policies.push(window.expect("a policy"));
 }
 
 /// Takes the steps that `u` gives, then ends the node.

@@ -144,13 +144,8 @@ fn who_is_closed_for_what_it_did_is_not_heard_any_more() {
 fn what_was_said_before_a_goodbye_is_heard_although_a_flush_window_held_it() {
     let window = |config: &mut crate::config::NodeConfig| {
         config.rooms.policies = vec![crate::config::Policy {
-            topics: crate::config::TopicPattern("room:*".to_owned()),
-            max_members: None,
-            publish: None,
-            events: None,
-            ack_events: None,
-            echo_to_sender: None,
             flush_window_millis: Some(1_000),
+            ..crate::config::Policy::of(crate::config::TopicPattern("room:*".to_owned()))
         }];
     };
     let mut sim = Sim::new(1, false, window);

@@ -1,7 +1,7 @@
 //! Events that come too late: for a connection that has ended, and whose slot another connection has by now.
 
 use super::harness::{REQUEST, Sim};
-use crate::{counters::JoinRefusal, session::id::ConnId, shard::Event, topic::TopicName};
+use crate::{counters::JoinRefusal, protocol::Payload, session::id::ConnId, shard::Event, topic::TopicName};
 
 #[test]
 fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_its_slot() {
@@ -36,16 +36,20 @@ fn a_join_may_be_finished_in_a_later_turn_as_things_are_then() {
     let mut sim = Sim::new(1, true, |config| config.limits.max_channels_per_connection = 1);
     let (client, other) = (sim.connect(), sim.connect());
     let name = TopicName::parse("room:1").expect("a topic");
-    assert!(sim.shards[0].check_join(client.1, name).is_ok());
+    let rules = sim.shards[0].join_rules(name);
+    assert!(sim.shards[0].check_join(client.1, name, rules).is_ok());
     sim.join(other, "room:1", "1");
     assert_eq!(sim.counters().memberships, 1, "the check claims nothing");
     sim.pass(1_000);
-    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""));
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), Payload::Json("{}"));
     sim.settle();
     let ok = r#"["5","6","room:1","phx_reply",{"status":"ok","response":{}}]"#;
     assert_eq!((sim.texts(client), sim.counters().memberships), (vec![ok.to_owned()], 2));
     // The member may join again, and a second channel does not fit.
-    let again = |topic| sim.shards[0].check_join(client.1, TopicName::parse(topic).expect("a topic")).err();
+    let again = |topic| {
+        let name = TopicName::parse(topic).expect("a topic");
+        sim.shards[0].check_join(client.1, name, rules).err()
+    };
     assert_eq!([again("room:1"), again("room:2")], [None, Some(JoinRefusal::TooManyChannels)]);
 }
 
@@ -56,7 +60,7 @@ fn a_join_that_is_finished_after_the_connection_was_closed_claims_nothing() {
     let name = TopicName::parse("room:1").expect("a topic");
     // An unmasked frame breaks the protocol: the connection is closed, and its slot is not free yet.
     sim.bytes(client, &[0x81, 0x00]);
-    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""));
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), Payload::Json("{}"));
     sim.settle();
     assert_eq!(sim.counters().memberships, 0);
 }

@@ -30,6 +30,8 @@ mod protocol;
 #[cfg(test)]
 mod rates;
 #[cfg(test)]
+mod realtime;
+#[cfg(test)]
 mod rooms;
 #[cfg(test)]
 mod tokens;

@@ -57,15 +57,7 @@ fn ack_suffix_and_echo_of_dev_mode() {
 fn policies_acknowledge_silence_and_refuse() {
     let mut sim = Sim::new(1, false, |config| {
         config.rooms.ack_events = vec!["order".to_owned()];
-        let policy = |topics: &str| Policy {
-            topics: TopicPattern(topics.to_owned()),
-            max_members: None,
-            publish: None,
-            events: None,
-            ack_events: None,
-            echo_to_sender: None,
-            flush_window_millis: None,
-        };
+        let policy = |topics: &str| Policy::of(TopicPattern(topics.to_owned()));
         config.rooms.policies = vec![
             Policy { publish: Some(Publish::Nobody), ..policy("room:news") },
             Policy { echo_to_sender: Some(false), ..policy("room:quiet") },

@@ -1,0 +1,95 @@
+//! The rules of rooms whose members speak Supabase's Realtime (`realtime_channel.ex` and `broadcast_handler.ex` in
+//! supabase/realtime, and realtime-js, which has to be served as it is).
+
+use std::borrow::Cow;
+
+use super::{channel::End, state::Shard};
+use crate::{
+    broadcast::Content,
+    config::{Dialect, Publish},
+    protocol::{
+        ACCESS_TOKEN, Message, Payload, is_phoenix_event,
+        realtime::{self, Asked, BROADCAST, PRESENCE},
+    },
+    session::id::Slot,
+    topic::TopicName,
+    topics::room::RoomId,
+};
+
+impl Shard {
+    /// Whether the members of a topic speak Realtime.
+    pub(super) fn is_realtime(&self, topic: &str) -> bool {
+        let policy = TopicName::parse(topic).and_then(|name| self.config.rooms.resolve(name));
+        policy.is_some_and(|policy| policy.dialect == Dialect::Realtime)
+    }
+
+    /// Whether the members of a room can read what another shard or node says there.
+    pub(super) fn is_readable(&self, room: RoomId, content: &Content<'_>) -> bool {
+        if self.topics.get(room).is_realtime() {
+            realtime::is_readable(content.event, content.payload)
+        } else {
+            !content.payload.is_of_user()
+        }
+    }
+
+    /// What a connection asks for in its join. A token in it takes the place of the connection's, as that of an event
+    /// `access_token` does, which may close the connection.
+    pub(super) fn asked_in_join(&mut self, slot: Slot, payload: Payload<'_>) -> Asked {
+        self.refresh(slot, payload);
+        Asked::read(payload)
+    }
+
+    /// A member pushes something into such a room, for which it asked this when it joined.
+    pub(super) fn on_realtime_push(
+        &mut self,
+        slot: Slot,
+        (room, asked): (RoomId, Asked),
+        refs: (&str, &str),
+        message: &Message<'_>,
+    ) {
+        let Message { topic, event, payload, .. } = message;
+        if !payload.is_of_user() {
+            if event == ACCESS_TOKEN {
+                return self.take_token(slot, *payload);
+            }
+            if is_phoenix_event(event) {
+                self.counters.publish_refused += 1;
+                return self.end_channel(slot, topic, End::Crashed);
+            }
+        }
+        if let Some(reason) = self.refuse_broadcast(slot, room, message) {
+            self.counters.publish_refused += 1;
+            return self.reply_error(slot, refs, topic, reason);
+        }
+        let except = if asked.hears_itself { None } else { Some(slot) };
+        let content = Content { topic, event, payload: *payload };
+        let unable = self.publish_elsewhere(room, &content, except);
+        self.said_here(room, &content, except);
+        if asked.acknowledged {
+            self.acknowledge(slot, refs, topic, unable);
+        }
+    }
+
+    /// Why a message is not broadcast. What policies and tokens say about events is about the users' own.
+    fn refuse_broadcast(&self, slot: Slot, room: RoomId, message: &Message<'_>) -> Option<&'static str> {
+        let event = match (message.payload, &*message.event) {
+            (Payload::UserJson(_) | Payload::UserBinary(_), event) => Cow::Borrowed(event),
+            (Payload::Json(json), BROADCAST) => match realtime::user_event(json) {
+                Some(event) => event,
+                None => return Some("payload must be an object with an event"),
+            },
+            (Payload::Binary(_), BROADCAST) => return Some("payload must be an object with an event"),
+            (_, PRESENCE) => return Some("presence is not served"),
+            _ => return Some("event not allowed"),
+        };
+        let policy = self.topics.get(room).policy().map(|policy| self.config.rooms.policy(policy));
+        match policy {
+            Some(policy) if policy.publish == Publish::Members && self.may_publish(slot, &message.topic) => {
+                let is_listed =
+                    policy.events.is_none_or(|listed| listed.iter().any(|listed| *listed == *event));
+                if is_listed { None } else { Some("event not allowed") }
+            }
+            _ => Some("publish not allowed"),
+        }
+    }
+}
