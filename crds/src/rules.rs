@@ -266,6 +266,18 @@ pub(crate) const SERVICE_RANGES: Rule = (
     "!has(self.loadBalancerSourceRanges) || self.loadBalancerSourceRanges.all(r, r.matches('^[0-9a-fA-F:.]+/[0-9]{1,3}$'))",
     "expose.service.loadBalancerSourceRanges takes address ranges with their prefix length: write 192.0.2.0/24 or 2001:db8::/32",
 );
+pub(crate) const PROXIES_FORM: Rule = (
+    "!has(self.trustedProxies) || self.trustedProxies.all(p, p.matches('^[0-9a-fA-F:.]+(/[0-9]{1,3})?$'))",
+    "expose.trustedProxies takes address ranges with their prefix length, or single addresses: write 10.0.0.0/8 or 2001:db8::/32",
+);
+pub(crate) const PROXY_PROTOCOL: Rule = (
+    "!has(self.proxyProtocol) || !self.proxyProtocol || (has(self.trustedProxies) && size(self.trustedProxies) > 0)",
+    "expose.proxyProtocol needs expose.trustedProxies, since nobody else may send its header: list the networks of the proxies",
+);
+pub(crate) const FORWARDED_HEADER: Rule = (
+    "!has(self.forwardedHeader) || (has(self.trustedProxies) && size(self.trustedProxies) > 0)",
+    "expose.forwardedHeader counts only for expose.trustedProxies, of which there are none: list the networks of the proxies",
+);
 pub(crate) const SERVICE_ANNOTATIONS: Rule = (
     "!has(self.annotations) || self.annotations.all(k, !k.startsWith('channelcluster.io/'))",
     "expose.service.annotations must not begin with channelcluster.io/, which the operator sets: choose another prefix",

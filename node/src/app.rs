@@ -10,6 +10,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use node_core::{
+    addresses::Addresses,
     admin::{self, Counters, DrainStatus, Gauges, NodePhase, Stats},
     config::{Auth, NodeConfig},
     counters::{self, BusCounters},
@@ -47,6 +48,8 @@ pub struct App {
     pub shards: Vec<ShardHandle>,
     /// The topics with members on any shard.
     pub topics: Arc<Registry>,
+    /// The client addresses with connections on any shard that are counted.
+    pub addresses: Arc<Addresses>,
     /// How far the node has left.
     pub drain: Departure,
     /// What the shards tell load balancers: see [`App::tell_ready`].

@@ -106,6 +106,8 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     let limits = &app.config.load().limits;
     out.gauge("connections_limit", "Connections the node may hold", limits.max_connections.into())?;
     out.gauge("rooms_limit", "Rooms the node may have", limits.rooms().into())?;
+    let addresses = app.addresses.len().into();
+    out.gauge("client_addresses", "Client addresses with connections that are counted", addresses)?;
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
     out.counter("config_reloads", "Changed configuration files taken", load(&app.reloads))?;
     let refused = load(&app.reload_failures);
@@ -122,7 +124,7 @@ fn memory(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     out.gauge("memory_budget_bytes", "Memory that clients can make the node hold", budget)?;
     let of_shards = Kind::ALL.iter().map(|kind| (kind.label(), sum.memory[*kind as usize]));
     // Memory of all shards together.
-    let kinds = of_shards.chain([("topics", app.topics.bytes())]);
+    let kinds = of_shards.chain([("topics", app.topics.bytes()), ("addresses", app.addresses.held_bytes())]);
     let rows = kinds.map(|(kind, bytes)| (kind.to_owned(), ConstGauge::new(signed(bytes))));
     out.family(("memory_bytes", "Memory that clients make the node hold", MetricType::Gauge), "kind", rows)
 }

@@ -13,7 +13,7 @@ use node_core::{
     counters::{Counters, RefuseReason},
     limits::{CLOSE_TIMEOUT_MILLIS, FLUSHES_PER_TURN, TICK_MILLIS},
     session::id::Slot,
-    shard::{Effect, Event, Mail, Progress, Shard},
+    shard::{Accepted, Effect, Event, Mail, Progress, Shard},
 };
 
 use crate::{
@@ -22,7 +22,7 @@ use crate::{
     mailbox::Mailbox,
     poller::{Poller, Ready},
     readable::{Input, Readables},
-    transport::{Listener, Taken, Transports, Written},
+    transport::{self, Listener, Taken, Transports, Written},
     usage::{self, Usage},
 };
 
@@ -333,6 +333,10 @@ impl ShardLoop {
             Taken::Again => return self.readable.push(slot, Input { paused: false, ended }),
             Taken::Ended => return self.core.handle(Event::Lost(slot)),
             Taken::Unfit(reason) => return self.core.handle(Event::Unfit(slot, reason)),
+            Taken::Introduced(client) => {
+                self.core.handle(Event::Introduced(slot, client));
+                return self.readable.push(slot, Input { paused: false, ended });
+            }
         };
         let paused = self.core.on_data(slot, &mut self.read_buffer[..count]) == Progress::Paused;
         if paused || ended || more {
@@ -389,7 +393,16 @@ fn millis(since_start: Duration) -> u64 {
 
 /// Takes a socket into the shard. False when it is dropped at once.
 fn admit(core: &mut Shard, poller: &Poller, transports: &mut Transports, socket: OwnedFd) -> bool {
-    let Some(id) = core.accept() else { return false };
+    // Looking for the peer costs a system call.
+    let accepted = if core.asks_for_peers() {
+        core.accept_from(transport::peer(&socket))
+    } else {
+        core.accept().map(|id| Accepted { id, awaits_header: false })
+    };
+    let Some(Accepted { id, awaits_header }) = accepted else { return false };
+    if awaits_header {
+        transports.expect_header(id.slot());
+    }
     let registered = poller.add_conn(&socket, id);
     transports.insert(id.slot(), socket);
     if registered.is_err() {

@@ -16,6 +16,7 @@ use std::{
 };
 
 use node_core::{
+    addresses::Addresses,
     config::NodeConfig,
     layout::{Layout, connections_per_table},
     longpoll::token::TokenKey,
@@ -62,6 +63,7 @@ pub struct Shards {
     threads: Vec<JoinHandle<()>>,
     transport: Settings,
     topics: Arc<Registry>,
+    addresses: Arc<Addresses>,
     ready: Arc<AtomicBool>,
 }
 
@@ -70,6 +72,12 @@ impl Shards {
     #[must_use]
     pub const fn topics(&self) -> &Arc<Registry> {
         &self.topics
+    }
+
+    /// The client addresses with connections on any shard that are counted.
+    #[must_use]
+    pub const fn addresses(&self) -> &Arc<Addresses> {
+        &self.addresses
     }
 
     /// What the public port tells load balancers: false at first.
@@ -117,6 +125,7 @@ pub fn start_shards(
     let ceiling = if own_tables { i32::MAX } else { i32::try_from(room).unwrap_or(i32::MAX) };
     let handovers = handovers(count, capacity)?;
     let registry = Arc::new(Registry::new(rand::random()));
+    let addresses = Arc::new(Addresses::new(rand::random()));
     let poll_key = TokenKey::new(&rand::random());
     let (places, ready) = (Arc::default(), Arc::<AtomicBool>::default());
     let mut threads = Vec::new();
@@ -130,6 +139,7 @@ pub fn start_shards(
             page: settings.chat_page,
             registry: Arc::clone(&registry),
             places: Arc::clone(&places),
+            addresses: Arc::clone(&addresses),
             poll_key: poll_key.clone(),
             ready: Arc::clone(&ready),
             close_timeout_millis: settings.close_timeout_millis,
@@ -157,7 +167,7 @@ pub fn start_shards(
     gates.iter().try_for_each(|gate| gate.order(Order::Listen(transport.clone())))?;
     finished()?;
     drop(reservation);
-    Ok(Shards { handles, threads, transport, topics: registry, ready })
+    Ok(Shards { handles, threads, transport, topics: registry, addresses, ready })
 }
 
 /// The first number above all descriptors of the calling thread's table.

@@ -92,6 +92,9 @@ pub enum BackplaneType {
 
 /// How clients reach the fleet.
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::PROXIES_FORM)]
+#[x_kube(validation = rules::PROXY_PROTOCOL)]
+#[x_kube(validation = rules::FORWARDED_HEADER)]
 #[serde(rename_all = "camelCase")]
 pub struct Expose {
     /// Serve the live chat page at `/` and the reserved topic `$cluster`.
@@ -101,9 +104,31 @@ pub struct Expose {
     /// balancer must send all requests of a client to one node.
     #[serde(default)]
     pub long_poll: bool,
+    /// Networks of the load balancers and proxies before the nodes, as `10.0.0.0/8`. What they say about a client's address
+    /// is believed, and nobody else: pods within these networks could name any address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = keys::MAX_TRUSTED_PROXIES), inner(length(min = 1, max = 64)))]
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they name the client; unset: `XForwardedFor`. The other one is not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forwarded_header: Option<ForwardedHeader>,
+    /// Every connection begins with a header of the PROXY protocol, version 1 or 2, that a trusted proxy sends. Others are
+    /// dropped.
+    #[serde(default)]
+    pub proxy_protocol: bool,
     /// The client-facing Service.
     #[serde(default)]
     pub service: ServiceSpec,
+}
+
+/// A header in which proxies name a client.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    /// `X-Forwarded-For`.
+    #[default]
+    XForwardedFor,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
 }
 
 /// The client-facing Service.

@@ -88,6 +88,12 @@ pub struct Limits {
     #[serde(default = "queue_bytes")]
     #[schemars(range(min = keys::SEND_QUEUE_BYTES.manifest.least, max = keys::SEND_QUEUE_BYTES.manifest.most))]
     pub send_queue_bytes: u32,
+    /// Most connections of one client address on one node, of IPv6 of one network of 64 bits; beyond it a client is answered
+    /// 429. 0 or unset: no bound, because an office or the customers of a mobile network may share one address. Behind a
+    /// load balancer it needs `expose.trustedProxies`, or all clients count as the load balancer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::MAX_CONNECTIONS_PER_ADDRESS.manifest.least, max = keys::MAX_CONNECTIONS_PER_ADDRESS.manifest.most))]
+    pub max_connections_per_address: Option<u32>,
     /// Most rooms of one node; a join that would make another is refused. By default five for each connection of
     /// `nodes.capacity`, at least 50,000.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,6 +133,7 @@ impl Default for Limits {
             idle_timeout: idle_timeout(),
             ping_interval: None,
             send_queue_bytes: queue_bytes(),
+            max_connections_per_address: None,
             max_rooms: None,
             bus_message_age: None,
             memory_budget: None,

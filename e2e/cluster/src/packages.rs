@@ -52,6 +52,8 @@ pub const TEST: &[Package] = &[
     ("npm", &["/usr/bin/npm", "/usr/local/bin/npm"]),
     ("chromium", &["/usr/bin/chromium"]),
     ("tsung", &["/usr/bin/tsung"]),
+    ("nginx", &["/usr/sbin/nginx"]),
+    ("haproxy", &["/usr/sbin/haproxy"]),
 ];
 
 /// Packages of programs in Python, which are installed into environments of their own.

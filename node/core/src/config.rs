@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     auth::{Jwt, Keyring},
+    proxy::Proxies,
     topic::{TopicKind, TopicName},
     ws::host::Names,
 };
@@ -41,6 +42,8 @@ pub struct NodeConfig {
     pub rooms: Rooms,
     /// Bounds per frame, connection and node.
     pub limits: Limits,
+    /// Which proxies stand before the node.
+    pub proxies: Proxies,
     /// Which clients may connect.
     pub auth: Auth,
     /// How the node leaves.
@@ -111,6 +114,7 @@ impl NodeConfig {
             auth: Auth { anonymous: true, ..Auth::default() },
             drain: DrainSettings { delay_millis: 0, ..DrainSettings::default() },
             limits: Limits::default(),
+            proxies: Proxies::default(),
             chat_page: true,
             long_poll: true,
         }

@@ -93,6 +93,10 @@ reasons! {
         Lost => "lost",
         /// The node holds as many connections as it may (503).
         Full => "full",
+        /// The client's address has as many connections as it may (429, or dropped while many read that).
+        AddressFull => "address_full",
+        /// It has no good header of the PROXY protocol, or is no proxy that may send one (dropped).
+        ProxyHeader => "proxy_header",
         /// The node's memory is nearly used up (503).
         Memory => "memory",
         /// The node is draining (503).

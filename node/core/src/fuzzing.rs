@@ -12,6 +12,7 @@ mod frame;
 mod longpoll;
 mod origin;
 mod protocol;
+mod proxy;
 mod record;
 mod token;
 
@@ -19,13 +20,14 @@ mod token;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the directories of the corpus.
-pub const TARGETS: [(&str, Target); 9] = [
+pub const TARGETS: [(&str, Target); 10] = [
     ("config", config::check),
     ("envelope", envelope::check),
     ("frame", frame::check),
     ("longpoll", longpoll::check),
     ("origin", origin::check),
     ("protocol", protocol::check),
+    ("proxy", proxy::check),
     ("record", record::check),
     ("shard", shard),
     ("token", token::check),

@@ -2,6 +2,7 @@
 //! machine. It has no runtime, socket, clock, file or global randomness: time and observations come in as arguments,
 //! decisions and bytes come out, so that all of it can be tested and simulated without a machine around it.
 
+pub mod addresses;
 pub mod admin;
 pub mod age;
 pub mod auth;
@@ -20,6 +21,7 @@ pub mod limits;
 pub mod longpoll;
 pub mod placement;
 pub mod protocol;
+pub mod proxy;
 pub mod route;
 pub mod session;
 pub mod shard;

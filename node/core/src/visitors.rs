@@ -132,9 +132,9 @@ impl Visitors {
     }
 }
 
-/// Cuts an address to what counts as one: of IPv6 the network of 64 bits, which a host has for itself; of IPv4 the
+/// Cuts an address to what counts as one client: of IPv6 the network of 64 bits, which a host has for itself; of IPv4 the
 /// address, also where a socket of both families shows it as IPv6.
-fn source(address: IpAddr) -> IpAddr {
+pub(crate) fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
         v4 => v4,

@@ -46,6 +46,9 @@ keys! {
     SEND_QUEUE_FRAMES: Key<u32> = Key::new("limits.sendQueueFrames", "frames", 1, 65_536).usually(1_024);
     /// Most connections of the node.
     MAX_CONNECTIONS: Key<u32> = Key::new("limits.maxConnections", "connections", 1, 10_000_000).usually(1_000_000);
+    /// Most connections of one client address on the node; 0 is no bound. Behind one address may be an office, a school or
+    /// the customers of a mobile network, so there is none by default.
+    MAX_CONNECTIONS_PER_ADDRESS: Key<u32> = Key::new("limits.maxConnectionsPerAddress", "connections", 0, 10_000_000).usually(0);
     /// Most rooms of the node.
     MAX_ROOMS: Key<u32, ()> = Key::new("limits.maxRooms", "rooms", 1, 10_000_000);
     /// Age from which on messages of other nodes are dropped. The default is the time after which phoenix.js tells
@@ -72,6 +75,9 @@ keys! {
     /// what a node can serve with.
     NOFILE: Key<u64, ()> = Key::new("nofile", "files", 64, u32::MAX as u64).in_manifest(1_024, 1_073_741_816);
 }
+
+/// Most networks of trusted proxies: each accept looks through them.
+pub const MAX_TRUSTED_PROXIES: usize = 64;
 
 /// Least bound of the bytes per second: a handful of messages.
 pub const LEAST_BYTES_PER_SECOND: u32 = 1_024;

@@ -1,6 +1,7 @@
 use std::{fs, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use node_core::{
+    addresses::Addresses,
     admin::{DrainStatus, Stats},
     config::NodeConfig,
     counters::{CloseReason, Counters},
@@ -37,6 +38,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         max_connections: None,
         shards: handles,
         topics: Arc::new(Registry::new(Default::default())),
+        addresses: Arc::new(Addresses::new(Default::default())),
         drain: Default::default(),
         ready: Arc::default(),
         bus: None,

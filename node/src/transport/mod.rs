@@ -1,7 +1,11 @@
 //! The listener for clients, and the transports that carry the bytes of a shard's connections. The rest of the node accepts,
 //! reads and writes through here and does not know whether a socket, TLS or something else is below.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::{
+    collections::HashSet,
+    net::IpAddr,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use node_core::{
     counters::RefuseReason,
@@ -12,10 +16,12 @@ use rustix::event::epoll::EventFlags;
 
 mod accept;
 mod plain;
+mod proxy;
 mod settings;
 mod tls;
 
 pub(crate) use accept::Listener;
+pub(crate) use proxy::peer;
 pub use settings::Settings;
 use tls::Tls;
 pub use tls::{Identity, TlsError, TlsWatch};
@@ -49,6 +55,8 @@ pub(crate) enum Taken {
     Ended,
     /// The transport cannot go on before the connection has begun, for this reason.
     Unfit(RefuseReason),
+    /// A header of the PROXY protocol, which names the client; none when the proxy speaks for itself. More may be there.
+    Introduced(Option<IpAddr>),
 }
 
 /// The result of a write.
@@ -66,6 +74,8 @@ pub(crate) enum Written {
 #[derive(Debug)]
 pub(crate) struct Transports {
     sockets: Vec<Option<OwnedFd>>,
+    /// Connections of which a header of the PROXY protocol is to be read before anything else.
+    unintroduced: HashSet<Slot>,
     scratch: Box<[u8]>,
     /// All connections speak TLS, or none does and there is nothing of it.
     tls: Option<Box<Tls>>,
@@ -74,7 +84,7 @@ pub(crate) struct Transports {
 impl Transports {
     fn new(tls: Option<Tls>) -> Self {
         let scratch = vec![0; plain::COPY_BYTES].into_boxed_slice();
-        Self { sockets: Vec::new(), scratch, tls: tls.map(Box::new) }
+        Self { sockets: Vec::new(), unintroduced: HashSet::new(), scratch, tls: tls.map(Box::new) }
     }
 
     /// Begins a turn at a time in milliseconds. Returns the memory in bytes that the transports hold for their connections,
@@ -94,6 +104,11 @@ impl Transports {
         }
     }
 
+    /// The connection begins with a header of the PROXY protocol, before anything of TLS.
+    pub(crate) fn expect_header(&mut self, slot: Slot) {
+        self.unintroduced.insert(slot);
+    }
+
     /// The meaning of an edge for a connection. A plain socket keeps nothing back, so the slot does not matter there; TLS may
     /// wait for its socket itself, and goes on first.
     pub(crate) fn on_ready(&mut self, slot: Slot, flags: EventFlags) -> Edge {
@@ -105,6 +120,9 @@ impl Transports {
 
     /// Closes the transport of a connection. False when the connection has none.
     pub(crate) fn remove(&mut self, slot: Slot) -> bool {
+        if !self.unintroduced.is_empty() {
+            self.unintroduced.remove(&slot);
+        }
         let Some(socket) = self.sockets.get_mut(slot.index()).and_then(Option::take) else { return false };
         if let Some(tls) = &mut self.tls {
             tls.remove(slot, socket.as_fd());
@@ -114,11 +132,24 @@ impl Transports {
 
     /// Reads once, at most `most` bytes of a socket, into a buffer that may be longer. Without a transport there is nothing.
     pub(crate) fn read(&mut self, slot: Slot, buffer: &mut [u8], most: usize) -> Taken {
+        if !self.unintroduced.is_empty() && self.unintroduced.contains(&slot) {
+            return self.read_header(slot);
+        }
         match (self.sockets.get(slot.index()), &mut self.tls) {
             (Some(Some(socket)), None) => plain::read(socket.as_fd(), &mut buffer[..most]),
             (Some(Some(socket)), Some(tls)) => tls.read(slot, socket.as_fd(), buffer, most),
             _ => Taken::Nothing,
         }
+    }
+
+    #[cold]
+    fn read_header(&mut self, slot: Slot) -> Taken {
+        let Some(Some(socket)) = self.sockets.get(slot.index()) else { return Taken::Nothing };
+        let taken = proxy::read_header(socket.as_fd());
+        if matches!(taken, Taken::Introduced(_)) {
+            self.unintroduced.remove(&slot);
+        }
+        taken
     }
 
     /// Writes what is queued, once: all of it, or one record of TLS.
@@ -169,6 +200,7 @@ impl Transports {
         if self.sockets.len() > KEPT {
             self.sockets = Vec::new();
             self.tls.iter_mut().for_each(|tls| tls.trim());
+            self.unintroduced = HashSet::new();
         }
     }
 }

@@ -25,6 +25,7 @@ use node_core::{
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 mod bus;
+mod door;
 #[path = "../node/support/frame.rs"]
 mod frame;
 #[path = "../shards/support.rs"]
@@ -129,6 +130,8 @@ struct Manner {
     half_closes: bool,
     /// Whether the node has a bus, which stands still.
     stopped_bus: bool,
+    /// What is different in the node's configuration.
+    change: fn(&mut NodeConfig),
 }
 
 const KIND: Manner = Manner {
@@ -140,6 +143,7 @@ const KIND: Manner = Manner {
     quota: 256 * 1_024,
     half_closes: false,
     stopped_bus: false,
+    change: |_| {},
 };
 
 /// Two clients hear each other, in turn, until told to stop. Returns the longest time from saying a message to
@@ -216,7 +220,8 @@ fn config() -> NodeConfig {
 fn run(kind: &Manner) -> Counters {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     sysinfo::raise_nofile(None).expect("a limit of open files");
-    let (config, (commands, receiver)) = (config(), bus_queue());
+    let (mut config, (commands, receiver)) = (config(), bus_queue());
+    (kind.change)(&mut config);
     let close_timeout = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
     let node = Node::start_of(2, close_timeout, config.clone(), kind.stopped_bus.then_some(&commands));
     let bus = kind.stopped_bus.then(|| Stopped::start(&config, node.shards(), receiver));

@@ -16,6 +16,8 @@ mod goodbye;
 mod longpoll;
 mod own_tables;
 mod process;
+#[cfg(feature = "nats-server")]
+mod proxies;
 mod tls;
 mod tokens;
 mod transcripts;

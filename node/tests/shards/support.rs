@@ -1,6 +1,7 @@
 //! Shards in this process and blocking clients.
 
 use std::{
+    io::Write,
     net::{SocketAddr, TcpStream},
     sync::Arc,
     time::{Duration, Instant},
@@ -33,6 +34,8 @@ pub(crate) fn wait(what: &str, mut reached: impl FnMut() -> bool) {
 pub(crate) struct Node {
     shards: Option<Shards>,
     addr: SocketAddr,
+    /// Clients begin with a header of the PROXY protocol.
+    introduces: bool,
 }
 
 impl Node {
@@ -90,9 +93,10 @@ impl Node {
             chat_page: b"",
             close_timeout_millis: close_timeout.as_millis() as u64,
         };
+        let introduces = config.proxies.protocol;
         let shards = start_shards(&settings, &Arc::new(config), bus).expect("starts");
         let addr = shards.local_addr();
-        Self { shards: Some(shards), addr }
+        Self { shards: Some(shards), addr, introduces }
     }
 
     pub(crate) const fn addr(&self) -> SocketAddr {
@@ -125,7 +129,10 @@ impl Node {
 
     /// A connected client, or the HTTP status of the refusal.
     pub(crate) fn try_client(&self) -> Result<Client, u16> {
-        let stream = TcpStream::connect(self.addr).expect("connects");
+        let mut stream = TcpStream::connect(self.addr).expect("connects");
+        if self.introduces {
+            stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.200 1024 80\r\n").expect("sends");
+        }
         stream.set_read_timeout(Some(HANG)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
         match client(format!("ws://{}/socket/websocket?vsn=2.0.0", self.addr), stream) {

@@ -4,6 +4,7 @@
 use std::{hint::black_box, io::IoSlice, sync::Arc};
 
 use node_core::{
+    addresses::Addresses,
     config::NodeConfig,
     longpoll::token::{KEY_BYTES, TokenKey},
     route::Registry,
@@ -49,6 +50,7 @@ impl Fake {
             page: b"",
             registry: Arc::new(Registry::new([1, 2])),
             places: Arc::default(),
+            addresses: Arc::new(Addresses::new([1, 2])),
             poll_key: TokenKey::new(&[1; KEY_BYTES]),
             ready: Arc::new(true.into()),
             close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,

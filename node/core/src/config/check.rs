@@ -4,11 +4,12 @@ use std::fmt::Display;
 
 use keys::{
     BURST_SECONDS, JOIN_PATIENCE_SECONDS, Key, LIST_ITEMS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES,
-    PING_SLACK_MILLIS,
+    MAX_TRUSTED_PROXIES, PING_SLACK_MILLIS,
 };
 
 use crate::{
     protocol::is_reserved_event,
+    proxy::{ForwardedHeader, Network, Proxies, network::NotANetwork},
     topic::{TopicKind, TopicName},
 };
 
@@ -35,6 +36,7 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
     path(&fixed.path, &mut errors);
     rooms(&config.rooms, &mut errors);
     limits(&config.limits, &mut errors);
+    proxies(&config.proxies, &mut errors);
     auth::check(&config.auth, &mut errors);
     drain(&config.drain, &mut errors);
     if let Some(Bus::Nats(nats)) = &fixed.bus {
@@ -199,6 +201,7 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     }
     range(&keys::SEND_QUEUE_FRAMES, limits.send_queue_frames, errors);
     range(&keys::MAX_CONNECTIONS, limits.max_connections, errors);
+    range(&keys::MAX_CONNECTIONS_PER_ADDRESS, limits.max_connections_per_address, errors);
     range(&keys::BUS_MESSAGE_AGE_MILLIS, limits.bus_message_age(), errors);
     let key = &keys::MEMORY_BUDGET;
     range(key, limits.memory_budget.unwrap_or(key.node.least), errors);
@@ -212,6 +215,38 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     }
     range(&keys::MAX_ROOMS, limits.rooms(), errors);
     together(limits, errors);
+}
+
+fn proxies(proxies: &Proxies, errors: &mut Vec<String>) {
+    let trusted = &proxies.trusted;
+    if trusted.len() > MAX_TRUSTED_PROXIES {
+        let items = trusted.len();
+        errors.push(format!("trustedProxies: has {items} items; use at most {MAX_TRUSTED_PROXIES}"));
+    }
+    for text in trusted {
+        match Network::parse(text) {
+            Ok(_) => {}
+            Err(NotANetwork::Form) => errors.push(format!(
+                "trustedProxies: {text:?} is no network; write 10.0.0.0/8, 2001:db8::/32 or a single address"
+            )),
+            Err(NotANetwork::Host(network)) => errors.push(format!(
+                "trustedProxies: {text:?} has bits behind its prefix; write {network} for the whole network, or leave the \
+                 prefix out for the single address"
+            )),
+        }
+    }
+    if proxies.protocol && trusted.is_empty() {
+        errors.push(
+            "proxyProtocol: needs trustedProxies, since nobody else may send its header; list the networks of the proxies"
+                .to_owned(),
+        );
+    }
+    if proxies.header != ForwardedHeader::default() && trusted.is_empty() {
+        errors.push(
+            "forwardedHeader: counts only for trustedProxies, of which there are none; list the networks of the proxies"
+                .to_owned(),
+        );
+    }
 }
 
 /// Limits that are each in their range, but together would keep a client that respects them from using what they

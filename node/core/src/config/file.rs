@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxy::{ForwardedHeader, Proxies};
+
 use super::{Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, NodeConfig, Rooms};
 
 /// The file. A key that is missing in it has its default.
@@ -17,6 +19,13 @@ pub(super) struct File {
     path: String,
     rooms: Rooms,
     limits: Limits,
+    // Nodes older than these three keys refuse a file that has them, so they are left out while nobody set them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted_proxies: Vec<String>,
+    #[serde(skip_serializing_if = "is_usual")]
+    forwarded_header: ForwardedHeader,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    proxy_protocol: bool,
     auth: Auth,
     drain: DrainSettings,
     chat_page: bool,
@@ -42,6 +51,9 @@ impl From<File> for NodeConfig {
             path,
             rooms,
             limits,
+            trusted_proxies: trusted,
+            forwarded_header: header,
+            proxy_protocol: protocol,
             auth,
             drain,
             chat_page,
@@ -51,13 +63,15 @@ impl From<File> for NodeConfig {
             nofile,
         } = file;
         let fixed = Fixed { version, cluster, path, bus, sysctls, nofile, dev: false };
-        NodeConfig { fixed, rooms, limits, auth, drain, chat_page, long_poll }
+        let proxies = Proxies { trusted, header, protocol };
+        NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll }
     }
 }
 
 impl From<NodeConfig> for File {
     fn from(config: NodeConfig) -> Self {
-        let NodeConfig { fixed, rooms, limits, auth, drain, chat_page, long_poll } = config;
+        let NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll } = config;
+        let Proxies { trusted, header, protocol } = proxies;
         // Dev mode is a flag of the command line.
         let Fixed { version, cluster, path, bus, sysctls, nofile, dev: _ } = fixed;
         File {
@@ -66,6 +80,9 @@ impl From<NodeConfig> for File {
             path,
             rooms,
             limits,
+            trusted_proxies: trusted,
+            forwarded_header: header,
+            proxy_protocol: protocol,
             auth,
             drain,
             chat_page,
@@ -75,4 +92,8 @@ impl From<NodeConfig> for File {
             nofile,
         }
     }
+}
+
+fn is_usual(header: &ForwardedHeader) -> bool {
+    *header == ForwardedHeader::default()
 }

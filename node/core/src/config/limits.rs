@@ -26,6 +26,10 @@ pub struct Limits {
     pub send_queue_frames: u32,
     /// Most connections of the node; beyond it a handshake is answered 503.
     pub max_connections: u32,
+    /// Most connections of one client address on the node, see [`crate::addresses`]; beyond it a handshake is answered 429. 0
+    /// is without bound.
+    #[serde(skip_serializing_if = "is_off")]
+    pub max_connections_per_address: u32,
     /// Most rooms of the node, which are topics with members here; a join that would make another is refused. None is
     /// what [`Limits::rooms`] makes of `max_connections`; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,6 +55,10 @@ pub struct Limits {
 // Nodes older than the keys refuse a file that has them, so they are left out while nobody set them.
 fn is_usual_messages(rate: &u32) -> bool {
     *rate == keys::MESSAGES_PER_SECOND.usual
+}
+
+fn is_off(limit: &u32) -> bool {
+    *limit == 0
 }
 
 fn is_usual_bytes(rate: &u32) -> bool {
@@ -95,6 +103,7 @@ impl Default for Limits {
             send_queue_bytes: keys::SEND_QUEUE_BYTES.usual,
             send_queue_frames: keys::SEND_QUEUE_FRAMES.usual,
             max_connections: keys::MAX_CONNECTIONS.usual,
+            max_connections_per_address: keys::MAX_CONNECTIONS_PER_ADDRESS.usual,
             max_rooms: None,
             bus_message_age_millis: None,
             memory_budget: None,

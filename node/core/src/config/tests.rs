@@ -243,6 +243,28 @@ fn addresses_that_the_bus_could_not_read_are_refused() {
 }
 
 #[test]
+fn what_is_wrong_about_proxies_is_told_with_its_remedy() {
+    let errors = |keys: &str| {
+        let text = format!(r#"{{"auth":{{"anonymous":true}},{keys}}}"#);
+        serde_json::from_str::<NodeConfig>(&text).unwrap().validate()
+    };
+    let good = r#""trustedProxies":["10.0.0.0/8","::1"],"forwardedHeader":"Forwarded","proxyProtocol":true"#;
+    assert_eq!(errors(good), Vec::<String>::new());
+    let many = vec![r#""::1""#; 65].join(",");
+    for (keys, part) in [
+        (r#""trustedProxies":["nginx"]"#, "trustedProxies: \"nginx\" is no network; write 10.0.0.0/8,"),
+        (r#""trustedProxies":["10.1.0.0/8"]"#, "write 10.0.0.0/8 for the whole network"),
+        (&format!(r#""trustedProxies":[{many}]"#), "trustedProxies: has 65 items; use at most 64"),
+        (r#""proxyProtocol":true"#, "proxyProtocol: needs trustedProxies"),
+        (r#""forwardedHeader":"Forwarded""#, "forwardedHeader: counts only for trustedProxies"),
+        (r#""limits":{"maxConnectionsPerAddress":10000001}"#, "use 0 to 10000000 connections"),
+    ] {
+        let errors = errors(keys);
+        assert!(errors.len() == 1 && errors[0].contains(part), "{keys}: {errors:?}");
+    }
+}
+
+#[test]
 fn what_is_wrong_about_tokens_is_told_with_its_remedy() {
     let errors = |auth: &str| {
         let mut config = NodeConfig::dev();

@@ -65,7 +65,7 @@ pub(crate) enum Cause {
     Answered,
     /// Its input has ended, or the socket failed.
     Lost,
-    /// Its transport cannot go on, for this reason.
+    /// Its transport cannot go on, or it may not connect and is not told so, for this reason.
     Unfit(RefuseReason),
     /// The peer's close frame came.
     PeerClosed,

@@ -15,6 +15,7 @@ pub(crate) mod conn;
 pub mod id;
 mod identities;
 pub(crate) mod lifecycle;
+pub(crate) mod origins;
 mod rate;
 pub(crate) mod side;
 
@@ -22,6 +23,7 @@ use conn::{Channel, Conn, Seat};
 use id::{ConnId, Generations, Slot};
 use identities::Identities;
 use lifecycle::Phase;
+use origins::Origins;
 pub(crate) use rate::Pace;
 use rate::Rates;
 use side::Side;
@@ -47,6 +49,7 @@ pub(crate) struct Sessions {
     generations: Generations,
     side: Side,
     identities: Identities,
+    origins: Origins,
     rates: Rates,
     memory: Memory,
     /// Bytes of incomplete request heads.
@@ -142,6 +145,14 @@ impl Sessions {
 
     pub(crate) const fn identities_mut(&mut self) -> &mut Identities {
         &mut self.identities
+    }
+
+    pub(crate) const fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
+    pub(crate) const fn origins_mut(&mut self) -> &mut Origins {
+        &mut self.origins
     }
 
     pub(crate) const fn memory(&self) -> Memory {
@@ -326,6 +337,7 @@ impl Sessions {
     pub(crate) fn trim(&mut self, now_millis: u64) {
         self.rates.trim(&mut self.side, now_millis, !self.slots.is_empty());
         self.identities.trim();
+        self.origins.trim();
         if self.slots.is_empty() && self.slots.capacity() > KEPT {
             self.slots.shrink_to_fit();
             self.generations.trim();

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use super::{
     event::{Effect, Mail, Outgoing, Progress},
+    origin::Entrance,
     state::Shard,
 };
 use crate::{
@@ -149,10 +150,10 @@ impl Shard {
             Ok(opening) => opening,
             Err(reason) => return self.decline(slot, reason, answer::status(403, false)),
         };
-        match self.claim_place(token.as_ref()) {
-            Ok(identity) => {
+        match self.claim_place(slot, Entrance::Session, token.as_ref()) {
+            Ok(entrant) => {
                 let session = self.open_session(vsn);
-                self.introduce(session.id.slot(), info, identity);
+                self.introduce(session.id.slot(), info, entrant);
                 let keep_alive = self.may_keep_alive(keep_alive);
                 let token = self.options.poll_key.sign(session);
                 self.respond(slot, answer::opened(&token, keep_alive), keep_alive);
@@ -213,11 +214,15 @@ impl Shard {
             (Outcome::Missed, _) => answer::status(500, keep_alive),
             // Phoenix gives a client that polls a new session, which clients that know better than phoenix.js can use.
             // Where tokens count it has to ask for one.
-            (Outcome::Gone, Goal::Poll(Some(vsn)))
-                if self.config.auth.jwt.is_empty() && self.claim_place(None).is_ok() =>
-            {
-                let session = self.open_session(vsn);
-                answer::opened(&self.options.poll_key.sign(session), keep_alive)
+            (Outcome::Gone, Goal::Poll(Some(vsn))) if self.config.auth.jwt.is_empty() => {
+                match self.claim_place(slot, Entrance::Session, None) {
+                    Ok(entrant) => {
+                        let session = self.open_session(vsn);
+                        self.introduce(session.id.slot(), None, entrant);
+                        answer::opened(&self.options.poll_key.sign(session), keep_alive)
+                    }
+                    Err(_) => answer::status(410, keep_alive),
+                }
             }
             (Outcome::Gone, _) => answer::status(410, keep_alive),
         };

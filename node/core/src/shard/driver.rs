@@ -13,6 +13,7 @@ use crate::{
     drain::DrainOrder,
     egress::outbox::{Outbox, Queue},
     limits::MAX_HANDSHAKING,
+    proxy::Networks,
     session::{
         conn::{Conn, Flags},
         id::{ConnId, Slot},
@@ -57,6 +58,7 @@ impl Shard {
             }
             Event::Worn(slot) => self.close(slot, CloseReason::Worn, CloseCode::Restart),
             Event::Transport(bytes) => self.gauge.transport = bytes as u64,
+            Event::Introduced(slot, client) => self.on_introduced(slot, client),
             Event::Mail(mail) => self.on_mail(mail),
             Event::AcceptsFailed(count) => self.counters.accept_errors += count,
             Event::BusFull(count) => self.counters.bus_queue_dropped += count,
@@ -115,6 +117,7 @@ impl Shard {
     }
 
     fn reload(&mut self, config: Arc<NodeConfig>) {
+        self.trusted = Networks::read(&config.proxies.trusted);
         self.config = config;
         for room in self.topics.ids() {
             // A policy may let a room say something, and that may close the last member of another one.

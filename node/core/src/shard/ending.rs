@@ -58,6 +58,7 @@ impl Shard {
         }
         self.sessions.forget_input(slot);
         self.sessions.forget_aside(slot);
+        self.forget_origin(slot);
         let conn = &mut self.sessions[slot];
         let unsent = !conn.queue.is_empty();
         self.egress.clear(conn, false);

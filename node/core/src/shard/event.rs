@@ -1,7 +1,7 @@
 //! The events that the thread tells a shard, with the mail of other threads among them, and the effects that the shard
 //! asks the thread for.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     broadcast::{Broadcast, Origin},
@@ -29,6 +29,9 @@ pub enum Event {
     Worn(Slot),
     /// The transports hold so many bytes for their connections, as at the beginning of this turn.
     Transport(usize),
+    /// A connection has begun with a header of the PROXY protocol, which names the client; none when the proxy speaks for
+    /// itself.
+    Introduced(Slot, Option<IpAddr>),
     /// Another thread has sent this.
     Mail(Mail),
     /// So many accepts failed for lack of descriptors or memory.
@@ -37,6 +40,15 @@ pub enum Event {
     BusFull(u64),
     /// The time of day, in milliseconds since 1970. It is told at each tick, so that a clock that is set is followed.
     TimeOfDay(u64),
+}
+
+/// A socket that the shard has taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Accepted {
+    /// Names the connection.
+    pub id: ConnId,
+    /// A header of the PROXY protocol is to be read first, for [`Event::Introduced`].
+    pub awaits_header: bool,
 }
 
 /// Something that another thread tells a shard: an item of its mailbox, in which it takes at most

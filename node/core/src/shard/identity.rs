@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use super::state::Shard;
+use super::{origin::Entrant, state::Shard};
 use crate::{
     auth::{Identity, Refusal, Token},
     counters::{CloseReason, RefuseReason},
@@ -47,16 +47,19 @@ impl Shard {
         }
     }
 
-    /// Keeps what a new connection has said about itself, and who it is.
+    /// Keeps what a new connection has said about itself, who it is, and how it stands with the limit of its address.
     #[inline]
     pub(super) fn introduce(
         &mut self,
         slot: Slot,
         info: Option<Box<ConnectInfo>>,
-        identity: Option<Box<Identity>>,
+        Entrant { identity, standing }: Entrant,
     ) {
         if let Some(info) = info {
             self.sessions.introduce(slot, info);
+        }
+        if let Some(standing) = standing {
+            self.sessions.origins_mut().set(slot, standing);
         }
         if let Some(identity) = identity {
             self.sessions.identities_mut().set(slot, identity);

@@ -4,9 +4,14 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::{event::Progress, pace::Allowance, state::Shard};
+use super::{
+    event::Progress,
+    origin::{Entrance, Entrant},
+    pace::Allowance,
+    state::Shard,
+};
 use crate::{
-    auth::{Identity, Token},
+    auth::Token,
     counters::{CloseReason, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
     longpoll,
@@ -98,6 +103,7 @@ impl Shard {
     /// Answers a request, whose head is at the start of `bytes`. An incomplete one is not answered.
     #[inline]
     pub(super) fn serve(&mut self, slot: Slot, bytes: &[u8], request: Request) -> Progress {
+        self.note_client(slot, bytes);
         match request {
             Request::Incomplete => {}
             Request::Answer(response) => self.answer(slot, response.into()),
@@ -105,10 +111,10 @@ impl Shard {
             Request::Declined(reason, response) => self.decline(slot, reason, response),
             Request::LongPoll(request) => self.on_long_poll(slot, bytes, request),
             Request::Upgrade { vsn, head_len, response, info, token } => {
-                match self.claim_place(token.as_ref()) {
-                    Ok(identity) => {
+                match self.claim_place(slot, Entrance::Socket, token.as_ref()) {
+                    Ok(entrant) => {
                         self.establish(slot, vsn, response.into());
-                        self.introduce(slot, info, identity);
+                        self.introduce(slot, info, entrant);
                         let mut rest = bytes[head_len..].to_vec();
                         return self.on_frames(slot, &mut rest);
                     }
@@ -119,9 +125,14 @@ impl Shard {
         Progress::Done
     }
 
-    /// Takes a place for one more connection, which comes with this token or without one, and says who it is. Every
-    /// connection has to come through here.
-    pub(super) fn claim_place(&self, token: Option<&Token>) -> Result<Option<Box<Identity>>, RefuseReason> {
+    /// Takes a place for one more connection, which is asked for on `slot` with this token or without one, and says who it
+    /// is. Every connection has to come through here.
+    pub(super) fn claim_place(
+        &self,
+        slot: Slot,
+        entrance: Entrance,
+        token: Option<&Token>,
+    ) -> Result<Entrant, RefuseReason> {
         if self.timers.is_leaving() {
             return Err(RefuseReason::Draining);
         }
@@ -129,8 +140,16 @@ impl Shard {
             return Err(RefuseReason::Memory);
         }
         let identity = self.authenticate(token)?;
-        let has_place = self.options.places.claim(self.config.limits.max_connections);
-        has_place.then_some(identity).ok_or(RefuseReason::Full)
+        if !self.options.places.claim(self.config.limits.max_connections) {
+            return Err(RefuseReason::Full);
+        }
+        match self.claim_for(slot, entrance) {
+            Ok(standing) => Ok(Entrant { identity, standing }),
+            Err(reason) => {
+                self.options.places.release();
+                Err(reason)
+            }
+        }
     }
 
     fn establish(&mut self, slot: Slot, vsn: Vsn, response: Bytes) {

@@ -52,7 +52,12 @@ impl Shard {
         set(Kind::Transport, self.gauge.transport);
         set(Kind::Rooms, self.topics.len() as u64 * ROOM_BYTES + self.topics.memberships() * MEMBER_BYTES);
         set(Kind::Channels, sessions.channels);
-        set(Kind::Connections, self.sessions.len() as u64 * CONNECTION_BYTES + self.polls.held_bytes());
+        set(
+            Kind::Connections,
+            self.sessions.len() as u64 * CONNECTION_BYTES
+                + self.polls.held_bytes()
+                + self.sessions.origins().held_bytes(),
+        );
         set(Kind::Identities, self.sessions.identities().held_bytes());
         held
     }
@@ -144,7 +149,7 @@ impl Shard {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
         let frame = self.config.limits.max_frame_bytes.into();
         let bus = if self.options.has_bus { bus_bytes(budget, frame) } else { 0 };
-        (budget, self.options.registry.bytes() + bus)
+        (budget, self.options.registry.bytes() + self.options.addresses.held_bytes() + bus)
     }
 
     /// Publishes the sum for the other shards, when that is due, and finds out how near the budget is.

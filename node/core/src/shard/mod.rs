@@ -24,6 +24,7 @@ mod identity;
 mod input;
 mod intake;
 mod memory;
+mod origin;
 mod pace;
 mod polled;
 mod realtime;
@@ -37,5 +38,5 @@ mod window;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod tests;
 
-pub use event::{Effect, Event, Mail, Outgoing, Progress, Times};
+pub use event::{Accepted, Effect, Event, Mail, Outgoing, Progress, Times};
 pub use state::{Places, Shard, ShardOptions};

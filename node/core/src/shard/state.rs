@@ -7,12 +7,14 @@ use std::sync::{
 
 use super::{event::Effect, gauge::Gauge, intake::Intake, timers::Timers};
 use crate::{
+    addresses::Addresses,
     config::NodeConfig,
     counters::Counters,
     egress::Egress,
     ledger::Holdings,
     limits::STAMP_MILLIS,
     longpoll::{Polls, token::TokenKey},
+    proxy::Networks,
     route::{self, Registry},
     session::Sessions,
     topics::Topics,
@@ -35,6 +37,8 @@ pub struct ShardOptions {
     pub registry: Arc<Registry>,
     /// Established connections of all shards, and the memory that they share.
     pub places: Arc<Places>,
+    /// Client addresses of all shards.
+    pub addresses: Arc<Addresses>,
     /// Signs the tokens of long-poll sessions; the same on all shards.
     pub poll_key: TokenKey,
     /// Whether the node is in service, for load balancers that ask the public port. A shard that is leaving answers
@@ -71,6 +75,8 @@ impl Places {
 pub struct Shard {
     pub(super) options: ShardOptions,
     pub(super) config: Arc<NodeConfig>,
+    /// The proxies that are believed.
+    pub(super) trusted: Networks,
     pub(super) now_millis: u64,
     /// What is added to [`Shard::now_millis`] for the time of day in milliseconds since 1970.
     pub(super) epoch_millis: u64,
@@ -104,6 +110,7 @@ impl Shard {
         Self {
             topics: Topics::new(Arc::clone(&options.registry), options.index),
             options,
+            trusted: Networks::read(&config.proxies.trusted),
             config,
             now_millis: 0,
             epoch_millis: 0,

@@ -6,7 +6,7 @@ use crate::counters::RefuseReason;
 pub(crate) fn values<'a, 'h>(
     headers: &'a [httparse::Header<'h>],
     name: &'a str,
-) -> impl Iterator<Item = &'h [u8]> + 'a {
+) -> impl DoubleEndedIterator<Item = &'h [u8]> + 'a {
     headers.iter().filter(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
 }
 

@@ -31,6 +31,10 @@ impl Answer {
 impl Http {
     pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("the public port");
+        Self::over(stream)
+    }
+
+    pub(crate) fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(HANG)).expect("a time-out");
         Http(BufReader::new(stream))
     }

@@ -6,6 +6,8 @@ pub(crate) mod http;
 #[cfg(feature = "nats-server")]
 pub(crate) mod nats;
 pub(crate) mod process;
+#[cfg(feature = "nats-server")]
+pub(crate) mod proxy;
 pub(crate) mod publisher;
 pub(crate) mod relay;
 pub(crate) mod tls;

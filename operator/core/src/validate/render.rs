@@ -7,6 +7,7 @@ use node_core::auth;
 use node_core::config::{
     self, Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
 };
+use node_core::proxy::{ForwardedHeader, Proxies};
 
 use super::context::Problem;
 use crate::hash::short_hash;
@@ -33,6 +34,14 @@ pub(super) fn config(
         },
         rooms: rooms(spec),
         limits: limits(spec),
+        proxies: Proxies {
+            trusted: spec.expose.trusted_proxies.clone(),
+            header: match spec.expose.forwarded_header.unwrap_or_default() {
+                crds::ForwardedHeader::XForwardedFor => ForwardedHeader::XForwardedFor,
+                crds::ForwardedHeader::Forwarded => ForwardedHeader::Forwarded,
+            },
+            protocol: spec.expose.proxy_protocol,
+        },
         auth: auth(spec),
         drain: DrainSettings {
             delay_millis: spec.drain.delay.as_millis(),
@@ -91,6 +100,7 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
         ping_interval_millis: limits.ping_interval.map(crds::Duration::as_millis),
         send_queue_bytes: limits.send_queue_bytes,
         max_connections: u32::try_from(wanted).map_or(most, |wanted| wanted.min(most)),
+        max_connections_per_address: limits.max_connections_per_address.unwrap_or_default(),
         max_rooms: limits.max_rooms,
         bus_message_age_millis: limits.bus_message_age.map(crds::Duration::as_millis),
         memory_budget: limits.memory_budget.map(Memory::as_bytes),

@@ -72,11 +72,20 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
     let pick = u.int_in_range(0..=15usize)?;
     let Some(client) = open.get(pick).copied() else {
         let shard = u.int_in_range(0..=shards - 1)?;
-        let client = sim.accept(shard);
+        let peer = u.choose(&["10.0.0.1", "10.0.0.1", "192.0.2.1", "2001:db8::1"])?;
+        let (client, _) = sim.accept_from(shard, peer).expect("few are refused at a time");
         open.push(client);
         if u.ratio(9, 10)? {
             let vsn = u.choose(&["1.0.0", "2.0.0", "2.0.0", "2.0.0&user_id=ann"])?;
-            sim.bytes(client, REQUEST.replace("2.0.0", vsn).as_bytes());
+            let named = u.choose(&[
+                "",
+                "X-Forwarded-For: 192.0.2.9\r\n\r\n",
+                "X-Forwarded-For: 10.0.0.2, x\r\n\r\n",
+            ])?;
+            let request = REQUEST.replace("2.0.0", vsn);
+            let request =
+                if named.is_empty() { request } else { request.replace("\r\n\r\n", &format!("\r\n{named}")) };
+            sim.bytes(client, request.as_bytes());
         }
         return Ok(());
     };
@@ -146,6 +155,7 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             config.limits.idle_timeout_millis = u.int_in_range(1_000..=60_000)?;
             config.rooms.max_members = u.int_in_range(1..=8)?;
             config.chat_page = u.arbitrary()?;
+            config.limits.max_connections_per_address = u.int_in_range(0..=3)?;
             let config = Arc::new(config);
             sim.shards
                 .iter_mut()
@@ -167,6 +177,8 @@ fn small(config: &mut NodeConfig) {
     config.limits.max_frame_bytes = 1_200;
     config.limits.idle_timeout_millis = 20_000;
     config.limits.max_connections = 10;
+    config.limits.max_connections_per_address = 3;
+    config.proxies.trusted = vec!["10.0.0.0/8".to_owned()];
     config.limits.max_rooms = Some(2);
     config.rooms.max_members = 4;
     config.fixed.dev = true;
@@ -201,6 +213,7 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
     assert_eq!(counters.closed.iter().sum::<u64>(), opened, "each end has one reason");
     assert_eq!(counters.refused.iter().sum::<u64>() + opened, counters.accepted);
     assert_eq!(sim.shards[0].options.registry.topics(), 0);
+    assert!(sim.shards[0].options.addresses.is_empty());
     Ok(())
 }
 

@@ -5,17 +5,16 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
+    addresses::Addresses,
     broadcast::{Broadcast, Content, NodeTag, Origin},
     config::NodeConfig,
     counters::Counters,
     drain::DrainOrder,
-    ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     limits::CLOSE_TIMEOUT_MILLIS,
     longpoll::token::{KEY_BYTES, TokenKey},
-    protocol::Vsn,
     route::Registry,
-    session::{conn::Flags, id::Slot, lifecycle::Phase, side::Aside},
-    shard::{Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
+    session::{id::Slot, lifecycle::Phase},
+    shard::{Accepted, Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
 };
 
 pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
@@ -88,6 +87,7 @@ impl Sim {
         let config = Arc::new(config);
         let registry = Arc::new(Registry::new([1, 2]));
         let places = Arc::new(Places::default());
+        let addresses = Arc::new(Addresses::new([3, 4]));
         let shard = |index| {
             let options = ShardOptions {
                 index,
@@ -97,6 +97,7 @@ impl Sim {
                 page: b"<p>",
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
+                addresses: Arc::clone(&addresses),
                 poll_key: TokenKey::new(&[7; KEY_BYTES]),
                 ready: Arc::new(true.into()),
                 close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
@@ -125,6 +126,17 @@ impl Sim {
         let id = self.shards[shard].accept().expect("accepted").slot();
         self.sockets.insert((shard, id), Socket::default());
         (shard, id)
+    }
+
+    /// Accepts a socket from an address; none when the shard drops it at once. True when a header of the PROXY protocol
+    /// is awaited.
+    pub(super) fn accept_from(&mut self, shard: usize, peer: &str) -> Option<(Client, bool)> {
+        let peer = peer.parse().expect("an address");
+        let Accepted { id, awaits_header } = self.shards[shard].accept_from(peer)?;
+        let client = (shard, id.slot());
+        self.sockets.insert(client, Socket::default());
+        self.settle();
+        Some((client, awaits_header))
     }
 
     /// An established WebSocket.
@@ -354,49 +366,6 @@ impl Sim {
             bytes
         };
         self.shards.iter().map(of_shard).sum()
-    }
-
-    /// Adds up anew what is held: the shards' ledgers must say the same.
-    pub(crate) fn check_ledgers(&self) {
-        for shard in &self.shards {
-            let sessions = &shard.sessions;
-            let readers = |handshake: bool| -> u64 {
-                let of = sessions.iter().filter(|(_, conn)| conn.is(Phase::Handshake) == handshake);
-                of.map(|(_, conn)| conn.reader.held_bytes() as u64).sum()
-            };
-            let infos = sessions.side().iter().filter_map(Aside::connect_info);
-            let channels: u64 = sessions.iter().map(|(_, conn)| conn.channels_bytes()).sum::<u64>()
-                + infos.map(|info| info.held_bytes() as u64).sum::<u64>();
-            let (mut windows, mut in_rooms) = (shard.timers.deadlines() as u64 * 16, 0);
-            for room in shard.topics.iter() {
-                windows += room.held_bytes() as u64;
-                assert_eq!(room.holds(), room.window_millis() > 0 || room.held() > 0);
-                for vsn in Vsn::ALL {
-                    let hears = |slot: &&Slot| sessions[**slot].listens() == Some(vsn);
-                    assert_eq!(room.listeners(vsn) as usize, room.members().iter().filter(hears).count());
-                }
-                in_rooms += ROOM_BYTES + room.members().len() as u64 * MEMBER_BYTES;
-            }
-            let held = shard.held_by_kind();
-            let of = |kind: Kind| held[kind as usize];
-            assert_eq!((of(Kind::Heads), of(Kind::Input)), (readers(true), readers(false)));
-            assert_eq!((of(Kind::Channels), of(Kind::Windows)), (channels, windows));
-            assert_eq!(of(Kind::Rooms), in_rooms);
-            let polls = shard.polls.held_bytes();
-            assert_eq!(of(Kind::Connections), sessions.len() as u64 * CONNECTION_BYTES + polls);
-            assert_eq!(of(Kind::Identities), sessions.identities().added_up());
-            let outbox = shard.egress.outbox();
-            let shares: usize = sessions.iter().map(|(_, conn)| outbox.share_bytes(&conn.queue)).sum();
-            let queues = of(Kind::Queues);
-            // A block of which one place is used counts in whole, and a share is rounded down.
-            let blocks = 32 * sessions.len() as u64;
-            let used = queues - outbox.slack_bytes() as u64;
-            assert!(used <= shares as u64 + blocks + shares as u64 / 4, "{used} {shares}");
-            assert!(shares as u64 <= queues + blocks, "{queues} {shares}");
-            let blocked = sessions.iter().filter(|(_, conn)| conn.flags.has(Flags::BLOCKED)).count();
-            let aside = sessions.side().iter().filter(|aside| aside.blocked_since.is_some()).count();
-            assert_eq!(aside, blocked);
-        }
     }
 
     /// Ends the node and lets so much time pass; then nothing is kept of what was said. Returns what was counted.

@@ -1,5 +1,6 @@
 //! The state machine driven without sockets: protocol rules, limits and time.
 
+mod audit;
 #[cfg(test)]
 mod channel;
 pub(crate) mod chaos;
@@ -20,6 +21,8 @@ mod limits;
 mod memory;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod origins;
 #[cfg(test)]
 mod pings;
 #[cfg(test)]
