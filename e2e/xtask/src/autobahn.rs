@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use cluster::{packages, run};
 
-use crate::{artifacts, tools::Tools};
+use crate::{artifacts, cached, tools::Tools};
 
 /// Version of kosoku, as in the requirements.
 const KOSOKU: &str = "0.1.0";
@@ -39,7 +39,7 @@ pub(crate) fn step(tools: &Tools) -> Result<()> {
 }
 
 fn run_cases(tools: &Tools, cases: impl IntoIterator<Item = &'static str>) -> Result<()> {
-    let python = environment(tools)?;
+    let python = cached::python(tools, &format!("kosoku-{KOSOKU}"), REQUIREMENTS)?;
     let mut build = tools.program("cargo", &["build", "--workspace", "--example", "echo"]);
     build.args(["--features", artifacts::FEATURES]);
     tools.progress.long("building the echo server", &mut build, &log(tools, "echo"))?;
@@ -55,29 +55,6 @@ fn run_cases(tools: &Tools, cases: impl IntoIterator<Item = &'static str>) -> Re
 
 fn log(tools: &Tools, name: &str) -> PathBuf {
     tools.reports().join(format!("steps/{name}.log"))
-}
-
-/// The Python interpreter of an environment that has kosoku, in the cache of the project. An environment has its own path
-/// in it and cannot be moved, so a mark says that it is complete.
-fn environment(tools: &Tools) -> Result<PathBuf> {
-    let directory = cluster::cache()?.join(format!("kosoku-{KOSOKU}"));
-    let (python, mark) = (directory.join("bin/python"), directory.join(".whole"));
-    if mark.exists() {
-        return Ok(python);
-    }
-    if directory.exists() {
-        fs::remove_dir_all(&directory).with_context(|| format!("cannot remove {}", directory.display()))?;
-    }
-    let mut make = run::tied("python3");
-    make.args(["-m", "venv"]).arg(&directory);
-    tools.progress.long("making a Python environment (once)", &mut make, &log(tools, "kosoku-venv"))?;
-    let list = directory.join("requirements.txt");
-    fs::write(&list, REQUIREMENTS).with_context(|| format!("cannot write {}", list.display()))?;
-    let mut pip = run::tied(&python);
-    pip.args(["-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--requirement"]);
-    tools.progress.long("installing kosoku (once)", pip.arg(list), &log(tools, "kosoku-pip"))?;
-    fs::write(&mark, "").with_context(|| format!("cannot write {}", mark.display()))?;
-    Ok(python)
 }
 
 /// The running echo server; ended when dropped.

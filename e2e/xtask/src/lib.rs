@@ -8,6 +8,7 @@
 mod artifacts;
 mod autobahn;
 mod bench;
+mod cached;
 mod cli;
 mod context;
 mod fuzz;
