@@ -54,6 +54,8 @@ pub const TEST: &[Package] = &[
     ("tsung", &["/usr/bin/tsung"]),
     ("nginx", &["/usr/sbin/nginx"]),
     ("haproxy", &["/usr/sbin/haproxy"]),
+    ("default-jdk-headless", &["/usr/bin/javac"]),
+    ("maven", &["/usr/bin/mvn"]),
 ];
 
 /// Packages of programs in Python, which are installed into environments of their own.

@@ -18,7 +18,7 @@ import { HANG, guarded } from "./wait.mjs"
 const CLIENTS = fileURLToPath(new URL("../../clients/clients.json", import.meta.url))
 const SECRET = "a secret of at least thirty-two bytes"
 /** Seconds that a short token lives at least: a client connects and gets another one within that time. */
-const SHORT = 3
+const SHORT = 4
 const LONG = 3600
 const CONFIG = `
 rooms: {ackEvents: [send], echoEvents: [echo]}

@@ -10,6 +10,7 @@ mod autobahn;
 mod bench;
 mod cached;
 mod cli;
+mod clients;
 mod context;
 mod fuzz;
 mod gates;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use cluster::{Tool, packages, run};
 
 use crate::{
-    artifacts, autobahn, fuzz, gates, install, root,
+    artifacts, autobahn, clients, fuzz, gates, install, root,
     step::{Action, Count, Lane, Needs, Step, UP},
     tools::Tools,
 };
@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<Step> {
         simple("node binary", |t| Ok(cargo_test(t, None, &["node"], &["--no-run"]))),
         code("autobahn", autobahn::step),
         step("stock clients and browser", Needs::Nothing, Count::Node, Action::Program(stock_clients)),
+        step("stock clients in other languages", Needs::Nothing, Count::Node, Action::Program(clients::step)),
         code("chart lint", chart_lint),
         counted("api server", api_server),
         step("down after sigkill", Needs::Root, Count::Cargo, Action::Program(down_after_sigkill)),
