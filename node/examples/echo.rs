@@ -1,4 +1,4 @@
-//! A server of the node's bare WebSocket codec, which says every text and all bytes back:
+//! A server of the node's bare WebSocket codec, compression included, which says every text and all bytes back:
 //! `cargo run -p node --example echo -- PORT`, where port 0 is any. The Autobahn test suite judges the codec by it
 //! (`cargo xtask autobahn`).
 
@@ -12,8 +12,9 @@ use std::{
 use node_core::{
     config::Auth,
     ws::{
-        Event, Flow, Opcode, Reader,
-        frame::{self, FIN_BINARY, FIN_TEXT},
+        Agreed, Event, Flow, Opcode, Reader,
+        deflate::{Deflater, Inflater, MIN_WINDOW_BITS},
+        frame::{self, FIN_BINARY, FIN_TEXT, RSV1},
         handshake::{self, Request, Rules},
     },
 };
@@ -22,6 +23,8 @@ use node_core::{
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// Bytes read at once.
 const READ_BYTES: usize = 64 << 10;
+/// Level of compression, the node's default.
+const LEVEL: u8 = keys::COMPRESSION_LEVEL.usual;
 /// The socket's mount. A request for any path is taken for one of it.
 const MOUNT: &str = "/socket";
 
@@ -56,15 +59,18 @@ fn serve(port: u16) -> io::Result<()> {
 fn echo(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; READ_BYTES];
-    let Some(mut early) = shake_hands(&mut stream, &mut buffer)? else { return Ok(()) };
-    let mut reader = Reader::default();
-    let mut goes_on = answer(&mut stream, &mut reader, &mut early)?;
+    let Some((mut early, deflate)) = shake_hands(&mut stream, &mut buffer)? else { return Ok(()) };
+    let mut codec = Codec {
+        reader: Reader::default(),
+        compression: deflate.map(|agreed| (Inflater::default(), Deflater::within(agreed.window_bits()))),
+    };
+    let mut goes_on = codec.answer(&mut stream, &mut early)?;
     while goes_on {
         let count = stream.read(&mut buffer)?;
         if count == 0 {
             return Ok(());
         }
-        goes_on = answer(&mut stream, &mut reader, &mut buffer[..count])?;
+        goes_on = codec.answer(&mut stream, &mut buffer[..count])?;
     }
     // What the client still says must be read, or the kernel would reset the connection and drop what was sent.
     stream.shutdown(std::net::Shutdown::Write)?;
@@ -72,10 +78,19 @@ fn echo(mut stream: TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Answers the handshake, and returns what came after it. `None` when it was refused.
-fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
+/// Answers the handshake, and returns what came after it and what was agreed about compression. `None` when it was
+/// refused.
+fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<(Vec<u8>, Option<Agreed>)>> {
     let auth = Auth { anonymous: true, allowed_origins: vec!["*".to_owned()], ..Auth::default() };
-    let rules = Rules { path: MOUNT, auth: &auth, page: None, ready: true, dev: false, long_poll: None };
+    let rules = Rules {
+        path: MOUNT,
+        auth: &auth,
+        page: None,
+        ready: true,
+        dev: false,
+        long_poll: None,
+        deflate_window_bits: Some(MIN_WINDOW_BITS),
+    };
     let mut head = Vec::new();
     loop {
         let count = stream.read(buffer)?;
@@ -86,9 +101,9 @@ fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<V
         let asked = for_the_socket(&head);
         match handshake::read(&asked, &rules) {
             Request::Incomplete => {}
-            Request::Upgrade { head_len, response, .. } => {
+            Request::Upgrade { head_len, response, deflate, .. } => {
                 stream.write_all(&response)?;
-                return Ok(Some(asked[head_len..].to_vec()));
+                return Ok(Some((asked[head_len..].to_vec(), deflate)));
             }
             Request::Refused(reason) => {
                 stream.write_all(handshake::refusal(reason))?;
@@ -110,27 +125,56 @@ fn for_the_socket(head: &[u8]) -> Vec<u8> {
     }
 }
 
-/// Answers what came. False when the connection is to end.
-fn answer(stream: &mut TcpStream, reader: &mut Reader, data: &mut [u8]) -> io::Result<bool> {
-    let mut out = Vec::new();
-    let said = reader.feed(data, MAX_MESSAGE_BYTES, &mut |event| {
-        match event {
-            Event::Text(text) => append(&mut out, FIN_TEXT, text.as_bytes()),
-            Event::Binary(bytes) => append(&mut out, FIN_BINARY, bytes),
-            Event::Ping(payload) => out.extend(frame::control(Opcode::Pong, payload)),
-            Event::Pong => {}
-            Event::Close(payload) => out.extend(frame::close_answer(payload)),
-        }
-        Flow::Continue
-    });
-    if let Err(error) = &said {
-        out.extend(frame::close(error.code()));
-    }
-    stream.write_all(&out)?;
-    Ok(said == Ok(Flow::Continue))
+/// Both sides of a connection.
+struct Codec {
+    reader: Reader,
+    compression: Option<(Inflater, Deflater)>,
 }
 
-fn append(out: &mut Vec<u8>, first_byte: u8, payload: &[u8]) {
+impl Codec {
+    /// Answers what came. False when the connection is to end.
+    fn answer(&mut self, stream: &mut TcpStream, data: &mut [u8]) -> io::Result<bool> {
+        let mut said = self.read(stream, data)?;
+        while said == Some(Flow::Pause) {
+            said = self.read(stream, &mut [])?;
+        }
+        Ok(said == Some(Flow::Continue))
+    }
+
+    /// Reads as much as the reader takes at once. `None` when the client broke the protocol.
+    fn read(&mut self, stream: &mut TcpStream, data: &mut [u8]) -> io::Result<Option<Flow>> {
+        let Self { reader, compression } = self;
+        let (inflater, mut deflater) =
+            compression.as_mut().map(|(inflater, deflater)| (inflater, deflater)).unzip();
+        let mut out = Vec::new();
+        let mut sink = |event: Event<'_>| {
+            match event {
+                Event::Text(text) => append(&mut out, FIN_TEXT, text.as_bytes(), deflater.as_deref_mut()),
+                Event::Binary(bytes) => append(&mut out, FIN_BINARY, bytes, deflater.as_deref_mut()),
+                Event::Ping(payload) => out.extend(frame::control(Opcode::Pong, payload)),
+                Event::Pong => {}
+                Event::Close(payload) => out.extend(frame::close_answer(payload)),
+            }
+            Flow::Continue
+        };
+        let said = match inflater {
+            None => reader.feed(data, MAX_MESSAGE_BYTES, &mut sink),
+            Some(inflater) => reader.feed_deflate(data, MAX_MESSAGE_BYTES, inflater, &mut sink),
+        };
+        if let Err(error) = &said {
+            out.extend(frame::close(error.code()));
+        }
+        stream.write_all(&out)?;
+        Ok(said.ok())
+    }
+}
+
+/// Appends a message, compressed where that is agreed, also when it gets longer by that: the suite takes no other text then.
+fn append(out: &mut Vec<u8>, first_byte: u8, payload: &[u8], deflater: Option<&mut Deflater>) {
+    // A fixed code takes nine bits for some bytes.
+    let below = payload.len() + payload.len() / 8 + 64;
+    let compressed = deflater.and_then(|deflater| deflater.message(LEVEL, payload, below));
+    let (first_byte, payload) = compressed.map_or((first_byte, payload), |body| (first_byte | RSV1, body));
     frame::write_header(out, first_byte, payload.len());
     out.extend_from_slice(payload);
 }

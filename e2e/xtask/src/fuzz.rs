@@ -19,8 +19,10 @@ use cluster::{packages, run};
 use crate::{artifacts, cli::Fuzz, tools::Tools};
 
 /// All targets, which run when the command line names none.
-const TARGETS: [&str; 10] =
-    ["config", "envelope", "frame", "longpoll", "origin", "protocol", "proxy", "record", "shard", "token"];
+const TARGETS: [&str; 11] = [
+    "config", "deflate", "envelope", "frame", "longpoll", "origin", "protocol", "proxy", "record", "shard",
+    "token",
+];
 /// How long each target runs in the step of `cargo xtask test`, at the lowest priority beside other steps.
 const STEP_SECONDS: u64 = 120;
 /// Seed of the step's runs.

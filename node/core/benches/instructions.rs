@@ -177,6 +177,7 @@ fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
         ready: true,
         dev: false,
         long_poll: None,
+        deflate_window_bits: None,
     };
     let request = handshake::read(black_box(REQUEST.as_bytes()), &rules);
     (config, request)

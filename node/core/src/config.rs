@@ -52,6 +52,10 @@ pub struct NodeConfig {
     pub chat_page: bool,
     /// Serve long-poll at `<path>/longpoll`, beside WebSocket.
     pub long_poll: bool,
+    /// Compress messages to clients that ask for it, and take compressed ones of theirs (permessage-deflate, RFC 7692); none
+    /// declines. Connections that agreed on it before a change of this go on, without compressed messages to them where it
+    /// is none.
+    pub compression: Option<Compression>,
 }
 
 /// The keys that a running node cannot change. Between two configurations in which they are equal a reload is enough.
@@ -117,6 +121,7 @@ impl NodeConfig {
             proxies: Proxies::default(),
             chat_page: true,
             long_poll: true,
+            compression: None,
         }
     }
 
@@ -128,6 +133,22 @@ impl NodeConfig {
     /// These values with the fixed keys of `running`: the part of a new file that a running node may take.
     pub fn reload_onto(self, running: &NodeConfig) -> NodeConfig {
         NodeConfig { fixed: running.fixed.clone(), ..self }
+    }
+}
+
+/// How messages to clients are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Compression {
+    /// Level of DEFLATE: 1 is the fastest, 9 leaves least.
+    pub level: u8,
+    /// Least length of a message that is compressed; bytes.
+    pub min_bytes: u32,
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Compression { level: keys::COMPRESSION_LEVEL.usual, min_bytes: keys::COMPRESSION_MIN_BYTES.usual }
     }
 }
 

@@ -42,6 +42,8 @@ reasons! {
         Protocol => "protocol_error",
         /// A text frame was not UTF-8 (1007).
         Utf8 => "invalid_utf8",
+        /// A compressed message could not be inflated (1007).
+        Deflate => "invalid_deflate",
         /// A message was longer than the limit (1009).
         TooBig => "too_big",
         /// A message was no Phoenix message (1011).
@@ -252,6 +254,18 @@ counters! {
     short_writes => Counter "Send calls that took less than offered",
     /// Bytes sent on sockets.
     sent_bytes => Counter "Bytes sent to clients",
+    /// Messages that were compressed, each once for all members of a room on this shard.
+    deflated_messages => Counter "Messages to clients that were compressed, each once for all members of a room on a shard",
+    /// Their bytes before.
+    deflated_bytes => Counter "Bytes of messages to clients before they were compressed",
+    /// Their bytes after.
+    deflated_to_bytes => Counter "Bytes of messages to clients after they were compressed",
+    /// Compressed messages of clients that were inflated.
+    inflated_messages => Counter "Compressed messages of clients that were inflated",
+    /// Their bytes before.
+    inflated_bytes => Counter "Bytes of compressed messages of clients before they were inflated",
+    /// Their bytes after.
+    inflated_to_bytes => Counter "Bytes of compressed messages of clients after they were inflated",
     /// Bytes received on sockets.
     received_bytes => Counter "Bytes received from clients",
     /// WebSocket messages received.

@@ -7,6 +7,7 @@
 use arbitrary::Unstructured;
 
 mod config;
+mod deflate;
 mod envelope;
 mod frame;
 mod longpoll;
@@ -20,8 +21,9 @@ mod token;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the directories of the corpus.
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
     ("config", config::check),
+    ("deflate", deflate::check),
     ("envelope", envelope::check),
     ("frame", frame::check),
     ("longpoll", longpoll::check),

@@ -53,6 +53,8 @@ kinds! {
     Connections => "connections",
     /// Users and rights of connections with a token.
     Identities => "identities",
+    /// What compresses and inflates messages, and their buffers.
+    Compression => "compression",
 }
 
 /// Bytes by [`Kind`].

@@ -25,6 +25,9 @@ pub const MAX_HEADS_BYTES: usize = 4 * 1024 * 1024;
 /// closed. Small messages mostly come whole and take nothing. It fits 500 to 1,000 of 64 KiB, the default limit, under
 /// way at once, and one of 16 MiB, the longest limit: buffers that grow may take twice what is in them.
 pub const MAX_INCOMPLETE_BYTES: usize = 64 * 1024 * 1024;
+/// Longest message in bytes that is compressed: it takes a shard 5 to 10 ms, and longer ones, which no default lets clients
+/// send, would keep its other connections waiting.
+pub const MAX_DEFLATED_BYTES: usize = 1024 * 1024;
 /// From so many frames on that are queued to sockets which may take them, a shard takes no more than one publish per
 /// turn from its clients, and one for each other shard and the bus. It is a hundred frames for each of 2,500
 /// connections, or five for each of 50,000: enough for full writes, and written in 50 to 300 milliseconds.

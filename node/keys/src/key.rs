@@ -73,6 +73,12 @@ impl Usual for () {
     }
 }
 
+impl Usual for u8 {
+    fn number(self) -> Option<u64> {
+        Some(self.into())
+    }
+}
+
 impl Usual for u16 {
     fn number(self) -> Option<u64> {
         Some(self.into())

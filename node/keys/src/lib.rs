@@ -69,6 +69,12 @@ keys! {
     DRAIN_CONNECTIONS_PER_SECOND: Key<u32> = Key::new("drain.connectionsPerSecond", "connections per second", 1, 1_000_000).usually(500);
     /// Longest time from the first close to the last. A manifest bounds it by [`GRACE_MILLIS`] instead.
     DRAIN_DEADLINE_MILLIS: Key<u64> = Key::new("drain.deadlineMillis", "ms", 1_000, 86_400_000).usually(600_000);
+    /// Level of DEFLATE as zlib counts them. Of 1 KB of JSON the default leaves 47 % within 8 microseconds; 6, zlib's own,
+    /// leaves 46 % within 9, and of 64 KB a tenth less within four times the time.
+    COMPRESSION_LEVEL: Key<u8> = Key::new("compression.level", "as zlib counts", 1, 9).usually(2);
+    /// Least length of a message that is compressed. Shorter ones of JSON get hardly shorter: of 250 bytes 170 are left, of
+    /// 100 all.
+    COMPRESSION_MIN_BYTES: Key<u32> = Key::new("compression.minBytes", "bytes", 32, 1 << 20).usually(256);
     /// By how much the clock of an issuer of tokens may differ.
     TOKEN_LEEWAY_MILLIS: Key<u64> = Key::new("auth.jwt[].leewayMillis", "ms", 0, 600_000).usually(10_000);
     /// The soft limit of open files. A manifest may ask at most for what a kernel can be set to, and at least for

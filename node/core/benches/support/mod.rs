@@ -42,6 +42,11 @@ pub(crate) struct Fake {
 impl Fake {
     /// A shard without connections.
     pub(crate) fn new() -> Box<Self> {
+        Self::of(NodeConfig::dev())
+    }
+
+    /// The same with this configuration.
+    pub(crate) fn of(config: NodeConfig) -> Box<Self> {
         let options = ShardOptions {
             index: 0,
             has_bus: false,
@@ -56,7 +61,7 @@ impl Fake {
             close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,
         };
         Box::new(Self {
-            shard: Shard::new(options, Arc::new(NodeConfig::dev())),
+            shard: Shard::new(options, Arc::new(config)),
             scratch: vec![0; COPY_BYTES].into_boxed_slice(),
             effects: Vec::new(),
             now_millis: 0,
@@ -73,8 +78,13 @@ impl Fake {
     /// `count` connections in rooms of 100.
     pub(crate) fn with_rooms(count: usize) -> Box<Self> {
         let mut fake = Self::new();
-        (0..count).for_each(|connection| fake.connect_and_join(connection / ROOM));
+        fake.fill_rooms(count);
         fake
+    }
+
+    /// Adds `count` connections in rooms of 100.
+    pub(crate) fn fill_rooms(&mut self, count: usize) {
+        (0..count).for_each(|connection| self.connect_and_join(connection / ROOM));
     }
 
     /// An established WebSocket.

@@ -39,6 +39,10 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
     proxies(&config.proxies, &mut errors);
     auth::check(&config.auth, &mut errors);
     drain(&config.drain, &mut errors);
+    if let Some(compression) = &config.compression {
+        range(&keys::COMPRESSION_LEVEL, compression.level, &mut errors);
+        range(&keys::COMPRESSION_MIN_BYTES, compression.min_bytes, &mut errors);
+    }
     if let Some(Bus::Nats(nats)) = &fixed.bus {
         if nats.urls.is_empty() {
             errors.push("bus.nats.urls: is empty; list at least one, like nats://chat-nats:4222".to_owned());

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{ForwardedHeader, Proxies};
 
-use super::{Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, NodeConfig, Rooms};
+use super::{Auth, Bus, ClusterId, Compression, DrainSettings, Fixed, Limits, NodeConfig, Rooms};
 
 /// The file. A key that is missing in it has its default.
 #[derive(Serialize, Deserialize)]
@@ -32,6 +32,9 @@ pub(super) struct File {
     // Nodes older than the key refuse a file that has it, so it is left out while it is off.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     long_poll: bool,
+    // The same while it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compression: Option<Compression>,
     bus: Option<Bus>,
     sysctls: BTreeMap<String, String>,
     nofile: Option<u64>,
@@ -58,19 +61,21 @@ impl From<File> for NodeConfig {
             drain,
             chat_page,
             long_poll,
+            compression,
             bus,
             sysctls,
             nofile,
         } = file;
         let fixed = Fixed { version, cluster, path, bus, sysctls, nofile, dev: false };
         let proxies = Proxies { trusted, header, protocol };
-        NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll }
+        NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll, compression }
     }
 }
 
 impl From<NodeConfig> for File {
     fn from(config: NodeConfig) -> Self {
-        let NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll } = config;
+        let NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll, compression } =
+            config;
         let Proxies { trusted, header, protocol } = proxies;
         // Dev mode is a flag of the command line.
         let Fixed { version, cluster, path, bus, sysctls, nofile, dev: _ } = fixed;
@@ -87,6 +92,7 @@ impl From<NodeConfig> for File {
             drain,
             chat_page,
             long_poll,
+            compression,
             bus,
             sysctls,
             nofile,

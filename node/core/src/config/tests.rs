@@ -28,7 +28,7 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         "rooms":{"maxMembers":0,"topics":["a*b"],"ackEvents":["phx_join"],"policies":[{"topics":"$x","events":[]},{"topics":"x","events":["access_token"]},
             {"topics":"y","dialect":"Realtime","ackEvents":[],"echoToSender":true},{"topics":"z","dialect":"Phoenix","ackEvents":[]}]},
         "limits":{"maxFrameBytes":65536,"sendQueueBytes":8192,"maxRooms":0},
-        "drain":{"connectionsPerSecond":0},"auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
+        "drain":{"connectionsPerSecond":0},"compression":{"level":0,"minBytes":31},"auth":{"allowedOrigins":["example.org"]},"bus":{"nats":{"urls":["nats://u:p@h:1","h"]}},
         "sysctls":{"../../etc/passwd":"1"},"nofile":3}"#;
     let errors = serde_json::from_str::<NodeConfig>(text).unwrap().validate();
     let all = errors.join("\n");
@@ -48,6 +48,8 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         "limits.sendQueueBytes",
         "limits.maxRooms: 0",
         "drain.connectionsPerSecond",
+        "compression.level: 0 is out of range; use 1 to 9 as zlib counts",
+        "compression.minBytes: 31",
         "auth.anonymous",
         "auth.allowedOrigins",
         "bus.nats.urls: holds",
@@ -58,7 +60,7 @@ fn all_errors_are_told_at_once_and_name_their_key() {
         assert!(all.contains(key), "no error about {key} in:\n{all}");
     }
     assert!(!all.contains("u:p"), "credentials repeated in:\n{all}");
-    assert_eq!(errors.len(), 21, "{all}");
+    assert_eq!(errors.len(), 23, "{all}");
 }
 
 #[test]
@@ -101,6 +103,7 @@ fn only_fixed_keys_change_what_the_operator_hashes() {
     reload.rooms.max_members = 7;
     reload.chat_page = false;
     reload.long_poll = false;
+    reload.compression = Some(Compression::default());
     reload.limits.max_connections = 5;
     reload.limits.max_rooms = Some(5);
     reload.drain.delay_millis = 9;
@@ -195,9 +198,11 @@ fn lists_that_each_publish_looks_through_are_bounded() {
 fn a_key_added_later_is_left_out_unless_it_is_set() {
     let mut config = NodeConfig::dev();
     let written = |config: &NodeConfig| serde_json::to_string(config).unwrap();
-    assert!(!written(&config).contains("maxRooms"));
+    assert!(!written(&config).contains("maxRooms") && !written(&config).contains("compression"));
     config.limits.max_rooms = Some(7);
+    config.compression = Some(Compression::default());
     assert!(written(&config).contains(r#""maxRooms":7"#));
+    assert!(written(&config).contains(r#""compression":{"level":2,"minBytes":256}"#));
     assert_eq!(serde_json::from_str::<NodeConfig>(&written(&config)).unwrap(), config);
 }
 

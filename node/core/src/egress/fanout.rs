@@ -6,31 +6,29 @@ use super::{
 };
 use crate::{
     broadcast::Content,
-    config::Limits,
+    config::NodeConfig,
     counters::Counters,
     limits::BULK_MEMBERS,
-    protocol::Vsn,
-    session::{Sessions, conn::Flags, id::Slot},
+    protocol::{Vsn, encode},
+    session::{Sessions, conn::Flags, id::Slot, wire::Wire},
     topics::room::Room,
 };
 
 impl Egress {
-    /// Queues messages to the local members of a room, in one run of bytes for each serializer version that they hear
-    /// in. Returns the members whose socket is blocked and whose queue is full: they missed the messages.
+    /// Queues messages to the local members of a room, in one run of bytes for each form that they hear in. Returns the members whose socket is blocked and whose queue is full: they missed the messages.
     pub(crate) fn fan_out(
         &mut self,
         (room, sessions): (&Room, &mut Sessions),
         contents: &[Content<'_>],
         except: Option<Slot>,
-        limits: &Limits,
+        config: &NodeConfig,
         counters: &mut Counters,
     ) -> Vec<Slot> {
+        let mut runs = self.runs(room, contents, config, counters);
         let Self { outbox, dirty, bulk, .. } = self;
         let members = room.members();
         let (list, flag) =
             if members.len() > BULK_MEMBERS { (bulk, Flags::BULK) } else { (dirty, Flags::DIRTY) };
-        let mut runs =
-            Vsn::ALL.map(|vsn| (room.listeners(vsn) > 0).then(|| Run::encode(outbox, vsn, contents)));
         let (mut full, mut pressing, mut waits) = (Vec::new(), Vec::new(), 0);
         for &member in members {
             if Some(member) == except {
@@ -38,9 +36,9 @@ impl Egress {
             }
             let conn = &mut sessions[member];
             let run = if conn.is_plain_listener() {
-                &mut runs[Vsn::V2.index()]
-            } else if let Some(vsn) = conn.listens() {
-                &mut runs[vsn.index()]
+                &mut runs[Wire::plain(Vsn::V2).index()]
+            } else if let Some(wire) = conn.listens() {
+                &mut runs[wire.index()]
             } else {
                 continue;
             };
@@ -49,7 +47,7 @@ impl Egress {
             if run.frames == 0 {
                 continue;
             }
-            match offer(outbox, conn, run, limits) {
+            match offer(outbox, conn, run, &config.limits) {
                 Offer::Queued => {
                     if !conn.flags.has(flag) {
                         conn.flags.set(flag);
@@ -72,5 +70,36 @@ impl Egress {
             self.press(member, &mut sessions[member]);
         }
         full
+    }
+
+    /// Makes the runs of all forms that the members of a room hear in.
+    #[inline]
+    fn runs(
+        &mut self,
+        room: &Room,
+        contents: &[Content<'_>],
+        config: &NodeConfig,
+        counters: &mut Counters,
+    ) -> [Option<Run>; Wire::COUNT] {
+        let mut runs = [const { None }; Wire::COUNT];
+        for vsn in Vsn::ALL {
+            let (plain, deflated) = (Wire::plain(vsn), Wire::deflated(vsn));
+            let [has_plain, has_deflated] = [plain, deflated].map(|wire| room.listeners(wire) > 0);
+            if !has_plain && !has_deflated {
+                continue;
+            }
+            let (run, frames) = encode::broadcasts(vsn, contents);
+            if has_deflated {
+                let smaller = match config.compression {
+                    Some(compression) => self.deflater.run(&run, compression, counters),
+                    None => run.clone(),
+                };
+                runs[deflated.index()] = Some(Run::new(&mut self.outbox, smaller, frames));
+            }
+            if has_plain {
+                runs[plain.index()] = Some(Run::new(&mut self.outbox, run, frames));
+            }
+        }
+        runs
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         conn::{Conn, Flags},
         id::Slot,
     },
+    ws::deflate::Deflater,
 };
 
 mod fanout;
@@ -49,6 +50,8 @@ pub(crate) struct Egress {
     backlog: u64,
     /// Connections whose queue is half full although their socket may take more.
     pressed: u64,
+    /// Compresses broadcasts.
+    deflater: Deflater,
 }
 
 impl Default for Egress {
@@ -62,6 +65,7 @@ impl Default for Egress {
             writes_per_turn: FLUSHES_PER_TURN as u64,
             backlog: 0,
             pressed: 0,
+            deflater: Deflater::default(),
         }
     }
 }
@@ -69,6 +73,11 @@ impl Default for Egress {
 impl Egress {
     pub(crate) const fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// Memory in bytes that compressing takes.
+    pub(crate) const fn deflater_bytes(&self) -> usize {
+        self.deflater.held_bytes()
     }
 
     /// Whether so much waits to be written that the shard should be given little input.
@@ -245,6 +254,7 @@ impl Egress {
     /// Gives memory of a past peak back.
     pub(crate) fn trim(&mut self) {
         self.outbox.trim();
+        self.deflater.trim();
         for list in [&mut self.urgent, self.dirty.list_mut(), self.bulk.list_mut()] {
             if list.is_empty() && list.capacity() > KEPT {
                 list.shrink_to_fit();

@@ -4,9 +4,7 @@ use bytes::Bytes;
 
 use super::outbox::{FrameId, Outbox};
 use crate::{
-    broadcast::Content,
     config::Limits,
-    protocol::{Vsn, encode},
     session::conn::{Conn, Flags},
 };
 
@@ -23,11 +21,11 @@ pub(super) enum Offer {
     Full,
 }
 
-/// A broadcast as one serializer version writes it: its frames as one run of bytes in the palette.
+/// A broadcast in one form: its frames as one run of bytes in the palette.
 pub(super) struct Run {
     id: FrameId,
     bytes: u32,
-    /// Messages in it; none when this version cannot carry any.
+    /// Messages in it; none when this form cannot carry any.
     pub(super) frames: u64,
     /// Members that it was offered to.
     pub(super) offered: u64,
@@ -40,11 +38,6 @@ impl Run {
         // A message has 16 MiB at most; a window has 64 messages of 64 KiB together.
         let bytes = run.len() as u32;
         Self { id: outbox.add(run), bytes, frames: frames as u64, offered: 0, links: 0 }
-    }
-
-    pub(super) fn encode(outbox: &mut Outbox, vsn: Vsn, contents: &[Content<'_>]) -> Self {
-        let (run, frames) = encode::broadcasts(vsn, contents);
-        Self::new(outbox, run, frames)
     }
 
     /// Accounts for the references and returns how many messages were queued.

@@ -2,6 +2,7 @@
 
 use crate::ws::{
     Event, Flow, Reader, WsError,
+    deflate::Inflater,
     frame::{MAX_CONTROL_BYTES, control, header_bytes, split_server_frame, write_header},
 };
 
@@ -22,9 +23,14 @@ type Outcome = (Vec<Said>, Result<Flow, WsError>);
 pub(super) fn check(bytes: &[u8]) {
     server_frames(bytes);
     let Some((&[limit, cuts], stream)) = bytes.split_first_chunk::<2>() else { return };
-    let max = usize::from(limit) * 16;
-    let whole = read(stream, max, [stream.len()], Flow::Continue);
-    let one_by_one = read(stream, max, std::iter::repeat_n(1, stream.len()), Flow::Continue);
+    reads_the_same(stream, usize::from(limit) * 16, cuts, false);
+}
+
+/// Reads a stream at once, byte by byte, in pieces and with pauses, from a client that may compress messages or may not.
+pub(super) fn reads_the_same(stream: &[u8], max: usize, cuts: u8, deflate: bool) {
+    let read = |lengths: &mut dyn Iterator<Item = usize>, after| read(stream, (max, deflate), lengths, after);
+    let whole = read(&mut std::iter::once(stream.len()), Flow::Continue);
+    let one_by_one = read(&mut std::iter::repeat_n(1, stream.len()), Flow::Continue);
     let pieces = || {
         // Lengths from 1 to 64 that differ from piece to piece.
         let mut state = u32::from(cuts) << 8 | 1;
@@ -35,9 +41,9 @@ pub(super) fn check(bytes: &[u8]) {
             Some(1 + (state % 64) as usize)
         })
     };
-    assert_eq!(read(stream, max, pieces(), Flow::Continue), whole, "cut at other places");
+    assert_eq!(read(&mut pieces(), Flow::Continue), whole, "cut at other places");
     assert_eq!(one_by_one, whole, "byte by byte");
-    assert_eq!(read(stream, max, pieces(), Flow::Pause), whole, "with a pause after each message");
+    assert_eq!(read(&mut pieces(), Flow::Pause), whole, "with a pause after each message");
     for said in &whole.0 {
         match said {
             Said::Text(text) => assert!(text.len() <= max),
@@ -49,9 +55,18 @@ pub(super) fn check(bytes: &[u8]) {
 }
 
 /// Reads `stream` in pieces; `after` is the answer to each message.
-fn read(stream: &[u8], max: usize, lengths: impl IntoIterator<Item = usize>, after: Flow) -> Outcome {
+fn read(
+    stream: &[u8],
+    (max, deflate): (usize, bool),
+    lengths: &mut dyn Iterator<Item = usize>,
+    after: Flow,
+) -> Outcome {
     let mut said = Vec::new();
     let mut reader = Reader::default();
+    let mut inflater = deflate.then(Inflater::default);
+    let mut feed = |reader: &mut Reader, piece: &[u8], said: &mut Vec<Said>| {
+        feed(reader, piece, (max, inflater.as_mut()), after, said)
+    };
     let mut rest = stream;
     for length in lengths {
         if rest.is_empty() {
@@ -59,9 +74,9 @@ fn read(stream: &[u8], max: usize, lengths: impl IntoIterator<Item = usize>, aft
         }
         let (piece, behind) = rest.split_at(length.min(rest.len()));
         rest = behind;
-        let mut result = feed(&mut reader, piece, max, after, &mut said);
+        let mut result = feed(&mut reader, piece, &mut said);
         while result == Ok(Flow::Pause) {
-            result = feed(&mut reader, &[], max, after, &mut said);
+            result = feed(&mut reader, &[], &mut said);
         }
         if result != Ok(Flow::Continue) {
             return (said, result);
@@ -76,11 +91,11 @@ fn read(stream: &[u8], max: usize, lengths: impl IntoIterator<Item = usize>, aft
 fn feed(
     reader: &mut Reader,
     piece: &[u8],
-    max: usize,
+    (max, inflater): (usize, Option<&mut Inflater>),
     after: Flow,
     said: &mut Vec<Said>,
 ) -> Result<Flow, WsError> {
-    reader.feed(&mut piece.to_vec(), max, &mut |event| {
+    let mut sink = |event: Event<'_>| {
         said.push(match event {
             Event::Text(text) => Said::Text(text.to_owned()),
             Event::Binary(bytes) => Said::Binary(bytes.to_vec()),
@@ -89,7 +104,12 @@ fn feed(
             Event::Close(bytes) => Said::Close(bytes.to_vec()),
         });
         after
-    })
+    };
+    let mut piece = piece.to_vec();
+    match inflater {
+        None => reader.feed(&mut piece, max, &mut sink),
+        Some(inflater) => reader.feed_deflate(&mut piece, max, inflater, &mut sink),
+    }
 }
 
 /// A server's frame that splits makes the same frame again, and every frame that is written splits.

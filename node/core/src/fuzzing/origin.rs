@@ -57,6 +57,7 @@ fn head(bytes: &[u8]) {
         ready: true,
         dev: true,
         long_poll: Some(long_poll),
+        deflate_window_bits: Some(15),
     };
     let whole = handshake::read(bytes, &rules);
     if let Request::Upgrade { head_len, response, .. } = &whole {

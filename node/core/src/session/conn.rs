@@ -5,7 +5,7 @@ use std::num::NonZeroU8;
 
 use smallvec::SmallVec;
 
-use super::lifecycle::Phase;
+use super::{lifecycle::Phase, wire::Wire};
 use crate::{
     egress::outbox::Queue,
     protocol::{RawRef, Vsn, realtime::Asked},
@@ -49,23 +49,25 @@ impl Flags {
     }
 }
 
-/// The phase and the serializer version in one byte, so that the fan-out asks for both with one look: four bits of
-/// the phase, three of the version's number, and one that is always set. A byte that is never 0 lets the table of
+/// The phase and the wire in one byte, so that the fan-out asks for both with one look: four bits of the phase, two of the
+/// serializer version's number, one for compression, and one that is always set. A byte that is never 0 lets the table of
 /// connections mark its free slots without a byte of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct State(NonZeroU8);
 
 const PHASE: u8 = 0x0f;
 const VSN_SHIFT: u8 = 4;
-const VSN: u8 = 0x07;
+const VSN: u8 = 0x03;
+const DEFLATE: u8 = 0x40;
 /// 0x80.
 const TAKEN: NonZeroU8 = NonZeroU8::MIN.saturating_add(0x7f);
 
 const _: () = assert!(Phase::ALL.len() <= PHASE as usize + 1 && Vsn::ALL.len() <= VSN as usize + 1);
 
 impl State {
-    const fn new(phase: Phase, vsn: Vsn) -> Self {
-        let bits = (vsn.index() as u8) << VSN_SHIFT | phase as u8;
+    const fn new(phase: Phase, wire: Wire) -> Self {
+        let deflate = if wire.deflate { DEFLATE } else { 0 };
+        let bits = deflate | (wire.vsn.index() as u8) << VSN_SHIFT | phase as u8;
         Self(TAKEN.saturating_add(bits))
     }
 
@@ -79,6 +81,14 @@ impl State {
 
     const fn vsn(self) -> Vsn {
         Vsn::ALL[(self.0.get() >> VSN_SHIFT & VSN) as usize]
+    }
+
+    const fn deflates(self) -> bool {
+        self.0.get() & DEFLATE != 0
+    }
+
+    const fn wire(self) -> Wire {
+        Wire { vsn: self.vsn(), deflate: self.deflates() }
     }
 }
 
@@ -140,7 +150,7 @@ impl Conn {
             channels: SmallVec::new(),
             queue: Queue::default(),
             stamp,
-            state: State::new(Phase::Handshake, Vsn::V2),
+            state: State::new(Phase::Handshake, Wire::plain(Vsn::V2)),
             flags: Flags(0),
         }
     }
@@ -155,25 +165,30 @@ impl Conn {
 
     /// Sets the phase, which only [`super::lifecycle::step`] chooses.
     pub(crate) const fn enter(&mut self, phase: Phase) {
-        self.state = State::new(phase, self.state.vsn());
+        self.state = State::new(phase, self.state.wire());
     }
 
-    pub(crate) const fn speak(&mut self, vsn: Vsn) {
-        self.state = State::new(self.state.phase(), vsn);
+    pub(crate) const fn speak(&mut self, wire: Wire) {
+        self.state = State::new(self.state.phase(), wire);
     }
 
     pub(crate) const fn vsn(&self) -> Vsn {
         self.state.vsn()
     }
 
-    /// Whether this connection gets broadcasts as a V2 client. Nearly all connections do, and one comparison tells.
-    pub(crate) const fn is_plain_listener(&self) -> bool {
-        self.state.0.get() == State::new(Phase::Open, Vsn::V2).0.get()
+    /// Whether messages may be compressed, in both directions.
+    pub(crate) const fn deflates(&self) -> bool {
+        self.state.deflates()
     }
 
-    /// The serializer version in which this connection gets broadcasts; none when it gets none.
-    pub(crate) const fn listens(&self) -> Option<Vsn> {
-        if self.is(Phase::Leaving) { None } else { Some(self.vsn()) }
+    /// Whether this connection gets broadcasts as a V2 client without compression. Nearly all connections do, and one comparison tells.
+    pub(crate) const fn is_plain_listener(&self) -> bool {
+        self.state.0.get() == State::new(Phase::Open, Wire::plain(Vsn::V2)).0.get()
+    }
+
+    /// The form in which this connection gets broadcasts; none when it gets none.
+    pub(crate) const fn listens(&self) -> Option<Wire> {
+        if self.is(Phase::Leaving) { None } else { Some(self.state.wire()) }
     }
 
     /// Whether the socket has taken all that was queued.
@@ -223,15 +238,18 @@ mod tests {
     }
 
     #[test]
-    fn phase_and_version_do_not_touch_each_other() {
+    fn phase_and_wire_do_not_touch_each_other() {
         let mut conn = Conn::new(0);
-        for vsn in Vsn::ALL {
-            conn.speak(vsn);
+        let wires = Vsn::ALL.map(|vsn| [Wire::plain(vsn), Wire::deflated(vsn)]);
+        for (number, wire) in wires.into_iter().flatten().enumerate() {
+            conn.speak(wire);
             for phase in Phase::ALL {
                 conn.enter(phase);
-                assert_eq!((conn.phase(), conn.vsn()), (phase, vsn));
-                assert_eq!(conn.is_plain_listener(), (phase, vsn) == (Phase::Open, Vsn::V2));
+                assert_eq!((conn.phase(), conn.vsn(), conn.deflates()), (phase, wire.vsn, wire.deflate));
+                assert_eq!(conn.listens(), (phase != Phase::Leaving).then_some(wire));
+                assert_eq!(conn.is_plain_listener(), (phase, wire) == (Phase::Open, Wire::plain(Vsn::V2)));
             }
+            assert!(number < Wire::COUNT && wire.index() < Wire::COUNT);
         }
     }
 }

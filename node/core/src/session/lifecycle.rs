@@ -204,9 +204,11 @@ const fn closed(reason: CloseReason) -> Step {
         CloseReason::SlowConsumer => Step { drops_queue: true, ..counted },
         // Its input is dropped, possibly in the middle of a frame: bytes that follow cannot be read.
         CloseReason::Memory => Step { drops_queue: true, to: Phase::Linger, ..counted },
-        CloseReason::Protocol | CloseReason::Utf8 | CloseReason::TooBig | CloseReason::Full => {
-            Step { to: Phase::Linger, ..counted }
-        }
+        CloseReason::Protocol
+        | CloseReason::Utf8
+        | CloseReason::Deflate
+        | CloseReason::TooBig
+        | CloseReason::Full => Step { to: Phase::Linger, ..counted },
         // What follows can be read, but Phoenix ends its side at once as well.
         CloseReason::Malformed => Step { to: Phase::Linger, ..counted },
         CloseReason::Token => counted,

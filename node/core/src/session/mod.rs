@@ -18,6 +18,7 @@ pub(crate) mod lifecycle;
 pub(crate) mod origins;
 mod rate;
 pub(crate) mod side;
+pub(crate) mod wire;
 
 use conn::{Channel, Conn, Seat};
 use id::{ConnId, Generations, Slot};

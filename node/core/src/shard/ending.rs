@@ -88,8 +88,8 @@ impl Shard {
     /// The connection stays a member of its rooms, but broadcasts do not go to it any more.
     fn mute(&mut self, slot: Slot) {
         let conn = &self.sessions[slot];
-        if let Some(vsn) = conn.listens() {
-            conn.channels.iter().for_each(|channel| self.topics.get_mut(channel.room).unlisten(vsn));
+        if let Some(wire) = conn.listens() {
+            conn.channels.iter().for_each(|channel| self.topics.get_mut(channel.room).unlisten(wire));
         }
     }
 

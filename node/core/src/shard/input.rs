@@ -20,9 +20,12 @@ use crate::{
         conn::Flags,
         id::Slot,
         lifecycle::{Cause, Phase},
+        wire::Wire,
     },
     ws::{
-        CloseCode, Event, Flow, Opcode, WsError, frame,
+        CloseCode, Event, Flow, Opcode, WsError,
+        deflate::{Inflated, Inflater, MAX_WINDOW_BITS},
+        frame,
         handshake::{self, Request, Rules},
     },
 };
@@ -96,6 +99,7 @@ impl Shard {
             ready: !self.timers.is_leaving() && options.ready.load(Ordering::Relaxed),
             dev: config.fixed.dev,
             long_poll: config.long_poll.then(long_poll),
+            deflate_window_bits: config.compression.map(|_| MAX_WINDOW_BITS),
         };
         handshake::read(head, &rules)
     }
@@ -110,10 +114,10 @@ impl Shard {
             Request::Refused(reason) => self.refuse(slot, reason),
             Request::Declined(reason, response) => self.decline(slot, reason, response),
             Request::LongPoll(request) => self.on_long_poll(slot, bytes, request),
-            Request::Upgrade { vsn, head_len, response, info, token } => {
+            Request::Upgrade { vsn, head_len, response, info, token, deflate } => {
                 match self.claim_place(slot, Entrance::Socket, token.as_ref()) {
                     Ok(entrant) => {
-                        self.establish(slot, vsn, response.into());
+                        self.establish(slot, Wire { vsn, deflate: deflate.is_some() }, response.into());
                         self.introduce(slot, info, entrant);
                         let mut rest = bytes[head_len..].to_vec();
                         return self.on_frames(slot, &mut rest);
@@ -152,13 +156,13 @@ impl Shard {
         }
     }
 
-    fn establish(&mut self, slot: Slot, vsn: Vsn, response: Bytes) {
+    fn establish(&mut self, slot: Slot, wire: Wire, response: Bytes) {
         self.end_requests(slot);
         self.counters.connections += 1;
         self.counters.opened += 1;
         self.advance(slot, Cause::Upgraded);
         let conn = &mut self.sessions[slot];
-        conn.speak(vsn);
+        conn.speak(wire);
         conn.flags.set(Flags::ESTABLISHED);
         self.egress.queue_one(slot, conn, response);
     }
@@ -185,9 +189,15 @@ impl Shard {
         let mut allowance = Allowance::default();
         let mut reader = self.sessions.take_reader(slot);
         let (before, messages) = (reader.incomplete_bytes(), self.counters.received_messages);
-        let result = reader.feed(data, max, &mut |event| self.on_event(slot, event, &mut allowance));
+        let mut inflater = self.sessions[slot].deflates().then(|| self.inflater.take().unwrap_or_default());
+        let mut sink = |event: Event<'_>| self.on_event(slot, event, &mut allowance);
+        let result = match &mut inflater {
+            None => reader.feed(data, max, &mut sink),
+            Some(inflater) => reader.feed_deflate(data, max, inflater, &mut sink),
+        };
+        let bytes = data.len() + inflater.map_or(0, |inflater| self.put_inflater(inflater));
         let after = self.sessions.put_reader(slot, result.is_ok().then_some(reader), before);
-        self.charge(slot, &allowance, data.len());
+        self.charge(slot, &allowance, bytes);
         let another = before == 0 || self.counters.received_messages > messages;
         if (before > 0 || after > 0) && !self.may_stay_incomplete(slot, after, another) {
             return Progress::Done;
@@ -200,6 +210,17 @@ impl Shard {
                 Progress::Done
             }
         }
+    }
+
+    /// Puts the inflater back, and counts what it has inflated. Returns by how many bytes that is more than what came.
+    #[cold]
+    fn put_inflater(&mut self, mut inflater: Box<Inflater>) -> usize {
+        let Inflated { messages, before, after } = inflater.take_inflated();
+        self.counters.inflated_messages += messages;
+        self.counters.inflated_bytes += before as u64;
+        self.counters.inflated_to_bytes += after as u64;
+        self.inflater = Some(inflater);
+        after.saturating_sub(before)
     }
 
     /// False when incomplete messages take too much of the shard, or this one, of so many bytes, takes longer than a
@@ -225,6 +246,7 @@ impl Shard {
         let reason = match error {
             WsError::Protocol => CloseReason::Protocol,
             WsError::Utf8 => CloseReason::Utf8,
+            WsError::Deflate => CloseReason::Deflate,
             WsError::TooBig => CloseReason::TooBig,
         };
         self.break_off(slot, reason, error.code());

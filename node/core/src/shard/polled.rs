@@ -20,6 +20,7 @@ use crate::{
         conn::{Conn, Flags},
         id::Slot,
         lifecycle::{Cause, Phase},
+        wire::Wire,
     },
 };
 
@@ -34,7 +35,7 @@ impl Shard {
         self.counters.poll_sessions += 1;
         self.advance(slot, Cause::Upgraded);
         let conn = &mut self.sessions[slot];
-        conn.speak(vsn);
+        conn.speak(Wire::plain(vsn));
         conn.flags.set(Flags::ESTABLISHED);
         conn.flags.set(Flags::POLLED);
         self.block(slot);

@@ -12,7 +12,7 @@ use crate::{
     broadcast::{Broadcast, Content},
     counters::CloseReason,
     protocol::{Payload, Vsn, encode},
-    session::{id::Slot, lifecycle::Phase},
+    session::{id::Slot, lifecycle::Phase, wire::Wire},
     topics::room::RoomId,
     ws::CloseCode,
 };
@@ -48,14 +48,14 @@ impl Shard {
         let room = self.topics.get(room);
         let unable = Vsn::ALL.into_iter().filter(|vsn| !vsn.carries(content));
         let spared = except.and_then(|slot| self.sessions[slot].listens());
-        let count = |vsn| u64::from(room.listeners(vsn)) - u64::from(spared == Some(vsn));
-        unable.map(count).sum()
+        let count = |wire| u64::from(room.listeners(wire)) - u64::from(spared == Some(wire));
+        unable.flat_map(|vsn| [Wire::plain(vsn), Wire::deflated(vsn)]).map(count).sum()
     }
 
     /// Queues messages to the local members of a room.
     pub(super) fn fan_out(&mut self, room: RoomId, contents: &[Content<'_>], except: Option<Slot>) {
         let Self { topics, sessions, egress, config, counters, .. } = self;
-        let full = egress.fan_out((topics.get(room), sessions), contents, except, &config.limits, counters);
+        let full = egress.fan_out((topics.get(room), sessions), contents, except, config, counters);
         self.intake.note_broadcast();
         for member in full {
             self.close_now(member, CloseReason::SlowConsumer, CloseCode::SlowConsumer);

@@ -18,6 +18,7 @@ use crate::{
     route::{self, Registry},
     session::Sessions,
     topics::Topics,
+    ws::deflate::Inflater,
 };
 
 /// The options of a shard, which do not change.
@@ -89,6 +90,8 @@ pub struct Shard {
     pub(super) egress: Egress,
     /// What long-poll adds to connections.
     pub(super) polls: Polls,
+    /// Inflates compressed messages of clients, once there were some.
+    pub(super) inflater: Option<Box<Inflater>>,
     /// How much this turn takes in.
     pub(super) intake: Intake,
     /// How near the memory budget the shard is.
@@ -118,6 +121,7 @@ impl Shard {
             sessions: Sessions::default(),
             egress: Egress::default(),
             polls: Polls::default(),
+            inflater: None,
             intake: Intake::default(),
             gauge: Gauge::default(),
             timers: Timers::default(),

@@ -69,6 +69,10 @@ impl Shard {
         let Some(part) = self.timers.take_sweep(self.now_millis, stamp, self.sessions.end()) else { return };
         (part.from..part.to).for_each(|index| self.sweep(Slot(index as u32), part.since));
         self.egress.trim();
+        self.inflater.take_if(|inflater| {
+            inflater.trim();
+            inflater.held_bytes() == 0
+        });
         self.topics.trim();
         self.compact_outbox();
         self.sessions.trim(self.now_millis);

@@ -7,9 +7,8 @@ use slab::Slab;
 
 use crate::{
     counters::JoinRefusal,
-    protocol::Vsn,
     route::{Registry, SharedRoom},
-    session::id::Slot,
+    session::{id::Slot, wire::Wire},
     topic::TopicName,
 };
 
@@ -151,7 +150,7 @@ impl Topics {
         self.rooms.iter().map(|(id, _)| RoomId(id as u32)).collect()
     }
 
-    /// Adds a member, which hears broadcasts in this serializer version, or none.
+    /// Adds a member, which hears broadcasts in this form, or none.
     ///
     /// # Errors
     /// When it does not fit into `caps`.
@@ -159,7 +158,7 @@ impl Topics {
         &mut self,
         name: TopicName<'_>,
         member: Slot,
-        listens: Option<Vsn>,
+        listens: Option<Wire>,
         caps: Caps,
     ) -> Result<Joined, Refused> {
         let topic = name.as_str();
@@ -193,11 +192,11 @@ impl Topics {
         Ok(Joined { room: RoomId(id), position: 0, opened: true })
     }
 
-    /// Removes the member at `position`, which heard broadcasts in this serializer version, or none.
-    pub(crate) fn leave(&mut self, id: RoomId, position: u32, listened: Option<Vsn>) -> Left {
+    /// Removes the member at `position`, which heard broadcasts in this form, or none.
+    pub(crate) fn leave(&mut self, id: RoomId, position: u32, listened: Option<Wire>) -> Left {
         let index = id.0 as usize;
-        if let Some(vsn) = listened {
-            self.rooms[index].unlisten(vsn);
+        if let Some(wire) = listened {
+            self.rooms[index].unlisten(wire);
         }
         let room = &mut self.rooms[index];
         room.shared().release();

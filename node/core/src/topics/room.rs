@@ -9,9 +9,8 @@ use std::sync::Arc;
 use crate::{
     broadcast::Broadcast,
     config::{Dialect, PolicyRef, Rooms},
-    protocol::Vsn,
     route::SharedRoom,
-    session::id::Slot,
+    session::{id::Slot, wire::Wire},
 };
 
 /// Index of a room in its table.
@@ -27,8 +26,8 @@ pub(super) const HELD_ENTRY_BYTES: usize = 2 * size_of::<Held>();
 pub(crate) struct Room {
     shared: Arc<SharedRoom>,
     pub(super) members: Vec<Slot>,
-    /// How many members hear broadcasts, by [`Vsn::index`].
-    listeners: [u32; Vsn::ALL.len()],
+    /// How many members hear broadcasts, by [`Wire::index`].
+    listeners: [u32; Wire::COUNT],
     policy: Option<PolicyRef>,
     is_realtime: bool,
     features: Option<Box<Features>>,
@@ -62,7 +61,7 @@ pub(crate) struct Held {
 
 impl Room {
     pub(super) fn new(shared: Arc<SharedRoom>, first: Slot) -> Self {
-        let listeners = [0; Vsn::ALL.len()];
+        let listeners = [0; Wire::COUNT];
         Self { shared, members: vec![first], listeners, policy: None, is_realtime: false, features: None }
     }
 
@@ -76,21 +75,21 @@ impl Room {
         &self.members
     }
 
-    /// How many of the members hear broadcasts in this serializer version.
-    pub(crate) const fn listeners(&self, vsn: Vsn) -> u32 {
-        self.listeners[vsn.index()]
+    /// How many of the members hear broadcasts in this form.
+    pub(crate) const fn listeners(&self, wire: Wire) -> u32 {
+        self.listeners[wire.index()]
     }
 
     /// Counts a member that begins to hear broadcasts.
-    pub(super) const fn listen(&mut self, vsn: Option<Vsn>) {
-        if let Some(vsn) = vsn {
-            self.listeners[vsn.index()] += 1;
+    pub(super) const fn listen(&mut self, wire: Option<Wire>) {
+        if let Some(wire) = wire {
+            self.listeners[wire.index()] += 1;
         }
     }
 
     /// Takes a member out of the count that hears no more broadcasts, but stays.
-    pub(crate) const fn unlisten(&mut self, vsn: Vsn) {
-        self.listeners[vsn.index()] -= 1;
+    pub(crate) const fn unlisten(&mut self, wire: Wire) {
+        self.listeners[wire.index()] -= 1;
     }
 
     /// The policy of its topic; none when the topic cannot be joined, or no longer can.

@@ -6,7 +6,7 @@
 pub enum CloseCode {
     /// A frame broke RFC 6455. Also the code of the idle timeout, as in Bandit.
     ProtocolError = 1002,
-    /// Text that is not UTF-8.
+    /// Text that is not UTF-8, or a compressed message that cannot be inflated.
     InvalidPayload = 1007,
     /// A message above the limit.
     TooBig = 1009,
@@ -29,7 +29,7 @@ impl CloseCode {
     pub const fn reason(self) -> &'static str {
         match self {
             Self::ProtocolError => "protocol error",
-            Self::InvalidPayload => "invalid UTF-8",
+            Self::InvalidPayload => "invalid payload",
             Self::TooBig => "message too big",
             Self::Malformed => "malformed message",
             Self::Restart => "node restarts",

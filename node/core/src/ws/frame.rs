@@ -11,10 +11,13 @@ pub const MAX_CONTROL_BYTES: usize = 125;
 
 const FIN: u8 = 0x80;
 const RESERVED_BITS: u8 = 0x70;
+/// The bit of the first byte of a message that says that it is compressed (RFC 7692 section 6).
+pub const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 const MASK_BYTES: usize = 4;
+const LONGEST_HEADER_BYTES: usize = 2 + 8 + MASK_BYTES;
 
 /// What a frame is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +66,9 @@ pub enum WsError {
     /// A text message is not UTF-8.
     #[error("text is not UTF-8")]
     Utf8,
+    /// A compressed message is not DEFLATE data, or not all of it.
+    #[error("compressed message cannot be inflated")]
+    Deflate,
     /// A message is longer than allowed.
     #[error("message is longer than the limit")]
     TooBig,
@@ -74,7 +80,7 @@ impl WsError {
     pub const fn code(self) -> CloseCode {
         match self {
             Self::Protocol => CloseCode::ProtocolError,
-            Self::Utf8 => CloseCode::InvalidPayload,
+            Self::Utf8 | Self::Deflate => CloseCode::InvalidPayload,
             Self::TooBig => CloseCode::TooBig,
         }
     }
@@ -99,6 +105,7 @@ impl Header {
     ///
     /// # Errors
     /// When the frame may not come from a client, or its payload is longer than `max_payload_bytes`.
+    #[inline(always)]
     pub fn parse(bytes: &[u8], max_payload_bytes: usize) -> Result<Option<Self>, WsError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
         let opcode = Opcode::from_bits(first & 0xf).ok_or(WsError::Protocol)?;
@@ -127,6 +134,27 @@ impl Header {
         }
         let Some(&mask) = rest[length_bytes..].first_chunk::<MASK_BYTES>() else { return Ok(None) };
         Ok(Some(Self { fin, opcode, header_len: 2 + length_bytes + MASK_BYTES, payload_len, mask }))
+    }
+
+    /// The same for a client that may compress messages, with whether the message that begins with this frame is compressed:
+    /// only the first frame of a message of data may say so (RFC 7692 section 6).
+    ///
+    /// # Errors
+    /// As [`Header::parse`].
+    pub fn parse_deflate(bytes: &[u8], max_payload_bytes: usize) -> Result<Option<(Self, bool)>, WsError> {
+        let is_compressed = bytes.first().is_some_and(|first| first & RESERVED_BITS == RSV1);
+        let mut start = [0; LONGEST_HEADER_BYTES];
+        let start = &mut start[..bytes.len().min(LONGEST_HEADER_BYTES)];
+        start.copy_from_slice(&bytes[..start.len()]);
+        if is_compressed {
+            start[0] &= !RSV1;
+        }
+        match Self::parse(start, max_payload_bytes)? {
+            Some(header) if is_compressed && !matches!(header.opcode, Opcode::Text | Opcode::Binary) => {
+                Err(WsError::Protocol)
+            }
+            header => Ok(header.map(|header| (header, is_compressed))),
+        }
     }
 
     /// Removes the mask from the payload, in place.
@@ -304,6 +332,31 @@ mod tests {
     #[test]
     fn an_unmasked_client_frame_is_refused() {
         assert_eq!(Header::parse(&[0x81, 0x00], 10), Err(WsError::Protocol));
+    }
+
+    #[test]
+    fn only_the_first_frame_of_a_message_of_data_may_say_that_it_is_compressed() {
+        for (first, good) in [
+            (0xc1, true),
+            (0x41, true),
+            (0xc2, true),
+            (0xc0, false),
+            (0x40, false),
+            (0xc8, false),
+            (0xc9, false),
+            (0xca, false),
+            (0xa1, false),
+            (0x91, false),
+            (0xe1, false),
+        ] {
+            let frame = [first, 0x80, 0, 0, 0, 0];
+            let read = Header::parse_deflate(&frame, 10).map(|read| read.map(|(_, compressed)| compressed));
+            assert_eq!(read, if good { Ok(Some(true)) } else { Err(WsError::Protocol) }, "{first:x}");
+            assert_eq!(Header::parse(&frame, 10), Err(WsError::Protocol));
+        }
+        let plain = Header::parse_deflate(&[0x81, 0x80, 0, 0, 0, 0], 10);
+        assert_eq!(plain.map(|read| read.map(|(_, compressed)| compressed)), Ok(Some(false)));
+        assert_eq!(Header::parse_deflate(&[], 10), Ok(None));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::{
-    ConnectInfo, Opening,
+    Agreed, ConnectInfo, Opening, extension,
     headers::{has_token, single, values},
     origin,
     query::Parameters,
@@ -52,6 +52,9 @@ pub struct Rules<'a> {
     pub long_poll: Option<longpoll::request::Rules<'a>>,
     /// Whether dev mode's rules apply: what a client says about itself is told, and it is refused when it asks for that.
     pub dev: bool,
+    /// The smallest window that the server can compress within, as its base-2 logarithm; none where messages are not
+    /// compressed.
+    pub deflate_window_bits: Option<u8>,
 }
 
 /// What a request asks for.
@@ -71,6 +74,8 @@ pub enum Request {
         info: Option<Box<ConnectInfo>>,
         /// The token that came with it, not verified. It is only looked for where an issuer of tokens is declared.
         token: Option<Token>,
+        /// Set where messages may be compressed.
+        deflate: Option<Agreed>,
     },
     /// The chat page or the state of the node, as a whole response.
     Answer(Vec<u8>),
@@ -188,8 +193,8 @@ fn route(
         return Request::Refused(RefuseReason::BadRequest);
     };
     match upgrade(request.headers, target, host, rules) {
-        Ok((Opening { vsn, info, token }, response)) => {
-            Request::Upgrade { vsn, head_len, response, info, token }
+        Ok((Opening { vsn, info, token }, deflate, response)) => {
+            Request::Upgrade { vsn, head_len, response, info, token, deflate }
         }
         Err(reason) => Request::Refused(reason),
     }
@@ -201,7 +206,7 @@ fn upgrade(
     target: &Target<'_>,
     host: &[u8],
     rules: &Rules<'_>,
-) -> Result<(Opening, Vec<u8>), RefuseReason> {
+) -> Result<(Opening, Option<Agreed>, Vec<u8>), RefuseReason> {
     let one = |name: &str| single(headers, name);
     let parameters = Parameters::read(target.query)?;
     if !origin::is_allowed(one("origin")?, host, rules.auth) {
@@ -218,10 +223,13 @@ fn upgrade(
     }
     let (said, by) = ((headers, target.query), (rules.auth, rules.dev));
     let opening = Opening::read(vsn, offer.token, parameters.user_id, said, by)?;
-    Ok((opening, switching_protocols(key, offer.phoenix)))
+    let deflate = rules
+        .deflate_window_bits
+        .and_then(|bits| extension::negotiate(values(headers, "sec-websocket-extensions"), bits));
+    Ok((opening, deflate, switching_protocols(key, offer.phoenix, deflate)))
 }
 
-fn switching_protocols(key: &[u8], phoenix: bool) -> Vec<u8> {
+fn switching_protocols(key: &[u8], phoenix: bool, deflate: Option<Agreed>) -> Vec<u8> {
     let mut response = Vec::with_capacity(192);
     response.extend_from_slice(
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: Upgrade\r\nsec-websocket-accept: ",
@@ -230,6 +238,10 @@ fn switching_protocols(key: &[u8], phoenix: bool) -> Vec<u8> {
     if phoenix {
         response.extend_from_slice(b"\r\nsec-websocket-protocol: ");
         response.extend_from_slice(subprotocol::PHOENIX.as_bytes());
+    }
+    if let Some(agreed) = deflate {
+        response.extend_from_slice(b"\r\nsec-websocket-extensions: ");
+        response.extend_from_slice(agreed.answer().as_bytes());
     }
     response.extend_from_slice(b"\r\n\r\n");
     response

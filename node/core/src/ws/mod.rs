@@ -7,7 +7,9 @@
 pub(crate) mod bearer;
 pub mod close;
 mod connect_info;
+pub mod deflate;
 pub mod entry;
+pub(crate) mod extension;
 pub mod frame;
 pub mod handshake;
 pub(crate) mod headers;
@@ -22,6 +24,7 @@ mod utf8;
 
 pub use close::CloseCode;
 pub use connect_info::ConnectInfo;
+pub use extension::Agreed;
 pub use frame::{Opcode, WsError};
 pub use opening::Opening;
 pub use reader::{Event, Flow, Reader};

@@ -6,12 +6,16 @@
 
 use super::{
     close::is_allowed_from_peer,
+    deflate::Inflater,
     frame::{Header, Opcode, WsError},
     utf8::Utf8,
 };
 
 /// Bytes of an incomplete frame that are unmasked at once to be checked.
 const CHECK_BYTES: usize = 256;
+/// After so many bytes that were inflated in one call the rest of the input is put off: about as much as a read brings
+/// without compression.
+const INFLATED_PER_CALL: usize = 64 << 10;
 
 /// A message of the peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,8 @@ struct Partial {
     message: Vec<u8>,
     /// Opcode of the fragmented message, if one is under way.
     opcode: Option<Opcode>,
+    /// Whether that message is compressed.
+    compressed: bool,
     /// How much of the payload of the incomplete frame in `bytes` is checked to be text.
     checked: usize,
     /// The check of the text that is under way.
@@ -156,6 +162,37 @@ impl Reader {
         max_message_bytes: usize,
         sink: &mut impl FnMut(Event<'_>) -> Flow,
     ) -> Result<Flow, WsError> {
+        self.read::<false, _>(data, Terms { max_message_bytes, inflater: None, compressed: false }, sink)
+    }
+
+    /// The same for a peer that may compress messages; the bound counts for a message as it comes and inflated. This also
+    /// pauses after some compressed messages, so that one call does not inflate much more than others bring.
+    ///
+    /// # Errors
+    /// As [`Reader::feed`].
+    pub fn feed_deflate(
+        &mut self,
+        data: &mut [u8],
+        max_message_bytes: usize,
+        inflater: &mut Inflater,
+        sink: &mut impl FnMut(Event<'_>) -> Flow,
+    ) -> Result<Flow, WsError> {
+        inflater.begin_call();
+        self.read::<true, _>(
+            data,
+            Terms { max_message_bytes, inflater: Some(inflater), compressed: false },
+            sink,
+        )
+    }
+
+    /// Both of them, made twice: a peer that compresses nothing must not pay for it.
+    fn read<const DEFLATE: bool, S: FnMut(Event<'_>) -> Flow>(
+        &mut self,
+        data: &mut [u8],
+        mut terms: Terms<'_>,
+        sink: &mut S,
+    ) -> Result<Flow, WsError> {
+        let max_message_bytes = terms.max_message_bytes;
         let (mut kept, mut at) = match &mut self.partial {
             Some(partial) if !partial.bytes.is_empty() => {
                 if !data.is_empty() {
@@ -169,7 +206,9 @@ impl Reader {
         };
         let input = if kept.is_empty() { &mut *data } else { &mut kept[..] };
         let flow = loop {
-            let Some(header) = Header::parse(&input[at..], max_message_bytes)? else { break Flow::Continue };
+            let Some(header) = terms.header::<DEFLATE>(&input[at..])? else {
+                break Flow::Continue;
+            };
             // A message that is one frame, which nearly all are, needs no look at what came before.
             let begun = if self.partial.is_none() && header.opcode != Opcode::Continuation {
                 None
@@ -178,12 +217,12 @@ impl Reader {
             };
             let payload_at = at + header.header_len;
             let Some(payload) = input.get_mut(payload_at..payload_at + header.payload_len) else {
-                self.check_start(&header, begun, &input[payload_at..])?;
+                self.check_start((&header, begun), terms.compressed, &input[payload_at..])?;
                 break Flow::Continue;
             };
             header.unmask(payload);
             at = payload_at + header.payload_len;
-            match self.frame(&header, begun, payload, sink)? {
+            match self.frame::<DEFLATE, _>((&header, begun), payload, &mut terms, sink)? {
                 Flow::Continue => {}
                 other => break other,
             }
@@ -215,9 +254,19 @@ impl Reader {
 
     /// Checks what has come of a frame that is not complete, if it is text.
     #[cold]
-    fn check_start(&mut self, header: &Header, begun: Option<Opcode>, came: &[u8]) -> Result<(), WsError> {
+    fn check_start(
+        &mut self,
+        (header, begun): (&Header, Option<Opcode>),
+        compressed: bool,
+        came: &[u8],
+    ) -> Result<(), WsError> {
         let is_text = !header.opcode.is_control() && begun.unwrap_or(header.opcode) == Opcode::Text;
-        if !is_text {
+        let is_compressed = match begun {
+            Some(_) => self.partial.as_ref().is_some_and(|partial| partial.compressed),
+            None => compressed,
+        };
+        // Compressed text is checked when it is inflated.
+        if !is_text || is_compressed {
             return Ok(());
         }
         self.partial.get_or_insert_default().check(header, begun.is_some(), came)
@@ -248,12 +297,13 @@ impl Reader {
         }
     }
 
-    fn frame(
+    #[inline(always)]
+    fn frame<const DEFLATE: bool, S: FnMut(Event<'_>) -> Flow>(
         &mut self,
-        header: &Header,
-        begun: Option<Opcode>,
+        (header, begun): (&Header, Option<Opcode>),
         payload: &[u8],
-        sink: &mut impl FnMut(Event<'_>) -> Flow,
+        terms: &mut Terms<'_>,
+        sink: &mut S,
     ) -> Result<Flow, WsError> {
         match (header.opcode, begun) {
             (Opcode::Ping, _) => Ok(sink(Event::Ping(payload))),
@@ -267,12 +317,18 @@ impl Reader {
                 if let Some(partial) = &mut self.partial {
                     partial.checked = 0;
                 }
+                if DEFLATE && terms.compressed {
+                    return terms.deliver_compressed(opcode, payload, sink);
+                }
                 deliver(opcode, payload, sink)
             }
             (opcode, begun) => {
                 let partial = self.partial.get_or_insert_default();
+                if begun.is_none() {
+                    partial.compressed = terms.compressed;
+                }
                 let (opcode, checked) = (begun.unwrap_or(opcode), partial.checked);
-                if opcode == Opcode::Text && !header.fin {
+                if opcode == Opcode::Text && !header.fin && !partial.compressed {
                     partial.text(begun.is_some()).push(&payload[checked..])?;
                 }
                 partial.checked = 0;
@@ -282,9 +338,49 @@ impl Reader {
                     return Ok(Flow::Continue);
                 }
                 let message = std::mem::take(&mut partial.message);
+                if DEFLATE && partial.compressed {
+                    return terms.deliver_compressed(opcode, &message, sink);
+                }
                 deliver(opcode, &message, sink)
             }
         }
+    }
+}
+
+/// What a peer may send.
+#[derive(Debug)]
+struct Terms<'a> {
+    max_message_bytes: usize,
+    inflater: Option<&'a mut Inflater>,
+    /// Whether the frame at hand begins a compressed message.
+    compressed: bool,
+}
+
+impl Terms<'_> {
+    /// Reads the header at the start of `bytes`.
+    #[inline(always)]
+    fn header<const DEFLATE: bool>(&mut self, bytes: &[u8]) -> Result<Option<Header>, WsError> {
+        if DEFLATE { self.header_deflate(bytes) } else { Header::parse(bytes, self.max_message_bytes) }
+    }
+
+    fn header_deflate(&mut self, bytes: &[u8]) -> Result<Option<Header>, WsError> {
+        let read = Header::parse_deflate(bytes, self.max_message_bytes)?;
+        Ok(read.map(|(header, compressed)| {
+            self.compressed = compressed;
+            header
+        }))
+    }
+
+    fn deliver_compressed(
+        &mut self,
+        opcode: Opcode,
+        message: &[u8],
+        sink: &mut impl FnMut(Event<'_>) -> Flow,
+    ) -> Result<Flow, WsError> {
+        let inflater = self.inflater.as_deref_mut().ok_or(WsError::Protocol)?;
+        let flow = deliver(opcode, inflater.message(message, self.max_message_bytes)?, sink)?;
+        let is_spent = inflater.in_call() >= INFLATED_PER_CALL;
+        Ok(if flow == Flow::Continue && is_spent { Flow::Pause } else { flow })
     }
 }
 
@@ -316,123 +412,4 @@ fn check_close(payload: &[u8]) -> Result<(), WsError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MAX: usize = 1_000;
-
-    /// A frame of 126 bytes or more, with a mask of zeros.
-    fn frame(first: u8, length: u16) -> Vec<u8> {
-        let mut frame = vec![first, 0x80 | 126];
-        frame.extend_from_slice(&length.to_be_bytes());
-        frame.resize(8, 0);
-        frame.resize(8 + usize::from(length), b'x');
-        frame
-    }
-
-    fn feed(reader: &mut Reader, data: &[u8], flow: Flow) -> Result<Flow, WsError> {
-        reader.feed(&mut data.to_vec(), MAX, &mut |_| flow)
-    }
-
-    #[test]
-    fn a_fragment_that_makes_the_message_too_long_is_refused_by_its_header() {
-        for (length, result) in [(400, Ok(Flow::Continue)), (401, Err(WsError::TooBig))] {
-            let mut reader = Reader::default();
-            assert_eq!(feed(&mut reader, &frame(0x01, 600), Flow::Continue), Ok(Flow::Continue));
-            assert_eq!(feed(&mut reader, &frame(0x80, length)[..8], Flow::Continue), result);
-        }
-    }
-
-    #[test]
-    fn a_message_of_just_the_limit_takes_control_frames_between_and_leaves_nothing() {
-        let mut reader = Reader::default();
-        let data = frame(0x02, 1_000);
-        let (most, last) = data.split_at(1_007);
-        let ping: &[u8] = &[0x89, 0x82, 0, 0, 0, 0, b'h', b'i'];
-        for (data, least) in [(most, 1_007), (last, 1_000), (ping, 1_000)] {
-            assert_eq!(feed(&mut reader, data, Flow::Continue), Ok(Flow::Continue));
-            assert!(reader.incomplete_bytes() >= least, "{}", reader.incomplete_bytes());
-        }
-        assert_eq!(feed(&mut reader, &[0x80, 0x80, 0, 0, 0, 0], Flow::Continue), Ok(Flow::Continue));
-        assert_eq!(reader.incomplete_bytes(), 0);
-        assert!(reader.partial.is_none());
-    }
-
-    /// A masked text frame.
-    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-        const MASK: [u8; 4] = [7, 11, 13, 17];
-        let length = u8::try_from(payload.len()).expect("a short one");
-        let head = [first, 0x80 | length, MASK[0], MASK[1], MASK[2], MASK[3]];
-        let payload = payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask);
-        head.into_iter().chain(payload).collect()
-    }
-
-    /// How many bytes of a stream are taken one by one before a fault is told.
-    fn taken(stream: &[u8]) -> (usize, Option<WsError>) {
-        let mut reader = Reader::default();
-        for (at, byte) in stream.iter().enumerate() {
-            if let Err(error) = feed(&mut reader, &[*byte], Flow::Continue) {
-                return (at, Some(error));
-            }
-        }
-        (stream.len(), None)
-    }
-
-    #[test]
-    fn a_fault_in_a_text_is_told_with_the_byte_that_makes_it() {
-        let bad = Some(WsError::Utf8);
-        let ping = masked(0x89, b"hi");
-        let part = masked(0x01, b"ab\xe2\x82");
-        let stream = |more: &[Vec<u8>]| more.concat();
-        // Inside a frame, with a header of six bytes before it.
-        assert_eq!(taken(&masked(0x81, b"abcde\xffxyz")), (6 + 5, bad));
-        // In a fragment, with a ping before it, where the character began in the fragment before.
-        let second = stream(&[part.clone(), ping.clone(), masked(0x00, b"\xac\xff.")]);
-        assert_eq!(taken(&second), (part.len() + ping.len() + 6 + 1, bad));
-        let second = stream(&[part.clone(), masked(0x80, b"(xyz")]);
-        assert_eq!(taken(&second), (part.len() + 6, bad));
-        // The text is whole but for its last character.
-        assert_eq!(taken(&stream(&[masked(0x81, b"ab\xe2\x82")])), (9, bad));
-        // Every message begins anew, whatever the one before it ended with.
-        let good = masked(0x81, "\u{20ac}".as_bytes());
-        let all = stream(&[part.clone(), masked(0x80, b"\xac"), good.clone(), good, part.clone()]);
-        assert_eq!(taken(&all), (all.len(), None));
-        // Bytes are not text.
-        let binary = stream(&[masked(0x02, b"\xff"), masked(0x80, b"\xff\xfe"), masked(0x82, b"\xff\xff")]);
-        assert_eq!(taken(&binary), (binary.len(), None));
-    }
-
-    #[test]
-    fn a_frame_that_may_not_follow_is_refused_by_its_header() {
-        let wrong = Some(WsError::Protocol);
-        assert_eq!(taken(&masked(0x80, b"abc")), (5, wrong));
-        for second in [0x81, 0x02] {
-            let part = masked(0x01, b"a");
-            let both = [part.clone(), masked(second, b"\xff")].concat();
-            assert_eq!(taken(&both), (part.len() + 5, wrong));
-        }
-    }
-
-    #[test]
-    fn what_was_paused_is_incomplete_when_it_was_looked_at() {
-        let mut reader = Reader::default();
-        let mut data = frame(0x82, 300);
-        data.extend_from_slice(&frame(0x82, 300)[..100]);
-        assert_eq!(feed(&mut reader, &data, Flow::Pause), Ok(Flow::Pause));
-        assert_eq!((reader.buffered().len(), reader.incomplete_bytes()), (100, 0));
-        assert_eq!(feed(&mut reader, &[], Flow::Continue), Ok(Flow::Continue));
-        assert!(reader.incomplete_bytes() >= 100);
-    }
-
-    #[test]
-    fn the_start_of_a_frame_does_not_keep_the_memory_of_the_one_before() {
-        let mut reader = Reader::default();
-        let mut data = frame(0x82, 900);
-        data.push(0x82);
-        let (most, rest) = data.split_at(800);
-        assert_eq!(feed(&mut reader, most, Flow::Continue), Ok(Flow::Continue));
-        assert!(reader.incomplete_bytes() >= 800);
-        assert_eq!(feed(&mut reader, rest, Flow::Continue), Ok(Flow::Continue));
-        assert!((1..100).contains(&reader.incomplete_bytes()), "{}", reader.incomplete_bytes());
-    }
-}
+mod tests;

@@ -6,7 +6,7 @@ use super::harness::Sim;
 use crate::{
     ledger::{CONNECTION_BYTES, Kind, MEMBER_BYTES, ROOM_BYTES},
     protocol::Vsn,
-    session::{conn::Flags, id::Slot, lifecycle::Phase, origins::Standing, side::Aside},
+    session::{conn::Flags, id::Slot, lifecycle::Phase, origins::Standing, side::Aside, wire::Wire},
     shard::Shard,
 };
 
@@ -27,9 +27,9 @@ impl Sim {
             for room in shard.topics.iter() {
                 windows += room.held_bytes() as u64;
                 assert_eq!(room.holds(), room.window_millis() > 0 || room.held() > 0);
-                for vsn in Vsn::ALL {
-                    let hears = |slot: &&Slot| sessions[**slot].listens() == Some(vsn);
-                    assert_eq!(room.listeners(vsn) as usize, room.members().iter().filter(hears).count());
+                for wire in Vsn::ALL.into_iter().flat_map(|vsn| [Wire::plain(vsn), Wire::deflated(vsn)]) {
+                    let hears = |slot: &&Slot| sessions[**slot].listens() == Some(wire);
+                    assert_eq!(room.listeners(wire) as usize, room.members().iter().filter(hears).count());
                 }
                 in_rooms += ROOM_BYTES + room.members().len() as u64 * MEMBER_BYTES;
             }
@@ -44,6 +44,9 @@ impl Sim {
                 sessions.len() as u64 * CONNECTION_BYTES + polls + sessions.origins().held_bytes()
             );
             assert_eq!(of(Kind::Identities), sessions.identities().added_up());
+            let inflater = shard.inflater.as_ref().map_or(0, |inflater| inflater.held_bytes());
+            let compression = shard.egress.deflater_bytes() + inflater;
+            assert_eq!(of(Kind::Compression), compression as u64);
             let outbox = shard.egress.outbox();
             let shares: usize = sessions.iter().map(|(_, conn)| outbox.share_bytes(&conn.queue)).sum();
             let queues = of(Kind::Queues);

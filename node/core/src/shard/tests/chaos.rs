@@ -4,10 +4,10 @@ use arbitrary::{Result, Unstructured};
 
 use std::sync::Arc;
 
-use super::harness::{Client, REQUEST, Sim, drain, masked, remote, said, stay};
+use super::harness::{Client, REQUEST, Sim, deflate_request, deflated, drain, masked, remote, said, stay};
 use crate::{
     broadcast::{Broadcast, Content, Kind, Packed},
-    config::NodeConfig,
+    config::{Compression, NodeConfig},
     protocol::Payload,
     shard::{Event, Mail, Shard},
 };
@@ -41,6 +41,8 @@ const EVENTS: [&str; 14] = [
     "whoami",
 ];
 
+const COMPRESSION: Compression = Compression { level: 1, min_bytes: 32 };
+
 /// A message, which is good more often than not.
 fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
     let topic = u.choose(&TOPICS)?;
@@ -53,7 +55,7 @@ fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         let asked = r#""config":{"broadcast":{"self":true,"ack":true}}"#;
         format!(r#"[{join_ref},"9","{topic}","{event}",{{"event":"{filler}",{asked}}}]"#)
     };
-    Ok(match u.int_in_range(0..=40)? {
+    Ok(match u.int_in_range(0..=50)? {
         0 => masked(0x82, b"\0\x01\x01\x06\x0119room:1m\x01\x02"),
         7 => masked(0x82, b"\x03\0\x01\x0a\x01\0\x019realtime:1m{}"),
         8 => masked(0x82, b"\x03\0\x01\x0a\x01\0\09realtime:1m\xff"),
@@ -63,6 +65,9 @@ fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         4 => (0..u.int_in_range(1..=20)?).map(|_| u.arbitrary()).collect::<Result<_>>()?,
         5 => REQUEST.as_bytes().to_vec(),
         6 => masked(*u.choose(&[0x00, 0x80])?, text.as_bytes()),
+        9 => masked(0xc1, text.as_bytes()),
+        10 => masked(0xc1, &deflated(&vec![b'x'; u.int_in_range(0..=3_000)?])),
+        11..=16 => masked(*u.choose(&[0xc1, 0xc1, 0xc1, 0x41, 0xc9])?, &deflated(text.as_bytes())),
         _ => masked(0x81, text.as_bytes()),
     })
 }
@@ -82,7 +87,8 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
                 "X-Forwarded-For: 192.0.2.9\r\n\r\n",
                 "X-Forwarded-For: 10.0.0.2, x\r\n\r\n",
             ])?;
-            let request = REQUEST.replace("2.0.0", vsn);
+            let request = if u.arbitrary()? { deflate_request() } else { REQUEST.to_owned() };
+            let request = request.replace("2.0.0", vsn);
             let request =
                 if named.is_empty() { request } else { request.replace("\r\n\r\n", &format!("\r\n{named}")) };
             sim.bytes(client, request.as_bytes());
@@ -156,6 +162,7 @@ fn from_elsewhere(u: &mut Unstructured<'_>, sim: &mut Sim, client: Client) -> Re
             config.rooms.max_members = u.int_in_range(1..=8)?;
             config.chat_page = u.arbitrary()?;
             config.limits.max_connections_per_address = u.int_in_range(0..=3)?;
+            config.compression = u.arbitrary::<bool>()?.then_some(COMPRESSION);
             let config = Arc::new(config);
             sim.shards
                 .iter_mut()
@@ -193,6 +200,8 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         small(config);
         // Some budgets are so small that every stage is reached.
         config.limits.memory_budget = [Some(6_000), None, Some(20_000)][usize::from(shards) - 1];
+        // What compresses needs far more than these.
+        config.compression = config.limits.memory_budget.is_none().then_some(COMPRESSION);
     });
     sim.keeps_records = shards > 1;
     let mut open = Vec::new();

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use super::frames::split;
 use crate::{
     addresses::Addresses,
     broadcast::{Broadcast, Content, NodeTag, Origin},
@@ -15,10 +16,11 @@ use crate::{
     route::Registry,
     session::{id::Slot, lifecycle::Phase},
     shard::{Accepted, Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
+    ws::{deflate::Inflater, frame::RSV1},
 };
 
-pub(crate) const REQUEST: &str = "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\n\
-    Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+pub(crate) use super::frames::REQUEST;
+pub(super) use super::frames::{deflate_request, deflated, masked};
 
 /// A connection, by shard and id.
 pub(crate) type Client = (usize, Slot);
@@ -144,6 +146,14 @@ impl Sim {
         let client = self.accept(shard);
         let response = self.http(client, &REQUEST.replace("2.0.0", vsn));
         assert!(response.starts_with("HTTP/1.1 101 "), "{response}");
+        client
+    }
+
+    /// An established WebSocket with compression.
+    pub(super) fn connect_deflate(&mut self, shard: usize, vsn: &str) -> Client {
+        let client = self.accept(shard);
+        let response = self.http(client, &deflate_request().replace("2.0.0", vsn));
+        assert!(response.contains("permessage-deflate; server_no_context_takeover"), "{response}");
         client
     }
 
@@ -316,8 +326,12 @@ impl Sim {
     pub(crate) fn sent(&mut self, client: Client) -> Vec<Sent> {
         let output = &mut self.sockets.get_mut(&client).expect("known").output;
         let mut sent = Vec::new();
-        while let Some((first, payload, rest)) = split(output) {
-            sent.push(match first {
+        let mut inflater = Inflater::default();
+        while let Some((first, mut payload, rest)) = split(output) {
+            if first & RSV1 != 0 {
+                payload = inflater.message(&payload, usize::MAX).expect("DEFLATE data").to_vec();
+            }
+            sent.push(match first & !RSV1 {
                 0x81 => Sent::Text(String::from_utf8(payload).expect("UTF-8")),
                 0x82 => Sent::Binary(payload),
                 0x88 => Sent::Close(u16::from_be_bytes([payload[0], payload[1]])),
@@ -401,23 +415,6 @@ pub(crate) fn begin(shard: &mut Shard, now_millis: u64) {
     shard.handle_timeout();
 }
 
-fn split(output: &[u8]) -> Option<(u8, Vec<u8>, Vec<u8>)> {
-    let (&[first, short], rest) = output.split_first_chunk::<2>()?;
-    let (length, rest) = match short {
-        126 => {
-            let (bytes, rest) = rest.split_first_chunk::<2>()?;
-            (u16::from_be_bytes(*bytes).into(), rest)
-        }
-        127 => {
-            let (bytes, rest) = rest.split_first_chunk::<8>()?;
-            (u64::from_be_bytes(*bytes) as usize, rest)
-        }
-        short => (usize::from(short), rest),
-    };
-    let (payload, rest) = rest.split_at_checked(length)?;
-    Some((first, payload.to_vec(), rest.to_vec()))
-}
-
 /// Ends a drain.
 pub(super) const fn stay() -> Event {
     Event::Mail(Mail::Drain(DrainOrder::Stop))
@@ -436,24 +433,4 @@ pub(super) fn remote(broadcast: Broadcast, late: bool) -> Event {
 /// A broadcast of another node or shard.
 pub(super) fn said(topic: &str, event: &str) -> Broadcast {
     Broadcast::pack(&Content::json(topic, event, "{}")).expect("short names")
-}
-
-/// A frame as a client sends it.
-pub(super) fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
-    const MASK: [u8; 4] = [7, 11, 13, 17];
-    let mut frame = vec![first];
-    match payload.len() {
-        length @ 0..126 => frame.push(0x80 | length as u8),
-        length @ 126..0x1_0000 => {
-            frame.push(0x80 | 126);
-            frame.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            frame.push(0x80 | 127);
-            frame.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    frame.extend_from_slice(&MASK);
-    frame.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
-    frame
 }

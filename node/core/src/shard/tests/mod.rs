@@ -5,7 +5,10 @@ mod audit;
 mod channel;
 pub(crate) mod chaos;
 #[cfg(test)]
+mod deflate;
+#[cfg(test)]
 mod dev;
+mod frames;
 #[cfg(test)]
 mod goodbye;
 pub(crate) mod harness;

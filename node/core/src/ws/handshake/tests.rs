@@ -11,8 +11,15 @@ const AUTH: &Auth = &Auth {
     names: Names::Any,
     keys: Keyring::NONE,
 };
-const RULES: Rules<'static> =
-    Rules { path: "/socket", auth: AUTH, page: Some(b"<p>"), ready: true, dev: false, long_poll: None };
+const RULES: Rules<'static> = Rules {
+    path: "/socket",
+    auth: AUTH,
+    page: Some(b"<p>"),
+    ready: true,
+    dev: false,
+    long_poll: None,
+    deflate_window_bits: None,
+};
 
 fn request(line: &str, extra: &str) -> String {
     format!(
@@ -273,4 +280,25 @@ fn a_head_is_parsed_again_only_when_it_may_be_whole() {
         may_be_whole(&vec![b'x'; MAX_REQUEST_HEAD_BYTES], MAX_REQUEST_HEAD_BYTES - 1),
         "too long is told"
     );
+}
+
+#[test]
+fn compression_is_agreed_on_where_it_is_configured_and_offered() {
+    let ask = |deflate_window_bits, extra: &str| {
+        let rules = Rules { deflate_window_bits, ..RULES };
+        match read(request("GET /socket/websocket", extra).as_bytes(), &rules) {
+            Request::Upgrade { deflate, response, .. } => {
+                (deflate.is_some(), String::from_utf8(response).expect("ASCII"))
+            }
+            other => panic!("refused: {other:?}"),
+        }
+    };
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    for (bits, extra) in [(None, offer), (Some(15), ""), (Some(15), "Sec-WebSocket-Extensions: foo\r\n")] {
+        let (agreed, response) = ask(bits, extra);
+        assert!(!agreed && !response.contains("extensions"), "{response}");
+    }
+    let (agreed, response) = ask(Some(15), offer);
+    let line = "\r\nsec-websocket-extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n\r\n";
+    assert!(agreed && response.ends_with(line), "{response}");
 }
