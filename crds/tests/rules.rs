@@ -13,7 +13,8 @@ use serde_json::Value;
 const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/manifests/bad");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
 /// What the schema refuses before any rule is asked, or what cannot be read as the types say.
-const SERVER_ONLY: [&str; 8] = [
+const SERVER_ONLY: [&str; 9] = [
+    "compression-level",
     "duration-in-days",
     "duration-min",
     "duration-number-in-quotes",

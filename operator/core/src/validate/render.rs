@@ -50,6 +50,11 @@ pub(super) fn config(
         },
         chat_page: spec.expose.chat_page,
         long_poll: spec.expose.long_poll,
+        compression: spec
+            .expose
+            .compression
+            .as_ref()
+            .map(|wanted| config::Compression { level: wanted.level, min_bytes: wanted.min_bytes }),
     }
 }
 
