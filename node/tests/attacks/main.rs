@@ -17,7 +17,7 @@ use std::{
 
 use node::{mailbox::bus_queue, sysinfo};
 use node_core::{
-    config::{NodeConfig, Policy, TopicPattern},
+    config::{Compression, NodeConfig, Policy, TopicPattern},
     counters::{CloseReason, Counters, JoinRefusal, RefuseReason},
     ledger::Kind,
     limits::CLOSE_TIMEOUT_MILLIS,
@@ -25,6 +25,7 @@ use node_core::{
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 mod bus;
+mod deflate;
 mod door;
 #[path = "../node/support/frame.rs"]
 mod frame;
@@ -47,6 +48,8 @@ const QUIET_LOOKS: u32 = 40;
 const LOOK: Duration = Duration::from_millis(10);
 const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
     connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
+/// The line by which a client asks for compression.
+const DEFLATE: &[u8] = b"sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 
 /// One attack runs at a time, because the allocator counts for all.
 static TURN: Mutex<()> = Mutex::new(());
@@ -77,13 +80,13 @@ struct Attacker {
 }
 
 impl Attacker {
-    fn connect(address: SocketAddr, handshake: bool) -> Self {
+    fn connect(address: SocketAddr, handshake: Option<&[u8]>) -> Self {
         let mut stream = TcpStream::connect(address).expect("connects");
         set_socket_recv_buffer_size(&stream, 4_096).expect("a small window");
         let mut open = true;
-        if handshake {
+        if let Some(request) = handshake {
             stream.set_read_timeout(Some(HANG)).expect("a timeout");
-            stream.write_all(REQUEST).expect("sends");
+            stream.write_all(request).expect("sends");
             let mut answer = [0; 256];
             let count = stream.read(&mut answer).unwrap_or(0);
             // Attacks of some kinds use memory up before the last attacker has connected.
@@ -118,6 +121,8 @@ impl Attacker {
 struct Manner {
     name: &'static str,
     handshake: bool,
+    /// Whether it asks for compression.
+    deflate: bool,
     /// How many attackers say the same.
     group: usize,
     /// The bytes that it says once, by the number of its group.
@@ -137,6 +142,7 @@ struct Manner {
 const KIND: Manner = Manner {
     name: "",
     handshake: true,
+    deflate: false,
     group: CONNECTIONS,
     once: |_| Vec::new(),
     again: |_| Vec::new(),
@@ -174,8 +180,9 @@ fn activity(node: &Node) -> [u64; 5] {
 }
 
 fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
-    let mut attackers: Vec<_> =
-        (0..CONNECTIONS).map(|_| Attacker::connect(node.addr(), kind.handshake)).collect();
+    let deflate = [REQUEST.strip_suffix(b"\r\n").expect("an empty line"), DEFLATE].concat();
+    let request = kind.handshake.then_some(if kind.deflate { &deflate } else { REQUEST });
+    let mut attackers: Vec<_> = (0..CONNECTIONS).map(|_| Attacker::connect(node.addr(), request)).collect();
     let (mut quiet, mut last) = (0, activity(node));
     while quiet < QUIET_LOOKS {
         let mut moved = false;
@@ -204,6 +211,7 @@ fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
 
 fn config() -> NodeConfig {
     let mut config = NodeConfig::dev();
+    config.compression = Some(Compression::default());
     config.limits.memory_budget = Some(BUDGET);
     config.limits.messages_per_second = 0;
     config.limits.bytes_per_second = 0;
@@ -473,7 +481,7 @@ fn one_publisher_is_taken_at_its_rate() {
     let node = Node::start(1, |_| {});
     let mut listener = node.client();
     listener.join("room:x");
-    let mut publisher = Attacker::connect(node.addr(), true);
+    let mut publisher = Attacker::connect(node.addr(), Some(REQUEST));
     let started = Instant::now();
     let message = text(r#"["1","2","room:x","m",{}]"#);
     let all = message.repeat(20_000);
