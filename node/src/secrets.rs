@@ -47,11 +47,6 @@ impl SecretFile {
         SecretFile { path: dir.join(key), most }
     }
 
-    /// The secret in a file, of at most `most` bytes.
-    pub const fn at(path: PathBuf, most: u64) -> Self {
-        SecretFile { path, most }
-    }
-
     /// The value as it is now, without surrounding blanks and line ends.
     ///
     /// # Errors

@@ -3,7 +3,10 @@
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { existsSync } from "node:fs"
+import { mkdtemp, rm, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { until } from "./wait.mjs"
 
@@ -35,6 +38,23 @@ export class ChannelNode {
     const node = new ChannelNode(binary, await freePorts(), [...mode, ...args])
     await node.spawn()
     return node
+  }
+
+  /** Starts a node of one shard with this text as its configuration file. */
+  static async configured(text) {
+    const directory = await mkdtemp(join(tmpdir(), "channel-node-"))
+    const file = join(directory, "node.yaml")
+    await writeFile(file, text)
+    await writeFile(join(directory, "admin-token"), "token")
+    const node = await ChannelNode.start(["--shards", "1"], ["--config", file, "--secrets", directory])
+    node.directory = directory
+    return node
+  }
+
+  /** Kills the process, and removes what `configured` made. */
+  async remove() {
+    await this.end("SIGKILL")
+    if (this.directory) await rm(this.directory, { recursive: true })
   }
 
   constructor(binary, [port, admin], args) {
@@ -69,6 +89,13 @@ export class ChannelNode {
       const answer = await fetch(`http://127.0.0.1:${this.admin}/readyz`).catch(() => null)
       return answer?.ok === true
     })
+  }
+
+  /** The value of a metric without labels. */
+  async metric(name) {
+    const text = await (await fetch(`http://127.0.0.1:${this.admin}/metrics`)).text()
+    const line = text.split("\n").find(line => line.startsWith(`channelcluster_node_${name} `))
+    return Number(line?.split(" ")[1])
   }
 
   /** Ends the process with a signal and waits for its end; returns its exit code (null after SIGKILL). */
