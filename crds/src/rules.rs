@@ -249,6 +249,14 @@ pub(crate) const ENV_ONE_SOURCE: Rule = (
     "env[].valueFrom must have one of fieldRef and resourceFieldRef: a Secret or a ConfigMap cannot be named here",
 );
 
+pub(crate) const TLS_SECRET_FORM: Rule = (
+    "self.secretName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+    "expose.tls.secretName must name a Secret of this namespace by a-z, 0-9, - and .: write the secretName of your Certificate",
+);
+pub(crate) const TLS_CLIENT_CA_FORM: Rule = (
+    "!has(self.clientCaSecretName) || self.clientCaSecretName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+    "expose.tls.clientCaSecretName must name a Secret of this namespace by a-z, 0-9, - and .: write the name of one with the key ca.crt",
+);
 pub(crate) const SERVICE_BALANCER: Rule = (
     "self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges))",
     "expose.service.loadBalancerClass and loadBalancerSourceRanges count only with type LoadBalancer: remove them or set the type",

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", required_unless_present_any = ["dev", "check_config"])]
     pub config: Option<PathBuf>,
 
-    /// Directory of the node's secrets: admin-token, nats-password.
+    /// Directory of the node's secrets: admin-token, nats-password, tls-ticket-key.
     #[arg(long, value_name = "DIR", requires = "config", required_unless_present_any = ["dev", "check_config"])]
     pub secrets: Option<PathBuf>,
 
@@ -43,6 +43,11 @@ pub struct Args {
     /// kubernetes.io/tls. Clients speak TLS 1.3 then. A running node picks up changes of the files.
     #[arg(long, value_name = "DIR")]
     pub tls: Option<PathBuf>,
+
+    /// File with the certificates of CAs (PEM). Clients then have to show a certificate of one of them. A running node
+    /// picks up changes of it.
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    pub tls_client_ca: Option<PathBuf>,
 
     /// Check a configuration file, say everything that is wrong with it, and exit.
     #[arg(long, value_name = "FILE", exclusive = true)]

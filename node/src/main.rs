@@ -6,7 +6,7 @@
 use std::{
     io::IsTerminal,
     net::{SocketAddr, TcpListener},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{Arc, Mutex},
     time::Instant,
@@ -28,7 +28,7 @@ use node::{
     sysinfo,
     threads::{ShardSettings, start_shards},
     token_keys::KeyWatch,
-    transport::{self, TlsWatch},
+    transport::{self, TlsError, TlsFiles, TlsWatch},
 };
 use node_core::{config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
 use shell::{
@@ -140,7 +140,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         tracing::warn!("sysctl {line}");
     }
     let (token, keys) = secrets(args, &mut config)?;
-    let tls = args.tls.as_deref().map(TlsWatch::start).transpose()?;
+    let tls = tls(args)?;
     if let Some(tls) = &tls {
         settings.transport = settings.transport.with_tls(tls.identity());
     }
@@ -205,6 +205,16 @@ fn secrets(args: &Args, config: &mut NodeConfig) -> anyhow::Result<(Option<Secre
     let token = args.secrets.as_deref().map(|dir| SecretFile::new(dir, "admin-token", CREDENTIAL_BYTES));
     token.as_ref().map(SecretFile::read).transpose()?;
     Ok((token, KeyWatch::start(&args.token_keys, &mut config.auth)?))
+}
+
+/// The certificate of the public port, where clients speak TLS.
+fn tls(args: &Args) -> Result<Option<TlsWatch>, TlsError> {
+    let files = |certificate: &PathBuf| TlsFiles {
+        certificate: certificate.clone(),
+        secrets: args.secrets.clone(),
+        client_ca: args.tls_client_ca.clone(),
+    };
+    args.tls.as_ref().map(|certificate| TlsWatch::start(files(certificate))).transpose()
 }
 
 fn runtime() -> anyhow::Result<Runtime> {

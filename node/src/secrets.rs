@@ -47,6 +47,11 @@ impl SecretFile {
         SecretFile { path: dir.join(key), most }
     }
 
+    /// The secret in a file, of at most `most` bytes.
+    pub const fn at(path: PathBuf, most: u64) -> Self {
+        SecretFile { path, most }
+    }
+
     /// The value as it is now, without surrounding blanks and line ends.
     ///
     /// # Errors

@@ -139,7 +139,7 @@ impl ShardLoop {
         let mail = self.mailbox.held_bytes() + self.links.held_bytes();
         let now_millis = millis(now.duration_since(self.started));
         self.core.begin_turn(now_millis, mail);
-        if let Some(bytes) = self.transports.begin_turn(now_millis) {
+        if let Some(bytes) = self.transports.begin_turn(now_millis, self.core.is_short_of_memory()) {
             self.core.handle(Event::Transport(bytes));
         }
         self.take_events()?;
@@ -302,7 +302,9 @@ impl ShardLoop {
         self.core.begin_source(1);
         let enough = self.core.counters().received_bytes + READ_BYTES_PER_TURN;
         for done in 0..self.readable.len() {
-            let over = self.core.is_over_budget() || self.core.counters().received_bytes >= enough;
+            let over = self.core.is_over_budget()
+                || self.core.counters().received_bytes >= enough
+                || self.transports.has_read_enough();
             if (done >= READS_AT_LEAST && over) || self.core.is_saturated() {
                 return;
             }

@@ -37,7 +37,7 @@ pub async fn fetch(shared: &Shared, cluster: &ChannelCluster) -> Result<Fetched,
             .and_then(|d| d.annotations().get(TUNED_FOR_ANNOTATION).cloned()),
         nats_image: nats.as_deref().filter(|d| is_owned(*d, &uid)).and_then(image),
         credentials: credentials(&shared.client, &namespace, cluster).await?,
-        token_secrets: token_secrets(&shared.client, &namespace, cluster).await?,
+        named_secrets: named_secrets(&shared.client, &namespace, cluster).await?,
     })
 }
 
@@ -75,14 +75,18 @@ async fn credentials(
     secret(client, namespace, &reference.name).await
 }
 
-/// The Secrets that entries of `auth.jwt` name, each asked for once.
-async fn token_secrets(
+/// The Secrets that entries of `auth.jwt` and `expose.tls` name, each asked for once.
+async fn named_secrets(
     client: &Client,
     namespace: &str,
     cluster: &ChannelCluster,
 ) -> Result<BTreeMap<String, Credentials>, kube::Error> {
     let issuers = cluster.spec.auth.iter().flat_map(|auth| &auth.jwt);
-    let names: BTreeSet<_> = issuers.map(|jwt| &jwt.secret_ref.name).collect();
+    let mut names: BTreeSet<_> = issuers.map(|jwt| &jwt.secret_ref.name).collect();
+    if let Some(tls) = &cluster.spec.expose.tls {
+        names.insert(&tls.secret_name);
+        names.extend(&tls.client_ca_secret_name);
+    }
     let mut found = BTreeMap::new();
     for name in names {
         if let Some(read) = secret(client, namespace, name).await? {

@@ -24,6 +24,9 @@ use crate::unreadable::unreadable;
 
 /// Pause after which everything is looked at although nothing has changed.
 const RESYNC: Duration = Duration::from_secs(300);
+/// Pause between looks at a Secret that a spec names and that is not there, or not as it has to be: cert-manager makes one
+/// within seconds.
+const SECRETS: Duration = Duration::from_secs(10);
 /// Pause between looks whether nodes still use objects that a spec no longer asks for: the status of the nodes'
 /// Deployment triggers nothing.
 const LEFTOVERS: Duration = Duration::from_secs(10);
@@ -134,8 +137,9 @@ async fn look(
         Ok(valid) => Arc::new(valid),
         Err(problems) => {
             say_problems(context, cluster, &problems).await;
+            let waits = problems.iter().all(|problem| problem.reason.starts_with("Secret"));
             tell(Outcome::Invalid(problems), None);
-            return Ok(("invalid", RESYNC));
+            return Ok(("invalid", if waits { SECRETS } else { RESYNC }));
         }
     };
     if valid.paused {

@@ -13,7 +13,7 @@ use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use operator_core::build;
 use operator_core::names::{
-    ADMIN_TOKEN_KEY, Component, FIELD_MANAGER, NATS_PASSWORD_KEY, Names, SECRET_MARK_ANNOTATION,
+    ADMIN_TOKEN_KEY, Component, FIELD_MANAGER, NATS_PASSWORD_KEY, Names, SECRET_MARK_ANNOTATION, TICKET_KEY,
 };
 use operator_core::validate::ValidatedCluster;
 use rand::distr::{Alphanumeric, SampleString};
@@ -30,7 +30,7 @@ const SECRET_LENGTH: usize = 32;
 /// Pause between looks at the Secret of a fleet, in milliseconds: one that is gone is back within 10 s.
 const LOOK_MILLIS: u64 = 5_000;
 /// The keys that the Secret has.
-const KEYS: [&str; 2] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY];
+const KEYS: [&str; 3] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY, TICKET_KEY];
 
 /// The Secret that is there, if one is.
 pub struct SecretSeen {
@@ -79,7 +79,7 @@ pub async fn rehearse(shared: &Shared, cluster: &ValidatedCluster, seen: &Secret
     if seen.live.is_some() {
         return None;
     }
-    let secret = build::secret(cluster, &random_text(), &random_text());
+    let secret = build::secret(cluster, &random_text(), &random_text(), &random_text());
     let params = PostParams { dry_run: true, ..made_by_us() };
     let tried = api(shared, cluster).create(&params, &secret).await;
     tried.err().map(|error| failed::<Object>(&cluster.names.secret(), error))
@@ -124,7 +124,7 @@ pub async fn ensure(
 async fn make(shared: &Shared, cluster: &ValidatedCluster) -> Result<Object, ApplyError> {
     shared.check()?;
     let name = cluster.names.secret();
-    let mut secret = build::secret(cluster, &random_text(), &random_text());
+    let mut secret = build::secret(cluster, &random_text(), &random_text(), &random_text());
     if let Some(known) = shared.secrets.get(&cluster.uid) {
         info!(namespace = cluster.namespace, name, "the Secret is gone: made again as it was");
         secret.string_data = None;
@@ -143,7 +143,9 @@ fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values
         return Values::new();
     }
     let known = shared.secrets.get(&cluster.uid).unwrap_or_default();
-    let fresh = build::secret(cluster, &random_text(), &random_text()).string_data.unwrap_or_default();
+    let fresh = build::secret(cluster, &random_text(), &random_text(), &random_text())
+        .string_data
+        .unwrap_or_default();
     let value = |key: &str| {
         let fresh = || fresh.get(key).map(|text| ByteString(text.clone().into_bytes()));
         known.get(key).cloned().or_else(fresh)

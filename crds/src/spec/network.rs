@@ -116,6 +116,9 @@ pub struct Expose {
     /// dropped.
     #[serde(default)]
     pub proxy_protocol: bool,
+    /// The nodes speak TLS 1.3 with clients; unset: they speak plain HTTP, and a proxy in front may speak TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Tls>,
     /// Compress messages to clients that ask for it, once for all members of a room (permessage-deflate, RFC 7692), and take
     /// compressed ones of theirs; unset: neither. `{}` is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -133,6 +136,23 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+}
+
+/// TLS of the nodes.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::TLS_SECRET_FORM)]
+#[x_kube(validation = rules::TLS_CLIENT_CA_FORM)]
+#[serde(rename_all = "camelCase")]
+pub struct Tls {
+    /// Secret with the keys `tls.crt` and `tls.key`, as cert-manager writes it, and the label
+    /// `channelcluster.io/credentials: "true"`. A changed certificate counts for new connections, and closes none.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// Secret with the key `ca.crt`, certificates of CAs, and the same label: clients have to show a certificate of one of
+    /// them. Unset: any client may connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub client_ca_secret_name: Option<String>,
 }
 
 /// How messages to clients are compressed.
@@ -170,10 +190,10 @@ pub struct ServiceSpec {
     /// Type of the Service.
     #[serde(rename = "type", default)]
     pub type_: ServiceType,
-    /// Port of the Service.
-    #[serde(default = "eighty")]
+    /// Port of the Service; unset: 80, and 443 with `expose.tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65_535))]
-    pub port: i32,
+    pub port: Option<i32>,
     /// Annotations, which cloud load balancers and others read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("maxProperties" = 64))]
@@ -243,7 +263,7 @@ impl Default for ServiceSpec {
     fn default() -> Self {
         Self {
             type_: ServiceType::ClusterIP,
-            port: eighty(),
+            port: None,
             annotations: None,
             load_balancer_class: None,
             load_balancer_source_ranges: None,
@@ -252,8 +272,4 @@ impl Default for ServiceSpec {
             ip_families: None,
         }
     }
-}
-
-fn eighty() -> i32 {
-    80
 }

@@ -126,8 +126,13 @@ fn every_manifest_can_be_applied() {
             let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
             let token_keys =
                 Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
-            let token_secrets = [("token-keys".to_owned(), token_keys)].into();
-            let fetched = Fetched { credentials: Some(credentials), token_secrets, ..Fetched::default() };
+            let certificate = Credentials {
+                keys: ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into(),
+                ..token_keys.clone()
+            };
+            let named_secrets =
+                [("token-keys".to_owned(), token_keys), ("chat-tls".to_owned(), certificate)].into();
+            let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
             validate(&cluster, &env, &fetched).unwrap_or_else(|all| panic!("{at}: {all:?}\n{manifest}"));
             seen += 1;
         }

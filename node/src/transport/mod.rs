@@ -24,7 +24,7 @@ pub(crate) use accept::Listener;
 pub(crate) use proxy::peer;
 pub use settings::Settings;
 use tls::Tls;
-pub use tls::{Identity, TlsError, TlsWatch};
+pub use tls::{Identity, TlsError, TlsFiles, TlsWatch};
 
 /// Places of a past peak from which on they are given back.
 const KEPT: usize = 1_024;
@@ -87,10 +87,16 @@ impl Transports {
         Self { sockets: Vec::new(), unintroduced: HashSet::new(), scratch, tls: tls.map(Box::new) }
     }
 
-    /// Begins a turn at a time in milliseconds. Returns the memory in bytes that the transports hold for their connections,
-    /// besides sockets; none when they never hold any.
-    pub(crate) fn begin_turn(&mut self, now_millis: u64) -> Option<usize> {
-        self.tls.as_mut().map(|tls| tls.begin_turn(now_millis))
+    /// Begins a turn at a time in milliseconds. While memory is short, no connection begins that needs more than its socket.
+    /// Returns the memory in bytes that the transports hold for their connections, besides sockets; none when they never hold
+    /// any.
+    pub(crate) fn begin_turn(&mut self, now_millis: u64, is_short_of_memory: bool) -> Option<usize> {
+        self.tls.as_mut().map(|tls| tls.begin_turn(now_millis, is_short_of_memory))
+    }
+
+    /// Whether the turn has worked so much at input that it should read no further connections.
+    pub(crate) fn has_read_enough(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.has_read_enough())
     }
 
     /// A connection has this socket.

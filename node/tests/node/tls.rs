@@ -2,6 +2,7 @@
 
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     process::{Command, Stdio},
 };
 
@@ -10,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket, client};
 
 use crate::support::{
     process::{Process, command},
-    tls::{Certificate, TlsStream, client_config, connect, data},
+    tls::{Certificate, TlsStream, client_config, connect, data, shake},
     wait::wait,
 };
 
@@ -126,6 +127,25 @@ fn what_is_no_tls_is_counted_and_told_what_to_do() {
         let (_, metrics) = node.ask("GET", "/metrics", None, "");
         metrics.contains("channelcluster_node_refused_total{reason=\"tls\"} 1\n")
     });
+}
+
+#[test]
+fn tls_comes_behind_the_header_of_a_proxy() {
+    let certificate = Certificate::of("one");
+    let put = |name: &str, text: &str| std::fs::write(certificate.path().join(name), text).unwrap();
+    put("admin-token", "token");
+    put("node.yaml", "auth: {anonymous: true}\ntrustedProxies: [127.0.0.1]\nproxyProtocol: true\n");
+    let mut command = command();
+    command.arg("--config").arg(certificate.path().join("node.yaml"));
+    command.arg("--secrets").arg(certificate.path()).arg("--tls").arg(certificate.path());
+    let node = Process::start(command);
+    let mut stream = TcpStream::connect(node.listen).expect("the public port");
+    stream.write_all(b"PROXY TCP4 192.0.2.1 192.0.2.2 1000 443\r\n").expect("sent");
+    let mut stream = shake(stream, &client_config());
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
 }
 
 /// Speaks HTTP through `openssl s_client` with these arguments. Returns what it printed.

@@ -58,6 +58,8 @@ pub const NATS_CONFIG_KEY: &str = "nats.conf";
 pub const ADMIN_TOKEN_KEY: &str = "admin-token";
 /// Key of the NATS password in the node Secret.
 pub const NATS_PASSWORD_KEY: &str = "nats-password";
+/// Key of the Secret with the secret of the nodes' TLS tickets.
+pub const TICKET_KEY: &str = "tls-ticket-key";
 
 /// What an object is part of; the value of `app.kubernetes.io/component`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

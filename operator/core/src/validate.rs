@@ -10,6 +10,7 @@ mod render;
 mod shape;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tls;
 mod tokens;
 mod value;
 
@@ -30,7 +31,8 @@ use crate::user_ids;
 use context::not_ours;
 pub use context::{OperatorEnv, Problem};
 pub use value::{
-    Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, Scaling, ValidatedCluster,
+    Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, Scaling, TlsSecrets,
+    ValidatedCluster,
 };
 
 /// The part of a node's termination grace period that is left when delay and drain have both taken as long as they
@@ -54,8 +56,8 @@ pub struct Fetched {
     pub tuned_for: Option<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
-    /// The Secrets that entries of `auth.jwt` name, by their names, those that exist.
-    pub token_secrets: BTreeMap<String, Credentials>,
+    /// The Secrets that entries of `auth.jwt` and `expose.tls` name, by their names, those that exist.
+    pub named_secrets: BTreeMap<String, Credentials>,
 }
 
 /// The parts that are read of a Secret that a ChannelCluster names. The values are not read.
@@ -89,6 +91,7 @@ pub fn validate(
     let drain = drain(spec, &mut problems);
     let bus = bus(spec, env, fetched, &mut problems);
     let token_secrets = tokens::secrets(spec, fetched, &mut problems);
+    let tls = tls::secrets(spec, fetched, &mut problems);
     let names = Names::new(&name);
     let mut pod = pod(spec, env, fetched, &mut problems);
     let mut nats = shape::nats(spec, &mut problems);
@@ -127,6 +130,7 @@ pub fn validate(
         nats,
         bus,
         token_secrets,
+        tls,
         service: spec.expose.service.clone(),
         config,
         config_file: files.yaml,

@@ -65,5 +65,5 @@ async fn the_secrets_with_keys_of_tokens_are_looked_at() {
     let auth = json!({"jwt": [jwt("a", "keys"), jwt("b", "keys"), jwt("c", "missing")]});
     let fetched = fetch(&server.shared(), &cluster(&json!({"auth": auth}))).await.unwrap();
     let keys = Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
-    assert_eq!(fetched.token_secrets, [("keys".to_owned(), keys)].into());
+    assert_eq!(fetched.named_secrets, [("keys".to_owned(), keys)].into());
 }

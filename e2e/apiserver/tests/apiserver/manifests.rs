@@ -146,7 +146,7 @@ fn made(namespace: &str, spec: &str) -> Vec<Value> {
     let made = bundle(&valid, 2);
     let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
         made;
-    let mut all = vec![json!(secret(&valid, "token", "word"))];
+    let mut all = vec![json!(secret(&valid, "token", "word", "tickets"))];
     all.extend([json!(service_account), json!(config_map), json!(network_policy)]);
     if let Some(NatsBundle { config_map, network_policy, service, deployment }) = nats {
         all.extend([json!(config_map), json!(network_policy), json!(service), json!(deployment)]);

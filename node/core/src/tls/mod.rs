@@ -9,9 +9,11 @@ pub(crate) mod forge;
 mod session;
 #[cfg(test)]
 mod tests;
+mod ticket;
 mod wire;
 
 pub use session::{End, Opened, Secrets, Session, Suite, Worn};
+pub use ticket::{PERIOD_MILLIS as TICKET_PERIOD_MILLIS, TicketKey};
 pub use wire::{
     Alert, Content, HEADER_BYTES, MAX_PLAINTEXT_BYTES, MAX_RECORD_BYTES, Next, OVERHEAD_BYTES, next_record,
 };

@@ -1,29 +1,35 @@
-//! The certificate of the public port and its key: files of a mounted Secret, read at the start and again when they change.
+//! The certificate of the public port and its key, and the secret of tickets: files of mounted Secrets, read at the start and
+//! again when they change.
 //!
 //! As with the configuration, the contents are compared. Connections that are open or shaking hands keep what they began
 //! with; the next ones get what was read last.
 
 use std::{
     hash::{BuildHasher, RandomState},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
 };
 
 use arc_swap::ArcSwap;
+use node_core::tls::TicketKey;
 use rustls::{
-    ServerConfig,
-    crypto::aws_lc_rs,
+    RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
     version::TLS13,
 };
 
-use crate::secrets::{SecretError, SecretFile};
+use super::tickets::Tickets;
+use crate::secrets::{CREDENTIAL_BYTES, SecretError, SecretFile};
 
 /// The files, by their names in a Secret of type `kubernetes.io/tls`.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
 /// Longest file in bytes: a chain of some certificates, or a key.
 const FILE_BYTES: u64 = 64 * 1024;
+/// The secret of tickets, by its name in the Secret of the fleet.
+const TICKET_KEY: &str = "tls-ticket-key";
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,14 @@ pub enum TlsError {
         /// What is wrong. Nothing of the key is repeated.
         why: String,
     },
+    /// The file does not hold CAs.
+    #[error("the file {} of clients' CAs {why}; it must hold certificates in PEM", path.display())]
+    ClientCa {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
 }
 
 /// What the next handshake of any shard uses.
@@ -51,10 +65,31 @@ impl Identity {
     }
 }
 
-/// Finds changes of the certificate.
+/// Where the files of a node's TLS are.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The directory of the certificate and its key.
+    pub certificate: PathBuf,
+    /// The directory with the secret of tickets. Without it, or without the file, tickets are of this process alone.
+    pub secrets: Option<PathBuf>,
+    /// The file with the CAs of clients' certificates. With it a client has to show one.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// What is in the files.
+#[derive(Hash)]
+struct Texts {
+    certificate: String,
+    key: String,
+    ticket_key: Option<String>,
+    client_ca: Option<String>,
+}
+
+/// Finds changes of the certificate and of what belongs to it.
 #[derive(Debug)]
 pub struct TlsWatch {
-    dir: PathBuf,
+    files: TlsFiles,
+    own: OwnSecret,
     identity: Arc<Identity>,
     /// A hash of the files as they were taken last, or found wrong. None: they are to be read anew.
     seen: Option<u64>,
@@ -63,16 +98,25 @@ pub struct TlsWatch {
     told: Option<String>,
 }
 
+/// The secret of tickets of a process that is given none. It is not shown.
+struct OwnSecret([u8; 32]);
+
+impl std::fmt::Debug for OwnSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OwnSecret")
+    }
+}
+
 impl TlsWatch {
-    /// Reads the certificate in a directory, and watches for changes from then on.
+    /// Reads the files, and watches for changes from then on.
     ///
     /// # Errors
     /// See [`TlsError`].
-    pub fn start(dir: &Path) -> Result<Self, TlsError> {
-        let (texts, hasher) = (texts(dir)?, RandomState::new());
-        let identity = Arc::new(Identity(ArcSwap::from_pointee(server_config(dir, &texts)?)));
+    pub fn start(files: TlsFiles) -> Result<Self, TlsError> {
+        let (texts, own, hasher) = (files.read()?, OwnSecret(rand::random()), RandomState::new());
+        let identity = Arc::new(Identity(ArcSwap::from_pointee(files.server_config(&texts, &own)?)));
         let seen = Some(hasher.hash_one(&texts));
-        Ok(Self { dir: dir.to_owned(), identity, seen, hasher, told: None })
+        Ok(Self { files, own, identity, seen, hasher, told: None })
     }
 
     /// What the shards use. A change is in force there when [`TlsWatch::changed`] returns.
@@ -100,43 +144,80 @@ impl TlsWatch {
     }
 
     fn look(&mut self) -> Result<bool, TlsError> {
-        let texts = texts(&self.dir).inspect_err(|_| self.seen = None)?;
+        let texts = self.files.read().inspect_err(|_| self.seen = None)?;
         let seen = Some(self.hasher.hash_one(&texts));
         if std::mem::replace(&mut self.seen, seen) == seen {
             return Ok(false);
         }
-        self.identity.0.store(Arc::new(server_config(&self.dir, &texts)?));
+        self.identity.0.store(Arc::new(self.files.server_config(&texts, &self.own)?));
         Ok(true)
     }
 }
 
-/// The texts of certificate and key.
-fn texts(dir: &Path) -> Result<[String; 2], SecretError> {
-    let read = |name| SecretFile::new(dir, name, FILE_BYTES).read();
-    Ok([read(CERTIFICATE)?, read(KEY)?])
+impl TlsFiles {
+    fn read(&self) -> Result<Texts, SecretError> {
+        let read = |name| SecretFile::new(&self.certificate, name, FILE_BYTES).read();
+        let ticket_key = self.secrets.as_ref().map(|dir| SecretFile::new(dir, TICKET_KEY, CREDENTIAL_BYTES));
+        let client_ca = self.client_ca.as_ref().map(|file| SecretFile::at(file.clone(), FILE_BYTES).read());
+        Ok(Texts {
+            certificate: read(CERTIFICATE)?,
+            key: read(KEY)?,
+            // An operator that knows nothing of tickets makes no secret for them; clients then shake hands in full elsewhere.
+            ticket_key: ticket_key.and_then(|file| file.read().ok()),
+            client_ca: client_ca.transpose()?,
+        })
+    }
+
+    fn server_config(&self, texts: &Texts, own: &OwnSecret) -> Result<ServerConfig, TlsError> {
+        let wrong = |why: String| TlsError::Wrong { dir: self.certificate.clone(), why };
+        let chain = certificates(&texts.certificate).map_err(|why| wrong(format!("{CERTIFICATE} {why}")))?;
+        let key = PrivateKeyDer::from_pem_slice(texts.key.as_bytes())
+            .map_err(|_| wrong(format!("{KEY} has no private key that can be read")))?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&TLS13])
+            .map_err(|error| wrong(error.to_string()))?;
+        let builder = match &texts.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(text) => builder.with_client_cert_verifier(self.verifier(text, provider)?),
+        };
+        let mut config = builder
+            .with_single_cert(chain, key)
+            .map_err(|error| wrong(format!("the certificate and its key cannot be used: {error}")))?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.enable_secret_extraction = true;
+        // Each connection of a client resumes with a ticket of its own, and gets the next one.
+        config.send_tls13_tickets = 1;
+        let secret = texts.ticket_key.as_ref().map_or(&own.0[..], String::as_bytes);
+        // A client that resumes shows no certificate again: with other CAs it has to.
+        let secret = [secret, texts.client_ca.as_ref().map_or(&[], String::as_bytes)].concat();
+        let key = TicketKey::new(&secret).ok_or_else(|| wrong(format!("{TICKET_KEY} cannot be used")))?;
+        config.ticketer = Arc::new(Tickets::new(key));
+        Ok(config)
+    }
+
+    fn verifier(
+        &self,
+        text: &str,
+        provider: Arc<CryptoProvider>,
+    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        let path = self.client_ca.clone().unwrap_or_default();
+        let wrong = |why: String| TlsError::ClientCa { path: path.clone(), why };
+        let mut roots = RootCertStore::empty();
+        for certificate in certificates(text).map_err(|why| wrong(why.to_owned()))? {
+            roots.add(certificate).map_err(|error| wrong(format!("has one that is no CA: {error}")))?;
+        }
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+        verifier.map_err(|error| wrong(error.to_string()))
+    }
 }
 
-fn server_config(dir: &Path, [certificate, key]: &[String; 2]) -> Result<ServerConfig, TlsError> {
-    let wrong = |why: String| TlsError::Wrong { dir: dir.to_owned(), why };
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate.as_bytes()).collect();
-    let chain = chain.map_err(|error| wrong(format!("{CERTIFICATE} cannot be read: {error}")))?;
-    if chain.is_empty() {
-        return Err(wrong(format!("{CERTIFICATE} has no certificate")));
+/// The certificates in a text, which has one at least.
+fn certificates(text: &str) -> Result<Vec<CertificateDer<'static>>, &'static str> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(text.as_bytes()).collect();
+    match found {
+        Ok(found) if found.is_empty() => Err("has no certificate"),
+        Ok(found) => Ok(found),
+        Err(_) => Err("cannot be read"),
     }
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-        .map_err(|_| wrong(format!("{KEY} has no private key that can be read")))?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&TLS13])
-        .map_err(|error| wrong(error.to_string()))?;
-    let mut config = builder
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| wrong(format!("the certificate and its key cannot be used: {error}")))?;
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.enable_secret_extraction = true;
-    // Each connection of a client resumes with a ticket of its own, and gets the next one.
-    config.send_tls13_tickets = 1;
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(|error| wrong(error.to_string()))?;
-    Ok(config)
 }

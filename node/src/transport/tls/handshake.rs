@@ -64,14 +64,14 @@ impl Handshake {
         self.server.is_some()
     }
 
-    /// Reads once, and does what the records ask for that are whole. A handshake that has not begun does not begin unless
-    /// `may_begin`.
+    /// Reads once, and does what the records ask for that are whole. A handshake that has not begun fails when
+    /// `refuses` says why.
     pub(super) fn read(
         &mut self,
         fd: BorrowedFd<'_>,
         buffer: &mut [u8],
         config: &Arc<ServerConfig>,
-        may_begin: bool,
+        refuses: Option<RefuseReason>,
     ) -> Shaken {
         let kept = self.input.len();
         let count = match plain::read(fd, &mut buffer[kept..]) {
@@ -84,8 +84,11 @@ impl Handshake {
         if self.server.is_none() && bytes[0] != HANDSHAKE {
             return self.refuse_plain(fd, bytes);
         }
-        if self.server.is_none() && !may_begin && matches!(next_record(bytes), Next::Whole(_)) {
-            return Shaken::Failed(RefuseReason::Full);
+        if self.server.is_none()
+            && let Some(reason) = refuses
+            && matches!(next_record(bytes), Next::Whole(_))
+        {
+            return Shaken::Failed(reason);
         }
         let taken = self.take(bytes, config);
         let sending = self.unsent.send(fd);

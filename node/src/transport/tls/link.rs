@@ -16,6 +16,9 @@ use super::{
 /// 16 kB/s, and a peer that sends byte by byte would keep its memory here for ever.
 const RECORD_MILLIS: u64 = 30_000;
 
+/// Most bytes read at once: more than the longest record.
+const READ_BYTES: usize = 32 * 1024;
+
 /// Memory in bytes of a connection, beside its place in the table: a [`Link`] with what the allocator rounds up.
 pub(super) const LINK_BYTES: usize = 128;
 
@@ -61,15 +64,23 @@ impl Link {
         self.aside.as_ref().filter(|aside| !aside.input.is_empty()).map(|aside| aside.since)
     }
 
-    /// Reads once, up to `most` bytes of the socket, and opens the records that are whole.
-    pub(super) fn read(&mut self, fd: BorrowedFd<'_>, buffer: &mut [u8], most: usize, now: u64) -> Taken {
+    /// Reads once, up to `most` bytes of the socket, and opens the records that are whole. The bytes are taken off `left`.
+    pub(super) fn read(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        buffer: &mut [u8],
+        most: usize,
+        now: u64,
+        left: &mut usize,
+    ) -> Taken {
         if self.input_ended {
             return Taken::Ended;
         }
         let kept = self.aside.as_ref().map_or(0, |aside| aside.input.len());
-        let room = most.min(buffer.len() - kept);
+        let room = most.min(READ_BYTES).min(buffer.len() - kept);
         match plain::read(fd, &mut buffer[kept..kept + room]) {
             Taken::Bytes(count) => {
+                *left = left.saturating_sub(count);
                 if let Some(aside) = &self.aside {
                     buffer[..kept].copy_from_slice(&aside.input);
                 }

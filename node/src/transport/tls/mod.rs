@@ -4,6 +4,7 @@
 use std::{os::fd::BorrowedFd, sync::Arc};
 
 use node_core::{
+    counters::RefuseReason,
     egress::outbox::{Outbox, Queue},
     session::id::Slot,
     tls::{MAX_PLAINTEXT_BYTES, OVERHEAD_BYTES},
@@ -17,9 +18,10 @@ mod handshake;
 mod link;
 #[cfg(test)]
 mod tests;
+mod tickets;
 mod unsent;
 
-pub use files::{Identity, TlsError, TlsWatch};
+pub use files::{Identity, TlsError, TlsFiles, TlsWatch};
 use handshake::{Handshake, Shaken};
 use link::Link;
 use unsent::Sending;
@@ -35,6 +37,9 @@ const MAX_PARTIAL_BYTES: usize = 16 * 1024 * 1024;
 /// While memory is short, a handshake or a record that is under way for so long, in milliseconds, ends its connection. A
 /// healthy client needs a round trip.
 const STALLED_MILLIS: u64 = 1_000;
+/// Bytes of the sockets that a turn reads before it reads no further connections. Small records cost most: with one byte of
+/// data in each, so many take 5 ms.
+const RECORD_BYTES_PER_TURN: usize = 512 * 1024;
 /// Room for one sealed record.
 const SCRATCH_BYTES: usize = MAX_PLAINTEXT_BYTES + OVERHEAD_BYTES;
 
@@ -78,6 +83,9 @@ pub(super) struct Tls {
     /// Connections whose key is worn since this was last emptied.
     worn: Vec<Slot>,
     shakes_left: usize,
+    bytes_left: usize,
+    /// Why no handshake may begin, if none may.
+    refuses: Option<RefuseReason>,
     now: u64,
 }
 
@@ -92,15 +100,25 @@ impl Tls {
             held: 0,
             worn: Vec::new(),
             shakes_left: SHAKES_PER_TURN,
+            bytes_left: RECORD_BYTES_PER_TURN,
+            refuses: None,
             now: 0,
         }
     }
 
-    /// Begins a turn at a time in milliseconds. Returns the memory in bytes of all connections.
-    pub(super) fn begin_turn(&mut self, now: u64) -> usize {
+    /// Begins a turn at a time in milliseconds. While memory is short no handshake begins. Returns the memory in bytes of all
+    /// connections.
+    pub(super) fn begin_turn(&mut self, now: u64, is_short_of_memory: bool) -> usize {
         self.now = now;
         self.shakes_left = SHAKES_PER_TURN;
+        self.bytes_left = RECORD_BYTES_PER_TURN;
+        self.refuses = is_short_of_memory.then_some(RefuseReason::Memory);
         self.held + self.states.capacity() * size_of::<Option<Box<State>>>()
+    }
+
+    /// Whether this turn should read no further connections.
+    pub(super) const fn has_read_enough(&self) -> bool {
+        self.bytes_left == 0
     }
 
     pub(super) fn insert(&mut self, slot: Slot) {
@@ -124,11 +142,11 @@ impl Tls {
 
     /// Reads once. `most` bytes of the socket at most, unless the handshake is under way.
     pub(super) fn read(&mut self, slot: Slot, fd: BorrowedFd<'_>, buffer: &mut [u8], most: usize) -> Taken {
-        let now = self.now;
+        let (now, mut left) = (self.now, self.bytes_left);
         let taken = match self.states.get_mut(slot.index()) {
             Some(Some(state)) if matches!(**state, State::Open(_)) => {
                 self.change(slot, |state| match state {
-                    State::Open(link) => link.read(fd, buffer, most, now),
+                    State::Open(link) => link.read(fd, buffer, most, now, &mut left),
                     State::Shaking(..) => Taken::Nothing,
                 })
             }
@@ -143,6 +161,7 @@ impl Tls {
             }
             None => None,
         };
+        self.bytes_left = left;
         let taken = taken.unwrap_or(Taken::Nothing);
         if self.incomplete > MAX_PARTIAL_BYTES && self.is_incomplete(slot) {
             return Taken::Ended;
@@ -156,11 +175,12 @@ impl Tls {
     }
 
     fn shake(&mut self, slot: Slot, fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Option<Taken> {
-        let (now, may_begin, config) = (self.now, self.shaking < MAX_SHAKING, self.identity.config());
+        let full = (self.shaking >= MAX_SHAKING).then_some(RefuseReason::Full);
+        let (now, refuses, config) = (self.now, self.refuses.or(full), self.identity.config());
         let mut shakes = 0;
         let taken = self.change(slot, |state| {
             let State::Shaking(handshake, _) = state else { return Taken::Nothing };
-            match handshake.read(fd, buffer, &config, may_begin) {
+            match handshake.read(fd, buffer, &config, refuses) {
                 Shaken::On(taken, worked) => {
                     shakes = worked;
                     taken

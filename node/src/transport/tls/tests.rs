@@ -18,6 +18,8 @@ use rustls::{
 use super::{super::Transports, *};
 use crate::test_dir::TestDir;
 
+mod identity;
+
 const SLOT: Slot = Slot(3);
 const CA: &str = include_str!("../../../tests/data/tls/ca.crt");
 const ONE: [&str; 2] =
@@ -30,10 +32,14 @@ fn put(dir: &Path, [certificate, key]: [&str; 2]) {
     std::fs::write(dir.join("tls.key"), key).unwrap();
 }
 
+fn files(dir: &Path) -> TlsFiles {
+    TlsFiles { certificate: dir.to_owned(), secrets: None, client_ca: None }
+}
+
 fn watch(name: &str) -> (TestDir, TlsWatch) {
     let dir = TestDir::new(name);
     put(dir.path(), ONE);
-    let watch = TlsWatch::start(dir.path()).unwrap();
+    let watch = TlsWatch::start(files(dir.path())).unwrap();
     (dir, watch)
 }
 
@@ -89,7 +95,7 @@ impl Pair {
     fn pump(&mut self) -> Got {
         let mut data = Vec::new();
         loop {
-            self.transports.begin_turn(self.now);
+            self.transports.begin_turn(self.now, false);
             let most = self.buffer.len();
             let last = match self.transports.read(SLOT, &mut self.buffer, most) {
                 Taken::Bytes(count) | Taken::Part(count) => {
@@ -267,13 +273,13 @@ fn what_the_socket_does_not_take_is_kept_and_goes_first() {
     for part in sent.chunks(1_000) {
         outbox.push_one(&mut queue, Bytes::copy_from_slice(part));
     }
-    let idle = pair.transports.begin_turn(0).unwrap();
+    let idle = pair.transports.begin_turn(0, false).unwrap();
     let (mut heard, mut kept) = (Vec::new(), 0);
     loop {
         let unsent = pair.write(&mut outbox, &mut queue);
         if let Some(unsent) = unsent {
             kept += 1;
-            let held = pair.transports.begin_turn(0).unwrap() - idle;
+            let held = pair.transports.begin_turn(0, false).unwrap() - idle;
             assert!((unsent..2 * MAX_RECORD_BYTES).contains(&held), "{held} bytes for {unsent}");
         }
         let bytes = pair.receive();
@@ -285,7 +291,7 @@ fn what_the_socket_does_not_take_is_kept_and_goes_first() {
     let bytes = pair.receive();
     heard.extend(input(&mut client, &bytes).unwrap());
     assert!(kept > 10 && heard == sent, "{kept} times, {} bytes", heard.len());
-    assert_eq!(pair.transports.begin_turn(0), Some(idle), "nothing of it is left");
+    assert_eq!(pair.transports.begin_turn(0, false), Some(idle), "nothing of it is left");
 }
 
 #[test]
@@ -306,7 +312,7 @@ fn an_idle_connection_takes_little_and_an_ended_one_nothing() {
     assert_eq!((pair.tls().shaking, pair.tls().incomplete), (1, 0));
     assert!(pair.tls().held > handshake::SHAKING_BYTES);
     pair.now = STALLED_MILLIS;
-    pair.transports.begin_turn(pair.now);
+    pair.transports.begin_turn(pair.now, false);
     assert_eq!(pair.transports.stalled(), [SLOT]);
     assert!(pair.transports.remove(SLOT));
     assert_eq!((pair.tls().held, pair.tls().incomplete, pair.tls().shaking), (0, 0, 0));
@@ -388,7 +394,7 @@ fn a_record_that_does_not_come_whole_ends_its_connection() {
 #[test]
 fn what_is_no_tls_1_3_is_refused() {
     let (_dir, watch) = watch("tls-refused");
-    let unfit = Some(Taken::Unfit(node_core::counters::RefuseReason::Tls));
+    let unfit = Some(Taken::Unfit(RefuseReason::Tls));
     let mut pair = Pair::new(watch.identity());
     assert_eq!(pair.send(b"GET / HTTP/1.1\r\n\r\n", &[]).last, unfit);
     let answer = String::from_utf8(pair.receive()).unwrap();
@@ -419,42 +425,6 @@ fn what_is_no_tls_1_3_is_refused() {
 }
 
 #[test]
-fn a_changed_certificate_counts_for_the_next_connection_and_a_bad_one_is_told_once() {
-    let (dir, mut watch) = watch("tls-reload");
-    let shown = |client: &ClientConnection| client.peer_certificates().unwrap()[0].as_ref().to_vec();
-    let (mut pair, mut first) = connected(watch.identity(), &any_client());
-    assert!(watch.changed().is_none());
-    put(dir.path(), TWO);
-    assert!(watch.changed().unwrap().is_ok());
-    assert!(watch.changed().is_none());
-    let (_, second) = connected(watch.identity(), &any_client());
-    assert_ne!(shown(&first), shown(&second));
-    // The one before goes on.
-    pair.say(b"still here");
-    let bytes = pair.receive();
-    assert_eq!(input(&mut first, &bytes).unwrap(), b"still here");
-
-    put(dir.path(), [ONE[0], TWO[1]]);
-    let error = watch.changed().unwrap().unwrap_err().to_string();
-    assert!(error.contains("tls.key") && !error.contains("BEGIN"), "{error}");
-    assert!(watch.changed().is_none());
-    for (files, part) in
-        [(["", ONE[1]], "tls.crt"), (["x", ONE[1]], "no certificate"), ([ONE[0], "x"], "no private key")]
-    {
-        put(dir.path(), files);
-        let error = watch.changed().unwrap().unwrap_err().to_string();
-        assert!(error.contains(part), "{error}");
-        assert!(TlsWatch::start(dir.path()).is_err());
-    }
-    let (_, third) = connected(watch.identity(), &any_client());
-    assert_eq!(shown(&third), shown(&second), "the last good one stays in force");
-    put(dir.path(), TWO);
-    assert!(watch.changed().unwrap().is_ok());
-    let debug = format!("{watch:?}");
-    assert!(!debug.contains(&ONE[1][40..60]), "{debug}");
-}
-
-#[test]
 fn a_turn_does_some_handshakes_and_leaves_the_others_for_the_next() {
     let (_dir, watch) = watch("tls-storm");
     let mut transports = Transports::new(Some(Tls::new(Arc::clone(watch.identity()))));
@@ -468,10 +438,48 @@ fn a_turn_does_some_handshakes_and_leaves_the_others_for_the_next() {
     }
     let mut buffer = vec![0; 64 * 1024];
     for turn in 1..=2 {
-        transports.begin_turn(turn);
+        transports.begin_turn(turn, false);
         for index in 0..peers.len() {
             transports.read(Slot(index as u32), &mut buffer, 64);
         }
         assert_eq!(transports.tls.as_ref().unwrap().shaking, turn as usize * SHAKES_PER_TURN);
     }
+}
+
+#[test]
+fn no_handshake_begins_while_memory_is_short_and_open_ones_go_on() {
+    let (_dir, watch) = watch("tls-memory");
+    let (mut pair, mut open) = connected(watch.identity(), &any_client());
+    pair.transports.begin_turn(0, true);
+    open.writer().write_all(b"data").unwrap();
+    pair.peer.write_all(&output(&mut open)).unwrap();
+    let most = pair.buffer.len();
+    assert_eq!(pair.transports.read(SLOT, &mut pair.buffer, most), Taken::Bytes(4));
+    assert!(!pair.transports.has_read_enough());
+    let mut new = Pair::new(watch.identity());
+    new.transports.begin_turn(0, true);
+    new.peer.write_all(&output(&mut client(&any_client()))).unwrap();
+    let refused = Taken::Unfit(RefuseReason::Memory);
+    assert_eq!(new.transports.read(SLOT, &mut new.buffer, most), refused);
+    assert_eq!((new.tls().shaking, pair.tls().shaking), (0, 0));
+}
+
+#[test]
+fn small_records_use_up_a_turn_as_large_ones_do() {
+    let (_dir, watch) = watch("tls-small");
+    let (mut pair, mut client) = connected(watch.identity(), &any_client());
+    let (mut read, most) = (0, pair.buffer.len());
+    while !pair.transports.has_read_enough() {
+        for _ in 0..200 {
+            client.writer().write_all(b"x").unwrap();
+        }
+        pair.peer.write_all(&output(&mut client)).unwrap();
+        match pair.transports.read(SLOT, &mut pair.buffer, most) {
+            Taken::Bytes(count) | Taken::Part(count) => read += count,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((20_000..30_000).contains(&read), "{read} bytes of data");
+    pair.transports.begin_turn(1, false);
+    assert!(!pair.transports.has_read_enough());
 }

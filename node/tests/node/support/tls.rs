@@ -68,7 +68,11 @@ pub(crate) fn client_config() -> Arc<ClientConfig> {
 
 /// Connects and shakes hands.
 pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStream {
-    let stream = TcpStream::connect(address).expect("the public port");
+    shake(TcpStream::connect(address).expect("the public port"), config)
+}
+
+/// Shakes hands on a connection.
+pub(crate) fn shake(stream: TcpStream, config: &Arc<ClientConfig>) -> TlsStream {
     stream.set_read_timeout(Some(HANG)).expect("a time-out");
     let name = "localhost".try_into().expect("a name");
     let client = ClientConnection::new(Arc::clone(config), name).expect("a client");

@@ -14,13 +14,17 @@ use crate::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION,
     TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,
 };
-use crate::validate::{Bus, ValidatedCluster};
+use crate::validate::{Bus, ValidatedCluster, tls::CA_KEY};
 
 const CONFIG_DIR: &str = "/etc/channelcluster/config";
 const SECRETS_DIR: &str = "/etc/channelcluster/secrets";
 const NATS_CREDENTIALS_DIR: &str = "/etc/channelcluster/nats";
 /// The keys of tokens: a directory for each Secret, of its name.
 const TOKEN_KEYS_DIR: &str = "/etc/channelcluster/jwt";
+/// The certificate of the nodes.
+const TLS_DIR: &str = "/etc/channelcluster/tls";
+/// The CAs of clients' certificates.
+const CLIENT_CA_DIR: &str = "/etc/channelcluster/client-ca";
 /// Old ReplicaSets kept for a rollback.
 const REVISIONS: i32 = 3;
 
@@ -85,6 +89,14 @@ fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
         volumes.push(pod::secret_volume(&volume, secret.clone(), has_group));
         mounts.push(pod::mount(&volume, &format!("{TOKEN_KEYS_DIR}/{secret}")));
     }
+    if let Some(tls) = &cluster.tls {
+        volumes.push(pod::secret_volume("tls", tls.certificate.clone(), has_group));
+        mounts.push(pod::mount("tls", TLS_DIR));
+        if let Some(secret) = &tls.client_ca {
+            volumes.push(pod::secret_volume("client-ca", secret.clone(), has_group));
+            mounts.push(pod::mount("client-ca", CLIENT_CA_DIR));
+        }
+    }
     let selector = &cluster.pod.node_selector;
     let mut spec = PodSpec {
         service_account_name: Some(cluster.names.service_account()),
@@ -122,12 +134,11 @@ fn container(cluster: &ValidatedCluster) -> Container {
         protocol: Some("TCP".to_owned()),
         ..Default::default()
     };
-    let args = ["--config", &format!("{CONFIG_DIR}/{CONFIG_KEY}"), "--secrets", SECRETS_DIR];
     Container {
         name: NODE_CONTAINER.to_owned(),
         image: Some(cluster.pod.image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
-        args: Some(args.map(str::to_owned).to_vec()),
+        args: Some(args(cluster)),
         env: Some(vec![
             pod::field_env("POD_NAME", "metadata.name"),
             pod::field_env("POD_NAMESPACE", "metadata.namespace"),
@@ -145,6 +156,18 @@ fn container(cluster: &ValidatedCluster) -> Container {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Default::default()
     }
+}
+
+fn args(cluster: &ValidatedCluster) -> Vec<String> {
+    let config = format!("{CONFIG_DIR}/{CONFIG_KEY}");
+    let mut args = ["--config", &config, "--secrets", SECRETS_DIR].map(str::to_owned).to_vec();
+    if let Some(tls) = &cluster.tls {
+        args.extend(["--tls", TLS_DIR].map(str::to_owned));
+        if tls.client_ca.is_some() {
+            args.extend(["--tls-client-ca".to_owned(), format!("{CLIENT_CA_DIR}/{CA_KEY}")]);
+        }
+    }
+    args
 }
 
 /// A probe of the admin port, times in seconds.

@@ -8,8 +8,12 @@ use super::meta::meta;
 use crate::names::{ADMIN_PORT, ADMIN_PORT_NAME, Component, WS_PORT, WS_PORT_NAME};
 use crate::validate::ValidatedCluster;
 
-/// Tells proxies that the port carries WebSockets (KEP-3726).
+/// Tells proxies that the port carries WebSockets, plain and over TLS (KEP-3726).
 const WS_APP_PROTOCOL: &str = "kubernetes.io/ws";
+const WSS_APP_PROTOCOL: &str = "kubernetes.io/wss";
+/// Ports of a Service that asks for none, plain and with TLS.
+const HTTP_PORT: i32 = 80;
+const HTTPS_PORT: i32 = 443;
 
 /// The Service that clients connect to.
 pub(super) fn clients(cluster: &ValidatedCluster) -> Service {
@@ -19,6 +23,7 @@ pub(super) fn clients(cluster: &ValidatedCluster) -> Service {
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
+    let usual = if cluster.tls.is_some() { HTTPS_PORT } else { HTTP_PORT };
     let mut metadata = meta(cluster, cluster.names.service(), Component::Node);
     metadata.annotations = asked.annotations.clone().filter(|all| !all.is_empty());
     Service {
@@ -26,7 +31,7 @@ pub(super) fn clients(cluster: &ValidatedCluster) -> Service {
         spec: Some(ServiceSpec {
             type_: Some(kind.to_owned()),
             selector: Some(cluster.names.selector_labels(Component::Node)),
-            ports: Some(vec![ws_port(asked.port)]),
+            ports: Some(vec![ws_port(cluster, asked.port.unwrap_or(usual))]),
             load_balancer_class: asked.load_balancer_class.clone(),
             load_balancer_source_ranges: asked.load_balancer_source_ranges.clone().filter(|r| !r.is_empty()),
             external_traffic_policy: asked.external_traffic_policy.map(|policy| traffic(policy).to_owned()),
@@ -77,17 +82,18 @@ pub(super) fn headless(cluster: &ValidatedCluster) -> Service {
             cluster_ip: Some("None".to_owned()),
             publish_not_ready_addresses: Some(true),
             selector: Some(cluster.names.selector_labels(Component::Node)),
-            ports: Some(vec![ws_port(WS_PORT), admin]),
+            ports: Some(vec![ws_port(cluster, WS_PORT), admin]),
             ..Default::default()
         }),
         status: None,
     }
 }
 
-fn ws_port(port: i32) -> ServicePort {
+fn ws_port(cluster: &ValidatedCluster, port: i32) -> ServicePort {
+    let protocol = if cluster.tls.is_some() { WSS_APP_PROTOCOL } else { WS_APP_PROTOCOL };
     ServicePort {
         name: Some(WS_PORT_NAME.to_owned()),
-        app_protocol: Some(WS_APP_PROTOCOL.to_owned()),
+        app_protocol: Some(protocol.to_owned()),
         port,
         protocol: Some("TCP".to_owned()),
         target_port: Some(IntOrString::String(WS_PORT_NAME.to_owned())),

@@ -13,8 +13,11 @@ const REPLICAS: i32 = 3;
 fn valid(spec: &str) -> ValidatedCluster {
     let keys = ["username", "password"].map(str::to_owned);
     let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
-    let token_secrets = ["b.keys", "a"].map(|name| (name.to_owned(), token_keys())).into();
-    let fetched = Fetched { credentials: Some(credentials), token_secrets, ..Fetched::default() };
+    let certificate =
+        Credentials { keys: ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into(), ..token_keys() };
+    let named = [("b.keys", token_keys()), ("a", token_keys()), ("chat-tls", certificate)];
+    let named_secrets = named.map(|(name, secret)| (name.to_owned(), secret)).into();
+    let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
     validate(&cluster(spec), &env(), &fetched).unwrap()
 }
 
@@ -53,7 +56,7 @@ fn metas(bundle: Bundle) -> Vec<(&'static str, ObjectMeta)> {
 fn every_object_is_owned_labelled_and_named_once() {
     let cluster = valid(PLAIN);
     let mut all = metas(bundle(&cluster, REPLICAS));
-    all.push(("Secret", secret(&cluster, "token", "word").metadata));
+    all.push(("Secret", secret(&cluster, "token", "word", "tickets").metadata));
     let mut seen = BTreeSet::new();
     for (kind, meta) in all {
         let name = meta.name.unwrap();
@@ -126,10 +129,11 @@ fn the_managed_nats_wants_a_password_and_never_holds_it_in_its_file() {
     let cluster = valid(PLAIN);
     let nats = bundle(&cluster, REPLICAS).nats.unwrap();
     insta::assert_yaml_snapshot!((nats.config_map, nats.service, nats.deployment));
-    let made = json(&secret(&cluster, "token", "0123"));
+    let made = json(&secret(&cluster, "token", "0123", "tickets"));
     // With a digit in front NATS's grammar would read it as a number.
     assert_eq!(made["stringData"]["nats-password"], "p0123");
     assert_eq!(made["stringData"]["admin-token"], "token");
+    assert_eq!(made["stringData"]["tls-ticket-key"], "tickets");
 }
 
 #[test]
@@ -143,6 +147,39 @@ fn a_bus_of_the_users_gets_its_credentials_and_no_nats_of_ours() {
     let pod = &json(&built.deployment)["spec"]["template"]["spec"];
     assert_eq!(pod["volumes"][2]["secret"]["secretName"], "mine");
     assert_eq!(pod["containers"][0]["volumeMounts"][2]["mountPath"], "/etc/channelcluster/nats");
+}
+
+#[test]
+fn nodes_with_a_certificate_speak_tls_behind_port_443() {
+    let of = |expose: &str| {
+        let built = bundle(&valid(&PLAIN.replace("auth:", &format!("expose: {expose}, auth:"))), REPLICAS);
+        (
+            json(&built.deployment)["spec"]["template"].clone(),
+            json(&built.service)["spec"]["ports"][0].clone(),
+        )
+    };
+    let (plain, port) = of("{}");
+    assert_eq!((&port["port"], &port["appProtocol"]), (&80.into(), &"kubernetes.io/ws".into()));
+    let (template, port) = of("{tls: {secretName: chat-tls}}");
+    assert_eq!((&port["port"], &port["appProtocol"]), (&443.into(), &"kubernetes.io/wss".into()));
+    assert_eq!(port["targetPort"], "ws");
+    let pod = &template["spec"];
+    assert_eq!(pod["volumes"][2]["secret"]["secretName"], "chat-tls");
+    assert_eq!(pod["containers"][0]["volumeMounts"][2]["mountPath"], "/etc/channelcluster/tls");
+    let args = |template: &Value| template["spec"]["containers"][0]["args"].as_array().unwrap().clone();
+    let added = args(&template).split_off(args(&plain).len());
+    assert_eq!(added, ["--tls", "/etc/channelcluster/tls"]);
+    // Probes ask the admin port, which stays plain.
+    assert_eq!(pod["containers"][0]["readinessProbe"], plain["spec"]["containers"][0]["readinessProbe"]);
+    let (template, port) =
+        of("{tls: {secretName: chat-tls, clientCaSecretName: chat-tls}, service: {port: 8443}}");
+    let added = args(&template).split_off(args(&plain).len() + 2);
+    assert_eq!(added, ["--tls-client-ca", "/etc/channelcluster/client-ca/ca.crt"]);
+    assert_eq!(
+        template["spec"]["containers"][0]["volumeMounts"][3]["mountPath"],
+        "/etc/channelcluster/client-ca"
+    );
+    assert_eq!(port["port"], 8443);
 }
 
 #[test]

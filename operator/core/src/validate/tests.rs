@@ -26,6 +26,12 @@ fn token_keys(name: &str) -> BTreeMap<String, Credentials> {
     [(name.to_owned(), Credentials { keys, labelled: true, servers: None })].into()
 }
 
+/// A Secret with a certificate.
+fn certificate() -> BTreeMap<String, Credentials> {
+    let keys = ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into();
+    [("chat-tls".to_owned(), Credentials { keys, labelled: true, servers: None })].into()
+}
+
 const PLAIN: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}";
 
 #[test]
@@ -290,7 +296,7 @@ fn every_sample_is_valid_on_each_supported_server() {
     let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
     let fetched = Fetched {
         credentials: Some(credentials),
-        token_secrets: token_keys("token-keys"),
+        named_secrets: token_keys("token-keys").into_iter().chain(certificate()).collect(),
         ..Fetched::default()
     };
     for entry in std::fs::read_dir(directory).unwrap() {
@@ -315,7 +321,7 @@ const TOKENS: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: 
 
 #[test]
 fn issuers_of_tokens_are_rendered_and_their_secret_is_mounted_once() {
-    let fetched = Fetched { token_secrets: token_keys("keys"), ..Fetched::default() };
+    let fetched = Fetched { named_secrets: token_keys("keys"), ..Fetched::default() };
     let valid = validate(&cluster(TOKENS), &env(), &fetched).unwrap();
     assert_eq!(valid.token_secrets.iter().collect::<Vec<_>>(), ["keys"]);
     let read: NodeConfig = serde_saphyr::from_str(&valid.config_file).unwrap();
@@ -339,7 +345,7 @@ fn keys_of_tokens_are_read_only_from_secrets_that_agree() {
     let with = |change: &dyn Fn(&mut Credentials)| {
         let mut token_secrets = token_keys("keys");
         token_secrets.values_mut().for_each(change);
-        problems(TOKENS, &env(), &Fetched { token_secrets, ..Fetched::default() })
+        problems(TOKENS, &env(), &Fetched { named_secrets: token_secrets, ..Fetched::default() })
     };
     let reasons = |found: &[Problem]| found.iter().map(|problem| problem.reason).collect::<Vec<_>>();
     assert_eq!(self::reasons(TOKENS), ["SecretNotFound"; 2]);
@@ -349,4 +355,33 @@ fn keys_of_tokens_are_read_only_from_secrets_that_agree() {
     let half = with(&|secret| secret.keys = ["id.pem".to_owned()].into());
     assert_eq!(reasons(&half), ["SecretIncomplete"]);
     assert!(half[0].message.contains("auth.jwt[1].secretRef has no key secret"), "{half:?}");
+}
+
+/// Otherwise anybody who may edit the manifest could have nodes answer with any certificate of the namespace.
+#[test]
+fn a_certificate_is_mounted_only_from_a_secret_that_agrees() {
+    let spec = PLAIN.replace("auth:", "expose: {tls: {secretName: chat-tls}}, auth:");
+    let with = |change: &dyn Fn(&mut Credentials)| {
+        let mut named_secrets = certificate();
+        named_secrets.values_mut().for_each(change);
+        problems(&spec, &env(), &Fetched { named_secrets, ..Fetched::default() })
+    };
+    let reasons = |found: &[Problem]| found.iter().map(|problem| problem.reason).collect::<Vec<_>>();
+    assert_eq!(self::reasons(&spec), ["SecretNotFound"]);
+    let foreign = with(&|secret| secret.labelled = false);
+    assert_eq!(reasons(&foreign), ["SecretNotLabelled"]);
+    assert!(foreign[0].message.contains("kubectl label secret chat-tls"), "{foreign:?}");
+    let half = with(&|secret| secret.keys = ["tls.crt".to_owned()].into());
+    assert_eq!(reasons(&half), ["SecretIncomplete"]);
+    assert!(half[0].message.contains("has no key tls.key"), "{half:?}");
+    let fetched = Fetched { named_secrets: certificate(), ..Fetched::default() };
+    let valid = validate(&cluster(&spec), &env(), &fetched).unwrap();
+    assert_eq!(valid.tls.map(|tls| tls.certificate).as_deref(), Some("chat-tls"));
+    let spec = spec.replace("secretName: chat-tls", "secretName: chat-tls, clientCaSecretName: clients");
+    let found = problems(&spec, &env(), &fetched);
+    assert_eq!(reasons(&found), ["SecretNotFound"]);
+    assert!(
+        found[0].message.contains("clientCaSecretName") && found[0].message.contains("ca.crt"),
+        "{found:?}"
+    );
 }

@@ -19,7 +19,7 @@ pub(super) fn secrets(
     for (index, jwt) in spec.auth.iter().flat_map(|auth| &auth.jwt).enumerate() {
         let (name, key) = (&jwt.secret_ref.name, &jwt.secret_ref.key);
         let field = format!("auth.jwt[{index}].secretRef");
-        let problem = match fetched.token_secrets.get(name) {
+        let problem = match fetched.named_secrets.get(name) {
             None => Some((
                 "SecretNotFound",
                 format!(

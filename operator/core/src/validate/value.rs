@@ -44,6 +44,8 @@ pub struct ValidatedCluster {
     pub bus: Bus,
     /// Secrets with the keys of tokens, which the nodes mount.
     pub token_secrets: BTreeSet<String>,
+    /// The Secrets of TLS, when the nodes speak it.
+    pub tls: Option<TlsSecrets>,
     /// The client-facing Service.
     pub service: ServiceSpec,
     /// The node's configuration.
@@ -52,6 +54,15 @@ pub struct ValidatedCluster {
     pub config_file: String,
     /// Hash of the part of the configuration that a running node cannot reload.
     pub restart_hash: String,
+}
+
+/// The Secrets that nodes mount for TLS with clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsSecrets {
+    /// The Secret with the certificate and its key.
+    pub certificate: String,
+    /// The Secret with the CAs whose certificates clients have to show; none: any client may connect.
+    pub client_ca: Option<String>,
 }
 
 /// Bounds of the node count.
