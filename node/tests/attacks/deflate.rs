@@ -5,6 +5,12 @@ use node_core::counters::{CloseReason, Counters};
 
 use super::{CONNECTIONS, KIND, Manner, frame, join, push, run};
 
+/// The handshake of a client that asks for compression.
+pub(super) fn request() -> Vec<u8> {
+    let head = super::REQUEST.strip_suffix(b"\r\n").expect("an empty line");
+    [head, b"sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n\r\n"].concat()
+}
+
 /// The payload of a compressed message.
 fn deflated(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 1_024);

@@ -48,8 +48,6 @@ const QUIET_LOOKS: u32 = 40;
 const LOOK: Duration = Duration::from_millis(10);
 const REQUEST: &[u8] = b"GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: n\r\nupgrade: websocket\r\n\
     connection: upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n";
-/// The line by which a client asks for compression.
-const DEFLATE: &[u8] = b"sec-websocket-extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
 
 /// One attack runs at a time, because the allocator counts for all.
 static TURN: Mutex<()> = Mutex::new(());
@@ -172,15 +170,16 @@ fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) 
 }
 
 /// Counters that show that the node still does something for the attackers.
-fn activity(node: &Node) -> [u64; 5] {
+fn activity(node: &Node) -> [u64; 6] {
     let counters = node.counters();
     let ends: u64 = counters.closed.iter().chain(&counters.refused).sum();
     // The other counters have the pair's own messages in them.
-    [ends, counters.opened, counters.joins, counters.malformed_messages, counters.handshaking]
+    let (joins, inflated) = (counters.joins, counters.inflated_messages);
+    [ends, counters.opened, joins, inflated, counters.malformed_messages, counters.handshaking]
 }
 
 fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
-    let deflate = [REQUEST.strip_suffix(b"\r\n").expect("an empty line"), DEFLATE].concat();
+    let deflate = deflate::request();
     let request = kind.handshake.then_some(if kind.deflate { &deflate } else { REQUEST });
     let mut attackers: Vec<_> = (0..CONNECTIONS).map(|_| Attacker::connect(node.addr(), request)).collect();
     let (mut quiet, mut last) = (0, activity(node));
