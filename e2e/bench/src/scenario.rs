@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::peers::{BARE, OURS, TOKENS};
+use crate::peers::{BARE, DEFLATE, OURS, TOKENS};
 
 /// Publishes per second times room size: the same for every `fanout`.
 const DELIVERIES_PER_SECOND: u32 = 50_000;
@@ -184,7 +184,7 @@ const IDLE_10K: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the page.
-pub const ALL: [Scenario; 13] = [
+pub const ALL: [Scenario; 14] = [
     FANOUT,
     Scenario {
         name: "fanout-1000",
@@ -249,6 +249,14 @@ pub const ALL: [Scenario; 13] = [
         ..IDLE_10K
     },
     Scenario {
+        name: "deflate-100",
+        group: Group::Alone,
+        title: "Fan-out of 1 KB of JSON, rooms of 100: 5,000 connections, 50,000 deliveries/s for 5 s, compressed and plain",
+        payload: 1_024,
+        only: &[OURS, DEFLATE],
+        ..FANOUT
+    },
+    Scenario {
         name: "connect-10000",
         group: Group::Alone,
         title: "Connects with a join: 60,000 at 10,000/s, each with an RS256 token of its own where tokens are needed",
@@ -294,14 +302,14 @@ impl Scenario {
         self.figures.contains(&USER)
     }
 
-    /// Whether a server takes part. The bare loop is no server, and takes part in one group only; ours with tokens is
-    /// compared with ours.
+    /// Whether a server takes part. The bare loop is no server, and takes part in one group only; ours with tokens or
+    /// compression is compared with ours.
     #[must_use]
     pub fn is_for(&self, server: &str) -> bool {
         if server == BARE && self.group != Group::Send {
             return false;
         }
-        (self.only.is_empty() && server != TOKENS) || self.only.contains(&server)
+        (self.only.is_empty() && ![TOKENS, DEFLATE].contains(&server)) || self.only.contains(&server)
     }
 }
 

@@ -164,6 +164,7 @@ impl Worker {
         while let Some(frame) = wire::decode(&bytes[used..]).map_err(End::broken)? {
             used += frame.length;
             match frame.opcode {
+                wire::TEXT | wire::BINARY if frame.compressed => self.on_compressed(index, frame.payload)?,
                 wire::TEXT | wire::BINARY => self.on_message(index, frame.payload)?,
                 wire::PING => self.send(index, wire::PONG, frame.payload),
                 wire::CLOSE => {
@@ -179,6 +180,16 @@ impl Worker {
         }
         self.stats.counters.bytes_in += used as u64;
         Ok(used)
+    }
+
+    fn on_compressed(&mut self, index: u32, payload: &[u8]) -> Result<(), End> {
+        let mut inflater = self.inflater.take().ok_or_else(|| End::broken("frame with reserved bits"))?;
+        let result = match inflater.message(payload) {
+            Ok(message) => self.on_message(index, message),
+            Err(error) => Err(End::broken(error)),
+        };
+        self.inflater = Some(inflater);
+        result
     }
 
     fn on_message(&mut self, index: u32, message: &[u8]) -> Result<(), End> {

@@ -141,6 +141,9 @@ pub struct Options {
     /// A file with a token in each line: connections hand them over in turn, as phoenix.js does with `authToken`
     #[arg(long)]
     pub tokens: Option<PathBuf>,
+    /// Ask for compression (permessage-deflate); a server that does not agree on it is an error
+    #[arg(long)]
+    pub deflate: bool,
     /// Key of the application on a Pusher server
     #[arg(long, default_value = "app-key")]
     pub pusher_key: String,

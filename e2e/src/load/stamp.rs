@@ -6,6 +6,7 @@
 
 use memchr::memmem;
 use std::io::Write;
+use std::sync::LazyLock;
 
 /// The content of a stamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,11 +29,38 @@ const STAMP: usize = 43;
 /// Bytes of the payload object around the padding: `{"lg":"<stamp>","pad":""}`.
 pub(super) const MIN_PAYLOAD: usize = 8 + STAMP + 10;
 
+/// Bytes of [`TEXT`].
+const TEXT_BYTES: usize = 16 << 10;
+/// What paddings are cut from: words, numbers and hashes as records of applications have them, of which DEFLATE leaves about
+/// half. A server that does not compress does the same work for any padding.
+static TEXT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    const WORDS: [&str; 12] = [
+        "price", "user", "status", "updated", "position", "latency", "region", "channel", "message",
+        "pending", "eu-west", "room",
+    ];
+    let (mut text, mut random) = (Vec::with_capacity(TEXT_BYTES + 64), 12_345_u32);
+    while text.len() < TEXT_BYTES {
+        // xorshift: the same text in each run.
+        random ^= random << 13;
+        random ^= random >> 17;
+        random ^= random << 5;
+        let word = |shift: u32| WORDS[(random >> shift) as usize % WORDS.len()];
+        append(&mut text, format_args!("{}: {}, {}: {random:x}, ", word(8), random % 10_000, word(16)));
+    }
+    text.truncate(TEXT_BYTES);
+    text
+});
+
 /// Appends the payload object of a publish; it has `size` bytes, and at least [`MIN_PAYLOAD`].
 pub(super) fn payload(out: &mut Vec<u8>, stamp: &Stamp, size: usize) {
     let Stamp { run, number, intended_ns, sender } = stamp;
     append(out, format_args!(r#"{{"lg":"{run:08x}.{number:08x}.{intended_ns:016x}.{sender:08x}","pad":""#));
-    out.resize(out.len() + size.saturating_sub(MIN_PAYLOAD), b'x');
+    let mut left = size.saturating_sub(MIN_PAYLOAD);
+    while left > 0 {
+        let part = &TEXT[..left.min(TEXT_BYTES)];
+        out.extend_from_slice(part);
+        left -= part.len();
+    }
     out.extend_from_slice(br#""}"#);
 }
 

@@ -1,8 +1,9 @@
 //! RFC 6455 as a client speaks it, on byte slices: the handshake, masked frames out, unmasked frames in.
 //!
-//! It has only what a generator needs: messages in one frame, no extensions.
+//! It has only what a generator needs: messages in one frame, and permessage-deflate without context takeover.
 
 use super::stamp::append;
+use flate2::{Decompress, FlushDecompress};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 /// Largest frame accepted from a server, bytes.
@@ -30,6 +31,45 @@ pub(super) struct Frame<'a> {
     pub(super) payload: &'a [u8],
     /// Bytes of the frame with its header.
     pub(super) length: usize,
+    /// Whether the message is compressed.
+    pub(super) compressed: bool,
+}
+
+/// Inflates compressed messages, each by itself.
+pub(super) struct Inflater {
+    state: Decompress,
+    message: Vec<u8>,
+}
+
+impl Inflater {
+    pub(super) fn new() -> Inflater {
+        Inflater { state: Decompress::new(false), message: Vec::with_capacity(64 << 10) }
+    }
+
+    /// The message of a payload.
+    ///
+    /// # Errors
+    /// A short name, for the error count, of what is wrong with it.
+    pub(super) fn message(&mut self, payload: &[u8]) -> Result<&[u8], &'static str> {
+        self.state.reset(false);
+        self.message.clear();
+        for mut part in [payload, &[0, 0, 0xff, 0xff]] {
+            while !part.is_empty() {
+                if self.message.len() == self.message.capacity() {
+                    if self.message.len() as u64 > MAX_FRAME {
+                        return Err("message too large");
+                    }
+                    self.message.reserve(self.message.len());
+                }
+                let read = self.state.total_in();
+                self.state
+                    .decompress_vec(part, &mut self.message, FlushDecompress::Sync)
+                    .map_err(|_| "bad compressed data")?;
+                part = &part[(self.state.total_in() - read) as usize..];
+            }
+        }
+        Ok(&self.message)
+    }
 }
 
 /// Reads the first frame of `bytes`; `None` when it has not come in whole yet.
@@ -39,7 +79,8 @@ pub(super) struct Frame<'a> {
 pub(super) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
     let [first, second, rest @ ..] = bytes else { return Ok(None) };
     let opcode = first & 0x0f;
-    if first & 0x70 != 0 {
+    let compressed = first & 0x70 == 0x40 && matches!(opcode, TEXT | BINARY);
+    if first & 0x70 != 0 && !compressed {
         return Err("frame with reserved bits");
     }
     if second & 0x80 != 0 {
@@ -63,7 +104,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
         return Err("frame too large");
     }
     let end = head + length as usize;
-    Ok(bytes.get(head..end).map(|payload| Frame { opcode, payload, length: end }))
+    Ok(bytes.get(head..end).map(|payload| Frame { opcode, payload, length: end, compressed }))
 }
 
 /// Appends one masked frame to `out`.
@@ -90,13 +131,14 @@ pub(super) fn encode(out: &mut Vec<u8>, opcode: u8, payload: &[u8], mask: u32) {
 pub(super) struct Handshake {
     key: String,
     accept: String,
+    deflate: bool,
 }
 
 impl Handshake {
-    /// A handshake with a nonce of its own.
-    pub(super) fn new() -> Handshake {
+    /// A handshake with a nonce of its own, which asks for compression or not.
+    pub(super) fn new(deflate: bool) -> Handshake {
         let key = generate_key();
-        Handshake { accept: derive_accept_key(key.as_bytes()), key }
+        Handshake { accept: derive_accept_key(key.as_bytes()), key, deflate }
     }
 
     /// Appends the request for `path` (with its query) at `host`, with `subprotocols` when there are any.
@@ -113,6 +155,11 @@ impl Handshake {
         );
         if let Some(subprotocols) = subprotocols {
             append(out, format_args!("Sec-WebSocket-Protocol: {subprotocols}\r\n"));
+        }
+        if self.deflate {
+            out.extend_from_slice(
+                b"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
+            );
         }
         out.extend_from_slice(b"\r\n");
     }
@@ -137,7 +184,17 @@ impl Handshake {
                     header.name.eq_ignore_ascii_case("sec-websocket-accept")
                         && header.value == self.accept.as_bytes()
                 });
-                if accepted { Ok(Some(length)) } else { Err("wrong Sec-WebSocket-Accept".into()) }
+                let extension =
+                    response.headers.iter().find(|h| h.name.eq_ignore_ascii_case("sec-websocket-extensions"));
+                // The inflater keeps nothing of one message for the next.
+                let agreed = extension
+                    .map(|header| header.value.windows(26).any(|part| part == b"server_no_context_takeover"));
+                match agreed {
+                    _ if !accepted => Err("wrong Sec-WebSocket-Accept".into()),
+                    Some(true) if self.deflate => Ok(Some(length)),
+                    None if !self.deflate => Ok(Some(length)),
+                    _ => Err("other extensions than asked for".into()),
+                }
             }
         }
     }
@@ -150,7 +207,10 @@ mod tests {
     #[test]
     fn decodes_the_examples_of_rfc_6455() {
         let hello = [0x81, 0x05, 0x48, 0x65, 0x6c, 0x6c, 0x6f];
-        assert_eq!(decode(&hello), Ok(Some(Frame { opcode: TEXT, payload: b"Hello", length: 7 })));
+        assert_eq!(
+            decode(&hello),
+            Ok(Some(Frame { opcode: TEXT, payload: b"Hello", length: 7, compressed: false }))
+        );
         for cut in 0..hello.len() {
             assert_eq!(decode(&hello[..cut]), Ok(None));
         }
@@ -169,8 +229,39 @@ mod tests {
     }
 
     #[test]
+    fn compressed_messages_are_inflated_each_by_itself() {
+        // The example of RFC 7692, section 7.2.3.1.
+        let hello = [0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+        let frame = decode(&hello).unwrap().unwrap();
+        assert!(frame.compressed && frame.length == hello.len());
+        let mut inflater = Inflater::new();
+        for _ in 0..2 {
+            assert_eq!(inflater.message(frame.payload), Ok(&b"Hello"[..]));
+        }
+        assert_eq!(inflater.message(&[0x06]), Err("bad compressed data"));
+        assert_eq!(decode(&[0xc9, 0x00]), Err("frame with reserved bits"));
+    }
+
+    #[test]
+    fn the_answer_has_compression_where_it_was_asked_for() {
+        for deflate in [true, false] {
+            let handshake = Handshake::new(deflate);
+            let mut request = Vec::new();
+            handshake.request(&mut request, "h", b"/", None);
+            let asks = request.windows(18).any(|part| part == b"permessage-deflate");
+            let head = format!("HTTP/1.1 101 S\r\nSec-WebSocket-Accept: {}\r\n", handshake.accept);
+            let with = format!(
+                "{head}Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n\r\n"
+            );
+            let without = format!("{head}\r\n");
+            let good = [with, without].map(|answer| handshake.response(answer.as_bytes()).is_ok());
+            assert_eq!((asks, good), (deflate, [deflate, !deflate]));
+        }
+    }
+
+    #[test]
     fn the_upgrade_needs_the_right_accept_key() {
-        let handshake = Handshake::new();
+        let handshake = Handshake::new(false);
         let mut request = Vec::new();
         handshake.request(&mut request, "127.0.0.1:4000", b"/x?a=1", Some("phoenix, x"));
         assert!(request.ends_with(b"\r\nSec-WebSocket-Protocol: phoenix, x\r\n\r\n"));

@@ -8,7 +8,7 @@ use super::slot::{Phase, Slot};
 use super::socket::READABLE;
 use super::stamp::Finder;
 use super::stats::{Account, Stats, coarse, histogram, merge};
-use super::wire::Handshake;
+use super::wire::{Handshake, Inflater};
 use super::{sys, wire};
 use anyhow::Context;
 use hdrhistogram::Histogram;
@@ -59,6 +59,8 @@ pub(super) struct Worker {
     pub(super) rooms: Vec<LocalRoom>,
     pub(super) timers: BinaryHeap<Reverse<Timer>>,
     pub(super) handshake: Handshake,
+    /// Set where compression is asked for.
+    pub(super) inflater: Option<Inflater>,
     pub(super) finder: Finder,
     pub(super) stats: Stats,
     /// Latencies of the segment's publishes that are not published on the board yet.
@@ -115,7 +117,8 @@ impl Worker {
             slots,
             rooms,
             timers: BinaryHeap::new(),
-            handshake: Handshake::new(),
+            handshake: Handshake::new(shared.settings.options.deflate),
+            inflater: shared.settings.options.deflate.then(Inflater::new),
             finder: Finder::default(),
             stats: Stats::default(),
             interval: histogram(),

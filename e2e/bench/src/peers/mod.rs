@@ -5,6 +5,7 @@
 
 mod bare;
 mod channel_node;
+mod deflate;
 mod nats;
 mod nchan;
 mod socketio;
@@ -27,6 +28,9 @@ pub const OURS: &str = "channel-node";
 
 /// Name of our own server where clients need a token.
 pub const TOKENS: &str = "channel-node-tokens";
+
+/// Name of our own server with compression.
+pub const DEFLATE: &str = "channel-node-deflate";
 
 /// Name of the bare loop, which is no server.
 pub const BARE: &str = "bare";
@@ -91,9 +95,10 @@ pub trait Peer: Sync {
 }
 
 /// All of them, ours first.
-pub const ALL: [&dyn Peer; 9] = [
+pub const ALL: [&dyn Peer; 10] = [
     &channel_node::ChannelNode,
     &tokens::ChannelNode,
+    &deflate::ChannelNode,
     &bare::Bare,
     &uws::Uws,
     &tungstenite::Tungstenite,

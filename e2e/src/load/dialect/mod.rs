@@ -207,7 +207,7 @@ pub(super) mod tests {
     use crate::load::stamp::Finder;
 
     pub(super) const STAMP: Stamp = Stamp { run: 0xdead_beef, number: 77, intended_ns: 1 << 40, sender: 4 };
-    pub(super) const TEXT: &str = r#"{"lg":"deadbeef.0000004d.0000010000000000.00000004","pad":"xx"}"#;
+    pub(super) const TEXT: &str = r#"{"lg":"deadbeef.0000004d.0000010000000000.00000004","pad":"pr"}"#;
 
     pub(super) fn publish<'a>(topic: &'a str) -> Publish<'a> {
         Publish { channel: Channel { topic, join: 3 }, reference: 9, stamp: STAMP, size: TEXT.len() }
