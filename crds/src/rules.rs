@@ -40,7 +40,8 @@ mod numbers;
 
 pub(crate) use numbers::{
     bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time,
-    idle_timeout, joins_in_time, jwt_leeway, jwt_topics, jwt_topics_reserved, ping_interval, topic_reserved,
+    idle_timeout, joins_at_once, joins_in_time, jwt_leeway, jwt_topics, jwt_topics_reserved, ping_interval,
+    topic_reserved,
 };
 
 /// On every [`crate::Duration`].

@@ -19,8 +19,8 @@ use node_core::{
 };
 
 use crate::{
-    bus::BusState, drain::Departure, mailbox::ShardHandle, memory::Budget, secrets::SecretFile, sysinfo,
-    token_keys::KeyError, transport::TlsError,
+    bus::BusState, drain::Departure, mailbox::ShardHandle, memory::Budget, near::Near, secrets::SecretFile,
+    sysinfo, token_keys::KeyError, transport::TlsError,
 };
 
 /// Version of this binary.
@@ -50,6 +50,8 @@ pub struct App {
     pub topics: Arc<Registry>,
     /// The client addresses with connections on any shard that are counted.
     pub addresses: Arc<Addresses>,
+    /// What is known of limits that are nearly reached.
+    pub near: Near,
     /// How far the node has left.
     pub drain: Departure,
     /// What the shards tell load balancers: see [`App::tell_ready`].

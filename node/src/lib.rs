@@ -16,6 +16,7 @@ pub mod life;
 pub mod mailbox;
 pub mod memory;
 pub mod metrics;
+pub mod near;
 pub mod pulse;
 pub mod secrets;
 pub mod stats;

@@ -168,6 +168,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         shards: shards.handles().to_vec(),
         topics: Arc::clone(shards.topics()),
         addresses: Arc::clone(shards.addresses()),
+        near: Default::default(),
         drain: Default::default(),
         ready: Arc::clone(shards.ready()),
         bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),

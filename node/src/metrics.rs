@@ -9,7 +9,7 @@ use std::{
 };
 
 use node_core::{
-    counters::{BusCounters, CloseReason, Counters, JoinRefusal, RefuseReason, Shown},
+    counters::{BusCounters, CloseReason, Counters, JoinRefusal, Limit, RefuseReason, Shown},
     ledger::Kind,
 };
 use prometheus_client::{
@@ -46,6 +46,7 @@ impl Collector for Scrape {
         gauges(&mut out, &self.0, &sum)?;
         figures(&mut out, &Counters::METRICS, &sum.scalars())?;
         reasons(&mut out, &sum)?;
+        near(&mut out, &self.0, &sum)?;
         shards(&mut out, &self.0)?;
         kernel(&mut out, &self.0)?;
         if let Some(bus) = &self.0.bus {
@@ -158,6 +159,17 @@ fn reasons(out: &mut Out<'_>, sum: &Counters) -> fmt::Result {
     let labels = JoinRefusal::ALL.iter().map(|reason| reason.label()).collect();
     let about = ("joins_refused", "Joins refused with a reply", MetricType::Counter);
     out.family(about, "reason", rows(labels, &sum.joins_refused))
+}
+
+fn near(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
+    let counts = app.near.counts(sum);
+    let rows =
+        Limit::ALL.iter().map(|limit| (limit.label().to_owned(), ConstCounter::new(counts[*limit as usize])));
+    let about = ("limit_near", "Times that 80 percent of a limit were reached", MetricType::Counter);
+    out.family(about, "limit", rows)?;
+    let rows = app.near.ratios().map(|(limit, ratio)| (limit.label().to_owned(), ConstGauge::new(ratio)));
+    let about = ("limit_used_ratio", "Use of a limit of the node, 1 being all of it", MetricType::Gauge);
+    out.family(about, "limit", rows)
 }
 
 fn shards(out: &mut Out<'_>, app: &App) -> fmt::Result {

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node_core::{ledger::Warning, shard::Mail};
+use node_core::shard::Mail;
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -14,6 +14,7 @@ use tokio::{
 use crate::{
     app::App,
     bus::fleet::{Figures, Fleet, Rate},
+    near::{Watch, consequence},
 };
 
 /// Version of [`Figures`].
@@ -26,21 +27,13 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
     let mut tick = interval(SECOND);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tick.tick().await;
-    let mut memory = Warning::default();
+    let mut watch = Watch::default();
     let mut rate = Rate::new(Instant::now(), app.counters().writes);
     loop {
         tick.tick().await;
         app.tell_ready();
-        let permille = app.take_memory_permille();
-        if memory.observe(permille) {
-            let percent = permille / 10;
-            tracing::warn!(
-                percent,
-                "memory for clients is nearly used up: reads get smaller, then connections are refused, then those that \
-                 hold most and take least are closed; raise limits.memoryBudget if clients need more"
-            );
-        }
         let now = Instant::now();
+        tell_what_is_near(&app, &mut watch, now);
         let own = figures(&app, &mut rate, now);
         if let Some(bus) = &bus {
             // A full queue means that the bus is stuck; the next second brings new figures.
@@ -57,6 +50,20 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
             let json = Arc::from(json);
             app.tell_shards(|| Mail::ClusterStats(Arc::clone(&json)));
         }
+    }
+}
+
+/// Writes a line for each limit that is nearly reached and was not told of lately.
+fn tell_what_is_near(app: &App, watch: &mut Watch, now: Instant) {
+    let limits = &app.config.load().limits;
+    let memory = app.take_memory_permille();
+    for (limit, times) in watch.look(&app.near, &app.counters(), limits, memory, now) {
+        tracing::warn!(
+            limit = limit.key(),
+            times,
+            beyond = consequence(limit),
+            "80 % of a limit were reached; raise it if clients need more"
+        );
     }
 }
 

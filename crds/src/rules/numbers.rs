@@ -181,3 +181,16 @@ pub(crate) fn joins_in_time() -> Rule {
         "limits.messagesPerSecond must take the joins of limits.maxChannelsPerConnection before phoenix.js gives them up, five seconds' worth at once and ten seconds more: raise messagesPerSecond or lower maxChannelsPerConnection",
     )
 }
+
+/// On a rate of joins.
+pub(crate) fn joins_at_once(key: &str) -> Rule {
+    let burst = keys::BURST_SECONDS;
+    rule(
+        &format!(
+            "!has(self.{key}) || self.{key} == 0 || self.maxChannelsPerConnection <= self.{key} * {burst}"
+        ),
+        &format!(
+            "limits.{key} must let a client that comes back join limits.maxChannelsPerConnection at once, which are five seconds' worth: raise {key} or lower maxChannelsPerConnection"
+        ),
+    )
+}

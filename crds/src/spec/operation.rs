@@ -67,6 +67,8 @@ pub struct Drain {
 #[x_kube(validation = rules::bytes_per_second())]
 #[x_kube(validation = rules::frame_in_time())]
 #[x_kube(validation = rules::joins_in_time())]
+#[x_kube(validation = rules::joins_at_once("joinsPerSecond"))]
+#[x_kube(validation = rules::joins_at_once("joinsPerSecondPerAddress"))]
 #[serde(rename_all = "camelCase")]
 pub struct Limits {
     /// Longest message from a client, in bytes.
@@ -94,6 +96,24 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = keys::MAX_CONNECTIONS_PER_ADDRESS.manifest.least, max = keys::MAX_CONNECTIONS_PER_ADDRESS.manifest.most))]
     pub max_connections_per_address: Option<u32>,
+    /// Most connects per second that one node takes, after five seconds' worth at once; beyond it clients are answered 503. 0
+    /// or unset: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::HANDSHAKES_PER_SECOND.manifest.least, max = keys::HANDSHAKES_PER_SECOND.manifest.most))]
+    pub handshakes_per_second: Option<u32>,
+    /// The same of one client address, which is answered 429; 0 or unset: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::HANDSHAKES_PER_SECOND_PER_ADDRESS.manifest.least, max = keys::HANDSHAKES_PER_SECOND_PER_ADDRESS.manifest.most))]
+    pub handshakes_per_second_per_address: Option<u32>,
+    /// Most joins per second of one connection, after five seconds' worth at once; beyond it a join is replied an error. 0 or
+    /// unset: no bound but `messagesPerSecond`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::JOINS_PER_SECOND.manifest.least, max = keys::JOINS_PER_SECOND.manifest.most))]
+    pub joins_per_second: Option<u32>,
+    /// The same of all connections of one client address together; 0 or unset: no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::JOINS_PER_SECOND_PER_ADDRESS.manifest.least, max = keys::JOINS_PER_SECOND_PER_ADDRESS.manifest.most))]
+    pub joins_per_second_per_address: Option<u32>,
     /// Most rooms of one node; a join that would make another is refused. By default five for each connection of
     /// `nodes.capacity`, at least 50,000.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,6 +154,10 @@ impl Default for Limits {
             ping_interval: None,
             send_queue_bytes: queue_bytes(),
             max_connections_per_address: None,
+            handshakes_per_second: None,
+            handshakes_per_second_per_address: None,
+            joins_per_second: None,
+            joins_per_second_per_address: None,
             max_rooms: None,
             bus_message_age: None,
             memory_budget: None,

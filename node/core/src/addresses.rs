@@ -1,14 +1,16 @@
-//! How many connections each client address has on the node, whatever shards they are on.
+//! How many connections each client address has on the node, and how often it connects and joins, whatever shards the
+//! connections are on.
 //!
-//! The shards share one table, which has an entry only while an address has connections that are counted: nothing is
-//! counted while no limit asks for it. The table is bounded. Addresses beyond the bound are not counted, so that
+//! The shards share one table, which has an entry only while an address has connections that are counted, or has lately
+//! done something that is: nothing is counted while no limit asks for it. The clocks of the shards began within a moment
+//! of each other, and an allowance is so much larger or smaller than it should be. The table is bounded. Addresses beyond the bound are not counted, so that
 //! somebody with very many addresses shuts nobody else out; the limits of the node hold for them all the same.
 
 use std::{
     net::IpAddr,
     sync::{
         PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
@@ -16,12 +18,16 @@ use hashbrown::{HashTable, hash_table::Entry};
 use siphasher::sip::SipHasher13;
 
 use crate::{
+    counters::near,
+    gcra,
     sync::{Mutex, MutexGuard},
     visitors,
 };
 
-/// Most client addresses whose connections are counted.
+/// Most client addresses that are counted.
 pub const MAX_ADDRESSES: u32 = 262_144;
+/// Entries of a part for which place is kept although they are not needed at the moment.
+const KEPT: usize = 64;
 /// Parts of the table, each with a lock of its own.
 const STRIPES: usize = 16;
 /// Bytes of an entry, twice, because tables grow to the double.
@@ -43,18 +49,33 @@ impl ClientAddress {
     }
 }
 
-/// The connections of one address.
+/// One address.
 #[derive(Debug)]
 struct Counted {
     address: ClientAddress,
     connections: u32,
+    /// The buckets by [`Deed`].
+    buckets: [u64; 2],
+}
+
+/// Something that an address may do so often per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Deed {
+    /// To connect.
+    Handshake,
+    /// To join a topic.
+    Join,
 }
 
 /// The answer to a client that asks for a place among the connections of its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
-    /// It has one, to be given back by [`Addresses::release`].
-    Counted,
+    /// It has one, to be given back by [`Addresses::release`]. The address has come near its limit by it, or has not.
+    Counted {
+        /// Whether it has.
+        near: bool,
+    },
     /// The table is full: the connection is not counted.
     Uncounted,
     /// The address has as many connections as it may.
@@ -67,6 +88,10 @@ pub struct Addresses {
     stripes: [Mutex<HashTable<Counted>>; STRIPES],
     hasher: SipHasher13,
     count: AtomicU32,
+    /// The bucket of all connects of the node.
+    handshakes: AtomicU64,
+    /// The part of the table that is swept next.
+    next_sweep: AtomicUsize,
 }
 
 impl Addresses {
@@ -74,30 +99,100 @@ impl Addresses {
     #[must_use]
     pub fn new([first, second]: [u64; 2]) -> Self {
         let hasher = SipHasher13::new_with_keys(first, second);
-        Self { stripes: std::array::from_fn(|_| Mutex::default()), hasher, count: AtomicU32::new(0) }
+        Self {
+            stripes: std::array::from_fn(|_| Mutex::default()),
+            hasher,
+            count: AtomicU32::new(0),
+            handshakes: AtomicU64::new(0),
+            next_sweep: AtomicUsize::new(0),
+        }
     }
 
     /// Takes one of the `most` places of an address.
     #[must_use]
     pub fn claim(&self, address: ClientAddress, most: u32) -> Place {
+        let claim = |counted: &mut Counted| {
+            if counted.connections >= most {
+                return Place::None;
+            }
+            counted.connections += 1;
+            Place::Counted { near: u64::from(counted.connections) == near(most.into()) }
+        };
+        self.change(address, claim).unwrap_or(Place::Uncounted)
+    }
+
+    /// Charges an address for a deed of which it may do `rate` per second. True when it comes near that.
+    ///
+    /// # Errors
+    /// When it may not do it now: the milliseconds until it may.
+    pub(crate) fn charge(
+        &self,
+        address: ClientAddress,
+        deed: Deed,
+        now_millis: u64,
+        rate: u32,
+    ) -> Result<bool, u64> {
+        let charge = |counted: &mut Counted| -> Result<bool, u64> {
+            let bucket = &mut counted.buckets[deed as usize];
+            let charged = gcra::charge(*bucket, now_millis * 1_000, rate)?;
+            *bucket = charged.micros;
+            Ok(charged.near)
+        };
+        self.change(address, charge).unwrap_or(Ok(false))
+    }
+
+    /// Charges the node for a connect, of which it takes `rate` per second. True when it comes near that.
+    ///
+    /// # Errors
+    /// When it takes none now: the milliseconds until it does.
+    pub(crate) fn charge_node(&self, now_millis: u64, rate: u32) -> Result<bool, u64> {
+        let now_micros = now_millis * 1_000;
+        let charged = |bucket| gcra::charge(bucket, now_micros, rate);
+        let charge = |bucket| charged(bucket).ok().map(|charged| charged.micros);
+        match self.handshakes.fetch_update(Relaxed, Relaxed, charge) {
+            Ok(before) => charged(before).map(|charged| charged.near),
+            Err(before) => charged(before).map(|charged| charged.near),
+        }
+    }
+
+    /// Changes the entry of an address. None when it has none and the table is full.
+    fn change<R>(&self, address: ClientAddress, change: impl FnOnce(&mut Counted) -> R) -> Option<R> {
         let (hash, mut stripe) = self.stripe(address);
         match stripe.entry(hash, |counted| counted.address == address, |counted| self.hash(counted.address)) {
-            Entry::Occupied(mut entry) => {
-                let connections = &mut entry.get_mut().connections;
-                if *connections >= most {
-                    return Place::None;
-                }
-                *connections += 1;
-                Place::Counted
-            }
+            Entry::Occupied(mut entry) => Some(change(entry.get_mut())),
             Entry::Vacant(entry) => {
                 if self.count.fetch_add(1, Relaxed) >= MAX_ADDRESSES {
                     self.count.fetch_sub(1, Relaxed);
-                    return Place::Uncounted;
+                    return None;
                 }
-                entry.insert(Counted { address, connections: 1 });
-                Place::Counted
+                Some(change(entry.insert(Counted { address, connections: 0, buckets: [0; 2] }).into_mut()))
             }
+        }
+    }
+
+    /// Forgets, in one part of the table, the addresses that have no connections and empty buckets. To be called over and
+    /// over.
+    pub(crate) fn sweep(&self, now_millis: u64) {
+        if self.is_empty() {
+            return;
+        }
+        let next = self.next_sweep.fetch_add(1, Relaxed) % STRIPES;
+        let mut stripe = self.stripes[next].lock().unwrap_or_else(PoisonError::into_inner);
+        let before = stripe.len();
+        let now_micros = now_millis * 1_000;
+        stripe.retain(|counted| {
+            counted.connections > 0 || counted.buckets.iter().any(|bucket| *bucket > now_micros)
+        });
+        // There are at most `MAX_ADDRESSES`.
+        self.count.fetch_sub((before - stripe.len()) as u32, Relaxed);
+        self.trim(&mut stripe);
+    }
+
+    /// Gives memory of a past peak back.
+    fn trim(&self, stripe: &mut HashTable<Counted>) {
+        if stripe.capacity() > KEPT && stripe.len() < stripe.capacity() / 8 {
+            let target = stripe.len() * 2;
+            stripe.shrink_to(target, |counted| self.hash(counted.address));
         }
     }
 
@@ -106,17 +201,15 @@ impl Addresses {
         let (hash, mut stripe) = self.stripe(address);
         let Ok(mut entry) = stripe.find_entry(hash, |counted| counted.address == address) else { return };
         entry.get_mut().connections -= 1;
-        if entry.get().connections == 0 {
+        let Counted { connections, buckets, .. } = *entry.get();
+        if connections == 0 && buckets == [0; 2] {
             entry.remove();
             self.count.fetch_sub(1, Relaxed);
-            if stripe.capacity() > 64 && stripe.len() < stripe.capacity() / 8 {
-                let target = stripe.len() * 2;
-                stripe.shrink_to(target, |counted| self.hash(counted.address));
-            }
+            self.trim(&mut stripe);
         }
     }
 
-    /// Addresses that have connections which are counted.
+    /// Addresses that are counted.
     #[must_use]
     pub fn len(&self) -> u32 {
         self.count.load(Relaxed)
@@ -175,9 +268,13 @@ mod tests {
                 let address = ClientAddress::of([10, 0, 0, number].into());
                 let has = model.entry(number).or_default();
                 if u.arbitrary()? {
-                    let expected = if *has < most { Place::Counted } else { Place::None };
+                    let expected = if *has < most {
+                        Place::Counted { near: *has + 1 == near(most.into()) as u32 }
+                    } else {
+                        Place::None
+                    };
                     assert_eq!(table.claim(address, most), expected);
-                    *has += u32::from(expected == Place::Counted);
+                    *has += u32::from(expected != Place::None);
                 } else if *has > 0 {
                     table.release(address);
                     *has -= 1;
@@ -194,11 +291,36 @@ mod tests {
         let client =
             |number: u32| ClientAddress::of(Ipv6Addr::from_bits(u128::from(number) << 64 | 2 << 112).into());
         for number in 0..MAX_ADDRESSES {
-            assert_eq!(table.claim(client(number), 1), Place::Counted);
+            assert_eq!(table.claim(client(number), 1), Place::Counted { near: true });
         }
         assert_eq!(table.claim(client(MAX_ADDRESSES), 1), Place::Uncounted);
         assert_eq!(table.claim(client(0), 1), Place::None, "those within it are still held to the limit");
         (0..MAX_ADDRESSES).for_each(|number| table.release(client(number)));
         assert!(table.is_empty() && table.held_bytes() == 0);
+    }
+    #[test]
+    fn an_address_with_full_buckets_is_remembered_until_they_are_empty() {
+        let table = Addresses::new([1, 2]);
+        let one = of("192.0.2.1");
+        assert!(matches!(table.claim(one, 9), Place::Counted { .. }));
+        assert_eq!((0..5).filter(|_| table.charge(one, Deed::Handshake, 0, 1).is_ok()).count(), 5);
+        assert_eq!(table.charge(one, Deed::Handshake, 0, 1), Err(1_000));
+        assert_eq!(table.charge(one, Deed::Join, 0, 1), Ok(false), "each deed has a bucket of its own");
+        assert_eq!(table.charge(of("192.0.2.2"), Deed::Handshake, 0, 1), Ok(false));
+        table.release(one);
+        (0..STRIPES).for_each(|_| table.sweep(4_999));
+        assert_eq!(table.len(), 1);
+        assert!(table.charge(one, Deed::Handshake, 1_000, 1).is_ok());
+        (0..STRIPES).for_each(|_| table.sweep(60_000));
+        assert_eq!((table.len(), table.held_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn the_node_has_one_bucket_for_all() {
+        let table = Addresses::new([1, 2]);
+        let taken: Vec<_> = (0..51).map(|_| table.charge_node(0, 10)).collect();
+        assert_eq!(taken.iter().filter(|taken| **taken == Ok(true)).count(), 1, "at 80 percent");
+        assert_eq!((taken[39], taken[50]), (Ok(true), Err(100)));
+        assert_eq!(table.charge_node(100, 10), Ok(false));
     }
 }

@@ -31,6 +31,10 @@ macro_rules! reasons {
     };
 }
 
+mod near;
+
+pub use near::{Limit, near};
+
 reasons! {
     /// Why an established WebSocket ended.
     CloseReason {
@@ -97,6 +101,10 @@ reasons! {
         Full => "full",
         /// The client's address has as many connections as it may (429, or dropped while many read that).
         AddressFull => "address_full",
+        /// The node takes as many connections per second as it may (503, or dropped while many read that).
+        Rate => "rate",
+        /// The client's address connects as often as it may (429, or dropped while many read that).
+        AddressRate => "address_rate",
         /// It has no good header of the PROXY protocol, or is no proxy that may send one (dropped).
         ProxyHeader => "proxy_header",
         /// The node's memory is nearly used up (503).
@@ -127,6 +135,10 @@ reasons! {
         TooManyRooms => "too_many_rooms",
         /// The node's memory is nearly used up.
         Memory => "memory",
+        /// The connection joins as often as it may.
+        Rate => "rate",
+        /// The client's address joins as often as it may.
+        AddressRate => "address_rate",
     }
 }
 
@@ -154,6 +166,8 @@ macro_rules! counters {
             pub refused: [u64; RefuseReason::COUNT],
             /// Refused joins, indexed by [`JoinRefusal`].
             pub joins_refused: [u64; JoinRefusal::COUNT],
+            /// How often a limit was nearly reached, indexed by [`Limit`].
+            pub near: [u64; Limit::COUNT],
             /// Gauge: memory that clients make the shard hold, in bytes, indexed by [`Kind`].
             pub memory: Held,
         }
@@ -161,7 +175,7 @@ macro_rules! counters {
         impl Counters {
             /// Number of 64-bit words in [`Counters::words`].
             pub const WORDS: usize = [$(stringify!($name),)+].len()
-                + CloseReason::COUNT + RefuseReason::COUNT + JoinRefusal::COUNT + Kind::COUNT;
+                + CloseReason::COUNT + RefuseReason::COUNT + JoinRefusal::COUNT + Limit::COUNT + Kind::COUNT;
 
             /// Name, kind and help of the metric of each scalar, in the order of [`Counters::scalars`].
             pub const METRICS: [(&'static str, Shown, &'static str); [$(stringify!($name),)+].len()] =
@@ -173,6 +187,7 @@ macro_rules! counters {
                 closed: [0; CloseReason::COUNT],
                 refused: [0; RefuseReason::COUNT],
                 joins_refused: [0; JoinRefusal::COUNT],
+                near: [0; Limit::COUNT],
                 memory: [0; Kind::COUNT],
             };
 
@@ -187,7 +202,7 @@ macro_rules! counters {
             pub fn words(&self) -> [u64; Self::WORDS] {
                 let mut words = [0; Self::WORDS];
                 let scalars = self.scalars();
-                let all = scalars.iter().chain(&self.closed).chain(&self.refused).chain(&self.joins_refused).chain(&self.memory);
+                let all = scalars.iter().chain(&self.closed).chain(&self.refused).chain(&self.joins_refused).chain(&self.near).chain(&self.memory);
                 for (word, value) in words.iter_mut().zip(all) {
                     *word = *value;
                 }
@@ -204,6 +219,7 @@ macro_rules! counters {
                     closed: std::array::from_fn(|_| next()),
                     refused: std::array::from_fn(|_| next()),
                     joins_refused: std::array::from_fn(|_| next()),
+                    near: std::array::from_fn(|_| next()),
                     memory: std::array::from_fn(|_| next()),
                 }
             }
@@ -389,6 +405,11 @@ impl Counters {
     /// Counts one refused connection.
     pub const fn count_refused(&mut self, reason: RefuseReason) {
         self.refused[reason as usize] += 1;
+    }
+
+    /// Counts that a limit is nearly reached.
+    pub const fn count_near(&mut self, limit: Limit) {
+        self.near[limit as usize] += 1;
     }
 
     /// Counts one refused join.

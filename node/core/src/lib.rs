@@ -15,6 +15,7 @@ pub mod egress;
 pub mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+mod gcra;
 pub mod layout;
 pub mod ledger;
 pub mod limits;

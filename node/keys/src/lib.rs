@@ -49,6 +49,15 @@ keys! {
     /// Most connections of one client address on the node; 0 is no bound. Behind one address may be an office, a school or
     /// the customers of a mobile network, so there is none by default.
     MAX_CONNECTIONS_PER_ADDRESS: Key<u32> = Key::new("limits.maxConnectionsPerAddress", "connections", 0, 10_000_000).usually(0);
+    /// Most connects per second that the node takes, after five seconds' worth at once; 0 is no bound. A node that takes all it
+    /// can is what clients need that come back after an outage, so there is none by default.
+    HANDSHAKES_PER_SECOND: Key<u32> = Key::new("limits.handshakesPerSecond", "connects", 0, 1_000_000).usually(0);
+    /// The same of one client address.
+    HANDSHAKES_PER_SECOND_PER_ADDRESS: Key<u32> = Key::new("limits.handshakesPerSecondPerAddress", "connects", 0, 1_000_000).usually(0);
+    /// Most joins per second of one connection, after five seconds' worth at once; 0 is no bound but that of all messages.
+    JOINS_PER_SECOND: Key<u32> = Key::new("limits.joinsPerSecond", "joins", 0, 1_000_000).usually(0);
+    /// Most joins per second of the connections of one client address; 0 is no bound.
+    JOINS_PER_SECOND_PER_ADDRESS: Key<u32> = Key::new("limits.joinsPerSecondPerAddress", "joins", 0, 1_000_000).usually(0);
     /// Most rooms of the node.
     MAX_ROOMS: Key<u32, ()> = Key::new("limits.maxRooms", "rooms", 1, 10_000_000);
     /// Age from which on messages of other nodes are dropped. The default is the time after which phoenix.js tells

@@ -39,6 +39,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         shards: handles,
         topics: Arc::new(Registry::new(Default::default())),
         addresses: Arc::new(Addresses::new(Default::default())),
+        near: Default::default(),
         drain: Default::default(),
         ready: Arc::default(),
         bus: None,

@@ -1,6 +1,6 @@
 //! Attacks before the handshake: requests with two readings, invented addresses, and the PROXY protocol.
 
-use node_core::counters::{CloseReason, Counters, RefuseReason};
+use node_core::counters::{CloseReason, Counters, JoinRefusal, RefuseReason};
 
 use super::{CONNECTIONS, KIND, Manner, NodeConfig, frame, join, run};
 
@@ -196,4 +196,42 @@ fn headers_of_the_proxy_protocol_that_nobody_asked_for() {
     is_refused("headers of the PROXY protocol that nobody asked for", |_| {
         [line("192.0.2.66"), frame(0x81, b"x"), handshake("")].concat()
     });
+}
+
+/// One address connects over and over again, and hangs up each time, while another address is served.
+#[test]
+fn connects_over_and_over_again() {
+    let change = |config: &mut NodeConfig| {
+        introduced(config);
+        config.limits.handshakes_per_second_per_address = 10;
+    };
+    let once = |_| [line("192.0.2.66"), handshake("")].concat();
+    let manner = Manner { name: "connects over and over again", handshake: false, once, change, ..KIND };
+    let counters = run(&manner);
+    let refused = count(&counters, RefuseReason::AddressRate);
+    // Fifty come at once, and ten more in each second.
+    assert!(refused > CONNECTIONS / 2 && counters.opened < 1_000, "{refused} {}", counters.opened);
+}
+
+/// All come at once, from an address each, and the node takes as many as it is told to.
+#[test]
+fn a_flood_of_connects() {
+    let change = |config: &mut NodeConfig| config.limits.handshakes_per_second = 20;
+    let manner =
+        Manner { name: "a flood of connects", handshake: false, once: |_| handshake(""), change, ..KIND };
+    let counters = run(&manner);
+    let refused = count(&counters, RefuseReason::Rate);
+    assert!(refused > CONNECTIONS / 2 && counters.opened < 1_000, "{refused} {}", counters.opened);
+}
+
+/// Joins over and over again are refused at their rate, and the connection is kept.
+#[test]
+fn joins_over_and_over_again() {
+    let change = |config: &mut NodeConfig| config.limits.joins_per_second = 20;
+    let again = |_| join("room:x", "1");
+    let counters =
+        run(&Manner { name: "joins over and over again", again, quota: 6 * 1_024, change, ..KIND });
+    let refused = counters.joins_refused[JoinRefusal::Rate as usize];
+    assert!(refused > 20 * CONNECTIONS as u64, "{refused}");
+    assert_eq!(counters.closed[CloseReason::Memory as usize], 0);
 }

@@ -7,6 +7,7 @@ use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
+    process::Command,
 };
 
 use rustix::{
@@ -19,6 +20,7 @@ use crate::support::{
     http::Http,
     process::{Process, command},
     proxy::Proxy,
+    tls::{Certificate, client_config, try_shake},
     wait::{HANG, wait},
 };
 
@@ -46,6 +48,10 @@ impl Drop for Node {
 
 impl Node {
     fn start(keys: &str) -> Self {
+        Self::start_with(keys, |_| {})
+    }
+
+    fn start_with(keys: &str, change: impl FnOnce(&mut Command)) -> Self {
         let directory =
             std::env::temp_dir().join(format!("channel-node-proxies-{:x}", rand::random::<u64>()));
         fs::create_dir(&directory).unwrap();
@@ -53,6 +59,7 @@ impl Node {
         Self::write(&directory, keys);
         let mut command = command();
         command.arg("--config").arg(directory.join("node.yaml")).arg("--secrets").arg(&directory);
+        change(&mut command);
         Node { process: Process::start(command), directory }
     }
 
@@ -97,14 +104,18 @@ fn head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// A handshake with more headers: the status and the connection.
-fn upgrade(source: Ipv4Addr, to: SocketAddr, headers: &str) -> (String, TcpStream) {
-    let mut stream = from(source, to);
-    let request = format!(
+/// The request of a handshake with more headers.
+fn handshake(headers: &str) -> String {
+    format!(
         "GET /socket/websocket?vsn=2.0.0 HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
          sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n{headers}\r\n"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
+    )
+}
+
+/// Shakes hands with more headers: the status and the connection.
+fn upgrade(source: Ipv4Addr, to: SocketAddr, headers: &str) -> (String, TcpStream) {
+    let mut stream = from(source, to);
+    stream.write_all(handshake(headers).as_bytes()).unwrap();
     let head = head(&mut stream);
     (head.split(' ').nth(1).unwrap_or_default().to_owned(), stream)
 }
@@ -206,6 +217,36 @@ fn behind_haproxy_with_the_proxy_protocol() {
     assert_eq!(node.refused("proxy_header"), before + 2.0);
 }
 
+/// The load balancer passes the bytes of TLS on, after its own header.
+#[test]
+fn behind_haproxy_with_the_proxy_protocol_before_tls() {
+    let certificate = Certificate::of("one");
+    let keys = format!("{LIMITED}\nproxyProtocol: true");
+    let node = Node::start_with(&keys, |command| {
+        command.arg("--tls").arg(certificate.path());
+    });
+    let config = client_config();
+    for version in ["send-proxy", "send-proxy-v2"] {
+        let haproxy = Proxy::haproxy(node.process.listen, TCP, version);
+        let come = |source| {
+            let mut stream = try_shake(from(source, haproxy.address), &config).ok()?;
+            stream.write_all(handshake("").as_bytes()).ok()?;
+            let mut answer = [0; 12];
+            stream.read_exact(&mut answer).ok()?;
+            Some((stream, answer))
+        };
+        let kept: Vec<_> = [ONE, ONE, OTHER].into_iter().map(come).collect();
+        assert!(kept.iter().all(|one| one.as_ref().is_some_and(|(_, answer)| answer == b"HTTP/1.1 101")));
+        assert!(come(ONE).is_none(), "dropped before it shakes hands");
+        assert!(
+            try_shake(from(STRANGER, node.process.listen), &config).is_err(),
+            "nobody comes past the proxies"
+        );
+        drop(kept);
+        wait("the end of all", || node.process.metric("channelcluster_node_client_addresses") == Some(0.0));
+    }
+}
+
 #[test]
 fn who_is_no_proxy_is_not_believed() {
     let node = Node::start(LIMITED);
@@ -243,4 +284,48 @@ fn the_limit_and_the_proxies_are_reloaded_and_nobody_is_dropped() {
     assert_eq!(upgrade(OTHER, listen, "").0, "");
     assert!(kept.iter_mut().all(is_served), "all that came in are still there");
     assert_eq!(node.process.metric("channelcluster_node_connections"), Some(kept.len() as f64));
+}
+
+/// Connects until the answer is another status. Returns the connections.
+fn until_refused(source: Ipv4Addr, to: SocketAddr, expected: &str) -> Vec<TcpStream> {
+    let mut kept = Vec::new();
+    loop {
+        let (status, mut stream) = upgrade(source, to, "");
+        if status != "101" {
+            assert_eq!((&*status, kept.len() >= 5), (expected, true), "five come at once");
+            assert!(!is_open(&mut stream), "it was refused");
+            return kept;
+        }
+        kept.push(stream);
+    }
+}
+
+/// Whether the other side has not ended the connection.
+fn is_open(stream: &mut TcpStream) -> bool {
+    !stream.read(&mut [0]).is_ok_and(|count| count == 0)
+}
+
+#[test]
+fn connects_are_bounded_per_address_and_per_node_and_warned_of() {
+    let node = Node::start("limits: {handshakesPerSecondPerAddress: 1}");
+    let listen = node.process.listen;
+    let mut kept = until_refused(ONE, listen, "429");
+    kept.push(upgrade(OTHER, listen, "").1);
+    let near = |limit: &str| {
+        node.process.metric(&format!("channelcluster_node_limit_near_total{{limit=\"{limit}\"}}")).unwrap()
+    };
+    assert!(near("address_handshakes") >= 1.0 && near("handshakes") == 0.0);
+    wait("a line of log", || node.process.has_logged("limits.handshakesPerSecondPerAddress"));
+    node.reload("limits: {handshakesPerSecond: 1}");
+    kept.extend(until_refused(STRANGER, listen, "503"));
+    assert!(node.refused("rate") >= 1.0 && near("handshakes") >= 1.0);
+    let most = kept.len() + 2;
+    node.reload(&format!("limits: {{maxConnections: {most}}}"));
+    kept.push(upgrade(STRANGER, listen, "").1);
+    wait("the use of the limit", || {
+        node.process.metric("channelcluster_node_limit_used_ratio{limit=\"connections\"}") >= Some(0.9)
+    });
+    wait("a line of log", || node.process.has_logged("limits.maxConnections\""));
+    assert_eq!(near("connections"), 1.0);
+    assert!(kept.iter_mut().all(is_served), "no reload drops anybody");
 }

@@ -206,6 +206,10 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
     range(&keys::SEND_QUEUE_FRAMES, limits.send_queue_frames, errors);
     range(&keys::MAX_CONNECTIONS, limits.max_connections, errors);
     range(&keys::MAX_CONNECTIONS_PER_ADDRESS, limits.max_connections_per_address, errors);
+    range(&keys::HANDSHAKES_PER_SECOND, limits.handshakes_per_second, errors);
+    range(&keys::HANDSHAKES_PER_SECOND_PER_ADDRESS, limits.handshakes_per_second_per_address, errors);
+    joins(&keys::JOINS_PER_SECOND, limits.joins_per_second, limits, errors);
+    joins(&keys::JOINS_PER_SECOND_PER_ADDRESS, limits.joins_per_second_per_address, limits, errors);
     range(&keys::BUS_MESSAGE_AGE_MILLIS, limits.bus_message_age(), errors);
     let key = &keys::MEMORY_BUDGET;
     range(key, limits.memory_budget.unwrap_or(key.node.least), errors);
@@ -250,6 +254,20 @@ fn proxies(proxies: &Proxies, errors: &mut Vec<String>) {
             "forwardedHeader: counts only for trustedProxies, of which there are none; list the networks of the proxies"
                 .to_owned(),
         );
+    }
+}
+
+/// A client that comes back joins all its topics at once.
+fn joins(key: &Key<u32>, rate: u32, limits: &Limits, errors: &mut Vec<String>) {
+    range(key, rate, errors);
+    let channels = u64::from(limits.max_channels_per_connection);
+    if rate > 0 && channels > u64::from(rate) * BURST_SECONDS {
+        errors.push(format!(
+            "{}: {rate} refuses a client that comes back and joins limits.maxChannelsPerConnection ({channels}) at once; use at \
+             least {}, or 0 for no bound",
+            key.name,
+            channels.div_ceil(BURST_SECONDS)
+        ));
     }
 }
 

@@ -30,6 +30,20 @@ pub struct Limits {
     /// is without bound.
     #[serde(skip_serializing_if = "is_off")]
     pub max_connections_per_address: u32,
+    /// Most connects per second that the node takes, after [`crate::limits::BURST_SECONDS`]' worth at once; beyond it a
+    /// socket is answered 503. 0 is without bound.
+    #[serde(skip_serializing_if = "is_off")]
+    pub handshakes_per_second: u32,
+    /// The same of one client address; beyond it a socket is answered 429.
+    #[serde(skip_serializing_if = "is_off")]
+    pub handshakes_per_second_per_address: u32,
+    /// Most joins per second of one connection, after as many at once; beyond it a join is replied an error. 0 is without
+    /// bound.
+    #[serde(skip_serializing_if = "is_off")]
+    pub joins_per_second: u32,
+    /// The same of all connections of one client address together.
+    #[serde(skip_serializing_if = "is_off")]
+    pub joins_per_second_per_address: u32,
     /// Most rooms of the node, which are topics with members here; a join that would make another is refused. None is
     /// what [`Limits::rooms`] makes of `max_connections`; nodes older than the key refuse a file that has it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,6 +89,14 @@ impl Limits {
         check::budget_for_messages(self, budget)
     }
 
+    /// Whether any of these limits counts by the address of clients.
+    #[must_use]
+    pub const fn count_addresses(&self) -> bool {
+        self.max_connections_per_address > 0
+            || self.handshakes_per_second_per_address > 0
+            || self.joins_per_second_per_address > 0
+    }
+
     /// Most rooms of the node: as configured, or five for every two connections that it may have. In a fleet a node
     /// may have twice the connections that it is sized for, so these are five rooms for each of the latter, where
     /// nobody shares a room.
@@ -104,6 +126,10 @@ impl Default for Limits {
             send_queue_frames: keys::SEND_QUEUE_FRAMES.usual,
             max_connections: keys::MAX_CONNECTIONS.usual,
             max_connections_per_address: keys::MAX_CONNECTIONS_PER_ADDRESS.usual,
+            handshakes_per_second: keys::HANDSHAKES_PER_SECOND.usual,
+            handshakes_per_second_per_address: keys::HANDSHAKES_PER_SECOND_PER_ADDRESS.usual,
+            joins_per_second: keys::JOINS_PER_SECOND.usual,
+            joins_per_second_per_address: keys::JOINS_PER_SECOND_PER_ADDRESS.usual,
             max_rooms: None,
             bus_message_age_millis: None,
             memory_budget: None,

@@ -53,6 +53,21 @@ pub fn error(vsn: Vsn, refs: (&str, &str), topic: &str, reason: &str) -> Bytes {
     vsn.serializer().message(refs, bounded(topic), "phx_reply", &payload)
 }
 
+/// The same with the time in milliseconds after which the client may try again.
+#[must_use]
+pub fn error_for_now(
+    vsn: Vsn,
+    refs: (&str, &str),
+    topic: &str,
+    reason: &str,
+    retry_after_millis: u64,
+) -> Bytes {
+    let millis = retry_after_millis.to_string();
+    let begin = "{\"status\":\"error\",\"response\":{\"reason\":\"";
+    let payload = [begin, reason, "\",\"retry_after_ms\":", &millis, "}}"];
+    vsn.serializer().message(refs, bounded(topic), "phx_reply", &payload)
+}
+
 /// A reply about a topic that is no string, whose JSON is repeated as it came.
 #[must_use]
 pub fn odd_reply(vsn: Vsn, refs: (&str, &str), topic: &str, status: &str, response: &str) -> Bytes {

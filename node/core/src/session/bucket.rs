@@ -1,13 +1,15 @@
 //! Counts by GCRA (ITU-T I.371) how much one connection said lately.
 
-use crate::{config::Limits, limits::BURST_SECONDS};
-
-const SECOND_MICROS: u64 = 1_000_000;
-pub(super) const BURST_MICROS: u64 = BURST_SECONDS * SECOND_MICROS;
+use crate::{
+    config::Limits,
+    gcra::{BURST_MICROS, cost},
+};
 
 /// A connection's messages and bytes, each as the time until which the connection would have sent them at its rate.
 #[derive(Debug)]
 pub(super) struct Bucket {
+    /// Whether it was noted that it says nearly too much.
+    pub(super) near: bool,
     /// Whether it was told that it says too much.
     pub(super) told: bool,
     /// Whether it is not read until a deadline.
@@ -22,9 +24,4 @@ impl Bucket {
         let messages = self.messages_micros + cost(1, limits.messages_per_second);
         messages.max(self.bytes_micros).saturating_sub(BURST_MICROS)
     }
-}
-
-/// Microseconds that `count` messages or bytes take at `rate` per second; 0 without a rate.
-pub(super) fn cost(count: u64, rate: u32) -> u64 {
-    if rate == 0 { 0 } else { count * SECOND_MICROS / u64::from(rate) }
 }

@@ -33,6 +33,9 @@ impl Flags {
     /// Has no socket: it is a session of long-poll, and blocked while no poll waits.
     pub(crate) const POLLED: Self = Self(1 << 6);
 
+    /// The queue of the blocked connection is nearly full, which was counted.
+    pub(crate) const NEAR: Self = Self(1 << 7);
+
     pub(crate) const fn has(self, flag: Self) -> bool {
         self.0 & flag.0 != 0
     }

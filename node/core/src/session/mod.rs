@@ -25,8 +25,8 @@ use id::{ConnId, Generations, Slot};
 use identities::Identities;
 use lifecycle::Phase;
 use origins::Origins;
-pub(crate) use rate::Pace;
 use rate::Rates;
+pub(crate) use rate::{Heard, Pace};
 use side::Side;
 
 /// Slots for which place is kept although no connection needs it.
@@ -302,7 +302,7 @@ impl Sessions {
         self.rates.forget(slot);
     }
 
-    /// Charges a connection for so many messages and bytes. True when it says too much for the first time.
+    /// Charges a connection for so many messages and bytes.
     #[inline]
     pub(crate) fn charge(
         &mut self,
@@ -310,8 +310,13 @@ impl Sessions {
         now_millis: u64,
         said: (u32, usize),
         limits: &Limits,
-    ) -> bool {
+    ) -> Heard {
         self.rates.charge(&mut self.side, slot, now_millis, said, limits)
+    }
+
+    /// Charges a connection for a join, see [`rate::charge_join`].
+    pub(crate) fn charge_join(&mut self, slot: Slot, now_millis: u64, rate: u32) -> Result<bool, u64> {
+        rate::charge_join(&mut self.side, slot, now_millis, rate)
     }
 
     /// How many messages a connection may say at once now.

@@ -8,12 +8,13 @@
 //! counts up to an eighth of the rate, so a bucket for it would be empty again at the next sweep; a connection that
 //! says more gets a bucket with all of it.
 
-use super::{
-    bucket::{BURST_MICROS, Bucket, cost},
-    id::Slot,
-    side::Side,
+use super::{bucket::Bucket, id::Slot, side::Side};
+use crate::{
+    config::Limits,
+    counters::Limit,
+    gcra::{self, BURST_MICROS, NEAR_MICROS, cost},
+    limits::STAMP_MILLIS,
 };
-use crate::{config::Limits, limits::STAMP_MILLIS};
 
 /// The unit in which the byte counts, in microseconds of the rate.
 const LITTLE_MICROS: u64 = STAMP_MILLIS * 1_000 / 8 / IN_BUCKET as u64;
@@ -29,6 +30,17 @@ pub(crate) enum Pace {
     WaitsUntil(u64),
     /// It may not be read before a deadline that is set.
     Waits,
+}
+
+/// What a shard has to do about a connection for what it said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// Nothing.
+    Fine,
+    /// It is to be counted that it comes near this limit.
+    Near(Limit),
+    /// The connection is to be told that it says too much. It may say more in so many milliseconds.
+    TooMuch(u64),
 }
 
 /// What the connections of a shard said, as far as it is not in buckets.
@@ -47,7 +59,7 @@ impl Rates {
         }
     }
 
-    /// Charges a connection for what it said. True when it says too much for the first time.
+    /// Charges a connection for what it said.
     #[inline]
     pub(super) fn charge(
         &mut self,
@@ -56,17 +68,17 @@ impl Rates {
         now_millis: u64,
         (messages, bytes): (u32, usize),
         limits: &Limits,
-    ) -> bool {
+    ) -> Heard {
         let messages = cost(messages.into(), limits.messages_per_second);
         let bytes = cost(bytes as u64, limits.bytes_per_second);
         let said = messages.max(bytes).div_ceil(LITTLE_MICROS);
         if said == 0 {
-            return false;
+            return Heard::Fine;
         }
         let little = &mut self.little[slot.index()];
         if u64::from(*little) + said < IN_BUCKET.into() {
             *little += said as u8;
-            return false;
+            return Heard::Fine;
         }
         self.fill(side, slot, now_millis, (messages, bytes), limits)
     }
@@ -80,19 +92,28 @@ impl Rates {
         now_millis: u64,
         (messages, bytes): (u64, u64),
         limits: &Limits,
-    ) -> bool {
+    ) -> Heard {
         let now = now_millis * 1_000;
         let little = std::mem::replace(&mut self.little[slot.index()], IN_BUCKET);
         side.change(slot, |aside| {
             let bucket = aside.bucket.get_or_insert_with(|| {
                 let said = now + u64::from(little) * LITTLE_MICROS;
-                Bucket { told: false, waits: false, messages_micros: said, bytes_micros: said }
+                Bucket { near: false, told: false, waits: false, messages_micros: said, bytes_micros: said }
             });
             bucket.messages_micros = bucket.messages_micros.max(now) + messages;
             bucket.bytes_micros = bucket.bytes_micros.max(now) + bytes;
-            let tell = !bucket.told && bucket.next_micros(limits) > now;
-            bucket.told |= tell;
-            tell
+            let next = bucket.next_micros(limits);
+            if next > now && !bucket.told {
+                bucket.told = true;
+                return Heard::TooMuch((next - now).div_ceil(1_000));
+            }
+            let ahead = bucket.messages_micros.max(bucket.bytes_micros) - now;
+            if ahead < NEAR_MICROS || bucket.near {
+                return Heard::Fine;
+            }
+            bucket.near = true;
+            let by_bytes = bucket.bytes_micros > bucket.messages_micros;
+            Heard::Near(if by_bytes { Limit::Bytes } else { Limit::Messages })
         })
     }
 
@@ -127,6 +148,7 @@ impl Rates {
         self.little.fill(0);
         let little = &mut self.little;
         side.sift_buckets(
+            now,
             |bucket| bucket.waits || bucket.messages_micros.max(bucket.bytes_micros) > now,
             |slot| little[slot.index()] = IN_BUCKET,
         );
@@ -143,6 +165,19 @@ pub(super) fn left(side: &Side, slot: Slot, now_millis: u64, limits: &Limits) ->
     let bucket = side.get(slot).and_then(|aside| aside.bucket.as_ref());
     let said = bucket.map_or(now, |bucket| bucket.messages_micros.max(now));
     u32::try_from((now + BURST_MICROS).saturating_sub(said) / each).unwrap_or(u32::MAX)
+}
+
+/// Charges a connection for a join. True when it comes near its rate.
+///
+/// # Errors
+/// When it may not join now: the milliseconds until it may.
+pub(super) fn charge_join(side: &mut Side, slot: Slot, now_millis: u64, rate: u32) -> Result<bool, u64> {
+    let now = now_millis * 1_000;
+    side.change(slot, |aside| -> Result<bool, u64> {
+        let charged = gcra::charge(aside.joins_micros, now, rate)?;
+        aside.joins_micros = charged.micros;
+        Ok(charged.near)
+    })
 }
 
 /// Whether a connection has said all that it may for now.

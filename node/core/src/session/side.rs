@@ -24,6 +24,8 @@ pub(crate) struct Aside {
     slot: Slot,
     /// How much it said lately, when that is more than a little.
     pub(super) bucket: Option<Bucket>,
+    /// The bucket of its joins; 0 while that is empty.
+    pub(super) joins_micros: u64,
     /// Since when it has taken nothing, on the coarse clock; none while it is not blocked.
     pub(crate) blocked_since: Option<u16>,
     /// Bytes that its transport took and has not sent, while it is blocked.
@@ -34,11 +36,20 @@ pub(crate) struct Aside {
 
 impl Aside {
     const fn new(slot: Slot) -> Self {
-        Self { slot, bucket: None, blocked_since: None, unsent: 0, unread: None, connect_info: None }
+        Self {
+            slot,
+            bucket: None,
+            joins_micros: 0,
+            blocked_since: None,
+            unsent: 0,
+            unread: None,
+            connect_info: None,
+        }
     }
 
     const fn is_empty(&self) -> bool {
         self.bucket.is_none()
+            && self.joins_micros == 0
             && self.blocked_since.is_none()
             && self.unread.is_none()
             && self.connect_info.is_none()
@@ -149,9 +160,18 @@ impl Side {
         aside.connect_info
     }
 
-    /// Drops the buckets that are not to be kept, and names the slots of the others to `kept`.
-    pub(super) fn sift_buckets(&mut self, keep: impl Fn(&Bucket) -> bool, mut kept: impl FnMut(Slot)) {
+    /// Drops the buckets that are not to be kept, and names the slots of the others to `kept`. Buckets of joins are dropped
+    /// when they are empty.
+    pub(super) fn sift_buckets(
+        &mut self,
+        now_micros: u64,
+        keep: impl Fn(&Bucket) -> bool,
+        mut kept: impl FnMut(Slot),
+    ) {
         self.table.retain(|aside| {
+            if aside.joins_micros <= now_micros {
+                aside.joins_micros = 0;
+            }
             if aside.bucket.take_if(|bucket| !keep(bucket)).is_none() && aside.bucket.is_some() {
                 kept(aside.slot);
             }

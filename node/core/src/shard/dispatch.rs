@@ -8,7 +8,7 @@ use super::{
 use crate::{
     broadcast::Content,
     config::{Dialect, PolicyRef, Publish},
-    counters::JoinRefusal,
+    counters::{JoinRefusal, Limit, near},
     ledger::most_topic_bytes,
     limits::MAX_EVENT_BYTES,
     protocol::{
@@ -21,8 +21,11 @@ use crate::{
         id::Slot,
     },
     topic::{self, PHOENIX, TopicKind, TopicName},
-    topics::{Caps, Joined, Refused},
+    topics::{Caps, Joined, Refused, room::RoomId},
 };
+
+/// Time in milliseconds after which a client may join again that was refused for lack of memory.
+const FULL_MILLIS: u64 = 5_000;
 
 impl Shard {
     pub(super) fn dispatch(&mut self, slot: Slot, vsn: Vsn, message: &Message<'_>) {
@@ -63,6 +66,9 @@ impl Shard {
     /// against it and `finish_join`, which the answer calls.
     fn on_join(&mut self, slot: Slot, name: Option<TopicName<'_>>, message: &Message<'_>) {
         let refs = (&*message.join_ref, &*message.reference);
+        if let Err((refusal, millis)) = self.charge_join(slot) {
+            return self.refuse_join_for_now(slot, refs, &message.topic, refusal, millis);
+        }
         match name {
             Some(name) => self.finish_join(slot, name, refs, message.payload),
             None => self.refuse_join(slot, refs, &message.topic, JoinRefusal::Unmatched),
@@ -135,6 +141,7 @@ impl Shard {
         let seat = Seat::new(position, asked);
         self.sessions.add_channel(slot, Channel { room, seat, join_ref: RawRef::new(refs.0) });
         self.counters.joins += 1;
+        self.look_at_join(slot, room, rules.caps.members);
         if opened {
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_interest(&shared);
@@ -160,17 +167,37 @@ impl Shard {
     }
 
     fn refuse_join(&mut self, slot: Slot, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {
+        if refusal == JoinRefusal::Memory {
+            return self.refuse_join_for_now(slot, refs, topic, refusal, FULL_MILLIS);
+        }
         self.counters.count_join_refused(refusal);
         let refs = if refusal == JoinRefusal::Unmatched { (NULL, refs.1) } else { refs };
-        let reason = match refusal {
-            JoinRefusal::Unmatched => "unmatched topic",
-            JoinRefusal::Unauthorized => "unauthorized",
-            JoinRefusal::RoomFull => "room full",
-            JoinRefusal::TooManyChannels => "too many channels joined",
-            JoinRefusal::TooManyRooms => "too many rooms",
-            JoinRefusal::Memory => "node is full",
-        };
-        self.reply_error(slot, refs, topic, reason);
+        self.reply_error(slot, refs, topic, words(refusal));
+    }
+
+    /// The same where the client may try again after some time.
+    fn refuse_join_for_now(
+        &mut self,
+        slot: Slot,
+        refs: (&str, &str),
+        topic: &str,
+        refusal: JoinRefusal,
+        millis: u64,
+    ) {
+        self.counters.count_join_refused(refusal);
+        let vsn = self.sessions[slot].vsn();
+        self.reply(slot, encode::error_for_now(vsn, refs, topic, words(refusal), millis));
+    }
+
+    /// Counts a join that comes near a limit.
+    fn look_at_join(&mut self, slot: Slot, room: RoomId, most_members: u32) {
+        let channels = self.sessions[slot].channels.len() as u64;
+        if channels == near(self.config.limits.max_channels_per_connection.into()) {
+            self.counters.count_near(Limit::Channels);
+        }
+        if u64::from(self.topics.get(room).shared().members()) == near(most_members.into()) {
+            self.counters.count_near(Limit::Members);
+        }
     }
 
     fn reply_joined(&mut self, slot: Slot, refs: (&str, &str), name: TopicName<'_>, is_realtime: bool) {
@@ -331,6 +358,19 @@ enum Push {
     Echo,
     /// Sent to the members as the first `event_len` bytes of its name.
     Broadcast { event_len: usize, acknowledge: bool, to_sender: bool },
+}
+
+/// The reason that a client is told.
+const fn words(refusal: JoinRefusal) -> &'static str {
+    match refusal {
+        JoinRefusal::Unmatched => "unmatched topic",
+        JoinRefusal::Unauthorized => "unauthorized",
+        JoinRefusal::RoomFull => "room full",
+        JoinRefusal::TooManyChannels => "too many channels joined",
+        JoinRefusal::TooManyRooms => "too many rooms",
+        JoinRefusal::Memory => "node is full",
+        JoinRefusal::Rate | JoinRefusal::AddressRate => "rate limited",
+    }
 }
 
 /// A message without a join_ref is always current; otherwise it must be the channel's, compared as typed JSON.

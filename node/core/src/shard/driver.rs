@@ -9,7 +9,7 @@ use super::{
 use crate::{
     broadcast::{Broadcast, Content, Origin},
     config::NodeConfig,
-    counters::{CloseReason, Counters, RefuseReason},
+    counters::{CloseReason, Counters, Limit, RefuseReason, near},
     drain::DrainOrder,
     egress::outbox::{Outbox, Queue},
     limits::MAX_HANDSHAKING,
@@ -118,6 +118,7 @@ impl Shard {
 
     fn reload(&mut self, config: Arc<NodeConfig>) {
         self.trusted = Networks::read(&config.proxies.trusted);
+        self.near_frame_bytes = near(config.limits.max_frame_bytes.into()) as usize;
         self.config = config;
         for room in self.topics.ids() {
             // A policy may let a room say something, and that may close the last member of another one.
@@ -216,8 +217,20 @@ impl Shard {
         let over =
             conn.queue.bytes() > limits.send_queue_bytes || conn.queue.frames() > limits.send_queue_frames;
         self.sessions.side_mut().set_blocked(slot, Some(stamp));
+        self.look_at_queue(slot);
         if over {
             self.close_now(slot, CloseReason::SlowConsumer, CloseCode::SlowConsumer);
+        }
+    }
+
+    /// Counts a blocked connection whose queue is nearly full, once until it takes data again.
+    pub(super) fn look_at_queue(&mut self, slot: Slot) {
+        let (conn, limits) = (&mut self.sessions[slot], &self.config.limits);
+        let is_near = u64::from(conn.queue.bytes()) >= near(limits.send_queue_bytes.into())
+            || u64::from(conn.queue.frames()) >= near(limits.send_queue_frames.into());
+        if is_near && !conn.flags.has(Flags::NEAR) {
+            conn.flags.set(Flags::NEAR);
+            self.counters.count_near(Limit::SendQueue);
         }
     }
 
@@ -225,6 +238,7 @@ impl Shard {
         if !self.egress.unblock(slot, &mut self.sessions[slot]) {
             return;
         }
+        self.sessions[slot].flags.take(Flags::NEAR);
         let side = self.sessions.side_mut();
         side.set_blocked(slot, None);
         if side.resume(slot, Unread::UntilItTakes) {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     auth::Token,
-    counters::{CloseReason, RefuseReason},
+    counters::{CloseReason, Limit, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
     longpoll,
     protocol::{self, Vsn},
@@ -132,7 +132,7 @@ impl Shard {
     /// Takes a place for one more connection, which is asked for on `slot` with this token or without one, and says who it
     /// is. Every connection has to come through here.
     pub(super) fn claim_place(
-        &self,
+        &mut self,
         slot: Slot,
         entrance: Entrance,
         token: Option<&Token>,
@@ -263,12 +263,26 @@ impl Shard {
         }
         let vsn = conn.vsn();
         match event {
-            Event::Text(text) => self.on_message(slot, vsn, protocol::decode_text(vsn, text), text),
-            Event::Binary(bytes) => self.on_binary(slot, vsn, bytes),
+            Event::Text(text) => {
+                self.look_at_length(text.len());
+                self.on_message(slot, vsn, protocol::decode_text(vsn, text), text);
+            }
+            Event::Binary(bytes) => {
+                self.look_at_length(bytes.len());
+                self.on_binary(slot, vsn, bytes);
+            }
             Event::Ping(payload) => self.reply(slot, frame::control(Opcode::Pong, payload).into()),
             Event::Pong | Event::Close(_) => {}
         }
         if self.is_used_up(slot, allowance) || self.is_over_budget() { Flow::Pause } else { Flow::Continue }
+    }
+
+    /// Counts a message that is nearly as long as one may be.
+    #[inline]
+    fn look_at_length(&mut self, bytes: usize) {
+        if bytes >= self.near_frame_bytes {
+            self.counters.count_near(Limit::Frame);
+        }
     }
 
     fn on_close_frame(&mut self, slot: Slot, payload: &[u8]) {

@@ -1,4 +1,5 @@
-//! Where connections come from: the address of a client, also behind proxies, and the limit of connections per address.
+//! Where connections come from: the address of a client, also behind proxies, and the limits that count by address. The rate
+//! at which the node takes connections is here as well, because it is looked at at the same moment.
 //!
 //! Addresses are only looked at while something depends on them. A client that connects directly is counted from its
 //! first byte on. A client behind a proxy is counted when it becomes a WebSocket or a session of long-poll: until then
@@ -8,9 +9,9 @@ use std::net::IpAddr;
 
 use super::{event::Accepted, state::Shard};
 use crate::{
-    addresses::{ClientAddress, Place},
+    addresses::{ClientAddress, Deed, Place},
     auth::Identity,
-    counters::RefuseReason,
+    counters::{JoinRefusal, Limit, RefuseReason},
     limits::MAX_HEADERS,
     proxy::forwarded,
     session::{id::Slot, lifecycle::Cause, origins::Standing},
@@ -21,11 +22,8 @@ impl Shard {
     /// Whether the thread has to tell the peer's address of each socket, by [`Shard::accept_from`].
     #[must_use]
     pub fn asks_for_peers(&self) -> bool {
-        self.config.proxies.protocol || self.counts_addresses()
-    }
-
-    fn counts_addresses(&self) -> bool {
-        self.config.limits.max_connections_per_address > 0
+        let limits = &self.config.limits;
+        self.config.proxies.protocol || limits.handshakes_per_second > 0 || limits.count_addresses()
     }
 
     /// A socket of this peer was accepted. `None` when it is to be dropped at once.
@@ -33,12 +31,13 @@ impl Shard {
         let peer = peer.to_canonical();
         let awaits_header = self.config.proxies.protocol;
         let stands = match awaits_header {
+            true if !self.trusted.contain(peer) => Err(RefuseReason::ProxyHeader),
+            _ if self.charge_node().is_err() => Err(RefuseReason::Rate),
+            true => Ok(Some(Standing::Awaited(peer))),
             false => self.stand(peer),
-            true if self.trusted.contain(peer) => Ok(Some(Standing::Awaited(peer))),
-            true => Err(RefuseReason::ProxyHeader),
         };
         if let Err(reason) = stands
-            && (awaits_header || !self.sessions.origins().may_refuse())
+            && (reason == RefuseReason::ProxyHeader || !self.sessions.origins().may_refuse())
         {
             self.counters.accepted += 1;
             self.counters.count_refused(reason);
@@ -51,7 +50,7 @@ impl Shard {
             return None;
         };
         self.settle_origin(id.slot(), stands);
-        Some(Accepted { id, awaits_header })
+        Some(Accepted { id, awaits_header: awaits_header && stands.is_ok() })
     }
 
     /// The header of the PROXY protocol was read. Without a client the proxy speaks for itself.
@@ -76,9 +75,18 @@ impl Shard {
         }
     }
 
+    /// Charges the node for one more socket.
+    fn charge_node(&mut self) -> Result<(), u64> {
+        let rate = self.config.limits.handshakes_per_second;
+        if rate > 0 && self.options.addresses.charge_node(self.now_millis, rate)? {
+            self.counters.count_near(Limit::Handshakes);
+        }
+        Ok(())
+    }
+
     /// How a socket from this address stands, if that matters.
-    fn stand(&self, address: IpAddr) -> Result<Option<Standing>, RefuseReason> {
-        if !self.counts_addresses() {
+    fn stand(&mut self, address: IpAddr) -> Result<Option<Standing>, RefuseReason> {
+        if !self.config.limits.count_addresses() {
             Ok(None)
         } else if self.trusted.contain(address) {
             Ok(Some(Standing::Proxied { peer: address, client: address }))
@@ -87,12 +95,28 @@ impl Shard {
         }
     }
 
-    fn claim_address(&self, address: ClientAddress) -> Result<Standing, RefuseReason> {
-        if !self.counts_addresses() {
+    /// Takes one of the places of an address, which connects once more by that.
+    fn claim_address(&mut self, address: ClientAddress) -> Result<Standing, RefuseReason> {
+        let limits = &self.config.limits;
+        if !limits.count_addresses() {
             return Ok(Standing::Uncounted);
         }
-        match self.options.addresses.claim(address, self.config.limits.max_connections_per_address) {
-            Place::Counted => Ok(Standing::Counted(address)),
+        let (rate, most) = (limits.handshakes_per_second_per_address, limits.max_connections_per_address);
+        let addresses = &self.options.addresses;
+        if rate > 0 {
+            match addresses.charge(address, Deed::Handshake, self.now_millis, rate) {
+                Ok(true) => self.counters.count_near(Limit::AddressHandshakes),
+                Ok(false) => {}
+                Err(_) => return Err(RefuseReason::AddressRate),
+            }
+        }
+        match addresses.claim(address, if most == 0 { u32::MAX } else { most }) {
+            Place::Counted { near } => {
+                if near {
+                    self.counters.count_near(Limit::AddressConnections);
+                }
+                Ok(Standing::Counted(address))
+            }
             Place::Uncounted => Ok(Standing::Uncounted),
             Place::None => Err(RefuseReason::AddressFull),
         }
@@ -100,7 +124,11 @@ impl Shard {
 
     /// Takes a place of its address for the client of a request that came on this connection. None when the connection
     /// that the client gets has one already, or needs none.
-    pub(super) fn claim_for(&self, slot: Slot, entrance: Entrance) -> Result<Option<Standing>, RefuseReason> {
+    pub(super) fn claim_for(
+        &mut self,
+        slot: Slot,
+        entrance: Entrance,
+    ) -> Result<Option<Standing>, RefuseReason> {
         if self.sessions.origins().is_empty() {
             return Ok(None);
         }
@@ -111,6 +139,40 @@ impl Shard {
             (Some(Standing::Counted(address)), Entrance::Session) => self.claim_address(address).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Charges a connection, and its address, for a join.
+    ///
+    /// # Errors
+    /// When it may not join now, with the milliseconds until it may.
+    #[inline]
+    pub(super) fn charge_join(&mut self, slot: Slot) -> Result<(), (JoinRefusal, u64)> {
+        let limits = &self.config.limits;
+        if limits.joins_per_second == 0 && limits.joins_per_second_per_address == 0 {
+            return Ok(());
+        }
+        self.charge_join_at_rates(slot)
+    }
+
+    #[cold]
+    fn charge_join_at_rates(&mut self, slot: Slot) -> Result<(), (JoinRefusal, u64)> {
+        let limits = &self.config.limits;
+        let (rate, of_address) = (limits.joins_per_second, limits.joins_per_second_per_address);
+        if rate > 0 {
+            let charged = self.sessions.charge_join(slot, self.now_millis, rate);
+            if charged.map_err(|millis| (JoinRefusal::Rate, millis))? {
+                self.counters.count_near(Limit::Joins);
+            }
+        }
+        if of_address > 0
+            && let Some(Standing::Counted(address)) = self.sessions.origins().get(slot)
+        {
+            let charged = self.options.addresses.charge(address, Deed::Join, self.now_millis, of_address);
+            if charged.map_err(|millis| (JoinRefusal::AddressRate, millis))? {
+                self.counters.count_near(Limit::AddressJoins);
+            }
+        }
+        Ok(())
     }
 
     /// A request came, whose head is at the start of `bytes`: where a proxy sent it, the client is the one that it names.

@@ -3,7 +3,7 @@
 use super::{state::Shard, timers::Deadline};
 use crate::{
     protocol::{self, encode},
-    session::{Pace, id::Slot, lifecycle::Phase},
+    session::{Heard, Pace, id::Slot, lifecycle::Phase},
 };
 
 /// So many messages of one read are taken before the connection's rate is looked at: most reads bring fewer and cost
@@ -42,11 +42,16 @@ impl Shard {
         if self.sessions[slot].is(Phase::Gone) {
             return;
         }
-        if self.sessions.charge(slot, self.now_millis, (allowance.said, bytes), &self.config.limits) {
-            self.counters.rate_limited += 1;
-            let refs = (protocol::NULL, protocol::NULL);
-            let vsn = self.sessions[slot].vsn();
-            self.reply(slot, encode::error(vsn, refs, crate::topic::PHOENIX, "rate limited"));
+        match self.sessions.charge(slot, self.now_millis, (allowance.said, bytes), &self.config.limits) {
+            Heard::Fine => {}
+            Heard::Near(limit) => self.counters.count_near(limit),
+            Heard::TooMuch(millis) => {
+                self.counters.rate_limited += 1;
+                let refs = (protocol::NULL, protocol::NULL);
+                let vsn = self.sessions[slot].vsn();
+                let topic = crate::topic::PHOENIX;
+                self.reply(slot, encode::error_for_now(vsn, refs, topic, "rate limited", millis));
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::{event::Effect, gauge::Gauge, intake::Intake, timers::Timers};
 use crate::{
     addresses::Addresses,
     config::NodeConfig,
-    counters::Counters,
+    counters::{Counters, near},
     egress::Egress,
     ledger::Holdings,
     limits::STAMP_MILLIS,
@@ -78,6 +78,8 @@ pub struct Shard {
     pub(super) config: Arc<NodeConfig>,
     /// The proxies that are believed.
     pub(super) trusted: Networks,
+    /// A message of so many bytes is nearly as long as one may be.
+    pub(super) near_frame_bytes: usize,
     pub(super) now_millis: u64,
     /// What is added to [`Shard::now_millis`] for the time of day in milliseconds since 1970.
     pub(super) epoch_millis: u64,
@@ -114,6 +116,7 @@ impl Shard {
             topics: Topics::new(Arc::clone(&options.registry), options.index),
             options,
             trusted: Networks::read(&config.proxies.trusted),
+            near_frame_bytes: near(config.limits.max_frame_bytes.into()) as usize,
             config,
             now_millis: 0,
             epoch_millis: 0,

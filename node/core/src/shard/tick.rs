@@ -76,6 +76,7 @@ impl Shard {
         self.topics.trim();
         self.compact_outbox();
         self.sessions.trim(self.now_millis);
+        self.options.addresses.sweep(self.now_millis);
         self.refresh_memory();
         self.timers.trim();
         if self.effects.is_empty() && self.effects.capacity() > KEPT {
@@ -127,6 +128,10 @@ impl Shard {
     /// Looks whether time has done something to a connection; `since` is how many stamps ago it was looked at before.
     fn sweep(&mut self, slot: Slot, since: u16) {
         let Some(conn) = self.sessions.get(slot) else { return };
+        if conn.flags.has(Flags::BLOCKED) {
+            self.look_at_queue(slot);
+        }
+        let conn = &self.sessions[slot];
         let limits = &self.config.limits;
         let age_millis = u64::from(self.stamp().wrapping_sub(conn.stamp)) * STAMP_MILLIS;
         // A connection that comes to a node that leaves is refused anyway, and must not hold up its end.

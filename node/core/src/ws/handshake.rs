@@ -319,6 +319,8 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
         RefuseReason::Host => empty!("421 Misdirected Request"),
         RefuseReason::HeaderTooLarge => empty!("431 Request Header Fields Too Large"),
         RefuseReason::AddressFull => empty!("429 Too Many Requests\r\nretry-after: 5"),
+        RefuseReason::AddressRate => empty!("429 Too Many Requests\r\nretry-after: 1"),
+        RefuseReason::Rate => empty!("503 Service Unavailable\r\nretry-after: 1"),
         RefuseReason::ProxyHeader => empty!("400 Bad Request"),
         RefuseReason::Timeout | RefuseReason::Lost => empty!("408 Request Timeout"),
         RefuseReason::Full | RefuseReason::Draining => empty!("503 Service Unavailable\r\nretry-after: 1"),

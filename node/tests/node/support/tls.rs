@@ -73,12 +73,17 @@ pub(crate) fn connect(address: SocketAddr, config: &Arc<ClientConfig>) -> TlsStr
 
 /// Shakes hands on a connection.
 pub(crate) fn shake(stream: TcpStream, config: &Arc<ClientConfig>) -> TlsStream {
+    try_shake(stream, config).expect("a handshake")
+}
+
+/// The same where the node may drop the connection.
+pub(crate) fn try_shake(stream: TcpStream, config: &Arc<ClientConfig>) -> std::io::Result<TlsStream> {
     stream.set_read_timeout(Some(HANG)).expect("a time-out");
     let name = "localhost".try_into().expect("a name");
     let client = ClientConnection::new(Arc::clone(config), name).expect("a client");
     let mut stream = StreamOwned::new(client, stream);
     while stream.conn.is_handshaking() {
-        stream.conn.complete_io(&mut stream.sock).expect("a handshake");
+        stream.conn.complete_io(&mut stream.sock)?;
     }
-    stream
+    Ok(stream)
 }

@@ -1,5 +1,7 @@
 //! The state machine driven without sockets: protocol rules, limits and time.
 
+#[cfg(test)]
+mod admission;
 mod audit;
 #[cfg(test)]
 mod channel;
