@@ -24,11 +24,11 @@ pub struct Args {
     pub dev: bool,
 
     /// The configuration file (YAML). A running node picks up changes of it.
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["dev", "check_config"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["dev", "check_config", "print_default_config"])]
     pub config: Option<PathBuf>,
 
     /// Directory of the node's secrets: admin-token, nats-password, tls-ticket-key.
-    #[arg(long, value_name = "DIR", requires = "config", required_unless_present_any = ["dev", "check_config"])]
+    #[arg(long, value_name = "DIR", requires = "config", required_unless_present_any = ["dev", "check_config", "print_default_config"])]
     pub secrets: Option<PathBuf>,
 
     /// Directory of the credentials of your own NATS (username, password); used when it exists.
@@ -52,6 +52,10 @@ pub struct Args {
     /// Check a configuration file, say everything that is wrong with it, and exit.
     #[arg(long, value_name = "FILE", exclusive = true)]
     pub check_config: Option<PathBuf>,
+
+    /// Print a configuration file with every key and its default, and exit.
+    #[arg(long, exclusive = true)]
+    pub print_default_config: bool,
 
     /// Address of the public port [default: [::]:4000, which is all addresses of IPv6 and IPv4; with --dev
     /// 127.0.0.1:4000 and [::1]:4000].

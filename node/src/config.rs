@@ -9,13 +9,19 @@ use std::{
     time::Duration,
 };
 
-use node_core::config::NodeConfig;
+use node_core::config::{NodeConfig, nearest};
+use serde_json::Value;
+
+use crate::environment::Setting;
 
 /// How often the file is compared with what was last read.
 pub const POLL: Duration = Duration::from_secs(2);
 
 /// Longest configuration file in bytes: what a ConfigMap can hold.
 const MAX_BYTES: u64 = 1 << 20;
+
+/// A file with every key and its default.
+pub const DEFAULT: &str = include_str!("default.yaml");
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +48,9 @@ pub enum ConfigError {
         /// The fault, and its place in the file.
         message: String,
     },
+    /// A key that the environment sets is wrong.
+    #[error("{0}")]
+    Environment(String),
     /// Values are wrong.
     #[error("the configuration {} is wrong: {}", path.display(), errors.join(". "))]
     Invalid {
@@ -52,12 +61,12 @@ pub enum ConfigError {
     },
 }
 
-/// Reads and checks a configuration file.
+/// Reads and checks a configuration file, with what the environment sets.
 ///
 /// # Errors
 /// See [`ConfigError`].
-pub fn load(path: &Path) -> Result<NodeConfig, ConfigError> {
-    parse(path, &read(path)?)
+pub fn load(path: &Path, settings: &[Setting]) -> Result<NodeConfig, ConfigError> {
+    parse(path, &read(path)?, settings)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -66,13 +75,87 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     read.ok_or_else(|| ConfigError::Size { path: path.to_owned() })
 }
 
-fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
-    let config: NodeConfig = serde_saphyr::from_str(text).map_err(|error| ConfigError::Parse {
-        path: path.to_owned(),
-        message: error.without_snippet().to_string().replace('\n', " "),
-    })?;
+fn parse(path: &Path, text: &str, settings: &[Setting]) -> Result<NodeConfig, ConfigError> {
+    let wrong =
+        |error: &serde_saphyr::Error| ConfigError::Parse { path: path.to_owned(), message: sentence(error) };
+    let own: NodeConfig = serde_saphyr::from_str(text).map_err(|error| wrong(&error))?;
+    let config = if settings.is_empty() {
+        own
+    } else {
+        let file: Value = serde_saphyr::from_str(text).map_err(|error| wrong(&error))?;
+        with_settings(file, settings)?.unwrap_or(own)
+    };
     let errors = config.validate();
     if errors.is_empty() { Ok(config) } else { Err(ConfigError::Invalid { path: path.to_owned(), errors }) }
+}
+
+/// A configuration without a file, with what the environment sets.
+///
+/// # Errors
+/// When a key that the environment sets is wrong.
+pub fn without_file(config: NodeConfig, settings: &[Setting]) -> Result<NodeConfig, ConfigError> {
+    let file = serde_json::to_value(&config).map_err(|error| ConfigError::Environment(error.to_string()))?;
+    Ok(with_settings(file, settings)?.unwrap_or(config))
+}
+
+/// A file with what the environment sets, one key after the other, so that it is known which one is wrong. None without any.
+fn with_settings(mut file: Value, settings: &[Setting]) -> Result<Option<NodeConfig>, ConfigError> {
+    let mut config = None;
+    for setting in settings {
+        setting.put(&mut file).map_err(ConfigError::Environment)?;
+        // JSON is YAML, whose reader tells which key it does not know.
+        let read = serde_saphyr::from_str(&file.to_string());
+        config = Some(read.map_err(|error| ConfigError::Environment(about(setting, &error)))?);
+    }
+    Ok(config)
+}
+
+/// What is wrong about a file, in one line: its place, and for an unknown key the one that was meant.
+fn sentence(error: &serde_saphyr::Error) -> String {
+    let error = error.without_snippet();
+    if let serde_saphyr::Error::SerdeUnknownField { field, expected, location } = error {
+        let place = format!("line {}, column {}", location.line(), location.column());
+        return format!("{place}: there is no key {field} here; {}", meant(field, expected));
+    }
+    error.to_string().replace('\n', " ")
+}
+
+/// The key that was meant, or those that there are.
+fn meant(field: &str, expected: &[&str]) -> String {
+    match nearest(field, expected.iter().copied()) {
+        Some(key) => format!("did you mean {key}?"),
+        None => match elsewhere(field) {
+            Some(path) => format!("did you mean {path}?"),
+            None => format!("there are {}", expected.join(", ")),
+        },
+    }
+}
+
+/// A key of this name in another group.
+fn elsewhere(field: &str) -> Option<String> {
+    let file: Value = serde_saphyr::from_str(DEFAULT).ok()?;
+    let groups = file.as_object()?.iter().filter_map(|(name, group)| Some((name, group.as_object()?)));
+    let keys = groups.flat_map(|(name, group)| group.keys().map(move |key| (name, key)));
+    keys.into_iter().find(|(_, key)| key.as_str() == field).map(|(name, key)| format!("{name}.{key}"))
+}
+
+fn about(setting: &Setting, error: &serde_saphyr::Error) -> String {
+    let name = &setting.name;
+    match error.without_snippet() {
+        serde_saphyr::Error::SerdeUnknownField { field, expected, .. } => {
+            match nearest(field, expected.iter().copied()) {
+                Some(key) => {
+                    format!(
+                        "{name}: sets no key that there is; did you mean {}?",
+                        setting.renamed(field, key)
+                    )
+                }
+                None => format!("{name}: sets no key that there is; {}", meant(field, expected)),
+            }
+        }
+        // The message would repeat the value.
+        _ => format!("{name}: has a value that its key cannot have; write it as in the file"),
+    }
 }
 
 /// Finds changes of a configuration file.
@@ -80,17 +163,18 @@ fn parse(path: &Path, text: &str) -> Result<NodeConfig, ConfigError> {
 pub struct Watch {
     path: PathBuf,
     seen: Option<String>,
+    settings: Vec<Setting>,
 }
 
 impl Watch {
-    /// Reads and checks the file, and watches for changes from that content on.
+    /// Reads and checks the file, and watches for changes from that content on. What the environment sets stays as it is.
     ///
     /// # Errors
     /// As [`load`].
-    pub fn start(path: &Path) -> Result<(NodeConfig, Self), ConfigError> {
+    pub fn start(path: &Path, settings: Vec<Setting>) -> Result<(NodeConfig, Self), ConfigError> {
         let text = read(path)?;
-        let config = parse(path, &text)?;
-        Ok((config, Watch { path: path.to_owned(), seen: Some(text) }))
+        let config = parse(path, &text, &settings)?;
+        Ok((config, Watch { path: path.to_owned(), seen: Some(text), settings }))
     }
 
     /// The new configuration if the file changed since the last call. The same bad content is reported once.
@@ -98,7 +182,7 @@ impl Watch {
         match read(&self.path) {
             Ok(text) if self.seen.as_ref() == Some(&text) => None,
             Ok(text) => {
-                let parsed = parse(&self.path, &text);
+                let parsed = parse(&self.path, &text, &self.settings);
                 self.seen = Some(text);
                 Some(parsed)
             }
@@ -112,32 +196,79 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::test_dir::TestDir;
+    use crate::{environment::settings, test_dir::TestDir};
 
     #[test]
     fn a_file_as_the_operator_writes_it_is_read() {
         let text = "version: 1\ncluster: {namespace: prod, name: chat}\nrooms:\n  maxMembers: 150\n  onFull: Reject\n  \
                     policies:\n  - topics: \"live:*\"\n    publish: Nobody\nauth: {anonymous: true}\nbus:\n  nats:\n    \
                     urls: [\"nats://chat-nats:4222\"]\n    user: channel-node\nsysctls: {net.ipv4.tcp_fin_timeout: \"30\"}\n";
-        let config = parse(Path::new("node.yaml"), text).unwrap();
+        let config = parse(Path::new("node.yaml"), text, &[]).unwrap();
         assert_eq!((config.rooms.max_members, config.fixed.cluster.name.as_str()), (150, "chat"));
         assert!(config.fixed.bus.is_some());
         let rendered = serde_saphyr::to_string(&config).unwrap();
-        assert_eq!(parse(Path::new("again.yaml"), &rendered).unwrap(), config);
+        assert_eq!(parse(Path::new("again.yaml"), &rendered, &[]).unwrap(), config);
     }
 
     #[test]
     fn errors_name_file_and_key() {
         for (text, part) in [
-            ("rooms: {maxMember: 3}", "maxMember"),
+            (
+                "rooms: {maxMember: 3}",
+                "line 1, column 9: there is no key maxMember here; did you mean maxMembers?",
+            ),
+            (
+                "rooms:\n  ackEvent: []",
+                "line 2, column 3: there is no key ackEvent here; did you mean ackEvents?",
+            ),
+            ("romos: {}", "there is no key romos here; did you mean rooms?"),
+            ("maxConnections: 3", "did you mean limits.maxConnections?"),
+            ("limits: {xyz: 3}", "there is no key xyz here; there are maxFrameBytes,"),
             ("rooms: {maxMembers: many}", "line 1"),
             ("auth: {anonymous: true}\npath: x", "path: \"x\" is not a mount"),
             ("rooms: [", "line"),
         ] {
-            let message = parse(Path::new("node.yaml"), text).unwrap_err().to_string();
+            let message = parse(Path::new("node.yaml"), text, &[]).unwrap_err().to_string();
             assert!(message.contains("node.yaml") && message.contains(part), "{text}: {message}");
             assert!(!message.contains('\n'), "{message}");
         }
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file_and_is_refused_by_its_name() {
+        let file = "auth: {anonymous: true}\nlimits: {maxRooms: 7}";
+        let with = |name: &str, value: &str| {
+            let settings = settings([(name.into(), value.into())]).unwrap();
+            parse(Path::new("node.yaml"), file, &settings).map_err(|error| error.to_string())
+        };
+        let limits = with("CHANNEL_NODE__LIMITS__MAX_CONNECTIONS", "5").unwrap().limits;
+        assert_eq!((limits.max_connections, limits.max_rooms), (5, Some(7)));
+        for (name, value, part) in [
+            (
+                "CHANNEL_NODE__LIMITS__MAX_CONECTIONS",
+                "5",
+                "CHANNEL_NODE__LIMITS__MAX_CONECTIONS: sets no key that there is; did you mean \
+                 CHANNEL_NODE__LIMITS__MAX_CONNECTIONS?",
+            ),
+            ("CHANNEL_NODE__LIMIT__MAX_ROOMS", "5", "did you mean CHANNEL_NODE__LIMITS__MAX_ROOMS?"),
+            ("CHANNEL_NODE__MAX_CONNECTIONS", "5", "did you mean limits.maxConnections?"),
+            ("CHANNEL_NODE__LIMITS__MAX_ROOMS", "many", "CHANNEL_NODE__LIMITS__MAX_ROOMS: has a value that"),
+            ("CHANNEL_NODE__LIMITS__MAX_ROOMS", "0", "limits.maxRooms: 0 is out of range"),
+        ] {
+            let error = with(name, value).unwrap_err();
+            assert!(error.contains(part), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_default_file_has_the_defaults() {
+        let config: NodeConfig = serde_saphyr::from_str(DEFAULT).unwrap();
+        let mut defaults = NodeConfig::default();
+        // What is written in the file is what it is without being written.
+        defaults.limits.bus_message_age_millis = Some(defaults.limits.bus_message_age());
+        assert_eq!(config, defaults);
+        let errors = config.validate();
+        assert!(errors.len() == 1 && errors[0].contains("auth"), "{errors:?}");
     }
 
     #[test]
@@ -152,7 +283,7 @@ mod tests {
         };
         version("v1", "auth: {anonymous: true}");
         std::os::unix::fs::symlink("..data/node.yaml", dir.path().join("node.yaml")).unwrap();
-        let (first, mut watch) = Watch::start(&dir.path().join("node.yaml")).unwrap();
+        let (first, mut watch) = Watch::start(&dir.path().join("node.yaml"), Vec::new()).unwrap();
         assert!(!first.chat_page);
         assert!(watch.changed().is_none());
         version("v2", "auth: {anonymous: true}\nchatPage: true");

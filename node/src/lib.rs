@@ -11,6 +11,7 @@ pub mod bus;
 pub mod config;
 pub mod dashboard;
 pub mod drain;
+pub mod environment;
 pub mod failure;
 pub mod life;
 pub mod mailbox;

@@ -19,7 +19,9 @@ use node::{
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, BusState, Credentials, Identity, fleet::Fleet},
     config::{self, Watch},
-    dashboard, failure,
+    dashboard,
+    environment::{self, Setting},
+    failure,
     life::{self, Watches},
     mailbox::{BusReceiver, bus_queue},
     memory::Budget,
@@ -50,10 +52,18 @@ fn main() -> ExitCode {
         }
         Err(Answer::Wrong(text)) => return wrong(&text),
     };
-    if let Some(file) = &args.check_config {
-        return check_config(file);
+    if args.print_default_config {
+        output::say(config::DEFAULT.trim_end());
+        return ExitCode::SUCCESS;
     }
-    let (config, watch) = match configuration(&args) {
+    let settings = match environment::settings(std::env::vars_os()) {
+        Ok(settings) => settings,
+        Err(text) => return wrong(&text),
+    };
+    if let Some(file) = &args.check_config {
+        return check_config(file, &settings);
+    }
+    let (config, watch) = match configuration(&args, settings) {
         Ok(read) => read,
         Err(text) => return wrong(&text),
     };
@@ -74,8 +84,8 @@ fn wrong(text: &str) -> ExitCode {
     ExitCode::from(EXIT_USAGE)
 }
 
-fn check_config(file: &Path) -> ExitCode {
-    match config::load(file) {
+fn check_config(file: &Path, settings: &[Setting]) -> ExitCode {
+    match config::load(file, settings) {
         Ok(_) => {
             output::say(format_args!("{}: ok", file.display()));
             ExitCode::SUCCESS
@@ -84,9 +94,12 @@ fn check_config(file: &Path) -> ExitCode {
     }
 }
 
-fn configuration(args: &Args) -> Result<(NodeConfig, Option<Watch>), String> {
-    let read = args.config.as_deref().map(Watch::start).transpose().map_err(|error| error.to_string())?;
-    let (mut config, watch) = read.map_or((NodeConfig::dev(), None), |(config, watch)| (config, Some(watch)));
+fn configuration(args: &Args, settings: Vec<Setting>) -> Result<(NodeConfig, Option<Watch>), String> {
+    let read = match &args.config {
+        Some(path) => Watch::start(path, settings).map(|(config, watch)| (config, Some(watch))),
+        None => config::without_file(NodeConfig::dev(), &settings).map(|config| (config, None)),
+    };
+    let (mut config, watch) = read.map_err(|error| error.to_string())?;
     config.fixed.dev = args.dev;
     if args.dev {
         // A page of another site must not reach what a developer runs, whatever its name was made to lead to. Addresses

@@ -22,11 +22,13 @@ use crate::{
 mod check;
 mod file;
 mod limits;
+mod nearest;
 mod rooms;
 #[cfg(test)]
 mod tests;
 
 pub use limits::Limits;
+pub use nearest::nearest;
 pub use rooms::{Dialect, OnFull, Policy, PolicyRef, Publish, RoomPolicy, Rooms, TopicPattern};
 
 /// The configuration format that this code writes and reads.

@@ -68,6 +68,36 @@ fn every_key_that_is_a_limit_has_its_range_and_default_in_the_page() {
     assert!(seen > 10, "only {seen} keys: is the search broken?");
 }
 
+/// The file that the node prints has the keys that the page shows, which has them all; and a wrong variable is refused.
+#[test]
+fn the_default_file_has_every_key() {
+    let run = |arguments: &[&str], variable: (&str, &str)| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_channel-node"));
+        let output = command.args(arguments).env(variable.0, variable.1).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, printed) = run(&["--print-default-config"], ("HOME", "/"));
+    assert_eq!(code, Some(0));
+    let page = pages::page("docs/CONFIGURATION.md");
+    let shown = page.split("## node.yaml").nth(1).unwrap().split("```yaml\n").nth(1).unwrap();
+    let shown = shown.split("```").next().unwrap();
+    let mut seen = 0;
+    for word in shown.split(|c: char| c.is_whitespace() || "{}[]".contains(c)) {
+        let Some(key) = word.strip_suffix(':').filter(|key| key.chars().all(char::is_alphanumeric)) else {
+            continue;
+        };
+        assert!(printed.contains(&format!("{key}:")), "the printed file has no {key}");
+        seen += 1;
+    }
+    assert!(seen > 50, "only {seen} keys: is the search broken?");
+    let sample = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/node.yaml");
+    let check = |name, value| run(&["--check-config", sample], (name, value));
+    assert_eq!(check("CHANNEL_NODE__LIMITS__MAX_ROOMS", "9").0, Some(0));
+    let (code, said) = check("CHANNEL_NODE__LIMITS__MAX_ROMS", "9");
+    assert!(code == Some(64) && said.contains("did you mean CHANNEL_NODE__LIMITS__MAX_ROOMS?"), "{said}");
+}
+
 #[test]
 fn every_flag_is_in_the_page_and_no_other() {
     let help = Command::new(env!("CARGO_BIN_EXE_channel-node")).arg("--help").output().unwrap();
