@@ -21,6 +21,7 @@ pub(crate) fn session(suite: Suite, sealed: u64, opened: u64) -> Session {
 }
 
 /// The other side of [`session`] as a session.
+#[cfg(test)]
 pub(crate) fn mirror(suite: Suite) -> Session {
     let secrets = |side: usize| Secrets { sequence: 0, key: key(suite, side), iv: &IVS[side] };
     Session::new(suite, &secrets(1), &secrets(0), 0).expect("keys of this suite")
