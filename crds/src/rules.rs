@@ -36,62 +36,6 @@ macro_rules! with_durations {
     };
 }
 
-mod numbers;
-
-pub(crate) use numbers::{
-    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time,
-    idle_timeout, joins_at_once, joins_in_time, jwt_leeway, jwt_topics, jwt_topics_reserved, ping_interval,
-    topic_reserved,
-};
-
-/// On every [`crate::Duration`].
-pub(crate) const DURATION_FORM: Rule = (
-    is_duration!("self"),
-    "a duration must be a number with its unit h, m, s or ms: write 600s, 10m, 1h30m or 250ms, and 24h for a day",
-);
-
-pub(crate) const AUTH_REQUIRED: Rule = (
-    "has(self.auth)",
-    "auth is required, so that nobody opens a fleet to everyone by accident: write `auth: {anonymous: true}` to let clients connect without credentials",
-);
-pub(crate) const AUTH_SOMEBODY: Rule = (
-    "self.anonymous || (has(self.jwt) && size(self.jwt) > 0)",
-    "auth must let somebody connect: set auth.anonymous to true, or list an issuer of tokens in auth.jwt",
-);
-pub(crate) const AUTH_ANONYMOUS_TOPICS: Rule = (
-    "self.anonymous || !has(self.anonymousTopics) || size(self.anonymousTopics) == 0",
-    "auth.anonymousTopics must not be set without auth.anonymous: nobody connects without a token, so remove them or set auth.anonymous to true",
-);
-pub(crate) const AUTH_ANONYMOUS_TOPICS_FORM: Rule = (
-    "!has(self.anonymousTopics) || self.anonymousTopics.all(t, t.matches('^[^*]*[*]?$') && !t.startsWith('$') && t != 'phoenix')",
-    "auth.anonymousTopics must be topics, or prefixes with * at their end, and not phoenix or begin with $: write room:1 or live:*",
-);
-pub(crate) const AUTH_TOKEN_PARAM: Rule = (
-    "!has(self.tokenParam) || (has(self.jwt) && size(self.jwt) > 0)",
-    "auth.tokenParam must not be set without auth.jwt, since no token is taken: list an issuer, or remove it",
-);
-pub(crate) const AUTH_TOKEN_PARAM_FORM: Rule = (
-    "!has(self.tokenParam) || (self.tokenParam.matches('^[A-Za-z0-9_-]+$') && self.tokenParam != 'vsn')",
-    "auth.tokenParam must be a name of letters, digits, - and _, and not vsn: write token",
-);
-pub(crate) const JWT_ISSUERS: Rule = (
-    "!has(self.jwt) || size(self.jwt) < 2 || self.jwt.all(j, has(j.issuer) && self.jwt.exists_one(k, has(k.issuer) && k.issuer == j.issuer))",
-    "auth.jwt with several entries must have an issuer of its own in each, by which tokens are told apart: add the iss of its tokens",
-);
-/// On [`crate::Jwt`].
-pub(crate) const JWT_ALGORITHMS: Rule = (
-    "self.algorithms.all(a, a.startsWith('HS')) || self.algorithms.all(a, !a.startsWith('HS'))",
-    "auth.jwt[].algorithms must not mix shared secrets (HS256 and the like) with public keys, of which one could be taken for the other: make two entries of it",
-);
-pub(crate) const JWT_KEY_FORM: Rule = (
-    "self.secretRef.key.matches('^[-._A-Za-z0-9]+$') && !self.secretRef.key.startsWith('..') && self.secretRef.key != '.' && self.secretRef.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
-    "auth.jwt[].secretRef must name a Secret and a key in it: the name of a-z, 0-9, - and ., the key of letters, digits, -, _ and .",
-);
-/// On [`crate::RoomPolicy`].
-pub(crate) const REALTIME_OPTIONS: Rule = (
-    "!has(self.dialect) || self.dialect != 'Realtime' || (!has(self.ackEvents) && !has(self.echoToSender))",
-    "rooms.policies[] with dialect: Realtime must not set ackEvents or echoToSender: each client says both when it joins, so leave them out",
-);
 /// The grammar of hosts and origins as regular expressions, which `node_core::ws::{host, origin}` has as code; a test
 /// holds the two together.
 macro_rules! grammar {
@@ -149,6 +93,79 @@ macro_rules! grammar {
     };
 }
 
+mod numbers;
+
+pub(crate) use numbers::{
+    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time,
+    idle_timeout, joins_at_once, joins_in_time, jwks_refresh, jwks_url, jwt_leeway, jwt_topics,
+    jwt_topics_reserved, ping_interval, topic_reserved,
+};
+
+/// On every [`crate::Duration`].
+pub(crate) const DURATION_FORM: Rule = (
+    is_duration!("self"),
+    "a duration must be a number with its unit h, m, s or ms: write 600s, 10m, 1h30m or 250ms, and 24h for a day",
+);
+
+pub(crate) const AUTH_REQUIRED: Rule = (
+    "has(self.auth)",
+    "auth is required, so that nobody opens a fleet to everyone by accident: write `auth: {anonymous: true}` to let clients connect without credentials",
+);
+pub(crate) const AUTH_SOMEBODY: Rule = (
+    "self.anonymous || (has(self.jwt) && size(self.jwt) > 0)",
+    "auth must let somebody connect: set auth.anonymous to true, or list an issuer of tokens in auth.jwt",
+);
+pub(crate) const AUTH_ANONYMOUS_TOPICS: Rule = (
+    "self.anonymous || !has(self.anonymousTopics) || size(self.anonymousTopics) == 0",
+    "auth.anonymousTopics must not be set without auth.anonymous: nobody connects without a token, so remove them or set auth.anonymous to true",
+);
+pub(crate) const AUTH_ANONYMOUS_TOPICS_FORM: Rule = (
+    "!has(self.anonymousTopics) || self.anonymousTopics.all(t, t.matches('^[^*]*[*]?$') && !t.startsWith('$') && t != 'phoenix')",
+    "auth.anonymousTopics must be topics, or prefixes with * at their end, and not phoenix or begin with $: write room:1 or live:*",
+);
+pub(crate) const AUTH_TOKEN_PARAM: Rule = (
+    "!has(self.tokenParam) || (has(self.jwt) && size(self.jwt) > 0)",
+    "auth.tokenParam must not be set without auth.jwt, since no token is taken: list an issuer, or remove it",
+);
+pub(crate) const AUTH_TOKEN_PARAM_FORM: Rule = (
+    "!has(self.tokenParam) || (self.tokenParam.matches('^[A-Za-z0-9_-]+$') && self.tokenParam != 'vsn')",
+    "auth.tokenParam must be a name of letters, digits, - and _, and not vsn: write token",
+);
+pub(crate) const JWT_ISSUERS: Rule = (
+    "!has(self.jwt) || size(self.jwt) < 2 || self.jwt.all(j, has(j.issuer) && self.jwt.exists_one(k, has(k.issuer) && k.issuer == j.issuer))",
+    "auth.jwt with several entries must have an issuer of its own in each, by which tokens are told apart: add the iss of its tokens",
+);
+/// On [`crate::Jwt`].
+pub(crate) const JWT_ALGORITHMS: Rule = (
+    "self.algorithms.all(a, a.startsWith('HS')) || self.algorithms.all(a, !a.startsWith('HS'))",
+    "auth.jwt[].algorithms must not mix shared secrets (HS256 and the like) with public keys, of which one could be taken for the other: make two entries of it",
+);
+pub(crate) const JWT_KEYS: Rule = (
+    "has(self.secretRef) != has(self.jwks)",
+    "auth.jwt[] must have either secretRef or jwks, from where its keys come: add or remove one",
+);
+pub(crate) const JWT_KEYS_BY_URL: Rule = (
+    "!has(self.jwks) || self.algorithms.all(a, !a.startsWith('HS'))",
+    "auth.jwt[].jwks is for public keys, and what a URL gives to everybody is no secret: use secretRef for HS256 and the like",
+);
+/// On [`crate::Jwks`].
+pub(crate) const JWKS_AUTHORITIES: Rule = (
+    "!has(self.caSecretRef) || self.url.startsWith('https://')",
+    "auth.jwt[].jwks.caSecretRef counts only for https: remove it, or change the url",
+);
+pub(crate) const JWKS_AUTHORITIES_FORM: Rule = (
+    "!has(self.caSecretRef) || (self.caSecretRef.key.matches('^[-._A-Za-z0-9]+$') && !self.caSecretRef.key.startsWith('..') && self.caSecretRef.key != '.' && self.caSecretRef.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'))",
+    "auth.jwt[].jwks.caSecretRef must name a Secret and a key in it: the name of a-z, 0-9, - and ., the key of letters, digits, -, _ and .",
+);
+pub(crate) const JWT_KEY_FORM: Rule = (
+    "!has(self.secretRef) || (self.secretRef.key.matches('^[-._A-Za-z0-9]+$') && !self.secretRef.key.startsWith('..') && self.secretRef.key != '.' && self.secretRef.name.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$'))",
+    "auth.jwt[].secretRef must name a Secret and a key in it: the name of a-z, 0-9, - and ., the key of letters, digits, -, _ and .",
+);
+/// On [`crate::RoomPolicy`].
+pub(crate) const REALTIME_OPTIONS: Rule = (
+    "!has(self.dialect) || self.dialect != 'Realtime' || (!has(self.ackEvents) && !has(self.echoToSender))",
+    "rooms.policies[] with dialect: Realtime must not set ackEvents or echoToSender: each client says both when it joins, so leave them out",
+);
 pub(crate) const AUTH_ORIGINS: Rule = (
     concat!(
         "self.allowedOrigins.all(o, o == '*' || o == 'null'",

@@ -188,7 +188,9 @@ fn no_field_is_required_that_was_not() {
         .collect();
     let expected = [
         ".spec.auth.jwt[].algorithms",
-        ".spec.auth.jwt[].secretRef",
+        ".spec.auth.jwt[].jwks.caSecretRef.key",
+        ".spec.auth.jwt[].jwks.caSecretRef.name",
+        ".spec.auth.jwt[].jwks.url",
         ".spec.auth.jwt[].secretRef.key",
         ".spec.auth.jwt[].secretRef.name",
         ".spec.autoscaling.behavior.scaleDown.policies[].periodSeconds",

@@ -203,6 +203,59 @@ fn topics_of_tokens_are_judged_as_the_node_does() {
     assert!(good > 50 && bad > 500, "{good} good, {bad} bad");
 }
 
+/// URLs of keys, good and bad.
+fn urls() -> Vec<String> {
+    let hosts = [
+        "id.example.org",
+        "ID",
+        "10.0.0.1",
+        "[::1]",
+        "[fd00::1:2]",
+        "[::ffff:1.2.3.4]",
+        "[::g]",
+        "localhost",
+        "127.0.0.1",
+        "127.0.0.2",
+        "a.b.svc",
+        "b.svc",
+        "x.a.b.svc",
+        "a.b.svc.cluster.local",
+        "a.b.svc.example",
+        "a..svc",
+        "-a.b.svc",
+        "a_b",
+        "a.",
+        "",
+        "u@h",
+        "\u{fc}",
+    ];
+    let ports = ["", ":1", ":443", ":65535", ":65536", ":0", ":01", ":", ":x"];
+    let paths = ["", "/", "/k?a=%20&b", "?k", "/k#f", "/k k", "/k'", "\\k", "/k\n"];
+    let mut all = Vec::new();
+    for scheme in ["https://", "http://", "HTTPS://", "ftp://", ""] {
+        for host in hosts {
+            all.extend(ports.iter().flat_map(|port| paths.map(|path| format!("{scheme}{host}{port}{path}"))));
+        }
+    }
+    all
+}
+
+/// The grammar of such URLs stands in the CRD as a rule and in the node as code.
+#[test]
+fn urls_of_keys_are_judged_as_the_node_does() {
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let jwks = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth/properties/jwt/items/properties/jwks";
+    let schema = crd.pointer(jwks).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for url in urls().into_iter().filter(|url| !url.is_empty()) {
+        let is_good = node_core::auth::Endpoint::parse(&url).is_ok();
+        (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
+        let object = serde_json::json!({"url": url});
+        assert_eq!(Validator::new().validate(schema, &object, None).is_ok(), is_good, "{url:?}");
+    }
+    assert!(good > 50 && bad > 500, "{good} good, {bad} bad");
+}
+
 /// The algorithms of the manifest are those of the node, by the same names.
 #[test]
 fn every_algorithm_of_the_manifest_is_one_of_the_node() {

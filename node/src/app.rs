@@ -19,8 +19,8 @@ use node_core::{
 };
 
 use crate::{
-    bus::BusState, drain::Departure, mailbox::ShardHandle, memory::Budget, near::Near, secrets::SecretFile,
-    sysinfo, token_keys::KeyError, transport::TlsError,
+    bus::BusState, drain::Departure, jwks::Listed, mailbox::ShardHandle, memory::Budget, near::Near,
+    secrets::SecretFile, sysinfo, token_keys::KeyError, transport::TlsError,
 };
 
 /// Version of this binary.
@@ -60,6 +60,8 @@ pub struct App {
     pub bus: Option<Arc<BusState>>,
     /// The admin token; none opens the admin API, which only dev mode does.
     pub token: Option<SecretFile>,
+    /// Where keys of tokens are fetched.
+    pub key_sources: Arc<ArcSwap<Listed>>,
     /// Configuration files taken.
     pub reloads: AtomicU64,
     /// Configuration files refused.

@@ -13,6 +13,7 @@ pub mod dashboard;
 pub mod drain;
 pub mod environment;
 pub mod failure;
+pub mod jwks;
 pub mod life;
 pub mod mailbox;
 pub mod memory;

@@ -40,11 +40,13 @@ pub async fn serve(app: &App, watches: Watches, signals: &mut Signals) {
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut untold = false;
     loop {
+        keys.fetch();
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::Reload if watch.is_some() => tracing::info!("SIGHUP: looking at the configuration"),
                 Asked::Reload | Asked::End | Asked::Interrupt => return,
             },
+            () = keys.fetched() => (),
             _ = look.tick() => (),
         }
         if let Some(changed) = watch.as_mut().and_then(Watch::changed) {

@@ -186,6 +186,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         ready: Arc::clone(shards.ready()),
         bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
         token,
+        key_sources: keys.sources(),
         reloads: Default::default(),
         reload_failures: Default::default(),
     });

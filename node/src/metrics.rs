@@ -48,6 +48,7 @@ impl Collector for Scrape {
         reasons(&mut out, &sum)?;
         near(&mut out, &self.0, &sum)?;
         shards(&mut out, &self.0)?;
+        key_sources(&mut out, &self.0)?;
         kernel(&mut out, &self.0)?;
         if let Some(bus) = &self.0.bus {
             bus_metrics(&mut out, bus)?;
@@ -185,6 +186,24 @@ fn shards(out: &mut Out<'_>, app: &App) -> fmt::Result {
     let about = ("shard_cpu_seconds", "CPU time of the shard's thread", MetricType::Counter);
     let rows = loaded.iter().map(|(shard, c)| (shard.clone(), ConstCounter::new(c.cpu_nanos as f64 / 1e9)));
     out.family(about, "shard", rows)
+}
+
+/// The keys of tokens that are fetched, by the number of their entry in `auth.jwt`.
+fn key_sources(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let listed = app.key_sources.load();
+    let figures: Vec<_> =
+        listed.iter().map(|(index, source)| (index.to_string(), source.figures())).collect();
+    let rows = figures.iter().map(|(index, of)| (index.clone(), ConstGauge::new(of.age_millis as f64 / 1e3)));
+    let about =
+        ("token_keys_age_seconds", "Time since the keys of an issuer were fetched", MetricType::Gauge);
+    out.family(about, "issuer", rows)?;
+    let rows = figures.iter().map(|(index, of)| (index.clone(), ConstCounter::new(of.fetches)));
+    let about = ("token_keys_fetches", "Fetches of the keys of an issuer", MetricType::Counter);
+    out.family(about, "issuer", rows)?;
+    let rows = figures.iter().map(|(index, of)| (index.clone(), ConstCounter::new(of.failures)));
+    let about =
+        ("token_keys_fetch_failures", "Fetches of the keys of an issuer that failed", MetricType::Counter);
+    out.family(about, "issuer", rows)
 }
 
 fn kernel(out: &mut Out<'_>, app: &App) -> fmt::Result {

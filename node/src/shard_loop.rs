@@ -6,7 +6,7 @@
 
 use std::{
     os::fd::OwnedFd,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use node_core::{
@@ -22,6 +22,7 @@ use crate::{
     mailbox::Mailbox,
     poller::{Poller, Ready},
     readable::{Input, Readables},
+    sysinfo,
     transport::{self, Listener, Taken, Transports, Written},
     usage::{self, Usage},
 };
@@ -147,7 +148,7 @@ impl ShardLoop {
         self.accept(now);
         let ticks = self.core.handle_timeout();
         if ticks {
-            self.core.handle(Event::TimeOfDay(unix_millis()));
+            self.core.handle(Event::TimeOfDay(sysinfo::unix_millis()));
         }
         self.carry_out();
         self.read();
@@ -380,12 +381,6 @@ impl ShardLoop {
         self.transports.say_last(|slot| core.farewell(slot));
         self.mailbox.stats().store(&Counters::ZERO);
     }
-}
-
-/// The time of day in milliseconds since 1970.
-fn unix_millis() -> u64 {
-    // A clock before 1970 is not set, and no token is valid by it but one without a beginning.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
 }
 
 /// The clock of the state machine.

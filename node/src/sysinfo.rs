@@ -1,7 +1,11 @@
 //! Limits of open files, sysctls, memory and CPU time of this process, read back from the kernel rather than assumed
-//! from what was asked for.
+//! from what was asked for, and the time of day.
 
-use std::{collections::BTreeMap, fs, io};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use node_core::admin::Nofile;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -23,6 +27,14 @@ pub const OBSERVED_SYSCTLS: [&str; 10] = [
 
 /// Longest sysctl value kept, in bytes.
 const SYSCTL_BYTES: usize = 256;
+
+/// The time of day in milliseconds since 1970.
+#[must_use]
+pub fn unix_millis() -> u64 {
+    // A clock before 1970 is not set, and no token is valid by it but one without a beginning.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// Raises the soft limit of open files to the hard one, or to `asked` when that is lower.
 ///

@@ -1,19 +1,26 @@
-//! The keys of the issuers of tokens: files of mounted Secrets, read at the start and again when they change.
+//! The keys of the issuers of tokens: files of mounted Secrets, read at the start and again when they change, and sets
+//! that are fetched.
 //!
-//! As with the configuration, the contents are compared. Issuers and their keys take effect together: while the keys of
-//! a new list of issuers cannot be read, the former list stays in force with the keys that it has.
+//! As with the configuration, the contents are compared. Issuers and their keys take effect together: while the files of
+//! a new list of issuers cannot be read, the former list stays in force with the keys that it has. Keys that are fetched
+//! are not waited for.
 
 use std::{
     hash::{BuildHasher, RandomState},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use node_core::{
     auth::{Issuer, Jwt, Keyring},
     config::Auth,
 };
 
-use crate::secrets::{SecretError, SecretFile};
+use crate::{
+    jwks::{Fetched, Listed, Sources},
+    secrets::{SecretError, SecretFile},
+};
 
 /// Longest file of keys in bytes: 32 keys as large identity providers publish them, with their certificates.
 const KEY_FILE_BYTES: u64 = 256 * 1024;
@@ -34,13 +41,22 @@ pub enum KeyError {
     },
 }
 
+/// The keys of an issuer as they were found.
+#[derive(Debug, Hash)]
+enum Found {
+    /// What this file holds.
+    File(PathBuf, String),
+    Fetched(Fetched),
+}
+
 /// Finds changes of the keys of tokens.
 #[derive(Debug)]
 pub struct KeyWatch {
     dir: PathBuf,
     /// Who shall be allowed to connect, with or without the keys that this needs.
     wanted: Auth,
-    /// A hash of the files as they were taken last, or found wrong. None: they are to be read anew.
+    sources: Sources,
+    /// A hash of the keys as they were taken last, or found wrong. None: they are to be read anew.
     seen: Option<u64>,
     hasher: RandomState,
     /// The last error, so that it is told once.
@@ -53,30 +69,47 @@ impl KeyWatch {
     /// # Errors
     /// See [`KeyError`].
     pub fn start(dir: &Path, auth: &mut Auth) -> Result<Self, KeyError> {
-        let (dir, wanted, hasher) = (dir.to_owned(), auth.clone(), RandomState::new());
-        let mut watch = KeyWatch { dir, wanted, seen: None, hasher, told: None };
-        let texts = watch.texts()?;
-        auth.keys = watch.keys(&texts)?;
-        watch.seen = Some(watch.hasher.hash_one(&texts));
+        let (dir, wanted, sources) = (dir.to_owned(), auth.clone(), Sources::new(dir));
+        let mut watch = KeyWatch { dir, wanted, sources, seen: None, hasher: RandomState::new(), told: None };
+        watch.sources.want(&auth.jwt);
+        let found = watch.find()?;
+        auth.keys = watch.keys(&found)?;
+        watch.seen = Some(watch.hasher.hash_one(&found));
         Ok(watch)
+    }
+
+    /// The sources of keys that are fetched.
+    pub fn sources(&self) -> Arc<ArcSwap<Listed>> {
+        self.sources.listed()
+    }
+
+    /// Begins to fetch what is to be fetched and is not yet, on the runtime of the caller.
+    pub fn fetch(&mut self) {
+        self.sources.run();
+    }
+
+    /// Waits until keys have come that were fetched.
+    pub async fn fetched(&self) {
+        self.sources.changed().await;
     }
 
     /// Another configuration says who may connect.
     pub fn want(&mut self, auth: &Auth) {
         self.wanted = auth.clone();
+        self.sources.want(&auth.jwt);
         self.seen = None;
     }
 
     /// Who may connect from now on, with the keys for it, when that has changed since the last call. The same error is
     /// reported once.
     pub fn changed(&mut self) -> Option<Result<Auth, KeyError>> {
-        let read = match self.texts() {
-            Ok(texts) => {
-                let seen = Some(self.hasher.hash_one(&texts));
+        let read = match self.find() {
+            Ok(found) => {
+                let seen = Some(self.hasher.hash_one(&found));
                 if std::mem::replace(&mut self.seen, seen) == seen {
                     return None;
                 }
-                self.keys(&texts)
+                self.keys(&found)
             }
             Err(error) => {
                 // Once the file is back its keys are read, also when they are the former ones.
@@ -98,19 +131,31 @@ impl KeyWatch {
         }
     }
 
-    fn texts(&self) -> Result<Vec<String>, KeyError> {
-        let read = |jwt: &Jwt| Ok(SecretFile::new(&self.dir, &jwt.key_file, KEY_FILE_BYTES).read()?);
-        self.wanted.jwt.iter().map(read).collect()
+    fn find(&self) -> Result<Vec<Found>, KeyError> {
+        // The check of the configuration lets each entry have a file or a URL.
+        let of = |jwt: &Jwt| -> Option<Result<Found, KeyError>> {
+            let Some(file) = &jwt.key_file else {
+                return self.sources.fetched(jwt).map(|set| Ok(Found::Fetched(set)));
+            };
+            let text = SecretFile::new(&self.dir, file, KEY_FILE_BYTES).read();
+            Some(text.map(|text| Found::File(self.dir.join(file), text)).map_err(KeyError::from))
+        };
+        self.wanted.jwt.iter().filter_map(of).collect()
     }
 
-    fn keys(&self, texts: &[String]) -> Result<Keyring, KeyError> {
-        if texts.is_empty() {
+    fn keys(&self, found: &[Found]) -> Result<Keyring, KeyError> {
+        if found.is_empty() {
             return Ok(Keyring::NONE);
         }
-        let issuer = |(jwt, text): (&Jwt, &String)| {
-            Issuer::read(jwt, text).map_err(|why| KeyError::Wrong { path: self.dir.join(&jwt.key_file), why })
+        let issuer = |(jwt, found): (&Jwt, &Found)| match found {
+            Found::File(path, text) => {
+                Issuer::read(jwt, text).map_err(|why| KeyError::Wrong { path: path.clone(), why })
+            }
+            Found::Fetched(set) => {
+                set.issuer(jwt).map_err(|why| KeyError::Wrong { path: PathBuf::from("that is fetched"), why })
+            }
         };
-        let issuers: Result<Vec<_>, _> = self.wanted.jwt.iter().zip(texts).map(issuer).collect();
+        let issuers: Result<Vec<_>, _> = self.wanted.jwt.iter().zip(found).map(issuer).collect();
         Ok(Keyring::new(issuers?))
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crds::{BackplaneType, ChannelCluster};
+use crds::{BackplaneType, ChannelCluster, Jwt};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
@@ -82,7 +82,8 @@ async fn named_secrets(
     cluster: &ChannelCluster,
 ) -> Result<BTreeMap<String, Credentials>, kube::Error> {
     let issuers = cluster.spec.auth.iter().flat_map(|auth| &auth.jwt);
-    let mut names: BTreeSet<_> = issuers.map(|jwt| &jwt.secret_ref.name).collect();
+    let mut names: BTreeSet<_> =
+        issuers.flat_map(Jwt::secrets).map(|(_, reference)| &reference.name).collect();
     if let Some(tls) = &cluster.spec.expose.tls {
         names.insert(&tls.secret_name);
         names.extend(&tls.client_ca_secret_name);

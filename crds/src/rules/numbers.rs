@@ -7,6 +7,7 @@ use crate::Duration;
 /// The beginning of a condition that is checked only when these durations can be read as such.
 const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
 const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
+const REFRESH: &str = with_durations!("self.refresh";);
 const LEEWAY: &str = with_durations!("self.leeway";);
 const DRAIN_DELAY: &str = with_durations!("self.delay";);
 const DRAIN: &str = with_durations!("self.delay", "self.deadline";);
@@ -82,6 +83,32 @@ pub(crate) fn jwt_leeway() -> Rule {
         &format!("!has(self.leeway) || {LEEWAY}duration(self.leeway) <= duration('{most}')"),
         &format!(
             "auth.jwt[].leeway must be at most {most}: clocks that differ more are wrong, and an ended token would be good for so long"
+        ),
+    )
+}
+
+/// On the URL of keys: the grammar of `node_core::auth::Endpoint`, a test holds the two together.
+pub(crate) fn jwks_url() -> Rule {
+    let label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
+    let port = grammar!(port);
+    let host = format!(r"({label}([.]{label})*|{})", grammar!(v6));
+    let own = format!(r"(localhost|127[.]0[.]0[.]1|\[::1\]|{label}[.]{label}[.]svc([.]cluster[.]local)?)");
+    let path = "(/[-A-Za-z0-9._~!$&()*+,;=:@/?%]*)?";
+    rule(
+        &format!(r"self.url.matches(r'^(https://{host}|http://{own}){port}?{path}$')"),
+        "auth.jwt[].jwks.url must be https://HOST[:PORT]/PATH without user and fragment, or http:// with a Service of this cluster: write https://id.example.org/keys or http://NAME.NAMESPACE.svc/keys",
+    )
+}
+
+pub(crate) fn jwks_refresh() -> Rule {
+    let range = keys::TOKEN_KEYS_REFRESH_MILLIS.manifest;
+    let (least, most) = (span(range.least), span(range.most));
+    rule(
+        &format!(
+            "!has(self.refresh) || {REFRESH}(duration(self.refresh) >= duration('{least}') && duration(self.refresh) <= duration('{most}'))"
+        ),
+        &format!(
+            "auth.jwt[].jwks.refresh must lie between {least} and {most}: leave it out for 5m, a new key counts at once in any case"
         ),
     )
 }

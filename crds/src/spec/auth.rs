@@ -51,7 +51,9 @@ pub struct Auth {
 /// An issuer of JSON Web Tokens.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::JWT_ALGORITHMS)]
+#[x_kube(validation = rules::JWT_KEYS)]
 #[x_kube(validation = rules::JWT_KEY_FORM)]
+#[x_kube(validation = rules::JWT_KEYS_BY_URL)]
 #[x_kube(validation = rules::jwt_topics("topics"))]
 #[x_kube(validation = rules::jwt_topics_reserved("topics"))]
 #[x_kube(validation = rules::jwt_topics("publish"))]
@@ -72,7 +74,11 @@ pub struct Jwt {
     pub algorithms: Vec<Algorithm>,
     /// The Secret with its keys, which needs the label `channelcluster.io/credentials: "true"`. A change of it counts
     /// within about a minute.
-    pub secret_ref: SecretKeyRef,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+    /// Where the nodes fetch its public keys, instead of `secretRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<Jwks>,
     /// By how much its clock may differ, 0s to 10m; unset: 10s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "Duration::text_schema")]
@@ -90,6 +96,38 @@ pub struct Jwt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = keys::LIST_ITEMS), inner(length(min = 1, max = keys::MAX_TOPIC_BYTES)))]
     pub publish: Option<Vec<String>>,
+}
+
+impl Jwt {
+    /// The Secrets that it names, with the field of each.
+    pub fn secrets(&self) -> impl Iterator<Item = (&'static str, &SecretKeyRef)> {
+        let authorities = self.jwks.as_ref().and_then(|jwks| jwks.ca_secret_ref.as_ref());
+        let keys = self.secret_ref.as_ref().map(|reference| ("secretRef", reference));
+        keys.into_iter().chain(authorities.map(|reference| ("jwks.caSecretRef", reference)))
+    }
+}
+
+/// A JWK Set that the nodes fetch.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::jwks_url())]
+#[x_kube(validation = rules::JWKS_AUTHORITIES)]
+#[x_kube(validation = rules::JWKS_AUTHORITIES_FORM)]
+#[x_kube(validation = rules::jwks_refresh())]
+#[serde(rename_all = "camelCase")]
+pub struct Jwks {
+    /// The URL, `https://HOST[:PORT][/PATH]`. `http://` only for a Service of this cluster, `NAME.NAMESPACE.svc`, or for
+    /// `localhost` in the pod. Redirects are not followed.
+    #[schemars(length(min = 1, max = keys::MAX_URL_BYTES))]
+    pub url: String,
+    /// The Secret with the certificates of the authorities, in PEM, of which one must vouch for the server; it needs the
+    /// label of `secretRef`. Unset: those that browsers trust, as of the node's release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_secret_ref: Option<SecretKeyRef>,
+    /// Longest time between two fetches, 10s to 24h, and so the longest time for which a key is good that the issuer has
+    /// taken back; unset: 5m. A new key counts at once, by the first token that names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "Duration::text_schema")]
+    pub refresh: Option<Duration>,
 }
 
 /// Names of claims.

@@ -124,8 +124,8 @@ fn every_manifest_can_be_applied() {
             cluster.metadata.namespace = Some("default".to_owned());
             let keys = ["username", "password"].map(str::to_owned);
             let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
-            let token_keys =
-                Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
+            let keys = ["id.pem", "ca.crt"].map(str::to_owned);
+            let token_keys = Credentials { keys: keys.into(), labelled: true, servers: None };
             let certificate = Credentials {
                 keys: ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into(),
                 ..token_keys.clone()

@@ -117,6 +117,8 @@ reasons! {
         Token => "token",
         /// It has a token whose time is over (403).
         TokenExpired => "token_expired",
+        /// It has a token whose key is not known yet: the keys of its issuer could not be fetched (503).
+        NoKeys => "no_keys",
     }
 }
 

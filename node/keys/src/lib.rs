@@ -86,6 +86,9 @@ keys! {
     COMPRESSION_MIN_BYTES: Key<u32> = Key::new("compression.minBytes", "bytes", 32, 1 << 20).usually(256);
     /// By how much the clock of an issuer of tokens may differ.
     TOKEN_LEEWAY_MILLIS: Key<u64> = Key::new("auth.jwt[].leewayMillis", "ms", 0, 600_000).usually(10_000);
+    /// Longest time between two fetches of the keys of an issuer by their URL. A key that the issuer has taken back is
+    /// good for so long.
+    TOKEN_KEYS_REFRESH_MILLIS: Key<u64> = Key::new("auth.jwt[].jwks.refreshMillis", "ms", 1_000, 24 * HOUR).usually(300_000).in_manifest(10_000, 24 * HOUR);
     /// The soft limit of open files. A manifest may ask at most for what a kernel can be set to, and at least for
     /// what a node can serve with.
     NOFILE: Key<u64, ()> = Key::new("nofile", "files", 64, u32::MAX as u64).in_manifest(1_024, 1_073_741_816);
@@ -115,6 +118,8 @@ pub const GRACE_MARGIN_MILLIS: u64 = 30_000;
 pub const MAX_ISSUERS: usize = 8;
 /// Longest name of an issuer, an audience or a claim, in bytes.
 pub const MAX_CLAIM_BYTES: usize = 255;
+/// Longest URL of an issuer's keys, in bytes.
+pub const MAX_URL_BYTES: usize = 512;
 
 /// Longest topic in bytes: what fits the one-byte length field of a binary frame.
 pub const MAX_TOPIC_BYTES: usize = 255;

@@ -44,6 +44,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         ready: Arc::default(),
         bus: None,
         token: None,
+        key_sources: Default::default(),
         reloads: Default::default(),
         reload_failures: Default::default(),
     };

@@ -16,9 +16,11 @@ fn every_metric_is_in_the_page_and_no_other() {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("admin-token"), "token").unwrap();
     fs::write(dir.join("nats-password"), "password").unwrap();
-    // Metrics of the bus are there when one is configured, reached or not.
-    let config =
-        "auth: {anonymous: true}\nbus: {nats: {urls: [\"nats://127.0.0.1:1\"], user: channel-node}}\n";
+    // Metrics of the bus, and of keys that are fetched, are there when these are configured, reached or not.
+    let config = "\
+auth: {anonymous: true, jwt: [{algorithms: [RS256], jwks: {url: \"http://127.0.0.1:1/\"}}]}
+bus: {nats: {urls: [\"nats://127.0.0.1:1\"], user: channel-node}}
+";
     fs::write(dir.join("node.yaml"), config).unwrap();
     let mut command = command();
     command.arg("--config").arg(dir.join("node.yaml")).arg("--secrets").arg(&dir);

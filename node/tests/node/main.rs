@@ -13,6 +13,7 @@ mod descriptors;
 mod docs;
 mod edges;
 mod goodbye;
+mod keys_by_url;
 mod longpoll;
 mod own_tables;
 mod process;

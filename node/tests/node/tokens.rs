@@ -31,13 +31,13 @@ auth:
   - {issuer: ids, audience: chat, algorithms: [EdDSA], keyFile: tokens/id.pem, topics: [\"room:*\", \"user:{sub}:*\"]}
   - {issuer: backend, algorithms: [HS256], keyFile: tokens/secret, leewayMillis: 0}
 ";
-const SECRET: &str = "a secret of at least thirty-two bytes";
+pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
 /// The files of a node; removed when dropped.
-struct Mounts(PathBuf);
+pub(crate) struct Mounts(PathBuf);
 
 impl Mounts {
-    fn new(config: &str) -> Self {
+    pub(crate) fn new(config: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("channel-node-tokens-{:x}", rand::random::<u64>()));
         fs::create_dir_all(dir.join("jwt/tokens")).unwrap();
         let mounts = Mounts(dir);
@@ -48,11 +48,11 @@ impl Mounts {
         mounts
     }
 
-    fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         fs::write(self.0.join(name), text).unwrap();
     }
 
-    fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = command();
         command.arg("--config").arg(self.0.join("node.yaml")).arg("--secrets").arg(&self.0);
         command.arg("--token-keys").arg(self.0.join("jwt"));
@@ -66,7 +66,7 @@ impl Drop for Mounts {
     }
 }
 
-fn pair(seed: u8) -> Ed25519KeyPair {
+pub(crate) fn pair(seed: u8) -> Ed25519KeyPair {
     Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap()
 }
 
@@ -75,11 +75,11 @@ fn pem(pair: &Ed25519KeyPair) -> String {
     format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der.as_ref()))
 }
 
-fn seconds_from_now(seconds: u64) -> u64 {
+pub(crate) fn seconds_from_now(seconds: u64) -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
 }
 
-fn signed(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+pub(crate) fn signed(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let [header, claims] = [header, claims].map(|part| URL_SAFE_NO_PAD.encode(part.to_string()));
     let message = format!("{header}.{claims}");
     let signature = URL_SAFE_NO_PAD.encode(sign(message.as_bytes()));
@@ -93,14 +93,14 @@ fn token(pair: &Ed25519KeyPair, user: &str) -> String {
 }
 
 /// A token of the issuer with the shared secret.
-fn shared(secret: &str, user: &str, exp: u64) -> String {
+pub(crate) fn shared(secret: &str, user: &str, exp: u64) -> String {
     let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
     let claims = json!({"iss": "backend", "sub": user, "exp": exp});
     signed(&json!({"alg": "HS256"}), &claims, |message| hmac::sign(&key, message).as_ref().to_vec())
 }
 
 /// The status of the answer to a handshake with this token.
-fn status(node: &Process, token: &str) -> u16 {
+pub(crate) fn status(node: &Process, token: &str) -> u16 {
     Client::connect(node.listen, Some(token)).map_or_else(|status| status, |_| 101)
 }
 

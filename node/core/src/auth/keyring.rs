@@ -1,5 +1,5 @@
 //! The keys of issuers, as they stand in the files of a Secret: a shared secret, public keys in PEM (RFC 7468), or a
-//! JWK Set (RFC 7517).
+//! JWK Set (RFC 7517); or as they are fetched, which is a JWK Set too.
 //!
 //! A key is read for the algorithms that the configuration lists and that fit its type, and verifies by no others. An
 //! issuer has either shared secrets or public keys, so that a public key, which everybody may know, can never be taken
@@ -16,8 +16,9 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 use serde::{Deserialize, de::IgnoredAny};
+use serde_json::value::RawValue;
 
-use super::{algorithm::Algorithm, rights::Rights, settings::Jwt};
+use super::{algorithm::Algorithm, refresh::Freshness, rights::Rights, settings::Jwt};
 
 /// Most keys of an issuer: large identity providers publish about ten at a time.
 const MAX_KEYS: usize = 32;
@@ -71,7 +72,10 @@ pub struct Issuer {
     /// The topics that may be joined, and those that may be published on.
     pub(super) joins: Rights,
     pub(super) publishes: Rights,
+    pub(super) algorithms: Vec<Algorithm>,
     pub(super) keys: Vec<Key>,
+    /// How old the keys are, when they are fetched.
+    pub(super) freshness: Option<Arc<Freshness>>,
 }
 
 /// A key, with the ways to verify by it.
@@ -115,13 +119,28 @@ impl Issuer {
         } else {
             pem(text, algorithms)?
         };
-        if keys.is_empty() {
-            let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
-            return Err(format!("holds no key for {}; add one, or correct algorithms", names.join(", ")));
-        }
-        if keys.len() > MAX_KEYS {
-            return Err(format!("holds {} keys; use at most {MAX_KEYS}", keys.len()));
-        }
+        Self::with(settings, counted(keys, algorithms)?, None)
+    }
+
+    /// An issuer whose keys are fetched, from the last JWK Set that passed [`Issuer::check_fetched`]. Before the first it
+    /// has no keys, and nothing can be said about its tokens.
+    ///
+    /// # Errors
+    /// As [`Issuer::read`].
+    pub fn fetched(settings: &Jwt, set: Option<&str>, freshness: Arc<Freshness>) -> Result<Self, String> {
+        let keys = set.map(|set| fetched_set(set, &settings.algorithms)).transpose()?;
+        Self::with(settings, keys.unwrap_or_default(), Some(freshness))
+    }
+
+    /// Whether this is a JWK Set with keys of an issuer.
+    ///
+    /// # Errors
+    /// What is wrong with it, to be put after its name. Nothing of the text is repeated.
+    pub fn check_fetched(algorithms: &[Algorithm], set: &str) -> Result<(), String> {
+        fetched_set(set, algorithms).map(drop)
+    }
+
+    fn with(settings: &Jwt, keys: Vec<Key>, freshness: Option<Arc<Freshness>>) -> Result<Self, String> {
         Ok(Self {
             name: settings.issuer.as_deref().map(Arc::from),
             audience: settings.audience.clone(),
@@ -129,9 +148,23 @@ impl Issuer {
             user_claim: settings.user_claim.clone(),
             joins: Rights::read(settings.topics.as_deref(), settings.topics_claim.as_deref())?,
             publishes: Rights::read(settings.publish.as_deref(), settings.publish_claim.as_deref())?,
+            algorithms: settings.algorithms.clone(),
             keys,
+            freshness,
         })
     }
+}
+
+/// These keys, if there are some and not too many.
+fn counted(keys: Vec<Key>, algorithms: &[Algorithm]) -> Result<Vec<Key>, String> {
+    if keys.is_empty() {
+        let names: Vec<_> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
+        return Err(format!("holds no key for {}; add one, or correct algorithms", names.join(", ")));
+    }
+    if keys.len() > MAX_KEYS {
+        return Err(format!("holds {} keys; use at most {MAX_KEYS}", keys.len()));
+    }
+    Ok(keys)
 }
 
 fn shared_secret(text: &str, algorithms: &[Algorithm]) -> Result<Key, String> {
@@ -236,8 +269,8 @@ fn rsa(algorithm: Algorithm) -> Option<&'static RsaParameters> {
 }
 
 #[derive(Deserialize)]
-struct JwkSet {
-    keys: Vec<Jwk>,
+struct JwkSet<K> {
+    keys: Vec<K>,
 }
 
 /// The members of a JWK that are read (RFC 7517, section 4; RFC 7518, section 6; RFC 8037).
@@ -257,10 +290,24 @@ struct Jwk {
     d: Option<IgnoredAny>,
 }
 
+/// The keys of a JWK Set that was fetched. As RFC 7517, section 5, wants it, those that cannot be used are left out: it is
+/// not ours, and one key of a kind that is new must not take away the others.
+fn fetched_set(text: &str, algorithms: &[Algorithm]) -> Result<Vec<Key>, String> {
+    let set: JwkSet<&RawValue> = serde_json::from_str(text)
+        .map_err(|_| "holds no JWK Set; the URL must lead to {\"keys\": [...]}".to_owned())?;
+    let keys = set.keys.into_iter().filter_map(|jwk| {
+        let jwk: Jwk = serde_json::from_str(jwk.get()).ok()?;
+        let ways = jwk.ways(algorithms).ok().filter(|ways| !ways.is_empty())?;
+        Some(Key { id: jwk.kid, ways })
+    });
+    // One more tells that there are too many.
+    counted(keys.take(MAX_KEYS + 1).collect(), algorithms)
+}
+
 /// The keys of a JWK Set that fit the algorithms. Others are left out, as RFC 7517, section 5, wants it.
 fn jwk_set(text: &str, algorithms: &[Algorithm]) -> Result<Vec<Key>, String> {
     // The reader's own words would repeat what stands in the file.
-    let set: JwkSet = serde_json::from_str(text).map_err(|error| {
+    let set: JwkSet<Jwk> = serde_json::from_str(text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         format!(
             "holds no JWK Set: line {line}, column {column}; write {{\"keys\": [...]}} with a kty in each"

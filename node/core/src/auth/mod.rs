@@ -2,13 +2,15 @@
 //! configuration declares.
 //!
 //! The files from below to above: `algorithm` and `token` are names, `rights` says which topics a token allows,
-//! `settings` is what the configuration says of an issuer, `keyring` reads its keys, and `verify` makes an [`Identity`]
-//! of a token. Time comes in as an argument. Signatures are verified by AWS-LC; what is around them is read here, so
+//! `settings` is what the configuration says of an issuer, `endpoint` and `refresh` are where and when keys are fetched,
+//! `keyring` reads them, and `verify` makes an [`Identity`] of a token. Time comes in as an argument. Signatures are verified by AWS-LC; what is around them is read here, so
 //! that each bound and each refusal is this project's own: a key is bound to the algorithms that it was read for, and
 //! the header of a token only chooses among them.
 
 mod algorithm;
+mod endpoint;
 mod keyring;
+mod refresh;
 mod rights;
 mod settings;
 #[cfg(test)]
@@ -17,8 +19,10 @@ mod token;
 mod verify;
 
 pub use algorithm::Algorithm;
+pub use endpoint::Endpoint;
 pub use keyring::{Issuer, Keyring};
+pub use refresh::{Freshness, LEAST_REFRESH_MILLIS, Outcome, Schedule, fresh_seconds};
 pub use rights::Template;
-pub use settings::{Jwt, USER_CLAIM};
+pub use settings::{Jwks, Jwt, USER_CLAIM};
 pub use token::Token;
 pub use verify::{Identity, Refusal};

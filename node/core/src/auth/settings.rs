@@ -16,8 +16,12 @@ pub struct Jwt {
     pub audience: Option<String>,
     /// The algorithms that it signs by: either with a shared secret or with keys of which the public ones are here.
     pub algorithms: Vec<Algorithm>,
-    /// File of its keys, as a path below the directory of all keys: `SECRET/KEY`.
-    pub key_file: String,
+    /// File of its keys, as a path below the directory of all keys: `SECRET/KEY`. It has either this or [`Jwt::jwks`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// Where its public keys are fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<Jwks>,
     /// By how much its clock may differ; milliseconds. None is [`keys::TOKEN_LEEWAY_MILLIS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leeway_millis: Option<u64>,
@@ -38,6 +42,29 @@ pub struct Jwt {
     /// [`Jwt::publish_claim`] those are all that were joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish: Option<Vec<String>>,
+}
+
+/// A JWK Set (RFC 7517) that is fetched by its URL.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Jwks {
+    /// The URL, as [`super::Endpoint::parse`] takes it.
+    pub url: String,
+    /// File of the authorities that may vouch for its server, in PEM, as a path like [`Jwt::key_file`]. Unset, those
+    /// that browsers trust may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Longest time between two fetches; milliseconds. None is [`keys::TOKEN_KEYS_REFRESH_MILLIS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refresh_millis: Option<u64>,
+}
+
+impl Jwks {
+    /// The longest time between two fetches in milliseconds.
+    #[must_use]
+    pub fn refresh(&self) -> u64 {
+        self.refresh_millis.unwrap_or(keys::TOKEN_KEYS_REFRESH_MILLIS.usual)
+    }
 }
 
 /// The claim that names the user unless said otherwise: the subject of RFC 7519, section 4.1.2.

@@ -36,6 +36,8 @@ pub enum Refusal {
     Issuer,
     /// Its issuer has no key of that name, or so many that fit that the header has to name one.
     Key,
+    /// Its key is not known, and may be among those that the issuer has by now: they could not be fetched yet.
+    Unknown,
     /// No key that fits has signed it.
     Signature,
     /// It is meant for somebody else.
@@ -149,32 +151,44 @@ impl Keyring {
         let named = parts.claims.get("iss").and_then(Value::as_str);
         let is_named = |issuer: &&Issuer| issuer.name.is_none() || issuer.name.as_deref() == named;
         let issuer = self.issuers().iter().find(is_named).ok_or(Refusal::Issuer)?;
-        issuer.check_signature(&parts)?;
+        issuer.check_signature(&parts, now_millis)?;
         issuer.identity(&parts.claims, now_millis)
     }
 }
 
 impl Issuer {
-    fn check_signature(&self, parts: &Parts<'_>) -> Result<(), Refusal> {
+    fn check_signature(&self, parts: &Parts<'_>, now_millis: u64) -> Result<(), Refusal> {
         let algorithm = Algorithm::parse(&parts.header.alg).ok_or(Refusal::Algorithm)?;
+        if !self.algorithms.contains(&algorithm) {
+            return Err(Refusal::Algorithm);
+        }
         let by_algorithm = self.keys.iter().filter_map(|key| {
             let (_, way) = key.ways.iter().find(|(of, _)| *of == algorithm)?;
             Some((key.id.as_deref(), way))
         });
         let by_algorithm: Vec<_> = by_algorithm.collect();
         if by_algorithm.is_empty() {
-            return Err(Refusal::Algorithm);
+            return Err(self.without_key(now_millis).unwrap_or(Refusal::Algorithm));
         }
         let asked = parts.header.kid.as_deref();
         // The names are compared and used for nothing else.
         let is_meant = |id: Option<&str>| id.is_none() || asked.is_none() || id == asked;
         let fitting: Vec<_> = by_algorithm.into_iter().filter(|(id, _)| is_meant(*id)).collect();
-        if fitting.is_empty() || fitting.len() > MAX_TRIES {
+        if fitting.is_empty() {
+            return Err(self.without_key(now_millis).unwrap_or(Refusal::Key));
+        }
+        if fitting.len() > MAX_TRIES {
             return Err(Refusal::Key);
         }
         let mut ways = fitting.into_iter().map(|(_, way)| way);
         let verified = ways.any(|way: &Way| way.verifies(parts.signed.as_bytes(), &parts.signature));
         verified.then_some(()).ok_or(Refusal::Signature)
+    }
+
+    /// What is said of a token without a key, if its key may come yet.
+    fn without_key(&self, now_millis: u64) -> Option<Refusal> {
+        let will_be_fetched = self.freshness.as_ref().is_some_and(|freshness| freshness.want(now_millis));
+        will_be_fetched.then_some(Refusal::Unknown)
     }
 
     /// What verified claims say.

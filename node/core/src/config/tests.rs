@@ -281,6 +281,10 @@ fn what_is_wrong_about_tokens_is_told_with_its_remedy() {
     let one = |more: &str| format!(r#"{{"jwt":[{{"algorithms":["RS256"],"keyFile":"s/k",{more}}}]}}"#);
     let file = |path: &str| format!(r#"{{"jwt":[{{"algorithms":["RS256"],"keyFile":"{path}"}}]}}"#);
     let algorithms = |list: &str| format!(r#"{{"jwt":[{{"algorithms":[{list}],"keyFile":"s/k"}}]}}"#);
+    let url = |algorithm: &str, url: &str, more: &str| {
+        format!(r#"{{"jwt":[{{"algorithms":["{algorithm}"],"jwks":{{"url":"{url}"{more}}}}}]}}"#)
+    };
+    assert_eq!(errors(&url("ES256", "https://a.example/k", r#","caFile":"s/ca.crt""#)), Vec::<String>::new());
     let many = [good; 9].join(",");
     for (auth, part) in [
         ("{}".to_owned(), "auth: nobody could connect"),
@@ -296,6 +300,22 @@ fn what_is_wrong_about_tokens_is_told_with_its_remedy() {
         (algorithms(""), "auth.jwt[0].algorithms: is empty"),
         (algorithms(r#""HS256","RS256""#), "auth.jwt[0].algorithms: mixes"),
         (file("k"), "auth.jwt[0].keyFile: is not a file below"),
+        (r#"{"jwt":[{"algorithms":["RS256"]}]}"#.to_owned(), "auth.jwt[0]: must have either keyFile or jwks"),
+        (one(r#""jwks":{"url":"https://a.example/k"}"#), "auth.jwt[0]: must have either keyFile or jwks"),
+        (url("RS256", "http://a.example/k", ""), "auth.jwt[0].jwks.url: is not encrypted"),
+        (url("HS256", "https://a.example/k", ""), "auth.jwt[0].jwks: is for public keys"),
+        (
+            url("RS256", "https://a.example/k", r#","refreshMillis":999"#),
+            "auth.jwt[0].jwks.refreshMillis: 999 is out",
+        ),
+        (
+            url("RS256", "https://a.example/k", r#","caFile":"../k""#),
+            "auth.jwt[0].jwks.caFile: is not a file",
+        ),
+        (
+            url("RS256", "http://a.b.svc/k", r#","caFile":"s/k""#),
+            "auth.jwt[0].jwks.caFile: counts only for https",
+        ),
         (file("/s/k"), "auth.jwt[0].keyFile"),
         (file("../k"), "auth.jwt[0].keyFile"),
         (file("s/.."), "auth.jwt[0].keyFile"),

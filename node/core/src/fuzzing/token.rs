@@ -1,6 +1,6 @@
 //! A token and a file of keys: each is read or refused, and nobody gets in who cannot sign.
 
-use crate::auth::{Issuer, Jwt, Keyring, Template, Token};
+use crate::auth::{Algorithm, Endpoint, Issuer, Jwt, Keyring, Template, Token, fresh_seconds};
 
 /// Issuers whose keys are the fuzzed file.
 const SETTINGS: [&str; 2] = [
@@ -20,7 +20,8 @@ fn issuer(settings: &str, keys: &str) -> Result<Issuer, String> {
     Issuer::read(&settings, keys)
 }
 
-/// The first line is a token, and what follows is a file of keys. The token is taken for a pattern of topics too.
+/// The first line is a token, and what follows is a file of keys, or a set that was fetched. The token is taken for a
+/// pattern of topics, the URL of keys and a header about their age too.
 pub(super) fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let (line, keys) = text.split_once('\n').unwrap_or((text, ""));
@@ -36,4 +37,16 @@ pub(super) fn check(bytes: &[u8]) {
     let known = Keyring::new(vec![issuer(settings, secret).expect("a good secret")]);
     assert_eq!(known.verify(&token, NOW).is_ok(), line == SIGNED, "{line}");
     Template::parse(line).ok();
+    Issuer::check_fetched(Algorithm::ALL, keys).ok();
+    if let Ok(endpoint) = Endpoint::parse(line) {
+        assert!(
+            line.contains(&endpoint.host)
+                && line.contains(&endpoint.authority)
+                && endpoint.target.starts_with('/')
+        );
+    }
+    assert!(
+        fresh_seconds(Some(line), Some(line))
+            .is_none_or(|fresh| fresh < u64::MAX || line.contains("max-age"))
+    );
 }

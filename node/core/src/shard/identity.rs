@@ -43,6 +43,7 @@ impl Shard {
         match auth.keys.verify(token, self.unix_millis()) {
             Ok(identity) => Ok(Some(Box::new(identity))),
             Err(Refusal::Expired) => Err(RefuseReason::TokenExpired),
+            Err(Refusal::Unknown) => Err(RefuseReason::NoKeys),
             Err(_) => Err(RefuseReason::Token),
         }
     }
@@ -81,7 +82,7 @@ impl Shard {
 
     /// A connection gives another token. It takes the place of the one that the connection has, if it is about the same
     /// user; otherwise the connection is closed, since nobody vouches for it any more. Tokens of connections that came
-    /// without one change nothing.
+    /// without one change nothing, and neither do those whose key is not known yet.
     pub(super) fn take_token(&mut self, slot: Slot, payload: Payload<'_>) {
         self.counters.access_tokens += 1;
         self.refresh(slot, payload);
@@ -96,6 +97,7 @@ impl Shard {
             Ok(fresh) if fresh.is_same_user(identity) => {
                 self.sessions.identities_mut().set(slot, Box::new(fresh));
             }
+            Err(Refusal::Unknown) => {}
             _ => self.close(slot, CloseReason::Token, CloseCode::Token),
         }
     }

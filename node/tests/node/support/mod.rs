@@ -3,6 +3,7 @@
 pub(crate) mod client;
 pub(crate) mod frame;
 pub(crate) mod http;
+pub(crate) mod issuer;
 #[cfg(feature = "nats-server")]
 pub(crate) mod nats;
 pub(crate) mod process;

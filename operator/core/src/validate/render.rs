@@ -137,7 +137,8 @@ fn jwt(jwt: &crds::Jwt) -> auth::Jwt {
         issuer: jwt.issuer.clone(),
         audience: jwt.audience.clone(),
         algorithms: jwt.algorithms.iter().map(|algorithm| self::algorithm(*algorithm)).collect(),
-        key_file: format!("{}/{}", jwt.secret_ref.name, jwt.secret_ref.key),
+        key_file: jwt.secret_ref.as_ref().map(file),
+        jwks: jwt.jwks.as_ref().map(jwks),
         leeway_millis: jwt.leeway.map(crds::Duration::as_millis),
         user_claim: claims.user.unwrap_or_else(|| auth::USER_CLAIM.to_owned()),
         topics_claim: claims.topics,
@@ -145,6 +146,19 @@ fn jwt(jwt: &crds::Jwt) -> auth::Jwt {
         topics: jwt.topics.clone(),
         publish: jwt.publish.clone(),
     }
+}
+
+fn jwks(jwks: &crds::Jwks) -> auth::Jwks {
+    auth::Jwks {
+        url: jwks.url.clone(),
+        ca_file: jwks.ca_secret_ref.as_ref().map(file),
+        refresh_millis: jwks.refresh.map(crds::Duration::as_millis),
+    }
+}
+
+/// The path of a key of a Secret, below the directory where the nodes have such Secrets.
+fn file(reference: &crds::SecretKeyRef) -> String {
+    format!("{}/{}", reference.name, reference.key)
 }
 
 const fn algorithm(algorithm: Algorithm) -> auth::Algorithm {

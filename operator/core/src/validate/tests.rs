@@ -172,6 +172,36 @@ fn credentials_must_be_there_and_whole() {
     assert_eq!(whole.bus, Bus::External { credentials_secret: Some("nats".to_owned()) });
 }
 
+#[test]
+fn a_url_of_keys_is_rendered_and_the_secret_with_its_authorities_is_mounted() {
+    let spec = TOKENS.replace(
+        "secretRef: {name: keys, key: id.pem}",
+        "jwks: {url: 'https://a.example/keys', caSecretRef: {name: ca, key: ca.crt}, refresh: 1m}",
+    );
+    let mut named_secrets = token_keys("keys");
+    let with =
+        |named_secrets| validate(&cluster(&spec), &env(), &Fetched { named_secrets, ..Fetched::default() });
+    let missing = with(named_secrets.clone()).unwrap_err();
+    assert!(
+        missing[0].message.contains("\"ca\" of auth.jwt[0].jwks.caSecretRef does not exist"),
+        "{missing:?}"
+    );
+    let authorities = Credentials { keys: ["ca.crt".to_owned()].into(), labelled: true, servers: None };
+    named_secrets.insert("ca".to_owned(), authorities);
+    let valid = with(named_secrets).unwrap();
+    assert_eq!(valid.token_secrets.iter().collect::<Vec<_>>(), ["ca", "keys"]);
+    let read: NodeConfig = serde_saphyr::from_str(&valid.config_file).unwrap();
+    assert_eq!(read.auth, valid.config.auth);
+    let jwks = serde_json::to_string(&read.auth.jwt[0].jwks).unwrap();
+    assert_eq!(jwks, "{\"url\":\"https://a.example/keys\",\"caFile\":\"ca/ca.crt\",\"refreshMillis\":60000}");
+    let named = Fetched { named_secrets: token_keys("keys"), ..Fetched::default() };
+    let alone = spec.replace(", caSecretRef: {name: ca, key: ca.crt}, refresh: 1m", "");
+    let alone = validate(&cluster(&alone), &env(), &named).unwrap();
+    assert!(
+        alone.config_file.contains("https://a.example/keys") && !alone.config_file.contains("refreshMillis")
+    );
+}
+
 /// Otherwise anybody who may edit the manifest could have any Secret of the namespace sent to any host.
 #[test]
 fn credentials_are_sent_only_where_their_owner_agrees() {

@@ -1,4 +1,4 @@
-//! The Secrets with the keys of tokens.
+//! The Secrets with the keys of tokens, and with the authorities by which keys are fetched.
 
 use std::collections::BTreeSet;
 
@@ -16,9 +16,11 @@ pub(super) fn secrets(
     problems: &mut Vec<Problem>,
 ) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for (index, jwt) in spec.auth.iter().flat_map(|auth| &auth.jwt).enumerate() {
-        let (name, key) = (&jwt.secret_ref.name, &jwt.secret_ref.key);
-        let field = format!("auth.jwt[{index}].secretRef");
+    let named = spec.auth.iter().flat_map(|auth| &auth.jwt).enumerate().flat_map(|(index, jwt)| {
+        jwt.secrets().map(move |(field, reference)| (format!("auth.jwt[{index}].{field}"), reference))
+    });
+    for (field, reference) in named {
+        let (name, key) = (&reference.name, &reference.key);
         let problem = match fetched.named_secrets.get(name) {
             None => Some((
                 "SecretNotFound",

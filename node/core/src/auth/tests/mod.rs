@@ -17,9 +17,10 @@ use base64::{
 };
 use serde_json::{Value, json};
 
-use super::{Identity, Issuer, Keyring, Refusal, Token};
+use super::{Identity, Issuer, Jwt, Keyring, Refusal, Token};
 use crate::topic::TopicName;
 
+mod fetched;
 mod hostile;
 mod key_files;
 

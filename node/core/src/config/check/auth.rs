@@ -4,7 +4,7 @@ use keys::{MAX_CLAIM_BYTES, MAX_ISSUERS};
 
 use super::{at_most, pattern, range_of};
 use crate::{
-    auth::{Jwt, Template},
+    auth::{Endpoint, Jwks, Jwt, Template},
     config::Auth,
     ws::{entry, host},
 };
@@ -104,8 +104,12 @@ fn issuer(key: &str, jwt: &Jwt, errors: &mut Vec<String>) {
              two entries of it"
         ));
     }
-    if !is_below(&jwt.key_file) {
-        errors.push(format!("{key}.keyFile: is not a file below the directory of keys; write SECRET/KEY"));
+    match (&jwt.key_file, &jwt.jwks) {
+        (Some(file), None) => below(&format!("{key}.keyFile"), file, errors),
+        (None, Some(jwks)) => by_url(&format!("{key}.jwks"), jwks, shared > 0, errors),
+        _ => errors.push(format!(
+            "{key}: must have either keyFile or jwks, from where its keys come; add or remove one"
+        )),
     }
     range_of(&format!("{key}.leewayMillis"), &keys::TOKEN_LEEWAY_MILLIS, jwt.leeway(), errors);
     for (name, list) in [("topics", &jwt.topics), ("publish", &jwt.publish)] {
@@ -116,6 +120,32 @@ fn issuer(key: &str, jwt: &Jwt, errors: &mut Vec<String>) {
                 errors.push(format!("{key}.{name}: {text:?} {why}"));
             }
         }
+    }
+}
+
+fn by_url(key: &str, jwks: &Jwks, shared: bool, errors: &mut Vec<String>) {
+    if shared {
+        errors.push(format!(
+            "{key}: is for public keys, and what a URL gives to everybody is no secret; use keyFile for HS algorithms"
+        ));
+    }
+    // The URL is not repeated: some have a password in the wrong place.
+    let https = Endpoint::parse(&jwks.url).map(|endpoint| endpoint.https);
+    if let Err(why) = https {
+        errors.push(format!("{key}.url: {why}"));
+    }
+    if let Some(file) = &jwks.ca_file {
+        below(&format!("{key}.caFile"), file, errors);
+        if https == Ok(false) {
+            errors.push(format!("{key}.caFile: counts only for https; remove it, or change the url"));
+        }
+    }
+    range_of(&format!("{key}.refreshMillis"), &keys::TOKEN_KEYS_REFRESH_MILLIS, jwks.refresh(), errors);
+}
+
+fn below(key: &str, path: &str, errors: &mut Vec<String>) {
+    if !is_below(path) {
+        errors.push(format!("{key}: is not a file below the directory of keys; write SECRET/KEY"));
     }
 }
 

@@ -1,15 +1,20 @@
 //! Connections with a token: who gets in, what they may join, how they go on, and how they end.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::harness::{Client, REQUEST, Sent, Sim, drain, masked};
 use crate::{
-    auth::tests::{SECRET, keyring, shared},
-    config::{Auth, TopicPattern},
+    auth::{
+        Issuer, Jwt, Keyring,
+        tests::{SECRET, keyring, shared, token},
+    },
+    config::{Auth, NodeConfig, TopicPattern},
     counters::{CloseReason, JoinRefusal, RefuseReason},
     ledger::Kind,
     limits::EXPIRIES_PER_TICK,
-    shard::Event,
+    shard::{Event, Mail},
 };
 
 const SETTINGS: &str =
@@ -274,6 +279,28 @@ fn another_token_of_the_same_user_takes_the_place_of_the_first() {
     }
     assert_eq!(sim.counters().access_tokens, 7);
     assert!(sim.sent(bob).is_empty());
+}
+
+/// The keys of an issuer are fetched, and the issuer is away.
+#[test]
+fn where_keys_cannot_be_had_the_known_go_on_and_the_unknown_are_to_come_again() {
+    let mut sim = sim(auth(false));
+    let ann = connect(&mut sim, "ann", 10);
+    sim.join(ann, "room:1", "1");
+    let away = r#"{"algorithms": ["ES256"], "jwks": {"url": "https://id.example/keys"}}"#;
+    let settings: Jwt = serde_json::from_str(away).expect("settings");
+    let keys = Keyring::new(vec![Issuer::fetched(&settings, None, Arc::default()).expect("no keys")]);
+    let auth = Auth { jwt: vec![settings], keys, ..Auth::default() };
+    let config = NodeConfig { auth, ..NodeConfig::dev() };
+    sim.shards[0].handle(Event::Mail(Mail::Reload(Arc::new(config))));
+    let fresh = token(r#"{"alg":"ES256"}"#, &claims("ann", 99).to_string(), |_| vec![1; 64]);
+    let (_, answer) = answer(&mut sim, Some(&fresh));
+    assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\nretry-after: 2\r\n"), "{answer}");
+    assert_eq!(sim.counters().refused[RefuseReason::NoKeys as usize], 1);
+    refresh(&mut sim, ann, &json!(fresh));
+    assert!(sim.sent(ann).is_empty(), "it has the token that it came with");
+    sim.pass(10_250);
+    assert_eq!(sim.sent(ann), [Sent::Close(4001)], "until that one ends");
 }
 
 #[test]
