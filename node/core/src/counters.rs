@@ -299,6 +299,10 @@ counters! {
     publish_refused => Counter "Publishes answered with an error, or with the end of the channel",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
     access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
+    /// Tokens that were taken without verifying them, because they were verified before.
+    token_cache_hits => Counter "Tokens that were verified before",
+    /// Tokens that were looked at as a whole, whatever came of it.
+    token_cache_misses => Counter "Tokens that had to be verified, good or not",
     /// Broadcasts that a member could not take because its serializer cannot carry them (binary to V1).
     unencodable_writes => Counter "Broadcasts that a member's serializer cannot carry",
     /// Messages to the bus dropped because its queue was full.

@@ -18,7 +18,7 @@ use base64::{
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::value::RawValue;
 
-use super::{algorithm::Algorithm, refresh::Freshness, rights::Rights, settings::Jwt};
+use super::{algorithm::Algorithm, refresh::Freshness, rights::Rights, settings::Jwt, verified::Verified};
 
 /// Most keys of an issuer: large identity providers publish about ten at a time.
 const MAX_KEYS: usize = 32;
@@ -30,7 +30,12 @@ const KID_BYTES: usize = 256;
 
 /// The issuers whose tokens are taken, with their keys. Equal are those that were read at the same moment.
 #[derive(Clone, Default)]
-pub struct Keyring(Option<Arc<[Issuer]>>);
+pub struct Keyring(Option<Arc<Ring>>);
+
+struct Ring {
+    issuers: Box<[Issuer]>,
+    verified: Verified,
+}
 
 impl Keyring {
     /// No issuer.
@@ -39,11 +44,22 @@ impl Keyring {
     /// These issuers, in the order of the configuration.
     #[must_use]
     pub fn new(issuers: Vec<Issuer>) -> Self {
-        Self(Some(issuers.into()))
+        Self(Some(Arc::new(Ring { issuers: issuers.into(), verified: Verified::default() })))
     }
 
     pub(super) fn issuers(&self) -> &[Issuer] {
-        self.0.as_deref().unwrap_or_default()
+        self.0.as_ref().map_or(&[], |ring| &ring.issuers)
+    }
+
+    /// The tokens that were verified by these keys.
+    pub(super) fn verified(&self) -> Option<&Verified> {
+        self.0.as_ref().map(|ring| &ring.verified)
+    }
+
+    /// Memory in bytes of what is remembered of tokens. All who have this keyring share it.
+    #[must_use]
+    pub fn held_bytes(&self) -> u64 {
+        self.verified().map_or(0, Verified::held_bytes)
     }
 }
 

@@ -8,11 +8,12 @@ use serde_json::{Map, Value};
 
 use super::{
     algorithm::Algorithm,
+    identity::Identity,
     keyring::{Issuer, Keyring, Way},
-    rights::{self, Grants, claim_text},
+    rights::claim_text,
     token::Token,
+    verified::Digest,
 };
-use crate::topic::{TopicKind, TopicName};
 
 /// Longest token in bytes. Those of identity providers with many groups have 2 to 4 KB.
 pub(super) const MAX_TOKEN_BYTES: usize = 8 * 1024;
@@ -48,57 +49,6 @@ pub enum Refusal {
     Expired,
     /// Its time has not come.
     Early,
-}
-
-/// What a verified token says about its holder.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    issuer: Option<Arc<str>>,
-    user: Box<str>,
-    expires_at_millis: u64,
-    /// The topics that it may join, and those that it may publish on.
-    joins: Grants,
-    publishes: Grants,
-}
-
-impl Identity {
-    /// The user.
-    #[must_use]
-    pub fn user(&self) -> &str {
-        &self.user
-    }
-
-    /// When it ends, in milliseconds since 1970, leeway included.
-    #[must_use]
-    pub const fn expires_at_millis(&self) -> u64 {
-        self.expires_at_millis
-    }
-
-    /// Whether it may join a topic, as far as the token decides that. Topics that each node serves by itself are not the
-    /// token's to give.
-    #[must_use]
-    pub fn may_join(&self, topic: TopicName<'_>) -> bool {
-        topic.kind() != TopicKind::Shared || rights::has(&self.joins, topic.as_str())
-    }
-
-    /// Whether it may publish on a topic that it has joined, as far as the token decides that.
-    #[must_use]
-    pub fn may_publish(&self, topic: &str) -> bool {
-        rights::has(&self.publishes, topic)
-    }
-
-    /// Whether another token is about the same user of the same issuer.
-    #[must_use]
-    pub fn is_same_user(&self, other: &Self) -> bool {
-        (&self.issuer, &self.user) == (&other.issuer, &other.user)
-    }
-
-    /// Memory in bytes.
-    #[must_use]
-    pub fn held_bytes(&self) -> usize {
-        let rights = rights::held_bytes(&self.joins) + rights::held_bytes(&self.publishes);
-        size_of::<Self>() + self.user.len() + rights
-    }
 }
 
 /// The header of a token (RFC 7515, section 4.1). Others of its members say where keys may be had, or hold some: they
@@ -141,7 +91,35 @@ fn decode(part: &str) -> Result<Vec<u8>, Refusal> {
     URL_SAFE_NO_PAD.decode(part).map_err(|_| Refusal::Malformed)
 }
 
+/// An identity, and whether the token was verified before.
+#[derive(Debug)]
+pub struct Verification {
+    /// What the token says about its holder.
+    pub identity: Arc<Identity>,
+    /// The token was verified before by the same keys, and not again.
+    pub known: bool,
+}
+
 impl Keyring {
+    /// Verifies a token at a time in milliseconds since 1970, unless it is known. `budget` is the memory budget of the node
+    /// in bytes, of which a part is for tokens that are remembered.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub fn identify(&self, token: &Token, now_millis: u64, budget: u64) -> Result<Verification, Refusal> {
+        let Some(verified) = self.verified() else { return Err(Refusal::Issuer) };
+        if token.text().len() > MAX_TOKEN_BYTES {
+            return Err(Refusal::TooLong);
+        }
+        let digest = Digest::of(token);
+        if let Some(identity) = verified.find(digest, now_millis) {
+            return Ok(Verification { identity, known: true });
+        }
+        let identity = Arc::new(self.verify(token, now_millis)?);
+        verified.insert(digest, &identity, budget);
+        Ok(Verification { identity, known: false })
+    }
+
     /// Verifies a token at a time in milliseconds since 1970.
     ///
     /// # Errors

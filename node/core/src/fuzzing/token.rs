@@ -35,7 +35,10 @@ pub(super) fn check(bytes: &[u8]) {
     }
     let (settings, secret) = KNOWN;
     let known = Keyring::new(vec![issuer(settings, secret).expect("a good secret")]);
-    assert_eq!(known.verify(&token, NOW).is_ok(), line == SIGNED, "{line}");
+    for is_again in [false, true] {
+        let known = known.identify(&token, NOW, u64::MAX).map(|verified| verified.known);
+        assert_eq!(known.ok(), (line == SIGNED).then_some(is_again), "{line}");
+    }
     Template::parse(line).ok();
     Issuer::check_fetched(Algorithm::ALL, keys).ok();
     if let Ok(endpoint) = Endpoint::parse(line) {

@@ -1,5 +1,7 @@
 //! The identities of connections with a token. A connection without one has no entry here.
 
+use std::sync::Arc;
+
 use hashbrown::HashTable;
 
 use super::{id::Slot, side::hash};
@@ -13,7 +15,7 @@ struct Entry {
     slot: Slot,
     /// That of the identity, so that a walk over the table stays in it.
     expires_at_millis: u64,
-    identity: Box<Identity>,
+    identity: Arc<Identity>,
 }
 
 /// Memory in bytes of an entry: its place, twice, because tables grow to the double.
@@ -45,7 +47,7 @@ impl Identities {
     }
 
     /// Gives a connection an identity, in place of the one that it may have.
-    pub(crate) fn set(&mut self, slot: Slot, identity: Box<Identity>) {
+    pub(crate) fn set(&mut self, slot: Slot, identity: Arc<Identity>) {
         self.forget(slot);
         let entry = Entry { slot, expires_at_millis: identity.expires_at_millis(), identity };
         self.soonest_millis = if self.table.is_empty() {

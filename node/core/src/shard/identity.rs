@@ -1,6 +1,8 @@
 //! Who a connection is: its token when it connects, the topics that the token allows, another token in its place, and
 //! its end.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::{origin::Entrant, state::Shard};
@@ -35,17 +37,29 @@ impl Shard {
     ///
     /// # Errors
     /// When it may not connect.
-    pub(super) fn authenticate(&self, token: Option<&Token>) -> Result<Option<Box<Identity>>, RefuseReason> {
-        let auth = &self.config.auth;
+    pub(super) fn authenticate(
+        &mut self,
+        token: Option<&Token>,
+    ) -> Result<Option<Arc<Identity>>, RefuseReason> {
         let Some(token) = token else {
-            return if auth.anonymous { Ok(None) } else { Err(RefuseReason::NoToken) };
+            return if self.config.auth.anonymous { Ok(None) } else { Err(RefuseReason::NoToken) };
         };
-        match auth.keys.verify(token, self.unix_millis()) {
-            Ok(identity) => Ok(Some(Box::new(identity))),
+        match self.identify(token) {
+            Ok(identity) => Ok(Some(identity)),
             Err(Refusal::Expired) => Err(RefuseReason::TokenExpired),
             Err(Refusal::Unknown) => Err(RefuseReason::NoKeys),
             Err(_) => Err(RefuseReason::Token),
         }
+    }
+
+    /// The identity of a token.
+    fn identify(&mut self, token: &Token) -> Result<Arc<Identity>, Refusal> {
+        let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
+        let verified = self.config.auth.keys.identify(token, self.unix_millis(), budget);
+        let known = verified.as_ref().is_ok_and(|verified| verified.known);
+        self.counters.token_cache_hits += u64::from(known);
+        self.counters.token_cache_misses += u64::from(!known);
+        verified.map(|verified| verified.identity)
     }
 
     /// Keeps what a new connection has said about itself, who it is, and how it stands with the limit of its address.
@@ -90,12 +104,16 @@ impl Shard {
 
     /// The same for a token that may be in a payload. Without one nothing changes.
     pub(super) fn refresh(&mut self, slot: Slot, payload: Payload<'_>) {
-        let Some(identity) = self.sessions.identities().get(slot) else { return };
+        if self.sessions.identities().get(slot).is_none() {
+            return;
+        }
         let Payload::Json(json) = payload else { return };
         let Ok(Refresh { access_token: Some(text) }) = serde_json::from_str(json) else { return };
-        match self.config.auth.keys.verify(&Token::new(&text), self.unix_millis()) {
-            Ok(fresh) if fresh.is_same_user(identity) => {
-                self.sessions.identities_mut().set(slot, Box::new(fresh));
+        let fresh = self.identify(&Token::new(&text));
+        let identity = self.sessions.identities().get(slot);
+        match fresh {
+            Ok(fresh) if identity.is_some_and(|identity| fresh.is_same_user(identity)) => {
+                self.sessions.identities_mut().set(slot, fresh);
             }
             Err(Refusal::Unknown) => {}
             _ => self.close(slot, CloseReason::Token, CloseCode::Token),

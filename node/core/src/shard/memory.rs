@@ -151,7 +151,8 @@ impl Shard {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
         let frame = self.config.limits.max_frame_bytes.into();
         let bus = if self.options.has_bus { bus_bytes(budget, frame) } else { 0 };
-        (budget, self.options.registry.bytes() + self.options.addresses.held_bytes() + bus)
+        let tokens = self.config.auth.keys.held_bytes();
+        (budget, self.options.registry.bytes() + self.options.addresses.held_bytes() + tokens + bus)
     }
 
     /// Publishes the sum for the other shards, when that is due, and finds out how near the budget is.

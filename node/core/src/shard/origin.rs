@@ -5,7 +5,7 @@
 //! first byte on. A client behind a proxy is counted when it becomes a WebSocket or a session of long-poll: until then
 //! the socket is the proxy's, which may use it for several clients.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use super::{event::Accepted, state::Shard};
 use crate::{
@@ -220,7 +220,7 @@ pub(super) enum Entrance {
 #[derive(Debug)]
 pub(super) struct Entrant {
     /// Who it is, where it came with a token.
-    pub(super) identity: Option<Box<Identity>>,
+    pub(super) identity: Option<Arc<Identity>>,
     /// How it stands with the limit of its address, where that is new.
     pub(super) standing: Option<Standing>,
 }

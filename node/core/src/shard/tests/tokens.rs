@@ -281,6 +281,37 @@ fn another_token_of_the_same_user_takes_the_place_of_the_first() {
     assert!(sim.sent(bob).is_empty());
 }
 
+#[test]
+fn a_token_that_comes_again_is_not_verified_again_until_something_changes() {
+    let mut sim = sim(auth(false));
+    let counts = |sim: &mut Sim| (sim.counters().token_cache_hits, sim.counters().token_cache_misses);
+    let ann = connect(&mut sim, "ann", 10);
+    assert_eq!(counts(&mut sim), (0, 1));
+    let again = connect(&mut sim, "ann", 10);
+    assert_eq!(counts(&mut sim), (1, 1));
+    assert!(
+        joins(&mut sim, again, "room:ann:x") && !joins(&mut sim, again, "room:bob:x"),
+        "its rights are the same"
+    );
+    sim.join(ann, "room:1", "1");
+    refresh(&mut sim, ann, &json!(shared(&claims("ann", 10))));
+    assert_eq!(counts(&mut sim), (2, 1));
+    // One letter more is another token.
+    let forged = shared(&claims("ann", 10)) + "A";
+    assert!(answer(&mut sim, Some(&forged)).1.starts_with("HTTP/1.1 403 "));
+    assert!(answer(&mut sim, Some(&forged)).1.starts_with("HTTP/1.1 403 "));
+    assert_eq!(counts(&mut sim), (2, 3), "what is refused is not remembered");
+    sim.check_ledgers();
+
+    let config = NodeConfig { auth: auth(false), ..NodeConfig::dev() };
+    sim.shards[0].handle(Event::Mail(Mail::Reload(Arc::new(config))));
+    connect(&mut sim, "ann", 10);
+    assert_eq!(counts(&mut sim), (2, 4), "other keys know no token");
+    sim.pass(10_250);
+    assert!(answer(&mut sim, Some(&shared(&claims("ann", 10)))).1.starts_with("HTTP/1.1 403 "));
+    assert_eq!(sim.counters().refused[RefuseReason::TokenExpired as usize], 1);
+}
+
 /// The keys of an issuer are fetched, and the issuer is away.
 #[test]
 fn where_keys_cannot_be_had_the_known_go_on_and_the_unknown_are_to_come_again() {
