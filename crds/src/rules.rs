@@ -96,9 +96,9 @@ macro_rules! grammar {
 mod numbers;
 
 pub(crate) use numbers::{
-    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, flush_window, frame_in_time,
-    idle_timeout, joins_at_once, joins_in_time, jwks_refresh, jwks_url, jwt_leeway, jwt_topics,
-    jwt_topics_reserved, ping_interval, topic_reserved,
+    bus_message_age, bytes_per_second, drain_delay, drain_grace, events, expiry_warning, flush_window,
+    frame_in_time, idle_timeout, joins_at_once, joins_in_time, jwks_refresh, jwks_url, jwt_leeway,
+    jwt_topics, jwt_topics_reserved, ping_interval, topic_reserved,
 };
 
 /// On every [`crate::Duration`].
@@ -130,6 +130,10 @@ pub(crate) const AUTH_TOKEN_PARAM: Rule = (
 pub(crate) const AUTH_TOKEN_PARAM_FORM: Rule = (
     "!has(self.tokenParam) || (self.tokenParam.matches('^[A-Za-z0-9_-]+$') && self.tokenParam != 'vsn')",
     "auth.tokenParam must be a name of letters, digits, - and _, and not vsn: write token",
+);
+pub(crate) const AUTH_EXPIRY: Rule = (
+    "(!has(self.expiryWarning) && !has(self.onExpiry)) || (has(self.jwt) && size(self.jwt) > 0)",
+    "auth.expiryWarning and auth.onExpiry must not be set without auth.jwt, since no token is taken: list an issuer, or remove them",
 );
 pub(crate) const JWT_ISSUERS: Rule = (
     "!has(self.jwt) || size(self.jwt) < 2 || self.jwt.all(j, has(j.issuer) && self.jwt.exists_one(k, has(k.issuer) && k.issuer == j.issuer))",

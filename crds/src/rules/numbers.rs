@@ -7,6 +7,7 @@ use crate::Duration;
 /// The beginning of a condition that is checked only when these durations can be read as such.
 const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
 const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
+const WARNING: &str = with_durations!("self.expiryWarning";);
 const REFRESH: &str = with_durations!("self.refresh";);
 const LEEWAY: &str = with_durations!("self.leeway";);
 const DRAIN_DELAY: &str = with_durations!("self.delay";);
@@ -97,6 +98,17 @@ pub(crate) fn jwks_url() -> Rule {
     rule(
         &format!(r"self.url.matches(r'^(https://{host}|http://{own}){port}?{path}$')"),
         "auth.jwt[].jwks.url must be https://HOST[:PORT]/PATH without user and fragment, or http:// with a Service of this cluster: write https://id.example.org/keys or http://NAME.NAMESPACE.svc/keys",
+    )
+}
+
+pub(crate) fn expiry_warning() -> Rule {
+    let range = keys::EXPIRY_WARNING_MILLIS.manifest;
+    let (least, most) = (span(range.least), span(range.most));
+    rule(
+        &format!(
+            "!has(self.expiryWarning) || {WARNING}(duration(self.expiryWarning) >= duration('{least}') && duration(self.expiryWarning) <= duration('{most}'))"
+        ),
+        &format!("auth.expiryWarning must lie between {least} and {most}: leave it out for no warning"),
     )
 }
 

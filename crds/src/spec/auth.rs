@@ -13,6 +13,8 @@ use crate::{quantity::Duration, rules};
 #[x_kube(validation = rules::AUTH_ANONYMOUS_TOPICS_FORM)]
 #[x_kube(validation = rules::AUTH_TOKEN_PARAM)]
 #[x_kube(validation = rules::AUTH_TOKEN_PARAM_FORM)]
+#[x_kube(validation = rules::AUTH_EXPIRY)]
+#[x_kube(validation = rules::expiry_warning())]
 #[x_kube(validation = rules::JWT_ISSUERS)]
 #[x_kube(validation = rules::AUTH_ORIGINS)]
 #[x_kube(validation = rules::AUTH_HOSTS)]
@@ -34,6 +36,15 @@ pub struct Auth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub token_param: Option<String>,
+    /// How long before the end of its token a client is told, 1s to 1h, by the event `token_expiring` on the topic
+    /// `phoenix`; unset: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "Duration::text_schema")]
+    pub expiry_warning: Option<Duration>,
+    /// What ends with a token: the connection (`Close`, also when unset), or its channels (`EndChannels`), so that clients
+    /// join again with another token in the join.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_expiry: Option<OnExpiry>,
     /// Origins that may connect, as browsers send them: `https://HOST[:PORT]`, `https://*.HOST` for one label or more before
     /// it, `null`, `file://`, `chrome-extension://ID` and the like; `*` allows all. Where any is listed the list alone counts;
     /// without any, pages of the host that the client addressed may.
@@ -46,6 +57,16 @@ pub struct Auth {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(min = 1, max = 255)))]
     pub served_hosts: Vec<String>,
+}
+
+/// What ends with a token.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum OnExpiry {
+    /// The connection.
+    #[default]
+    Close,
+    /// The channels of the connection.
+    EndChannels,
 }
 
 /// An issuer of JSON Web Tokens.

@@ -188,6 +188,12 @@ pub struct Auth {
     /// A parameter of the query in which a token may come. It ends in the logs of proxies, so none is taken unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_param: Option<String>,
+    /// How long before the end of its token a client is told, in milliseconds; none is never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expiry_warning_millis: Option<u64>,
+    /// What ends with a token.
+    #[serde(skip_serializing_if = "OnExpiry::is_usual")]
+    pub on_expiry: OnExpiry,
     /// Origins that may connect, as browsers send them: `https://example.org`, with the port when it is not the
     /// scheme's own; `https://*.example.org` for one label or more; `null`, `file://` or `chrome-extension://ID`; `*`
     /// allows all. Without any, pages of the host that the client addressed may connect.
@@ -201,6 +207,22 @@ pub struct Auth {
     /// The keys of [`Auth::jwt`], which the node reads from their files.
     #[serde(skip)]
     pub keys: Keyring,
+}
+
+/// What ends with a token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnExpiry {
+    /// The connection, with a code by which clients come again.
+    #[default]
+    Close,
+    /// Its channels, so that clients join again, with another token in the join; until then the connection has no rights.
+    EndChannels,
+}
+
+impl OnExpiry {
+    fn is_usual(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Auth {

@@ -299,6 +299,10 @@ counters! {
     publish_refused => Counter "Publishes answered with an error, or with the end of the channel",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
     access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
+    /// Times that a client was told that its token ends soon.
+    token_warnings => Counter "Times a client was told that its token ends soon",
+    /// Tokens that ended while their connection was open.
+    tokens_expired => Counter "Tokens that ended while their connection was open",
     /// Tokens that were taken without verifying them, because they were verified before.
     token_cache_hits => Counter "Tokens that were verified before",
     /// Tokens that were looked at as a whole, whatever came of it.

@@ -68,6 +68,9 @@ pub const MAX_SHARDS: u8 = 128;
 /// Most connections of a shard that are closed per tick because their tokens ended: tokens that were given out in the
 /// same second, after a restart of the issuer say, end in the same second too. It takes the shard about 5 ms.
 pub const EXPIRIES_PER_TICK: usize = 1_024;
+/// Most connections of a shard whose channels are ended per tick for the same reason, where that is asked for: each may
+/// have a hundred of them, and leaving a room takes about a microsecond.
+pub const ENDINGS_PER_TICK: usize = 128;
 /// Time between the core's timer calls in milliseconds.
 pub const TICK_MILLIS: u64 = 50;
 /// Unit of the coarse clock kept per connection, in milliseconds.

@@ -89,6 +89,8 @@ keys! {
     /// Longest time between two fetches of the keys of an issuer by their URL. A key that the issuer has taken back is
     /// good for so long.
     TOKEN_KEYS_REFRESH_MILLIS: Key<u64> = Key::new("auth.jwt[].jwks.refreshMillis", "ms", 1_000, 24 * HOUR).usually(300_000).in_manifest(10_000, 24 * HOUR);
+    /// How long before the end of its token a client is told.
+    EXPIRY_WARNING_MILLIS: Key<u64, ()> = Key::new("auth.expiryWarningMillis", "ms", 1_000, HOUR);
     /// The soft limit of open files. A manifest may ask at most for what a kernel can be set to, and at least for
     /// what a node can serve with.
     NOFILE: Key<u64, ()> = Key::new("nofile", "files", 64, u32::MAX as u64).in_manifest(1_024, 1_073_741_816);

@@ -297,6 +297,11 @@ fn what_is_wrong_about_tokens_is_told_with_its_remedy() {
         ),
         (r#"{"anonymous":true,"tokenParam":"t"}"#.to_owned(), "auth.tokenParam: no token is taken"),
         (format!(r#"{{"jwt":[{good}],"tokenParam":"vsn"}}"#), "auth.tokenParam: \"vsn\" is not"),
+        (
+            format!(r#"{{"jwt":[{good}],"expiryWarningMillis":999}}"#),
+            "auth.expiryWarningMillis: 999 is out of range",
+        ),
+        (r#"{"anonymous":true,"onExpiry":"EndChannels"}"#.to_owned(), "auth.onExpiry: no token is taken"),
         (algorithms(""), "auth.jwt[0].algorithms: is empty"),
         (algorithms(r#""HS256","RS256""#), "auth.jwt[0].algorithms: mixes"),
         (file("k"), "auth.jwt[0].keyFile: is not a file below"),

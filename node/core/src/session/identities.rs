@@ -10,18 +10,57 @@ use crate::auth::Identity;
 /// Entries for which place is kept although they are not needed at the moment.
 const KEPT: usize = 64;
 
+/// How far a token is from its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It is good.
+    Good,
+    /// It is good, and its holder was told that it ends soon.
+    Warned,
+    /// It has ended, and its connection goes on without any rights.
+    Ended,
+}
+
 #[derive(Debug)]
 struct Entry {
     slot: Slot,
+    state: State,
     /// That of the identity, so that a walk over the table stays in it.
     expires_at_millis: u64,
     identity: Arc<Identity>,
+}
+
+/// The holder of a token.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holder<'a> {
+    /// What the token says.
+    pub(crate) identity: &'a Identity,
+    /// Whether the token has ended, so that it gives no rights any more.
+    pub(crate) has_ended: bool,
+}
+
+/// What has come to the tokens of a shard, by the slots of their connections in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// These end soon, each after so many milliseconds.
+    pub(crate) warned: Vec<(Slot, u64)>,
+    /// These have ended.
+    pub(crate) ended: Vec<Slot>,
 }
 
 /// Memory in bytes of an entry: its place, twice, because tables grow to the double.
 const ENTRY_BYTES: u64 = 2 * size_of::<Entry>() as u64;
 
 impl Entry {
+    /// When something is to be done next, in milliseconds since 1970, where holders are told so long before the end.
+    const fn due_millis(&self, lead_millis: u64) -> u64 {
+        match self.state {
+            State::Good => self.expires_at_millis.saturating_sub(lead_millis),
+            State::Warned => self.expires_at_millis,
+            State::Ended => u64::MAX,
+        }
+    }
+
     fn held_bytes(&self) -> u64 {
         ENTRY_BYTES + self.identity.held_bytes() as u64
     }
@@ -32,29 +71,31 @@ impl Entry {
 pub(crate) struct Identities {
     table: HashTable<Entry>,
     held_bytes: u64,
-    /// No identity ends before this time, in milliseconds since 1970.
+    /// Nothing is to be done before this time, in milliseconds since 1970.
     soonest_millis: u64,
+    /// How long before the end of its token a holder is told, in milliseconds; 0 is never.
+    lead_millis: u64,
 }
 
 impl Identities {
-    /// The identity of a connection.
-    pub(crate) fn get(&self, slot: Slot) -> Option<&Identity> {
+    /// What a connection has a token for.
+    pub(crate) fn get(&self, slot: Slot) -> Option<Holder<'_>> {
         // It is asked at each publish, and most fleets either have no tokens or one for each connection.
         if self.table.is_empty() {
             return None;
         }
-        self.table.find(hash(slot), |entry| entry.slot == slot).map(|entry| &*entry.identity)
+        self.table
+            .find(hash(slot), |entry| entry.slot == slot)
+            .map(|entry| Holder { identity: &entry.identity, has_ended: entry.state == State::Ended })
     }
 
     /// Gives a connection an identity, in place of the one that it may have.
     pub(crate) fn set(&mut self, slot: Slot, identity: Arc<Identity>) {
         self.forget(slot);
-        let entry = Entry { slot, expires_at_millis: identity.expires_at_millis(), identity };
-        self.soonest_millis = if self.table.is_empty() {
-            entry.expires_at_millis
-        } else {
-            self.soonest_millis.min(entry.expires_at_millis)
-        };
+        let expires_at_millis = identity.expires_at_millis();
+        let entry = Entry { slot, state: State::Good, expires_at_millis, identity };
+        let due = entry.due_millis(self.lead_millis);
+        self.soonest_millis = if self.table.is_empty() { due } else { self.soonest_millis.min(due) };
         self.held_bytes += entry.held_bytes();
         self.table.insert_unique(hash(slot), entry, |entry| hash(entry.slot));
     }
@@ -71,24 +112,42 @@ impl Identities {
         }
     }
 
-    /// Takes out identities that have ended at `now_millis` since 1970, at most so many, and returns the slots of their
-    /// connections in order. The table is walked over only when one has ended.
-    pub(crate) fn take_expired(&mut self, now_millis: u64, most: usize) -> Vec<Slot> {
-        if self.table.is_empty() || now_millis < self.soonest_millis {
-            return Vec::new();
+    /// Holders are told so many milliseconds before the end of their token from now on; 0 is never.
+    pub(crate) const fn set_lead(&mut self, lead_millis: u64) {
+        if self.lead_millis != lead_millis {
+            self.lead_millis = lead_millis;
+            self.soonest_millis = 0;
         }
-        let (mut expired, mut soonest) = (Vec::new(), u64::MAX);
-        for entry in &self.table {
-            if entry.expires_at_millis <= now_millis && expired.len() < most {
-                expired.push(entry.slot);
-            } else {
-                soonest = soonest.min(entry.expires_at_millis);
+    }
+
+    /// What has come to tokens at `now_millis` since 1970, at most so many of each kind. With `keep` connections whose token
+    /// has ended stay in the table, otherwise they are forgotten. The table is walked over only when something has come.
+    pub(crate) fn take_due(&mut self, now_millis: u64, most: usize, keep: bool) -> Due {
+        let mut due = Due::default();
+        if self.table.is_empty() || now_millis < self.soonest_millis {
+            return due;
+        }
+        let mut soonest = u64::MAX;
+        for entry in &mut self.table {
+            let left = entry.expires_at_millis.saturating_sub(now_millis);
+            if entry.due_millis(self.lead_millis) <= now_millis {
+                if left == 0 && due.ended.len() < most {
+                    entry.state = State::Ended;
+                    due.ended.push(entry.slot);
+                } else if left > 0 && due.warned.len() < most {
+                    entry.state = State::Warned;
+                    due.warned.push((entry.slot, left));
+                }
             }
+            soonest = soonest.min(entry.due_millis(self.lead_millis));
         }
         self.soonest_millis = soonest;
-        expired.sort_unstable();
-        expired.iter().for_each(|slot| self.forget(*slot));
-        expired
+        due.warned.sort_unstable();
+        due.ended.sort_unstable();
+        if !keep {
+            due.ended.iter().for_each(|slot| self.forget(*slot));
+        }
+        due
     }
 
     /// Memory in bytes.
@@ -123,16 +182,41 @@ mod tests {
             identities.set(Slot(slot), identity("a", end).into());
         }
         assert_eq!(identities.held_bytes(), identities.added_up());
-        assert!(identities.take_expired(999, 9).is_empty());
-        assert_eq!(identities.take_expired(1_000, 9), [Slot(2)]);
+        let ended = |identities: &mut Identities, now, most| identities.take_due(now, most, false).ended;
+        assert!(ended(&mut identities, 999, 9).is_empty());
+        assert_eq!(ended(&mut identities, 1_000, 9), [Slot(2)]);
         // It came back with another token.
         identities.set(Slot(3), identity("b", 5_000).into());
-        assert_eq!(identities.get(Slot(3)).map(Identity::user), Some("b"));
-        assert_eq!(identities.take_expired(10_000, 2).len(), 2, "the others are left for the next look");
-        assert_eq!(identities.take_expired(10_000, 2).len(), 1);
+        assert_eq!(identities.get(Slot(3)).map(|holder| holder.identity.user()), Some("b"));
+        assert_eq!(ended(&mut identities, 10_000, 2).len(), 2, "the others are left for the next look");
+        assert_eq!(ended(&mut identities, 10_000, 2).len(), 1);
         identities.set(Slot(7), identity("c", 20_000).into());
         identities.forget(Slot(7));
         identities.forget(Slot(7));
         assert_eq!((identities.held_bytes(), identities.added_up()), (0, 0));
+    }
+
+    #[test]
+    fn holders_are_told_once_before_the_end_and_may_stay_without_rights() {
+        let mut identities = Identities::default();
+        identities.set(Slot(1), identity("a", 10_000).into());
+        identities.set(Slot(2), identity("b", 12_000).into());
+        assert_eq!(identities.take_due(9_000, 9, true), Due::default(), "nobody asked for it");
+        identities.set_lead(3_000);
+        assert_eq!(identities.take_due(6_999, 9, true), Due::default());
+        assert_eq!(identities.take_due(7_000, 9, true).warned, [(Slot(1), 3_000)]);
+        assert_eq!(identities.take_due(8_000, 9, true), Due::default(), "once");
+        // One that is near its end already when it comes.
+        identities.set(Slot(3), identity("c", 9_000).into());
+        assert_eq!(identities.take_due(8_250, 9, true).warned, [(Slot(3), 750)]);
+        let due = identities.take_due(10_000, 9, true);
+        assert_eq!((due.warned, due.ended), (vec![(Slot(2), 2_000)], vec![Slot(1), Slot(3)]));
+        let ended = |slot| identities.get(slot).map(|holder| holder.has_ended);
+        assert_eq!([ended(Slot(1)), ended(Slot(2)), ended(Slot(9))], [Some(true), Some(false), None]);
+        assert_eq!(identities.take_due(11_000, 9, true), Due::default(), "those that ended stay so");
+        identities.set(Slot(1), identity("a", 20_000).into());
+        assert!(identities.get(Slot(1)).is_some_and(|holder| !holder.has_ended), "another token");
+        assert_eq!(identities.take_due(17_000, 9, false).ended, [Slot(2)]);
+        assert_eq!(identities.held_bytes(), identities.added_up());
     }
 }

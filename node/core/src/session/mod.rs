@@ -13,7 +13,7 @@ use crate::{
 mod bucket;
 pub(crate) mod conn;
 pub mod id;
-mod identities;
+pub(crate) mod identities;
 pub(crate) mod lifecycle;
 pub(crate) mod origins;
 mod rate;

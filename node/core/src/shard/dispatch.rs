@@ -113,7 +113,10 @@ impl Shard {
         let rules = self.join_rules(name);
         let asked = match &rules {
             Some(rules) if rules.is_realtime => self.asked_in_join(slot, payload),
-            _ => Asked::default(),
+            _ => {
+                self.refresh(slot, payload);
+                Asked::default()
+            }
         };
         if !self.sessions[slot].phase().hears() {
             return;

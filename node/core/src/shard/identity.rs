@@ -5,16 +5,21 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::{origin::Entrant, state::Shard};
+use super::{channel::End, origin::Entrant, state::Shard};
 use crate::{
     auth::{Identity, Refusal, Token},
+    config::OnExpiry,
     counters::{CloseReason, RefuseReason},
-    limits::EXPIRIES_PER_TICK,
-    protocol::Payload,
-    session::{id::Slot, lifecycle::Phase},
-    topic::TopicName,
+    limits::{ENDINGS_PER_TICK, EXPIRIES_PER_TICK},
+    protocol::{NULL, Payload},
+    session::{conn::Channel, id::Slot, identities::Due, lifecycle::Phase},
+    topic::{PHOENIX, TopicName},
     ws::{CloseCode, ConnectInfo},
 };
+
+/// The event by which the holder of a token is told that it ends soon, on the topic `phoenix`. No channel has that topic,
+/// so clients that do not look for the event pass over it.
+const TOKEN_EXPIRING: &str = "token_expiring";
 
 /// The token in the payload of an event `access_token`, or of a join. Clients that are signed out send `null`.
 #[derive(Deserialize)]
@@ -84,14 +89,15 @@ impl Shard {
     /// Whether the token of a connection, or having none, allows it to join a topic.
     pub(super) fn is_authorized(&self, slot: Slot, topic: TopicName<'_>) -> bool {
         match self.sessions.identities().get(slot) {
-            Some(identity) => identity.may_join(topic),
+            Some(holder) => !holder.has_ended && holder.identity.may_join(topic),
             None => self.config.auth.anonymous_may_join(topic),
         }
     }
 
     /// Whether the token of a connection, if it has one, allows it to publish on a topic that it has joined.
     pub(super) fn may_publish(&self, slot: Slot, topic: &str) -> bool {
-        self.sessions.identities().get(slot).is_none_or(|identity| identity.may_publish(topic))
+        let holder = self.sessions.identities().get(slot);
+        holder.is_none_or(|holder| !holder.has_ended && holder.identity.may_publish(topic))
     }
 
     /// A connection gives another token. It takes the place of the one that the connection has, if it is about the same
@@ -110,9 +116,9 @@ impl Shard {
         let Payload::Json(json) = payload else { return };
         let Ok(Refresh { access_token: Some(text) }) = serde_json::from_str(json) else { return };
         let fresh = self.identify(&Token::new(&text));
-        let identity = self.sessions.identities().get(slot);
+        let holder = self.sessions.identities().get(slot);
         match fresh {
-            Ok(fresh) if identity.is_some_and(|identity| fresh.is_same_user(identity)) => {
+            Ok(fresh) if holder.is_some_and(|holder| fresh.is_same_user(holder.identity)) => {
                 self.sessions.identities_mut().set(slot, fresh);
             }
             Err(Refusal::Unknown) => {}
@@ -120,13 +126,42 @@ impl Shard {
         }
     }
 
-    /// Closes connections whose token has ended, a bounded number at a time.
+    /// Tells holders of tokens that these end soon, and ends what the tokens allowed when they have ended; a bounded number
+    /// at a time.
     pub(super) fn end_expired(&mut self) {
+        let auth = &self.config.auth;
+        let (lead, keep) = (auth.expiry_warning_millis.unwrap_or(0), auth.on_expiry == OnExpiry::EndChannels);
         let now = self.unix_millis();
-        for slot in self.sessions.identities_mut().take_expired(now, EXPIRIES_PER_TICK) {
+        let most = if keep { ENDINGS_PER_TICK } else { EXPIRIES_PER_TICK };
+        let identities = self.sessions.identities_mut();
+        identities.set_lead(lead);
+        let Due { warned, ended } = identities.take_due(now, most, keep);
+        for (slot, left_millis) in warned {
             if self.sessions[slot].is(Phase::Open) {
+                self.counters.token_warnings += 1;
+                let payload = format!("{{\"expires_in_ms\":{left_millis}}}");
+                self.push(slot, NULL, PHOENIX, TOKEN_EXPIRING, Payload::Json(&payload));
+            }
+        }
+        for slot in ended {
+            if !self.sessions[slot].is(Phase::Open) {
+                continue;
+            }
+            self.counters.tokens_expired += 1;
+            if keep {
+                self.end_channels(slot);
+            } else {
                 self.close(slot, CloseReason::Token, CloseCode::Token);
             }
+        }
+    }
+
+    /// Ends each channel of a connection in such a way that its client joins again, which it may with another token.
+    fn end_channels(&mut self, slot: Slot) {
+        let name = |channel: &Channel| Arc::clone(self.topics.get(channel.room).shared());
+        let rooms: Vec<_> = self.sessions[slot].channels.iter().map(name).collect();
+        for room in rooms {
+            self.end_channel(slot, room.name().as_str(), End::Crashed);
         }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Algorithm, BackplaneType, ChannelClusterSpec, Dialect, Memory, OnFull, Publish, RoomPolicy};
+use crds::{
+    Algorithm, BackplaneType, ChannelClusterSpec, Dialect, Memory, OnExpiry, OnFull, Publish, RoomPolicy,
+};
 use node_core::auth;
 use node_core::config::{
     self, Auth, Bus, ClusterId, DrainSettings, Fixed, Limits, Nats, NodeConfig, Policy, Rooms, TopicPattern,
@@ -125,6 +127,11 @@ fn auth(spec: &ChannelClusterSpec) -> Auth {
         anonymous_topics: auth.anonymous_topics.iter().cloned().map(TopicPattern).collect(),
         jwt: auth.jwt.iter().map(jwt).collect(),
         token_param: auth.token_param.clone(),
+        expiry_warning_millis: auth.expiry_warning.map(crds::Duration::as_millis),
+        on_expiry: match auth.on_expiry.unwrap_or_default() {
+            OnExpiry::Close => config::OnExpiry::Close,
+            OnExpiry::EndChannels => config::OnExpiry::EndChannels,
+        },
         allowed_origins: auth.allowed_origins.clone(),
         served_hosts: auth.served_hosts.clone(),
         ..Auth::default()

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crds::AutoscalingMode;
-use node_core::config::{self, NodeConfig};
+use node_core::config::{self, NodeConfig, OnExpiry};
 use node_core::topic::TopicName;
 
 use super::{Bus, Credentials, Fetched, OperatorEnv, Problem, ValidatedCluster, validate};
@@ -345,7 +345,7 @@ fn every_sample_is_valid_on_each_supported_server() {
 
 /// Two issuers, with everything that a manifest can say of one.
 const TOKENS: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true, anonymousTopics: [lobby], \
-    tokenParam: token, jwt: [{issuer: 'https://a.example', audience: chat, algorithms: [RS256, ES384, EdDSA], \
+    tokenParam: token, expiryWarning: 30s, onExpiry: EndChannels, jwt: [{issuer: 'https://a.example', audience: chat, algorithms: [RS256, ES384, EdDSA], \
     secretRef: {name: keys, key: id.pem}, leeway: 90s, claims: {user: name, topics: rooms, publish: say}, topics: ['room:*', 'user:{sub}:*'], publish: []}, \
     {issuer: b, algorithms: [HS512], secretRef: {name: keys, key: secret}}]}}";
 
@@ -363,7 +363,8 @@ fn issuers_of_tokens_are_rendered_and_their_secret_is_mounted_once() {
     assert_eq!((read.auth.token_param.as_deref(), read.auth.anonymous_topics.len()), (Some("token"), 1));
     // Nodes that are older than these keys refuse a file that has them.
     let plain = self::valid(PLAIN);
-    for key in ["jwt", "tokenParam", "anonymousTopics"] {
+    assert_eq!((read.auth.expiry_warning_millis, read.auth.on_expiry), (Some(30_000), OnExpiry::EndChannels));
+    for key in ["jwt", "tokenParam", "anonymousTopics", "expiryWarning", "onExpiry"] {
         assert!(!plain.config_file.contains(key), "{}", plain.config_file);
     }
     assert_eq!(valid.restart_hash, plain.restart_hash, "a running node takes up another issuer");

@@ -2,10 +2,10 @@
 
 use keys::{MAX_CLAIM_BYTES, MAX_ISSUERS};
 
-use super::{at_most, pattern, range_of};
+use super::{at_most, pattern, range, range_of};
 use crate::{
     auth::{Endpoint, Jwks, Jwt, Template},
-    config::Auth,
+    config::{Auth, OnExpiry},
     ws::{entry, host},
 };
 
@@ -32,6 +32,15 @@ pub(super) fn check(auth: &Auth, errors: &mut Vec<String>) {
     }
     if let Some(name) = &auth.token_param {
         param(name, auth, errors);
+    }
+    if let Some(millis) = auth.expiry_warning_millis {
+        range(&keys::EXPIRY_WARNING_MILLIS, millis, errors);
+    }
+    if auth.jwt.is_empty() && (auth.expiry_warning_millis.is_some() || auth.on_expiry != OnExpiry::Close) {
+        errors.push(
+            "auth.expiryWarningMillis, auth.onExpiry: no token is taken; list an issuer in auth.jwt, or remove them"
+                .to_owned(),
+        );
     }
     issuers(&auth.jwt, errors);
     for entry in &auth.allowed_origins {

@@ -10,6 +10,8 @@ pub(crate) mod chaos;
 mod deflate;
 #[cfg(test)]
 mod dev;
+#[cfg(test)]
+mod expiry;
 mod frames;
 #[cfg(test)]
 mod goodbye;

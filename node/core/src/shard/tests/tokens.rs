@@ -20,9 +20,9 @@ use crate::{
 const SETTINGS: &str =
     r#"{"algorithms": ["HS256"], "keyFile": "s/k", "leewayMillis": 0, "topics": ["room:1", "room:{sub}:*"]}"#;
 /// The time of day when a test begins, in seconds since 1970.
-const NOW: u64 = 1_800_000_000;
+pub(super) const NOW: u64 = 1_800_000_000;
 
-fn auth(anonymous: bool) -> Auth {
+pub(super) fn auth(anonymous: bool) -> Auth {
     Auth {
         anonymous,
         jwt: vec![serde_json::from_str(SETTINGS).expect("settings")],
@@ -31,18 +31,18 @@ fn auth(anonymous: bool) -> Auth {
     }
 }
 
-fn sim(auth: Auth) -> Sim {
+pub(super) fn sim(auth: Auth) -> Sim {
     let mut sim = Sim::new(1, false, |config| config.auth = auth);
     sim.shards[0].handle(Event::TimeOfDay(NOW * 1_000));
     sim
 }
 
-fn claims(user: &str, seconds: u64) -> Value {
+pub(super) fn claims(user: &str, seconds: u64) -> Value {
     json!({"sub": user, "exp": NOW + seconds})
 }
 
 /// The answer to a handshake with this token.
-fn answer(sim: &mut Sim, token: Option<&str>) -> (Client, String) {
+pub(super) fn answer(sim: &mut Sim, token: Option<&str>) -> (Client, String) {
     let client = sim.accept(0);
     let header = token.map_or_else(String::new, |token| format!("Authorization: Bearer {token}\r\n"));
     let request = REQUEST.replace("\r\n\r\n", &format!("\r\n{header}\r\n"));
@@ -50,14 +50,14 @@ fn answer(sim: &mut Sim, token: Option<&str>) -> (Client, String) {
     (client, answer)
 }
 
-fn connect(sim: &mut Sim, user: &str, seconds: u64) -> Client {
+pub(super) fn connect(sim: &mut Sim, user: &str, seconds: u64) -> Client {
     let (client, answer) = answer(sim, Some(&shared(&claims(user, seconds))));
     assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
     client
 }
 
 /// Whether the client was let into the room.
-fn joins(sim: &mut Sim, client: Client, topic: &str) -> bool {
+pub(super) fn joins(sim: &mut Sim, client: Client, topic: &str) -> bool {
     sim.text(client, &format!(r#"["1","1","{topic}","phx_join",{{}}]"#));
     let answer = sim.texts(client).pop().expect("an answer");
     let refused = answer
@@ -69,7 +69,7 @@ fn joins(sim: &mut Sim, client: Client, topic: &str) -> bool {
 }
 
 /// Gives the server a token on a topic.
-fn refresh(sim: &mut Sim, client: Client, token: &Value) {
+pub(super) fn refresh(sim: &mut Sim, client: Client, token: &Value) {
     let payload = json!({"access_token": token});
     sim.text(client, &format!(r#"["1",null,"room:1","access_token",{payload}]"#));
 }

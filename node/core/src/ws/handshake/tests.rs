@@ -6,6 +6,8 @@ const AUTH: &Auth = &Auth {
     anonymous_topics: vec![],
     jwt: vec![],
     token_param: None,
+    expiry_warning_millis: None,
+    on_expiry: crate::config::OnExpiry::Close,
     allowed_origins: vec![],
     served_hosts: vec![],
     names: Names::Any,
