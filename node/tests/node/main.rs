@@ -12,6 +12,7 @@ mod bus_away;
 mod descriptors;
 mod docs;
 mod edges;
+mod forged;
 mod goodbye;
 mod keys_by_url;
 mod longpoll;
