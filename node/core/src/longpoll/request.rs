@@ -13,13 +13,15 @@ use crate::{
         Opening,
         headers::{has_token, single, values},
         origin,
-        query::{Parameters, Value},
+        query::{self, Parameters, Value},
         target::Target,
     },
 };
 
 /// Where newer clients have their token; older ones have it in the query.
 const TOKEN_HEADER: &str = "x-phoenix-longpoll-token";
+/// The parameter of the query where older ones have it.
+const SESSION_PARAM: &str = "token";
 /// Where phoenix.js has the token that it puts among the subprotocols of a WebSocket.
 const AUTH_TOKEN_HEADER: &str = "x-phoenix-authtoken";
 /// The content type of a post with a message in each line.
@@ -98,11 +100,19 @@ pub(crate) fn read(
     let keep_alive = request.version == Some(1) && !has_token(headers, "connection", "close");
     let named = values(headers, TOKEN_HEADER).next().map(<[u8]>::to_vec);
     let token = parameters.token.take().and_then(Value::into_text).map(String::into_bytes);
-    let session = named.or(token).and_then(|token| rules.key.verify(&token));
+    let token = named.or(token);
+    let is_named = token.as_ref().is_some_and(|token| !token.is_empty() && !token.contains(&b'.'));
+    let session = token.and_then(|token| rules.key.verify(&token));
     let wish = match (request.method, length) {
         (Some("OPTIONS"), 0) => Wish::Preflight(asked_headers(headers)),
         (Some("GET"), 0) => {
-            Wish::Poll { session, opening: opening(headers, target, parameters, (auth, rules.dev)) }
+            let opening = opening(headers, target, parameters, (auth, rules.dev));
+            let has_none = opening.as_ref().is_ok_and(|opening| opening.token.is_none());
+            // Its session is gone, and without a token of an issuer it gets no other one.
+            if session.is_none() && is_named && has_none && !auth.jwt.is_empty() && !auth.anonymous {
+                return Err((RefuseReason::NotFound, answer::status(410, false)));
+            }
+            Wish::Poll { session, opening }
         }
         (Some("POST"), bytes) if bytes > rules.max_body_bytes => {
             return Err(unreadable("413 Content Too Large"));
@@ -146,7 +156,18 @@ fn opening(
     let vsn = parameters.serializer(by.1)?;
     let offered = values(headers, AUTH_TOKEN_HEADER).next().map(std::str::from_utf8);
     let offered = offered.transpose().map_err(|_| RefuseReason::Token)?.map(str::to_owned);
-    Opening::read(vsn, offered, parameters.user_id, (headers, target.query), by)
+    Opening::read(vsn, offered, parameters.user_id, (headers, param(target.query, by.0)), by)
+}
+
+/// The value of the parameter for tokens of issuers. Phoenix calls the token of a session `token` too, and stands last; where
+/// both have that name, the issuer's is told by its dots, which a session's never has.
+fn param<'a>(query: &'a str, auth: &Auth) -> Option<Value<'a>> {
+    let name = auth.token_param.as_deref()?;
+    if name == SESSION_PARAM {
+        query::last_text(query, name, |text| text.contains('.'))
+    } else {
+        query::last(query, name)
+    }
 }
 
 /// The headers that a browser asks for, as far as they are names.

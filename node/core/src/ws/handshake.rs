@@ -13,7 +13,7 @@ use super::{
     Agreed, ConnectInfo, Opening, extension,
     headers::{has_token, single, values},
     origin,
-    query::Parameters,
+    query::{self, Parameters},
     subprotocol,
     target::Target,
 };
@@ -221,7 +221,8 @@ fn upgrade(
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
-    let (said, by) = ((headers, target.query), (rules.auth, rules.dev));
+    let param = rules.auth.token_param.as_deref().and_then(|name| query::last(target.query, name));
+    let (said, by) = ((headers, param), (rules.auth, rules.dev));
     let opening = Opening::read(vsn, offer.token, parameters.user_id, said, by)?;
     let deflate = rules
         .deflate_window_bits

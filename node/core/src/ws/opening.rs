@@ -3,7 +3,7 @@
 use super::{
     ConnectInfo, bearer,
     headers::values,
-    query::{self, Parameters, Value},
+    query::{Parameters, Value},
 };
 use crate::{auth::Token, config::Auth, counters::RefuseReason, protocol::Vsn};
 
@@ -34,7 +34,8 @@ impl Parameters<'_> {
 }
 
 impl Opening {
-    /// Reads the rest of what the client says, with `offered`, the token that phoenix.js has in a place of its own.
+    /// Reads the rest of what the client says, with `offered`, the token that phoenix.js has in a place of its own, and
+    /// `param`, the value of the parameter for tokens.
     ///
     /// # Errors
     /// When what stands in the place of a token cannot be one.
@@ -42,13 +43,12 @@ impl Opening {
         vsn: Vsn,
         offered: Option<String>,
         user_id: Option<Value<'_>>,
-        (headers, query): (&[httparse::Header<'_>], &str),
+        (headers, param): (&[httparse::Header<'_>], Option<Value<'_>>),
         (auth, dev): (&Auth, bool),
     ) -> Result<Self, RefuseReason> {
         let token = if auth.jwt.is_empty() {
             None
         } else {
-            let param = auth.token_param.as_deref().and_then(|name| query::last(query, name));
             bearer::find(offered.as_deref(), values(headers, "authorization"), param)?
         };
         let info =

@@ -64,6 +64,19 @@ pub(crate) fn last<'a>(query: &'a str, name: &str) -> Option<Value<'a>> {
     pairs(query).filter_map(Result::ok).filter(|(key, _)| key == name).last().map(|(_, value)| value)
 }
 
+/// The last text of a name that the condition holds for, in such a query.
+pub(crate) fn last_text<'a>(
+    query: &'a str,
+    name: &str,
+    is_meant: impl Fn(&str) -> bool,
+) -> Option<Value<'a>> {
+    let of_name = pairs(query).filter_map(Result::ok).filter(|(key, _)| key == name);
+    of_name
+        .filter(|(_, value)| matches!(value, Value::Text(text) if is_meant(text)))
+        .last()
+        .map(|(_, value)| value)
+}
+
 /// The parameters of a query in their order.
 fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Value<'_>), RefuseReason>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {

@@ -140,6 +140,31 @@ fn a_long_poll_session_needs_a_token_has_its_rights_and_ends_with_it() {
     assert_eq!(counters.memory[Kind::Identities as usize], 0);
 }
 
+/// Phoenix calls the token of a session `token`, and applications call theirs so.
+#[test]
+fn the_token_of_a_session_and_that_of_an_issuer_may_have_one_name() {
+    let mut sim = sim(Auth { token_param: Some("token".to_owned()), ..auth(false) });
+    let token = format!("&token={}", shared(&claims("ann", 100)));
+    let opened = poll(&mut sim, "GET", &token, "", "");
+    assert_eq!(opened["status"], 410, "a new one");
+    let session = format!("{token}&token={}", opened["token"].as_str().expect("a token"));
+    assert_eq!(
+        poll(&mut sim, "POST", &session, "", r#"["1","1","room:ann:1","phx_join",{}]"#)["status"],
+        200
+    );
+    let said = poll(&mut sim, "GET", &session, "", "");
+    assert!(said["status"] == 200 && said["messages"][0].to_string().contains("ok"), "{said}");
+    assert_eq!(poll(&mut sim, "GET", "&token=a.b.c", "", "")["status"], 403);
+    // The token of a session of another process: with the issuer's there is another session, without it none.
+    let stale = format!("&token={}", "A".repeat(32));
+    assert_eq!(poll(&mut sim, "GET", &stale, "", ""), json!({"status": 410}));
+    assert_eq!(poll(&mut sim, "POST", &format!("{token}{stale}"), "", "[]")["status"], 410);
+    assert!(poll(&mut sim, "GET", &format!("{token}{stale}"), "", "")["token"].is_string());
+    assert_eq!(poll(&mut sim, "GET", "", "", ""), json!({"status": 403}), "it had none");
+    sim.pass(20_000);
+    assert_eq!(poll(&mut sim, "GET", &session, "", ""), json!({"status": 410}), "its session is gone");
+}
+
 #[test]
 fn the_subprotocol_and_the_named_parameter_carry_a_token_and_no_other_place_does() {
     let token = shared(&claims("ann", 10));
