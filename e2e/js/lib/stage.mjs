@@ -27,6 +27,8 @@ auth:
   anonymous: true
   jwt: [{issuer: stage, algorithms: [HS256], keyFile: tokens/secret, leewayMillis: 0}]
   tokenParam: token
+  # Each client with a token is told at once that it ends soon, which none of them may mind.
+  expiryWarningMillis: 3600000
   allowedOrigins: ["*"]
 longPoll: true
 `
