@@ -29,10 +29,17 @@ mod deflate;
 mod door;
 #[path = "../node/support/frame.rs"]
 mod frame;
+mod handshakes;
 #[path = "../shards/support.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
 mod sys;
+#[path = "../node/support/tls.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod tls;
+#[path = "../node/support/wait.rs"]
+#[allow(dead_code, reason = "the other tests use more of it")]
+mod wait;
 
 use bus::Stopped;
 use support::{Client, HANG, Node, wait};

@@ -77,7 +77,7 @@ impl Node {
         SocketAddr::from(([127, 0, 0, 1], 0))
     }
 
-    fn start_with_all(
+    pub(crate) fn start_with_all(
         shards: u8,
         close_timeout: Duration,
         config: NodeConfig,
