@@ -106,6 +106,11 @@ impl Handshake {
         }
     }
 
+    /// Drops a record that is not complete; the handshake cannot go on after it.
+    pub(super) fn forget_input(&mut self) {
+        self.input = Vec::new();
+    }
+
     /// Goes on sending what the socket did not take.
     pub(super) fn send_unsent(&mut self, fd: BorrowedFd<'_>) -> Sending {
         self.unsent.send(fd)

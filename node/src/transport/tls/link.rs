@@ -123,6 +123,15 @@ impl Link {
         aside.input = bytes.to_vec();
     }
 
+    /// Drops a record that is not complete; nothing is read after it.
+    pub(super) fn forget_input(&mut self) {
+        self.input_ended = true;
+        if let Some(aside) = &mut self.aside {
+            aside.input = Vec::new();
+        }
+        self.tidy();
+    }
+
     fn tidy(&mut self) {
         self.aside.take_if(|aside| aside.input.is_empty() && aside.unsent.is_empty());
     }

@@ -64,6 +64,14 @@ impl State {
         }
     }
 
+    /// Drops a record that is not complete; nothing is read after it.
+    fn forget_input(&mut self) {
+        match self {
+            Self::Shaking(handshake, _) => handshake.forget_input(),
+            Self::Open(link) => link.forget_input(),
+        }
+    }
+
     fn has_begun(&self) -> bool {
         matches!(self, Self::Shaking(handshake, _) if handshake.has_begun())
     }
@@ -164,6 +172,8 @@ impl Tls {
         self.bytes_left = left;
         let taken = taken.unwrap_or(Taken::Nothing);
         if self.incomplete > MAX_PARTIAL_BYTES && self.is_incomplete(slot) {
+            // At once, or those that are read next in this turn would have to end as well.
+            self.change(slot, State::forget_input);
             return Taken::Ended;
         }
         taken
