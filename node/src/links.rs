@@ -11,6 +11,7 @@ use node_core::{
     broadcast::Origin,
     bus::Command,
     ledger::MAIL_ITEM_BYTES,
+    longpoll::Carried,
     shard::{Mail, Outgoing},
 };
 
@@ -77,6 +78,15 @@ impl Peer {
     }
 }
 
+/// Something that the bus had no room for.
+#[derive(Debug)]
+pub(crate) enum Untold {
+    /// A publish, which other nodes miss.
+    Lost,
+    /// A long-poll request or an answer.
+    NotCarried(Box<Carried>),
+}
+
 impl Links {
     pub(crate) fn new(shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
         let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
@@ -122,8 +132,11 @@ impl Links {
         }
     }
 
-    /// Sends to other shards and to the bus. False when the bus has no room for it.
-    pub(crate) fn tell(&mut self, outgoing: Outgoing) -> bool {
+    /// Sends to other shards and to the bus.
+    ///
+    /// # Errors
+    /// When the bus has no room for it.
+    pub(crate) fn tell(&mut self, outgoing: Outgoing) -> Result<(), Untold> {
         match outgoing {
             Outgoing::Publish { topic, broadcast, shards, nodes } => {
                 for shard in shards.iter() {
@@ -131,20 +144,25 @@ impl Links {
                         peer.push(Mail::Remote { broadcast: broadcast.clone(), origin: Origin::Shard });
                     }
                 }
-                !nodes || self.push(Command::Publish { topic, broadcast })
+                if nodes { self.push(Command::Publish { topic, broadcast }) } else { Ok(()) }
             }
             Outgoing::Deliver { shard, mail } => {
                 if let Some(peer) = self.shards.get_mut(usize::from(shard)) {
                     peer.push(mail);
                 }
-                true
+                Ok(())
             }
+            Outgoing::Carry(carried) => match &mut self.bus {
+                Some(bus) => bus.carry(carried).map_err(Untold::NotCarried),
+                None => Err(Untold::NotCarried(carried)),
+            },
             Outgoing::Interest(topic) => self.push(Command::Interest { topic }),
         }
     }
 
-    fn push(&mut self, command: Command) -> bool {
-        self.bus.as_mut().is_none_or(|bus| bus.push(command))
+    fn push(&mut self, command: Command) -> Result<(), Untold> {
+        let is_taken = self.bus.as_mut().is_none_or(|bus| bus.push(command));
+        if is_taken { Ok(()) } else { Err(Untold::Lost) }
     }
 
     /// Wakes the shards and the bus that something was sent to.

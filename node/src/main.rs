@@ -32,7 +32,9 @@ use node::{
     token_keys::KeyWatch,
     transport::{self, TlsError, TlsFiles, TlsWatch},
 };
-use node_core::{config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, ws::host::Names};
+use node_core::{
+    config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, longpoll::peers::Peers, ws::host::Names,
+};
 use shell::{
     http::BACKLOG,
     output::{self, Lines},
@@ -172,7 +174,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
             format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))
         })?;
     let app = Arc::new(App {
-        boot_id: rand::random(),
+        boot_id: settings.boot_id,
         started,
         node_name: args.node_name.clone(),
         config: Arc::clone(&config).into(),
@@ -191,8 +193,9 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         reload_failures: Default::default(),
     });
     app.tell_ready();
-    let fleet = Arc::default();
-    let bus = start_bus(args, bus_runtime, &config, &app, from_shards, &fleet)?;
+    let fleet = Arc::<Mutex<Fleet>>::default();
+    let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()));
+    let bus = start_bus(args, bus_runtime, &config, &app, from_shards, shared)?;
     let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;
     let (listen, shard_count) = (shards.local_addr(), app.shards.len());
     let bytes = config.limits.memory_budget;
@@ -244,6 +247,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
         transport: transport::Settings::of(args),
         layout,
         nofile,
+        boot_id: rand::random(),
         node_name: args.node_name.clone(),
         version: BUILD,
         // Made once and needed until the end.
@@ -258,12 +262,12 @@ fn start_bus(
     config: &NodeConfig,
     app: &App,
     commands: BusReceiver,
-    fleet: &Arc<Mutex<Fleet>>,
+    (fleet, peers): (Arc<Mutex<Fleet>>, Arc<Peers>),
 ) -> anyhow::Result<Option<Bus>> {
     let (Some(asked), Some(state)) = (&config.fixed.bus, &app.bus) else { return Ok(None) };
     let credentials = Credentials::new(asked, args.secrets.as_deref(), &args.nats_credentials);
     let identity = Identity { node_name: args.node_name.clone(), boot_id: app.boot_id };
-    let shared = (Arc::clone(state), Arc::clone(fleet));
+    let shared = (Arc::clone(state), fleet, peers);
     let shards = (app.shards.clone(), Arc::clone(&app.topics));
     Bus::start(runtime, config, credentials, identity, commands, shards, shared)
         .context("cannot start the bus thread")

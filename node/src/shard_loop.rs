@@ -18,7 +18,7 @@ use node_core::{
 
 use crate::{
     handover::{Handover, Place},
-    links::Links,
+    links::{Links, Untold},
     mailbox::Mailbox,
     poller::{Poller, Ready},
     readable::{Input, Readables},
@@ -167,7 +167,13 @@ impl ShardLoop {
         let (mut ended, mut lost) = (0, 0);
         for effect in self.effects.drain(..) {
             match effect {
-                Effect::Tell(outgoing) => lost += u64::from(!self.links.tell(outgoing)),
+                Effect::Tell(outgoing) => match self.links.tell(outgoing) {
+                    Ok(()) => {}
+                    Err(Untold::Lost) => lost += 1,
+                    Err(Untold::NotCarried(carried)) => {
+                        self.core.handle(Event::Mail(Mail::NotCarried(carried)));
+                    }
+                },
                 Effect::Resume(slot) => self.readable.push(slot, Input::default()),
                 Effect::Paused(slot) => self.readable.push(slot, Input { paused: true, ended: false }),
                 Effect::EndOutput(slot) => self.transports.end_output(slot),

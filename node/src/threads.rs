@@ -17,9 +17,10 @@ use std::{
 
 use node_core::{
     addresses::Addresses,
+    broadcast::NodeTag,
     config::NodeConfig,
     layout::{Layout, connections_per_table},
-    longpoll::token::TokenKey,
+    longpoll::{peers::Peers, token::TokenKey},
     route::Registry,
     shard::{Shard, ShardOptions},
 };
@@ -46,6 +47,8 @@ pub struct ShardSettings {
     pub layout: Layout,
     /// Soft limit of open files, per table.
     pub nofile: u64,
+    /// The node's boot id, which tokens of long-poll sessions name.
+    pub boot_id: u128,
     /// Name of this node, for join replies on `$cluster`.
     pub node_name: String,
     /// Version of this node, for join replies on `$cluster`.
@@ -64,6 +67,7 @@ pub struct Shards {
     transport: Settings,
     topics: Arc<Registry>,
     addresses: Arc<Addresses>,
+    peers: Arc<Peers>,
     ready: Arc<AtomicBool>,
 }
 
@@ -78,6 +82,12 @@ impl Shards {
     #[must_use]
     pub const fn addresses(&self) -> &Arc<Addresses> {
         &self.addresses
+    }
+
+    /// The nodes to which requests of long-poll can be carried: none at first.
+    #[must_use]
+    pub const fn peers(&self) -> &Arc<Peers> {
+        &self.peers
     }
 
     /// What the public port tells load balancers: false at first.
@@ -126,8 +136,8 @@ pub fn start_shards(
     let handovers = handovers(count, capacity)?;
     let registry = Arc::new(Registry::new(rand::random()));
     let addresses = Arc::new(Addresses::new(rand::random()));
-    let poll_key = TokenKey::new(&rand::random());
-    let (places, ready) = (Arc::default(), Arc::<AtomicBool>::default());
+    let poll_key = TokenKey::new(&rand::random(), NodeTag::of(settings.boot_id));
+    let (places, peers, ready) = (Arc::default(), Arc::<Peers>::default(), Arc::<AtomicBool>::default());
     let mut threads = Vec::new();
     let mut gates = Vec::new();
     for ((mailbox, handover), index) in mailboxes.into_iter().zip(handovers).zip(0..) {
@@ -141,6 +151,7 @@ pub fn start_shards(
             places: Arc::clone(&places),
             addresses: Arc::clone(&addresses),
             poll_key: poll_key.clone(),
+            peers: Arc::clone(&peers),
             ready: Arc::clone(&ready),
             close_timeout_millis: settings.close_timeout_millis,
         };
@@ -167,7 +178,7 @@ pub fn start_shards(
     gates.iter().try_for_each(|gate| gate.order(Order::Listen(transport.clone())))?;
     finished()?;
     drop(reservation);
-    Ok(Shards { handles, threads, transport, topics: registry, addresses, ready })
+    Ok(Shards { handles, threads, transport, topics: registry, addresses, peers, ready })
 }
 
 /// The first number above all descriptors of the calling thread's table.
@@ -338,6 +349,7 @@ mod tests {
             transport: Settings::at(vec![listen]),
             layout: Layout { shards: 2, own_tables: false },
             nofile: 1_024,
+            boot_id: 1,
             node_name: String::new(),
             version: "",
             chat_page: b"",

@@ -1,7 +1,10 @@
 //! A shard's way into the queue of the bus. Commands that the queue has no room for go into a [`Backlog`], which
 //! decides what is kept and what is dropped.
 
-use node_core::bus::{Command, backlog::Backlog};
+use node_core::{
+    bus::{Command, backlog::Backlog},
+    longpoll::Carried,
+};
 
 use crate::mailbox::BusSender;
 
@@ -37,6 +40,14 @@ impl ToBus {
     pub(crate) fn push(&mut self, command: Command) -> bool {
         let Self { queue, backlog, used } = self;
         backlog.push(command, |command| offer(queue, used, command))
+    }
+
+    /// Hands over something for another node, ahead of the commands that wait; gives it back when the queue is full.
+    pub(crate) fn carry(&mut self, carried: Box<Carried>) -> Result<(), Box<Carried>> {
+        match offer(&self.queue, &mut self.used, Command::Carry(carried)) {
+            Err(Command::Carry(carried)) => Err(carried),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Hands over the waiting commands, as far as there is room.

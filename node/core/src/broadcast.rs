@@ -1,6 +1,8 @@
 //! A message to the members of a topic, as shards and nodes hand it to each other: what was said, and not how any
 //! serializer writes it.
 
+use std::fmt;
+
 use bytes::Bytes;
 
 /// The payload of a message.
@@ -96,6 +98,25 @@ impl NodeTag {
     pub const fn of(boot_id: u128) -> Self {
         let [tag @ .., _, _, _, _, _, _, _, _, _] = boot_id.to_be_bytes();
         Self(tag)
+    }
+
+    /// The tag of these bytes.
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 7]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub const fn to_bytes(self) -> [u8; 7] {
+        self.0
+    }
+}
+
+/// 14 hexadecimal digits, as in the subject of the node on the bus.
+impl fmt::Display for NodeTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -262,6 +283,8 @@ mod tests {
         let boot_id = 0x0102_0304_0506_0708_0910_1112_1314_1516;
         assert_eq!(NodeTag::of(boot_id), NodeTag([1, 2, 3, 4, 5, 6, 7]));
         assert_ne!(NodeTag::of(boot_id), NodeTag::of(boot_id.rotate_left(8)));
+        assert_eq!(NodeTag::of(boot_id).to_string(), "01020304050607");
+        assert_eq!(NodeTag::from_bytes(NodeTag::of(boot_id).to_bytes()), NodeTag::of(boot_id));
         assert_eq!(size_of::<Origin>(), 8);
     }
 

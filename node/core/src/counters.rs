@@ -119,6 +119,8 @@ reasons! {
         TokenExpired => "token_expired",
         /// It has a token whose key is not known yet: the keys of its issuer could not be fetched (503).
         NoKeys => "no_keys",
+        /// It names a long-poll session of another node, and the bus is away (503).
+        Bus => "bus",
     }
 }
 
@@ -254,6 +256,18 @@ counters! {
     polls => Counter "Long-poll requests for messages or for a session",
     /// Posts of long-poll clients.
     posts => Counter "Long-poll requests with messages",
+    /// Requests of long-poll that were handed to the bus for sessions of other nodes.
+    carried_out => Counter "Long-poll requests for sessions of other nodes",
+    /// Requests of long-poll that came from other nodes for sessions of this shard.
+    carried_in => Counter "Long-poll requests of other nodes for sessions here",
+    /// Requests of long-poll for sessions of other nodes that ended without an answer because the bus was away or behind.
+    carried_unreached => Counter "Long-poll requests that the bus could not carry",
+    /// Requests of long-poll for sessions of other nodes that these did not answer in time.
+    carried_timeouts => Counter "Long-poll requests that another node did not answer in time",
+    /// Requests of long-poll for sessions of nodes that ended meanwhile.
+    carried_orphans => Counter "Long-poll requests for sessions of nodes that had ended",
+    /// Answers of sessions that another node did not take, and that were given again to the next poll.
+    carried_again => Counter "Long-poll answers that were lost on the bus and given again",
     /// Successful joins.
     joins => Counter "Joins accepted",
     /// Messages published by clients of this shard.
@@ -364,6 +378,8 @@ macro_rules! bus_counters {
 bus_counters! {
     /// Gauge: topics subscribed to.
     topics => Gauge "Topics subscribed to on the bus",
+    /// Gauge: nodes heard of lately, this one among them; 0 while requests cannot be carried to others.
+    nodes => Gauge "Nodes of the fleet that were heard of lately on the bus",
     /// Times the connection was made.
     connects => Counter "Times the bus connection was made",
     /// Messages given to the bus.
@@ -378,6 +394,9 @@ bus_counters! {
     /// Messages of other nodes dropped because they were older than [`crate::config::Limits::bus_message_age_millis`];
     /// each is a gap too.
     expired => Counter "Messages of other nodes dropped for their age",
+    /// Requests of long-poll of other nodes that were on their way for more than [`crate::limits::CARRIED_AGE_MILLIS`], and
+    /// were not served.
+    carried_late => Counter "Long-poll requests of other nodes that came too late to be served",
     /// Messages received that could not be read, or that no member may be given.
     malformed => Counter "Messages on the bus that could not be read",
     /// Attempts to subscribe to a topic, while connected, that failed: until one succeeds, other nodes' messages of

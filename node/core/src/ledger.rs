@@ -281,12 +281,20 @@ pub const fn lingering(budget: u64) -> u64 {
     if topics < LINGERING { topics } else { LINGERING }
 }
 
-/// Bytes that a bus may hold under a budget, beside the topics with members: both of its queues when they are full of
-/// the longest messages, and the topics without members that stay subscribed.
+/// Most bytes of long-poll requests and answers of other nodes of which a part has not come yet: a sixteenth of the budget,
+/// at most as much as a queue.
 #[must_use]
-pub const fn bus_bytes(budget: u64, frame_bytes: u64) -> u64 {
+pub const fn parts_bytes(budget: u64) -> u64 {
+    if budget / 16 < QUEUE_BYTES { budget / 16 } else { QUEUE_BYTES }
+}
+
+/// Bytes that a bus may hold under a budget, beside the topics with members: both of its queues when they are full of
+/// the longest messages, the topics without members that stay subscribed, and with long-poll what comes in parts.
+#[must_use]
+pub const fn bus_bytes(budget: u64, frame_bytes: u64, long_poll: bool) -> u64 {
     let queues = bus_queue_bytes(budget, QUEUE_BYTES) + client_queue(budget, frame_bytes) * frame_bytes;
-    queues + lingering(budget) * TOPIC_ON_BUS_BYTES
+    let parts = if long_poll { parts_bytes(budget) } else { 0 };
+    queues + lingering(budget) * TOPIC_ON_BUS_BYTES + parts
 }
 
 /// Bytes of messages that may wait in a shard's mailbox: together a sixteenth of the budget, each at most `most`, and
@@ -400,7 +408,8 @@ mod tests {
     #[test]
     fn what_the_bus_may_hold_is_a_part_of_the_budget() {
         for budget in [16 * MIB, 64 * MIB, 1_024 * MIB] {
-            assert!(bus_bytes(budget, 64 << 10) <= budget / 16 * 5, "{budget}");
+            assert!(bus_bytes(budget, 64 << 10, false) <= budget / 16 * 5, "{budget}");
+            assert!(bus_bytes(budget, 64 << 10, true) <= budget / 16 * 6, "{budget}");
             let waiting = client_queue(budget, 64 << 10) * (64 << 10);
             assert!(waiting <= bus_queue_bytes(budget, QUEUE_BYTES), "{budget}");
         }

@@ -47,6 +47,15 @@ pub const MAX_POLLING: u64 = 65_536;
 pub const POLL_WINDOW_MILLIS: u64 = 10_000;
 /// A session ends when its client does not poll for so long, in milliseconds: 1.5 windows, as in Phoenix.
 pub const SESSION_LIFETIME_MILLIS: u64 = 15_000;
+/// Longest time in milliseconds that a request waits for a session of another node: the time that the session itself takes
+/// at most, and two seconds for the way there and back.
+pub const CARRIED_MILLIS: u64 = 12_000;
+/// Time in milliseconds after which a node no longer expects to hear whether an answer came to another node: many times what
+/// that takes on a bus that works.
+pub const CONFIRM_MILLIS: u64 = 2_000;
+/// A request of another node that was on its way for longer, in milliseconds, is not served: its client may have been told
+/// already that it failed. The bus counts as lost after as long.
+pub const CARRIED_AGE_MILLIS: u64 = 3_000;
 /// Most lines of a post that are messages; further ones are ignored, as in Phoenix. phoenix.js sends no more.
 pub const MAX_POST_LINES: usize = 100;
 /// Longest body of a post in bytes, as in Phoenix.
@@ -81,3 +90,7 @@ pub const SWEEP_PARTS: usize = 4;
 
 /// A stamp is 16 bits; the longest configurable timeout, one hour, must fit half of its range to be told from the past.
 const _: () = assert!(3_600_000 / STAMP_MILLIS < (u16::MAX / 2) as u64);
+/// The time of the session is a part of that which its asker waits.
+const _: () = assert!(
+    CARRIED_MILLIS == POLL_WINDOW_MILLIS + CONFIRM_MILLIS && CARRIED_AGE_MILLIS == BUS_SILENCE_MILLIS
+);

@@ -1,11 +1,11 @@
 //! The fleet's live figures: what each node says about itself once a second, and their sum for the topic `$cluster`.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     time::{Duration, Instant},
 };
 
-use node_core::admin::NodePhase;
+use node_core::{admin::NodePhase, broadcast::NodeTag};
 use serde::{Deserialize, Serialize};
 
 /// Figures older than this belong to a node that is gone.
@@ -117,6 +117,13 @@ impl Fleet {
         room
     }
 
+    /// The nodes that were heard of within [`FRESH`].
+    pub fn tags(&self, now: Instant) -> HashSet<NodeTag> {
+        let fresh = self.0.values().filter(|known| now.saturating_duration_since(known.heard) < FRESH);
+        let boot_ids = fresh.filter_map(|known| u128::from_str_radix(&known.figures.boot_id, 16).ok());
+        boot_ids.map(NodeTag::of).collect()
+    }
+
     /// Forgets nodes that were not heard of for [`FRESH`] and adds up the others.
     pub fn sum(&mut self, now: Instant) -> Sum {
         self.0.retain(|_, known| now.saturating_duration_since(known.heard) < FRESH);
@@ -186,6 +193,19 @@ mod tests {
         assert_eq!((sum.nodes, sum.connections, sum.list[0].node.as_str()), (2, 7, "n-a"));
         assert_eq!(fleet.sum(start + FRESH).nodes, 1);
         assert_eq!(fleet.sum(start + 2 * FRESH).nodes, 0);
+    }
+
+    #[test]
+    fn the_tags_are_those_of_fresh_nodes() {
+        let (mut fleet, start) = (Fleet::default(), Instant::now());
+        let ids = [1u128 << 100, 2 << 100];
+        for (id, at) in ids.iter().zip([start, start + FRESH / 2]) {
+            fleet.observe(figures(&format!("{id:032x}"), 1), at);
+        }
+        let tags = ids.map(NodeTag::of);
+        assert_eq!(fleet.tags(start + FRESH / 2), HashSet::from(tags));
+        assert_eq!(fleet.tags(start + FRESH), HashSet::from([tags[1]]));
+        assert_eq!(fleet.tags(start + 2 * FRESH), HashSet::new());
     }
 
     #[test]

@@ -99,6 +99,15 @@ impl Inbound {
         }
     }
 
+    /// Gives one shard something of another node; returns false when it does not get it.
+    pub(super) async fn hand(&self, shard: u8, mail: Mail) -> bool {
+        let Some(inlet) = self.0.get(usize::from(shard)) else { return false };
+        let is_taken = inlet.push(mail).await;
+        inlet.shard.ring();
+        inlet.refresh();
+        is_taken
+    }
+
     /// Wakes the shards after a batch.
     pub(super) fn ring(&self, wanted: ShardMask) {
         for inlet in self.wanted(wanted) {

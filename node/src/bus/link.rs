@@ -8,6 +8,7 @@ use std::{
 use node_core::{
     age::Ages,
     config::{ClusterId, Nats},
+    longpoll::peers::Peers,
     route::Registry,
 };
 
@@ -28,6 +29,8 @@ pub(super) struct Link {
     pub(super) members: Arc<Registry>,
     pub(super) state: Arc<BusState>,
     pub(super) fleet: Arc<Mutex<Fleet>>,
+    /// The nodes that shards may ask.
+    pub(super) peers: Arc<Peers>,
     pub(super) ages: Mutex<Ages>,
     /// When it was last logged that nodes speak another version.
     pub(super) told_version: Mutex<Option<Instant>>,
@@ -35,6 +38,8 @@ pub(super) struct Link {
     pub(super) client_queue: usize,
     /// Topics without members that stay subscribed.
     pub(super) lingering: usize,
+    /// Memory in bytes of long-poll requests and answers of which a part has not come yet.
+    pub(super) parts_bytes: usize,
 }
 
 impl Link {

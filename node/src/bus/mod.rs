@@ -21,6 +21,7 @@ use node_core::{
     counters::BusCounts,
     ledger,
     limits::BUS_SILENCE_MILLIS,
+    longpoll::peers::Peers,
     route::Registry,
 };
 use tokio::{
@@ -34,6 +35,7 @@ use crate::{
     secrets::{CREDENTIAL_BYTES, SecretError, SecretFile},
 };
 
+mod carry;
 mod connect;
 pub mod fleet;
 mod inbound;
@@ -218,7 +220,7 @@ impl Bus {
         identity: Identity,
         commands: BusReceiver,
         (shards, members): (Vec<ShardHandle>, Arc<Registry>),
-        shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>),
+        shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>, Arc<Peers>),
     ) -> io::Result<Option<Self>> {
         let Some(BusConfig::Nats(nats)) = config.fixed.bus.clone() else { return Ok(None) };
         let all_shards = shards.clone();
@@ -235,10 +237,12 @@ impl Bus {
             members,
             state: shared.0,
             fleet: shared.1,
+            peers: shared.2,
             ages: Mutex::default(),
             told_version: Mutex::default(),
             client_queue: count(ledger::client_queue(budget, config.limits.max_frame_bytes.into())),
             lingering: count(ledger::lingering(budget)),
+            parts_bytes: count(ledger::parts_bytes(budget)),
         };
         let (figures, figures_out) = mpsc::channel(FIGURES_QUEUE);
         let (stop, stopped) = oneshot::channel();
@@ -280,7 +284,7 @@ mod tests {
         let mut config = NodeConfig::dev();
         config.fixed.bus = Some(BusConfig::Nats(nats));
         let identity = Identity { node_name: "n".to_owned(), boot_id: 1 };
-        let shared = (Arc::default(), Arc::default());
+        let shared = (Arc::default(), Arc::default(), Arc::default());
         let none = (vec![], Arc::new(Registry::new([1, 2])));
         let bus = Bus::start(runtime, &config, Credentials::None, identity, bus_queue().1, none, shared);
         bus.expect("a thread").expect("a bus")

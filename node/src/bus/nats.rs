@@ -5,6 +5,7 @@
 //! arrive minutes late and in one burst. The client itself reconnects for ever and subscribes again.
 
 use std::{
+    collections::HashSet,
     fmt::Write,
     io,
     sync::{Arc, PoisonError, atomic::Ordering::Relaxed},
@@ -18,6 +19,7 @@ use node_core::{
     bus::{Command, topics::Topics},
     envelope::{Envelope, EnvelopeError, Gaps},
     limits::BUS_LATE_MILLIS,
+    longpoll::{Ask, Carried, What, parcel::parcels},
     protocol::foreign,
 };
 use tokio::{
@@ -26,7 +28,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{connect, fleet::Figures, link::Link, subjects};
+use super::{carry, connect, fleet::Figures, link::Link, subjects};
 use crate::mailbox::{BusReceiver, Topic};
 
 /// How long to wait for room in the client's queue. When it takes longer, NATS does not take our bytes.
@@ -41,6 +43,9 @@ const BATCH: usize = 256;
 /// How often topics without members are looked at, failed subscriptions tried again and the bus asked for a sign of
 /// life.
 const TICK: Duration = Duration::from_secs(1);
+
+/// After so many ticks with a bus that works a node has heard of each other one, which speaks once a second.
+const STEADY_TICKS: u32 = 3;
 
 /// A subscription: the task that reads it, which ends when this is dropped.
 #[derive(Debug)]
@@ -68,6 +73,8 @@ pub(super) async fn run(
         behind: false,
         stalled: false,
         control: None,
+        carried: None,
+        steady_ticks: 0,
         subject: subjects::figures(&link.cluster),
         ping: None,
         bytes: 0,
@@ -117,6 +124,10 @@ struct Run {
     /// Whether the client's queue was full for so long that nothing waits for it until it takes something again.
     stalled: bool,
     control: Option<Reading>,
+    /// Long-poll requests and answers of other nodes.
+    carried: Option<Reading>,
+    /// How many ticks the bus has worked without a break.
+    steady_ticks: u32,
     subject: String,
     /// A ping under way.
     ping: Option<JoinHandle<bool>>,
@@ -149,6 +160,7 @@ impl Run {
                 }
             }
             Command::Publish { topic, broadcast } => self.publish(&topic, &broadcast).await,
+            Command::Carry(carried) => self.carry(*carried).await,
             Command::Skipped { topic, count } => {
                 self.topics.skip(&topic, count, self.link.state.clock_millis());
             }
@@ -165,6 +177,41 @@ impl Run {
         let counter =
             if sent { &self.link.state.counts.published } else { &self.link.state.counts.dropped_out };
         counter.fetch_add(1, Relaxed);
+    }
+
+    /// Sends something to another node, in parts where it is long.
+    async fn carry(&mut self, carried: Carried) {
+        let link = Arc::clone(&self.link);
+        let Some(node) = carried.to() else { return };
+        let subject = subjects::carried(&link.cluster, node);
+        let mut reply = match &carried {
+            Carried::Ask(Ask { from, what: What::Poll | What::Post(_), .. }) => {
+                Some(subjects::nobody(&link.cluster, NodeTag::of(link.boot_id), from))
+            }
+            Carried::Ask(_) | Carried::Answer(_) => None,
+        };
+        let from = (link.boot_id, link.state.clock_millis());
+        let most = link.state.max_frame_bytes().min(carry::PART_BYTES);
+        let mut is_sent = true;
+        for bytes in parcels(&carried, from, most) {
+            // A bus from which nothing is heard would bring it too late.
+            is_sent = self.connected() && link.state.connected() && {
+                let (client, subject, reply) = (self.client.clone(), subject.clone(), reply.take());
+                let publish = async move {
+                    match reply {
+                        Some(reply) => client.publish_with_reply(subject, reply, bytes.into()).await,
+                        None => client.publish(subject, bytes.into()).await,
+                    }
+                };
+                self.within(publish).await.is_ok()
+            };
+            if !is_sent {
+                break;
+            }
+        }
+        if !is_sent {
+            carry::give_back(carried, &link).await;
+        }
     }
 
     /// Without a connection nothing is queued in the client: the tick after the reconnect subscribes to what is
@@ -191,6 +238,7 @@ impl Run {
         self.topics.expire(self.link.state.clock_millis());
         self.link.state.counts.topics.store(self.topics.len() as u64, Relaxed);
         self.tell_expired();
+        self.tell_peers();
         if !self.connected() {
             return;
         }
@@ -201,11 +249,32 @@ impl Run {
                 self.control = Some(Reading(tokio::spawn(hear(subscriber, Arc::clone(&self.link)))));
             }
         }
+        if self.carried.is_none() {
+            let client = self.client.clone();
+            let subject = subjects::all_of_node(&self.link.cluster, NodeTag::of(self.link.boot_id));
+            if let Ok(subscriber) = self.within(client.subscribe(subject)).await {
+                let hearing = tokio::spawn(carry::hear(subscriber, Arc::clone(&self.link)));
+                self.carried = Some(Reading(hearing));
+            }
+        }
         if std::mem::take(&mut self.behind) {
             for topic in self.topics.missing() {
                 self.subscribe(topic).await;
             }
         }
+    }
+
+    /// Tells the shards which nodes there are, once the bus has worked for so long that each must have been heard.
+    fn tell_peers(&mut self) {
+        let is_steady = self.link.state.connected();
+        self.steady_ticks = if is_steady { self.steady_ticks.saturating_add(1) } else { 0 };
+        let nodes = (self.steady_ticks >= STEADY_TICKS).then(|| {
+            let fleet = self.link.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+            fleet.tags(Instant::now())
+        });
+        let count = nodes.as_ref().map_or(0, HashSet::len);
+        self.link.state.counts.nodes.store(count as u64, Relaxed);
+        self.link.peers.set(nodes);
     }
 
     async fn tell(&mut self, figures: &Figures) {

@@ -2,7 +2,7 @@
 //! that one permission for `cc1.<namespace>.<name>.>` is all that its user needs.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use node_core::config::ClusterId;
+use node_core::{broadcast::NodeTag, config::ClusterId, longpoll::Asker, session::id::ConnId};
 
 /// The beginning of all subjects of a fleet.
 fn prefix(cluster: &ClusterId) -> String {
@@ -24,6 +24,35 @@ pub(super) fn figures(cluster: &ClusterId) -> String {
 /// A subject that nobody listens to: NATS itself answers a message there at once, which shows that it lives.
 pub(super) fn ping(cluster: &ClusterId) -> String {
     prefix(cluster) + "c.ping"
+}
+
+/// The beginning of the subjects on which one node gets what long-poll needs.
+fn of_node(cluster: &ClusterId, node: NodeTag) -> String {
+    format!("{}r.{node}.", prefix(cluster))
+}
+
+/// All subjects on which one node gets what long-poll needs.
+pub(super) fn all_of_node(cluster: &ClusterId, node: NodeTag) -> String {
+    of_node(cluster, node) + ">"
+}
+
+/// Subject on which a node gets requests for its sessions, and answers of other nodes.
+pub(super) fn carried(cluster: &ClusterId, node: NodeTag) -> String {
+    of_node(cluster, node) + "q"
+}
+
+/// Subject on which NATS itself tells a node that nobody listens where this request was sent to.
+pub(super) fn nobody(cluster: &ClusterId, node: NodeTag, asker: &Asker) -> String {
+    let (connection, shard) = (asker.connection.to_token(), asker.shard);
+    format!("{}n.{shard}.{connection}.{}", of_node(cluster, node), asker.number)
+}
+
+/// The request that a subject of [`nobody`] names.
+pub(super) fn asker(subject: &str) -> Option<Asker> {
+    let mut parts = subject.rsplit('.');
+    let (number, connection, shard) = (parts.next()?, parts.next()?, parts.next()?);
+    let connection = ConnId::from_token(connection.parse().ok()?);
+    Some(Asker { node: None, shard: shard.parse().ok()?, connection, number: number.parse().ok()? })
 }
 
 /// Prefix of the subjects on which one node gets answers.
@@ -77,8 +106,16 @@ mod tests {
     #[test]
     fn all_that_a_fleet_uses_is_below_its_own_name() {
         let cluster = ClusterId { namespace: "ns".to_owned(), name: "chat".to_owned() };
-        for subject in [topic(&cluster, "t"), figures(&cluster), ping(&cluster), inbox(&cluster, 7)] {
+        let (node, connection) = (NodeTag::of(u128::MAX), ConnId::from_token(5));
+        let asked = Asker { node: None, shard: 3, connection, number: 7 };
+        let of_node = [all_of_node(&cluster, node), carried(&cluster, node), nobody(&cluster, node, &asked)];
+        let others = [topic(&cluster, "t"), figures(&cluster), ping(&cluster), inbox(&cluster, 7)];
+        for subject in others.iter().chain(&of_node) {
             assert!(subject.starts_with("cc1.ns.chat."), "{subject}");
         }
+        assert_eq!(of_node[1], "cc1.ns.chat.r.ffffffffffffff.q");
+        assert_eq!(of_node[2], "cc1.ns.chat.r.ffffffffffffff.n.3.5.7");
+        assert_eq!(asker(&of_node[2]), Some(asked));
+        assert_eq!(asker(&of_node[1]), None);
     }
 }

@@ -16,6 +16,8 @@ mod forged;
 mod goodbye;
 mod keys_by_url;
 mod longpoll;
+#[cfg(feature = "nats-server")]
+mod longpoll_nodes;
 mod own_tables;
 mod process;
 #[cfg(feature = "nats-server")]

@@ -88,6 +88,7 @@ impl Node {
             transport,
             layout: Layout { shards, own_tables: false },
             nofile: sysinfo::nofile().soft,
+            boot_id: 1,
             node_name: "test".to_owned(),
             version: "0",
             chat_page: b"",

@@ -5,6 +5,7 @@ use std::{hint::black_box, io::IoSlice, sync::Arc};
 
 use node_core::{
     addresses::Addresses,
+    broadcast::NodeTag,
     config::NodeConfig,
     longpoll::token::{KEY_BYTES, TokenKey},
     route::Registry,
@@ -56,7 +57,8 @@ impl Fake {
             registry: Arc::new(Registry::new([1, 2])),
             places: Arc::default(),
             addresses: Arc::new(Addresses::new([1, 2])),
-            poll_key: TokenKey::new(&[1; KEY_BYTES]),
+            poll_key: TokenKey::new(&[1; KEY_BYTES], NodeTag::of(1)),
+            peers: Arc::default(),
             ready: Arc::new(true.into()),
             close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,
         };

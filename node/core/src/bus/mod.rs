@@ -1,7 +1,7 @@
 //! What a node does about the bus, without the bus itself: the commands of shards ([`Command`]), the commands that
 //! wait for its queue ([`backlog::Backlog`]), and the topics that it subscribes to ([`topics::Topics`]).
 
-use crate::{broadcast::Broadcast, route::Topic};
+use crate::{broadcast::Broadcast, longpoll::Carried, route::Topic};
 
 pub mod backlog;
 pub mod topics;
@@ -22,6 +22,8 @@ pub enum Command {
         /// The broadcast.
         broadcast: Broadcast,
     },
+    /// A long-poll request for another node, or an answer.
+    Carry(Box<Carried>),
     /// Publishes of this node that the queue could not take: they use up sequence numbers, so that receivers see a gap.
     Skipped {
         /// The topic.
@@ -32,11 +34,12 @@ pub enum Command {
 }
 
 impl Command {
-    /// Bytes of the broadcast; none for the other commands.
+    /// Bytes of the broadcast, or of what is carried; none for the other commands.
     #[must_use]
     pub fn bytes(&self) -> usize {
         match self {
             Self::Publish { broadcast, .. } => broadcast.len(),
+            Self::Carry(carried) => carried.bytes(),
             Self::Interest { .. } | Self::Skipped { .. } => 0,
         }
     }

@@ -1,6 +1,7 @@
 //! The head of a request, and which pages may connect.
 
 use crate::{
+    broadcast::NodeTag,
     config::Auth,
     longpoll::{
         self,
@@ -48,8 +49,8 @@ pub(super) fn check(bytes: &[u8]) {
 /// A head that grows byte by byte is incomplete until it is decided, and then the decision is that of the whole head.
 fn head(bytes: &[u8]) {
     let auth = Auth { allowed_origins: vec!["https://app.example.org".to_owned()], ..Auth::default() };
-    let key = TokenKey::new(&[7; KEY_BYTES]);
-    let long_poll = longpoll::request::Rules { key: &key, max_body_bytes: 1_000, dev: true };
+    let key = TokenKey::new(&[7; KEY_BYTES], NodeTag::of(1));
+    let long_poll = longpoll::request::Rules { key: &key, peers: None, max_body_bytes: 1_000, dev: true };
     let rules = Rules {
         path: "/socket",
         auth: &auth,

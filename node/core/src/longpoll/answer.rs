@@ -3,6 +3,8 @@
 
 use bytes::Bytes;
 
+use super::token::Token;
+
 /// The status in the body when a session is new to the client, or gone.
 const GONE: u16 = 410;
 
@@ -25,6 +27,13 @@ fn json(body: &[&[u8]], keep_alive: bool) -> Bytes {
     response("200 OK", headers, body, keep_alive)
 }
 
+/// The node of the session cannot be reached now. Stock clients take an answer without a body for a connection that
+/// broke, and begin anew after a while.
+#[must_use]
+pub fn away(keep_alive: bool) -> Bytes {
+    response("503 Service Unavailable", "retry-after: 1\r\ncache-control: no-store\r\n", &[], keep_alive)
+}
+
 /// A status alone: 200, 403, 408, 410 or 500.
 #[must_use]
 pub fn status(status: u16, keep_alive: bool) -> Bytes {
@@ -33,13 +42,13 @@ pub fn status(status: u16, keep_alive: bool) -> Bytes {
 
 /// A new session. Clients that had none take this for the connection being open.
 #[must_use]
-pub fn opened(token: &str, keep_alive: bool) -> Bytes {
+pub fn opened(token: &Token, keep_alive: bool) -> Bytes {
     messages(GONE, token, b"[]", keep_alive)
 }
 
 /// The end of a poll, with messages as a JSON list: status 200, or 204 without any.
 #[must_use]
-pub fn messages(status: u16, token: &str, list: &[u8], keep_alive: bool) -> Bytes {
+pub fn messages(status: u16, token: &Token, list: &[u8], keep_alive: bool) -> Bytes {
     let start = format!(r#"{{"status":{status},"token":"{token}","messages":"#);
     json(&[start.as_bytes(), list, b"}"], keep_alive)
 }
@@ -63,18 +72,25 @@ pub fn unreadable(status: &str) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::longpoll::token::TOKEN_BYTES;
 
     #[test]
     fn answers_are_whole_responses() {
         let text = |bytes: Bytes| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        let answer = text(messages(200, "T", b"[\"\"]", true));
+        let token = Token::from_bytes([0; TOKEN_BYTES]);
+        let letters = "A".repeat(44);
+        let answer = text(messages(200, &token, b"[\"\"]", true));
         let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
-        assert_eq!(body, r#"{"status":200,"token":"T","messages":[""]}"#);
+        assert_eq!(body, format!(r#"{{"status":200,"token":"{letters}","messages":[""]}}"#));
         assert!(head.starts_with("HTTP/1.1 200 OK\r\naccess-control-allow-origin: *\r\n"), "{head}");
         assert!(head.ends_with(&format!("content-length: {}", body.len())), "{head}");
+        let opened = text(opened(&token, true));
         assert!(
-            text(opened("T", true)).ends_with("\r\n\r\n{\"status\":410,\"token\":\"T\",\"messages\":[]}")
+            opened.ends_with(&format!("\r\n\r\n{{\"status\":410,\"token\":\"{letters}\",\"messages\":[]}}"))
         );
+        let away = text(away(true));
+        assert!(away.starts_with("HTTP/1.1 503 ") && away.contains("\r\nretry-after: 1\r\n"), "{away}");
+        assert!(away.ends_with("\r\ncontent-length: 0\r\n\r\n"), "{away}");
         let close = text(status(408, false));
         assert!(close.ends_with("\r\nconnection: close\r\n\r\n{\"status\":408}"), "{close}");
         assert!(text(preflight("a, b", true)).contains("\r\naccess-control-allow-headers: a, b\r\n"));

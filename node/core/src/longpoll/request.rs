@@ -4,7 +4,8 @@ use bytes::Bytes;
 
 use super::{
     answer,
-    token::{SessionRef, TokenKey},
+    peers::{Peers, Whereabouts},
+    token::{Token, TokenKey},
 };
 use crate::{
     config::Auth,
@@ -30,8 +31,10 @@ const LINES: &[u8] = b"application/x-ndjson";
 /// The settings that decide about a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// Verifies tokens.
+    /// Verifies tokens of this node.
     pub key: &'a TokenKey,
+    /// The nodes whose tokens are taken for what they say; none without a bus.
+    pub peers: Option<&'a Peers>,
     /// Longest body in bytes.
     pub max_body_bytes: usize,
     /// Whether dev mode's rules apply, as to a handshake.
@@ -56,15 +59,15 @@ pub enum Wish {
     Preflight(String),
     /// Messages of a session, or a session when it names none.
     Poll {
-        /// The session.
-        session: Option<SessionRef>,
+        /// Names the session.
+        session: Option<Token>,
         /// A new one, or why the client may not have it.
         opening: Result<Opening, RefuseReason>,
     },
     /// To say something.
     Post {
-        /// The session.
-        session: SessionRef,
+        /// Names the session.
+        session: Token,
         /// Bytes of the body, which follow the head.
         bytes: usize,
         /// Whether each line of it is a message.
@@ -102,10 +105,11 @@ pub(crate) fn read(
     let token = parameters.token.take().and_then(Value::into_text).map(String::into_bytes);
     let token = named.or(token);
     let is_named = token.as_ref().is_some_and(|token| !token.is_empty() && !token.contains(&b'.'));
-    let session = token.and_then(|token| rules.key.verify(&token));
+    let token = token.and_then(|token| Token::read(&token));
     let wish = match (request.method, length) {
         (Some("OPTIONS"), 0) => Wish::Preflight(asked_headers(headers)),
         (Some("GET"), 0) => {
+            let session = named_session(token, rules)?;
             let opening = opening(headers, target, parameters, (auth, rules.dev));
             let has_none = opening.as_ref().is_ok_and(|opening| opening.token.is_none());
             // Its session is gone, and without a token of an issuer it gets no other one.
@@ -118,7 +122,7 @@ pub(crate) fn read(
             return Err(unreadable("413 Content Too Large"));
         }
         (Some("POST"), bytes) => {
-            let Some(session) = session else {
+            let Some(session) = named_session(token, rules)? else {
                 // The body is not read, hence nothing more on this connection.
                 return Err((RefuseReason::NotFound, answer::status(410, false)));
             };
@@ -127,6 +131,20 @@ pub(crate) fn read(
         _ => return Err(unreadable("400 Bad Request")),
     };
     Ok(Request { head_len, keep_alive, wish })
+}
+
+/// The session that a token names. A token of another node is looked at no further than for the node that it names, which
+/// must be one of the fleet.
+fn named_session(token: Option<Token>, rules: &Rules<'_>) -> Result<Option<Token>, Declined> {
+    let Some(token) = token else { return Ok(None) };
+    if token.node() == rules.key.node() {
+        return Ok(rules.key.has_signed(&token).then_some(token));
+    }
+    match rules.peers.map(|peers| peers.find(token.node())) {
+        Some(Whereabouts::There) => Ok(Some(token)),
+        Some(Whereabouts::Unknown) => Err((RefuseReason::Bus, answer::away(false))),
+        Some(Whereabouts::Nowhere) | None => Ok(None),
+    }
 }
 
 /// The length of the body. A client that could make us and a proxy disagree about where it ends could speak for other

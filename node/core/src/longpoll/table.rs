@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::{ask::Asker, token::SessionRef};
+use super::{ask::Asker, token::Token};
 use crate::{
-    limits::{POLL_WINDOW_MILLIS, SESSION_LIFETIME_MILLIS},
+    limits::{CONFIRM_MILLIS, POLL_WINDOW_MILLIS, SESSION_LIFETIME_MILLIS},
     protocol::Vsn,
     session::id::Slot,
 };
 
 /// Memory in bytes of an entry of either table, with its share of a node of the tree that may be half full.
-const ENTRY_BYTES: u64 = 192;
+const ENTRY_BYTES: u64 = 256;
 
 /// The HTTP side of a connection.
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub(crate) struct Asking {
     number: u32,
     pub(crate) step: Step,
     /// The session whose messages are in the answer that is queued, or was sent.
-    pub(crate) said: Option<SessionRef>,
+    pub(crate) said: Option<Token>,
 }
 
 impl Asking {
@@ -44,7 +44,7 @@ pub(crate) enum Step {
 /// A post whose body is not complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Body {
-    pub(crate) session: SessionRef,
+    pub(crate) token: Token,
     /// Its length.
     pub(crate) bytes: usize,
     /// Whether each line of it is a message.
@@ -55,7 +55,7 @@ pub(crate) struct Body {
 /// A request that a session answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Waiting {
-    pub(crate) session: SessionRef,
+    pub(crate) token: Token,
     pub(crate) goal: Goal,
     pub(crate) keep_alive: bool,
 }
@@ -87,6 +87,30 @@ impl Since {
     }
 }
 
+/// An answer with messages for a client of another node, which has not said yet whether it came.
+#[derive(Debug)]
+pub(crate) struct Given {
+    /// The request that was answered.
+    pub(crate) to: Asker,
+    /// When it was answered.
+    pub(crate) millis: u64,
+    /// The messages, as a JSON list.
+    pub(crate) list: Vec<u8>,
+    /// Whether it is known that nobody was given them, so that the next poll is.
+    pub(crate) is_lost: bool,
+}
+
+impl Given {
+    const fn ends_millis(&self) -> u64 {
+        self.millis + CONFIRM_MILLIS
+    }
+
+    /// Whether so much time has passed that the other node will not say any more what became of it.
+    pub(crate) const fn is_over(&self, now_millis: u64) -> bool {
+        !self.is_lost && self.ends_millis() <= now_millis
+    }
+}
+
 /// The part of a session that other connections do not have.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -94,6 +118,8 @@ pub(crate) struct Session {
     pub(crate) poll: Option<Since>,
     /// The post whose messages are not all handled.
     pub(crate) post: Option<Since>,
+    /// The last answer, while it is not known whether another node has taken it. Meanwhile no other poll is answered.
+    pub(crate) given: Option<Box<Given>>,
     /// Whether the client missed an answer with messages. It is told by its next request, and the session ends then.
     pub(crate) missed: bool,
     /// When it was made, or its last poll ended.
@@ -106,6 +132,10 @@ impl Session {
     /// When something is due.
     pub(crate) fn due_millis(&self) -> u64 {
         let poll = self.poll.map_or(self.polled_millis + SESSION_LIFETIME_MILLIS, Since::ends_millis);
+        let poll = match &self.given {
+            Some(given) if self.poll.is_some() && !given.is_lost => poll.min(given.ends_millis()),
+            _ => poll,
+        };
         self.post.map_or(poll, |post| poll.min(post.ends_millis()))
     }
 
@@ -120,6 +150,8 @@ impl Session {
 pub(crate) struct Polls {
     asking: BTreeMap<Slot, Asking>,
     sessions: BTreeMap<Slot, Session>,
+    /// Bytes of the answers that were given and may have to be given again.
+    given_bytes: u64,
 }
 
 impl Polls {
@@ -155,12 +187,21 @@ impl Polls {
         asking.number
     }
 
-    /// Ends the waiting of a connection, if it waits with the request of this number.
-    pub(crate) fn end_waiting(&mut self, slot: Slot, number: u32) -> Option<Waiting> {
+    /// Ends the waiting of a connection, if it waits for this session with the request of this number.
+    pub(crate) fn end_waiting(&mut self, slot: Slot, number: u32, token: &Token) -> Option<Waiting> {
         let asking = self.asking.get_mut(&slot).filter(|asking| asking.number == number)?;
         let Step::Waiting(waiting) = asking.step else { return None };
+        if waiting.token != *token {
+            return None;
+        }
         asking.step = Step::Head;
         Some(waiting)
+    }
+
+    /// The request with which a connection waits, if it waits.
+    pub(crate) fn waiting(&self, slot: Slot) -> Option<(u32, Waiting)> {
+        let asking = self.asking.get(&slot)?;
+        if let Step::Waiting(waiting) = asking.step { Some((asking.number, waiting)) } else { None }
     }
 
     /// A session without anything is made at this time, with its deadline set.
@@ -168,6 +209,7 @@ impl Polls {
         let mut session = Session {
             poll: None,
             post: None,
+            given: None,
             missed: false,
             polled_millis: now_millis,
             wakes_millis: now_millis,
@@ -186,14 +228,31 @@ impl Polls {
         self.sessions.contains_key(&slot)
     }
 
+    /// Keeps an answer of a session until its asker has said what became of it.
+    pub(crate) fn give(&mut self, slot: Slot, given: Given) {
+        self.take_given(slot);
+        if let Some(session) = self.sessions.get_mut(&slot) {
+            self.given_bytes += given.list.capacity() as u64;
+            session.given = Some(Box::new(given));
+        }
+    }
+
+    /// Takes the answer of a session that was kept.
+    pub(crate) fn take_given(&mut self, slot: Slot) -> Option<Box<Given>> {
+        let given = self.sessions.get_mut(&slot)?.given.take()?;
+        self.given_bytes -= given.list.capacity() as u64;
+        Some(given)
+    }
+
     /// Forgets a session, if the connection is one.
     pub(crate) fn close(&mut self, slot: Slot) -> Option<Session> {
+        self.take_given(slot);
         self.sessions.remove(&slot)
     }
 
-    /// Memory in bytes of both tables.
+    /// Memory in bytes of both tables and of the answers that are kept.
     pub(crate) fn held_bytes(&self) -> u64 {
-        (self.asking.len() + self.sessions.len()) as u64 * ENTRY_BYTES
+        (self.asking.len() + self.sessions.len()) as u64 * ENTRY_BYTES + self.given_bytes
     }
 }
 

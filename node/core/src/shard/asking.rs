@@ -15,9 +15,9 @@ use crate::{
     counters::RefuseReason,
     limits::{MAX_INCOMPLETE_BYTES, MAX_POLLING, MAX_REQUEST_HEAD_BYTES, POLL_WINDOW_MILLIS},
     longpoll::{
-        Answer, Ask, Asker, Asking, Body, Goal, Outcome, Step, Waiting, What, answer, body,
+        Answer, Ask, Asker, Asking, Body, Carried, Goal, Outcome, Step, Waiting, What, answer, body,
         request::{Request, Wish},
-        token::SessionRef,
+        token::Token,
     },
     session::{
         id::Slot,
@@ -110,14 +110,14 @@ impl Shard {
                 self.counters.polls += 1;
                 match session {
                     None => self.open_for(slot, opening, keep_alive),
-                    Some(session) => {
+                    Some(token) => {
                         let goal = Goal::Poll(opening.ok().map(|opening| opening.vsn));
-                        self.ask(slot, Waiting { session, goal, keep_alive }, What::Poll);
+                        self.ask(slot, Waiting { token, goal, keep_alive }, What::Poll);
                     }
                 }
             }
-            Wish::Post { session, bytes, lines } => {
-                let body = Body { session, bytes, lines, keep_alive };
+            Wish::Post { session: token, bytes, lines } => {
+                let body = Body { token, bytes, lines, keep_alive };
                 if let Some(asking) = self.polls.asking(slot) {
                     asking.step = Step::Body(body);
                 }
@@ -137,8 +137,8 @@ impl Shard {
         self.counters.posts += 1;
         match body::frames(&input, body.lines) {
             Some(frames) => {
-                let Body { session, keep_alive, .. } = body;
-                self.ask(slot, Waiting { session, goal: Goal::Post, keep_alive }, What::Post(frames));
+                let Body { token, keep_alive, .. } = body;
+                self.ask(slot, Waiting { token, goal: Goal::Post, keep_alive }, What::Post(frames));
             }
             None => self.decline(slot, RefuseReason::BadRequest, answer::unreadable("400 Bad Request")),
         }
@@ -152,10 +152,9 @@ impl Shard {
         };
         match self.claim_place(slot, Entrance::Session, token.as_ref()) {
             Ok(entrant) => {
-                let session = self.open_session(vsn);
-                self.introduce(session.id.slot(), info, entrant);
+                let (session, token) = self.open_session(vsn);
+                self.introduce(session, info, entrant);
                 let keep_alive = self.may_keep_alive(keep_alive);
-                let token = self.options.poll_key.sign(session);
                 self.respond(slot, answer::opened(&token, keep_alive), keep_alive);
             }
             Err(reason @ (RefuseReason::NoToken | RefuseReason::Token | RefuseReason::TokenExpired)) => {
@@ -170,44 +169,49 @@ impl Shard {
         let number = self.polls.wait(slot, waiting);
         self.sessions[slot].stamp = self.stamp();
         let from = self.asker(slot, number);
-        self.tell_session(waiting.session, from, what);
+        self.counters.carried_out += u64::from(self.is_elsewhere(&waiting.token));
+        self.tell_session(waiting.token, from, what);
     }
 
-    fn asker(&self, slot: Slot, number: u32) -> Asker {
-        Asker { shard: self.options.index, connection: self.sessions.id(slot), number }
+    pub(super) fn asker(&self, slot: Slot, number: u32) -> Asker {
+        Asker { node: None, shard: self.options.index, connection: self.sessions.id(slot), number }
     }
 
-    fn tell_session(&mut self, session: SessionRef, from: Asker, what: What) {
-        let ask = Ask { from, session: session.id, what };
-        if session.shard == self.options.index {
+    /// Tells the session that a token names, wherever it is.
+    pub(super) fn tell_session(&mut self, token: Token, from: Asker, what: What) {
+        let ask = Ask { from, token, what };
+        if self.is_elsewhere(&token) {
+            return self.carry(Carried::Ask(ask));
+        }
+        let shard = token.session().shard;
+        if shard == self.options.index {
             return self.on_ask(ask);
         }
-        let mail = Mail::Ask(Box::new(ask));
-        self.effects.push(Effect::Tell(Outgoing::Deliver { shard: session.shard, mail }));
+        self.effects.push(Effect::Tell(Outgoing::Deliver { shard, mail: Mail::Ask(Box::new(ask)) }));
     }
 
     /// A session has answered.
     pub(super) fn on_answer(&mut self, answer: Answer) {
-        let Answer { to, session, outcome } = answer;
+        let Answer { to, token, outcome } = answer;
         let slot = self.sessions.slot(to.connection);
-        let waiting = slot.and_then(|slot| Some((slot, self.polls.end_waiting(slot, to.number)?)));
+        let waiting = slot.and_then(|slot| Some((slot, self.polls.end_waiting(slot, to.number, &token)?)));
         let Some((slot, waiting)) = waiting else {
             if matches!(outcome, Outcome::Messages(_)) {
-                self.tell_session(session, to, What::Unsent);
+                self.tell_session(token, to, What::Undelivered);
             }
             return;
         };
+        let has_messages = matches!(outcome, Outcome::Messages(_));
         if let Some(asking) = self.polls.asking(slot) {
-            asking.said = matches!(outcome, Outcome::Messages(_)).then_some(session);
+            asking.said = has_messages.then_some(token);
+        }
+        if has_messages && self.is_elsewhere(&token) {
+            self.tell_session(token, to, What::Received);
         }
         let keep_alive = self.may_keep_alive(waiting.keep_alive);
         let response = match (outcome, waiting.goal) {
-            (Outcome::Messages(list), _) => {
-                answer::messages(200, &self.options.poll_key.sign(session), &list, keep_alive)
-            }
-            (Outcome::Nothing, _) => {
-                answer::messages(204, &self.options.poll_key.sign(session), b"[]", keep_alive)
-            }
+            (Outcome::Messages(list), _) => answer::messages(200, &token, &list, keep_alive),
+            (Outcome::Nothing, _) => answer::messages(204, &token, b"[]", keep_alive),
             (Outcome::Taken, _) => answer::status(200, keep_alive),
             (Outcome::NotTaken, _) => answer::status(408, keep_alive),
             // Every stock client reconnects and joins again by this status.
@@ -217,14 +221,15 @@ impl Shard {
             (Outcome::Gone, Goal::Poll(Some(vsn))) if self.config.auth.jwt.is_empty() => {
                 match self.claim_place(slot, Entrance::Session, None) {
                     Ok(entrant) => {
-                        let session = self.open_session(vsn);
-                        self.introduce(session.id.slot(), None, entrant);
-                        answer::opened(&self.options.poll_key.sign(session), keep_alive)
+                        let (session, opened) = self.open_session(vsn);
+                        self.introduce(session, None, entrant);
+                        answer::opened(&opened, keep_alive)
                     }
                     Err(_) => answer::status(410, keep_alive),
                 }
             }
             (Outcome::Gone, _) => answer::status(410, keep_alive),
+            (Outcome::Away, _) => answer::away(keep_alive),
         };
         self.respond(slot, response, keep_alive);
     }
@@ -261,13 +266,13 @@ impl Shard {
 
     /// An HTTP connection has ended; `unsent` says that some of its answer was not sent.
     pub(super) fn abandon(&mut self, slot: Slot, asking: &Asking, unsent: bool) {
-        let (session, what) = match (asking.step, asking.said) {
-            (_, Some(session)) if unsent => (session, What::Unsent),
-            (Step::Waiting(Waiting { session, goal: Goal::Poll(_), .. }), _) => (session, What::Abandoned),
+        let (token, what) = match (asking.step, asking.said) {
+            (_, Some(token)) if unsent => (token, What::Unsent),
+            (Step::Waiting(Waiting { token, goal: Goal::Poll(_), .. }), _) => (token, What::Abandoned),
             _ => return,
         };
         let from = self.asker(slot, asking.number());
-        self.tell_session(session, from, what);
+        self.tell_session(token, from, what);
     }
 
     /// How long an HTTP connection may be as it is, in milliseconds; `patience` is the bound of a shard that leaves.

@@ -79,6 +79,8 @@ impl Shard {
                 self.look_at_memory();
             }
             Mail::Answer(answer) => self.on_answer(*answer),
+            Mail::NotCarried(carried) => self.on_not_carried(&carried),
+            Mail::NobodyThere(asker) => self.on_nobody_there(asker),
             Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
             Mail::Drain(DrainOrder::Stop) => self.timers.stay(),
             Mail::Shutdown => self.shut_down(),

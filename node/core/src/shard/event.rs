@@ -8,7 +8,7 @@ use crate::{
     config::NodeConfig,
     counters::RefuseReason,
     drain::DrainOrder,
-    longpoll::{Answer, Ask},
+    longpoll::{Answer, Ask, Asker, Carried},
     route::{ShardMask, Topic},
     session::id::{ConnId, Slot},
 };
@@ -68,6 +68,10 @@ pub enum Mail {
     Ask(Box<Ask>),
     /// What a session says to a request of this shard.
     Answer(Box<Answer>),
+    /// Something of this shard for another node that the bus could not take.
+    NotCarried(Box<Carried>),
+    /// The node to which this request of a client was carried is gone.
+    NobodyThere(Asker),
     /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
     Drain(DrainOrder),
     /// The node ends: all connections are closed with 1012 at the next tick, and connections whose request is
@@ -87,6 +91,8 @@ impl Mail {
             Self::ClusterStats(json) => Some(json.len()),
             Self::Ask(ask) => Some(ask.bytes()),
             Self::Answer(answer) => Some(answer.bytes()),
+            Self::NotCarried(carried) => Some(carried.bytes()),
+            Self::NobodyThere(_) => Some(size_of::<Asker>()),
             Self::Drain(_) | Self::Shutdown | Self::Reload(_) => None,
         }
     }
@@ -128,6 +134,9 @@ pub enum Outgoing {
         /// What it is told.
         mail: Mail,
     },
+    /// A long-poll request or its answer, for another node: see [`Carried::to`]. When the bus cannot take it, the shard is
+    /// told [`Mail::NotCarried`]. Only with a bus.
+    Carry(Box<Carried>),
     /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.
     Interest(Topic),
 }

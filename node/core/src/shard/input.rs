@@ -89,6 +89,7 @@ impl Shard {
         let (config, options) = (&self.config, &self.options);
         let long_poll = || longpoll::request::Rules {
             key: &options.poll_key,
+            peers: options.has_bus.then_some(&*options.peers),
             max_body_bytes: longpoll::body::most_bytes(config.limits.max_frame_bytes),
             dev: config.fixed.dev,
         };

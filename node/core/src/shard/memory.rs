@@ -150,7 +150,7 @@ impl Shard {
     fn budget(&self) -> (u64, u64) {
         let budget = self.config.limits.memory_budget.unwrap_or(u64::MAX);
         let frame = self.config.limits.max_frame_bytes.into();
-        let bus = if self.options.has_bus { bus_bytes(budget, frame) } else { 0 };
+        let bus = if self.options.has_bus { bus_bytes(budget, frame, self.config.long_poll) } else { 0 };
         let tokens = self.config.auth.keys.held_bytes();
         (budget, self.options.registry.bytes() + self.options.addresses.held_bytes() + tokens + bus)
     }

@@ -8,9 +8,10 @@
 //! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
 //! `goodbye` are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `identity`,
 //! `tick`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
-//! long-poll; `driver` is what the thread calls.
+//! long-poll, and `carried` has what these do when they are on different nodes; `driver` is what the thread calls.
 
 mod asking;
+mod carried;
 mod channel;
 mod dev;
 mod dispatch;

@@ -14,7 +14,10 @@ use super::{
     timers::Deadline,
 };
 use crate::{
-    longpoll::{Answer, Ask, Asker, Outcome, Since, What, body, token::SessionRef},
+    longpoll::{
+        Answer, Ask, Asker, Carried, Given, Outcome, Since, What, body,
+        token::{SessionRef, Token},
+    },
     protocol::Vsn,
     session::{
         conn::{Conn, Flags},
@@ -26,7 +29,7 @@ use crate::{
 
 impl Shard {
     /// Makes a session. Its place was claimed.
-    pub(super) fn open_session(&mut self, vsn: Vsn) -> SessionRef {
+    pub(super) fn open_session(&mut self, vsn: Vsn) -> (Slot, Token) {
         let stamp = self.stamp();
         let id = self.sessions.insert(Conn::new(stamp));
         let slot = id.slot();
@@ -41,38 +44,95 @@ impl Shard {
         self.block(slot);
         let wakes_millis = self.polls.open(slot, self.now_millis);
         self.timers.set(wakes_millis, Deadline::Session(slot));
-        SessionRef { shard: self.options.index, id }
+        (slot, self.session_token(slot))
+    }
+
+    fn session_token(&self, slot: Slot) -> Token {
+        self.options.poll_key.sign(SessionRef { shard: self.options.index, id: self.sessions.id(slot) })
     }
 
     /// Nothing takes what is queued for the session from now on.
     fn block(&mut self, slot: Slot) {
         let stamp = self.stamp();
         let conn = &mut self.sessions[slot];
+        if conn.flags.has(Flags::BLOCKED) {
+            return;
+        }
         self.egress.unpress(conn);
         self.egress.block(conn);
         self.sessions.side_mut().set_blocked(slot, Some(stamp));
     }
 
-    /// A request is for a session of this shard.
+    /// A request is for a session of this shard. One that another node has carried here has its token as the client gave it.
     pub(super) fn on_ask(&mut self, ask: Ask) {
-        let Ask { from, session: id, what } = ask;
-        let slot = self.sessions.slot(id).filter(|slot| self.polls.is_session(*slot));
-        match (slot, what) {
-            (Some(slot), What::Poll) => self.on_poll(slot, from),
-            (Some(slot), What::Post(frames)) => self.on_post(slot, from, &frames),
-            (Some(slot), What::Abandoned) => {
+        let Ask { from, token, what } = ask;
+        let is_signed = from.node.is_none() || self.options.poll_key.has_signed(&token);
+        let slot = is_signed.then(|| self.sessions.slot(token.session().id)).flatten();
+        let slot = slot.filter(|slot| self.polls.is_session(*slot));
+        let is_asked = matches!(what, What::Poll | What::Post(_));
+        self.counters.carried_in += u64::from(is_asked && from.node.is_some());
+        let Some(slot) = slot else {
+            if is_asked {
+                self.tell_asker(Answer { to: from, token, outcome: Outcome::Gone });
+            }
+            return;
+        };
+        match what {
+            What::Poll => self.on_poll(slot, from),
+            What::Post(frames) => self.on_post(slot, from, &frames),
+            What::Abandoned => {
                 let poll = self.polls.session(slot).and_then(|session| session.poll);
                 if poll.is_some_and(|poll| poll.asker == from) {
                     self.take_poll(slot);
                 }
+                // The two may have crossed.
+                self.on_undelivered(slot, from);
             }
-            (Some(slot), What::Unsent) => self.on_missed(slot),
-            (None, What::Poll | What::Post(_)) => {
-                let session = SessionRef { shard: self.options.index, id };
-                self.tell_asker(Answer { to: from, session, outcome: Outcome::Gone });
-            }
-            (None, What::Abandoned | What::Unsent) => {}
+            What::Unsent => self.on_missed(slot),
+            What::Undelivered if from.node.is_none() => self.on_missed(slot),
+            What::Undelivered => self.on_undelivered(slot, from),
+            What::Received => self.on_received(slot, from),
         }
+    }
+
+    /// The answer to this request of another node came to nobody: the next poll gets it.
+    fn on_undelivered(&mut self, slot: Slot, from: Asker) {
+        let Some(session) = self.polls.session(slot) else { return };
+        if let Some(given) = session.given.as_mut().filter(|given| given.to == from) {
+            given.is_lost = true;
+            if session.poll.is_some() {
+                self.give_again(slot);
+            }
+        }
+    }
+
+    /// The answer to this request of another node came there.
+    fn on_received(&mut self, slot: Slot, from: Asker) {
+        let Some(session) = self.polls.session(slot) else { return };
+        let polls = session.poll.is_some();
+        if session.given.as_ref().is_some_and(|given| given.to == from) {
+            self.polls.take_given(slot);
+            if polls {
+                self.on_writable(slot);
+            }
+        }
+    }
+
+    /// Gives the poll that waits the answer that came to nobody.
+    fn give_again(&mut self, slot: Slot) {
+        if let (Some(poll), Some(given)) = (self.take_poll(slot), self.polls.take_given(slot)) {
+            self.counters.carried_again += 1;
+            self.give(slot, poll, given.list);
+        }
+    }
+
+    /// Answers with messages. Those for another node are kept until it has them.
+    fn give(&mut self, slot: Slot, to: Asker, list: Vec<u8>) {
+        if to.node.is_some() {
+            let given = Given { to, millis: self.now_millis, list: list.clone(), is_lost: false };
+            self.polls.give(slot, given);
+        }
+        self.answer_request(slot, to, Outcome::Messages(list));
     }
 
     /// The client of a session missed an answer with messages, and is told by the poll that waits, or by its next request.
@@ -102,8 +162,11 @@ impl Shard {
             return;
         }
         let (stamp, now) = (self.stamp(), self.now_millis);
+        // None when nothing was given, otherwise whether it is known to be lost, and whether it may be.
+        let given = self.polls.session(slot).and_then(|session| session.given.as_ref());
+        let given = given.map(|given| (given.is_lost, given.is_over(now)));
         let conn = &mut self.sessions[slot];
-        if !conn.is(Phase::Open) && conn.queue.is_empty() {
+        if !conn.is(Phase::Open) && conn.queue.is_empty() && given.is_none() {
             // It has said goodbye already.
             return self.answer_request(slot, from, Outcome::Gone);
         }
@@ -118,7 +181,13 @@ impl Shard {
             session.poll = Some(Since { asker: from, millis: now });
         }
         self.set_deadline(slot);
-        self.on_writable(slot);
+        match given {
+            None => self.on_writable(slot),
+            Some((true, _)) => self.give_again(slot),
+            Some((false, true)) => self.on_missed(slot),
+            // The other node says in a moment what became of the answer before.
+            Some((false, false)) => {}
+        }
     }
 
     fn on_post(&mut self, slot: Slot, from: Asker, frames: &[u8]) {
@@ -162,10 +231,9 @@ impl Shard {
         outbox.gather(queue, &mut runs);
         let said = body::messages(runs.iter().map(|run| &**run));
         self.egress.advance(&mut self.sessions[slot], said.taken);
-        let outcome =
-            if said.messages == 0 && said.ends { Outcome::Gone } else { Outcome::Messages(said.json) };
         match self.take_poll(slot) {
-            Some(asker) => self.answer_request(slot, asker, outcome),
+            Some(asker) if said.messages == 0 && said.ends => self.answer_request(slot, asker, Outcome::Gone),
+            Some(asker) => self.give(slot, asker, said.json),
             // Without a poll it is blocked, and not written.
             None => debug_assert!(false, "a session without a poll was written"),
         }
@@ -187,12 +255,15 @@ impl Shard {
     }
 
     fn answer_request(&mut self, slot: Slot, to: Asker, outcome: Outcome) {
-        let session = SessionRef { shard: self.options.index, id: self.sessions.id(slot) };
-        self.tell_asker(Answer { to, session, outcome });
+        let token = self.session_token(slot);
+        self.tell_asker(Answer { to, token, outcome });
     }
 
     fn tell_asker(&mut self, answer: Answer) {
-        let shard = answer.to.shard;
+        let Asker { node, shard, .. } = answer.to;
+        if node.is_some() {
+            return self.carry(Carried::Answer(answer));
+        }
         if shard == self.options.index {
             return self.on_answer(answer);
         }
@@ -227,6 +298,12 @@ impl Shard {
         if is_forgotten {
             self.advance(slot, Cause::Lost);
             return;
+        }
+        let is_given_up = self.polls.session(slot).is_some_and(|session| {
+            session.poll.is_some() && session.given.as_ref().is_some_and(|given| given.is_over(now))
+        });
+        if is_given_up {
+            return self.on_missed(slot);
         }
         if poll_is_over && let Some(asker) = self.take_poll(slot) {
             self.answer_request(slot, asker, Outcome::Nothing);

@@ -13,7 +13,7 @@ use crate::{
     egress::Egress,
     ledger::Holdings,
     limits::STAMP_MILLIS,
-    longpoll::{Polls, token::TokenKey},
+    longpoll::{Polls, peers::Peers, token::TokenKey},
     proxy::Networks,
     route::{self, Registry},
     session::Sessions,
@@ -42,6 +42,8 @@ pub struct ShardOptions {
     pub addresses: Arc<Addresses>,
     /// Signs the tokens of long-poll sessions; the same on all shards.
     pub poll_key: TokenKey,
+    /// The other nodes to which requests of long-poll can be carried.
+    pub peers: Arc<Peers>,
     /// Whether the node is in service, for load balancers that ask the public port. A shard that is leaving answers
     /// no, whatever this says.
     pub ready: Arc<AtomicBool>,

@@ -99,6 +99,8 @@ impl Shard {
             // A session that closes answers the request that waits for it.
             if self.sessions.get(slot).is_some_and(Conn::is_all_sent) && !self.polls.is_waiting(slot) {
                 self.advance(slot, Cause::ShutDown);
+            } else {
+                self.let_go_of_carried(slot);
             }
         }
     }
@@ -153,7 +155,9 @@ impl Shard {
                 }
             }
             Phase::Asking => {
-                if age_millis > self.asking_patience(slot, patience) {
+                if !self.gives_up_carried(slot, age_millis)
+                    && age_millis > self.asking_patience(slot, patience)
+                {
                     self.advance(slot, Cause::TimedOut);
                 }
             }

@@ -324,7 +324,9 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
         RefuseReason::Rate => empty!("503 Service Unavailable\r\nretry-after: 1"),
         RefuseReason::ProxyHeader => empty!("400 Bad Request"),
         RefuseReason::Timeout | RefuseReason::Lost => empty!("408 Request Timeout"),
-        RefuseReason::Full | RefuseReason::Draining => empty!("503 Service Unavailable\r\nretry-after: 1"),
+        RefuseReason::Full | RefuseReason::Draining | RefuseReason::Bus => {
+            empty!("503 Service Unavailable\r\nretry-after: 1")
+        }
         // Keys are fetched within that time, unless their issuer is away for longer.
         RefuseReason::NoKeys => empty!("503 Service Unavailable\r\nretry-after: 2"),
         RefuseReason::Memory => empty!("503 Service Unavailable\r\nretry-after: 5"),

@@ -12,7 +12,11 @@ use crate::{
     counters::Counters,
     drain::DrainOrder,
     limits::CLOSE_TIMEOUT_MILLIS,
-    longpoll::token::{KEY_BYTES, TokenKey},
+    longpoll::{
+        Carried,
+        peers::Peers,
+        token::{KEY_BYTES, TokenKey},
+    },
     route::Registry,
     session::{id::Slot, lifecycle::Phase},
     shard::{Accepted, Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
@@ -68,6 +72,10 @@ const RECORD: usize = 50;
 
 pub(crate) struct Sim {
     pub(super) shards: Vec<Shard>,
+    pub(super) node: NodeTag,
+    pub(super) peers: Arc<Peers>,
+    /// What the bus is to carry to other nodes, since this was last emptied.
+    pub(super) carried: Vec<Carried>,
     sockets: HashMap<Client, Socket>,
     pub(super) closed: Vec<Client>,
     pub(super) bus: Vec<String>,
@@ -84,6 +92,17 @@ pub(crate) struct Sim {
 
 impl Sim {
     pub(crate) fn new(shards: u8, has_bus: bool, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        Self::node(NodeTag::of(7 << 72), shards, has_bus, change)
+    }
+
+    /// A node that is one of several.
+    pub(super) fn node(
+        node: NodeTag,
+        shards: u8,
+        has_bus: bool,
+        change: impl FnOnce(&mut NodeConfig),
+    ) -> Self {
+        let peers = Arc::<Peers>::default();
         let mut config = NodeConfig::dev();
         change(&mut config);
         let config = Arc::new(config);
@@ -100,7 +119,8 @@ impl Sim {
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
                 addresses: Arc::clone(&addresses),
-                poll_key: TokenKey::new(&[7; KEY_BYTES]),
+                poll_key: TokenKey::new(&[7; KEY_BYTES], node),
+                peers: Arc::clone(&peers),
                 ready: Arc::new(true.into()),
                 close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
             };
@@ -108,6 +128,9 @@ impl Sim {
         };
         Self {
             shards: (0..shards).map(shard).collect(),
+            node,
+            peers: Arc::clone(&peers),
+            carried: Vec::new(),
             sockets: HashMap::new(),
             closed: Vec::new(),
             bus: Vec::new(),
@@ -272,6 +295,7 @@ impl Sim {
                     }));
                 }
                 Effect::Tell(Outgoing::Deliver { shard, mail }) => mails.push((usize::from(shard), mail)),
+                Effect::Tell(Outgoing::Carry(carried)) => self.carried.push(*carried),
                 Effect::Tell(Outgoing::Interest(topic)) => {
                     // The bus looks into the registry for all shards; here it is this shard alone.
                     let members = self.shards[index].options.registry.shards(&topic);

@@ -219,7 +219,7 @@ fn what_the_bus_may_hold_comes_off_the_budget_first() {
     };
     assert_eq!(
         allowance(false) - allowance(true),
-        bus_bytes(BUDGET, NodeConfig::dev().limits.max_frame_bytes.into())
+        bus_bytes(BUDGET, NodeConfig::dev().limits.max_frame_bytes.into(), NodeConfig::dev().long_poll)
     );
 }
 

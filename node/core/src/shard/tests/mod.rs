@@ -12,6 +12,8 @@ mod deflate;
 mod dev;
 #[cfg(test)]
 mod expiry;
+#[cfg(test)]
+mod fleet;
 mod frames;
 #[cfg(test)]
 mod goodbye;
@@ -35,6 +37,8 @@ mod pings;
 #[cfg(test)]
 mod polls;
 pub(crate) mod polls_chaos;
+#[cfg(test)]
+mod polls_nodes;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

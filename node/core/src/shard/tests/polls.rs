@@ -15,7 +15,7 @@ struct Poller {
 }
 
 /// The text of a request.
-fn text(method: &str, token: &str, headers: &str, body: &str) -> String {
+pub(super) fn text(method: &str, token: &str, headers: &str, body: &str) -> String {
     format!(
         "{method} /socket/longpoll?vsn=2.0.0&token={token} HTTP/1.1\r\nHost: h\r\n{headers}content-length: {}\r\n\r\n{body}",
         body.len()
@@ -23,7 +23,7 @@ fn text(method: &str, token: &str, headers: &str, body: &str) -> String {
 }
 
 /// Splits what was sent on an HTTP connection into its responses: each with its head and body.
-fn responses(mut sent: &str) -> Vec<(String, serde_json::Value)> {
+pub(super) fn responses(mut sent: &str) -> Vec<(String, serde_json::Value)> {
     let mut all = Vec::new();
     while let Some((head, rest)) = sent.split_once("\r\n\r\n") {
         let length = head.split("content-length: ").nth(1).and_then(|rest| rest.lines().next());
