@@ -14,10 +14,20 @@ pub(super) struct Gauge {
     pub(super) mail: u64,
     /// Bytes that the transports hold.
     pub(super) transport: u64,
+    /// Bytes that neither frames of clients nor the thread change, when all were last counted: with each connection that
+    /// comes, and with each tick.
+    pub(super) besides_frames: u64,
 }
 
 impl Default for Gauge {
     fn default() -> Self {
-        Self { ledger: Ledger::default(), stage: Stage::Free, calm_below: 0, mail: 0, transport: 0 }
+        Self {
+            ledger: Ledger::default(),
+            stage: Stage::Free,
+            calm_below: 0,
+            mail: 0,
+            transport: 0,
+            besides_frames: 0,
+        }
     }
 }

@@ -39,11 +39,14 @@ impl Shard {
         let conn = &mut self.sessions[slot];
         let progress = match conn.phase() {
             Phase::Handshake => self.on_head(slot, data),
-            Phase::Open => {
-                conn.stamp = stamp;
-                self.on_frames(slot, data)
+            phase @ (Phase::Open | Phase::Leaving | Phase::Closing) => {
+                if phase == Phase::Open {
+                    conn.stamp = stamp;
+                }
+                let progress = self.on_frames(slot, data);
+                self.look_at_memory_of_frames();
+                return progress;
             }
-            Phase::Leaving | Phase::Closing => self.on_frames(slot, data),
             Phase::Asking => self.on_asking(slot, data),
             Phase::Linger | Phase::Drop | Phase::Final | Phase::Gone => Progress::Done,
         };
