@@ -171,7 +171,7 @@ impl Soak {
 
 #[derive(Args, Debug)]
 pub(crate) struct Fuzz {
-    /// One of config, envelope, frame, longpoll, origin, protocol, record, shard, token (default: all)
+    /// One of config, deflate, envelope, frame, longpoll, msgpack, origin, protocol, proxy, record, shard, token (default: all)
     #[arg(long, value_name = "NAME")]
     pub(crate) target: Option<String>,
     /// Each target

@@ -19,9 +19,9 @@ use cluster::{packages, run};
 use crate::{artifacts, cli::Fuzz, tools::Tools};
 
 /// All targets, which run when the command line names none.
-const TARGETS: [&str; 11] = [
-    "config", "deflate", "envelope", "frame", "longpoll", "origin", "protocol", "proxy", "record", "shard",
-    "token",
+const TARGETS: [&str; 12] = [
+    "config", "deflate", "envelope", "frame", "longpoll", "msgpack", "origin", "protocol", "proxy", "record",
+    "shard", "token",
 ];
 /// How long each target runs in the step of `cargo xtask test`, at the lowest priority beside other steps.
 const STEP_SECONDS: u64 = 120;

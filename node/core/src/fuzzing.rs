@@ -11,6 +11,7 @@ mod deflate;
 mod envelope;
 mod frame;
 mod longpoll;
+mod msgpack;
 mod origin;
 mod protocol;
 mod proxy;
@@ -21,12 +22,13 @@ mod token;
 pub type Target = fn(&[u8]);
 
 /// All targets by their names, which are those of the programs and of the directories of the corpus.
-pub const TARGETS: [(&str, Target); 11] = [
+pub const TARGETS: [(&str, Target); 12] = [
     ("config", config::check),
     ("deflate", deflate::check),
     ("envelope", envelope::check),
     ("frame", frame::check),
     ("longpoll", longpoll::check),
+    ("msgpack", msgpack::check),
     ("origin", origin::check),
     ("protocol", protocol::check),
     ("proxy", proxy::check),

@@ -30,6 +30,7 @@ mod door;
 #[path = "../node/support/frame.rs"]
 mod frame;
 mod handshakes;
+mod serializers;
 #[path = "../shards/support.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
@@ -331,44 +332,6 @@ fn unread_broadcasts() {
         again: |number| push(&format!("room:{number}"), "m", 8_000),
         ..KIND
     });
-}
-
-/// A user broadcast push of Supabase's Realtime, with the refs 1 and 2.
-fn user_push(topic: &str, lengths: [u8; 6], payload_bytes: usize) -> Vec<u8> {
-    let payload = format!("{{\"x\":\"{}\"}}", "x".repeat(payload_bytes));
-    frame(0x82, &[&[3][..], &lengths, b"12", topic.as_bytes(), b"move", payload.as_bytes()].concat())
-}
-
-#[test]
-fn unread_user_broadcasts() {
-    run(&Manner {
-        name: "unread user broadcasts",
-        group: 20,
-        once: |number| join(&format!("realtime:{number:05}"), "1"),
-        again: |number| user_push(&format!("realtime:{number:05}"), [1, 1, 14, 4, 0, 1], 8_000),
-        ..KIND
-    });
-}
-
-/// The lengths of the names lead beyond the message, which ends the connection.
-#[test]
-fn user_broadcasts_that_end_too_early() {
-    let once = |_| [join("realtime:1", "1"), user_push("realtime:1", [1, 1, 255, 255, 255, 1], 100)].concat();
-    let counters = run(&Manner { name: "user broadcasts that end too early", once, ..KIND });
-    assert_eq!(counters.closed[CloseReason::Malformed as usize], CONNECTIONS as u64);
-}
-
-/// JSON that no strict reader takes, behind binary names.
-#[test]
-fn user_broadcasts_of_deep_json() {
-    let once = |_| {
-        let deep = "[".repeat(60_000);
-        let head = [3, 1, 1, 10, 4, 0, 1];
-        let push = [&head[..], b"12", b"realtime:1move", deep.as_bytes()].concat();
-        [join("realtime:1", "1"), frame(0x82, &push)].concat()
-    };
-    let counters = run(&Manner { name: "user broadcasts of deep JSON", once, ..KIND });
-    assert_eq!(counters.closed[CloseReason::Malformed as usize], CONNECTIONS as u64);
 }
 
 #[test]

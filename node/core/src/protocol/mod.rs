@@ -1,4 +1,4 @@
-//! The Phoenix Channels messages, versions 1 and 2 of the serializer, JSON and binary.
+//! The Phoenix Channels messages, versions 1 and 2 of the serializer, JSON and binary, and MessagePack.
 //!
 //! Decoding borrows: a payload is a slice of the input that was checked to be JSON and is never built as a tree, so a
 //! publish costs one copy of its bytes whatever it holds. Refs are any JSON value and are echoed as they came.
@@ -15,6 +15,7 @@ mod binary;
 pub mod encode;
 pub mod foreign;
 mod json;
+pub(crate) mod msgpack;
 mod odd;
 mod raw_ref;
 pub mod realtime;
@@ -52,6 +53,8 @@ pub enum Vsn {
     V1,
     /// `2.0.x`: JSON arrays, and binary messages.
     V2,
+    /// `2.0.x+msgpack`: the arrays as MessagePack.
+    MessagePack,
 }
 
 /// Pieces of a JSON payload, with empty ones at the end when there are fewer.
@@ -62,7 +65,7 @@ trait Serializer: Sync {
     /// Reads a text message.
     fn decode_text<'a>(&self, text: &'a str) -> Result<Message<'a>, Malformed>;
     /// Reads a binary message.
-    fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed>;
+    fn decode_binary<'a>(&self, bytes: &'a [u8], into: Translation<'a>) -> Result<Message<'a>, Unreadable>;
     /// Reads a text message whose topic or event is no string.
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>>;
     /// A message to one client, as one frame; both refs are raw JSON.
@@ -81,7 +84,7 @@ trait Serializer: Sync {
 
 impl Vsn {
     /// All versions, by [`Vsn::index`].
-    pub const ALL: [Self; 2] = [Self::V1, Self::V2];
+    pub const ALL: [Self; 3] = [Self::V1, Self::V2, Self::MessagePack];
 
     /// Position in [`Vsn::ALL`].
     #[must_use]
@@ -93,6 +96,7 @@ impl Vsn {
         match self {
             Self::V1 => &v1::V1,
             Self::V2 => &v2::V2,
+            Self::MessagePack => &msgpack::MessagePack,
         }
     }
 
@@ -109,10 +113,13 @@ impl Vsn {
         match text {
             "1.0.0" => return Some(Self::V1),
             "2.0.0" => return Some(Self::V2),
+            // A plus in a query that is not escaped stands for a blank.
+            "2.0.0 msgpack" => return Some(Self::MessagePack),
             _ => {}
         }
         match version::minor_line(text)? {
             ("1", "0") => Some(Self::V1),
+            ("2", "0") if version::build(text) == Some("msgpack") => Some(Self::MessagePack),
             ("2", "0") => Some(Self::V2),
             _ => None,
         }
@@ -139,6 +146,33 @@ pub struct Message<'a> {
 #[error("not a Phoenix message")]
 pub struct Malformed;
 
+/// Why a binary message is not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// See [`Malformed`].
+    #[error("not a Phoenix message")]
+    Malformed,
+    /// It is longer than a message may be, once it is JSON.
+    #[error("too long as JSON")]
+    TooBig,
+}
+
+impl From<Malformed> for Unreadable {
+    fn from(Malformed: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+/// The place for a payload that has to be translated to JSON, and the most bytes that topic, event and JSON may have
+/// together. No more than that is written into it.
+#[derive(Debug)]
+pub struct Translation<'a> {
+    /// It is empty.
+    pub json: &'a mut String,
+    /// In bytes.
+    pub most_bytes: usize,
+}
+
 /// Reads a text message.
 ///
 /// # Errors
@@ -151,9 +185,13 @@ pub fn decode_text(vsn: Vsn, text: &str) -> Result<Message<'_>, Malformed> {
 ///
 /// # Errors
 /// When it is no push and no user broadcast, is cut short, or holds text that is not UTF-8 or should be JSON and is not; of
-/// a V1 client as [`decode_text`], which reads it.
-pub fn decode_binary(vsn: Vsn, bytes: &[u8]) -> Result<Message<'_>, Malformed> {
-    vsn.serializer().decode_binary(bytes)
+/// a V1 client as [`decode_text`], which reads it. Only a payload that has to be translated can be too big.
+pub fn decode_binary<'a>(
+    vsn: Vsn,
+    bytes: &'a [u8],
+    into: Translation<'a>,
+) -> Result<Message<'a>, Unreadable> {
+    vsn.serializer().decode_binary(bytes, into)
 }
 
 /// Reads a text message that [`decode_text`] refused, if all that is odd about it is that its topic or its event is no

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, OddMessage, Payload, Pieces, Serializer,
+    Malformed, Message, OddMessage, Payload, Pieces, Serializer, Translation, Unreadable,
     encode::append_text,
     json::{self, escaped},
     realtime::{BROADCAST, TEXT_FORM},
@@ -31,8 +31,8 @@ impl Serializer for V1 {
     }
 
     /// Phoenix's serializer reads JSON out of frames of either kind.
-    fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
-        json::decode_v1(std::str::from_utf8(bytes).map_err(|_| Malformed)?)
+    fn decode_binary<'a>(&self, bytes: &'a [u8], _: Translation<'a>) -> Result<Message<'a>, Unreadable> {
+        Ok(json::decode_v1(std::str::from_utf8(bytes).map_err(|_| Malformed)?)?)
     }
 
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {

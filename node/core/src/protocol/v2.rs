@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, NULL, OddMessage, Payload, Pieces, Serializer, binary,
+    Malformed, Message, NULL, OddMessage, Payload, Pieces, Serializer, Translation, Unreadable, binary,
     encode::append_text,
     json::{self, escaped},
 };
@@ -34,8 +34,8 @@ impl Serializer for V2 {
         json::decode_v2(text)
     }
 
-    fn decode_binary<'a>(&self, bytes: &'a [u8]) -> Result<Message<'a>, Malformed> {
-        binary::decode(bytes)
+    fn decode_binary<'a>(&self, bytes: &'a [u8], _: Translation<'a>) -> Result<Message<'a>, Unreadable> {
+        Ok(binary::decode(bytes)?)
     }
 
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {

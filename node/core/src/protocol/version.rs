@@ -15,6 +15,11 @@ pub(super) fn minor_line(text: &str) -> Option<(&str, &str)> {
     (is_version && !comes_before).then_some((major, minor))
 }
 
+/// What stands behind the plus of a version.
+pub(super) fn build(text: &str) -> Option<&str> {
+    split(text, '+').1
+}
+
 /// What stands before and behind the first separator.
 fn split(text: &str, separator: char) -> (&str, Option<&str>) {
     text.split_once(separator).map_or((text, None), |(before, behind)| (before, Some(behind)))

@@ -15,7 +15,7 @@ use crate::{
     counters::{CloseReason, Limit, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
     longpoll,
-    protocol::{self, Vsn},
+    protocol::{self, Translation, Unreadable, Vsn},
     session::{
         conn::Flags,
         id::Slot,
@@ -269,7 +269,7 @@ impl Shard {
         match event {
             Event::Text(text) => {
                 self.look_at_length(text.len());
-                self.on_message(slot, vsn, protocol::decode_text(vsn, text), text);
+                self.on_text(slot, vsn, text);
             }
             Event::Binary(bytes) => {
                 self.look_at_length(bytes.len());
@@ -302,29 +302,20 @@ impl Shard {
 
     /// A binary message. User broadcasts are part of the protocol in the rooms of Supabase's Realtime alone.
     fn on_binary(&mut self, slot: Slot, vsn: Vsn, bytes: &[u8]) {
-        match protocol::decode_binary(vsn, bytes) {
-            Ok(message) if message.payload.is_of_user() => {
-                self.counters.received_messages += 1;
-                if self.is_realtime(&message.topic) {
-                    self.on_push(slot, &message);
-                } else {
-                    self.on_malformed(slot, vsn, "");
-                }
-            }
-            message => self.on_message(slot, vsn, message, ""),
+        self.counters.received_messages += 1;
+        let (mut json, most_bytes) = (String::new(), self.config.limits.max_frame_bytes as usize);
+        match protocol::decode_binary(vsn, bytes, Translation { json: &mut json, most_bytes }) {
+            Ok(message) if !message.payload.is_of_user() => self.dispatch(slot, vsn, &message),
+            Ok(message) if self.is_realtime(&message.topic) => self.on_push(slot, &message),
+            Ok(_) | Err(Unreadable::Malformed) => self.on_malformed(slot, vsn, ""),
+            Err(Unreadable::TooBig) => self.close(slot, CloseReason::TooBig, CloseCode::TooBig),
         }
     }
 
-    /// A message, with its text when it came as one.
-    fn on_message(
-        &mut self,
-        slot: Slot,
-        vsn: Vsn,
-        message: Result<protocol::Message<'_>, protocol::Malformed>,
-        text: &str,
-    ) {
+    /// A message that came as text.
+    fn on_text(&mut self, slot: Slot, vsn: Vsn, text: &str) {
         self.counters.received_messages += 1;
-        match message {
+        match protocol::decode_text(vsn, text) {
             Ok(message) => self.dispatch(slot, vsn, &message),
             Err(protocol::Malformed) => self.on_malformed(slot, vsn, text),
         }

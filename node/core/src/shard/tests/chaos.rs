@@ -8,7 +8,7 @@ use super::harness::{Client, REQUEST, Sim, deflate_request, deflated, drain, mas
 use crate::{
     broadcast::{Broadcast, Content, Kind, Packed},
     config::{Compression, NodeConfig},
-    protocol::Payload,
+    protocol::{Payload, msgpack::from_json},
     shard::{Event, Mail, Shard},
 };
 
@@ -59,6 +59,8 @@ fn message(u: &mut Unstructured<'_>) -> Result<Vec<u8>> {
         0 => masked(0x82, b"\0\x01\x01\x06\x0119room:1m\x01\x02"),
         7 => masked(0x82, b"\x03\0\x01\x0a\x01\0\x019realtime:1m{}"),
         8 => masked(0x82, b"\x03\0\x01\x0a\x01\0\09realtime:1m\xff"),
+        17 => masked(0x82, b"\x95\xc0\xa19\xa6room:1\xa1m\xc4\x01\xff"),
+        18..=21 => masked(0x82, &from_json(&text)),
         1 => masked(0x88, &1000u16.to_be_bytes()),
         2 => masked(0x89, b"ping"),
         3 => masked(0x01, text.as_bytes()),
@@ -81,7 +83,7 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         let (client, _) = sim.accept_from(shard, peer).expect("few are refused at a time");
         open.push(client);
         if u.ratio(9, 10)? {
-            let vsn = u.choose(&["1.0.0", "2.0.0", "2.0.0", "2.0.0&user_id=ann"])?;
+            let vsn = u.choose(&["1.0.0", "2.0.0", "2.0.0", "2.0.0&user_id=ann", "2.0.0%2Bmsgpack"])?;
             let named = u.choose(&[
                 "",
                 "X-Forwarded-For: 192.0.2.9\r\n\r\n",

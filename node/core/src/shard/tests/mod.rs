@@ -31,6 +31,8 @@ mod memory;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod msgpack;
+#[cfg(test)]
 mod origins;
 #[cfg(test)]
 mod pings;
