@@ -9,3 +9,15 @@ export class Client extends AnyVersion {
     super(Socket, url, { transport: WebSocket, ...options })
   }
 }
+
+/** A transport in a network that lets no WebSocket through: nothing ever answers. */
+export class Silent {
+  constructor() {
+    this.readyState = 0
+    this.bufferedAmount = 0
+  }
+  close() {
+    this.readyState = 3
+  }
+  send() {}
+}

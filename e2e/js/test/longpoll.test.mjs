@@ -5,7 +5,7 @@ import { after, before, test } from "node:test"
 import { LongPoll } from "phoenix"
 import { launch, stockPage } from "../lib/browser.mjs"
 import { ChannelNode } from "../lib/node.mjs"
-import { Client } from "../lib/phoenix.mjs"
+import { Client, Silent } from "../lib/phoenix.mjs"
 import { HANG } from "../lib/wait.mjs"
 
 let node
@@ -78,17 +78,6 @@ test("binary messages pass, where a client can read them", { timeout: HANG }, as
 })
 
 test("a client without WebSocket falls back", { timeout: HANG }, async () => {
-  // A network that lets no WebSocket through: nothing ever answers.
-  class Silent {
-    constructor() {
-      this.readyState = 0
-      this.bufferedAmount = 0
-    }
-    close() {
-      this.readyState = 3
-    }
-    send() {}
-  }
   const one = await client({ transport: Silent, longPollFallbackMs: 50 })
   const room = await one.join("room:fallback")
   assert.equal((await room.push("echo", { n: 1 })).response.n, 1)

@@ -6,7 +6,7 @@ import { LongPoll } from "phoenix"
 import { Fleet } from "../lib/fleet.mjs"
 import { shimOfThePage } from "../lib/messagepack.mjs"
 import { ChannelNode } from "../lib/node.mjs"
-import { Client } from "../lib/phoenix.mjs"
+import { Client, Silent } from "../lib/phoenix.mjs"
 import { Realtime } from "../lib/realtime.mjs"
 import { HANG } from "../lib/wait.mjs"
 
@@ -93,17 +93,6 @@ test("a value that JSON has no form for ends the connection, and the client come
 })
 
 test("a client that falls back to long-poll goes on with it", { timeout: HANG }, async () => {
-  // A network that lets no WebSocket through: nothing ever answers.
-  class Silent {
-    constructor() {
-      this.readyState = 0
-      this.bufferedAmount = 0
-    }
-    close() {
-      this.readyState = 3
-    }
-    send() {}
-  }
   const [one, other] = [await client({ ...messagePack, transport: Silent, longPollFallbackMs: 50 }), await client({})]
   const [room, far] = [await one.join("room:fallback"), await other.join("room:fallback")]
   assert.equal(one.socket.transport, LongPoll)

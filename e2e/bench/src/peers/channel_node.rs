@@ -1,6 +1,6 @@
 //! Our node, as this repository builds it.
 
-use std::process::Command;
+use std::{ffi::OsString, fs, process::Command};
 
 use anyhow::Result;
 use cluster::run::{self, Progress};
@@ -44,8 +44,68 @@ impl Peer for ChannelNode {
     }
 }
 
+/// Directory of the node's token keys, below that of its other files.
+pub(super) const TOKEN_KEYS: &str = "jwt";
+
+/// Our node with a configuration of its own, beside the one of `--dev`.
+pub(super) struct Configured {
+    pub(super) name: &'static str,
+    pub(super) settings: &'static str,
+    /// The node's file.
+    pub(super) config: &'static str,
+    /// Writes what the file names, below the directory of the start.
+    pub(super) prepare: fn(&Start<'_>) -> Result<()>,
+    pub(super) generator_flags: fn(&Start<'_>) -> Vec<OsString>,
+}
+
+impl Peer for Configured {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn dialect(&self) -> &'static str {
+        ChannelNode.dialect()
+    }
+
+    fn version(&self) -> Result<String> {
+        ChannelNode.version()
+    }
+
+    fn settings(&self) -> &'static str {
+        self.settings
+    }
+
+    fn workers(&self) -> &'static [u8] {
+        ChannelNode.workers()
+    }
+
+    fn install(&self, progress: &Progress) -> Result<()> {
+        ChannelNode.install(progress)
+    }
+
+    fn command(&self, start: &Start<'_>) -> Result<Command> {
+        (self.prepare)(start)?;
+        let file = start.directory.join("node.yaml");
+        fs::write(&file, self.config)?;
+        fs::write(start.directory.join("admin-token"), "bench")?;
+        let mut command = Command::new(beside(OURS)?);
+        command.arg("--config").arg(file).args(["--log", "warn"]);
+        command.arg("--secrets").arg(start.directory);
+        let keys = start.directory.join(TOKEN_KEYS);
+        if keys.exists() {
+            command.arg("--token-keys").arg(keys);
+        }
+        size(&mut command, start);
+        Ok(command)
+    }
+
+    fn generator_flags(&self, start: &Start<'_>) -> Vec<OsString> {
+        (self.generator_flags)(start)
+    }
+}
+
 /// Gives the node its ports, and as many shards as its connections need.
-pub(super) fn size(command: &mut Command, start: &Start<'_>) {
+fn size(command: &mut Command, start: &Start<'_>) {
     let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
     if u64::from(start.connections) * 2 > limit {
         // Then the node takes as many shards as it needs, each with a descriptor table of its own.

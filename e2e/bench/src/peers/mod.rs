@@ -97,8 +97,8 @@ pub trait Peer: Sync {
 /// All of them, ours first.
 pub const ALL: [&dyn Peer; 10] = [
     &channel_node::ChannelNode,
-    &tokens::ChannelNode,
-    &deflate::ChannelNode,
+    &tokens::CHANNEL_NODE,
+    &deflate::CHANNEL_NODE,
     &bare::Bare,
     &uws::Uws,
     &tungstenite::Tungstenite,

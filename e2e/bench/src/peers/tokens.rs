@@ -1,10 +1,8 @@
 //! Our node where each client has to bring a token, signed by RS256 with a key of 2,048 bits.
 
 use std::{
-    ffi::OsString,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -19,68 +17,37 @@ use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use cluster::run::Progress;
 
-use super::{OURS, Peer, Start, TOKENS, beside, channel_node};
+use super::{
+    Start, TOKENS,
+    channel_node::{Configured, TOKEN_KEYS},
+};
 
 /// How long tokens are valid, seconds, and up to which age a file of them is used again.
 const VALID: u64 = 86_400;
 const REUSED: Duration = Duration::from_secs(VALID / 2);
-const CONFIG: &str = "\
+
+pub(super) const CHANNEL_NODE: Configured = Configured {
+    name: TOKENS,
+    settings: "release build with its default limits; each client has an RS256 token (2,048 bits) of its own",
+    config: "\
 auth:
   jwt:
   - {issuer: bench, algorithms: [RS256], keyFile: bench/key.pem, topics: [\"room:*\"]}
-";
+",
+    prepare,
+    generator_flags: |start| vec!["--tokens".into(), kept(start).join("tokens").into()],
+};
 
-pub(super) struct ChannelNode;
-
-impl Peer for ChannelNode {
-    fn name(&self) -> &'static str {
-        TOKENS
+fn prepare(start: &Start<'_>) -> Result<()> {
+    let kept = kept(start);
+    if !is_fresh(&kept) {
+        make(&kept, start.connections)?;
     }
-
-    fn dialect(&self) -> &'static str {
-        channel_node::ChannelNode.dialect()
-    }
-
-    fn version(&self) -> Result<String> {
-        channel_node::ChannelNode.version()
-    }
-
-    fn settings(&self) -> &'static str {
-        "release build with its default limits; each client has an RS256 token (2,048 bits) of its own"
-    }
-
-    fn workers(&self) -> &'static [u8] {
-        channel_node::ChannelNode.workers()
-    }
-
-    fn install(&self, _: &Progress) -> Result<()> {
-        beside(OURS).map(drop)
-    }
-
-    fn command(&self, start: &Start<'_>) -> Result<Command> {
-        let kept = kept(start);
-        if !is_fresh(&kept) {
-            make(&kept, start.connections)?;
-        }
-        let keys = start.directory.join("jwt/bench");
-        fs::create_dir_all(&keys)?;
-        fs::copy(kept.join("key.pem"), keys.join("key.pem"))?;
-        let config = start.directory.join("node.yaml");
-        fs::write(&config, CONFIG)?;
-        fs::write(start.directory.join("admin-token"), "bench")?;
-        let mut command = Command::new(beside(OURS)?);
-        command.arg("--config").arg(config).args(["--log", "warn"]);
-        command.arg("--secrets").arg(start.directory);
-        command.arg("--token-keys").arg(start.directory.join("jwt"));
-        channel_node::size(&mut command, start);
-        Ok(command)
-    }
-
-    fn generator_flags(&self, start: &Start<'_>) -> Vec<OsString> {
-        vec!["--tokens".into(), kept(start).join("tokens").into()]
-    }
+    let keys = start.directory.join(TOKEN_KEYS).join("bench");
+    fs::create_dir_all(&keys)?;
+    fs::copy(kept.join("key.pem"), keys.join("key.pem"))?;
+    Ok(())
 }
 
 /// Where the key and the tokens are kept from run to run, since a signature takes half a millisecond.

@@ -3,8 +3,8 @@
 use arbitrary::Unstructured;
 
 use crate::tls::{
-    End, MAX_PLAINTEXT_BYTES, Session,
-    forge::{Peer, SUITES, session},
+    MAX_PLAINTEXT_BYTES,
+    forge::{Peer, SUITES, read, session},
 };
 
 /// Longest stream in bytes, so that the pieces are many and not large.
@@ -51,21 +51,4 @@ fn stream(input: &mut Unstructured<'_>, peer: &mut Peer) -> arbitrary::Result<Ve
         }
     }
     Ok(stream)
-}
-
-/// What a transport reads of bytes that come cut like this.
-fn read(session: &mut Session, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<End>) {
-    let (mut data, mut kept, mut from) = (Vec::new(), Vec::new(), 0);
-    for to in cuts.iter().copied().chain([bytes.len()]) {
-        kept.extend_from_slice(&bytes[from..to]);
-        from = to;
-        let opened = session.open(&mut kept);
-        assert!(opened.data <= opened.used || opened.end.is_some(), "{opened:?}");
-        data.extend_from_slice(&kept[..opened.data]);
-        if opened.end.is_some() {
-            return (data, opened.end);
-        }
-        kept.drain(..opened.used);
-    }
-    (data, None)
 }

@@ -132,16 +132,18 @@ impl Shard {
     pub(super) fn look_at_memory(&mut self) {
         let held = self.held();
         self.gauge.besides_frames = held - self.held_by_frames();
-        if held > self.gauge.calm_below || self.gauge.stage > Stage::Free {
-            self.face_memory(held);
-        }
+        self.look_at(held);
     }
 
     /// As [`Shard::look_at_memory`], for a read of frames: these come by the million, and most kinds are as they were when
     /// all were last counted.
     #[inline]
     pub(super) fn look_at_memory_of_frames(&mut self) {
-        let held = self.gauge.besides_frames + self.held_by_frames();
+        self.look_at(self.gauge.besides_frames + self.held_by_frames());
+    }
+
+    #[inline]
+    fn look_at(&mut self, held: u64) {
         if held > self.gauge.calm_below || self.gauge.stage > Stage::Free {
             self.face_memory(held);
         }

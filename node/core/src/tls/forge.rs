@@ -2,7 +2,7 @@
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
-use super::{Secrets, Session, Suite};
+use super::{End, Secrets, Session, Suite};
 
 /// The suites, each with the algorithm under which the library has it.
 pub(crate) const SUITES: [Suite; 3] = [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305];
@@ -63,4 +63,21 @@ impl Peer {
         self.sequence += 1;
         [&header[..], &inner].concat()
     }
+}
+
+/// Feeds bytes that end at each of `cuts` as a transport does, and returns the data and the end.
+pub(crate) fn read(session: &mut Session, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<End>) {
+    let (mut data, mut kept, mut from) = (Vec::new(), Vec::new(), 0);
+    for to in cuts.iter().copied().chain([bytes.len()]) {
+        kept.extend_from_slice(&bytes[from..to]);
+        from = to;
+        let opened = session.open(&mut kept);
+        assert!(opened.data <= opened.used || opened.end.is_some(), "{opened:?}");
+        data.extend_from_slice(&kept[..opened.data]);
+        if opened.end.is_some() {
+            return (data, opened.end);
+        }
+        kept.drain(..opened.used);
+    }
+    (data, None)
 }

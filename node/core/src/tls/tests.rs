@@ -1,5 +1,5 @@
 use super::{
-    forge::{Peer, SUITES, mirror, session},
+    forge::{Peer, SUITES, mirror, read, session},
     *,
 };
 
@@ -18,22 +18,6 @@ fn sealed(session: &mut Session, data: &[u8]) -> Vec<u8> {
     let length = session.seal(Content::Data, &mut buffer, data.len()).unwrap();
     assert_eq!(length, buffer.len());
     buffer
-}
-
-/// Feeds bytes that end at each of `cuts` as a transport does, and returns the data and the end.
-fn read(session: &mut Session, bytes: &[u8], cuts: &[usize]) -> (Vec<u8>, Option<End>) {
-    let (mut data, mut kept, mut from) = (Vec::new(), Vec::new(), 0);
-    for to in cuts.iter().copied().chain([bytes.len()]) {
-        kept.extend_from_slice(&bytes[from..to]);
-        from = to;
-        let opened = session.open(&mut kept);
-        data.extend_from_slice(&kept[..opened.data]);
-        if opened.end.is_some() {
-            return (data, opened.end);
-        }
-        kept.drain(..opened.used);
-    }
-    (data, None)
 }
 
 /// The application data and the alert of RFC 8448, section 3, which another implementation has sealed.
