@@ -5,7 +5,9 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::spec::{Auth, Autoscaling, Backplane, Drain, Expose, Limits, Nodes, Rooms, Tuning};
+use crate::spec::{
+    Auth, Autoscaling, Backplane, Drain, Expose, Limits, Nodes, Rebalance, Rollout, Rooms, Tuning,
+};
 use crate::status::ChannelClusterStatus;
 use crate::{rules, schema};
 
@@ -46,6 +48,7 @@ use crate::{rules, schema};
 #[x_kube(validation = rules::BACKPLANE_REQUIRED)]
 #[x_kube(validation = rules::TARGET_REACHABLE)]
 #[x_kube(validation = rules::REPLICAS_MODE)]
+#[x_kube(validation = rules::REBALANCE_PACE)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelClusterSpec {
     /// Connections that the fleet must be able to hold.
@@ -65,6 +68,12 @@ pub struct ChannelClusterSpec {
     /// How a node is emptied before it goes.
     #[serde(default)]
     pub drain: Drain,
+    /// How nodes are replaced when their pods are to be made otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// How clients are moved from nodes that have too much to others.
+    #[serde(default)]
+    pub rebalance: Rebalance,
     /// What carries messages from node to node.
     #[serde(default)]
     pub backplane: Backplane,

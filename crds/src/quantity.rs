@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Value, json};
 
@@ -142,11 +143,7 @@ impl JsonSchema for Duration {
 
     /// A number is let through by the type, so that the rule can say in words what is missing.
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "x-kubernetes-int-or-string": true,
-            "maxLength": MAX_TEXT,
-            "x-kubernetes-validations": form(),
-        })
+        text_or_number(MAX_TEXT, &form())
     }
 }
 
@@ -154,6 +151,35 @@ impl Duration {
     /// The schema inside a list, where a rule on a text without a type costs older API servers more than they allow.
     pub(crate) fn text_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string", "maxLength": MAX_TEXT, "x-kubernetes-validations": form()})
+    }
+}
+
+/// The schema of a text of at most `longest` characters or a number, with the rules for both.
+pub(crate) fn text_or_number(longest: usize, rules: &Value) -> Schema {
+    json_schema!({"x-kubernetes-int-or-string": true, "maxLength": longest, "x-kubernetes-validations": rules})
+}
+
+/// Reads a number from 1 to `most`, of which `number` makes the value, or a text.
+pub(crate) fn read_text_or_number<'de, D, N, T>(
+    deserializer: D,
+    most: N,
+    number: impl FnOnce(N) -> T,
+) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    N: Copy + Deserialize<'de> + PartialOrd + From<u8> + fmt::Display,
+    T: FromStr<Err: fmt::Display>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either<N> {
+        Number(N),
+        Text(String),
+    }
+    match Either::deserialize(deserializer)? {
+        Either::Number(given) if given >= N::from(1) && given <= most => Ok(number(given)),
+        Either::Number(given) => Err(D::Error::custom(format!("{given} is not between 1 and {most}"))),
+        Either::Text(text) => text.parse().map_err(D::Error::custom),
     }
 }
 
@@ -253,11 +279,7 @@ impl JsonSchema for Memory {
     /// As for [`Duration`].
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         let (rule, message) = rules::MEMORY_BUDGET;
-        json_schema!({
-            "x-kubernetes-int-or-string": true,
-            "maxLength": MAX_TEXT,
-            "x-kubernetes-validations": [{"rule": rule, "message": message}],
-        })
+        text_or_number(MAX_TEXT, &serde_json::json!([{"rule": rule, "message": message}]))
     }
 }
 

@@ -93,12 +93,18 @@ macro_rules! grammar {
     };
 }
 
+mod metrics;
 mod numbers;
 
+pub(crate) use metrics::{
+    METRICS_SOURCE, PROMETHEUS_AUTH, PROMETHEUS_AUTH_FORM, PROMETHEUS_TIMES, PROMETHEUS_TLS,
+    PROMETHEUS_TLS_FORM, SCHEDULE_CRON, SCHEDULE_DURATION, SCHEDULE_ZONE,
+    prometheus_credentials_in_the_clear, prometheus_url,
+};
 pub(crate) use numbers::{
     bus_message_age, bytes_per_second, drain_delay, drain_grace, events, expiry_warning, flush_window,
-    frame_in_time, idle_timeout, joins_at_once, joins_in_time, jwks_refresh, jwks_url, jwt_leeway,
-    jwt_topics, jwt_topics_reserved, ping_interval, topic_reserved,
+    frame_in_time, handshake_timeout, idle_timeout, joins_at_once, joins_in_time, jwks_refresh, jwks_url,
+    jwt_leeway, jwt_topics, jwt_topics_reserved, ping_interval, topic_reserved,
 };
 
 /// On every [`crate::Duration`].
@@ -107,6 +113,10 @@ pub(crate) const DURATION_FORM: Rule = (
     "a duration must be a number with its unit h, m, s or ms: write 600s, 10m, 1h30m or 250ms, and 24h for a day",
 );
 
+pub(crate) const REBALANCE_PACE: Rule = (
+    "!has(self.rebalance.connectionsPerSecond) || self.rebalance.connectionsPerSecond <= self.drain.connectionsPerSecond",
+    "rebalance.connectionsPerSecond must be at most drain.connectionsPerSecond, which is the pace at which a fleet closes connections whatever the reason: lower the first or raise the second",
+);
 pub(crate) const AUTH_REQUIRED: Rule = (
     "has(self.auth)",
     "auth is required, so that nobody opens a fleet to everyone by accident: write `auth: {anonymous: true}` to let clients connect without credentials",
@@ -240,7 +250,8 @@ pub(crate) const BACKPLANE_URL_FORM: Rule = (
 );
 
 pub(crate) const TARGET_REACHABLE: Rule = (
-    "self.targetConnections <= self.nodes.max * self.nodes.capacity.connections",
+    "!string(self.nodes.capacity.connections).matches('^[0-9]+$') \
+     || self.targetConnections <= self.nodes.max * int(self.nodes.capacity.connections)",
     "targetConnections is more than nodes.max nodes of nodes.capacity.connections each can hold: raise nodes.max or nodes.capacity.connections",
 );
 pub(crate) const MAX_BELOW_MIN: Rule =
@@ -278,6 +289,10 @@ pub(crate) const TLS_SECRET_FORM: Rule = (
 pub(crate) const TLS_CLIENT_CA_FORM: Rule = (
     "!has(self.clientCaSecretName) || self.clientCaSecretName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
     "expose.tls.clientCaSecretName must name a Secret of this namespace by a-z, 0-9, - and .: write the name of one with the key ca.crt",
+);
+pub(crate) const TLS_CLIENT_CERTIFICATES: Rule = (
+    "!has(self.clientCertificates) || has(self.clientCaSecretName)",
+    "expose.tls.clientCertificates counts only with clientCaSecretName: remove it, or name the Secret with the CAs of the certificates",
 );
 pub(crate) const SERVICE_BALANCER: Rule = (
     "self.type == 'LoadBalancer' || !(has(self.loadBalancerClass) || has(self.loadBalancerSourceRanges))",
@@ -405,6 +420,14 @@ macro_rules! of_pods {
 pub(crate) mod nodes {
     use super::Rule;
     of_pods!("nodes");
+    pub(crate) const WRITES_PER_SECOND: Rule = (
+        "string(self).matches('^([1-9][0-9]{0,8}|1000000000|Learned)$')",
+        "nodes.capacity.writesPerSecond must be a number from 1 to 1000000000, or the word Learned",
+    );
+    pub(crate) const CONNECTIONS: Rule = (
+        "string(self).matches('^([1-9][0-9]{0,6}|10000000|Derived)$')",
+        "nodes.capacity.connections must be a number from 1 to 10000000, or the word Derived",
+    );
 }
 
 /// On [`crate::Backplane`].
@@ -451,6 +474,14 @@ pub(crate) const TOPIC_DUPLICATE: Rule = (
 pub(crate) const MEMORY_BUDGET: Rule = (
     "type(self) == string && self.matches('^([1-9][0-9]{0,6}Gi|(1[6-9]|[2-9][0-9]|[1-9][0-9]{2,6})Mi)$')",
     "limits.memoryBudget must be a whole number of Mi or Gi, at least 16Mi: write 256Mi or 2Gi, or leave it out for half of the pod's memory limit",
+);
+pub(crate) const MAX_SURGE: Rule = (
+    "string(self).matches('^([1-9][0-9]{0,2}|1000|([1-9][0-9]?|100)%)$')",
+    "rollout.maxSurge must be a number of nodes from 1 to 1000, or a percentage from 1% to 100%: write 2 or 25%",
+);
+pub(crate) const FRAME_HOLDS_PAYLOAD: Rule = (
+    "!has(self.maxPayloadBytes) || self.maxPayloadBytes <= self.maxFrameBytes",
+    "limits.maxPayloadBytes must not be above limits.maxFrameBytes, which closes connections before: lower maxPayloadBytes or raise maxFrameBytes, or write 0 for no bound of its own",
 );
 pub(crate) const QUEUE_HOLDS_FRAME: Rule = (
     "self.sendQueueBytes >= self.maxFrameBytes",

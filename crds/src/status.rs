@@ -1,6 +1,9 @@
 //! What the operator says: the parts of `ChannelCluster.status`.
 
+mod capacity;
+mod decision;
 mod operation;
+mod rollout;
 
 use std::collections::BTreeMap;
 
@@ -9,7 +12,10 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use capacity::*;
+pub use decision::*;
 pub use operation::*;
+pub use rollout::*;
 
 /// Most entries of `status.nodes`; a larger fleet shows its busiest nodes.
 pub const MAX_STATUS_NODES: usize = 200;
@@ -24,7 +30,7 @@ pub struct ChannelClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, Reconciling, Stalled (kstatus); Available, BackplaneHealthy, ScalingActive, ScalingLimited, MetricsFresh,
-    /// TuningApplied, Draining.
+    /// HotNodes, TuningApplied, Draining, RolloutPaused.
     #[serde(default)]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -58,9 +64,18 @@ pub struct ChannelClusterStatus {
     /// The last scaling decisions, newest first.
     #[serde(default)]
     pub decisions: Vec<ScalingDecision>,
+    /// What was learned of what one node carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<CapacityStatus>,
     /// What is under way, and the step that it has reached; kept here so that another operator can go on with it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
+    /// The templates that the nodes are made from, and how a rollout stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// Clients that were moved to other nodes lately; kept here so that no operator moves more than it may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moves: Option<Moves>,
     /// Sysctls that a kubelet refused; kept here so that another operator does not ask for them again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_sysctls: Option<RefusedSysctls>,
@@ -68,6 +83,43 @@ pub struct ChannelClusterStatus {
     /// asks for them again until `userIds` is set.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused_user_ids: Option<RefusedUserIds>,
+    /// What pods that try unsafe sysctls have shown; kept here so that no operator tries them again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sysctl_probes: Option<SysctlProbes>,
+}
+
+/// Clients that were moved to other nodes lately.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Moves {
+    /// When the present hour began.
+    pub since: Time,
+    /// Clients moved since then.
+    pub moved: i64,
+    /// When the first of those rounds began between which never ten minutes were quiet.
+    pub window_at: Time,
+    /// When the last round ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<Time>,
+    /// When a person asked for the round that was answered last, so that it is answered once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Time>,
+    /// A room that moving clients cannot help with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot_room: Option<HotRoomStatus>,
+}
+
+/// A room that keeps a node busy alone.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HotRoomStatus {
+    /// The node's pod.
+    pub pod: String,
+    /// The room's topic.
+    pub topic: String,
+    /// When this was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Time>,
 }
 
 /// Parts of a fleet whose user and group ids admission refused.
@@ -112,6 +164,50 @@ pub struct RefusedSysctls {
     /// Pods made until then are from before the change of `spec.tuning`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<Time>,
+}
+
+/// Pools of machines on which pods tried the unsafe sysctls of one `spec.tuning`.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SysctlProbes {
+    /// Hash of the `spec.tuning` that asks for them; they are tried again when it changes.
+    pub tuning: String,
+    /// Their names.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// When the last round began: pools that did not answer are tried again after ten minutes.
+    pub since: Time,
+    /// The pools.
+    #[serde(default)]
+    pub pools: Vec<ProbedPool>,
+}
+
+/// What became of the pod on one pool of machines.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProbedPool {
+    /// A label with its value, a machine that is of no pool, or any machine.
+    pub name: String,
+    /// What it shows.
+    pub verdict: ProbeVerdict,
+    /// What the kubelet, the scheduler or admission said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// What a pod that tries sysctls shows.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum ProbeVerdict {
+    /// Nothing yet.
+    Pending,
+    /// The kubelet takes them.
+    Allowed,
+    /// The kubelet or admission refuses them.
+    Forbidden,
+    /// No machine of the pool takes pods of this fleet.
+    NotPlaced,
+    /// It did not come to run in time.
+    Unanswered,
 }
 
 /// Sums over the nodes whose figures are known. A figure that no node gives is missing: it is not 0.
@@ -167,20 +263,4 @@ pub struct NodeStatus {
     /// Sysctls whose value is not the one asked for, as `asked X, got Y`.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
-}
-
-/// A scaling decision with what it was made from.
-#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ScalingDecision {
-    /// When it was made.
-    pub time: Time,
-    /// Node count before.
-    pub from: i32,
-    /// Node count decided.
-    pub to: i32,
-    /// The rule that won, a CamelCase word.
-    pub rule: String,
-    /// The arithmetic in one sentence.
-    pub message: String,
 }

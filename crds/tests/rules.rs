@@ -13,7 +13,9 @@ use serde_json::Value;
 const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/manifests/bad");
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
 /// What the schema refuses before any rule is asked, or what cannot be read as the types say.
-const SERVER_ONLY: [&str; 9] = [
+const SERVER_ONLY: [&str; 13] = [
+    "capacity-neither-number-nor-derived",
+    "capacity-neither-number-nor-learned",
     "compression-level",
     "duration-in-days",
     "duration-min",
@@ -21,6 +23,8 @@ const SERVER_ONLY: [&str; 9] = [
     "duration-without-unit",
     "flush-window-without-unit",
     "jwt-algorithm-none",
+    "rollout-surge-none",
+    "rollout-surge-too-many",
     "rooms-missing",
     "unknown-field",
 ];
@@ -34,11 +38,14 @@ fn manifests(directory: &str) -> Vec<PathBuf> {
 
 /// What the rules say of a manifest after its defaults are filled in.
 fn verdict(path: &Path) -> Vec<String> {
-    let text = fs::read_to_string(path).unwrap();
+    verdict_of(&fs::read_to_string(path).unwrap(), &path.display().to_string())
+}
+
+fn verdict_of(text: &str, called: &str) -> Vec<String> {
     // A sample may hold what the cluster needs beside it; the cluster comes last.
     let text = text.rsplit("\n---\n").next().unwrap();
     let cluster: ChannelCluster =
-        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{called}: {error}"));
     let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
     let mut schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap().clone();
     untyped(&mut schema);
@@ -83,11 +90,74 @@ fn each_bad_manifest_is_refused_with_its_sentence() {
     assert!(asked >= 20, "only {asked} manifests reached a rule");
 }
 
+/// The sentences of all rules below a node of the schema.
+fn sentences(schema: &Value, found: &mut Vec<String>) {
+    match schema {
+        Value::Object(map) => {
+            let rules = map.get("x-kubernetes-validations").and_then(Value::as_array);
+            found
+                .extend(rules.into_iter().flatten().map(|rule| rule["message"].as_str().unwrap().to_owned()));
+            map.values().for_each(|value| sentences(value, found));
+        }
+        Value::Array(list) => list.iter().for_each(|value| sentences(value, found)),
+        _ => {}
+    }
+}
+
+/// The rule that compares a manifest with the one before. A manifest alone cannot break it.
+const OF_A_CHANGE: &str = "expose.service.loadBalancerClass must stay as it is";
+
+#[test]
+fn each_rule_has_a_manifest_that_it_refuses() {
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let mut rules = Vec::new();
+    sentences(&crd, &mut rules);
+    assert!(rules.len() > 100, "only {} rules: is the search broken?", rules.len());
+    let first_line = |path| fs::read_to_string(path).unwrap().lines().next().unwrap().to_owned();
+    let phrases: Vec<_> = manifests(BAD).into_iter().map(first_line).collect();
+    for rule in rules.iter().filter(|rule| !rule.starts_with(OF_A_CHANGE)) {
+        let is_tried = phrases.iter().any(|line| rule.contains(line.strip_prefix("# expect: ").unwrap()));
+        assert!(is_tried, "write a manifest that breaks this into e2e/manifests/bad: {rule}");
+    }
+}
+
 #[test]
 fn the_samples_break_no_rule() {
     for path in manifests(SAMPLES) {
         assert_eq!(verdict(&path), Vec::<String>::new(), "{}", path.display());
     }
+}
+
+/// How many nodes connections need that are derived is not known when a manifest is applied.
+#[test]
+fn a_target_is_compared_with_numbers_only() {
+    let path = format!("{BAD}/target-out-of-reach.yaml");
+    let far = fs::read_to_string(&path).unwrap();
+    for (connections, fits) in [("2000", false), ("'2000'", false), ("1000000", true), ("Derived", true)] {
+        let text = far.replace("connections: 2000", &format!("connections: {connections}"));
+        let said = verdict_of(&text, connections);
+        assert_eq!(said.is_empty(), fits, "{connections}: {said:?}");
+    }
+}
+
+/// Each key of the node that is a limit can be set in a manifest, with the unit in its value instead of its name, or the page
+/// says why not.
+#[test]
+fn every_limit_of_the_node_is_one_of_the_manifest_or_is_listed() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+    let text = fs::read_to_string(page).unwrap();
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let limits = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/limits/properties";
+    let in_manifest = crd.pointer(limits).unwrap();
+    let mut listed = 0;
+    for row in keys::rows() {
+        let Some(name) = row.name.strip_prefix("limits.") else { continue };
+        let has = in_manifest.get(name.strip_suffix("Millis").unwrap_or(name)).is_some();
+        let is_listed = text.contains(&format!("\n| `{}` | ", row.name));
+        assert!(has != is_listed, "{}: in the manifest: {has}, listed as absent: {is_listed}", row.name);
+        listed += usize::from(is_listed);
+    }
+    assert!(listed > 0, "none is listed: is the search broken?");
 }
 
 /// Pieces of origins and hosts, good and bad.

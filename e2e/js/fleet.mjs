@@ -1,5 +1,5 @@
 // Stock phoenix.js clients that stay: `fleet.mjs WS_URL COUNT [ROOM_SIZE] [SOURCE_ADDRESS,...]`, where the URL is
-// the socket mount (ws://ADDRESS:4000/socket). Prints a JSON line for each event:
+// the socket mount (ws://ADDRESS:4000/socket, or wss:// with a certificate for localhost). Prints a JSON line for each event:
 //   {"at": milliseconds, "event": "ready", "clients": COUNT}          all are in their room for the first time
 //   {"at", "client", "event": "node", "node"}                         the node of its first connection
 //   {"at", "client", "event": "join", "topic", "after"}               joined; "after" only when it came back:
@@ -26,7 +26,7 @@ const rooms = Math.max(1, Math.ceil(count / Number(sizeText)))
 /** New connections are begun this far apart, milliseconds. */
 const PACE = 2
 
-const state = { joined: new Set(), heard: new Set(), reconnects: [], closes: {}, errors: 0, ready: false }
+const state = { ends: new Map(), joined: new Set(), heard: new Set(), reconnects: [], closes: {}, errors: 0, ready: false }
 
 function log(line) {
   process.stdout.write(JSON.stringify({ at: Date.now(), ...line }) + "\n")
@@ -38,7 +38,7 @@ function transport(client) {
   const localAddress = addresses[client % addresses.length]
   return class extends WebSocket {
     constructor(address, protocols) {
-      super(address, protocols, { localAddress })
+      super(address, protocols, { localAddress, servername: "localhost" })
     }
   }
 }
@@ -71,6 +71,7 @@ function start(client) {
       closedAt = performance.now()
       state.heard.delete(client)
       state.closes[code] = (state.closes[code] ?? 0) + 1
+      state.ends.set(client, (state.ends.get(client) ?? 0) + 1)
       log({ client, event: "close", code })
     }
   })
@@ -120,6 +121,7 @@ function summary() {
     heard: state.heard.size,
     reconnects: sorted.length,
     closes: state.closes,
+    most: Math.max(0, ...state.ends.values()),
     errors: state.errors,
     p50: at(0.5),
     p99: at(0.99),

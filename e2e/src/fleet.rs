@@ -1,4 +1,5 @@
-//! A ChannelCluster that one test has for itself, in a namespace of its own, on the running `test` instance.
+//! A ChannelCluster that one test has for itself, in a namespace of its own, on a running instance: `test`, unless the test
+//! says another one.
 
 use anyhow::{Context, Result, ensure};
 use cluster::Instance;
@@ -8,7 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub mod crowd;
 pub mod pair;
+pub mod uneven;
 
 /// A state that has not come after this long will not come: the test fails instead of hanging.
 pub const HANG_GUARD: Duration = Duration::from_secs(120);
@@ -138,6 +141,10 @@ impl Drop for Stopped {
     }
 }
 
+fn of_the_tests() -> Result<Instance> {
+    Instance::attach("test").context("start it with `cargo xtask up --instance test`")
+}
+
 impl Fleet {
     /// Makes a namespace for `test` and a ChannelCluster `chat` with `spec` (YAML or JSON, one line) in it. Other
     /// tests may run beside this one.
@@ -145,7 +152,7 @@ impl Fleet {
     /// # Errors
     /// When the `test` instance does not run or refuses the manifest.
     pub fn create(test: &str, spec: &str) -> Result<Self> {
-        Self::create_in(Turn::beside(), test, spec)
+        Self::create_in(Turn::beside(), of_the_tests()?, test, spec)
     }
 
     /// The same for a test that breaks or loads things that all fleets share.
@@ -153,11 +160,18 @@ impl Fleet {
     /// # Errors
     /// As [`Fleet::create`].
     pub fn create_alone(test: &str, spec: &str) -> Result<Self> {
-        Self::create_in(Turn::alone(), test, spec)
+        Self::create_in(Turn::alone(), of_the_tests()?, test, spec)
     }
 
-    fn create_in(turn: Turn, test: &str, spec: &str) -> Result<Self> {
-        let instance = Instance::attach("test").context("start it with `cargo xtask up --instance test`")?;
+    /// The same on an instance that the caller has looked for.
+    ///
+    /// # Errors
+    /// When the instance refuses the manifest.
+    pub fn create_on(instance: Instance, test: &str, spec: &str) -> Result<Self> {
+        Self::create_in(Turn::alone(), instance, test, spec)
+    }
+
+    fn create_in(turn: Turn, instance: Instance, test: &str, spec: &str) -> Result<Self> {
         let namespace = format!("e2e-{test}");
         let fleet = Self { instance, namespace, name: "chat".to_owned(), _turn: turn };
         fleet.remove_namespace()?;
@@ -275,6 +289,14 @@ impl Fleet {
             }
         }
         anyhow::bail!("no process {comm} in the pod {pod_uid}")
+    }
+
+    /// Where stock clients connect to: the client-facing Service.
+    ///
+    /// # Errors
+    /// As for [`Self::service_address`].
+    pub fn socket_url(&self) -> Result<String> {
+        Ok(format!("ws://{}/socket", self.service_address()?))
     }
 
     /// Cluster address of the client-facing Service.

@@ -9,7 +9,9 @@
 pub mod client;
 pub mod cut;
 pub mod fleet;
+pub mod keda;
 pub mod load;
+pub mod prometheus;
 pub mod relay;
 pub mod report;
 pub mod scaling;

@@ -3,7 +3,10 @@
 use anyhow::{Context, Result};
 use cluster::Instance;
 use serde_json::Value;
-use std::process::{Child, Stdio};
+use std::{
+    collections::BTreeSet,
+    process::{Child, Stdio},
+};
 
 use crate::fleet::{Fleet, eventually};
 
@@ -15,6 +18,11 @@ pub const SMALL_STEPS: &str = "targetConnections: 400, rooms: {maxMembers: 150},
     nodes: {min: 2, max: 4, capacity: {connections: 2000, writesPerSecond: 1000}}, \
     autoscaling: {mode: Auto, targetUtilization: 60, windows: {stable: 12s, burst: 6s}, \
     behavior: {scaleDown: {stabilizationWindowSeconds: 5}}}, auth: {anonymous: true}, expose: {chatPage: true}";
+
+/// Publishes per second of a [`Load`] that a fleet of [`SMALL_STEPS`] needs four nodes for, whatever it had before: 2,300
+/// writes/s are 3.8 nodes' worth, so they stay more than three nodes' and the tolerance of a tenth where a busy machine
+/// delivers an eighth less, and less than the four that it may have.
+pub const FOR_FOUR_NODES: u32 = 46;
 
 /// Publishes into rooms until it is dropped or stopped.
 pub struct Load {
@@ -28,11 +36,20 @@ impl Load {
     /// # Errors
     /// When it cannot be started, or the fleet has no Service yet.
     pub fn start(fleet: &Fleet, loadgen: &str, rate: u32) -> Result<Self> {
+        Self::start_in(fleet, loadgen, rate, "room:load-")
+    }
+
+    /// The same in rooms whose names begin with `topics`, each of which others may be in too.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_in(fleet: &Fleet, loadgen: &str, rate: u32, topics: &str) -> Result<Self> {
         let url = format!("ws://{}/socket/websocket", fleet.service_address()?);
         let child = fleet
             .instance
             .client_command(loadgen)
             .args(["--url", &url, "--connections", "100", "--rooms", "2", "--rate", &rate.to_string()])
+            .args(["--topic-prefix", topics])
             .args(["--duration", "600", "--connect-rate", "500", "--reconnect", "--settle", "1"])
             .args(["--source-addresses", &fleet.instance.client_addresses().join(",")])
             .stdout(Stdio::null())
@@ -71,14 +88,30 @@ pub fn status(fleet: &Fleet) -> Result<Value> {
     Ok(fleet.object()?["status"].clone())
 }
 
-/// Replicas that the node Deployment asks for.
+/// Replicas that the Deployments of nodes ask for together.
 ///
 /// # Errors
 /// When the API server does not answer.
 pub fn replicas(fleet: &Fleet) -> Result<i64> {
-    let name = format!("{}-node", fleet.name);
-    let deployment = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "deployment", &name])?;
-    deployment["spec"]["replicas"].as_i64().context("no replicas")
+    let counts = node_deployments(fleet)?;
+    let counts = counts.iter().map(|one| one["spec"]["replicas"].as_i64().context("no replicas"));
+    counts.sum()
+}
+
+/// The Deployments of nodes, the current one first.
+///
+/// # Errors
+/// When the API server does not answer.
+pub fn node_deployments(fleet: &Fleet) -> Result<Vec<Value>> {
+    let ours = format!("channelcluster.io/cluster={},app.kubernetes.io/component=node", fleet.name);
+    let list = fleet.instance.kubectl_json(["-n", &fleet.namespace, "get", "deployments", "-l", &ours])?;
+    let mut all = list["items"].as_array().context("kubectl printed no list")?.clone();
+    let revision = |one: &Value| {
+        let text = one["metadata"]["annotations"]["channelcluster.io/revision"].as_str();
+        text.and_then(|text| text.parse::<u64>().ok()).unwrap_or_default()
+    };
+    all.sort_by_key(|one| std::cmp::Reverse(revision(one)));
+    Ok(all)
 }
 
 /// Notes of the Events about the ChannelCluster with that reason.
@@ -97,6 +130,30 @@ pub fn events(fleet: &Fleet, reason: &str) -> Result<Vec<String>> {
     ])?;
     let notes = list["items"].as_array().context("kubectl printed no list")?;
     Ok(notes.iter().filter_map(|event| event["note"].as_str().map(str::to_owned)).collect())
+}
+
+/// The image that the operators name for the nodes of fleets which name none.
+///
+/// # Errors
+/// When the API server does not answer, or the operators name none.
+pub fn node_image(instance: &Instance) -> Result<String> {
+    let args: Vec<String> = serde_json::from_str(&of_operators(instance, "args")?)?;
+    let named = args.iter().find_map(|arg| arg.strip_prefix("--node-image="));
+    named.map(str::to_owned).with_context(|| format!("no --node-image in {args:?}"))
+}
+
+/// The image of the operators. As a node its process ends at once, since it does not know a node's flags.
+///
+/// # Errors
+/// When the API server does not answer.
+pub fn operator_image(instance: &Instance) -> Result<String> {
+    of_operators(instance, "image")
+}
+
+/// A field of the operators' container.
+fn of_operators(instance: &Instance, field: &str) -> Result<String> {
+    let path = format!("jsonpath={{.items[0].spec.template.spec.containers[0].{field}}}");
+    instance.kubectl(["-n", OPERATOR_NAMESPACE, "get", "deployments", "-o", &path])
 }
 
 /// An operator pod: its name and UID.
@@ -137,6 +194,23 @@ pub fn operators(instance: &Instance) -> Result<Vec<OperatorPod>> {
 pub fn leader(instance: &Instance) -> Result<String> {
     let lease = instance.kubectl_json(["-n", OPERATOR_NAMESPACE, "get", "lease", "channel-operator"])?;
     Ok(lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Replaces all operators, as an upgrade of the chart does, and waits until others lead.
+///
+/// # Errors
+/// When they are not others within the hang guard.
+pub fn replace_operators(fleet: &Fleet) -> Result<()> {
+    let before: BTreeSet<_> = operators(&fleet.instance)?.into_iter().map(|pod| pod.uid).collect();
+    fleet.instance.kubectl(["-n", OPERATOR_NAMESPACE, "rollout", "restart", "deployments"])?;
+    eventually("all operators are others", || {
+        let now = operators(&fleet.instance)?;
+        let others = now.iter().filter(|pod| !before.contains(&pod.uid)).count();
+        anyhow::ensure!(others == now.len() && others == before.len(), "{now:?}");
+        let leader = leader(&fleet.instance)?;
+        Ok(now.iter().any(|pod| pod.name == leader).then_some(()))
+    })
+    .map(drop)
 }
 
 /// Process id of an operator. The kernel keeps 15 letters of a program's name.
@@ -186,6 +260,15 @@ fn acts_in(log: &str, namespace: &str) -> Vec<String> {
     log.lines().filter(|line| line.contains(&of)).map(str::to_owned).collect()
 }
 
+/// Whether a status shows so many nodes, each with some writes/s and with at most so many.
+#[must_use]
+pub fn is_even(status: &Value, count: usize, most: i64) -> bool {
+    let nodes = status["nodes"].as_array().map_or(&[][..], Vec::as_slice);
+    let low =
+        |node: &Value| node["writesPerSecond"].as_i64().is_some_and(|writes| (1..=most).contains(&writes));
+    nodes.len() == count && nodes.iter().all(low)
+}
+
 /// Waits until the Deployment asks for `count` nodes.
 ///
 /// # Errors
@@ -214,8 +297,8 @@ mod tests {
 
     #[test]
     fn acts_are_those_on_the_fleet() {
-        let log = "2026-01-01T00:00:00.1Z  INFO operator::act: acting namespace=\"a\" deployment=\"chat-node\" action=Replicas\n\
-                   2026-01-01T00:00:00.2Z  INFO operator::act: acting namespace=\"b\" deployment=\"chat-node\" action=Unready\n\
+        let log = "2026-01-01T00:00:00.1Z  INFO operator::act: acting namespace=\"a\" name=\"chat\" action=Replicas\n\
+                   2026-01-01T00:00:00.2Z  INFO operator::act: acting namespace=\"b\" name=\"chat\" action=Unready\n\
                    2026-01-01T00:00:00.3Z  WARN channel_operator: lost the lease: stopped acting\n";
         let acts = acts_in(log, "a");
         assert!(acts.len() == 1 && acts[0].contains("Replicas"), "{acts:?}");

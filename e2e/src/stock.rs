@@ -17,6 +17,8 @@ use crate::fleet::{HANG_GUARD, eventually};
 const LINES: usize = 65_536;
 /// When no line came for so long, all clients that were asked have answered.
 const QUIET: Duration = Duration::from_secs(1);
+/// The authority of the test's certificates, which clients trust who connect to `wss://`.
+pub const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../node/tests/data/tls/ca.crt");
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/js");
 
 /// Running stock clients; they end when the value is dropped.
@@ -37,16 +39,21 @@ pub struct StockSummary {
     pub heard: u64,
     /// Rejoins after an end, over all clients.
     pub reconnects: u64,
-    /// Milliseconds from the end of a connection to being back in the room: 99th percentile.
+    /// Milliseconds from the end of a connection to being back in the room: the median.
+    pub p50_millis: Option<f64>,
+    /// The 99th percentile of these times.
     pub p99_millis: Option<f64>,
     /// The longest of these times.
     pub max_millis: Option<f64>,
     /// Ends of connections by close code.
     pub closes: Value,
+    /// Most ends that one client had.
+    pub most_closes: u64,
 }
 
 impl StockClients {
-    /// Starts `count` clients in rooms of `room_size` against a socket mount (`ws://ADDRESS:PORT/socket`).
+    /// Starts `count` clients in rooms of `room_size` against a socket mount (`ws://ADDRESS:PORT/socket`, or `wss://` with a
+    /// certificate of [`AUTHORITY`] for `localhost`).
     ///
     /// # Errors
     /// When Node.js cannot be started.
@@ -56,6 +63,7 @@ impl StockClients {
             .current_dir(SCRIPTS)
             .args(["fleet.mjs", url, &count.to_string(), &room_size.to_string()])
             .arg(instance.client_addresses().join(","))
+            .env("NODE_EXTRA_CA_CERTS", AUTHORITY)
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start node; install Debian's nodejs and run `npm ci` in e2e/js")?;
@@ -113,6 +121,18 @@ impl StockClients {
     pub fn summary(&mut self) -> Result<StockSummary> {
         self.signal(libc::SIGUSR1)?;
         StockSummary::from_json(&self.wait_for("summary")?)
+    }
+
+    /// Waits until every client is in its room and hears its messages; says how they fared.
+    ///
+    /// # Errors
+    /// When that does not come within [`HANG_GUARD`].
+    pub fn wait_back(&mut self) -> Result<StockSummary> {
+        let (summary, _) = eventually("every client is back in its room", || {
+            let summary = self.summary()?;
+            Ok(summary.all_back().then_some(summary))
+        })?;
+        Ok(summary)
     }
 
     /// The events that the clients have printed so far.
@@ -202,10 +222,18 @@ impl StockSummary {
             joined: number("joined")?,
             heard: number("heard")?,
             reconnects: number("reconnects")?,
+            p50_millis: line["p50"].as_f64(),
             p99_millis: line["p99"].as_f64(),
             max_millis: line["max"].as_f64(),
             closes: line["closes"].clone(),
+            most_closes: number("most")?,
         })
+    }
+
+    /// The close codes that clients saw.
+    #[must_use]
+    pub fn codes(&self) -> Vec<&str> {
+        self.closes.as_object().into_iter().flatten().map(|(code, _)| code.as_str()).collect()
     }
 
     /// Whether every client is in its room and hears its messages.

@@ -84,10 +84,12 @@ fn shake_hands(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<Option<(
     let auth = Auth { anonymous: true, allowed_origins: vec!["*".to_owned()], ..Auth::default() };
     let rules = Rules {
         path: MOUNT,
+        max_head_bytes: 32 << 10,
         auth: &auth,
         page: None,
         ready: true,
         dev: false,
+        client: None,
         long_poll: None,
         deflate_window_bits: Some(MIN_WINDOW_BITS),
     };

@@ -1,4 +1,5 @@
-//! The admin port: metrics and probes for everyone, statistics and drain orders for clients that have the token.
+//! The admin port: metrics and probes for everyone, statistics and orders to drain or to move clients for those that have the
+//! token.
 //!
 //! It runs on its own thread and runtime, so that a busy shard cannot delay a probe and a slow scrape cannot delay a
 //! shard.
@@ -14,14 +15,16 @@ use axum::{
     routing::get,
 };
 use node_core::{
-    admin::{DrainRequest, NODE_HEADER, NodePhase, VERSION},
+    admin::{DrainRequest, NODE_HEADER, NodePhase, RebalanceRequest, VERSION},
     drain::DrainRefusal,
+    limits::MAX_OPERATION_BYTES,
+    moving::MoveRefusal,
     visitors::BOUNDS,
 };
 use serde_json::json;
 use shell::http::Port;
 
-use crate::{app::App, drain::DrainError, metrics, secrets};
+use crate::{app::App, drain::DrainError, metrics, moving::MoveError, secrets};
 
 /// Longest request body in bytes.
 const BODY_BYTES: usize = 16 * 1024;
@@ -33,6 +36,7 @@ pub fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/stats", get(stats))
         .route("/v1/drain", get(drain_status).post(drain).delete(cancel_drain))
+        .route("/v1/rebalance", get(rebalance_status).post(rebalance).delete(end_rebalance))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), meant))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authorize));
     Router::new()
@@ -45,6 +49,7 @@ pub fn router(app: Arc<App>) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), by_its_own_name))
+        .layer(middleware::map_response(for_programs_only))
         .with_state(app)
 }
 
@@ -59,6 +64,19 @@ pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>) -> std::io::Resul
 
 fn refuse(status: StatusCode, error: impl Display) -> Response {
     (status, Json(json!({ "error": error.to_string() }))).into_response()
+}
+
+/// What this port says is for programs. A browser that gets hold of it shall neither show it in a frame, nor take it for
+/// something else, nor run anything of it.
+async fn for_programs_only(mut response: Response) -> Response {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    response
 }
 
 /// Where no token protects the port, as in dev mode, a page in the developer's browser must not reach it: neither by a
@@ -117,7 +135,8 @@ async fn scrape(State(app): Shared) -> Response {
 
 async fn ready(State(app): Shared) -> (StatusCode, &'static str) {
     match app.phase() {
-        NodePhase::Serving => (StatusCode::OK, "ready\n"),
+        NodePhase::Serving if app.is_ready() => (StatusCode::OK, "ready\n"),
+        NodePhase::Serving => (StatusCode::SERVICE_UNAVAILABLE, "moving clients to other nodes\n"),
         NodePhase::Starting => {
             (StatusCode::SERVICE_UNAVAILABLE, "waiting for the first connection to the bus\n")
         }
@@ -138,12 +157,11 @@ async fn drain(State(app): Shared, body: Result<Json<DrainRequest>, JsonRejectio
         Ok(Json(request)) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
     };
-    if request.version != VERSION {
-        let text = format!("version: {} is not known to this node; send {VERSION}", request.version);
-        return refuse(StatusCode::BAD_REQUEST, text);
+    if let Some(refusal) = refuse_version(request.version) {
+        return refusal;
     }
     let pace = app.config.load().drain.connections_per_second;
-    let done = app.drain.request(&request, pace, &app.shards);
+    let done = app.drain.request(&request, pace, app.now_millis(), &app.shards);
     app.tell_ready();
     tracing::info!(stage = ?request.stage, pace = request.connections_per_second, ?done, "drain order");
     answer(&app, done)
@@ -162,6 +180,56 @@ fn answer(app: &App, done: Result<(), DrainError>) -> Response {
         Err(error @ DrainError::Refused(DrainRefusal::Ending)) => refuse(StatusCode::CONFLICT, error),
         Err(error @ DrainError::Refused(DrainRefusal::Pace)) => refuse(StatusCode::BAD_REQUEST, error),
         Err(error @ DrainError::Busy) => refuse(StatusCode::SERVICE_UNAVAILABLE, error),
+    }
+}
+
+fn refuse_version(version: u32) -> Option<Response> {
+    let text = format!("version: {version} is not known to this node; send {VERSION}");
+    (version != VERSION).then(|| refuse(StatusCode::BAD_REQUEST, text))
+}
+
+async fn rebalance_status(State(app): Shared) -> Response {
+    Json(app.drain.last_rebalance(&app.shards)).into_response()
+}
+
+async fn rebalance(State(app): Shared, body: Result<Json<RebalanceRequest>, JsonRejection>) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, error.body_text()),
+    };
+    if let Some(refusal) = refuse_version(request.version) {
+        return refusal;
+    }
+    let begins = !app.drain.is_moving(app.now_millis());
+    let done = app.drain.rebalance_by(&request, app.now_millis(), &app.shards);
+    app.tell_ready();
+    // An operation under way is asked for again each second.
+    if begins || done.is_err() {
+        tracing::info!(
+            operation = request.operation.get(..MAX_OPERATION_BYTES).unwrap_or(&request.operation),
+            connections = request.connections,
+            writes_per_second = request.writes_per_second,
+            pace = request.connections_per_second,
+            ?done,
+            "order to move clients"
+        );
+    }
+    moved(&app, done)
+}
+
+async fn end_rebalance(State(app): Shared) -> Response {
+    let done = app.drain.end_rebalance(app.now_millis(), &app.shards);
+    app.tell_ready();
+    tracing::info!(?done, "clients are no longer moved");
+    moved(&app, done)
+}
+
+fn moved(app: &App, done: Result<(), MoveError>) -> Response {
+    match done {
+        Ok(()) => Json(app.drain.last_rebalance(&app.shards)).into_response(),
+        Err(error @ MoveError::Refused(MoveRefusal::Leaving)) => refuse(StatusCode::CONFLICT, error),
+        Err(error @ MoveError::Refused(_)) => refuse(StatusCode::BAD_REQUEST, error),
+        Err(error @ MoveError::Busy) => refuse(StatusCode::SERVICE_UNAVAILABLE, error),
     }
 }
 

@@ -15,12 +15,20 @@ use node_core::{
     config::{Auth, NodeConfig},
     counters::{self, BusCounters},
     route::Registry,
-    shard::Mail,
+    shard::{Mail, Recent},
 };
 
 use crate::{
-    bus::BusState, drain::Departure, jwks::Listed, mailbox::ShardHandle, memory::Budget, near::Near,
-    secrets::SecretFile, sysinfo, token_keys::KeyError, transport::TlsError,
+    bus::BusState,
+    drain::Departure,
+    jwks::Listed,
+    mailbox::ShardHandle,
+    memory::Budget,
+    near::Near,
+    secrets::SecretFile,
+    sysinfo,
+    token_keys::KeyError,
+    transport::{self, TicketsError, TlsError},
 };
 
 /// Version of this binary.
@@ -44,6 +52,8 @@ pub struct App {
     pub max_connections: Option<u32>,
     /// What decides about [`node_core::config::Limits::memory_budget`], also of a changed file.
     pub memory: Budget,
+    /// Connections that the descriptor tables hold ([`node_core::layout::connections`]).
+    pub descriptor_room: u64,
     /// The shards.
     pub shards: Vec<ShardHandle>,
     /// The topics with members on any shard.
@@ -62,6 +72,8 @@ pub struct App {
     pub token: Option<SecretFile>,
     /// Where keys of tokens are fetched.
     pub key_sources: Arc<ArcSwap<Listed>>,
+    /// The certificate of the public port, where clients speak TLS.
+    pub tls: Option<Arc<transport::Identity>>,
     /// Configuration files taken.
     pub reloads: AtomicU64,
     /// Configuration files refused.
@@ -90,6 +102,19 @@ impl App {
         self.shards.iter().map(|shard| shard.stats().utilization()).fold(0.0, f64::max)
     }
 
+    /// Figures of the last second, each of the shard where it is worst.
+    pub fn recent(&self) -> Recent {
+        self.shards.iter().map(|shard| shard.stats().recent()).fold(Recent::default(), |worst, of| Recent {
+            handshake_p99_millis: worst.handshake_p99_millis.max(of.handshake_p99_millis),
+            oldest_queued_millis: worst.oldest_queued_millis.max(of.oldest_queued_millis),
+        })
+    }
+
+    /// Milliseconds since the process started.
+    pub fn now_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The highest use of memory of a shard since the last call, in thousandths of what it may hold.
     pub fn take_memory_permille(&self) -> u64 {
         self.shards.iter().map(|shard| shard.stats().take_memory_permille()).max().unwrap_or(0)
@@ -102,10 +127,15 @@ impl App {
         self.drain.phase(self.counters().connections, started)
     }
 
+    /// Whether the node is in service: it serves, and moves nobody to other nodes.
+    pub fn is_ready(&self) -> bool {
+        self.phase() == NodePhase::Serving && !self.drain.is_moving(self.now_millis())
+    }
+
     /// Lets the public port say whether the node is in service, as `/readyz` does. To be called when that may have changed;
     /// the pulse does once a second.
     pub fn tell_ready(&self) {
-        self.ready.store(self.phase() == NodePhase::Serving, Relaxed);
+        self.ready.store(self.is_ready(), Relaxed);
     }
 
     /// Everything the operator reads.
@@ -115,11 +145,12 @@ impl App {
         Stats {
             version: admin::VERSION,
             boot_id: format!("{:032x}", self.boot_id),
-            monotonic_millis: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            monotonic_millis: self.now_millis(),
             node: self.node_name.clone(),
             build: BUILD.to_owned(),
             phase: self.phase(),
             bus_connected: self.bus.as_ref().map(|bus| bus.connected()),
+            rebalance: self.drain.rebalance(self.now_millis(), &self.shards),
             bus: self.bus.as_ref().map(|bus| bus.stats()),
             counters: Counters::of(&sum, &self.bus_counters()),
             gauges: Gauges {
@@ -129,8 +160,12 @@ impl App {
                 send_queue_bytes: sum.send_queue_bytes,
                 utilization: self.utilization(),
                 cpu_seconds: sysinfo::cpu_seconds(),
+                oldest_queued_millis: self.recent().oldest_queued_millis,
+                handshake_p99_millis: self.recent().handshake_p99_millis,
                 rss_bytes: sysinfo::rss_bytes(),
+                memory_limit_bytes: self.memory.limit_bytes(),
                 nofile: sysinfo::nofile(),
+                descriptor_room: self.descriptor_room,
                 sysctls: sysinfo::sysctls(&config.fixed.sysctls),
             },
         }
@@ -198,6 +233,20 @@ impl App {
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
                 tracing::error!(%error, "the new certificate is not used, the old one stays");
+            }
+        }
+    }
+
+    /// Notes that other keys of TLS tickets are in force, or that they cannot be used. TLS goes on in both cases.
+    pub fn note_tickets(&self, changed: Result<(), TicketsError>) {
+        match changed {
+            Ok(()) => {
+                self.reloads.fetch_add(1, Relaxed);
+                tracing::info!("the keys of TLS tickets are read");
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, "the keys of TLS tickets are not used, and those that the node has go on");
             }
         }
     }

@@ -27,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE", required_unless_present_any = ["dev", "check_config", "print_default_config"])]
     pub config: Option<PathBuf>,
 
-    /// Directory of the node's secrets: admin-token, nats-password, tls-ticket-key.
+    /// Directory of the node's secrets: admin-token, nats-password, tls-ticket-keys.
     #[arg(long, value_name = "DIR", requires = "config", required_unless_present_any = ["dev", "check_config", "print_default_config"])]
     pub secrets: Option<PathBuf>,
 
@@ -40,14 +40,22 @@ pub struct Args {
     pub token_keys: PathBuf,
 
     /// Directory of the certificate of the public port and its key: tls.crt and tls.key, as in a Secret of type
-    /// kubernetes.io/tls. Clients speak TLS 1.3 then. A running node picks up changes of the files.
+    /// kubernetes.io/tls. Clients speak TLS then. A running node picks up changes of the files.
     #[arg(long, value_name = "DIR")]
     pub tls: Option<PathBuf>,
 
-    /// File with the certificates of CAs (PEM). Clients then have to show a certificate of one of them. A running node
+    /// Oldest version of TLS that is spoken.
+    #[arg(long, value_name = "VERSION", requires = "tls", default_value = "1.3")]
+    pub tls_min_version: TlsVersion,
+
+    /// File with the certificates of CAs (PEM). Clients are then asked for a certificate of one of them. A running node
     /// picks up changes of it.
     #[arg(long, value_name = "FILE", requires = "tls")]
     pub tls_client_ca: Option<PathBuf>,
+
+    /// Whether clients have to show a certificate of --tls-client-ca. One that is shown is verified in any case.
+    #[arg(long, value_name = "WHETHER", requires = "tls_client_ca", default_value = "required")]
+    pub tls_client_certificates: ClientCertificates,
 
     /// Check a configuration file, say everything that is wrong with it, and exit.
     #[arg(long, value_name = "FILE", exclusive = true)]
@@ -107,7 +115,7 @@ pub enum DescriptorTables {
     Shared,
     /// One for each shard: the node holds more connections than its limit of open files.
     PerShard,
-    /// Per shard when `--max-connections` is more than one table holds.
+    /// Per shard when one table holds fewer connections than `--max-connections` or the configuration says.
     Auto,
 }
 
@@ -119,6 +127,26 @@ impl From<DescriptorTables> for Tables {
             DescriptorTables::Auto => Tables::Auto,
         }
     }
+}
+
+/// The oldest version of TLS that a node speaks with clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum TlsVersion {
+    /// TLS 1.2, and 1.3 with clients that speak it.
+    #[value(name = "1.2")]
+    Tls12,
+    /// TLS 1.3 alone.
+    #[value(name = "1.3")]
+    Tls13,
+}
+
+/// Whether clients have to show a certificate, where one is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClientCertificates {
+    /// Each client has to.
+    Required,
+    /// A client may, and one that is no good ends the handshake.
+    Optional,
 }
 
 /// How log lines look.
@@ -161,11 +189,12 @@ impl Args {
         self.admin.map_or_else(|| self.default_addrs(9400), |address| vec![address])
     }
 
-    /// What was asked for about shards and their descriptor tables.
-    pub fn layout(&self) -> Asked {
+    /// What was asked for about shards and their descriptor tables; `named` are the connections that the configuration names.
+    pub fn layout(&self, named: Option<u32>) -> Asked {
         Asked {
             shards: self.shards,
             max_connections: self.max_connections,
+            wished: named,
             tables: self.descriptor_tables.into(),
         }
     }
@@ -229,6 +258,9 @@ mod tests {
             ("channel-node", "--config", "required"),
             ("channel-node --config c.yaml", "--secrets", "required"),
             ("channel-node --dev --log-format xml", "--log-format", "text, json"),
+            ("channel-node --dev --tls t --tls-min-version 1.1", "--tls-min-version", "1.2, 1.3"),
+            ("channel-node --dev --tls-min-version 1.2", "--tls", "required"),
+            ("channel-node --dev --tls t --tls-client-certificates optional", "--tls-client-ca", "required"),
         ] {
             let text = wrong(line);
             assert!(text.contains(flag) && text.contains(remedy) && !text.contains('\n'), "{line}: {text}");

@@ -103,8 +103,11 @@ fn with_settings(mut file: Value, settings: &[Setting]) -> Result<Option<NodeCon
     let mut config = None;
     for setting in settings {
         setting.put(&mut file).map_err(ConfigError::Environment)?;
-        // JSON is YAML, whose reader tells which key it does not know.
-        let read = serde_saphyr::from_str(&file.to_string());
+        // YAML's reader tells which key it does not know. JSON is almost YAML: control characters beyond ASCII, which
+        // JSON leaves as they are, have to be escaped.
+        let text =
+            serde_saphyr::to_string(&file).map_err(|error| ConfigError::Environment(error.to_string()))?;
+        let read = serde_saphyr::from_str(&text);
         config = Some(read.map_err(|error| ConfigError::Environment(about(setting, &error)))?);
     }
     Ok(config)
@@ -258,6 +261,15 @@ mod tests {
             let error = with(name, value).unwrap_err();
             assert!(error.contains(part), "{name}: {error}");
         }
+    }
+
+    #[test]
+    fn the_environment_goes_with_a_file_that_has_control_characters() {
+        let file = r#"{auth: {anonymous: true}, rooms: {topics: ["\x81\x9f\x7f\uFEFF\L*"]}}"#;
+        let settings = settings([("CHANNEL_NODE__LIMITS__MAX_ROOMS".into(), "7".into())]).unwrap();
+        let alone = parse(Path::new("node.yaml"), file, &[]).unwrap();
+        let both = parse(Path::new("node.yaml"), file, &settings).unwrap();
+        assert_eq!((&both.rooms, both.limits.max_rooms), (&alone.rooms, Some(7)));
     }
 
     #[test]

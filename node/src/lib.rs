@@ -18,6 +18,7 @@ pub mod life;
 pub mod mailbox;
 pub mod memory;
 pub mod metrics;
+pub mod moving;
 pub mod near;
 pub mod pulse;
 pub mod secrets;

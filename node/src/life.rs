@@ -14,6 +14,7 @@ use crate::{
     app::App,
     config::{POLL, Watch},
     drain::DrainError,
+    sysinfo,
     token_keys::KeyWatch,
     transport::TlsWatch,
 };
@@ -63,6 +64,12 @@ pub async fn serve(app: &App, watches: Watches, signals: &mut Signals) {
         if let Some(changed) = tls.as_mut().and_then(TlsWatch::changed) {
             app.note_certificate(changed);
         }
+        if let Some(changed) = tls.as_mut().and_then(TlsWatch::tickets_changed) {
+            app.note_tickets(changed);
+        }
+        if let Some(not_after) = tls.as_mut().and_then(|tls| tls.ending(sysinfo::unix_millis() / 1_000)) {
+            tracing::warn!(not_after, "the certificate of the public port ends soon and is not renewed");
+        }
         // A shard whose mailbox was full gets the configuration at the next look.
         untold = untold && !app.tell_config();
     }
@@ -73,7 +80,7 @@ pub async fn serve(app: &App, watches: Watches, signals: &mut Signals) {
 /// closed by the shards' shutdown.
 pub async fn leave(app: &Arc<App>, signals: &mut Signals) {
     let mut drain = app.config.load().drain.clone();
-    if app.drain.end() {
+    if app.drain.end(app.now_millis(), &app.shards) {
         drain.delay_millis = 0;
     }
     app.tell_ready();
@@ -94,7 +101,9 @@ async fn depart(app: &App, drain: &DrainSettings) {
     sleep(Duration::from_millis(drain.delay_millis)).await;
     let order = DrainRequest { version: VERSION, stage: DrainStage::Close, connections_per_second: None };
     let close = async {
-        while app.drain.request(&order, drain.connections_per_second, &app.shards) == Err(DrainError::Busy) {
+        while app.drain.request(&order, drain.connections_per_second, app.now_millis(), &app.shards)
+            == Err(DrainError::Busy)
+        {
             sleep(LOOK).await;
         }
         while app.counters().connections > 0 {

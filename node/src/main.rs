@@ -28,12 +28,16 @@ use node::{
     pulse,
     secrets::{CREDENTIAL_BYTES, SecretFile},
     sysinfo,
-    threads::{ShardSettings, start_shards},
+    threads::{self, ShardSettings, start_shards},
     token_keys::KeyWatch,
     transport::{self, TlsError, TlsFiles, TlsWatch},
 };
 use node_core::{
-    config::NodeConfig, layout, limits::CLOSE_TIMEOUT_MILLIS, longpoll::peers::Peers, ws::host::Names,
+    config::{Limits, NodeConfig},
+    layout,
+    limits::CLOSE_TIMEOUT_MILLIS,
+    longpoll::peers::Peers,
+    ws::host::Names,
 };
 use shell::{
     http::BACKLOG,
@@ -180,6 +184,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         config: Arc::clone(&config).into(),
         max_connections: args.max_connections,
         memory,
+        descriptor_room: layout::connections(settings.layout, settings.nofile),
         shards: shards.handles().to_vec(),
         topics: Arc::clone(shards.topics()),
         addresses: Arc::clone(shards.addresses()),
@@ -189,6 +194,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
         token,
         key_sources: keys.sources(),
+        tls: tls.as_ref().map(|tls| Arc::clone(tls.identity())),
         reloads: Default::default(),
         reload_failures: Default::default(),
     });
@@ -231,6 +237,8 @@ fn tls(args: &Args) -> Result<Option<TlsWatch>, TlsError> {
         certificate: certificate.clone(),
         secrets: args.secrets.clone(),
         client_ca: args.tls_client_ca.clone(),
+        client_certificates: args.tls_client_certificates,
+        min_version: args.tls_min_version,
     };
     args.tls.as_ref().map(|certificate| TlsWatch::start(files(certificate))).transpose()
 }
@@ -243,7 +251,10 @@ fn runtime() -> anyhow::Result<Runtime> {
 fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Result<ShardSettings, String>> {
     let cpus =
         std::thread::available_parallelism().context("cannot tell how many CPUs there are; use --shards")?;
-    Ok(layout::decide(args.layout(), cpus.get(), nofile).map(|layout| ShardSettings {
+    let connections = config.limits.max_connections;
+    let named =
+        Some(connections).filter(|most| *most != Limits::default().max_connections && threads::can_split());
+    Ok(layout::decide(args.layout(named), cpus.get(), nofile).map(|layout| ShardSettings {
         transport: transport::Settings::of(args),
         layout,
         nofile,
@@ -251,7 +262,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
         node_name: args.node_name.clone(),
         version: BUILD,
         // Made once and needed until the end.
-        chat_page: dashboard::page(&config.fixed.path).leak(),
+        chat_page: dashboard::page(&config.fixed.path),
         close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
     }))
 }

@@ -48,6 +48,8 @@ pub struct Budget {
     /// The budget of the command line, which goes before that of the configuration.
     flag: Option<u64>,
     found: u64,
+    /// What the process may have by the kernel's limits, or what the machine has.
+    limit: u64,
     source: Source,
 }
 
@@ -62,7 +64,16 @@ impl Budget {
         let (limit, source) =
             limit(root).map_or((None, Source::Unknown), |(bytes, from)| (Some(bytes), from));
         let found = limit.map_or(LEAST, |bytes| (bytes / 100 * CLIENTS_PERCENT).max(LEAST));
-        Self { flag, found, source }
+        Self { flag, found, limit: limit.unwrap_or(0), source }
+    }
+
+    /// Memory in bytes that the process may have, from its cgroup; 0 where nothing but the machine limits it.
+    #[must_use]
+    pub const fn limit_bytes(&self) -> u64 {
+        match self.source {
+            Source::CgroupV2 | Source::CgroupV1 => self.limit,
+            Source::Machine | Source::Unknown => 0,
+        }
     }
 
     /// Puts the budget that is in force into a configuration. A budget that nobody asked for is used even where it is
@@ -206,12 +217,14 @@ mod tests {
             let about = (found / 100 * 100, source);
             let budget = with(&files);
             assert!(budget.found.abs_diff(about.0) < 200 && budget.source == source, "{files:?}: {budget:?}");
+            let of_cgroup = matches!(source, Source::CgroupV1 | Source::CgroupV2);
+            assert_eq!(budget.limit_bytes(), if of_cgroup { 2 * found } else { 0 }, "{files:?}");
         }
     }
 
     #[test]
     fn the_flag_goes_before_the_file_and_the_file_before_what_was_found() {
-        let found = Budget { flag: None, found: 7, source: Source::Machine };
+        let found = Budget { flag: None, found: 7, limit: 14, source: Source::Machine };
         let mut config = NodeConfig::dev();
         assert_eq!(found.reason(&config), "half of the machine's memory");
         found.apply(&mut config);

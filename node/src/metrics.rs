@@ -99,12 +99,26 @@ fn gauges(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     memory(out, app, sum)?;
     let utilization = ConstGauge::new(app.utilization());
     out.one("utilization_ratio", "Busy fraction of the busiest shard over one second", &utilization)?;
-    let phase = app.phase();
-    out.gauge(
-        "ready",
-        "1 while the node is in service",
-        (phase == node_core::admin::NodePhase::Serving).into(),
+    out.gauge("ready", "1 while the node is in service", app.is_ready().into())?;
+    let moving = app.drain.is_moving(app.now_millis()).into();
+    out.gauge("rebalancing", "1 while the node moves clients to other nodes", moving)?;
+    let recent = app.recent();
+    let waited = ConstGauge::new(recent.oldest_queued_millis as f64 / 1e3);
+    out.one(
+        "oldest_queued_seconds",
+        "Longest wait within a second of bytes for clients to be written",
+        &waited,
     )?;
+    let took = ConstGauge::new(recent.handshake_p99_millis as f64 / 1e3);
+    out.one(
+        "handshake_p99_seconds",
+        "From accept to the end of the handshake, for 99 of 100 within a second",
+        &took,
+    )?;
+    if let Some(tls) = &app.tls {
+        let about = "Time at which the certificate of the public port ends, in seconds since 1970";
+        out.gauge("tls_certificate_not_after_seconds", about, tls.not_after())?;
+    }
     let limits = &app.config.load().limits;
     out.gauge("connections_limit", "Connections the node may hold", limits.max_connections.into())?;
     out.gauge("rooms_limit", "Rooms the node may have", limits.rooms().into())?;
@@ -228,6 +242,11 @@ fn kernel(out: &mut Out<'_>, app: &App) -> fmt::Result {
     out.family(about, "name", rows)?;
     let wrong = sysinfo::mismatches(asked, &got).len() as u64;
     out.gauge("sysctl_mismatches", "Sysctls that are not what was asked for", wrong)?;
+    out.gauge(
+        "memory_limit_bytes",
+        "Memory that the cgroup allows; 0 without a limit",
+        app.memory.limit_bytes(),
+    )?;
     out.gauge("resident_bytes", "Resident memory", sysinfo::rss_bytes())?;
     out.one("cpu_seconds", "CPU time of all threads", &ConstCounter::new(sysinfo::cpu_seconds()))
 }

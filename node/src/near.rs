@@ -100,6 +100,9 @@ pub(crate) const fn consequence(limit: Limit) -> &'static str {
         Limit::Rooms | Limit::Channels | Limit::Members | Limit::Joins | Limit::AddressJoins => {
             "further joins are refused"
         }
+        Limit::RequestHead => "longer requests are answered 431",
+        Limit::Topic => "joins of longer topics are refused",
+        Limit::Event | Limit::Payload | Limit::JsonDepth => "the push is answered with an error",
         Limit::Messages | Limit::Bytes => "the connection is told so and read at its pace",
         Limit::Frame | Limit::SendQueue => "the connection is closed",
     }

@@ -57,6 +57,8 @@ pub(crate) struct ShardLoop {
     read_buffer: Box<[u8]>,
     effects: Vec<Effect>,
     usage: Usage,
+    /// What was counted when the utilization was published last.
+    writes_before: u64,
     started: Instant,
     /// A turn is due by then because the thread itself waits for something: room in a mailbox, or descriptors.
     wake_by: Option<Instant>,
@@ -92,6 +94,7 @@ impl ShardLoop {
             read_buffer: vec![0; READ_BYTES].into_boxed_slice(),
             effects: Vec::new(),
             usage: Usage::new(now),
+            writes_before: 0,
             started: now,
             wake_by: None,
             more_events: false,
@@ -140,7 +143,7 @@ impl ShardLoop {
         let mail = self.mailbox.held_bytes() + self.links.held_bytes();
         let now_millis = millis(now.duration_since(self.started));
         self.core.begin_turn(now_millis, mail);
-        if let Some(bytes) = self.transports.begin_turn(now_millis, self.core.is_short_of_memory()) {
+        if let Some(bytes) = self.transports.begin_turn(now_millis, self.core.refuses_unknown()) {
             self.core.handle(Event::Transport(bytes));
         }
         self.take_events()?;
@@ -193,9 +196,19 @@ impl ShardLoop {
         let stats = self.mailbox.stats();
         if ticks {
             times.cpu = Some(usage::thread_cpu_nanos());
-            self.usage.tick(now, |ratio| stats.store_utilization(ratio));
+            let writes = self.core.counters().writes;
+            let before = &mut self.writes_before;
+            self.usage.tick(now, |ratio, wall| {
+                stats.store_utilization(ratio);
+                let since = writes - std::mem::replace(before, writes);
+                stats.store_writes_per_second(since * 1_000 / millis(wall).max(1));
+            });
+            stats.store_recent(self.core.recent());
+            if let Some(report) = self.core.take_move_report() {
+                stats.store_moves(report);
+            }
             stats.store_memory_permille(self.core.take_memory_permille());
-            if self.core.is_short_of_memory() {
+            if self.core.refuses_unknown() {
                 // Those that are open have said something and wait for the rest of it.
                 for slot in self.transports.stalled() {
                     self.core.handle(Event::Unfit(slot, RefuseReason::Memory));

@@ -3,9 +3,12 @@
 //! The owner stores all values once per turn with relaxed ordering into lines that only it writes; readers may see
 //! values of two neighbouring turns mixed, which a rate over seconds does not notice.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+};
 
-use node_core::counters::Counters;
+use node_core::{counters::Counters, moving::MoveReport, shard::Recent};
 
 /// Parts per million in [`ShardStats::utilization`].
 const MILLION: f64 = 1_000_000.0;
@@ -19,6 +22,11 @@ pub struct ShardStats {
     utilization_ppm: AtomicU32,
     /// The highest value since it was last taken.
     memory_permille: AtomicU64,
+    writes_per_second: AtomicU64,
+    handshake_p99_millis: AtomicU64,
+    oldest_queued_millis: AtomicU64,
+    /// Stored when the shard moves clients, some times a second.
+    moves: Mutex<MoveReport>,
 }
 
 impl Default for ShardStats {
@@ -27,6 +35,10 @@ impl Default for ShardStats {
             words: std::array::from_fn(|_| AtomicU64::new(0)),
             utilization_ppm: AtomicU32::new(0),
             memory_permille: AtomicU64::new(0),
+            writes_per_second: AtomicU64::new(0),
+            handshake_p99_millis: AtomicU64::new(0),
+            oldest_queued_millis: AtomicU64::new(0),
+            moves: Mutex::default(),
         }
     }
 }
@@ -60,6 +72,43 @@ impl ShardStats {
     /// The highest use since the last call, in thousandths.
     pub fn take_memory_permille(&self) -> u64 {
         self.memory_permille.swap(0, Relaxed)
+    }
+
+    /// Publishes the writes/s of the last whole second.
+    pub fn store_writes_per_second(&self, writes: u64) {
+        self.writes_per_second.store(writes, Relaxed);
+    }
+
+    /// Writes/s of the last whole second.
+    #[must_use]
+    pub fn writes_per_second(&self) -> u64 {
+        self.writes_per_second.load(Relaxed)
+    }
+
+    /// Publishes the core's figures of the last second.
+    pub fn store_recent(&self, recent: Recent) {
+        self.handshake_p99_millis.store(recent.handshake_p99_millis, Relaxed);
+        self.oldest_queued_millis.store(recent.oldest_queued_millis, Relaxed);
+    }
+
+    /// The core's figures of the last second.
+    #[must_use]
+    pub fn recent(&self) -> Recent {
+        Recent {
+            handshake_p99_millis: self.handshake_p99_millis.load(Relaxed),
+            oldest_queued_millis: self.oldest_queued_millis.load(Relaxed),
+        }
+    }
+
+    /// Publishes what the shard has moved.
+    pub fn store_moves(&self, report: MoveReport) {
+        *self.moves.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    /// What the shard has moved in its last operation.
+    #[must_use]
+    pub fn moves(&self) -> MoveReport {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Busy fraction (1 - parked / wall) of the last whole second, 0 to 1.

@@ -23,6 +23,7 @@ use node_core::{
     longpoll::{peers::Peers, token::TokenKey},
     route::Registry,
     shard::{Shard, ShardOptions},
+    ws::handshake::Page,
 };
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
@@ -54,7 +55,7 @@ pub struct ShardSettings {
     /// Version of this node, for join replies on `$cluster`.
     pub version: &'static str,
     /// Served at `/` when the configuration asks for the chat page.
-    pub chat_page: &'static [u8],
+    pub chat_page: Page<'static>,
     /// Time a client has to answer a close frame, or to read a refusal, in milliseconds.
     pub close_timeout_millis: u64,
 }
@@ -179,6 +180,14 @@ pub fn start_shards(
     finished()?;
     drop(reservation);
     Ok(Shards { handles, threads, transport, topics: registry, addresses, peers, ready })
+}
+
+/// Whether the kernel lets a thread have a descriptor table of its own: a filter of system calls may not.
+#[must_use]
+pub fn can_split() -> bool {
+    let tried =
+        std::thread::Builder::new().name("tables".to_owned()).spawn(|| sys::own_descriptor_table(RawFd::MAX));
+    tried.is_ok_and(|thread| thread.join().is_ok_and(|done| done.is_ok()))
 }
 
 /// The first number above all descriptors of the calling thread's table.
@@ -352,7 +361,7 @@ mod tests {
             boot_id: 1,
             node_name: String::new(),
             version: "",
-            chat_page: b"",
+            chat_page: Page::default(),
             close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
         }
     }

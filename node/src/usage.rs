@@ -49,14 +49,14 @@ impl Usage {
         Times { wall: nanos(now.duration_since(self.started)), parked: nanos(PARKED.get()), cpu: None }
     }
 
-    /// Publishes the utilization at the end of each window.
-    pub(crate) fn tick(&mut self, now: Instant, publish: impl FnOnce(f64)) {
+    /// Publishes the utilization at the end of each window, which is given the time that the window took.
+    pub(crate) fn tick(&mut self, now: Instant, publish: impl FnOnce(f64, Duration)) {
         let wall = now.duration_since(self.window_start);
         if wall < WINDOW {
             return;
         }
         let parked = PARKED.get().saturating_sub(self.window_parked);
-        publish(1.0 - parked.as_secs_f64() / wall.as_secs_f64());
+        publish(1.0 - parked.as_secs_f64() / wall.as_secs_f64(), wall);
         self.window_start = now;
         self.window_parked = PARKED.get();
     }

@@ -7,6 +7,7 @@
 //! this file leaves the field out and only scaling writes it. Whatever comes between two writes, the records of which
 //! manager has which field are put right before the next one ([`operator_core::ownership`]).
 
+mod nodes;
 mod piece;
 
 use std::fmt::Debug;
@@ -17,7 +18,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use operator_core::build::{self, Bundle, NatsBundle};
@@ -29,7 +30,6 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use tracing::info;
 
-use crate::observe;
 use crate::ours::{ApplyError, Touched, adoption, failed, is_leftover, touched, whose};
 use crate::secrets::{self, SecretSeen};
 use crate::shared::Shared;
@@ -91,7 +91,9 @@ struct Applier<'a> {
 
 impl Applier<'_> {
     async fn all(&self, replicas: i32, trial: Trial) -> Result<Applied, ApplyError> {
-        let (mut pieces, has_nats) = self.pieces(replicas)?;
+        let nodes = self.nodes(trial).await?;
+        let (mut pieces, has_nats) = self.pieces(self.target(&nodes, replicas).await?)?;
+        let target = pieces.last().map(|piece| piece.name.clone()).unwrap_or_default();
         // Nothing is written before every name is known to be free or ours.
         let secret = secrets::look(self.shared, self.cluster).await?;
         for piece in &mut pieces {
@@ -100,10 +102,21 @@ impl Applier<'_> {
                 Touched::Absent | Touched::Perhaps => self.look(piece).await?,
             }
         }
+        if let Some(lost) = pieces.iter().find(|piece| piece.is_lost()) {
+            let why =
+                "has lost the note of its pod template, to which the fleet is to go back: change the spec";
+            return Err(ApplyError::Refused(format!("{} {why}", lost.object())));
+        }
         for piece in &mut pieces {
-            if piece.leftover {
-                self.adopt(piece).await?;
+            if piece.leftover
+                && let Some(live) = &piece.live
+            {
+                piece.live = Some(self.adopt(&self.api(piece), live, piece.counted).await?);
             }
+        }
+        for old in nodes.leftovers.iter().filter(|old| old.name.as_deref() != Some(&target)) {
+            let resource = ApiResource::erase::<Deployment>(&());
+            self.adopt(&self.dynamic(&resource), old, true).await?;
         }
         if trial != Trial::Known {
             let refused = self.rehearse(&pieces, &secret).await?;
@@ -122,6 +135,7 @@ impl Applier<'_> {
         }
         let (nodes, contested) = self.write(&pieces, trial).await?;
         secrets::hurry(self.shared, self.cluster, &secret).await;
+        self.prune(&target).await?;
         let leftovers = match nodes {
             Some(nodes) if !has_nats => self.no_nats(self.moved(&nodes)).await?,
             _ => false,
@@ -129,11 +143,19 @@ impl Applier<'_> {
         Ok(Applied { leftovers, contested })
     }
 
-    /// The bundle in its order, and whether NATS is in it.
-    fn pieces(&self, replicas: i32) -> Result<(Vec<Piece>, bool), ApplyError> {
+    /// The bundle in its order with this Deployment of nodes, and whether NATS is in it.
+    fn pieces(&self, nodes: Piece) -> Result<(Vec<Piece>, bool), ApplyError> {
         // No `..`: a new object in the bundle does not compile until it is applied here.
-        let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
-            build::bundle(self.cluster, replicas);
+        let Bundle {
+            service_account,
+            config_map,
+            network_policy,
+            nats,
+            headless,
+            service,
+            pdb,
+            deployment: _,
+        } = build::bundle(self.cluster, 0);
         let mut pieces =
             vec![Piece::of(&service_account)?, Piece::of(&config_map)?, Piece::of(&network_policy)?];
         let has_nats = nats.is_some();
@@ -144,7 +166,7 @@ impl Applier<'_> {
             pieces.push(Piece::of(&deployment)?);
         }
         pieces.extend([Piece::of(&headless)?, Piece::of(&service)?, Piece::of(&pdb)?]);
-        pieces.push(Piece::of(&deployment)?.counted());
+        pieces.push(nodes);
         Ok((pieces, has_nats))
     }
 
@@ -154,26 +176,34 @@ impl Applier<'_> {
         let Some(live) = live else { return Ok(()) };
         piece.leftover = is_leftover(self.shared, self.cluster, piece.kind(), &piece.name, &live.metadata)?;
         piece.live = Some(live.metadata);
+        piece.keep();
         Ok(())
     }
 
     fn api(&self, piece: &Piece) -> Api<DynamicObject> {
-        Api::namespaced_with(self.shared.client.clone(), &self.cluster.namespace, &piece.resource)
+        self.dynamic(&piece.resource)
     }
 
-    /// Takes over an object that was made for a ChannelCluster of this name that is gone.
-    async fn adopt(&self, piece: &mut Piece) -> Result<(), ApplyError> {
-        let Some(live) = &piece.live else { return Ok(()) };
+    fn dynamic(&self, resource: &ApiResource) -> Api<DynamicObject> {
+        Api::namespaced_with(self.shared.client.clone(), &self.cluster.namespace, resource)
+    }
+
+    /// Takes over an object that was made for a ChannelCluster of this name that is gone. Gives its metadata after that.
+    async fn adopt(
+        &self,
+        api: &Api<DynamicObject>,
+        live: &ObjectMeta,
+        counted: bool,
+    ) -> Result<ObjectMeta, ApplyError> {
         self.shared.check()?;
         let records = live.managed_fields.as_deref().unwrap_or_default();
-        let patch = adoption(self.cluster, live, ownership::repair(records, piece.counted, true).as_deref());
+        let patch = adoption(self.cluster, live, ownership::repair(records, counted, true).as_deref());
         let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let api = self.api(piece);
-        let live =
-            api.patch(&piece.name, &params, &Patch::Merge(patch)).await.map_err(|e| piece.failed(e))?;
-        info!(namespace = self.cluster.namespace, kind = piece.kind(), name = piece.name, "taken over");
-        piece.live = Some(live.metadata);
-        Ok(())
+        let name = live.name.clone().unwrap_or_default();
+        let taken = api.patch(&name, &params, &Patch::Merge(patch)).await;
+        let taken = taken.map_err(|source| ApplyError::Api { what: name.clone(), source })?;
+        info!(namespace = self.cluster.namespace, name, "taken over");
+        Ok(taken.metadata)
     }
 
     /// Has the server try everything without keeping it. Gives the refusals in the server's own words.
@@ -235,7 +265,7 @@ impl Applier<'_> {
     /// The nodes' Deployment as the watch saw it, if the piece is that.
     fn seen(&self, piece: &Piece) -> Option<Deployment> {
         let key = ObjectRef::new(&piece.name).within(&self.cluster.namespace);
-        let seen = piece.counted.then(|| self.shared.stores.deployments.get(&key)).flatten();
+        let seen = piece.counted.then(|| self.shared.stores.deployments.store.get(&key)).flatten();
         seen.map(|seen| Deployment::clone(&seen))
     }
 
@@ -317,20 +347,6 @@ impl Applier<'_> {
             self.remove::<ConfigMap>(&name, moved).await?,
         ];
         Ok(left.contains(&true))
-    }
-
-    /// Whether every node is one of this spec. A node that leaves no longer counts in the Deployment's status but
-    /// still uses the objects that it was made with, hence the look at the pods.
-    fn moved(&self, nodes: &Deployment) -> bool {
-        let status = nodes.status.clone().unwrap_or_default();
-        let wanted = nodes.spec.as_ref().and_then(|spec| spec.replicas);
-        let ValidatedCluster { namespace, names, restart_hash, .. } = self.cluster;
-        let pods = observe::pods(&self.shared.stores, namespace, names);
-        status.observed_generation >= nodes.metadata.generation
-            && status.updated_replicas == wanted
-            && status.replicas == wanted
-            && i32::try_from(pods.len()).ok() >= wanted
-            && pods.iter().all(|pod| pod.view.restart_hash() == Some(restart_hash))
     }
 
     /// Removes an object of ours if `now` allows it. Says whether it is still there.

@@ -3,16 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crds::{BackplaneType, ChannelCluster, Jwt};
+use crds::{BackplaneType, ChannelCluster, Jwt, Prometheus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION, TUNED_FOR_ANNOTATION};
-use operator_core::observation::image;
+use operator_core::observation::{image, sysctls};
 use operator_core::validate::{Credentials, Fetched};
 
-use crate::observe::is_owned;
+use crate::observe::{self, is_owned};
 use crate::ours::{Touched, touched};
 use crate::shared::Shared;
 
@@ -24,21 +24,30 @@ pub async fn fetch(shared: &Shared, cluster: &ChannelCluster) -> Result<Fetched,
     let namespace = cluster.namespace().unwrap_or_default();
     let uid = cluster.uid().unwrap_or_default();
     let names = Names::new(&cluster.name_any());
-    let (node, nats) = (names.deployment(), names.nats());
-    let (node, nats) = tokio::try_join!(
-        deployment(shared, &namespace, &node, &uid),
-        deployment(shared, &namespace, &nats, &uid)
-    )?;
+    let (node, nats) = (current(shared, &namespace, &names, &uid), names.nats());
+    let (node, nats) = tokio::try_join!(node, deployment(shared, &namespace, &nats, &uid))?;
+    let node = node.as_deref().filter(|deployment| is_owned(*deployment, &uid));
     Ok(Fetched {
-        node_image: node.as_deref().filter(|d| is_owned(*d, &uid)).and_then(image),
-        tuned_for: node
-            .as_deref()
-            .filter(|d| is_owned(*d, &uid))
-            .and_then(|d| d.annotations().get(TUNED_FOR_ANNOTATION).cloned()),
+        node_image: node.and_then(image),
+        tuned_for: node.and_then(|d| d.annotations().get(TUNED_FOR_ANNOTATION).cloned()),
+        sysctls: node.map(sysctls).unwrap_or_default(),
         nats_image: nats.as_deref().filter(|d| is_owned(*d, &uid)).and_then(image),
         credentials: credentials(&shared.client, &namespace, cluster).await?,
         named_secrets: named_secrets(&shared.client, &namespace, cluster).await?,
     })
+}
+
+/// The Deployment that the nodes are in, or came to be in last.
+async fn current(
+    shared: &Shared,
+    namespace: &str,
+    names: &Names,
+    uid: &str,
+) -> Result<Option<Arc<Deployment>>, kube::Error> {
+    match observe::current(&shared.stores, namespace, names, uid) {
+        Some(seen) => deployment(shared, namespace, &seen.name_any(), uid).await,
+        None => Ok(None),
+    }
 }
 
 async fn deployment(
@@ -49,7 +58,7 @@ async fn deployment(
 ) -> Result<Option<Arc<Deployment>>, kube::Error> {
     match touched(shared, namespace, uid, "Deployment", name) {
         Touched::No(_) => {
-            let seen = shared.stores.deployments.get(&ObjectRef::new(name).within(namespace));
+            let seen = shared.stores.deployments.store.get(&ObjectRef::new(name).within(namespace));
             if seen.is_some() {
                 return Ok(seen);
             }
@@ -75,23 +84,32 @@ async fn credentials(
     secret(client, namespace, &reference.name).await
 }
 
-/// The Secrets that entries of `auth.jwt` and `expose.tls` name, each asked for once.
+/// The Secrets that entries of `auth.jwt`, `expose.tls` and `autoscaling.metrics` name, each asked for once.
 async fn named_secrets(
     client: &Client,
     namespace: &str,
     cluster: &ChannelCluster,
 ) -> Result<BTreeMap<String, Credentials>, kube::Error> {
     let issuers = cluster.spec.auth.iter().flat_map(|auth| &auth.jwt);
-    let mut names: BTreeSet<_> =
-        issuers.flat_map(Jwt::secrets).map(|(_, reference)| &reference.name).collect();
+    let mut names: BTreeSet<&str> =
+        issuers.flat_map(Jwt::secrets).map(|(_, reference)| &*reference.name).collect();
     if let Some(tls) = &cluster.spec.expose.tls {
         names.insert(&tls.secret_name);
-        names.extend(&tls.client_ca_secret_name);
+        names.extend(tls.client_ca_secret_name.as_deref());
     }
+    names.extend(
+        cluster
+            .spec
+            .autoscaling
+            .prometheus()
+            .into_iter()
+            .flat_map(Prometheus::secrets)
+            .map(|(_, name, _)| name),
+    );
     let mut found = BTreeMap::new();
     for name in names {
         if let Some(read) = secret(client, namespace, name).await? {
-            found.insert(name.clone(), read);
+            found.insert(name.to_owned(), read);
         }
     }
     Ok(found)

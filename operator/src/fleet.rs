@@ -1,13 +1,13 @@
 //! The loop of one ChannelCluster: scrape -> decide -> record in the status -> act. It is the only writer of the
 //! status, and ends when the ChannelCluster is gone.
 //!
-//! It looks each 2 s, and each 5 s when a large fleet is calm. With 15 s between looks the operator could miss a
+//! It looks each 2 s, and each 5 s when a fleet is calm that is large, or one of very many. With 15 s between looks the operator could miss a
 //! burst for longer than the time within which it should answer it; a scrape of 5,000 nodes costs a fifth of a core
 //! at most.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crds::{ChannelCluster, ChannelClusterStatus};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -18,12 +18,15 @@ use operator_core::conditions::first_sight;
 use operator_core::contest::Contest;
 use operator_core::hindrance::Hindrance;
 use operator_core::names::{ADMIN_TOKEN_KEY, Names};
-use operator_core::observation::Observation;
+use operator_core::observation::{DeploymentView, Observation, Probing};
+use operator_core::operations::arbiter::{self, running};
 use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::samples::{Missed, NodeSeries};
 use operator_core::seen;
+use operator_core::sysctl_probes::{self, Pool, ProbePod};
 use operator_core::tick::{Memory, Saying, Tick, tick};
+use operator_core::validate::ValidatedCluster;
 use operator_core::view::Outcome;
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -37,14 +40,22 @@ use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
 use crate::secrets;
 use crate::shared::{Reconciled, Shared};
+use crate::source::Source;
 use crate::store::Request;
+use crate::sysctl_probes::Probes;
 
 /// Pace under load or during an operation, and always for small fleets.
 const FAST: Duration = Duration::from_secs(2);
+/// Pace while nodes of machines that go are replaced: pods are evicted then, and one that is made in the stead of an evicted pod,
+/// though another one is there already, is to go before clients come to it.
+const QUICK: Duration = Duration::from_millis(500);
 /// Pace of large and calm fleets.
 const SLOW: Duration = Duration::from_secs(5);
-/// Fleets of up to so many nodes are always looked at in the fast pace.
+/// Fleets of up to so many nodes are always looked at in the fast pace by an operator that has few pods in all.
 const SMALL_FLEET: usize = 32;
+/// An operator with more pods than this, of all its fleets, looks at calm ones in the slow pace: asking 10,000 nodes each 2 s would
+/// take most of a core.
+const MANY_PODS: usize = 1_000;
 
 /// Whether the loop goes on.
 enum Flow {
@@ -65,17 +76,21 @@ pub struct FleetLoop {
     series: HashMap<String, NodeSeries>,
     token: Option<String>,
     secret: secrets::SecretPoll,
+    source: Source,
+    probes: Probes,
 }
 
 /// The observations of one tick.
 struct Sighting {
-    deployment: Option<SeenDeployment>,
+    deployments: Vec<SeenDeployment>,
     node_deployment: Option<Arc<Deployment>>,
     nats_deployment: Option<Arc<Deployment>>,
     pods: Vec<SeenPod>,
     rejected: Vec<Rejected>,
     hindrances: Vec<Hindrance>,
     contest: Option<Contest>,
+    pools: Vec<Pool>,
+    probes: Vec<ProbePod>,
 }
 
 impl FleetLoop {
@@ -93,6 +108,8 @@ impl FleetLoop {
             series: HashMap::new(),
             token: None,
             secret: secrets::SecretPoll::default(),
+            source: Source::default(),
+            probes: Probes::default(),
         }
     }
 
@@ -100,7 +117,8 @@ impl FleetLoop {
     pub async fn run(mut self) {
         self.shared.stores.ready().await;
         loop {
-            let pause = match self.tick().await {
+            // What a tick needs meanwhile is put on the heap: between two ticks thousands of loops would keep room for it.
+            let pause = match Box::pin(self.tick()).await {
                 Ok(Flow::Again(pause)) => pause,
                 Ok(Flow::End) | Err(PublishError::Gone) => break,
                 Err(error) => {
@@ -131,42 +149,49 @@ impl FleetLoop {
         }
         self.greet(&told).await?;
         self.keep_secret(cluster, &told).await;
-        let seen = self.look(&told.uid).await;
-        let now = clock::now();
-        let Some(Tick { status, actions, found, done, rule, stepped, waiting, calm }) =
+        let prometheus = told.cluster.as_ref().and_then(|valid| valid.prometheus.as_ref());
+        self.source.want(&self.shared, &self.labels.namespace, prometheus);
+        let seen = self.look(&told).await;
+        let (now, decided) = (clock::now(), Instant::now());
+        let Some(Tick { status, actions, probes, found, done, rule, steps, waiting, calm, decision: _ }) =
             self.decide(cluster, &told, &seen, now)
         else {
             return Ok(Flow::Again(FAST));
         };
+        let quick = arbiter::replaces(status.operation.as_ref());
         self.shared.metrics.tell(&self.labels, &status);
         self.say(cluster, &found).await;
         if let Some(publisher) = &mut self.publisher {
             publisher.publish(&self.shared, status, now).await?;
         }
-        self.shared.metrics.drain_steps.inc_by(u64::from(stepped));
+        self.probes.act(&self.shared, told.tried(), &self.labels.namespace, probes).await;
+        self.shared.metrics.drain_steps.inc_by(steps);
         if let Some(rule) = rule {
             self.shared.metrics.decisions.get_or_create(&RuleLabels { rule }).inc();
         }
         if let Some(waiting) = waiting {
             debug!(name = self.labels.name, waiting, "the drain waits");
         }
-        if let Some(deployment) = &seen.deployment {
-            let target = Target {
-                shared: &self.shared,
-                namespace: &self.labels.namespace,
-                name: &self.labels.name,
-                deployment_name: &self.names.deployment(),
-                deployment,
-                pods: &seen.pods,
-                token: self.token.as_deref().unwrap_or_default(),
-            };
-            if let Some(reached) = target.act(actions).await {
-                self.memory.note_close(reached);
-            }
+        let target = Target {
+            shared: &self.shared,
+            namespace: &self.labels.namespace,
+            name: &self.labels.name,
+            deployments: &seen.deployments,
+            pods: &seen.pods,
+            token: self.token.as_deref().unwrap_or_default(),
+            decided,
+        };
+        for (action, reached) in target.act(actions).await {
+            self.memory.note(&action, reached);
         }
         self.say(cluster, &done).await;
-        let slow = calm && seen.pods.len() > SMALL_FLEET;
-        Ok(Flow::Again(if slow { SLOW } else { FAST }))
+        let many = self.shared.stores.pods.store.len() > MANY_PODS;
+        let slow = calm && (many || seen.pods.len() > SMALL_FLEET);
+        Ok(Flow::Again(match quick {
+            true => QUICK,
+            false if slow => SLOW,
+            false => FAST,
+        }))
     }
 
     /// Gives the observations to the core; none before the status was read.
@@ -179,6 +204,9 @@ impl FleetLoop {
     ) -> Option<Tick> {
         let previous = self.publisher.as_ref()?.last();
         let pods: Vec<PodView> = seen.pods.iter().map(|pod| pod.view.clone()).collect();
+        let figures = self.source.figures();
+        let deployments: Vec<DeploymentView> =
+            seen.deployments.iter().map(|deployment| deployment.view.clone()).collect();
         let observation = Observation {
             now,
             asked: &Asked::of(cluster),
@@ -186,14 +214,16 @@ impl FleetLoop {
             outcome: &told.outcome,
             valid: told.cluster.as_deref(),
             previous,
-            deployment: seen.deployment.as_ref().map(|deployment| &deployment.view),
+            deployments: &deployments,
             node_deployment: seen.node_deployment.as_deref(),
             nats_deployment: seen.nats_deployment.as_deref(),
             pods: &pods,
             series: &self.series,
             rejected: &seen.rejected,
+            figures: figures.as_deref(),
             hindrances: &seen.hindrances,
             contest: seen.contest.as_ref(),
+            probing: Probing { waiting: told.waiting.as_deref(), pools: &seen.pools, pods: &seen.probes },
         };
         Some(tick(&mut self.memory, &observation))
     }
@@ -205,13 +235,14 @@ impl FleetLoop {
     }
 
     /// Makes the reconcile write everything anew when the Secret was deleted or written, so that the pods that read
-    /// it follow. The reconcile applies the present spec and tries again after a failure.
+    /// it follow, and when its keys of tickets are to change. The reconcile applies the present spec and tries again after a
+    /// failure.
     async fn keep_secret(&mut self, cluster: &ChannelCluster, told: &Reconciled) {
         let (shared, namespace) = (&self.shared, &self.labels.namespace);
         if told.outcome != Outcome::Applied || cluster.spec.paused {
             return; // the reconcile looks at the Secret again by itself, or nothing is to be written
         }
-        if !self.secret.changed(shared, namespace, &self.names, clock::now()).await {
+        if !self.secret.is_due(shared, (namespace, told), &self.names, clock::now()).await {
             return;
         }
         self.token = None;
@@ -237,26 +268,49 @@ impl FleetLoop {
     }
 
     /// Looks at the objects and asks the nodes.
-    async fn look(&mut self, uid: &str) -> Sighting {
+    async fn look(&mut self, told: &Reconciled) -> Sighting {
+        let uid = told.uid.as_str();
+        let (pools, probes) = self.probed(told).await;
         let namespace = &self.labels.namespace;
-        let deployment = observe::deployment(&self.shared.stores, namespace, &self.names, uid);
-        let pods = observe::pods(&self.shared.stores, namespace, &self.names);
+        let deployments = observe::deployments(&self.shared.stores, namespace, &self.names, uid);
+        let pods = observe::pods(&self.shared.stores, namespace, &self.names, uid);
         self.scrape(&pods).await;
         let uids: HashSet<_> = pods.iter().map(|p| p.view.uid.as_str()).collect();
         self.series.retain(|uid, _| uids.contains(uid.as_str()));
+        let operation = self.publisher.as_ref().and_then(|publisher| publisher.last().operation.as_ref());
+        let places = operation.map(|operation| running(operation).places()).unwrap_or_default();
+        let leaving: HashSet<String> = places.into_iter().map(|(uid, _)| uid.to_owned()).collect();
         let (shared, names, namespace) = (&self.shared, &self.names, &self.labels.namespace);
-        let node_deployment = hindrances::deployment(shared, namespace, &names.deployment(), uid);
-        let mut rejected = observe::rejected(&shared.stores, namespace, names);
+        let node_deployment = observe::current(&shared.stores, namespace, names, uid);
+        let mut rejected = observe::rejected(&shared.stores, namespace, names, uid);
         rejected.extend(node_deployment.as_deref().and_then(refused::by_admission));
         Sighting {
-            deployment,
+            deployments,
             node_deployment,
             nats_deployment: hindrances::deployment(shared, namespace, &names.nats(), uid),
             pods,
             rejected,
-            hindrances: hindrances::look(shared, namespace, names, uid, clock::now()).await,
+            hindrances: hindrances::look(shared, namespace, names, uid, &leaving, clock::now()).await,
             contest: shared.contests.now(namespace, &self.labels.name),
+            pools,
+            probes,
         }
+    }
+
+    /// The pools of machines and the pods that try sysctls, where they matter.
+    async fn probed(&mut self, told: &Reconciled) -> (Vec<Pool>, Vec<ProbePod>) {
+        let wish = told.tried().and_then(ValidatedCluster::sysctl_wish);
+        let record = self.publisher.as_ref().and_then(|publisher| publisher.last().sysctl_probes.as_ref());
+        let pools = match wish {
+            Some(_) => self.shared.stores.machines.pools(),
+            None => Vec::new(),
+        };
+        let left = record.is_some() && !self.probes.are_known();
+        if !left && !sysctl_probes::are_watched(record, wish.as_ref(), clock::now()) {
+            return (pools, Vec::new());
+        }
+        let (shared, namespace) = (&self.shared, &self.labels.namespace);
+        (pools, self.probes.look(shared, namespace, &self.names, &told.uid).await)
     }
 
     async fn scrape(&mut self, pods: &[SeenPod]) {

@@ -1,6 +1,7 @@
 //! Collects what keeps pods from starting: Deployments and pods come from the watches; Events of the few pods that
 //! wait on their machine are asked for by the pod's UID.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
@@ -20,20 +21,31 @@ const MAX_ASKED: usize = 2;
 /// Events that are read of one pod.
 const MAX_EVENTS: u32 = 20;
 
-/// The objects of one part of a fleet.
+/// The objects of one Deployment of a fleet.
 struct Found {
     component: Component,
-    deployment: Option<Arc<Deployment>>,
+    deployment: Arc<Deployment>,
     pods: Vec<Arc<Pod>>,
     events: Vec<Event>,
 }
 
-/// What hinders the fleet of the ChannelCluster with `uid` at `now` (milliseconds since 1970).
-pub async fn look(shared: &Shared, namespace: &str, names: &Names, uid: &str, now: u64) -> Vec<Hindrance> {
+/// What hinders the fleet of the ChannelCluster with `uid` at `now` (milliseconds since 1970). `leaving` are the UIDs of the
+/// pods that the operator has taken out of service.
+pub async fn look(
+    shared: &Shared,
+    namespace: &str,
+    names: &Names,
+    uid: &str,
+    leaving: &HashSet<String>,
+    now: u64,
+) -> Vec<Hindrance> {
+    let nodes = observe::node_deployments(&shared.stores, namespace, names, uid);
+    let nodes = nodes.into_iter().map(|deployment| (Component::Node, deployment));
+    let nats = deployment(shared, namespace, &names.nats(), uid).map(|nats| (Component::Nats, nats));
     let mut found = Vec::with_capacity(2);
-    for (component, name) in [(Component::Node, names.deployment()), (Component::Nats, names.nats())] {
-        let deployment = deployment(shared, namespace, &name, uid);
-        let pods = observe::pods_of(&shared.stores, namespace, names, component, &name);
+    for (component, deployment) in nodes.chain(nats) {
+        let mut pods = observe::pods_of(&shared.stores, namespace, names, component, &deployment);
+        pods.retain(|pod| !pod.uid().is_some_and(|uid| leaving.contains(&uid)));
         let events = events(shared, namespace, &pods, now).await;
         found.push(Found { component, deployment, pods, events });
     }
@@ -43,7 +55,7 @@ pub async fn look(shared: &Shared, namespace: &str, names: &Names, uid: &str, no
         .zip(&pods)
         .map(|(found, pods)| FleetPart {
             component: found.component,
-            deployment: found.deployment.as_deref(),
+            deployment: Some(&found.deployment),
             pods,
             events: &found.events,
         })
@@ -55,7 +67,7 @@ pub async fn look(shared: &Shared, namespace: &str, names: &Names, uid: &str, no
 #[must_use]
 pub fn deployment(shared: &Shared, namespace: &str, name: &str, uid: &str) -> Option<Arc<Deployment>> {
     let key = ObjectRef::<Deployment>::new(name).within(namespace);
-    shared.stores.deployments.get(&key).filter(|live| is_owned(live.as_ref(), uid))
+    shared.stores.deployments.store.get(&key).filter(|live| is_owned(live.as_ref(), uid))
 }
 
 async fn events(shared: &Shared, namespace: &str, pods: &[Arc<Pod>], now: u64) -> Vec<Event> {

@@ -3,6 +3,7 @@
 // These macros panic when standard output is closed; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ use operator::claim::Claims;
 use operator::controller::{self, Term};
 use operator::lease::{self, Elector, Fence, TermEnd};
 use operator::metrics::Metrics;
+use operator::probe::Probe;
 use operator::pulses::Sight;
 use operator_core::validate::OperatorEnv;
 use rand::distr::{Alphanumeric, SampleString};
@@ -27,6 +29,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Exit code for a command line that makes no sense (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;
+/// First word of the command line that asks an operator in the place of being one.
+const PROBE: &str = "probe";
 /// Environment variable with the filter of the log, as `tracing_subscriber::EnvFilter` reads it.
 const LOG_ENV: &str = "CHANNEL_LOG";
 /// Longest pause between attempts to reach the API server at the start, so that it is found soon after it comes back.
@@ -35,14 +39,13 @@ const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(4);
 const IDENTITY_LENGTH: usize = 8;
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some(PROBE) {
+        return Probe::try_parse_from(std::env::args().skip(1))
+            .map_or_else(|error| explain(&error), |probe| ask(&probe));
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            let asked = !error.use_stderr(); // the user asked for --help or --version
-            // If the text cannot be written, the exit code alone tells the outcome.
-            error.print().ok();
-            return if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) };
-        }
+        Err(error) => return explain(&error),
     };
     let log = match output::lines(std::io::stdout()) {
         Ok(log) => log,
@@ -54,6 +57,29 @@ fn main() -> ExitCode {
     let code = start(args, &log);
     log.flush();
     code
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for.
+fn explain(error: &clap::Error) -> ExitCode {
+    let asked = !error.use_stderr(); // the user asked for --help or --version
+    // If the text cannot be written, the exit code alone tells the outcome.
+    error.print().ok();
+    if asked { ExitCode::SUCCESS } else { ExitCode::from(USAGE) }
+}
+
+/// Asks an operator, and says what it answers.
+fn ask(probe: &Probe) -> ExitCode {
+    match probe.ask() {
+        Ok(said) => {
+            // If the text cannot be written, the exit code alone tells the outcome.
+            writeln!(std::io::stdout(), "{said}").ok();
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            output::complain(format_args!("channel-operator: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn start(args: Args, log: &Lines) -> ExitCode {

@@ -53,6 +53,10 @@ pub struct Metrics {
     pub scrapes: Counter,
     /// Node statistics that did not come.
     pub scrape_failures: Counter,
+    /// Times that Prometheus servers were asked for the load of a fleet.
+    pub queries: Counter,
+    /// Of these, those that gave nothing.
+    pub query_failures: Counter,
     /// Nodes wanted.
     pub desired: Family<ClusterLabels, Gauge>,
     /// Nodes ready.
@@ -86,6 +90,8 @@ impl Default for Metrics {
             reconciles: Family::default(),
             scrapes: Counter::default(),
             scrape_failures: Counter::default(),
+            queries: Counter::default(),
+            query_failures: Counter::default(),
             desired: Family::default(),
             ready: Family::default(),
             writes: Family::default(),
@@ -103,12 +109,22 @@ impl Default for Metrics {
         r.register("reconciles", "Reconciles by how they ended", metrics.reconciles.clone());
         r.register("scrapes", "Node statistics asked for", metrics.scrapes.clone());
         r.register("scrape_failures", "Node statistics that did not come", metrics.scrape_failures.clone());
+        r.register(
+            "source_queries",
+            "Times that a Prometheus was asked for the load",
+            metrics.queries.clone(),
+        );
+        r.register(
+            "source_query_failures",
+            "Of these, those that gave nothing",
+            metrics.query_failures.clone(),
+        );
         r.register("desired_nodes", "Nodes wanted", metrics.desired.clone());
         r.register("ready_nodes", "Nodes ready", metrics.ready.clone());
         r.register("writes_per_second", "Messages delivered to members per second", metrics.writes.clone());
         r.register("unknown_nodes", "Running nodes whose figures are unknown", metrics.unknown.clone());
         r.register("decisions", "Changes of the node count by rule", metrics.decisions.clone());
-        r.register("drain_steps", "Steps of scale-ins entered", metrics.drain_steps.clone());
+        r.register("drain_steps", "Steps of drains entered or left", metrics.drain_steps.clone());
         r.register("status_writes", "Writes of a status", metrics.status_writes.clone());
         r.register("leader", "1 while this process leads", metrics.leader.clone());
         let help = "Claims of other installations on what this one was told to watch";

@@ -1,16 +1,17 @@
 //! From watched objects to what the core decides on.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::runtime::reflector::ObjectRef;
 use operator_core::names::{Component, Names};
 use operator_core::observation::DeploymentView;
 use operator_core::pod::{PodView, has_ended};
 use operator_core::refused::{self, Rejected};
+use operator_core::templates::Made;
 
 use crate::watches::{Stores, service_key};
 
@@ -23,7 +24,7 @@ pub struct SeenPod {
     pub ip: Option<String>,
 }
 
-/// The node Deployment.
+/// A Deployment of nodes.
 #[derive(Clone, Debug)]
 pub struct SeenDeployment {
     /// What the core reads.
@@ -37,32 +38,63 @@ pub(crate) fn is_owned(object: &impl ResourceExt, uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.uid == uid)
 }
 
-/// The Deployment of a cluster's nodes; one of that name which the ChannelCluster with `uid` does not own is not seen.
+/// The Deployments of a cluster's nodes which the ChannelCluster with `uid` owns, the newest first: that one is current.
+/// A Deployment that is being deleted is none of them.
 #[must_use]
-pub fn deployment(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Option<SeenDeployment> {
-    let key = ObjectRef::<Deployment>::new(&names.deployment()).within(namespace);
-    let live = stores.deployments.get(&key).filter(|live| is_owned(live.as_ref(), uid))?;
-    Some(SeenDeployment { view: DeploymentView::of(&live)?, resource_version: live.resource_version()? })
+pub fn node_deployments(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<Arc<Deployment>> {
+    let is_node = |live: &Arc<Deployment>| {
+        live.namespace().as_deref() == Some(namespace)
+            && live.metadata.deletion_timestamp.is_none()
+            && Made::of(&live.metadata).is_named(names)
+    };
+    let mut all: Vec<_> = stores.deployments.children(uid).into_iter().filter(is_node).collect();
+    all.sort_by_cached_key(|live| Reverse(Made::of(&live.metadata).rank()));
+    all
+}
+
+/// The Deployment that the nodes of a cluster are in, or came to be in last.
+#[must_use]
+pub fn current(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Option<Arc<Deployment>> {
+    node_deployments(stores, namespace, names, uid).into_iter().next()
+}
+
+/// The same as the decisions see them, the current one first.
+#[must_use]
+pub fn deployments(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<SeenDeployment> {
+    let live = node_deployments(stores, namespace, names, uid).into_iter().enumerate();
+    live.filter_map(|(index, live)| {
+        let view = DeploymentView::of(&live, index == 0)?;
+        Some(SeenDeployment { view, resource_version: live.resource_version()? })
+    })
+    .collect()
 }
 
 /// The node pods of a cluster that have not ended, terminating ones included.
 #[must_use]
-pub fn pods(stores: &Stores, namespace: &str, names: &Names) -> Vec<SeenPod> {
+pub fn pods(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<SeenPod> {
     let ready = ready_endpoints(stores, namespace, &names.service());
-    let seen = |pod: &Arc<Pod>| SeenPod {
+    let seen = |pod: &Arc<Pod>, deployment: &str| SeenPod {
         ip: pod.status.as_ref().and_then(|status| status.pod_ip.clone()).filter(|ip| !ip.is_empty()),
-        view: PodView::of(pod, pod.metadata.uid.as_ref().and_then(|uid| ready.get(uid).copied())),
+        view: PodView::of(pod, deployment, pod.metadata.uid.as_ref().and_then(|uid| ready.get(uid).copied())),
     };
-    let live = node_pods(stores, namespace, names);
-    let mut pods: Vec<_> = live.iter().filter(|pod| !has_ended(pod)).map(seen).collect();
+    let live = node_pods(stores, namespace, names, uid);
+    let live = live.iter().filter(|(pod, _)| !has_ended(pod));
+    let mut pods: Vec<_> = live.map(|(pod, deployment)| seen(pod, &deployment.name_any())).collect();
     pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+    let mut views: Vec<PodView> = pods.iter_mut().map(|pod| std::mem::take(&mut pod.view)).collect();
+    stores.machines.judge(&mut views);
+    for (pod, view) in pods.iter_mut().zip(views) {
+        pod.view = view;
+    }
     pods
 }
 
 /// The node pods of a cluster that a kubelet rejected for a sysctl.
 #[must_use]
-pub fn rejected(stores: &Stores, namespace: &str, names: &Names) -> Vec<Rejected> {
-    node_pods(stores, namespace, names).iter().filter_map(|pod| refused::by_kubelet(pod)).collect()
+pub fn rejected(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<Rejected> {
+    let all = node_pods(stores, namespace, names, uid);
+    let template = |deployment: &Deployment| Made::of(&deployment.metadata).template;
+    all.iter().filter_map(|(pod, of)| refused::by_kubelet(pod, template(of).as_deref())).collect()
 }
 
 /// All pods of one Deployment of a cluster, those that have ended included. Labels and names do not prove that a
@@ -74,13 +106,10 @@ pub fn pods_of(
     namespace: &str,
     names: &Names,
     component: Component,
-    deployment: &str,
+    deployment: &Deployment,
 ) -> Vec<Arc<Pod>> {
     let labels = names.selector_labels(component);
-    let key = ObjectRef::<Deployment>::new(deployment).within(namespace);
-    let Some(deployment) = stores.deployments.get(&key).and_then(|live| live.uid()) else {
-        return Vec::new();
-    };
+    let Some(deployment) = deployment.uid() else { return Vec::new() };
     let sets = stores.replica_sets.children(&deployment);
     let pods = sets.iter().filter_map(|set| set.uid()).flat_map(|set| stores.pods.children(&set));
     pods.filter(|pod| {
@@ -90,9 +119,19 @@ pub fn pods_of(
     .collect()
 }
 
-/// Pods of the node Deployment.
-fn node_pods(stores: &Stores, namespace: &str, names: &Names) -> Vec<Arc<Pod>> {
-    pods_of(stores, namespace, names, Component::Node, &names.deployment())
+/// Pods of the Deployments of nodes, each with its Deployment; those that have ended are among them.
+#[must_use]
+pub fn node_pods(
+    stores: &Stores,
+    namespace: &str,
+    names: &Names,
+    uid: &str,
+) -> Vec<(Arc<Pod>, Arc<Deployment>)> {
+    let of = |deployment: Arc<Deployment>| {
+        let pods = pods_of(stores, namespace, names, Component::Node, &deployment);
+        pods.into_iter().map(move |pod| (pod, deployment.clone()))
+    };
+    node_deployments(stores, namespace, names, uid).into_iter().flat_map(of).collect()
 }
 
 /// UID of each pod in a Service's EndpointSlices, and whether its endpoint is ready.
@@ -113,16 +152,14 @@ fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> HashMap<S
 mod tests {
     use k8s_openapi::api::discovery::v1::EndpointSlice;
     use kube::core::PartialObjectMeta;
-    use kube::runtime::reflector::{self, Store};
-    use kube::runtime::watcher::Event;
+    use kube::runtime::reflector;
     use serde_json::{Value, json};
 
-    use kube::Resource;
-
     use super::*;
+    use crate::machines::Machines;
     use crate::pulses::Pulses;
     use crate::store::{Family, LOOKED_AT};
-    use crate::watches::{controller_uid, service_of};
+    use crate::watches::{cluster_uid, controller_uid, service_of};
 
     fn read<K: serde::de::DeserializeOwned>(object: Value) -> K {
         serde_json::from_value(object).unwrap()
@@ -134,19 +171,15 @@ mod tests {
         json!({"name": name, "namespace": "default", "uid": uid, "ownerReferences": [owner]})
     }
 
-    fn store<K: Resource<DynamicType = ()> + Clone + 'static>(objects: Vec<K>) -> Store<K> {
-        let (store, mut writer) = reflector::store();
-        objects.into_iter().for_each(|object| writer.apply_watcher_event(&Event::Apply(object)));
-        store
-    }
-
     /// Fleets `f0`, `f1` and so on in one namespace, at rest, of two nodes each.
     fn fleets(count: usize) -> Stores {
         let (mut deployments, mut sets, mut pods, mut slices) = (vec![], vec![], vec![], vec![]);
         for fleet in 0..count {
             let names = Names::new(&format!("f{fleet}"));
             let (deployment, set) = (format!("d{fleet}"), format!("s{fleet}"));
-            let meta = owned(&names.deployment(), &deployment, "ChannelCluster", "c");
+            let mut meta =
+                owned(&names.first_deployment(), &deployment, "ChannelCluster", &format!("c{fleet}"));
+            meta["ownerReferences"][0]["apiVersion"] = json!("channelcluster.io/v1alpha1");
             deployments.push(read::<Deployment>(json!({"metadata": meta})));
             let meta = owned(&set, &set, "Deployment", &deployment);
             sets.push(read::<PartialObjectMeta<_>>(json!({"metadata": meta})));
@@ -163,10 +196,11 @@ mod tests {
         }
         Stores {
             clusters: reflector::store().0,
-            deployments: store(deployments),
+            deployments: Family::of(deployments, cluster_uid),
             replica_sets: Family::of(sets, controller_uid),
             pods: Family::of(pods, controller_uid),
             endpoints: Family::of(slices, service_of),
+            machines: Machines::unseen(),
             standings: Arc::default(),
             pulses: Pulses::default(),
         }
@@ -177,11 +211,11 @@ mod tests {
         let looked_at = |count| {
             let (stores, names) = (fleets(count), Names::new("f0"));
             LOOKED_AT.set(0);
-            assert_eq!(pods(&stores, "default", &names).len(), 2);
-            assert!(rejected(&stores, "default", &names).is_empty());
+            assert_eq!(pods(&stores, "default", &names, "c0").len(), 2);
+            assert!(rejected(&stores, "default", &names, "c0").is_empty());
             LOOKED_AT.get()
         };
-        // Each look finds a ReplicaSet and two pods, and the first one an EndpointSlice.
-        assert_eq!((looked_at(1), looked_at(2_000)), (7, 7));
+        // Each look finds a Deployment, a ReplicaSet and two pods, and the first one an EndpointSlice.
+        assert_eq!((looked_at(1), looked_at(2_000)), (9, 9));
     }
 }

@@ -146,6 +146,13 @@ impl Pulses {
         !of(None).chain(of(Some(namespace.to_owned()))).any(|pulse| is_lost(pulse))
     }
 
+    /// Whether each watch of this kind has seen its first list or its namespace is left out: until then, what is not in its
+    /// store may be there nevertheless.
+    #[must_use]
+    pub fn listed(&self, kind: &str) -> bool {
+        self.iter().filter(|pulse| pulse.kind == kind).all(|pulse| pulse.synced() || pulse.left_out())
+    }
+
     /// Whether every watch has seen its first list or its namespace is left out.
     #[must_use]
     pub fn synced(&self) -> bool {
@@ -179,6 +186,8 @@ mod tests {
         let (a, b) = (Arc::new(Pulse::new("pods", None)), Arc::new(Pulse::new("services", None)));
         let pulses = Pulses::new(vec![a.clone(), b.clone()]);
         assert!(pulses.stale().is_none() && !pulses.synced());
+        a.sync();
+        assert!(pulses.listed("pods") && !pulses.listed("services"));
         b.set_age(STALE_MILLIS + 5_000);
         assert_eq!(pulses.stale().map(|(kind, _)| kind), Some("services"));
         assert!(!pulses.sees("a") && pulses.lost().is_empty());

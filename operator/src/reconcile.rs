@@ -9,6 +9,7 @@ use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
 use operator_core::hindrance::Reason;
+use operator_core::sysctl_probes::Proof;
 use operator_core::validate::{Problem, ValidatedCluster, validate};
 use operator_core::view::Outcome;
 use tracing::warn;
@@ -21,6 +22,7 @@ use crate::ours::ApplyError;
 use crate::shared::Reconciled;
 use crate::store::Guarded;
 use crate::unreadable::unreadable;
+use crate::watches;
 
 /// Pause after which everything is looked at although nothing has changed.
 const RESYNC: Duration = Duration::from_secs(300);
@@ -33,8 +35,12 @@ const LEFTOVERS: Duration = Duration::from_secs(10);
 /// Pause before refused objects are tried again without a change of the spec: somebody may raise a quota or mend a
 /// webhook.
 const REFUSED: Duration = Duration::from_secs(60);
+/// Pause between looks whether pods have tried the unsafe sysctls of a spec; the status that says so triggers one too.
+const PROBING: Duration = Duration::from_secs(5);
 /// Pause between looks whether another installation has left a namespace, or a lost one is seen again.
 const FOREIGN: Duration = Duration::from_secs(5);
+/// How long to wait for the first list of the Deployments before looking again.
+const LISTING: Duration = Duration::from_secs(1);
 /// First and longest pause after a failure.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -82,6 +88,11 @@ pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Ac
         count(&context, "unseen");
         return Ok(Action::requeue(FOREIGN));
     }
+    // The image and the sysctls that a fleet keeps are read from its Deployment: without it, all nodes would be replaced.
+    if !context.shared.stores.pulses.listed(watches::DEPLOYMENTS) {
+        count(&context, "unseen");
+        return Ok(Action::requeue(LISTING));
+    }
     if !context.shared.claims.holds(&labels.namespace) {
         count(&context, "foreign");
         context.stop(&labels);
@@ -123,7 +134,10 @@ async fn look(
     let tell = |outcome: Outcome, valid: Option<Arc<ValidatedCluster>>| {
         let cluster_ = valid.or_else(|| context.last_valid(labels, &uid));
         let generation = cluster.metadata.generation.unwrap_or_default();
-        context.tell(labels, Reconciled { uid: uid.clone(), generation, outcome, cluster: cluster_ });
+        context.tell(
+            labels,
+            Reconciled { uid: uid.clone(), generation, outcome, cluster: cluster_, waiting: None },
+        );
     };
     let fetched = match fetch(&context.shared, cluster).await {
         Ok(fetched) => fetched,
@@ -146,9 +160,29 @@ async fn look(
         tell(Outcome::Applied, Some(valid));
         return Ok(("paused", RESYNC));
     }
+    if valid.pod.proof == Proof::Awaited {
+        // Without another spec the fleet goes on by this one, which leaves out what is still to be tried.
+        let served = context.last_valid(labels, &uid).or_else(|| Some(valid.clone()));
+        let (generation, outcome) = (valid.generation, Outcome::Pending);
+        let waiting = Some(valid);
+        context.tell(labels, Reconciled { uid: uid.clone(), generation, outcome, cluster: served, waiting });
+        return Ok(("probing", PROBING));
+    }
     say_newer_image(context, cluster, &valid).await;
+    write(cluster, labels, context, valid, tell).await
+}
+
+/// Writes the objects of a checked spec, and tells how that ended.
+async fn write(
+    cluster: &ChannelCluster,
+    labels: &ClusterLabels,
+    context: &Context,
+    valid: Arc<ValidatedCluster>,
+    tell: impl Fn(Outcome, Option<Arc<ValidatedCluster>>),
+) -> Result<(&'static str, Duration), Error> {
     let last = cluster.status.as_ref().and_then(|status| status.desired_replicas);
-    let replicas = Settings::of(&valid).initial(last);
+    let known = cluster.status.as_ref().and_then(|status| status.capacity.as_ref());
+    let replicas = Settings::of(&valid).knowing(&valid, known).initial(last);
     let fingerprint = fingerprint(&valid);
     let trial = match () {
         () if context.is_applied(labels, &fingerprint) => Trial::Known,
@@ -167,7 +201,7 @@ async fn look(
         }
         Err(ApplyError::Refused(message)) => {
             context.shared.events.say(cluster, true, "Refused", "Apply", &message).await;
-            let served = valid_after_refusal(context.last_valid(labels, &uid), valid);
+            let served = valid_after_refusal(context.last_valid(labels, &valid.uid), valid);
             tell(Outcome::Refused(message), Some(served));
             Ok(("refused", REFUSED))
         }

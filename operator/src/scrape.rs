@@ -2,6 +2,8 @@
 //! number of requests at a time is bounded.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,11 +13,15 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use node_core::admin::{DrainRequest, DrainStatus, NODE_HEADER, Stats};
+use node_core::admin::{DrainRequest, DrainStatus, NODE_HEADER, RebalanceRequest, RebalanceStatus, Stats};
 use operator_core::names::ADMIN_PORT;
 use serde::de::DeserializeOwned;
 
 use crate::clock;
+
+mod kept;
+
+use kept::{Get, Kept};
 
 /// Longest wait for an answer.
 const TIMEOUT: Duration = Duration::from_millis(1_500);
@@ -82,9 +88,12 @@ impl Default for Patience {
 /// Client of the nodes' admin ports.
 #[derive(Clone, Debug)]
 pub struct Nodes {
+    /// For orders, which are few.
     client: Client<HttpConnector, Full<Bytes>>,
+    /// For statistics.
+    kept: Arc<Kept>,
     port: u16,
-    timeout: Duration,
+    patience: Patience,
 }
 
 impl Default for Nodes {
@@ -100,11 +109,8 @@ impl Nodes {
         let mut connector = HttpConnector::new();
         connector.set_connect_timeout(Some(patience.connect));
         connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(Duration::from_secs(20))
-            .pool_max_idle_per_host(1)
-            .build(connector);
-        Self { client, port, timeout: patience.answer }
+        let client = Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector);
+        Self { client, kept: Arc::default(), port, patience }
     }
 
     /// The statistics of many nodes, in any order, each with the time when it came (as [`clock::now`] has it).
@@ -124,7 +130,14 @@ impl Nodes {
     }
 
     async fn stats_of(&self, peer: &Peer, token: &str) -> Result<Stats, NodeError> {
-        let stats: Stats = self.request(Method::GET, peer, "/v1/stats", token, Bytes::new()).await?;
+        let ip: IpAddr =
+            peer.ip.parse().map_err(|_| NodeError::Unreachable("it has no address".to_owned()))?;
+        let Patience { connect, answer } = self.patience;
+        let address = SocketAddr::new(ip, self.port);
+        let get = Get { address, path: "/v1/stats", token, node: &peer.name, connect };
+        let got = tokio::time::timeout(answer, self.kept.get(get));
+        let (status, body) = got.await.map_err(|_| NodeError::Timeout(answer)).flatten()?;
+        let stats: Stats = read(status, &body)?;
         if stats.node == peer.name { Ok(stats) } else { Err(NodeError::Another) }
     }
 
@@ -152,6 +165,28 @@ impl Nodes {
         self.request(Method::DELETE, peer, "/v1/drain", token, Bytes::new()).await
     }
 
+    /// Lets a node move clients to others.
+    ///
+    /// # Errors
+    /// When the node did not answer as it should; one of a version that does not know of this answers 404.
+    pub async fn rebalance(
+        &self,
+        peer: &Peer,
+        token: &str,
+        request: &RebalanceRequest,
+    ) -> Result<RebalanceStatus, NodeError> {
+        let body = serde_json::to_vec(request).map_err(|e| NodeError::Unreadable(e.to_string()))?;
+        self.request(Method::POST, peer, "/v1/rebalance", token, body.into()).await
+    }
+
+    /// Lets a node move no more clients.
+    ///
+    /// # Errors
+    /// As [`Self::rebalance`].
+    pub async fn stop_rebalance(&self, peer: &Peer, token: &str) -> Result<RebalanceStatus, NodeError> {
+        self.request(Method::DELETE, peer, "/v1/rebalance", token, Bytes::new()).await
+    }
+
     async fn request<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -170,24 +205,30 @@ impl Nodes {
             .header(NODE_HEADER, &peer.name)
             .body(Full::new(body))
             .map_err(|e| NodeError::Unreachable(e.to_string()))?;
-        let answer = tokio::time::timeout(self.timeout, self.answer(request));
-        answer.await.map_err(|_| NodeError::Timeout(self.timeout))?
+        let longest = self.patience.answer;
+        let answer = tokio::time::timeout(longest, self.answer(request));
+        answer.await.map_err(|_| NodeError::Timeout(longest))?
     }
 
     async fn answer<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, NodeError> {
         let response = self.client.request(request).await.map_err(|error| unreachable(&error))?;
-        match response.status().as_u16() {
-            200..=299 => {}
-            401 | 403 => return Err(NodeError::Unauthorized),
-            421 => return Err(NodeError::Another),
-            other => return Err(NodeError::Status(other)),
-        }
+        let status = response.status().as_u16();
         let body = Limited::new(response.into_body(), MAX_ANSWER)
             .collect()
             .await
             .map_err(|e| NodeError::Unreadable(e.to_string()))?
             .to_bytes();
-        serde_json::from_slice(&body).map_err(|e| NodeError::Unreadable(e.to_string()))
+        read(status, &body)
+    }
+}
+
+/// What an answer says.
+fn read<T: DeserializeOwned>(status: u16, body: &[u8]) -> Result<T, NodeError> {
+    match status {
+        200..=299 => serde_json::from_slice(body).map_err(|error| NodeError::Unreadable(error.to_string())),
+        401 | 403 => Err(NodeError::Unauthorized),
+        421 => Err(NodeError::Another),
+        other => Err(NodeError::Status(other)),
     }
 }
 

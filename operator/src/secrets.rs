@@ -1,5 +1,5 @@
-//! The Secret of a fleet: the operator makes it once, keeps it as it is, puts it back when it was deleted, and makes
-//! the pods that read it follow.
+//! The Secret of a fleet: the operator makes it once, keeps it as it is but for the keys of tickets, which it rotates, puts
+//! it back when it was deleted, and makes the pods that read it follow.
 //!
 //! This process remembers its content for as long as it leads, so that a Secret that is put back is the same one for
 //! all pods that have read it. If the content is not known any more, or somebody wrote another password, NATS gets
@@ -11,26 +11,30 @@ use k8s_openapi::api::core::v1::{Pod, Secret as Object};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
-use operator_core::build;
 use operator_core::names::{
-    ADMIN_TOKEN_KEY, Component, FIELD_MANAGER, NATS_PASSWORD_KEY, Names, SECRET_MARK_ANNOTATION, TICKET_KEY,
+    ADMIN_TOKEN_KEY, FIELD_MANAGER, NATS_PASSWORD_KEY, Names, SECRET_MARK_ANNOTATION,
 };
+use operator_core::ownership::TICKETS_MANAGER;
 use operator_core::validate::ValidatedCluster;
+use operator_core::{build, tickets};
 use rand::distr::{Alphanumeric, SampleString};
-use serde_json::json;
+use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
+use crate::clock;
 use crate::observe;
 use crate::ours::{ApplyError, adoption, failed, is_leftover};
 use crate::remembered::Values;
-use crate::shared::Shared;
+use crate::shared::{Reconciled, Shared};
 
 /// Length of generated secrets, in letters and digits: 190 bits.
 const SECRET_LENGTH: usize = 32;
 /// Pause between looks at the Secret of a fleet, in milliseconds: one that is gone is back within 10 s.
 const LOOK_MILLIS: u64 = 5_000;
-/// The keys that the Secret has.
-const KEYS: [&str; 3] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY, TICKET_KEY];
+/// Pause in milliseconds before keys of tickets are written again that the API server refused. They are written a day early.
+const REFUSED_MILLIS: u64 = 600_000;
+/// The keys that the Secret has, besides those of tickets.
+const KEYS: [&str; 2] = [ADMIN_TOKEN_KEY, NATS_PASSWORD_KEY];
 
 /// The Secret that is there, if one is.
 pub struct SecretSeen {
@@ -42,20 +46,26 @@ pub struct SecretSeen {
 pub struct KeptSecret {
     /// A hash that differs when its content does, and from which nobody can tell the content.
     pub mark: String,
-    /// Whether it has another content than when it was last looked at.
+    /// Whether it has another token or password than when it was last looked at.
     pub changed: bool,
     /// When it was made.
     pub made: Option<Time>,
-    /// When it was last written.
+    /// When anything but its keys of tickets was last written.
     written: Option<Time>,
 }
 
 impl KeptSecret {
-    fn of(object: &Object, changed: bool) -> Self {
-        let meta = &object.metadata;
-        let writes = meta.managed_fields.iter().flatten().filter_map(|record| record.time.clone());
-        let written = writes.chain(meta.creation_timestamp.clone()).max();
-        let mark = build::secret_mark(&values(object));
+    /// The Secret as it is now, which is remembered.
+    fn note(shared: &Shared, cluster: &ValidatedCluster, object: &Object) -> Self {
+        let (meta, values) = (&object.metadata, values(object));
+        let records = meta.managed_fields.iter().flatten();
+        let others = records.filter(|record| record.manager.as_deref() != Some(TICKETS_MANAGER));
+        let written =
+            others.filter_map(|record| record.time.clone()).chain(meta.creation_timestamp.clone()).max();
+        let mark = build::secret_mark(&values);
+        let known = shared.secrets.get(&cluster.uid);
+        let changed = known.is_some_and(|known| build::secret_mark(&known) != mark);
+        shared.secrets.put(&cluster.uid, &values, meta.resource_version.as_deref());
         Self { mark, changed, made: meta.creation_timestamp.clone(), written }
     }
 }
@@ -79,14 +89,14 @@ pub async fn rehearse(shared: &Shared, cluster: &ValidatedCluster, seen: &Secret
     if seen.live.is_some() {
         return None;
     }
-    let secret = build::secret(cluster, &random_text(), &random_text(), &random_text());
+    let secret = fresh(cluster);
     let params = PostParams { dry_run: true, ..made_by_us() };
     let tried = api(shared, cluster).create(&params, &secret).await;
     tried.err().map(|error| failed::<Object>(&cluster.names.secret(), error))
 }
 
-/// Makes the Secret if it is not there, takes it over if it was left, and adds keys that were removed from it. It
-/// never writes over a value that is there.
+/// Makes the Secret if it is not there, takes it over if it was left, adds keys that were removed from it, and rotates the
+/// keys of tickets when that is due. It writes over no other value that is there.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -95,36 +105,89 @@ pub async fn ensure(
     cluster: &ValidatedCluster,
     seen: SecretSeen,
 ) -> Result<KeptSecret, ApplyError> {
-    let name = cluster.names.secret();
-    let written = match seen.live {
-        None => Some(make(shared, cluster).await?),
+    let object = match seen.live {
+        None => make(shared, cluster).await?,
         Some(live) => {
-            let missing = missing(shared, cluster, &live);
-            if missing.is_empty() && !seen.leftover {
-                let changed = shared.secrets.put(&cluster.uid, &values(&live));
-                return Ok(KeptSecret::of(&live, changed));
-            }
-            shared.check()?;
-            let mut patch = adoption(cluster, &live.metadata, None);
-            if !missing.is_empty() {
-                warn!(namespace = cluster.namespace, name, keys = ?missing.keys(), "the Secret lacks keys: added");
-                patch["data"] = json!(missing);
-            }
-            let params =
-                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-            let patched = api(shared, cluster).patch(&name, &params, &Patch::Merge(patch)).await;
-            Some(patched.map_err(|e| failed::<Object>(&name, e))?)
+            let live = complete(shared, cluster, live, seen.leftover).await?;
+            rotate(shared, cluster, live).await?
         }
     };
-    let object = written.unwrap_or_default();
-    let changed = shared.secrets.put(&cluster.uid, &values(&object));
-    Ok(KeptSecret::of(&object, changed))
+    Ok(KeptSecret::note(shared, cluster, &object))
+}
+
+/// Takes a Secret over that was left, and adds the keys that it lacks.
+async fn complete(
+    shared: &Shared,
+    cluster: &ValidatedCluster,
+    live: Object,
+    leftover: bool,
+) -> Result<Object, ApplyError> {
+    let (name, missing) = (cluster.names.secret(), missing(shared, cluster, &live));
+    if missing.is_empty() && !leftover {
+        return Ok(live);
+    }
+    shared.check()?;
+    let mut patch = adoption(cluster, &live.metadata, None);
+    if !missing.is_empty() {
+        warn!(namespace = cluster.namespace, name, keys = ?missing.keys(), "the Secret lacks keys: added");
+        patch["data"] = json!(missing);
+    }
+    merge(shared, cluster, FIELD_MANAGER, patch).await
+}
+
+/// Writes the keys of tickets as they should be now, if nodes use them, if they are not so, and if the Secret is as it was
+/// looked at. When the API server refuses that, everything else goes on with the keys that are there.
+async fn rotate(shared: &Shared, cluster: &ValidatedCluster, live: Object) -> Result<Object, ApplyError> {
+    let (namespace, name, uid, now) =
+        (&cluster.namespace, cluster.names.secret(), &cluster.uid, clock::now());
+    if cluster.tls.is_none() || !shared.secrets.may_write_tickets(uid, now) {
+        return Ok(live);
+    }
+    let known = shared.secrets.get(uid).unwrap_or_default();
+    let changes = tickets::changes(&values(&live), &known, now, &random_text());
+    if changes.is_empty() {
+        return Ok(live);
+    }
+    shared.check()?;
+    let meta = json!({"uid": live.metadata.uid, "resourceVersion": live.metadata.resource_version});
+    let patch = json!({"metadata": meta, "data": changes});
+    match merge(shared, cluster, TICKETS_MANAGER, patch).await {
+        Ok(written) => {
+            shared.secrets.take_tickets(uid);
+            info!(namespace, name, "the keys of TLS tickets are changed");
+            Ok(written)
+        }
+        // Somebody else has written it: the reconcile is tried again with what is there then.
+        Err(error) if is_conflict(&error) => Err(error),
+        Err(error) => {
+            if shared.secrets.refuse_tickets(uid, &error.to_string(), now + REFUSED_MILLIS) {
+                warn!(namespace, name, %error, "the keys of TLS tickets stay as they are: trying again each 10 minutes");
+            }
+            Ok(live)
+        }
+    }
+}
+
+fn is_conflict(error: &ApplyError) -> bool {
+    matches!(error, ApplyError::Api { source: kube::Error::Api(status), .. } if status.code == 409)
+}
+
+async fn merge(
+    shared: &Shared,
+    cluster: &ValidatedCluster,
+    manager: &str,
+    patch: Value,
+) -> Result<Object, ApplyError> {
+    let name = cluster.names.secret();
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    let patched = api(shared, cluster).patch(&name, &params, &Patch::Merge(patch)).await;
+    patched.map_err(|error| failed::<Object>(&name, error))
 }
 
 async fn make(shared: &Shared, cluster: &ValidatedCluster) -> Result<Object, ApplyError> {
     shared.check()?;
     let name = cluster.names.secret();
-    let mut secret = build::secret(cluster, &random_text(), &random_text(), &random_text());
+    let mut secret = fresh(cluster);
     if let Some(known) = shared.secrets.get(&cluster.uid) {
         info!(namespace = cluster.namespace, name, "the Secret is gone: made again as it was");
         secret.string_data = None;
@@ -143,9 +206,7 @@ fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values
         return Values::new();
     }
     let known = shared.secrets.get(&cluster.uid).unwrap_or_default();
-    let fresh = build::secret(cluster, &random_text(), &random_text(), &random_text())
-        .string_data
-        .unwrap_or_default();
+    let fresh = fresh(cluster).string_data.unwrap_or_default();
     let value = |key: &str| {
         let fresh = || fresh.get(key).map(|text| ByteString(text.clone().into_bytes()));
         known.get(key).cloned().or_else(fresh)
@@ -156,9 +217,8 @@ fn missing(shared: &Shared, cluster: &ValidatedCluster, live: &Object) -> Values
 /// Makes the kubelets look at the files of node pods that are older than the last write of the Secret: a kubelet
 /// syncs a pod that changes at once.
 pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &KeptSecret) {
-    let names = &cluster.names;
-    let pods =
-        observe::pods_of(&shared.stores, &cluster.namespace, names, Component::Node, &names.deployment());
+    let ValidatedCluster { namespace, names, uid, .. } = cluster;
+    let pods = observe::node_pods(&shared.stores, namespace, names, uid);
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), &cluster.namespace);
     let patch = json!({"metadata": {"annotations": {SECRET_MARK_ANNOTATION: secret.mark}}});
     let late = |pod: &Pod| {
@@ -166,7 +226,7 @@ pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &KeptSec
             && pod.creation_timestamp() < secret.written
             && pod.metadata.deletion_timestamp.is_none()
     };
-    for pod in pods.iter().filter(|pod| late(pod)) {
+    for (pod, _) in pods.iter().filter(|(pod, _)| late(pod)) {
         if shared.check().is_err() {
             return;
         }
@@ -188,13 +248,27 @@ pub struct SecretPoll {
 }
 
 impl SecretPoll {
-    /// Whether the Secret was deleted or written since the last look; looks each [`LOOK_MILLIS`] at most. `now` in
-    /// milliseconds.
-    pub async fn changed(&mut self, shared: &Shared, namespace: &str, names: &Names, now: u64) -> bool {
+    /// Whether the Secret is to be looked at again: it was deleted or written since the last look, or its keys of tickets
+    /// are to change. Looks each [`LOOK_MILLIS`] at most. `told` is of the last reconcile, `now` in milliseconds.
+    pub async fn is_due(
+        &mut self,
+        shared: &Shared,
+        (namespace, told): (&str, &Reconciled),
+        names: &Names,
+        now: u64,
+    ) -> bool {
         if now.saturating_sub(self.looked) < LOOK_MILLIS {
             return false;
         }
         self.looked = now;
+        let uid = &told.uid;
+        let has_tickets = told.cluster.as_ref().is_some_and(|cluster| cluster.tls.is_some());
+        if has_tickets
+            && shared.secrets.may_write_tickets(uid, now)
+            && shared.secrets.get(uid).is_some_and(|values| tickets::is_due(&values, now))
+        {
+            return true;
+        }
         let api: Api<Object> = Api::namespaced(shared.client.clone(), namespace);
         let version = match api.get_metadata_opt(&names.secret()).await {
             Ok(live) => live.and_then(|live| live.metadata.resource_version),
@@ -204,7 +278,8 @@ impl SecretPoll {
             }
         };
         let known = self.version.is_some();
-        let same = version == self.version;
+        // What the last reconcile has seen or written itself is nothing new.
+        let same = version == self.version || version == shared.secrets.version(uid);
         self.version.clone_from(&version);
         version.is_none() || (known && !same)
     }
@@ -220,6 +295,12 @@ fn values(object: &Object) -> Values {
 
 fn made_by_us() -> PostParams {
     PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() }
+}
+
+/// A Secret of random texts.
+fn fresh(cluster: &ValidatedCluster) -> Object {
+    let tickets = tickets::first(clock::now(), &random_text());
+    build::secret(cluster, &random_text(), &random_text(), &tickets)
 }
 
 fn random_text() -> String {

@@ -84,4 +84,14 @@ pub struct Reconciled {
     pub outcome: Outcome,
     /// The last spec that was valid; none if there was none yet.
     pub cluster: Option<Arc<ValidatedCluster>>,
+    /// A spec that waits for pods which try its unsafe sysctls.
+    pub waiting: Option<Arc<ValidatedCluster>>,
+}
+
+impl Reconciled {
+    /// The spec whose unsafe sysctls are tried.
+    #[must_use]
+    pub fn tried(&self) -> Option<&ValidatedCluster> {
+        self.waiting.as_deref().or(self.cluster.as_deref())
+    }
 }

@@ -34,6 +34,8 @@ const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 2);
 const SHORT: Duration = Duration::from_secs(1);
 /// First and longest pause after a failure.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(2));
+/// Longest pause before objects that may not be seen are asked for again: the right may be given at any time.
+const FORBIDDEN: Duration = Duration::from_secs(60);
 /// Objects in a page of a list.
 const PAGE: u32 = 500;
 /// Longest page, in bytes; when one is longer, smaller ones are asked for. A single object may have [`MAX_ANSWER`].
@@ -76,6 +78,8 @@ pub struct Source<K: Resource<DynamicType = ()> + Clone + 'static> {
     pub number: usize,
     /// Told of each sign that the watch lives.
     pub pulse: Arc<Pulse>,
+    /// What the operator goes on without where it may not see these objects; none: it cannot go on.
+    pub without: Option<&'static str>,
 }
 
 impl<K> Source<K>
@@ -103,6 +107,13 @@ where
             }
             failures = failures.saturating_add(1);
             self.pulse.failed();
+            if let Some(without) = self.without.filter(|_| is_forbidden(&error)) {
+                if failures == 1 {
+                    warn!(kind = self.pulse.kind, "no right to list these: going on without {without}");
+                }
+                tokio::time::sleep(FORBIDDEN.mul_f64(rand::random_range(0.5..1.0))).await;
+                continue;
+            }
             if failures == 1 {
                 warn!(kind = self.pulse.kind, %error, "the watch was interrupted, trying again");
             } else {
@@ -245,6 +256,12 @@ where
     fn filler(&self) -> std::sync::MutexGuard<'_, Filler<K>> {
         self.filler.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether the API server says that these objects may not be seen.
+fn is_forbidden(error: &Interrupted) -> bool {
+    let (Interrupted::List(error) | Interrupted::Watch(error)) = error else { return false };
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 fn refused(error: kube::Error) -> Interrupted {

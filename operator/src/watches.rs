@@ -7,20 +7,21 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount, Toleration};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource};
-use operator_core::names::{Component, FIELD_MANAGER};
+use operator_core::names::{Component, FIELD_MANAGER, MADE_WITH_ANNOTATION};
 use operator_core::{refused, user_ids};
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::machines::{self, Machines};
 use crate::pulses::{Pulse, Pulses};
 use crate::standings::Standings;
 use crate::store::{Family, Filler, Guarded, Index, Pending, Request, Rules};
@@ -35,19 +36,24 @@ pub fn ours() -> String {
     format!("app.kubernetes.io/managed-by={FIELD_MANAGER}")
 }
 
+/// Kind of the watch of the Deployments, as its pulse says it.
+pub const DEPLOYMENTS: &str = "deployments";
+
 /// The objects that are there, as far as they are known.
 #[derive(Clone, Debug)]
 pub struct Stores {
     /// ChannelClusters.
     pub clusters: Store<Guarded>,
-    /// Deployments of nodes and NATS.
-    pub deployments: Store<Deployment>,
+    /// Deployments of nodes and NATS, by the UID of their ChannelCluster.
+    pub deployments: Family<Deployment>,
     /// ReplicaSets, by the UID of their Deployment.
     pub replica_sets: Family<PartialObjectMeta<ReplicaSet>>,
     /// Pods of nodes and NATS, by the UID of their ReplicaSet.
     pub pods: Family<Pod>,
     /// Endpoints, by [`service_key`] of their Service.
     pub endpoints: Family<EndpointSlice>,
+    /// The machines.
+    pub machines: Machines,
     /// The standing of each object that the operator applies, by kind.
     pub standings: Arc<HashMap<String, Standings>>,
     /// How well all of these are known.
@@ -71,7 +77,7 @@ impl Stores {
     pub async fn ready(&self) {
         let _writers_live_as_long_as_we = tokio::join!(
             self.clusters.wait_until_ready(),
-            self.deployments.wait_until_ready(),
+            self.deployments.store.wait_until_ready(),
             self.replica_sets.store.wait_until_ready(),
             self.pods.store.wait_until_ready(),
             self.endpoints.store.wait_until_ready(),
@@ -101,8 +107,9 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
     };
     let (clusters, writer) = reflector::store();
     starting.watch("channelclusters", "", false, clusters_rules(), Some(writer));
-    let (deployments, writer) = reflector::store();
-    starting.watch("deployments", &ours(), false, deployment_rules(), Some(writer));
+    let (store, writer) = reflector::store();
+    let index = starting.watch(DEPLOYMENTS, &ours(), false, deployment_rules(), Some(writer));
+    let deployments = Family::new(store, index);
     let (store, writer) = reflector::store();
     let index = starting.watch("replicasets", &ours(), true, replica_set_rules(), Some(writer));
     let replica_sets = Family::new(store, index);
@@ -117,6 +124,7 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
     starting.trigger::<ServiceAccount>("serviceaccounts");
     starting.trigger::<PodDisruptionBudget>("poddisruptionbudgets");
     starting.trigger::<NetworkPolicy>("networkpolicies");
+    let machines = starting.machines();
     let pulses = Pulses::new(starting.pulses);
     Watches {
         stores: Stores {
@@ -125,6 +133,7 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
             replica_sets,
             pods,
             endpoints,
+            machines,
             standings: Arc::new(starting.standings),
             pulses,
         },
@@ -174,11 +183,32 @@ impl Starting {
                 filler: filler.clone(),
                 number,
                 pulse: pulse.clone(),
+                without: None,
             };
             self.pulses.push(pulse);
             self.tasks.push(AbortOnDropHandle::new(tokio::spawn(source.run())));
         }
         index
+    }
+
+    /// Watches the machines, which are of no namespace. An operator of single namespaces may have no right to see them, so this
+    /// watch has no part in what the operator has to see.
+    fn machines(&mut self) -> Machines {
+        let (store, writer) = reflector::store();
+        let filler = Filler::new(machines::rules(), Some(writer), 1, self.pending.clone());
+        let pulse = Arc::new(Pulse::new("nodes", None));
+        let source = Source {
+            client: self.client.clone(),
+            namespace: None,
+            labels: String::new(),
+            metadata_only: false,
+            filler: Arc::new(Mutex::new(filler)),
+            number: 0,
+            pulse: pulse.clone(),
+            without: Some("a look at the machines: nodes of machines that go are not replaced ahead"),
+        };
+        self.tasks.push(AbortOnDropHandle::new(tokio::spawn(source.run())));
+        Machines::new(store, pulse)
     }
 
     /// Watches objects that the operator does not read; when one of ours changes or is gone, its owner is looked at.
@@ -192,13 +222,20 @@ impl Starting {
 
 /// The ChannelCluster that owns an object.
 fn owner(object: &impl Resource) -> Option<Request> {
-    let meta = object.meta();
+    let owner = owner_reference(object)?;
+    Some(ObjectRef::new(&owner.name).within(object.meta().namespace.as_deref()?))
+}
+
+fn owner_reference(object: &impl Resource) -> Option<&OwnerReference> {
     let group = format!("{}/", crds::GROUP);
-    let owners = meta.owner_references.iter().flatten();
-    let mut ours =
-        owners.filter(|owner| owner.kind == "ChannelCluster" && owner.api_version.starts_with(&group));
-    let owner = ours.next()?;
-    Some(ObjectRef::new(&owner.name).within(meta.namespace.as_deref()?))
+    let mut owners = object.meta().owner_references.iter().flatten();
+    owners.find(|owner| owner.kind == "ChannelCluster" && owner.api_version.starts_with(&group))
+}
+
+/// UID of the ChannelCluster that owns an object.
+#[must_use]
+pub fn cluster_uid<K: Resource>(object: &K) -> Option<String> {
+    owner_reference(object).map(|owner| owner.uid.clone())
 }
 
 /// UID of the controller that makes and replaces an object.
@@ -250,14 +287,17 @@ fn known_key(key: &str) -> bool {
 fn prune_meta(meta: &mut ObjectMeta) {
     meta.managed_fields = None;
     for map in [&mut meta.labels, &mut meta.annotations].into_iter().flatten() {
-        map.retain(|key, _| known_key(key) && key != "kubectl.kubernetes.io/last-applied-configuration");
+        let read = |key: &str| {
+            key != "kubectl.kubernetes.io/last-applied-configuration" && key != MADE_WITH_ANNOTATION
+        };
+        map.retain(|key, _| known_key(key) && read(key));
     }
 }
 
 fn clusters_rules() -> Rules<Guarded> {
     Rules {
         keep: |_| true,
-        prune: |cluster| cluster.meta_mut().managed_fields = None,
+        prune: prune_cluster,
         version: |cluster| format!("{} {}", spec_version(cluster), left_out(cluster)),
         about: |cluster| Some(ObjectRef::from_obj(cluster)),
         parent: |_| None,
@@ -265,11 +305,25 @@ fn clusters_rules() -> Rules<Guarded> {
     }
 }
 
+/// Drops what is long and not read here: each loop knows the status that it wrote itself.
+fn prune_cluster(cluster: &mut Guarded) {
+    cluster.meta_mut().managed_fields = None;
+    if let Some(status) = cluster.0.as_mut().ok().and_then(|cluster| cluster.status.as_mut()) {
+        (status.nodes, status.decisions, status.totals) = (Vec::new(), Vec::new(), None);
+    }
+}
+
 /// What pods are to be made without: the part of a status on which the pods depend.
 fn left_out(cluster: &Guarded) -> String {
     let Ok(cluster) = &cluster.0 else { return String::new() };
     let ids = [Component::Node, Component::Nats].map(|part| user_ids::left_out(cluster, part));
-    format!("{:?} {ids:?}", refused::left_out(cluster))
+    let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
+    let back = rollout.and_then(|rollout| rollout.rolled_back.as_ref()).map(|back| (&back.from, &back.to));
+    let tried = cluster.status.as_ref().and_then(|status| status.sysctl_probes.as_ref());
+    let tried = tried.map(|tried| {
+        (&tried.tuning, &tried.names, tried.pools.iter().map(|p| p.verdict).collect::<Vec<_>>())
+    });
+    format!("{:?} {ids:?} {back:?} {tried:?}", refused::left_out(cluster))
 }
 
 fn deployment_rules() -> Rules<Deployment> {
@@ -278,7 +332,7 @@ fn deployment_rules() -> Rules<Deployment> {
         prune: prune_deployment,
         version: |deployment| spec_version(deployment),
         about: |deployment| owner(deployment),
-        parent: |_| None,
+        parent: cluster_uid,
         stands: true,
     }
 }
@@ -325,12 +379,18 @@ fn pod_rules() -> Rules<Pod> {
     }
 }
 
-/// Keeps the machine, the sysctls, the readiness gates, and the status, which only the kubelet and the control plane
-/// write.
+/// Keeps the machine, the sysctls, the readiness gates, what the pod tolerates by itself, and the status, which only the kubelet
+/// and the control plane write.
 fn prune_pod(pod: &mut Pod) {
     prune_meta(&mut pod.metadata);
     let Some(spec) = pod.spec.take() else { return };
+    // Kubernetes adds the same two to each pod, for some minutes on a machine that is not ready.
+    let own = |toleration: &Toleration| {
+        toleration.effect.as_deref() != Some("NoExecute") || toleration.toleration_seconds.is_none()
+    };
+    let tolerations = spec.tolerations.map(|all| all.into_iter().filter(own).collect::<Vec<_>>());
     let kept = PodSpec {
+        tolerations: tolerations.filter(|all| !all.is_empty()),
         node_name: spec.node_name,
         readiness_gates: spec.readiness_gates,
         security_context: spec.security_context,
@@ -402,6 +462,16 @@ mod tests {
         assert_eq!(operator_core::observation::image(&ours).as_deref(), Some("a:1"));
         assert_eq!(ours.spec.unwrap().replicas, Some(3));
         assert_eq!(ours.metadata.labels.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn of_a_pod_its_own_tolerations_are_kept() {
+        let mut pod: Pod = serde_json::from_value(json!({"metadata": {"name": "a"}, "spec": {"containers": [],
+            "tolerations": [{"key": "k", "operator": "Exists"},
+                {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}]}}))
+        .unwrap();
+        (pod_rules().prune)(&mut pod);
+        assert_eq!(pod.spec.unwrap().tolerations.map(|all| all.len()), Some(1));
     }
 
     #[test]

@@ -178,6 +178,19 @@ pub(crate) fn bus_message_age() -> Rule {
     )
 }
 
+pub(crate) fn handshake_timeout() -> Rule {
+    let range = keys::HANDSHAKE_TIMEOUT_MILLIS.manifest;
+    let (least, most) = (span(range.least), span(range.most));
+    rule(
+        &format!(
+            "!has(self.handshakeTimeout) || (duration(self.handshakeTimeout) >= duration('{least}') && duration(self.handshakeTimeout) <= duration('{most}'))"
+        ),
+        &format!(
+            "limits.handshakeTimeout must lie between {least} and {most}: a client far away needs a second or two, and whoever takes longer only holds a place"
+        ),
+    )
+}
+
 pub(crate) fn ping_interval() -> Rule {
     let (least, slack) = (span(keys::PING_INTERVAL_MILLIS.manifest.least), span(keys::PING_SLACK_MILLIS));
     rule(

@@ -167,6 +167,11 @@ pub struct Claims {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = keys::MAX_CLAIM_BYTES))]
     pub publish: Option<String>,
+    /// A claim with `low`, `normal` or `high`, by which connections are refused when a node's memory is short: those of low
+    /// priority first, and those of high priority last. Any other value, and none, counts as `normal`; unset: all are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = keys::MAX_CLAIM_BYTES))]
+    pub priority: Option<String>,
 }
 
 /// A key of a Secret of the same namespace.

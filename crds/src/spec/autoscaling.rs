@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Metrics;
 use crate::{quantity::Duration, rules};
 
 /// How the node count is decided.
@@ -24,6 +25,36 @@ pub struct Autoscaling {
     /// Pace of scaling, shaped as in HorizontalPodAutoscaler v2.
     #[serde(default)]
     pub behavior: Behavior,
+    /// From where the load is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+    /// Least counts of nodes at certain times, for load that is known before it comes. `nodes.max` still holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub schedule: Vec<ScheduleEntry>,
+}
+
+/// A least count of nodes from each time of a cron on, for a duration.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::SCHEDULE_CRON)]
+#[x_kube(validation = rules::SCHEDULE_ZONE)]
+#[x_kube(validation = rules::SCHEDULE_DURATION)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleEntry {
+    /// When it begins: minute, hour, day of the month, month, day of the week, as in a CronJob (`30 8 * * 1-5`, `@daily`).
+    /// A time that clocks skip counts as much later as they skip; one that they show twice counts once, at the first.
+    #[schemars(length(min = 1, max = 128))]
+    pub cron: String,
+    /// The time zone of `cron`, a name of the IANA database as in `Europe/Berlin`; unset: UTC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// How long it counts, 1m to 168h of elapsed time.
+    #[schemars(schema_with = "Duration::text_schema")]
+    pub duration: Duration,
+    /// Fewest nodes meanwhile.
+    #[schemars(range(min = 1, max = 1_000))]
+    pub min_nodes: i32,
 }
 
 /// Windows over which observed rates are averaged.
@@ -35,7 +66,7 @@ pub struct Windows {
     /// Average that decides in calm times.
     #[serde(default = "stable_window")]
     pub stable: Duration,
-    /// Average that decides in a burst; scales out only.
+    /// Average that decides in a burst; scales out only. A load that two looks in a row show counts at once.
     #[serde(default = "burst_window")]
     pub burst: Duration,
 }
@@ -44,7 +75,7 @@ pub struct Windows {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Behavior {
-    /// Pace of growth; unset: at once, at most doubling or 4 nodes per 15 s.
+    /// Pace of growth; unset: at once, at most tenfold or by 20 nodes per 15 s, whichever is more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scale_up: Option<ScalingRules>,
     /// Pace of shrinking; unset: after 300 s of calm, one drained node at a time.
@@ -140,6 +171,8 @@ impl Default for Autoscaling {
             target_utilization: sixty(),
             windows: Windows::default(),
             behavior: Behavior::default(),
+            metrics: None,
+            schedule: Vec::new(),
         }
     }
 }

@@ -116,7 +116,7 @@ pub struct Expose {
     /// dropped.
     #[serde(default)]
     pub proxy_protocol: bool,
-    /// The nodes speak TLS 1.3 with clients; unset: they speak plain HTTP, and a proxy in front may speak TLS.
+    /// The nodes speak TLS with clients; unset: they speak plain HTTP, and a proxy in front may speak TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
     /// Compress messages to clients that ask for it, once for all members of a room (permessage-deflate, RFC 7692), and take
@@ -142,17 +142,46 @@ pub enum ForwardedHeader {
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::TLS_SECRET_FORM)]
 #[x_kube(validation = rules::TLS_CLIENT_CA_FORM)]
+#[x_kube(validation = rules::TLS_CLIENT_CERTIFICATES)]
 #[serde(rename_all = "camelCase")]
 pub struct Tls {
     /// Secret with the keys `tls.crt` and `tls.key`, as cert-manager writes it, and the label
     /// `channelcluster.io/credentials: "true"`. A changed certificate counts for new connections, and closes none.
     #[schemars(length(min = 1, max = 253))]
     pub secret_name: String,
-    /// Secret with the key `ca.crt`, certificates of CAs, and the same label: clients have to show a certificate of one of
-    /// them. Unset: any client may connect.
+    /// Secret with the key `ca.crt`, certificates of CAs, and the same label: clients are asked for a certificate of one of
+    /// them. Unset: none is asked for one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub client_ca_secret_name: Option<String>,
+    /// Whether clients have to show such a certificate; unset: `Required`. One that is shown is verified in any case.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificates: Option<ClientCertificates>,
+    /// The oldest version of TLS that the nodes speak; unset: `1.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_version: Option<TlsVersion>,
+}
+
+/// Whether clients have to show a certificate; unset: `Required`. One that is shown is verified in any case.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// Each client has to.
+    #[default]
+    Required,
+    /// A client may, and one that is no good ends its handshake.
+    Optional,
+}
+
+/// The oldest version of TLS that the nodes speak; unset: `1.3`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// TLS 1.2, and 1.3 with clients that speak it.
+    #[serde(rename = "1.2")]
+    Tls12,
+    /// TLS 1.3 alone.
+    #[default]
+    #[serde(rename = "1.3")]
+    Tls13,
 }
 
 /// How messages to clients are compressed.

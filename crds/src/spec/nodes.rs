@@ -7,6 +7,7 @@ use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules;
+use crate::spec::capacity::Capacity;
 use crate::spec::pods::PodOptions;
 
 /// The nodes of the fleet.
@@ -77,20 +78,6 @@ pub struct Nodes {
     pub pod: PodOptions,
 }
 
-/// What one node carries at 100 % utilization.
-#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Capacity {
-    /// Fan-out writes per second: messages delivered to members.
-    #[serde(default = "default_writes")]
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub writes_per_second: u64,
-    /// Connections held.
-    #[serde(default = "default_connections")]
-    #[schemars(range(min = 1, max = 10_000_000))]
-    pub connections: u64,
-}
-
 impl Default for Nodes {
     fn default() -> Self {
         Self {
@@ -110,24 +97,10 @@ impl Default for Nodes {
     }
 }
 
-impl Default for Capacity {
-    fn default() -> Self {
-        Self { writes_per_second: default_writes(), connections: default_connections() }
-    }
-}
-
 fn two() -> i32 {
     2
 }
 
 fn ten() -> i32 {
     10
-}
-
-fn default_writes() -> u64 {
-    40_000
-}
-
-fn default_connections() -> u64 {
-    10_000
 }

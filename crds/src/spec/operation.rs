@@ -50,20 +50,55 @@ pub struct Drain {
     #[schemars(range(min = keys::DRAIN_CONNECTIONS_PER_SECOND.manifest.least, max = keys::DRAIN_CONNECTIONS_PER_SECOND.manifest.most))]
     pub connections_per_second: u32,
     /// How long a terminating node goes on accepting, so that load balancers can take it out. Changing it replaces the
-    /// nodes, one at a time: it is part of their termination grace period.
+    /// nodes: it is part of their termination grace period.
     #[serde(default = "drain_delay")]
     pub delay: Duration,
-    /// Longest drain; what is left then is closed at once. Changing it replaces the nodes, one at a time.
+    /// Longest drain; what is left then is closed at once. Changing it replaces the nodes.
     #[serde(default = "drain_deadline")]
     pub deadline: Duration,
+}
+
+/// How clients are moved from nodes that have too much to others.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rebalance {
+    /// Whether clients are moved.
+    #[serde(default)]
+    pub mode: RebalanceMode,
+    /// How far above the mean of all nodes a node may be, in percent of the mean.
+    #[serde(default = "rebalance_tolerance")]
+    #[schemars(range(min = 5, max = 500))]
+    pub tolerance: u32,
+    /// Clients moved per second, over the whole cluster. Unset: as drain.connectionsPerSecond.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::DRAIN_CONNECTIONS_PER_SECOND.manifest.least, max = keys::DRAIN_CONNECTIONS_PER_SECOND.manifest.most))]
+    pub connections_per_second: Option<u32>,
+    /// Most clients moved in an hour.
+    #[serde(default = "moves_per_hour")]
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub max_moves_per_hour: u32,
+}
+
+/// Whether clients are moved from nodes that have too much.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub enum RebalanceMode {
+    /// They are.
+    Auto,
+    /// The condition RebalanceNeeded says where that would help.
+    #[default]
+    Observe,
+    /// Nothing is looked at.
+    Disabled,
 }
 
 /// Limits of a connection and of a node.
 #[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
 #[x_kube(validation = rules::idle_timeout())]
+#[x_kube(validation = rules::handshake_timeout())]
 #[x_kube(validation = rules::bus_message_age())]
 #[x_kube(validation = rules::ping_interval())]
 #[x_kube(validation = rules::QUEUE_HOLDS_FRAME)]
+#[x_kube(validation = rules::FRAME_HOLDS_PAYLOAD)]
 #[x_kube(validation = rules::bytes_per_second())]
 #[x_kube(validation = rules::frame_in_time())]
 #[x_kube(validation = rules::joins_in_time())]
@@ -75,6 +110,24 @@ pub struct Limits {
     #[serde(default = "frame_bytes")]
     #[schemars(range(min = keys::MAX_FRAME_BYTES.manifest.least, max = keys::MAX_FRAME_BYTES.manifest.most))]
     pub max_frame_bytes: u32,
+    /// Longest topic that may be joined, in bytes; the join of a longer one is replied an error. Unset: 255.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::TOPIC_BYTES.manifest.least, max = keys::TOPIC_BYTES.manifest.most))]
+    pub max_topic_bytes: Option<u32>,
+    /// Longest name of an event that clients may publish, in bytes; a longer one is replied an error. Unset: 255.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::EVENT_BYTES.manifest.least, max = keys::EVENT_BYTES.manifest.most))]
+    pub max_event_bytes: Option<u32>,
+    /// Longest payload of an event that clients may publish, in bytes; a longer one is replied an error. 0 or unset: no bound
+    /// but `maxFrameBytes`, beyond which the connection is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::PAYLOAD_BYTES.manifest.least, max = keys::PAYLOAD_BYTES.manifest.most))]
+    pub max_payload_bytes: Option<u32>,
+    /// Deepest nesting of arrays and objects in such a payload; a deeper one is replied an error. Unset: 125. A lower limit
+    /// costs another look at each payload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::JSON_DEPTH.manifest.least, max = keys::JSON_DEPTH.manifest.most))]
+    pub max_json_depth: Option<u32>,
     /// Most rooms that one connection is in.
     #[serde(default = "channels")]
     #[schemars(range(min = keys::MAX_CHANNELS.manifest.least, max = keys::MAX_CHANNELS.manifest.most))]
@@ -86,10 +139,21 @@ pub struct Limits {
     /// listeners that never send anything, not even heartbeats.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ping_interval: Option<Duration>,
+    /// Longest time from accepting a connection to the end of its request; beyond it the connection is closed. Unset: 5s.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake_timeout: Option<Duration>,
+    /// Longest head of a request, its line and headers together, in bytes; a longer one is answered 431. Unset: 32768.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::REQUEST_HEAD_BYTES.manifest.least, max = keys::REQUEST_HEAD_BYTES.manifest.most))]
+    pub max_request_head_bytes: Option<u32>,
     /// Most bytes queued for one connection before it is closed as too slow.
     #[serde(default = "queue_bytes")]
     #[schemars(range(min = keys::SEND_QUEUE_BYTES.manifest.least, max = keys::SEND_QUEUE_BYTES.manifest.most))]
     pub send_queue_bytes: u32,
+    /// Most frames queued for one connection before it is closed as too slow. Unset: 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = keys::SEND_QUEUE_FRAMES.manifest.least, max = keys::SEND_QUEUE_FRAMES.manifest.most))]
+    pub send_queue_frames: Option<u32>,
     /// Most connections of one client address on one node, of IPv6 of one network of 64 bits; beyond it a client is answered
     /// 429. 0 or unset: no bound, because an office or the customers of a mobile network may share one address. Behind a
     /// load balancer it needs `expose.trustedProxies`, or all clients count as the load balancer.
@@ -145,14 +209,32 @@ impl Default for Drain {
     }
 }
 
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self {
+            mode: RebalanceMode::default(),
+            tolerance: rebalance_tolerance(),
+            connections_per_second: None,
+            max_moves_per_hour: moves_per_hour(),
+        }
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
             max_frame_bytes: frame_bytes(),
+            max_topic_bytes: None,
+            max_event_bytes: None,
+            max_payload_bytes: None,
+            max_json_depth: None,
             max_channels_per_connection: channels(),
             idle_timeout: idle_timeout(),
             ping_interval: None,
+            handshake_timeout: None,
+            max_request_head_bytes: None,
             send_queue_bytes: queue_bytes(),
+            send_queue_frames: None,
             max_connections_per_address: None,
             handshakes_per_second: None,
             handshakes_per_second_per_address: None,
@@ -169,6 +251,14 @@ impl Default for Limits {
 
 fn channels() -> u32 {
     keys::MAX_CHANNELS.usual
+}
+
+const fn rebalance_tolerance() -> u32 {
+    20
+}
+
+const fn moves_per_hour() -> u32 {
+    100_000
 }
 
 fn drain_pace() -> u32 {

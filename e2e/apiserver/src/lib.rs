@@ -36,6 +36,7 @@ mod operator;
 mod process;
 mod proxy;
 mod rig;
+pub mod size;
 
 pub use identity::{Identity, OPERATOR_NAMESPACE, OPERATOR_SERVICE_ACCOUNT};
 pub use operator::{Operator, operator_binary};

@@ -32,8 +32,16 @@ impl Operator {
     /// # Errors
     /// When it cannot be built or started.
     pub async fn start(kubeconfig: &Path, namespace: &str, more: &[&str]) -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let program = tokio::task::spawn_blocking(operator_binary).await??;
+        Self::start_program(&program, kubeconfig, namespace, more)
+    }
+
+    /// The same with this program.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_program(program: &Path, kubeconfig: &Path, namespace: &str, more: &[&str]) -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let (port, count) = (free_port()?, COUNT.fetch_add(1, Ordering::Relaxed));
         let directory = kubeconfig.parent().context("a kubeconfig lies in a directory")?;
         let log = directory.join(format!("operator-{count}.log"));

@@ -16,7 +16,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use bench::{
     environment, page,
-    peers::{ALL, BARE, Contestant, OURS},
+    peers::{self, ALL, BARE, Contestant, OURS, TLS},
     record::Records,
     run::{Campaign, campaign, header},
     scenario::{Group, select},
@@ -33,14 +33,17 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Word {
-    /// Install the servers
+    /// Install the servers of a group
     Install {
+        /// The group, as in `run`
+        group: String,
         #[command(flatten)]
         who: Who,
     },
     /// Measure; needs root and a network namespace with nothing but a loopback device
     Run {
-        /// peers: beside other servers; send: beside a bare send(2) loop; alone: what only ours can do
+        /// peers: beside other servers; send: beside a bare send(2) loop; alone: what only ours can do; tls: with TLS, beside
+        /// other servers with it
         group: String,
         #[command(flatten)]
         who: Who,
@@ -88,20 +91,23 @@ struct Who {
 }
 
 impl Who {
-    /// The servers asked for, with ours among them. When none is asked for: all of them, ours also with one thread,
-    /// because most others have one thread and leave the second core to the generator, and the bare loop also with as
-    /// many threads as ours.
+    /// The servers asked for, with ours among them, also with TLS when another one has it. When none is asked for: all of
+    /// them, ours also with one thread, because most others have one thread and leave the second core to the generator, and
+    /// the bare loop also with as many threads as ours.
     fn contestants(&self) -> Result<Vec<Contestant>> {
         let read =
             |names: &[String]| names.iter().map(|name| Contestant::parse(name)).collect::<Result<Vec<_>>>();
         if self.only.is_empty() {
             let names = ALL.iter().map(|peer| peer.name().to_owned());
-            let others = [format!("{OURS}@1"), format!("{BARE}@2")];
+            let others = [format!("{OURS}@1"), format!("{TLS}@1"), format!("{BARE}@2")];
             return read(&names.chain(others).collect::<Vec<_>>());
         }
         let mut all = read(&self.only)?;
         if !all.iter().any(Contestant::is_ours) {
             all.insert(0, Contestant::parse(OURS)?);
+        }
+        if all.iter().any(|one| one.peer.is_tls()) && !all.iter().any(|one| one.peer.name() == TLS) {
+            all.insert(1, Contestant::parse(TLS)?);
         }
         Ok(all)
     }
@@ -120,8 +126,11 @@ fn main() -> ExitCode {
 fn dispatch(word: Word) -> Result<()> {
     let progress = Progress::new();
     match word {
-        Word::Install { who } => {
-            install(&who.contestants()?, &progress);
+        Word::Install { group, who } => {
+            let scenarios = select(&[], read_group(&group)?)?;
+            let mut contestants = who.contestants()?;
+            contestants.retain(|one| scenarios.iter().any(|scenario| scenario.is_for(one.peer.name())));
+            install(&contestants, &progress);
             Ok(())
         }
         Word::Run { group, who, scenario, pairs, seconds, quiet, seed, fresh, results } => {
@@ -139,7 +148,7 @@ fn dispatch(word: Word) -> Result<()> {
             contestants.retain(|one| {
                 one.peer.version().inspect_err(|error| left_out(one, error, &progress)).is_ok()
             });
-            ensure!(contestants.iter().any(Contestant::is_ours), "our own node is not built");
+            peers::beside(OURS)?;
             environment::prepare_network()?;
             environment::raise_nofile()?;
             if fresh && results.exists() {
@@ -193,7 +202,8 @@ fn read_group(name: &str) -> Result<Group> {
         "peers" => Group::Peers,
         "send" => Group::Send,
         "alone" => Group::Alone,
-        _ => anyhow::bail!("{name:?} is none of peers, send, alone"),
+        "tls" => Group::Tls,
+        _ => anyhow::bail!("{name:?} is none of peers, send, alone, tls"),
     })
 }
 

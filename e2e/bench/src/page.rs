@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use crate::{
-    peers::{ALL as PEERS, BARE, Contestant, OURS},
+    peers::{ALL as PEERS, Contestant, OURS, TLS},
     plot::{self, Bar, rounded},
     record::{Records, Run},
     scenario::{ALL as SCENARIOS, Better, Figure, Group, Scenario},
@@ -41,10 +41,9 @@ struct Row {
     why: Option<String>,
 }
 
-/// The servers that the others of a scenario are compared with: the bare loop in scenarios about it, else ours; in
-/// both cases with its usual number of workers first.
+/// The servers that the others of a scenario are compared with, each with its usual number of workers first.
 fn references<'a>(records: &'a Records, scenario: &Scenario) -> Vec<&'a str> {
-    let wanted = |label: &&str| is(label, if scenario.group == Group::Send { BARE } else { OURS });
+    let wanted = |label: &&str| scenario.references().iter().any(|name| is(label, name));
     let of_it = records.runs.iter().filter(|run| run.scenario == scenario.name);
     of_it.map(|run| run.server.as_str()).filter(wanted).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -52,6 +51,11 @@ fn references<'a>(records: &'a Records, scenario: &Scenario) -> Vec<&'a str> {
 /// Whether a label is that of a server, with any number of workers.
 fn is(label: &str, name: &str) -> bool {
     label.split('@').next() == Some(name)
+}
+
+/// Whether a label is that of our node, without TLS or with it.
+fn is_ours(label: &str) -> bool {
+    is(label, OURS) || is(label, TLS)
 }
 
 fn row(records: &Records, scenario: &Scenario, label: &str) -> Row {
@@ -142,7 +146,7 @@ fn table(records: &Records, scenario: &Scenario, rows: &[Row]) -> String {
     }
     out.push_str(&format!(" runs |\n{rule}---|\n"));
     for row in rows {
-        let name = if is(&row.label, OURS) { format!("**{}**", row.label) } else { row.label.clone() };
+        let name = if is_ours(&row.label) { format!("**{}**", row.label) } else { row.label.clone() };
         out.push_str(&format!("| {name} |"));
         for (at, figure) in row.figures.iter().enumerate() {
             let text = match figure {
@@ -188,7 +192,7 @@ fn picture(scenario: &Scenario, rows: &[Row]) -> Option<(String, String)> {
             label: row.label.clone(),
             value: one.median,
             interval: (one.count > 2).then_some((one.low, one.high)),
-            ours: is(&row.label, OURS),
+            ours: is_ours(&row.label),
         })
     };
     let bars: Vec<_> = rows.iter().filter_map(bar).collect();
@@ -291,8 +295,8 @@ pub fn section(campaigns: &[Records]) -> (String, Vec<(String, String)>) {
          (PSS over that before the first connection); the kernel's own for a socket is the same for all.\n\n"
     ));
     add(format_args!(
-        "To repeat it: `cargo xtask bench peers`, `cargo xtask bench send` and `cargo xtask bench alone`, which install \
-         what they need from package registries and go on where they were broken off, then `cargo xtask bench page`. \
+        "To repeat it: `cargo xtask bench peers`, `cargo xtask bench send`, `cargo xtask bench alone` and `cargo xtask bench tls`, which \
+         install what they need from package registries and go on where they were broken off, then `cargo xtask bench page`. \
          `--only uws --pairs 3` is a quick look. A server that is added later is compared with earlier runs of ours; \
          `--fresh` measures all together.\n\n"
     ));
@@ -357,141 +361,4 @@ pub fn write(campaigns: &[Records], repository: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{environment::Environment, record::Header, scenario::select};
-    use serde_json::json;
-    use std::collections::BTreeMap;
-
-    fn run(round: u32, server: &str, cpu: f64, failures: &[&str]) -> Run {
-        Run {
-            scenario: "fanout-100".into(),
-            round,
-            server: server.into(),
-            at: "12:00:00".into(),
-            cpus_of_others: Some(0.25),
-            error: None,
-            report: json!({
-                "cpu_us_per_delivery": cpu,
-                "user_us_per_delivery": 0.5,
-                "latency": {"p99_ms": 3.0},
-                "failures": failures,
-            }),
-        }
-    }
-
-    fn records() -> Records {
-        let environment = Environment {
-            cpu: "A CPU".into(),
-            cpus: 2,
-            memory_gib: 8,
-            kernel: "6.1".into(),
-            commit: "abcdef".into(),
-            date: "2026-01-01".into(),
-            nofile: 20_000,
-        };
-        let versions = BTreeMap::from([("nats".to_owned(), "v2".to_owned())]);
-        let header = Header { seed: 5, seconds: None, environment, versions };
-        let path = std::env::temp_dir().join(format!("bench-page-{:?}.jsonl", std::thread::current().id()));
-        fs::remove_file(&path).ok();
-        let mut records = Records::resume(&path, || Ok(header)).unwrap();
-        for round in 0..5 {
-            // The machine gets slower, and the ratio stays the same.
-            let slower = 1.0 + f64::from(round);
-            records.add(run(round, OURS, 4.0 * slower, &[])).unwrap();
-            records.add(run(round, "nats", 8.0 * slower, &[])).unwrap();
-        }
-        records.add(run(5, "nats", 0.1, &["9 deliveries lost"])).unwrap();
-        fs::remove_file(path).unwrap();
-        records
-    }
-
-    #[test]
-    fn a_table_has_medians_ratios_and_failures() {
-        let all = select(&[], Group::Peers).unwrap();
-        let text = text(&records(), &all);
-        assert!(text.contains("| **channel-node** | 12.0 ("), "{text}");
-        assert!(
-            text.contains("| nats | 24.0 (") && text.contains("| 0.500 (0.500 to 0.500) | 5, 1 failed |"),
-            "{text}"
-        );
-        assert!(text.contains("9 deliveries lost") && !text.contains("idle"), "{text}");
-        assert!(text.find("channel-node") < text.find("| nats"), "the best first");
-    }
-
-    #[test]
-    fn each_number_of_our_workers_is_compared() {
-        let mut records = records();
-        for round in 0..5 {
-            records.runs.push(run(round, "channel-node@1", 2.0 * f64::from(round + 1), &[]));
-        }
-        let text = text(&records, &select(&[], Group::Peers).unwrap());
-        assert!(text.contains("| channel-node / it | channel-node@1 / it | runs |"), "{text}");
-        assert!(text.contains("| 0.500 (0.500 to 0.500) | 0.250 (0.250 to 0.250) | 5, 1 failed |"), "{text}");
-        assert!(text.contains("| - | 0.500 (0.500 to 0.500) | 5 |"), "{text}");
-    }
-
-    #[test]
-    fn ours_with_another_number_of_workers_is_compared_when_it_is_alone() {
-        let mut records = records();
-        for run in &mut records.runs {
-            if run.server == OURS {
-                run.server = format!("{OURS}@1");
-            }
-        }
-        let text = text(&records, &select(&[], Group::Peers).unwrap());
-        assert!(
-            text.contains("| **channel-node@1** | 12.0 (") && text.contains("| 0.500 (0.500 to 0.500) |"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn beside_the_bare_loop_both_are_multiples_of_it() {
-        let mut records = records();
-        for run in &mut records.runs {
-            run.scenario = "send-4".into();
-            if run.server == "nats" {
-                run.server = BARE.into();
-            }
-        }
-        let text = text(&records, &select(&[], Group::Send).unwrap());
-        assert!(text.contains("| times bare | runs |") && text.contains("0.500 (0.500 to 0.500)"), "{text}");
-    }
-
-    #[test]
-    fn what_was_not_run_is_named() {
-        let (section, pictures) = section(&[records()]);
-        assert!(section.contains("Not run: uws, tungstenite, nchan, socketio, sockudo."), "{section}");
-        assert!(section.contains("10,000 connections\n\nNot run.\n"), "{section}");
-        assert_eq!(pictures.len(), 1);
-        assert!(section.contains("](benchmarks/fanout-100.svg)") && pictures[0].0 == "fanout-100.svg");
-        assert!(
-            section.contains("| nats | v2 | 1 |") && section.contains("used 0.250 CPUs in the median run")
-        );
-    }
-
-    #[test]
-    fn a_scenario_is_shown_from_the_first_campaign_that_has_it() {
-        let newer = records();
-        let mut older = records();
-        older.header.environment.commit = "older1".to_owned();
-        for round in 0..5 {
-            older.runs.push(Run { scenario: "burst".into(), ..run(round, OURS, 3.0, &[]) });
-        }
-        let (section, _) = section(&[newer, older]);
-        assert!(section.contains("commit `abcdef` (fanout-100)"), "{section}");
-        assert!(section.contains("commit `older1` (burst)"), "{section}");
-    }
-
-    #[test]
-    fn only_the_section_of_the_page_is_replaced() {
-        let first = format!("{BEGIN}\none\n{END}\n");
-        let second = format!("{BEGIN}\ntwo\n{END}\n");
-        let page = replace("# Page\n\nText.\n", &first);
-        assert_eq!(page, format!("# Page\n\nText.\n\n{first}"));
-        let more = format!("{page}\n## After\n");
-        assert_eq!(replace(&more, &second), format!("# Page\n\nText.\n\n{second}\n## After\n"));
-        assert_eq!(replace(&page, &second), format!("# Page\n\nText.\n\n{second}"));
-    }
-}
+mod tests;

@@ -17,10 +17,10 @@ use serde_json::Value;
 
 use crate::{
     environment::{self, Busy},
-    peers::{self, Contestant, Start},
+    peers::{self, Contestant, Start, tls::Files},
     process::Server,
     record::{Header, Records, Run},
-    scenario::Scenario,
+    scenario::{Group, Scenario},
 };
 
 /// First port of servers; each run takes the next two, because connections of the last run are not all gone yet.
@@ -35,6 +35,8 @@ const QUIET_CPUS: f64 = 0.1;
 const USUAL_EXTRA: Duration = Duration::from_secs(6);
 /// A run that takes longer hangs: a search against a server that answers slowly takes a quarter of it.
 const HANG_GUARD: Duration = Duration::from_secs(600);
+/// Clients that come and go before memory with TLS is measured.
+const FIRST_CLIENTS: u32 = 100;
 
 /// The settings of a campaign.
 pub struct Campaign<'a> {
@@ -134,6 +136,15 @@ fn measure(campaign: &Campaign<'_>, task: &Task<'_>, port: u16, progress: &Progr
     let (workers, connections) = (contestant.workers, scenario.connections);
     let start = Start { directory: &directory, port, workers, connections };
     let server = Server::start(contestant.peer, &start)?;
+    if scenario.group == Group::Tls && scenario.kind == "idle" {
+        // What a process needs once for its first handshakes is no part of what an idle connection costs.
+        let first = Scenario { connections: FIRST_CLIENTS, rooms: 1, seconds: 1, ..*scenario };
+        let task = Task { scenario: &first, round: task.round, contestant };
+        let mut command = generator(campaign, &task, &start, &server, &directory.join("first.json"))?;
+        let log = directory.join("first.log");
+        let status = within(&mut command, &log, HANG_GUARD)?;
+        ensure!(status.success(), "the first clients were not served: {}", run::tail(&log));
+    }
     let report = directory.join("report.json");
     let mut command = generator(campaign, task, &start, &server, &report)?;
     let log = directory.join("loadgen.log");
@@ -163,7 +174,8 @@ fn generator(
     let mut flag = |name: &str, value: String| {
         command.arg(format!("--{name}")).arg(value);
     };
-    flag("url", format!("ws://{}:{}", Ipv4Addr::LOCALHOST, start.port));
+    let scheme = if contestant.peer.is_tls() { "wss" } else { "ws" };
+    flag("url", format!("{scheme}://{}:{}", Ipv4Addr::LOCALHOST, start.port));
     flag("dialect", dialect.to_owned());
     flag("scenario", scenario.kind.to_owned());
     flag("connections", scenario.connections.to_string());
@@ -181,6 +193,9 @@ fn generator(
     }
     if scenario.tells_user_time() {
         command.arg("--perf");
+    }
+    if contestant.peer.is_tls() {
+        command.arg("--tls-ca").arg(Files::of(start.directory).ca());
     }
     command.args(contestant.peer.generator_flags(start));
     command.args(scenario.flags).arg("--json").arg(report);

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use crate::peers::{BARE, DEFLATE, OURS, TOKENS};
+use crate::peers::{BARE, DEFLATE, NAMED_ONLY, NATS_TLS, NCHAN_TLS, OURS, TLS, TOKENS, UWS_TLS};
 
 /// Publishes per second times room size: the same for every `fanout`.
 const DELIVERIES_PER_SECOND: u32 = 50_000;
@@ -12,8 +12,15 @@ const PAYLOAD_BYTES: u32 = 61;
 /// Bytes that Phoenix puts around a payload on its way to a member: `[null,null,"room:load-12","load",` and `]`.
 const PHOENIX_BYTES: u32 = 34;
 
+/// Ours without TLS and with it, and others with TLS.
+const WITH_TLS: [&str; 5] = [OURS, TLS, UWS_TLS, NCHAN_TLS, NATS_TLS];
+/// Connections per second over TLS, which leaves every server and the generator time on two cores.
+const TLS_CONNECT_RATE: u32 = 1_000;
+
 /// Bytes of a MiB.
 const MIB: f64 = 1_048_576.0;
+/// Microseconds of a second.
+const MICROS_PER_SECOND: f64 = 1e6;
 
 /// Whether a lower or a higher figure is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub enum Better {
 pub enum Source {
     /// A number of the report (RFC 6901).
     At(&'static str),
+    /// How often per second of a core something can be done that takes so many microseconds of it.
+    PerCore(&'static str),
     /// The highest memory of any sample, less the memory when all had joined, MiB.
     PeakGrowth,
 }
@@ -52,6 +61,7 @@ impl Figure {
     pub fn of(&self, report: &Value) -> Option<f64> {
         match self.source {
             Source::At(pointer) => report.pointer(pointer)?.as_f64(),
+            Source::PerCore(pointer) => Some(MICROS_PER_SECOND / report.pointer(pointer)?.as_f64()?),
             Source::PeakGrowth => {
                 let before = report.pointer("/server/ramped/pss_bytes")?.as_f64()?;
                 let samples = report.get("samples")?.as_array()?;
@@ -104,6 +114,8 @@ pub enum Group {
     Send,
     /// Loads for ours alone.
     Alone,
+    /// With TLS, beside other servers with TLS.
+    Tls,
 }
 
 const CPU: Figure = Figure {
@@ -125,6 +137,16 @@ const LAST: Figure =
     Figure { name: "to the last receiver", unit: "ms", source: Source::At("/bursts/last_median_ms"), ..CPU };
 const IDLE: Figure =
     Figure { name: "memory", unit: "B", source: Source::At("/server/pss_bytes_per_connection"), ..CPU };
+const IDLE_AT_REST: Figure =
+    Figure { name: "memory at rest", source: Source::At("/server/pss_bytes_per_connection_at_end"), ..IDLE };
+const CPU_PER_CONNECT: Figure =
+    Figure { name: "CPU per connect and join", source: Source::At("/server/cpu_us_per_connect"), ..CPU };
+const CONNECTS: Figure = Figure {
+    name: "connects per core",
+    unit: "1/s",
+    source: Source::PerCore("/server/cpu_us_per_connect"),
+    better: Better::More,
+};
 const JOINED: Figure =
     Figure { name: "connected and joined", unit: "p99 ms", source: Source::At("/connect/p99_ms"), ..CPU };
 const ALL_IN: Figure =
@@ -184,7 +206,7 @@ const IDLE_10K: Scenario = Scenario {
 };
 
 /// All scenarios, in the order of the page.
-pub const ALL: [Scenario; 14] = [
+pub const ALL: [Scenario; 17] = [
     FANOUT,
     Scenario {
         name: "fanout-1000",
@@ -283,6 +305,34 @@ pub const ALL: [Scenario; 14] = [
         only: &[OURS, TOKENS],
         ..FANOUT
     },
+    Scenario {
+        name: "tls-100",
+        group: Group::Tls,
+        title: "Fan-out with TLS 1.3, rooms of 100: 5,000 connections, 50,000 deliveries/s for 5 s after a warm-up of 2 s",
+        connect_rate: TLS_CONNECT_RATE,
+        only: &WITH_TLS,
+        ..FANOUT
+    },
+    Scenario {
+        name: "idle-tls",
+        group: Group::Tls,
+        title: "Memory per idle member of a room with TLS 1.3: 10,000 connections, 5 s after the last handshake",
+        seconds: 5,
+        connect_rate: TLS_CONNECT_RATE,
+        figures: &[IDLE_AT_REST, IDLE],
+        only: &WITH_TLS,
+        ..IDLE_10K
+    },
+    Scenario {
+        name: "handshake-tls",
+        group: Group::Tls,
+        title: "Connects with TLS 1.3, a full handshake and a join each: 10,000 at 1,000/s",
+        seconds: 1,
+        connect_rate: TLS_CONNECT_RATE,
+        figures: &[CPU_PER_CONNECT, CONNECTS, JOINED, FAILED],
+        only: &[TLS, NCHAN_TLS],
+        ..IDLE_10K
+    },
 ];
 
 impl Scenario {
@@ -302,14 +352,24 @@ impl Scenario {
         self.figures.contains(&USER)
     }
 
-    /// Whether a server takes part. The bare loop is no server, and takes part in one group only; ours with tokens or
-    /// compression is compared with ours.
+    /// The servers that the others are compared with. With TLS it is ours with it, and also ours without.
+    #[must_use]
+    pub fn references(&self) -> &'static [&'static str] {
+        match self.group {
+            Group::Send => &[BARE],
+            Group::Tls => &[OURS, TLS],
+            Group::Peers | Group::Alone => &[OURS],
+        }
+    }
+
+    /// Whether a server takes part. The bare loop is no server, and takes part in one group only; servers with TLS,
+    /// tokens or compression take part where they are named.
     #[must_use]
     pub fn is_for(&self, server: &str) -> bool {
         if server == BARE && self.group != Group::Send {
             return false;
         }
-        (self.only.is_empty() && ![TOKENS, DEFLATE].contains(&server)) || self.only.contains(&server)
+        (self.only.is_empty() && !NAMED_ONLY.contains(&server)) || self.only.contains(&server)
     }
 }
 
@@ -356,6 +416,7 @@ mod tests {
     fn a_figure_is_read_by_its_place() {
         assert_eq!(P99.of(&json!({"latency": {"p99_ms": 2}})), Some(2.0));
         assert_eq!(P99.of(&json!({"latency": {}})), None);
+        assert_eq!(CONNECTS.of(&json!({"server": {"cpu_us_per_connect": 250}})), Some(4_000.0));
         let sample = |bytes: u64| json!({"server": {"pss_bytes": bytes}});
         let grown = json!({
             "server": {"ramped": {"pss_bytes": 1 << 20}},
@@ -364,6 +425,7 @@ mod tests {
         assert_eq!(GROWTH.of(&grown), Some(2.0));
         assert!(select(&["fanout-100".to_owned()], Group::Send).unwrap()[0].name == "fanout-100");
         assert_eq!(select(&[], Group::Send).unwrap().len(), 3);
+        assert_eq!(select(&[], Group::Tls).unwrap().len(), 3);
         assert!(select(&["x".to_owned()], Group::Peers).unwrap_err().to_string().contains("idle"));
     }
 }

@@ -147,6 +147,16 @@ impl<'a> Starter<'a> {
             format!("--service-cluster-ip-range={}", self.instance.service_network()),
             format!("--kubelet-client-certificate={pki}/kubelet-client.crt"),
             format!("--kubelet-client-key={pki}/kubelet-client.key"),
+            // By these another API server, one of external metrics for example, knows whose request it is.
+            format!("--proxy-client-cert-file={pki}/front-proxy-client.crt"),
+            format!("--proxy-client-key-file={pki}/front-proxy-client.key"),
+            format!("--requestheader-client-ca-file={pki}/front-proxy-ca.crt"),
+            "--requestheader-allowed-names=front-proxy-client".into(),
+            "--requestheader-username-headers=X-Remote-User".into(),
+            "--requestheader-group-headers=X-Remote-Group".into(),
+            "--requestheader-extra-headers-prefix=X-Remote-Extra-".into(),
+            // It speaks to their pods: addresses of Services are translated for pods and clients alone, see `net`.
+            "--enable-aggregator-routing=true".into(),
             "--kubelet-preferred-address-types=InternalIP".into(),
             "--allow-privileged=true".into(),
             "--profiling=false".into(),

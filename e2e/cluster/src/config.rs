@@ -16,6 +16,10 @@ use crate::{Instance, instance::NODES, procs::write_whole, run, tools::hex};
 
 /// Port of the API server.
 pub(crate) const API_PORT: u16 = 6443;
+/// The unsafe sysctl that the kubelet of [`UNSAFE_NODE`] allows.
+const UNSAFE_SYSCTL: &str = "net.core.somaxconn";
+/// Number of the only node whose kubelet allows an unsafe sysctl.
+const UNSAFE_NODE: usize = NODES;
 /// Days that a certificate is good for.
 const CERTIFICATE_DAYS: &str = "3650";
 
@@ -101,23 +105,38 @@ pub(crate) fn write_kubeconfigs(instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// The service-account key, and a small authority by which kubelets know the API server.
+/// The service-account key, and two small authorities: by one kubelets know the API server, by the other API servers that
+/// it hands requests on to.
 fn certificates(pki: &Path) -> Result<()> {
-    let openssl = |args: &str| -> Result<()> {
-        run::output(Command::new("openssl").args(args.split(' ')).current_dir(pki)).map(drop)
-    };
-    openssl("genrsa -out service-account.key 2048")?;
-    openssl(&format!(
-        "req -x509 -newkey rsa:2048 -nodes -days {CERTIFICATE_DAYS} -subj /CN=kubelet-clients -keyout kubelet-ca.key -out \
-         kubelet-ca.crt"
-    ))?;
+    openssl(pki, "genrsa -out service-account.key 2048")?;
+    signed(pki, "kubelet-ca", "kubelet-client", "kube-apiserver")?;
+    signed(pki, "front-proxy-ca", "front-proxy-client", "front-proxy-client")
+}
+
+fn openssl(pki: &Path, args: &str) -> Result<()> {
+    run::output(Command::new("openssl").args(args.split(' ')).current_dir(pki)).map(drop)
+}
+
+/// An authority, and a client's certificate of it with this common name.
+fn signed(pki: &Path, authority: &str, client: &str, name: &str) -> Result<()> {
     openssl(
-        "req -newkey rsa:2048 -nodes -subj /CN=kube-apiserver -keyout kubelet-client.key -out kubelet-client.csr",
+        pki,
+        &format!(
+            "req -x509 -newkey rsa:2048 -nodes -days {CERTIFICATE_DAYS} -subj /CN={authority} -keyout {authority}.key \
+             -out {authority}.crt"
+        ),
     )?;
-    openssl(&format!(
-        "x509 -req -in kubelet-client.csr -CA kubelet-ca.crt -CAkey kubelet-ca.key -CAcreateserial -days \
-         {CERTIFICATE_DAYS} -out kubelet-client.crt"
-    ))
+    openssl(
+        pki,
+        &format!("req -newkey rsa:2048 -nodes -subj /CN={name} -keyout {client}.key -out {client}.csr"),
+    )?;
+    openssl(
+        pki,
+        &format!(
+            "x509 -req -in {client}.csr -CA {authority}.crt -CAkey {authority}.key -CAcreateserial -days \
+             {CERTIFICATE_DAYS} -out {client}.crt"
+        ),
+    )
 }
 
 fn random_token() -> Result<String> {
@@ -234,6 +253,8 @@ fn kubelet(instance: &Instance, node: usize) -> Value {
         // Images come from no registry, so an image that was collected as garbage could not be pulled again.
         "imageGCHighThresholdPercent": 100,
         "serializeImagePulls": false,
+        // One machine allows an unsafe sysctl and the others do not, as where pools are set up differently.
+        "allowedUnsafeSysctls": if node == UNSAFE_NODE { &[UNSAFE_SYSCTL][..] } else { &[] },
         "nodeStatusUpdateFrequency": "5s",
     })
 }

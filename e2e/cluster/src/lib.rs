@@ -31,4 +31,4 @@ pub use instance::{CLIENT_ADDRESSES, Instance, NODES};
 pub use net::Dropped;
 pub use procs::pids;
 pub use start::Parts;
-pub use tools::{Tool, cache, check_go};
+pub use tools::{Tool, cache, check_go, helm};

@@ -54,8 +54,16 @@ pub const TEST: &[Package] = &[
     ("tsung", &["/usr/bin/tsung"]),
     ("nginx", &["/usr/sbin/nginx"]),
     ("haproxy", &["/usr/sbin/haproxy"]),
+    ("prometheus", &["/usr/bin/prometheus"]),
     ("default-jdk-headless", &["/usr/bin/javac"]),
     ("maven", &["/usr/bin/mvn"]),
+];
+
+/// Packages that a real KEDA on a running instance needs beside the cluster: its Prometheus, and stock clients.
+pub const KEDA: &[Package] = &[
+    ("nodejs", &["/usr/bin/node", "/usr/local/bin/node"]),
+    ("npm", &["/usr/bin/npm", "/usr/local/bin/npm"]),
+    ("prometheus", &["/usr/bin/prometheus"]),
 ];
 
 /// Packages of programs in Python, which are installed into environments of their own.

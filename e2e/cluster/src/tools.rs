@@ -17,7 +17,10 @@ use crate::run::{self, Progress};
 
 /// One lock for each tool, taken for a build: two threads of one process would build the same tool twice, in the same
 /// place.
-static BUILDING: [Mutex<()>; 6] = [const { Mutex::new(()) }; 6];
+static BUILDING: [Mutex<()>; 9] = [const { Mutex::new(()) }; 9];
+
+/// Module of KEDA.
+const KEDA: &str = "github.com/kedacore/keda/v2";
 
 /// One tool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,12 +37,20 @@ pub enum Tool {
     Helm,
     /// Checks manifests against schemas.
     Kubeconform,
+    /// Looks at objects as Argo CD and Flux do.
+    GitOps,
+    /// KEDA's operator, which makes a HorizontalPodAutoscaler of a ScaledObject and asks for its metrics.
+    Keda,
+    /// KEDA's server of external metrics.
+    KedaAdapter,
 }
 
 /// How a tool is made.
 struct Recipe {
-    /// Directory of the module, also the name of the binary.
+    /// Name of the binary.
     name: &'static str,
+    /// Directory of the module.
+    directory: &'static str,
     /// Module whose version is the tool's.
     module: &'static str,
     /// Package to build; `.` is the module's own main.
@@ -53,7 +64,10 @@ impl Tool {
     pub const CLUSTER: [Self; 5] = [Self::Kube, Self::Pause, Self::CoreDns, Self::Nats, Self::Helm];
 
     fn recipe(self) -> Recipe {
-        let recipe = |name, module, package, patience| Recipe { name, module, package, patience };
+        let recipe =
+            |name, module, package, patience| Recipe { name, directory: name, module, package, patience };
+        let keda =
+            |name, package, patience| Recipe { directory: "keda", ..recipe(name, KEDA, package, patience) };
         match self {
             Self::Kube => {
                 recipe("kube", "k8s.io/kubernetes", ".", "the first time about 6 minutes on two cores")
@@ -71,11 +85,34 @@ impl Tool {
                 "github.com/yannh/kubeconform/cmd/kubeconform",
                 "seconds",
             ),
+            Self::GitOps => {
+                recipe("gitops", "github.com/argoproj/argo-cd/gitops-engine", ".", "about 4 minutes")
+            }
+            Self::Keda => keda(
+                "keda",
+                "github.com/kedacore/keda/v2/cmd/operator",
+                "the first time about 10 minutes on two cores",
+            ),
+            Self::KedaAdapter => {
+                keda("keda-adapter", "github.com/kedacore/keda/v2/cmd/adapter", "about 1 minute")
+            }
         }
     }
 
     fn module_dir(self) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("go").join(self.recipe().name)
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("go").join(self.recipe().directory)
+    }
+
+    /// Directory of the module's sources, in Go's own cache, which gets them now when it does not have them.
+    ///
+    /// # Errors
+    /// When they cannot be had.
+    pub fn sources(self) -> Result<PathBuf> {
+        let module = self.recipe().module;
+        let mut download = run::tied("go");
+        download.args(["mod", "download", "-json", module]).current_dir(self.module_dir());
+        let said: serde_json::Value = serde_json::from_str(&run::output(&mut download)?)?;
+        Ok(said["Dir"].as_str().with_context(|| format!("go names no directory of {module}: {said}"))?.into())
     }
 
     /// Its name.
@@ -157,13 +194,16 @@ impl Tool {
         }
     }
 
-    /// Values that the linker writes into the binary. Without them Kubernetes calls itself v0.0.0, and Helm takes
-    /// every cluster that it cannot ask for a 1.20.
+    /// Values that the linker writes into the binary. Without them Kubernetes calls itself v0.0.0, Helm takes every
+    /// cluster that it cannot ask for a 1.20, and KEDA calls itself main.
     fn linker_flags(self, version: &str) -> Result<String> {
         let flags: &[&str] = match self {
             Self::Kube => &["k8s.io/component-base/version.git"],
             Self::Helm => {
                 &["helm.sh/helm/v3/pkg/chartutil.k8sVersion", "helm.sh/helm/v3/pkg/lint/rules.k8sVersion"]
+            }
+            Self::Keda | Self::KedaAdapter => {
+                return Ok(format!("-s -w -X {KEDA}/version.Version={version}"));
             }
             _ => return Ok("-s -w".into()),
         };
@@ -224,13 +264,29 @@ pub fn check_go() -> Result<()> {
         .context("Go 1.26 or later is needed to build Kubernetes: install it from https://go.dev/dl/ and put it on PATH")
 }
 
+/// Helm with its files in our cache, not in the user's configuration.
+///
+/// # Errors
+/// When it cannot be built or there is no cache directory.
+pub fn helm(progress: &Progress) -> Result<Command> {
+    let mut command = run::tied(Tool::Helm.ready(progress)?);
+    let home = cache()?.join("helm-home");
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(name, home.join(name));
+    }
+    Ok(command)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_tool_is_pinned() {
-        for tool in [Tool::CLUSTER.as_slice(), &[Tool::Kubeconform]].concat() {
+        for tool in
+            [Tool::CLUSTER.as_slice(), &[Tool::Kubeconform, Tool::GitOps, Tool::Keda, Tool::KedaAdapter]]
+                .concat()
+        {
             let version = tool.version().expect("pinned");
             assert!(version == "own" || version.starts_with('v'), "{tool:?} {version}");
             assert!(tool.path().expect("path").ends_with(tool.name()));

@@ -32,8 +32,8 @@ const ARGUMENTS = [
   "--host-resolver-rules=MAP elsewhere.example 127.0.0.1",
 ]
 
-/** A browser with a profile of its own; `close` removes both. */
-export async function launch() {
+/** A browser with a profile of its own and these further arguments; `close` removes both. */
+export async function launch(args = []) {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium"
   if (!existsSync(executablePath)) {
     throw new Error(`${executablePath} is missing: apt-get install chromium, or name one in CHROMIUM`)
@@ -41,7 +41,7 @@ export async function launch() {
   const profile = await mkdtemp(join(tmpdir(), "channelcluster-chromium-"))
   const context = await chromium.launchPersistentContext(profile, {
     executablePath,
-    args: ARGUMENTS,
+    args: [...ARGUMENTS, ...args],
     headless: true,
     chromiumSandbox: false,
   })
@@ -118,6 +118,11 @@ export async function playerPage(context, name, { ask, report }) {
   await page.exposeFunction("report", report)
   await page.goto(`http://127.0.0.1:${server.address().port}/`)
   await page.waitForFunction(() => window.played)
+  // A busy browser may begin the document before it knows the functions of the test; the next document has them.
+  if (await page.evaluate(() => !window.ask || !window.report)) {
+    await page.reload()
+    await page.waitForFunction(() => window.played && window.ask && window.report)
+  }
   return page
 }
 
@@ -150,5 +155,18 @@ export function joinInPage(page, topic, event) {
           .receive("error", response => reject(new Error(JSON.stringify(response))))
       }),
     [topic, event],
+  )
+}
+
+/** Opens a WebSocket in the page, and tells whether it opened or closed: "open" or "close". */
+export function firstEvent(page, url) {
+  return page.evaluate(
+    url =>
+      new Promise(resolve => {
+        const socket = new WebSocket(url)
+        socket.onopen = () => resolve("open")
+        socket.onclose = () => resolve("close")
+      }),
+    url,
   )
 }

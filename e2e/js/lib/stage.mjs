@@ -1,11 +1,11 @@
 // What all drivers of stock clients play on: the scenarios of ../../clients/clients.json, a node in dev mode, one that takes
-// tokens and long messages, and for each run a relay that can break its connections.
+// tokens and long messages, and for each run a relay that can break its connections. Over TLS there is a node in dev mode alone.
 
 import assert from "node:assert/strict"
 import { spawn } from "node:child_process"
 import { createHmac } from "node:crypto"
 import { once } from "node:events"
-import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
+import { copyFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises"
 import { connect, createServer } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -16,6 +16,12 @@ import { ChannelNode } from "./node.mjs"
 import { HANG, guarded } from "./wait.mjs"
 
 const CLIENTS = fileURLToPath(new URL("../../clients/clients.json", import.meta.url))
+const certificate = name => fileURLToPath(new URL(`../../../node/tests/data/tls/${name}`, import.meta.url))
+/** The authority that vouches for the node with TLS, and the certificate of that node. */
+export const AUTHORITY = certificate("ca.crt")
+export const CERTIFICATE = certificate("one.crt")
+/** What clients play over TLS: what else they can does not depend on it. */
+const OVER_TLS = ["join granted", "join refused", "push with reply", "broadcast"]
 const SECRET = "a secret of at least thirty-two bytes"
 /** Seconds that a short token lives at least: a client connects and gets another one within that time. */
 const SHORT = 4
@@ -138,6 +144,17 @@ export class Stage {
     return stage
   }
 
+  /** The same with TLS. */
+  static async secure() {
+    const stage = new Stage()
+    stage.directory = await mkdtemp(join(tmpdir(), "channelcluster-stage-"))
+    await copyFile(CERTIFICATE, join(stage.directory, "tls.crt"))
+    await copyFile(certificate("one.key"), join(stage.directory, "tls.key"))
+    stage.node = await ChannelNode.start(["--shards", "2", "--tls", stage.directory])
+    stage.isSecure = true
+    return stage
+  }
+
   async end() {
     await this.node?.end("SIGKILL")
     await this.tokens?.end("SIGKILL")
@@ -160,6 +177,11 @@ export class Run {
   /** What a driver is told. */
   get told() {
     const played = Object.keys(scenarios).filter(scenario => !(scenario in this.cannot))
+    if (this.stage.isSecure) {
+      const node = this.stage.node.socket.replace("ws:", "wss:")
+      const some = played.filter(scenario => OVER_TLS.includes(scenario))
+      return { run: this.name.replace(/\W+/g, "-"), urls: { node }, authority: AUTHORITY, scenarios: some }
+    }
     const relay = `ws://127.0.0.1:${this.relay.port}/socket`
     const urls = { node: this.stage.node.socket, relay, tokens: this.stage.tokens.socket }
     return { run: this.name.replace(/\W+/g, "-"), urls, scenarios: played }
@@ -215,7 +237,8 @@ export class Run {
    * and for each thing that it asks for, and reads the answer from its standard input.
    */
   drive(command, args, options = {}) {
-    const env = { ...process.env, ...options.env, STAGE: JSON.stringify(this.told) }
+    const trust = { SSL_CERT_FILE: AUTHORITY, NODE_EXTRA_CA_CERTS: AUTHORITY }
+    const env = { ...process.env, ...(this.stage.isSecure && trust), ...options.env, STAGE: JSON.stringify(this.told) }
     const child = spawn(command, args, { ...options, env, stdio: ["pipe", "pipe", "pipe"] })
     this.child = child
     let said = ""

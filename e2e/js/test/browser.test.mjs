@@ -4,7 +4,7 @@ import assert from "node:assert/strict"
 import { createServer } from "node:http"
 import { once } from "node:events"
 import { after, before, test } from "node:test"
-import { joinInPage, launch, stockPage } from "../lib/browser.mjs"
+import { firstEvent, joinInPage, launch, stockPage } from "../lib/browser.mjs"
 import { ChannelNode } from "../lib/node.mjs"
 import { Client } from "../lib/phoenix.mjs"
 import { HANG } from "../lib/wait.mjs"
@@ -61,16 +61,7 @@ test("a page of another origin is refused", { timeout: HANG }, async () => {
   const page = await browser.context.newPage()
   // The node judges an origin by its host, as Phoenix does. The browser is told that this name is at 127.0.0.1.
   await page.goto(`http://elsewhere.example:${server.address().port}/`)
-  const event = await page.evaluate(
-    url =>
-      new Promise(resolve => {
-        const socket = new WebSocket(url)
-        socket.onopen = () => resolve("open")
-        socket.onclose = () => resolve("close")
-      }),
-    `${node.socket}/websocket?vsn=2.0.0`,
-  )
-  assert.equal(event, "close")
+  assert.equal(await firstEvent(page, `${node.socket}/websocket?vsn=2.0.0`), "close")
   await page.close()
   server.close()
 })

@@ -1,6 +1,8 @@
 // The node's own chat page in real Chromium.
 
 import assert from "node:assert/strict"
+import { once } from "node:events"
+import { createServer } from "node:http"
 import { after, before, test } from "node:test"
 import { launch, screenshot } from "../lib/browser.mjs"
 import { ChannelNode } from "../lib/node.mjs"
@@ -9,6 +11,8 @@ import { HANG } from "../lib/wait.mjs"
 
 let node
 let browser
+/** The addresses of all WebSockets of the page. */
+const sockets = []
 
 before(async () => {
   node = await ChannelNode.start(["--node-name", "node-of-the-test"])
@@ -25,6 +29,7 @@ async function open(room, problems) {
   const page = await browser.context.newPage()
   page.setDefaultTimeout(HANG)
   page.on("pageerror", error => problems.push(error.message))
+  page.on("websocket", socket => sockets.push(socket.url()))
   page.on("request", request => {
     if (!request.url().startsWith(node.http) && !request.url().startsWith("data:")) problems.push(request.url())
   })
@@ -60,6 +65,47 @@ test("two tabs chat with each other, and with a stock client", { timeout: HANG }
   stock.socket.disconnect()
   assert.deepEqual(problems, [])
   await Promise.all([a.close(), b.close()])
+})
+
+test("what a client knows is in no address", { timeout: HANG }, async () => {
+  const problems = []
+  const page = await open("room:address", problems)
+  assert.ok(sockets.length > 0)
+  for (const url of sockets) assert.deepEqual([...new URL(url).searchParams.keys()], ["vsn"], url)
+  assert.deepEqual(problems, [])
+  await page.close()
+})
+
+test("the page stands in no frame, and runs nothing that was put into it", { timeout: HANG }, async () => {
+  const server = createServer((_, response) => {
+    response.setHeader("content-type", "text/html").end(`<!doctype html><iframe src="${node.http}"></iframe>`)
+  })
+  server.listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const around = await browser.context.newPage()
+  await around.goto(`http://127.0.0.1:${server.address().port}/`)
+  const [, inner] = around.frames()
+  assert.match(inner.url(), /^chrome-error:/)
+  await around.close()
+  server.close()
+  const page = await open("room:put-in", [])
+  const refused = await page.evaluate(
+    () =>
+      new Promise(resolve => {
+        document.addEventListener("securitypolicyviolation", event => resolve(event.effectiveDirective))
+        const image = document.createElement("img")
+        try {
+          image.setAttribute("onerror", "window.ran = true")
+        } catch {
+          // Newer browsers refuse the attribute, and older ones its handler.
+        }
+        image.src = "data:,"
+        document.body.append(image)
+      }),
+  )
+  assert.ok(["script-src-attr", "require-trusted-types-for"].includes(refused), refused)
+  assert.equal(await page.evaluate(() => window.ran), undefined)
+  await page.close()
 })
 
 test("the page shows its node and live figures of the fleet", { timeout: HANG }, async () => {

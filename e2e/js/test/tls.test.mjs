@@ -1,14 +1,18 @@
-// The stock phoenix.js client over TLS, which OpenSSL speaks in Node.js.
+// The stock phoenix.js client over TLS, which OpenSSL speaks in Node.js and BoringSSL in Chromium.
 
 import assert from "node:assert/strict"
+import { X509Certificate, createHash } from "node:crypto"
 import { copyFileSync, mkdtempSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { after, before, test } from "node:test"
+import { after, before, describe, it, test } from "node:test"
 import { fileURLToPath } from "node:url"
 import { WebSocket } from "ws"
+import { firstEvent, launch } from "../lib/browser.mjs"
 import { ChannelNode } from "../lib/node.mjs"
 import { Client } from "../lib/phoenix.mjs"
+import { VERSIONS, begin } from "../lib/players.mjs"
+import { CERTIFICATE, Run, Stage, clients as listed } from "../lib/stage.mjs"
 import { HANG } from "../lib/wait.mjs"
 
 const data = name => fileURLToPath(new URL(`../../../node/tests/data/tls/${name}`, import.meta.url))
@@ -17,11 +21,12 @@ let node
 let directory
 const clients = []
 
-/** A socket that trusts the CA of the test data and asks for one cipher suite. */
-function socketOf(ciphers) {
+/** A socket that trusts the CA of the test data and asks for one version and, if named, one cipher suite. */
+function socketOf(ciphers, version = "TLSv1.3") {
   return class extends WebSocket {
     constructor(url, protocols) {
-      super(url, protocols, { ca, servername: "localhost", ciphers, minVersion: "TLSv1.3" })
+      const versions = { minVersion: version, maxVersion: version }
+      super(url, protocols, { ca, servername: "localhost", ciphers, ...versions })
     }
   }
 }
@@ -30,7 +35,7 @@ before(async () => {
   directory = mkdtempSync(join(tmpdir(), "channel-node-tls-"))
   copyFileSync(data("one.crt"), join(directory, "tls.crt"))
   copyFileSync(data("one.key"), join(directory, "tls.key"))
-  node = await ChannelNode.start(["--shards", "2", "--tls", directory])
+  node = await ChannelNode.start(["--shards", "2", "--tls", directory, "--tls-min-version", "1.2"])
 })
 
 after(async () => {
@@ -39,10 +44,18 @@ after(async () => {
   rmSync(directory, { recursive: true })
 })
 
-for (const suite of ["TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"]) {
-  test(`clients hear each other over ${suite}`, { timeout: HANG }, async () => {
+const suites = [
+  ["TLS_AES_128_GCM_SHA256", "TLSv1.3"],
+  ["TLS_AES_256_GCM_SHA384", "TLSv1.3"],
+  ["TLS_CHACHA20_POLY1305_SHA256", "TLSv1.3"],
+  ["ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256", "TLSv1.2"],
+  ["ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384", "TLSv1.2"],
+  ["ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305", "TLSv1.2"],
+]
+for (const [suite, version] of suites) {
+  test(`clients hear each other over ${version} with ${suite}`, { timeout: HANG }, async () => {
     const url = node.socket.replace("ws:", "wss:")
-    const pair = [1, 2].map(() => new Client(url, { transport: socketOf(suite) }))
+    const pair = [1, 2].map(() => new Client(url, { transport: socketOf(suite, version) }))
     clients.push(...pair)
     const [a, b] = await Promise.all(
       pair.map(async client => (await client.connect()).join(`room:${suite}`)),
@@ -67,4 +80,40 @@ test("the node's end is a close that the client comes back from", { timeout: HAN
   assert.equal(await client.closed(), 1012)
   await node.spawn()
   await client.opened()
+})
+
+describe("stock phoenix.js over TLS", { concurrency: 2 }, () => {
+  let stage
+  let browser
+
+  before(async () => {
+    stage = await Stage.secure()
+    // The browser takes this one key in the place of an authority.
+    const key = new X509Certificate(readFileSync(CERTIFICATE)).publicKey.export({ type: "spki", format: "der" })
+    const digest = createHash("sha256").update(key).digest("base64")
+    browser = await launch([`--ignore-certificate-errors-spki-list=${digest}`])
+  })
+
+  after(async () => {
+    await browser?.close()
+    await stage?.end()
+  })
+
+  for (const client of Object.keys(VERSIONS)) {
+    for (const [where, cannot] of Object.entries(listed[client].runs)) {
+      it(`${client} in ${where}`, { timeout: 2 * HANG }, async t => {
+        const run = await Run.on(stage, `${client} ${where} TLS`, cannot)
+        await begin(browser, run, client, where)
+        await run.judge(t)
+      })
+    }
+  }
+
+  it("a browser that trusts nobody else does not connect", { timeout: HANG }, async () => {
+    const stranger = await launch()
+    const page = await stranger.context.newPage()
+    const url = `${stage.node.socket.replace("ws:", "wss:")}/websocket?vsn=2.0.0`
+    assert.equal(await firstEvent(page, url), "close")
+    await stranger.close()
+  })
 })

@@ -91,3 +91,19 @@ test("a channel joins again by itself with the token in its params", { timeout: 
   room.cast("access_token", { access_token: "no token" })
   assert.equal(await one.closed(), 4001)
 })
+
+test("without another token a channel asks at the client's own pace, and is told why it waits", { timeout: HANG }, async () => {
+  let current = token(3)
+  const { one } = await clientOf("EndChannels", () => current)
+  const room = await one.join("room:1", () => ({ access_token: current }))
+  const refusals = new Mailbox("a refused join")
+  room.channel.joinPush.receive("error", ({ reason }) => refusals.put({ reason, at: Date.now() }))
+  assert.deepEqual(await room.ended.take(), { reason: "token_expired" })
+  const [first, second] = [await refusals.take(), await refusals.take()]
+  assert.deepEqual([first.reason, second.reason], ["token_expired", "token_expired"])
+  assert.ok(second.at - first.at > 1_500, `${second.at - first.at} ms`)
+  assert.deepEqual(one.events.items, [], "the connection has stayed")
+  current = token(3_600)
+  await room.joins.take()
+  assert.equal(room.channel.state, "joined")
+})

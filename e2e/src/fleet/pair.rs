@@ -75,18 +75,27 @@ impl Pair {
     ///
     /// # Errors
     /// When that does not come within the hang guard.
-    pub fn talk(&self, place: Place, period: Duration, nodes: usize) -> Result<Clients> {
-        self.talk_at(place, vec![Some(period); CLIENTS], nodes)
+    pub fn talk(&self, place: &Place, period: Duration, nodes: usize) -> Result<Clients> {
+        self.talk_at(place, &[Some(period); CLIENTS], nodes)
     }
 
     /// The same with a period for each client; a client without one only listens.
     ///
     /// # Errors
     /// When that does not come within the hang guard.
-    pub fn talk_at(&self, place: Place, periods: Vec<Option<Duration>>, nodes: usize) -> Result<Clients> {
-        let ledger = Ledger::new(CLIENTS, CLIENTS);
-        let clients = Clients::start(&self.fleet.instance, place, ledger, periods)?;
-        clients.wait_there(nodes)?;
+    pub fn talk_at(&self, place: &Place, periods: &[Option<Duration>], nodes: usize) -> Result<Clients> {
+        // A node that is Ready is behind the Service a moment later, when clients that came at once are on the others.
+        let (clients, _) = eventually(&format!("clients on {nodes} nodes"), || {
+            let ledger = Ledger::new(CLIENTS, CLIENTS);
+            let clients = Clients::start(&self.fleet.instance, place.clone(), ledger, periods.to_vec())?;
+            clients.wait_there()?;
+            let found = clients.ledger.lock().nodes().len();
+            if found < nodes {
+                clients.stop()?;
+                anyhow::bail!("they are on {found}");
+            }
+            Ok(Some(clients))
+        })?;
         clients.wait_whole()?;
         Ok(clients)
     }

@@ -5,7 +5,7 @@ use super::sampler::{Sampler, Second, process_cpu};
 use super::scenario::Scenario;
 use super::search::{Search, outcome};
 use super::shared::{Segment, Shared, lock};
-use super::stats::{Account, Board, Counters, Stats, coarse, histogram, merge};
+use super::stats::{Account, Board, Counters, Stats, coarse, histogram, later_than, merge};
 use super::worker::LOOK_NS;
 use hdrhistogram::Histogram;
 use std::sync::Arc;
@@ -133,7 +133,7 @@ impl<'a> Conductor<'a> {
     pub(super) fn play(&mut self) -> anyhow::Result<()> {
         self.ramp();
         self.played.ramp = self.started.elapsed();
-        self.played.sampler.memory_ramped();
+        self.played.sampler.connecting_ended();
         self.sample();
         if self.shared.settings.options.scenario == Scenario::Storm {
             self.storms();
@@ -295,8 +295,7 @@ impl<'a> Conductor<'a> {
             let failed = self.sum(|board| board.counters.failed_reconnects);
             let from = self.shared.now();
             let number = self.shared.storms.fetch_add(1, Ordering::SeqCst) + 1;
-            let opened = self.shared.settings.open_at(self.shared.plan.connections);
-            let limit = from + opened + (self.shared.settings.settle * 1e9) as u64;
+            let limit = from + (self.shared.settings.settle * 1e9) as u64;
             let seen = |board: &Board| board.storms == number;
             while (!self.all(seen) || self.away() > 0) && self.shared.now() < limit && self.going() {
                 self.tick("storm");
@@ -476,25 +475,5 @@ impl<'a> Conductor<'a> {
             p99_ms: latency.p99_ms,
         });
         (self.progress)(&Progress { elapsed, phase, joined, counters, deliveries_per_second, latency });
-    }
-}
-
-/// How many deliveries were later than so many milliseconds.
-fn later_than(latency: &Histogram<u64>, millis: f64) -> u64 {
-    latency.len() - latency.count_between(0, (millis * 1e6) as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_later_than_the_bound_is_counted() {
-        let mut latency = histogram();
-        for millis in [1_u64, 50, 99, 101, 150, 10_000] {
-            latency.record_n(millis * 1_000_000, 10).unwrap();
-        }
-        assert_eq!(later_than(&latency, 100.0), 30);
-        assert_eq!(later_than(&latency, f64::INFINITY), 0);
     }
 }

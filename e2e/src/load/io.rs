@@ -10,6 +10,7 @@ use super::worker::{READ, Worker};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
+use std::ops::Range;
 
 /// When so many bytes wait for a server that does not read, the connection is given up.
 const MAX_PENDING: usize = 1 << 20;
@@ -59,9 +60,23 @@ impl Worker {
 
     /// Sends the content of `frame`.
     pub(super) fn send_frame(&mut self, index: u32) {
+        if self.slots[index as usize].socket.is_none() {
+            return;
+        }
+        self.stats.counters.bytes_out += self.frame.len() as u64;
+        if let Some(tls) = &mut self.tls
+            && let Err(error) = tls.seal(index, &mut self.frame)
+        {
+            self.end(index, ABNORMAL, &format!("tls: {error}"));
+            return;
+        }
+        self.send_bytes(index);
+    }
+
+    /// Sends the bytes of `frame` as they are.
+    fn send_bytes(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         let Some(socket) = &slot.socket else { return };
-        self.stats.counters.bytes_out += self.frame.len() as u64;
         let waiting = slot.extra().map_or(0, |extra| extra.pending.len());
         let sent = if waiting == 0 {
             match rustix::net::send(socket, &self.frame, SendFlags::NOSIGNAL) {
@@ -135,7 +150,12 @@ impl Worker {
         };
         let left = if kept + got == scratch.len() { Left::Unknown } else { Left::Short };
         self.now = self.shared.now();
-        let bytes = &scratch[..kept + got];
+        let end = if self.tls.is_some() {
+            self.open_records(index, scratch, kept..kept + got)?
+        } else {
+            kept + got
+        };
+        let bytes = &scratch[..end];
         let received = self.stats.counters.received;
         let used = self.on_bytes(index, bytes)?;
         self.stats.counters.reads += u64::from(self.stats.counters.received > received);
@@ -147,6 +167,23 @@ impl Worker {
             slot.slim();
         }
         Ok(left)
+    }
+
+    /// Puts the data of records in their place, and sends what TLS has to say by itself. Returns the end of the data.
+    fn open_records(
+        &mut self,
+        index: u32,
+        scratch: &mut Vec<u8>,
+        records: Range<usize>,
+    ) -> Result<usize, End> {
+        let Some(tls) = &mut self.tls else { return Ok(records.end) };
+        let opened = tls.open(index, scratch, records)?;
+        self.stats.counters.tls_resumed += u64::from(opened.resumed);
+        if opened.answers {
+            self.frame.clear();
+            self.send_frame(index);
+        }
+        Ok(opened.end)
     }
 
     /// Takes the whole messages at the beginning of `bytes`; returns how many bytes they were.

@@ -38,6 +38,7 @@ mod stamp;
 mod stats;
 mod sys;
 mod text;
+mod tls;
 mod turns;
 mod verdict;
 mod wire;
@@ -90,7 +91,7 @@ pub fn run(
     let before = metrics::scrape_all(&options.metrics_url)?;
     let mut sampler = sampler::Sampler::new(&settings)?;
     let shared = Arc::new(Shared::new(settings, dialect, plan));
-    sampler.memory_before();
+    sampler.connecting_begins();
     let workers = start(&shared)?;
     let mut conductor = Conductor::new(Arc::clone(&shared), workers, stop, sampler, progress);
     let ended = conductor.play();

@@ -3,6 +3,7 @@
 use super::dialect::DialectName;
 use super::scenario::Scenario;
 use anyhow::{Context, bail, ensure};
+use rustls::pki_types::ServerName;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -17,7 +18,7 @@ pub struct Options {
     /// The protocol of the server
     #[arg(long, value_enum, default_value_t)]
     pub dialect: DialectName,
-    /// Where to connect, `ws://ADDRESS:PORT/PATH`; several are used in turn; the dialect knows a path
+    /// Where to connect, `ws://ADDRESS:PORT/PATH`, or `wss://` with `--tls-ca`; several are used in turn; the dialect knows a path
     #[arg(long, value_delimiter = ',', default_value = "ws://127.0.0.1:4000")]
     pub url: Vec<String>,
     /// Connections to hold
@@ -144,6 +145,13 @@ pub struct Options {
     /// Ask for compression (permessage-deflate); a server that does not agree on it is an error
     #[arg(long)]
     pub deflate: bool,
+    /// Certificates of CAs, in PEM: a `wss://` server has to show a certificate of one of them. TLS 1.3 is spoken, with
+    /// AES-128-GCM and X25519
+    #[arg(long)]
+    pub tls_ca: Option<PathBuf>,
+    /// Resume with the server's tickets where there are some, so that only the first handshakes are full ones
+    #[arg(long, requires = "tls_ca")]
+    pub tls_resume: bool,
     /// Key of the application on a Pusher server
     #[arg(long, default_value = "app-key")]
     pub pusher_key: String,
@@ -195,6 +203,8 @@ pub struct Target {
     pub host: String,
     /// Path with query as given; empty when the dialect chooses it.
     pub path: String,
+    /// The name of the server's certificate, where it speaks TLS.
+    pub tls: Option<ServerName<'static>>,
 }
 
 impl Options {
@@ -249,26 +259,35 @@ impl Options {
 }
 
 impl Target {
-    /// Reads a `ws://` URL and resolves its host.
+    /// Reads a `ws://` or `wss://` URL and resolves its host.
     ///
     /// # Errors
     /// When it is no such URL or the host has no address.
     pub fn parse(url: &str) -> anyhow::Result<Target> {
-        let Some(rest) = url.strip_prefix("ws://") else {
-            bail!("--url {url}: only ws:// is spoken, as in ws://127.0.0.1:4000/socket/websocket")
+        let (rest, over_tls) = match (url.strip_prefix("ws://"), url.strip_prefix("wss://")) {
+            (Some(rest), _) => (rest, false),
+            (None, Some(rest)) => (rest, true),
+            _ => {
+                bail!(
+                    "--url {url}: only ws:// and wss:// are spoken, as in ws://127.0.0.1:4000/socket/websocket"
+                )
+            }
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let with_port = if host.rsplit(']').next().is_some_and(|end| end.contains(':')) {
             host.to_owned()
         } else {
-            format!("{host}:80")
+            format!("{host}:{}", if over_tls { 443 } else { 80 })
         };
         let address = with_port
             .to_socket_addrs()
             .with_context(|| format!("--url {url}: {host} cannot be resolved"))?
             .next()
             .with_context(|| format!("--url {url}: {host} has no address"))?;
-        Ok(Target { address, host: host.to_owned(), path: path.to_owned() })
+        let name = with_port.rsplit_once(':').map_or("", |(name, _)| name).trim_matches(['[', ']']);
+        let name = || ServerName::try_from(name.to_owned()).with_context(|| format!("--url {url}: a name"));
+        let tls = over_tls.then(name).transpose()?;
+        Ok(Target { address, host: host.to_owned(), path: path.to_owned(), tls })
     }
 }
 
@@ -286,6 +305,12 @@ mod tests {
         assert_eq!(Target::parse("ws://[::1]").unwrap().path, "");
         assert_eq!(Target::parse("ws://[::1]/x").unwrap().address.port(), 80);
         assert!(Target::parse("http://127.0.0.1/").is_err());
+        let name = |url: &str| Target::parse(url).unwrap().tls.map(|name| name.to_str().into_owned());
+        assert_eq!(name("ws://127.0.0.1/x"), None);
+        assert_eq!(name("wss://127.0.0.1:4000/x").as_deref(), Some("127.0.0.1"));
+        assert_eq!(name("wss://localhost/x").as_deref(), Some("localhost"));
+        assert_eq!(name("wss://[::1]:4000").as_deref(), Some("::1"));
+        assert_eq!(Target::parse("wss://[::1]").unwrap().address.port(), 443);
     }
 
     #[test]

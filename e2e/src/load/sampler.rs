@@ -58,6 +58,8 @@ pub struct Server {
     pub pid: u32,
     /// Use of CPU over the publishing, until its last delivery.
     pub usage: Option<Usage>,
+    /// CPU time from before the first connect until all had joined or failed, per joined connection, microseconds.
+    pub cpu_us_per_connect: Option<f64>,
     /// CPU time per delivery, microseconds.
     pub cpu_us_per_delivery: Option<f64>,
     /// The part in user space: by perf, with `--perf`, or by the kernel's ticks.
@@ -93,6 +95,8 @@ pub(super) struct Sampler {
     pub(super) before: Option<Footprint>,
     pub(super) ramped: Option<Footprint>,
     pub(super) end: Option<Footprint>,
+    unconnected: Option<Usage>,
+    connecting: Option<Usage>,
     begun: Option<Usage>,
     own_begun: Duration,
     /// CPU time of the generator from the first publish to the last delivery.
@@ -129,6 +133,8 @@ impl Sampler {
             before: None,
             ramped: None,
             end: None,
+            unconnected: None,
+            connecting: None,
             begun: None,
             own_begun: Duration::ZERO,
             own: Duration::ZERO,
@@ -140,12 +146,16 @@ impl Sampler {
         })
     }
 
-    pub(super) fn memory_before(&mut self) {
+    /// Looks at the server before the first connect.
+    pub(super) fn connecting_begins(&mut self) {
+        self.unconnected = self.usage_now();
         self.before = self.footprint();
         self.available_before = process::available_memory();
     }
 
-    pub(super) fn memory_ramped(&mut self) {
+    /// Looks at the server when all connections have joined or failed.
+    pub(super) fn connecting_ended(&mut self) {
+        self.connecting = self.usage_now().zip(self.unconnected).map(|(now, then)| now.since(&then));
         self.ramped = self.footprint();
         self.available_ramped = process::available_memory();
     }
@@ -219,6 +229,7 @@ impl Sampler {
         Some(Server {
             pid,
             usage: self.usage,
+            cpu_us_per_connect: self.connecting.and_then(|usage| per(usage.cpu_seconds * 1e6, joined)),
             cpu_us_per_delivery: self.usage.and_then(|usage| per(usage.cpu_seconds * 1e6, received)),
             user_us_per_delivery: self.usage.and_then(|usage| {
                 let part = if self.perf { self.user_part?.part } else { usage.user_part_by_ticks() };

@@ -82,11 +82,18 @@ impl Worker {
         }
     }
 
+    /// Sends the upgrade request, over TLS at the end of the handshake that begins with it.
     fn upgrade(&mut self, index: u32) {
         let slot = &mut self.slots[index as usize];
         slot.phase = Phase::Upgrading;
         let settings = &self.shared.settings;
         let target = &settings.targets[slot.connection as usize % settings.targets.len()];
+        if let (Some(tls), Some(name)) = (&mut self.tls, &target.tls)
+            && let Err(error) = tls.begin(index, name)
+        {
+            self.end(index, ABNORMAL, &format!("tls: {error}"));
+            return;
+        }
         let subprotocols = match settings.subprotocols.len() {
             0 => None,
             count => Some(settings.subprotocols[slot.connection as usize % count].as_str()),
@@ -224,6 +231,9 @@ impl Worker {
         slot.phase = Phase::Closed;
         slot.generation = slot.generation.wrapping_add(1);
         slot.socket = None;
+        if let Some(tls) = &mut self.tls {
+            tls.end(index);
+        }
         let extra = slot.extra_mut();
         extra.partial = Vec::new();
         extra.stream = Vec::new();

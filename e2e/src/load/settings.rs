@@ -3,11 +3,14 @@
 use super::dialect::DialectName;
 use super::options::{Options, Sources, Target};
 use super::scenario::Scenario;
+use super::tls::client_config;
 use anyhow::{Context, bail};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rustls::ClientConfig;
 use std::fs;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The settings of a scenario where no flag sets them.
 struct Defaults {
@@ -97,6 +100,8 @@ impl Scenario {
 pub(super) struct Settings {
     pub(super) options: Options,
     pub(super) targets: Vec<Target>,
+    /// Set where the targets speak TLS.
+    pub(super) tls: Option<Arc<ClientConfig>>,
     pub(super) sources: Vec<IpAddr>,
     /// Subprotocols of a connection, taken in turn; without any, connections ask for none.
     pub(super) subprotocols: Vec<String>,
@@ -141,8 +146,18 @@ impl Settings {
                 &fs::read_to_string(path).with_context(|| format!("--tokens {}", path.display()))?,
             ),
         };
+        let over_tls = targets.iter().filter(|target| target.tls.is_some()).count();
+        let tls = match &options.tls_ca {
+            _ if ![0, targets.len()].contains(&over_tls) => {
+                bail!("--url: all have to be ws://, or all wss://")
+            }
+            None if over_tls > 0 => bail!("--url with wss:// needs --tls-ca"),
+            Some(_) if over_tls == 0 => bail!("--tls-ca is for a --url with wss://"),
+            ca => ca.as_ref().map(|ca| client_config(ca, options.tls_resume)).transpose()?,
+        };
         Ok(Settings {
             targets,
+            tls,
             subprotocols,
             sources: options.source_addresses.iter().flat_map(Sources::addresses).copied().collect(),
             connections,
@@ -216,6 +231,21 @@ mod tests {
         // 5,000 connections in a second, then a second of pause.
         let seconds = |number| guide.open_at(number) as f64 / 1e9;
         assert_eq!([0, 2_500, 5_000, 10_000].map(seconds), [0.0, 0.5, 2.0, 4.0]);
+    }
+
+    #[test]
+    fn tls_needs_a_ca_and_the_same_scheme_everywhere() {
+        for (flags, why) in [
+            ("--url wss://127.0.0.1:1", "needs --tls-ca"),
+            ("--tls-ca ca.crt", "for a --url with wss://"),
+            ("--tls-ca ca.crt --url wss://127.0.0.1:1,ws://127.0.0.1:2", "all wss://"),
+            ("--tls-ca no-such-file --url wss://127.0.0.1:1", "--tls-ca no-such-file"),
+        ] {
+            let options = Options::parse_from(["loadgen"].into_iter().chain(flags.split_whitespace()));
+            let error = Settings::new(options).unwrap_err().to_string();
+            assert!(error.contains(why), "{flags}: {error}");
+        }
+        assert!(settings("").tls.is_none());
     }
 
     #[test]

@@ -25,6 +25,11 @@ pub(super) fn merge(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
     }
 }
 
+/// How many deliveries were later than so many milliseconds.
+pub(super) fn later_than(latency: &Histogram<u64>, millis: f64) -> u64 {
+    latency.len() - latency.count_between(0, (millis * 1e6) as u64)
+}
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The counts of a run.
@@ -83,6 +88,8 @@ counters! {
     heartbeats,
     /// Reads of a socket that brought a delivery.
     reads,
+    /// Handshakes of TLS that made use of a ticket.
+    tls_resumed,
     /// Bytes of frames received.
     bytes_in,
     /// Bytes of frames sent.
@@ -206,5 +213,20 @@ impl Board {
             interval: histogram(),
             lag: coarse(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_later_than_the_bound_is_counted() {
+        let mut latency = histogram();
+        for millis in [1_u64, 50, 99, 101, 150, 10_000] {
+            latency.record_n(millis * 1_000_000, 10).unwrap();
+        }
+        assert_eq!(later_than(&latency, 100.0), 30);
+        assert_eq!(later_than(&latency, f64::INFINITY), 0);
     }
 }

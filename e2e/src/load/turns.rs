@@ -134,8 +134,9 @@ impl Worker {
         }
     }
 
-    /// Cuts every connection, as a network does: without a close frame.
+    /// Cuts every connection, as a network does: without a close frame. All come back after phoenix.js' first delay.
     pub(super) fn cut_all(&mut self) {
+        let back_at = self.now + reconnect_delay_ms(0) * 1_000_000;
         for index in 0..self.slots.len() as u32 {
             let slot = &self.slots[index as usize];
             if slot.phase == Phase::Joined {
@@ -149,6 +150,10 @@ impl Worker {
                     self.stats.error(&format!("linger: {error}"));
                 }
                 self.drop_socket(index);
+                let slot = &mut self.slots[index as usize];
+                let generation = slot.generation;
+                slot.extra_mut().attempts = 1;
+                self.at(back_at, index, generation);
             }
         }
     }

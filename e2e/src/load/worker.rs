@@ -8,6 +8,7 @@ use super::slot::{Phase, Slot};
 use super::socket::READABLE;
 use super::stamp::Finder;
 use super::stats::{Account, Stats, coarse, histogram, merge};
+use super::tls::Sessions;
 use super::wire::{Handshake, Inflater};
 use super::{sys, wire};
 use anyhow::Context;
@@ -24,7 +25,7 @@ use std::time::Duration;
 pub(super) const LOOK_NS: u64 = 20_000_000;
 /// How often a worker publishes its counts for the coordinator, ns.
 const SHOW_NS: u64 = 200_000_000;
-/// Most connections opened in one turn, so that a late worker goes on reading.
+/// Most connections opened, and most timers fired, in one turn, so that a late worker goes on reading.
 const OPENS_PER_TURN: usize = 128;
 /// Events taken from the kernel at once: so few that publishes which become due meanwhile are not late.
 const EVENTS: usize = 128;
@@ -61,6 +62,8 @@ pub(super) struct Worker {
     pub(super) handshake: Handshake,
     /// Set where compression is asked for.
     pub(super) inflater: Option<Inflater>,
+    /// Set where the servers speak TLS.
+    pub(super) tls: Option<Sessions>,
     pub(super) finder: Finder,
     pub(super) stats: Stats,
     /// Latencies of the segment's publishes that are not published on the board yet.
@@ -85,7 +88,6 @@ pub(super) struct Worker {
     pub(super) resumed: bool,
     mask: u32,
     next_open: usize,
-    open_from: u64,
     shown: u64,
 }
 
@@ -110,6 +112,7 @@ impl Worker {
                 room.topic = shared.dialect.topic(&shared.settings.options.topic_prefix, number);
             }
         }
+        let tls = shared.settings.tls.clone().map(|config| Sessions::new(config, slots.len()));
         Ok(Worker {
             id,
             poll: epoll::create(epoll::CreateFlags::CLOEXEC).context("epoll_create")?,
@@ -119,6 +122,7 @@ impl Worker {
             timers: BinaryHeap::new(),
             handshake: Handshake::new(shared.settings.options.deflate),
             inflater: shared.settings.options.deflate.then(Inflater::new),
+            tls,
             finder: Finder::default(),
             stats: Stats::default(),
             interval: histogram(),
@@ -139,7 +143,6 @@ impl Worker {
             resumed: false,
             mask: rand::random::<u32>() | 1,
             next_open: 0,
-            open_from: 0,
             shown: 0,
             shared,
         })
@@ -190,7 +193,6 @@ impl Worker {
             self.storms = storms;
             self.cut_all();
             self.now = self.shared.now();
-            (self.next_open, self.open_from) = (0, self.now);
         }
         if !self.resumed && self.shared.resume.load(Ordering::SeqCst) {
             self.resumed = true;
@@ -230,7 +232,7 @@ impl Worker {
     }
 
     fn open_at(&self, slot: &Slot) -> u64 {
-        self.open_from + self.shared.settings.open_at(slot.connection)
+        self.shared.settings.open_at(slot.connection)
     }
 
     fn open_due(&mut self) {
@@ -248,7 +250,8 @@ impl Worker {
     }
 
     fn fire_timers(&mut self) {
-        while let Some(Reverse(timer)) = self.timers.peek() {
+        for _ in 0..OPENS_PER_TURN {
+            let Some(Reverse(timer)) = self.timers.peek() else { return };
             if timer.due > self.now {
                 return;
             }

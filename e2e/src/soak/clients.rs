@@ -111,17 +111,16 @@ impl Clients {
         Ok(Self { ledger, talking, over, thread: Some(thread) })
     }
 
-    /// Waits until all clients are in their rooms, on at least so many nodes. The nodes must have `$cluster`.
+    /// Waits until all clients are in their rooms and know on which nodes. The nodes must have `$cluster`.
     ///
     /// # Errors
     /// When that does not come within the hang guard.
-    pub fn wait_there(&self, nodes: usize) -> Result<()> {
-        eventually(&format!("all clients are in their rooms on {nodes} nodes"), || {
+    pub fn wait_there(&self) -> Result<()> {
+        eventually("all clients are in their rooms", || {
             let ledger = self.ledger.lock();
             let (away, found) = (ledger.away(), ledger.nodes());
-            let all = away.is_empty() && found.len() >= nodes;
-            ensure!(all, "{away:?} are not in their rooms, the others are on {found:?}");
-            Ok(Some(()))
+            ensure!(away.is_empty(), "{away:?} are not in their rooms, the others are on {found:?}");
+            Ok((0..ledger.clients()).all(|client| ledger.node(client).is_some()).then_some(()))
         })
         .map(drop)
     }

@@ -59,7 +59,7 @@ pub fn run(options: &Options, say: &mut dyn FnMut(&str)) -> Result<Report> {
     let ledger = Ledger::new(options.clients, options.room_size);
     let periods = vec![Some(options.period); options.clients];
     let clients = Clients::start(&fleet.instance, place, ledger, periods)?;
-    clients.wait_there(1)?;
+    clients.wait_there()?;
     recovered(&fleet, &clients, now())?;
     say(&format!("{} clients are in their rooms, seed {}", options.clients, options.seed));
     let begun = now();

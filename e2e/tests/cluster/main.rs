@@ -8,8 +8,12 @@
 
 mod alone {
     mod api_server_away;
+    mod chart_upgrade;
+    mod machine_goes;
     mod operator_killed;
+    mod operator_killed_at_each_step;
     mod readme_commands;
+    mod rollout_handed_over;
     mod tsung_phoenix;
     mod two_installations;
 }
@@ -27,8 +31,13 @@ mod beside {
     mod node_killed;
     mod orphans;
     mod polite_goodbye;
+    mod prometheus_source;
+    mod rebalance_scale_out;
+    mod rollout;
+    mod rollout_held;
     mod scale_out;
     mod secret_deleted;
     mod sysctl_forbidden;
+    mod tls_clients;
     mod unknown_address;
 }

@@ -7,3 +7,4 @@ mod accounts;
 mod client;
 mod dialects;
 mod scenarios;
+mod tls;

@@ -26,7 +26,7 @@ async fn idle_connections_are_held() {
     assert!(server.heartbeats() >= 200, "{report}");
     let memory = report.server.unwrap();
     assert!(memory.before.unwrap().pss_bytes > 0 && memory.ramped.unwrap().descriptors > 0);
-    assert!(memory.pss_bytes_per_connection.is_some());
+    assert!(memory.pss_bytes_per_connection.is_some() && memory.cpu_us_per_connect.unwrap() > 0.0);
     let bounded = load(&server, &format!("{flags} --max-bytes-per-connection=-1000000000")).await;
     assert_eq!(bounded.failures.len(), 1, "{bounded}");
 }

@@ -6,13 +6,17 @@ use std::sync::OnceLock;
 use std::{env, fs};
 
 use crds::ChannelCluster;
+use operator_core::build;
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, validate};
 use serde_json::Value;
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/samples");
 
-/// The file that the operator would write into the ConfigMap of a sample's fleet.
-fn rendered(manifest: &str) -> anyhow::Result<String> {
+/// Variables with which the operator sets keys of a node's configuration.
+type Settings = Vec<(String, String)>;
+
+/// The file that the operator would write into the ConfigMap of a sample's fleet, and what it sets beside it in the pods.
+fn rendered(manifest: &str) -> anyhow::Result<(String, Settings)> {
     let mut cluster: ChannelCluster = serde_saphyr::from_str(manifest)?;
     cluster.metadata.namespace = Some("default".to_owned());
     let operator = OperatorEnv {
@@ -32,7 +36,13 @@ fn rendered(manifest: &str) -> anyhow::Result<String> {
     let named_secrets = [("token-keys".to_owned(), token_keys), ("chat-tls".to_owned(), certificate)].into();
     let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
     let valid = validate(&cluster, &operator, &fetched).map_err(|all| anyhow::anyhow!("{all:?}"))?;
-    Ok(valid.config_file)
+    let pod = build::bundle(&valid, 1).deployment.spec.and_then(|spec| spec.template.spec);
+    let env = pod
+        .into_iter()
+        .flat_map(|pod| pod.containers)
+        .flat_map(|container| container.env.unwrap_or_default());
+    let settings = env.filter_map(|variable| Some((variable.name, variable.value?)));
+    Ok((valid.config_file, settings.collect()))
 }
 
 /// The node's own binary, built once.
@@ -60,11 +70,11 @@ fn channel_node() -> &'static Path {
     })
 }
 
-/// Feeds a file to `channel-node --check-config`.
-fn check(name: &str, text: &str) -> anyhow::Result<Output> {
+/// Feeds a file and variables to `channel-node --check-config`.
+fn check(name: &str, text: &str, settings: Settings) -> anyhow::Result<Output> {
     let file = env::temp_dir().join(format!("check-config-{}-{name}.yaml", std::process::id()));
     fs::write(&file, text)?;
-    let output = Command::new(channel_node()).arg("--check-config").arg(&file).output()?;
+    let output = Command::new(channel_node()).arg("--check-config").arg(&file).envs(settings).output()?;
     fs::remove_file(&file)?;
     Ok(output)
 }
@@ -76,8 +86,8 @@ fn the_node_accepts_what_the_operator_renders() {
         let path = entry.unwrap().path();
         let text = fs::read_to_string(&path).unwrap();
         // A sample may have other objects that the cluster needs before it; the cluster comes last.
-        let file = rendered(text.rsplit("\n---\n").next().unwrap()).unwrap();
-        let output = check("good", &file).unwrap();
+        let (file, settings) = rendered(text.rsplit("\n---\n").next().unwrap()).unwrap();
+        let output = check("good", &file, settings).unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{}: {said}\n{file}", path.display());
         checked += 1;
@@ -88,8 +98,8 @@ fn the_node_accepts_what_the_operator_renders() {
 #[test]
 fn the_node_refuses_a_file_with_a_key_it_does_not_know() {
     let text = fs::read_to_string(format!("{SAMPLES}/chat.yaml")).unwrap();
-    let file = rendered(&text).unwrap() + "maxMembrs: 7\n";
-    let output = check("bad", &file).unwrap();
+    let (file, settings) = rendered(&text).unwrap();
+    let output = check("bad", &(file + "maxMembrs: 7\n"), settings).unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(64), "{said}");
     assert!(said.contains("maxMembrs"), "{said}");

@@ -314,10 +314,15 @@ fn every_word_of_the_status_and_of_events_is_explained() {
         ("operator/core/src/conditions.rs", 22),
         ("operator/core/src/autoscale/rule.rs", 15),
         ("operator/core/src/contest.rs", 1),
-        ("operator/core/src/operations/scale_in.rs", 9),
+        ("operator/core/src/operations/drain.rs", 5),
+        ("operator/core/src/operations/drain/pacing.rs", 1),
+        ("operator/core/src/operations/drain/words.rs", 4),
+        ("operator/core/src/operations/leave.rs", 2),
+        ("operator/core/src/operations/rebalance.rs", 4),
         ("operator/core/src/hindrance/reason.rs", 22),
         ("operator/core/src/validate.rs", 8),
         ("operator/core/src/validate/shape.rs", 2),
+        ("operator/core/src/validate/sources.rs", 5),
     ] {
         let words = spoken(file);
         assert!(words.len() >= least, "{file}: only {words:?}");

@@ -18,7 +18,7 @@ use crate::rust::{files, without_tests};
 /// Most lines of a Rust file.
 const MOST_LINES: usize = 500;
 /// Sources of each crate that has more than one file.
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "crds/src",
     "e2e/apiserver/src",
     "e2e/bench/src",
@@ -28,6 +28,7 @@ const CRATES: [&str; 11] = [
     "node/core/src",
     "node/shell/src",
     "node/src",
+    "operator/cli/src",
     "operator/core/src",
     "operator/src",
 ];

@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 mod pages;
+mod panels;
 mod rust;
 
+mod alerts;
 mod check_config;
 mod docs;
 mod files;

@@ -92,7 +92,7 @@ const PAIRS: [(&str, &str, &str, &str); 20] = [
         "`background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0`",
     ),
     (
-        "operator/core/src/validate/render.rs",
+        "operator/core/src/footprint.rs",
         "const CONNECTION_HEADROOM: u64 = 2;",
         "007-caps-per-node",
         "at twice `capacity.connections`",

@@ -93,7 +93,31 @@ pub(crate) fn product(profile: Profile, progress: &Progress) -> Result<Product> 
     Ok(Product { operator, node, nats: Image::of_binary(&Tool::Nats.ready(progress)?, &images())? })
 }
 
+/// Builds programs of the workspace as the tests are, and says the directory that they are in.
+pub(crate) fn programs(names: &[&str], progress: &Progress) -> Result<PathBuf> {
+    let target = target();
+    let mut build = run::tied("cargo");
+    build.args(["build", "--workspace", "--features", FEATURES]);
+    build.args(names.iter().flat_map(|name| ["--bin", name]));
+    build.arg("--target-dir").arg(&target).current_dir(repository());
+    let (names, log) = (names.join(" and "), target.join(format!("{}-build.log", names.join("-"))));
+    progress.long(&format!("building {names} (Rust)"), &mut build, &log)?;
+    Ok(target.join("debug"))
+}
+
+/// Builds the operator's program as it is released, and says where it is.
+pub(crate) fn operator(progress: &Progress) -> Result<PathBuf> {
+    Ok(released_programs(progress)?.join("channel-operator"))
+}
+
 fn released(progress: &Progress) -> Result<[Image; 2]> {
+    let programs = released_programs(progress)?;
+    let image = |name| Image::of_binary(&programs.join(name), &images());
+    Ok([image("channel-operator")?, image("channel-node")?])
+}
+
+/// Builds both programs as they are released, and says the directory that they are in.
+fn released_programs(progress: &Progress) -> Result<PathBuf> {
     // A directory of its own: other flags would otherwise throw away the usual build each time.
     let target = target().join("static");
     let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
@@ -107,9 +131,7 @@ fn released(progress: &Progress) -> Result<[Image; 2]> {
         .current_dir(repository());
     let what = "building channel-node and channel-operator (Rust, release; the first time about 8 minutes)";
     progress.long(what, &mut build, &target.join("build.log"))?;
-    let binaries = target.join(triple).join("release");
-    let image = |name| Image::of_binary(&binaries.join(name), &images());
-    Ok([image("channel-operator")?, image("channel-node")?])
+    Ok(target.join(triple).join("release"))
 }
 
 fn of_the_tests(progress: &Progress) -> Result<[Image; 2]> {

@@ -22,6 +22,7 @@ pub(crate) fn bench(what: &Bench) -> Result<ExitCode> {
         Bench::Peers(campaign) => measure("peers", campaign, &progress),
         Bench::Send(campaign) => measure("send", campaign, &progress),
         Bench::Alone(campaign) => measure("alone", campaign, &progress),
+        Bench::Tls(campaign) => measure("tls", campaign, &progress),
         Bench::Show(results) => print("show", results, &progress),
         Bench::Page(results) => print("page", results, &progress),
     }
@@ -31,7 +32,7 @@ fn measure(group: &str, campaign: &Campaign, progress: &Progress) -> Result<Exit
     packages::ensure(&[packages::BENCH], progress)?;
     build(progress)?;
     let mut install = program();
-    install.arg("install");
+    install.args(["install", group]);
     let mut measure = root::command("unshare");
     measure.args(["--net", "--"]).arg(binary()).args(["run", group, "--results"]);
     measure.arg(file(&campaign.results)).args(campaign.flags());
@@ -43,8 +44,7 @@ fn measure(group: &str, campaign: &Campaign, progress: &Progress) -> Result<Exit
     if campaign.fresh {
         measure.arg("--fresh");
     }
-    // The other groups measure only programs that are built here.
-    let installed = if group == "peers" { ended(&mut install)? } else { 0 };
+    let installed = ended(&mut install)?;
     let code = if installed == 0 { ended(&mut measure)? } else { installed };
     Ok(ExitCode::from(code))
 }
@@ -92,5 +92,5 @@ fn ended(command: &mut Command) -> Result<u8> {
     let status = command
         .status()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+    Ok(cluster::run::code(status))
 }

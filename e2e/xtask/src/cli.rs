@@ -44,6 +44,11 @@ pub(crate) enum Command {
     },
     /// Break a fleet of the running instance test in random ways while clients talk; each loss needs a cause
     Soak(Soak),
+    /// Let a real KEDA scale a fleet of a running instance out and in, by its writes/s; each node that goes is drained first
+    Keda {
+        #[command(flatten)]
+        on: On,
+    },
     /// Run the fuzz targets of node/core/fuzz on inputs that libFuzzer makes of the kept corpus
     Fuzz(Fuzz),
     /// Run the cases of the Autobahn test suite against the node's bare WebSocket codec
@@ -54,6 +59,10 @@ pub(crate) enum Command {
         #[arg(long)]
         record: bool,
     },
+    /// Let the operator and other autoscalers decide over traces of load in virtual time; writes docs/JUDGEMENT.md
+    Judge(Judge),
+    /// Measure what thousands of fleets cost the operator, with a real API server and without a cluster
+    Size(Size),
     /// Copy all logs of an instance to target/e2e/logs
     Logs {
         #[command(flatten)]
@@ -66,6 +75,12 @@ pub(crate) enum Command {
         /// Compile faster, run slower
         #[arg(long)]
         quick: bool,
+    },
+    /// Build kubectl-channels and install it, so that `kubectl channels` finds it
+    Cli {
+        /// Where to (default: the directory of cargo's programs)
+        #[arg(long, value_name = "DIR")]
+        to: Option<PathBuf>,
     },
     /// Run kubectl on an instance; its own flags go behind --, as in: cargo xtask kubectl -- get pods --all-namespaces
     Kubectl {
@@ -126,6 +141,22 @@ pub(crate) struct Load {
     /// Flags of the load generator
     #[arg(last = true, value_name = "FLAG")]
     pub(crate) flags: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Judge {
+    /// Seed of the traces; the page has seed 1
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Only traces whose name holds this; the page stays as it is
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) only: Option<String>,
+    /// Only the operator; the page stays as it is
+    #[arg(long)]
+    pub(crate) operator: bool,
+    /// Random traces instead, from the seed on, until the operator has looked so many times; the page stays as it is
+    #[arg(long, value_name = "STEPS", conflicts_with_all = ["only", "operator"])]
+    pub(crate) random: Option<u64>,
 }
 
 #[derive(Args, Debug)]
@@ -193,10 +224,45 @@ pub(crate) enum Bench {
     Send(Campaign),
     /// Loads that only our node can carry
     Alone(Campaign),
+    /// With TLS, beside ourselves without it and beside uWebSockets, nchan and NATS with it
+    Tls(Campaign),
     /// Print the results so far
     Show(Results),
     /// Write the results into docs/BENCHMARKS.md, with plots
     Page(Results),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Size {
+    /// ChannelClusters (default 2000)
+    #[arg(long, value_name = "N")]
+    fleets: Option<String>,
+    /// Nodes of each (default 5)
+    #[arg(long, value_name = "N")]
+    nodes: Option<String>,
+    /// Pods, and as many Secrets, that are nobody's (default 100000)
+    #[arg(long, value_name = "N")]
+    foreign: Option<String>,
+    /// Seconds for which the operator is looked at when nothing happens (default 60)
+    #[arg(long, value_name = "S")]
+    rest: Option<String>,
+    /// Changes of one ChannelCluster that are timed, each time (default 20)
+    #[arg(long, value_name = "N")]
+    changes: Option<String>,
+}
+
+impl Size {
+    /// The flags that are there, for the program behind.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let all = [
+            ("fleets", &self.fleets),
+            ("nodes", &self.nodes),
+            ("foreign", &self.foreign),
+            ("rest", &self.rest),
+            ("changes", &self.changes),
+        ];
+        given(&all)
+    }
 }
 
 #[derive(Args, Debug)]

@@ -48,7 +48,7 @@ impl Place<'_> {
     }
 
     pub(crate) fn helm_command(&self, progress: &Progress) -> Result<Command> {
-        let mut command = helm(progress)?;
+        let mut command = cluster::helm(progress)?;
         match self {
             Self::Local(instance) => command.arg("--kubeconfig").arg(instance.kubeconfig()),
             Self::Context(name) => command.args(["--kube-context", name]),
@@ -64,16 +64,6 @@ impl Place<'_> {
             Self::Context(name) => format!("kubectl --context {name}"),
         }
     }
-}
-
-/// Helm with its files in our cache, not in the user's configuration.
-pub(crate) fn helm(progress: &Progress) -> Result<Command> {
-    let mut command = run::tied(Tool::Helm.ready(progress)?);
-    let home = cluster::cache()?.join("helm-home");
-    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        command.env(name, home.join(name));
-    }
-    Ok(command)
 }
 
 /// Directory of the chart.

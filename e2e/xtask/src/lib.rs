@@ -15,10 +15,14 @@ mod context;
 mod fuzz;
 mod gates;
 mod install;
+mod judge;
+mod keda;
 mod lanes;
 mod load;
+mod plugin;
 mod root;
 mod schemas;
+mod size;
 mod soak;
 mod step;
 mod steps;
@@ -70,12 +74,16 @@ fn dispatch() -> Result<ExitCode> {
         Command::Bench { what } => bench::bench(&what),
         Command::Test { only, keep } => test::test(only.as_deref(), keep),
         Command::Soak(soak) => soak::soak(&soak),
+        Command::Keda { on } => keda::keda(&on.instance),
         Command::Fuzz(wanted) => fuzz::fuzz(&wanted),
         Command::Autobahn => autobahn::autobahn(),
         Command::Gates { record } => gates::gates(record),
+        Command::Judge(wanted) => judge::judge(&wanted),
+        Command::Size(wanted) => size::size(&wanted),
         Command::Logs { on } => test::logs(&on.instance),
         Command::Crdgen => crdgen(),
         Command::Build { quick } => build(quick),
+        Command::Cli { to } => plugin::install(to.as_deref()),
         Command::Kubectl { on, words } => kubectl(&on.instance, &words),
     }
 }
@@ -118,5 +126,5 @@ fn kubectl(instance: &Instance, words: &[String]) -> Result<ExitCode> {
         return Ok(code);
     }
     let status = instance.kubectl_command()?.args(words).status()?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    Ok(cluster::run::code(status).into())
 }

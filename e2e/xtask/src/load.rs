@@ -3,7 +3,10 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use cluster::{Instance, run::Progress};
+use cluster::{
+    Instance,
+    run::{self, Progress},
+};
 
 use crate::{artifacts, cli::Load, root};
 
@@ -38,5 +41,5 @@ pub(crate) fn load(wanted: &Load) -> Result<ExitCode> {
         load.args(["--source-addresses", &instance.client_addresses().join(",")]);
     }
     let status = load.args(flags).status().context("cannot start the load generator")?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    Ok(run::code(status).into())
 }

@@ -123,8 +123,7 @@ pub(crate) fn as_root() -> Result<Option<ExitCode>> {
     }
     let mut command = sudo();
     let status = command.arg(env::current_exe()?).args(env::args_os().skip(1)).status().context(NO_SUDO)?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(Some(ExitCode::from(code)))
+    Ok(Some(cluster::run::code(status).into()))
 }
 
 #[cfg(test)]

@@ -3,7 +3,10 @@
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
-use cluster::{Instance, run::Progress};
+use cluster::{
+    Instance,
+    run::{self, Progress},
+};
 
 use crate::{artifacts, cli::Soak, root, tools::INSTANCE};
 
@@ -11,17 +14,13 @@ use crate::{artifacts, cli::Soak, root, tools::INSTANCE};
 pub(crate) fn soak(wanted: &Soak) -> Result<ExitCode> {
     let progress = Progress::new();
     let _sudo = root::ask_early()?;
-    let target = artifacts::target();
-    let mut build = Command::new("cargo");
-    build.args(["build", "--package", "e2e", "--bin", "soak", "--target-dir"]);
-    build.arg(&target).current_dir(artifacts::repository());
-    progress.long("building the soak (Rust)", &mut build, &target.join("soak-build.log"))?;
+    let programs = artifacts::programs(&["soak"], &progress)?;
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }
     Instance::attach(INSTANCE)?;
-    let mut soak = Command::new(target.join("debug/soak"));
-    soak.arg("--report").arg(wanted.report.clone().unwrap_or_else(|| target.join("soak")));
+    let mut soak = Command::new(programs.join("soak"));
+    soak.arg("--report").arg(wanted.report.clone().unwrap_or_else(|| artifacts::target().join("soak")));
     let status = soak.args(wanted.flags()).status().context("cannot start the soak")?;
-    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+    Ok(run::code(status).into())
 }

@@ -87,7 +87,8 @@ fn unit_tests(tools: &Tools) -> Result<Command> {
 
 /// Programs of others that later steps need, in the order in which they are needed.
 fn programs_in_go(tools: &Tools) -> Result<()> {
-    for tool in [Tool::Nats, Tool::Kube, Tool::Helm, Tool::CoreDns, Tool::Pause, Tool::Kubeconform] {
+    let beside = [Tool::Kubeconform, Tool::GitOps];
+    for tool in [Tool::Nats, Tool::Kube, Tool::Helm, Tool::CoreDns, Tool::Pause].into_iter().chain(beside) {
         tool.ready(&tools.progress)?;
     }
     Ok(())
@@ -97,7 +98,7 @@ fn programs_in_go(tools: &Tools) -> Result<()> {
 fn api_server(tools: &Tools) -> Result<Command> {
     // Otherwise the tests would build this themselves, for minutes and without a word.
     Tool::Kube.ready(&tools.progress)?;
-    install::helm(&tools.progress)?;
+    cluster::helm(&tools.progress)?;
     Ok(cargo_test(tools, Some("apiserver/apiserver"), &["apiserver"], &["--", "--test-threads=3"]))
 }
 
@@ -105,7 +106,7 @@ fn down_after_sigkill(tools: &Tools) -> Result<Command> {
     // These are built as the user: the test runs as root, and what it builds would belong to root.
     artifacts::parts(&tools.progress)?;
     artifacts::product(artifacts::Profile::Quick, &tools.progress)?;
-    install::helm(&tools.progress)?;
+    cluster::helm(&tools.progress)?;
     let words = ["--", "--test-threads=1", "--nocapture"];
     Ok(root::test_runner(cargo_test(tools, Some("xtask/cluster"), &["down_after_sigkill"], &words)))
 }
@@ -141,7 +142,7 @@ fn stock_clients(tools: &Tools) -> Result<Command> {
 }
 
 fn chart_lint(tools: &Tools) -> Result<()> {
-    let mut helm = install::helm(&tools.progress)?;
+    let mut helm = cluster::helm(&tools.progress)?;
     run::output(helm.args(["lint", "--strict"]).arg(install::chart()))?;
     tools.rendered_chart().map(drop)
 }

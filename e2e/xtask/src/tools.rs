@@ -78,7 +78,7 @@ impl Tools {
 
     /// The chart as Kubernetes objects, written to a file.
     pub(crate) fn rendered_chart(&self) -> Result<PathBuf> {
-        let mut helm = install::helm(&self.progress)?;
+        let mut helm = cluster::helm(&self.progress)?;
         helm.args(["template", "channelcluster"])
             .arg(install::chart())
             .args(["--namespace", install::NAMESPACE]);

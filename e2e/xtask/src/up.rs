@@ -30,7 +30,7 @@ pub(crate) fn up(wanted: &Up) -> Result<ExitCode> {
     // These are built as the user, because build results must not belong to root.
     let parts = artifacts::parts(&progress)?;
     let product = if wanted.bare { None } else { Some(artifacts::product(profile(wanted), &progress)?) };
-    install::helm(&progress)?;
+    cluster::helm(&progress)?;
     if let Some(code) = root::as_root()? {
         return Ok(code);
     }
@@ -158,6 +158,10 @@ fn summary(wanted: &Up, progress: &Progress) -> Result<()> {
     }
     let kubeconfig = artifacts::kubeconfig(instance);
     say::out!("kubectl     {words} get channelclusters   (or KUBECONFIG={})", kubeconfig.display());
+    say::out!(
+        "channels    cargo xtask cli, then kubectl channels status --kubeconfig {}",
+        kubeconfig.display()
+    );
     say::out!("stop        cargo xtask down{flag}");
     let mebibytes = instance.memory_bytes()? / (1 << 20);
     progress.say(&format!("up; the whole cluster uses {mebibytes} MiB of memory"));

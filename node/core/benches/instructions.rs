@@ -172,10 +172,12 @@ fn heartbeat((mut fake, id, mut frames): Scene) -> Scene {
 fn upgrade(config: NodeConfig) -> (NodeConfig, Request) {
     let rules = Rules {
         path: &config.fixed.path,
+        max_head_bytes: 32 << 10,
         auth: &config.auth,
         page: None,
         ready: true,
         dev: false,
+        client: None,
         long_poll: None,
         deflate_window_bits: None,
     };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::counters::{self, BusCounters, CloseReason, JoinRefusal};
+use crate::counters::{self, BusCounters, CloseReason, JoinRefusal, RefuseReason};
 
 /// Version of these types.
 pub const VERSION: u32 = 1;
@@ -34,6 +34,9 @@ pub struct Stats {
     pub phase: NodePhase,
     /// Whether the bus is connected now; none when no bus is configured.
     pub bus_connected: Option<bool>,
+    /// What the node moves to others now; none when nothing is moved, and from nodes older than the field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<RebalanceStatus>,
     /// More about the bus; none when no bus is configured, and from nodes older than the field.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bus: Option<BusStats>,
@@ -97,6 +100,15 @@ macro_rules! counters {
     };
 }
 
+/// The reasons of [`Counters::handshakes_unable`].
+const UNABLE: [RefuseReason; 5] = [
+    RefuseReason::Full,
+    RefuseReason::Rate,
+    RefuseReason::Memory,
+    RefuseReason::MemoryLow,
+    RefuseReason::NoKeys,
+];
+
 counters! { |shards, bus|
     /// Broadcast frames queued to members: one per frame and member.
     writes: shards.writes,
@@ -117,6 +129,9 @@ counters! { |shards, bus|
     connections_closed: shards.closed.iter().sum(),
     /// Handshakes refused.
     handshakes_refused: shards.refused.iter().sum(),
+    /// Of these, the ones that the node was unable to take, whoever asked: it is full, takes no more per second, has too little
+    /// memory, or has not got the keys of tokens. 0 from nodes older than the field.
+    handshakes_unable: UNABLE.iter().map(|reason| shards.refused[*reason as usize]).sum(),
     /// Joins accepted.
     joins: shards.joins,
     /// Joins refused because the room was full.
@@ -155,10 +170,21 @@ pub struct Gauges {
     pub utilization: f64,
     /// CPU seconds of the process so far.
     pub cpu_seconds: f64,
+    /// The longest time within the last second, in milliseconds, for which something queued to a client waited until the node
+    /// came to write it, on the shard where that was longest. It shows a node that cannot keep up: clients whose sockets take
+    /// nothing do not count. 0 from nodes older than the field.
+    pub oldest_queued_millis: u64,
+    /// Milliseconds within which 99 of 100 connections of the last second came from being accepted to the end of their
+    /// handshake, on the shard where that took longest; 0 when there were none, and from nodes older than the field.
+    pub handshake_p99_millis: u64,
     /// Resident memory.
     pub rss_bytes: u64,
+    /// Memory that the process may have, from its cgroup; 0 without a limit, and from nodes older than the field.
+    pub memory_limit_bytes: u64,
     /// Limits of open files as the running process has them.
     pub nofile: Nofile,
+    /// Connections that its descriptor tables hold under that limit; 0 from nodes older than the field.
+    pub descriptor_room: u64,
     /// Sysctls as `/proc/sys` shows them inside the pod.
     pub sysctls: BTreeMap<String, String>,
 }
@@ -207,6 +233,69 @@ pub struct DrainStatus {
     pub connections: u64,
 }
 
+/// Body of `POST /v1/rebalance`: the node closes connections, so that their clients come back on other nodes. A later
+/// request replaces an earlier one, except that what an operation of the same id has closed is not forgotten;
+/// `DELETE /v1/rebalance` ends it. Meanwhile the node is not ready, so that no client comes back to it, and refuses nobody.
+/// The lease ends all this by itself when nobody asks again, and a drain or SIGTERM does at once. When all is done the node
+/// stays unready until then, so that clients which are still under way find others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RebalanceRequest {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// Which operation this belongs to: a random word of at most [`crate::limits::MAX_OPERATION_BYTES`]. The node goes on with one
+    /// that it remembers, which are the last [`crate::moving::REMEMBERED`].
+    pub operation: String,
+    /// Most connections to close in the whole operation. With 0 the node only ceases to be ready: once its endpoint has left the
+    /// Service, another request of the same operation says how many, and none of them comes back here.
+    pub connections: u64,
+    /// Writes/s to get rid of in the whole operation; the node stops at the first of the two. 0: the number of connections
+    /// alone counts.
+    #[serde(default)]
+    pub writes_per_second: u64,
+    /// Pace of closing.
+    pub connections_per_second: u32,
+    /// Only connections that are at least so old now are closed, in milliseconds, at most [`crate::limits::MAX_AGE_MILLIS`]: the
+    /// younger ones, also when they are older later, may be clients that were moved already. None is closed that came after the operation had begun here.
+    #[serde(default)]
+    pub min_age_millis: u64,
+    /// After so many milliseconds without another request the node ends the operation and serves as before:
+    /// [`crate::limits::MIN_LEASE_MILLIS`] to [`crate::limits::MAX_LEASE_MILLIS`].
+    pub lease_millis: u64,
+}
+
+/// Answer of `GET`, `POST` and `DELETE /v1/rebalance`, and part of [`Stats`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RebalanceStatus {
+    /// [`VERSION`] of the writer.
+    pub version: u32,
+    /// [`RebalanceRequest::operation`].
+    pub operation: String,
+    /// Connections closed so far.
+    pub moved: u64,
+    /// Writes/s that they had, as the node estimates it.
+    pub moved_writes_per_second: u64,
+    /// Whether the node has closed all that it was asked to, or finds nothing more to close.
+    pub done: bool,
+    /// The room with most writes/s here, when nothing more could be moved although writes/s were left to go, and the room has
+    /// more of them than that: moving cannot help with it. None otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hot_room: Option<HotRoom>,
+}
+
+/// A room with much of a node's load.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HotRoom {
+    /// Its topic.
+    pub topic: String,
+    /// Writes/s to its members on this node.
+    pub writes_per_second: u64,
+    /// Its members on this node.
+    pub members: u64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,6 +308,20 @@ mod tests {
             (stats.phase, stats.counters.writes, stats.gauges.connections),
             (NodePhase::Unknown, 3, 0)
         );
+    }
+
+    #[test]
+    fn only_what_the_node_was_unable_to_take_counts_as_that() {
+        let mut shards = counters::Counters::ZERO;
+        for reason in RefuseReason::ALL {
+            shards.refused[*reason as usize] = 1 << *reason as u64;
+        }
+        let counters = Counters::of(&shards, &BusCounters::default());
+        let unable: u64 = UNABLE.iter().map(|reason| 1 << *reason as u64).sum();
+        assert_eq!(counters.handshakes_unable, unable);
+        let not = [RefuseReason::Tls, RefuseReason::Token, RefuseReason::NoToken, RefuseReason::Draining];
+        assert!(not.iter().all(|reason| unable & (1 << *reason as u64) == 0));
+        assert_eq!(counters.handshakes_refused, (1 << RefuseReason::COUNT) - 1);
     }
 
     #[test]

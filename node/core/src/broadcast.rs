@@ -20,6 +20,15 @@ pub enum Payload<'a> {
 }
 
 impl Payload<'_> {
+    /// Its length in bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
+        match self {
+            Self::Json(json) | Self::UserJson(json) => json.len(),
+            Self::Binary(data) | Self::UserBinary(data) => data.len(),
+        }
+    }
+
     /// Whether a message of the server may carry it.
     #[must_use]
     pub fn is_object_or_bytes(&self) -> bool {

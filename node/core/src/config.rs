@@ -226,6 +226,11 @@ impl OnExpiry {
 }
 
 impl Auth {
+    /// Whether any issuer says how important its clients are.
+    pub fn ranks_clients(&self) -> bool {
+        self.jwt.iter().any(|jwt| jwt.priority_claim.is_some())
+    }
+
     /// Whether a connection without a token may join a topic, as far as this decides it. Topics that each node serves by
     /// itself are for all who may connect.
     pub fn anonymous_may_join(&self, topic: TopicName<'_>) -> bool {

@@ -63,6 +63,8 @@ reasons! {
         SlowConsumer => "slow_consumer",
         /// The node drained or shut down (1012).
         Drain => "drain",
+        /// The node moved its client to another node (1012).
+        Moved => "moved",
         /// So much was sealed with the key of its TLS connection that the client is to come with a new one (1012).
         Worn => "tls_key_worn",
         /// Its token ended, or the one that was to take its place was refused (4001).
@@ -109,6 +111,8 @@ reasons! {
         ProxyHeader => "proxy_header",
         /// The node's memory is nearly used up (503).
         Memory => "memory",
+        /// The same when only clients of low priority are refused for it (503).
+        MemoryLow => "memory_low_priority",
         /// The node is draining (503).
         Draining => "draining",
         /// It has no token where one is needed (403).
@@ -131,6 +135,8 @@ reasons! {
         Unmatched => "unmatched_topic",
         /// The token of the connection, or having none, does not allow the topic, or dev mode refuses it.
         Unauthorized => "unauthorized",
+        /// The token of the connection has ended, and the join brought no other.
+        TokenExpired => "token_expired",
         /// The room holds as many members as it may.
         RoomFull => "room_full",
         /// The connection joined as many channels as it may.
@@ -139,6 +145,8 @@ reasons! {
         TooManyRooms => "too_many_rooms",
         /// The node's memory is nearly used up.
         Memory => "memory",
+        /// The topic is longer than one may be.
+        TopicTooLong => "topic_too_long",
         /// The connection joins as often as it may.
         Rate => "rate",
         /// The client's address joins as often as it may.
@@ -262,6 +270,8 @@ counters! {
     carried_in => Counter "Long-poll requests of other nodes for sessions here",
     /// Requests of long-poll for sessions of other nodes that ended without an answer because the bus was away or behind.
     carried_unreached => Counter "Long-poll requests that the bus could not carry",
+    /// Requests of long-poll for sessions of other nodes that were refused because as many as may wait for these.
+    carried_refused => Counter "Long-poll requests for sessions of other nodes beyond those that may wait",
     /// Requests of long-poll for sessions of other nodes that these did not answer in time.
     carried_timeouts => Counter "Long-poll requests that another node did not answer in time",
     /// Requests of long-poll for sessions of nodes that ended meanwhile.
@@ -311,6 +321,8 @@ counters! {
     reads_held => Counter "Times a connection was not read for a while for lack of memory",
     /// Publishes that were answered with an error, or with the end of the channel.
     publish_refused => Counter "Publishes answered with an error, or with the end of the channel",
+    /// Messages that were answered with an error because their event, their payload or its nesting was beyond a limit.
+    beyond_limit => Counter "Messages answered with an error because their event, payload or nesting was beyond a limit",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
     access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
     /// Times that a client was told that its token ends soon.

@@ -63,6 +63,12 @@ impl Leaving {
         }
     }
 
+    /// Whether the node leaves in any way: it was told to be unready, to close, or to end.
+    #[must_use]
+    pub const fn is_leaving(&self) -> bool {
+        self.stage.is_some() || self.ending
+    }
+
     /// The plan for the operator's request, given how many connections each shard has.
     ///
     /// # Errors

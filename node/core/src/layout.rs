@@ -14,7 +14,7 @@ pub enum Tables {
     Shared,
     /// One for each shard: the node holds more connections than its limit of open files.
     PerShard,
-    /// Per shard when `--max-connections` is more than one table holds.
+    /// Per shard when one table holds fewer connections than are asked or wished for.
     #[default]
     Auto,
 }
@@ -26,6 +26,8 @@ pub struct Asked {
     pub shards: Option<u8>,
     /// Connections that the node must be able to hold.
     pub max_connections: Option<u32>,
+    /// Connections that the configuration names, which the node holds as far as its limit of open files lets it.
+    pub wished: Option<u32>,
     /// Whose tables the shards use.
     pub tables: Tables,
 }
@@ -51,6 +53,9 @@ const PER_SHARD: u64 = 6;
 /// Most connections of the fullest shard in percent of an even share: the kernel spreads them by a hash.
 const SPREAD_PERCENT: u64 = 102;
 
+/// Most shards on a CPU that a node takes for connections that are wished for.
+const WISHED_PER_CPU: u8 = 4;
+
 /// Connections that a shard's table can hold in a layout, under a limit of open files.
 #[must_use]
 pub fn connections_per_table(layout: Layout, nofile: u64) -> u64 {
@@ -58,7 +63,9 @@ pub fn connections_per_table(layout: Layout, nofile: u64) -> u64 {
     nofile.saturating_sub(if layout.own_tables { own } else { RESERVED.min(nofile / 4) })
 }
 
-fn capacity(layout: Layout, nofile: u64) -> u64 {
+/// Connections that all tables of a layout hold, under a limit of open files, as evenly as the kernel spreads them.
+#[must_use]
+pub fn connections(layout: Layout, nofile: u64) -> u64 {
     let tables = if layout.own_tables { u64::from(layout.shards) } else { 1 };
     let spread = if tables > 1 { SPREAD_PERCENT } else { 100 };
     connections_per_table(layout, nofile).saturating_mul(tables).saturating_mul(100) / spread
@@ -72,10 +79,11 @@ pub fn decide(asked: Asked, cpus: usize, nofile: u64) -> Result<Layout, String> 
     let shards =
         asked.shards.unwrap_or_else(|| u8::try_from(cpus).unwrap_or(MAX_SHARDS).clamp(1, MAX_SHARDS));
     let shared = Layout { shards, own_tables: false };
-    let wanted = u64::from(asked.max_connections.unwrap_or(0));
-    let room = capacity(shared, nofile);
+    let wanted = u64::from(asked.max_connections.or(asked.wished).unwrap_or(0));
+    let is_wish = asked.max_connections.is_none();
+    let room = connections(shared, nofile);
     let own_tables = match asked.tables {
-        Tables::Shared if wanted > room => {
+        Tables::Shared if wanted > room && !is_wish => {
             return Err(format!(
                 "--max-connections {wanted}: one descriptor table holds {room} with a limit of {nofile} open files; \
                  use --descriptor-tables per-shard, or raise the limit"
@@ -88,10 +96,19 @@ pub fn decide(asked: Asked, cpus: usize, nofile: u64) -> Result<Layout, String> 
     if !own_tables {
         return Ok(shared);
     }
-    let most = asked.shards.unwrap_or(MAX_SHARDS);
+    let most = match asked.shards {
+        Some(shards) => shards,
+        // What is only wished for is not worth more threads than this on each CPU.
+        None if is_wish => shards.saturating_mul(WISHED_PER_CPU).min(MAX_SHARDS),
+        None => MAX_SHARDS,
+    };
     let layout = |shards| Layout { shards, own_tables };
-    (shards..=most).map(layout).find(|layout| capacity(*layout, nofile) >= wanted).ok_or_else(|| {
-        let room = capacity(layout(most), nofile);
+    let enough = (shards..=most).map(layout).find(|layout| connections(*layout, nofile) >= wanted);
+    // Of equal ones the last counts: the fewest shards, and one table before all.
+    let all = || (shards..=most).rev().map(layout).chain([shared]);
+    let best = || all().max_by_key(|layout| connections(*layout, nofile)).filter(|_| is_wish);
+    enough.or_else(best).ok_or_else(|| {
+        let room = connections(layout(most), nofile);
         format!(
             "--max-connections {wanted}: {most} shards hold {room} with a limit of {nofile} open files; {}",
             if most < MAX_SHARDS { "leave out --shards, or raise the limit" } else { "raise the limit" }
@@ -103,7 +120,7 @@ pub fn decide(asked: Asked, cpus: usize, nofile: u64) -> Result<Layout, String> 
 mod tests {
     use super::*;
 
-    const AUTO: Asked = Asked { shards: None, max_connections: None, tables: Tables::Auto };
+    const AUTO: Asked = Asked { shards: None, max_connections: None, wished: None, tables: Tables::Auto };
 
     fn asked(max_connections: u32) -> Asked {
         Asked { max_connections: Some(max_connections), ..AUTO }
@@ -129,6 +146,25 @@ mod tests {
     }
 
     #[test]
+    fn a_wish_is_met_as_far_as_the_limit_goes() {
+        let own = |shards| Ok(Layout { shards, own_tables: true });
+        let wish = |wished| Asked { wished: Some(wished), ..AUTO };
+        assert_eq!(decide(wish(19_808), 2, 20_000), Ok(Layout { shards: 2, own_tables: false }));
+        assert_eq!(decide(wish(100_000), 2, 20_000), own(6));
+        assert_eq!(decide(wish(u32::MAX), 2, 20_000), own(8));
+        // With a limit this low each shard more takes more from all tables than its own table adds.
+        assert_eq!(decide(wish(u32::MAX), 8, 256), own(16));
+        assert_eq!(decide(wish(u32::MAX), 2, 64), Ok(Layout { shards: 2, own_tables: false }));
+        assert_eq!(decide(Asked { shards: Some(3), ..wish(100_000) }, 2, 20_000), own(3));
+        let shared = Asked { tables: Tables::Shared, ..wish(100_000) };
+        assert_eq!(decide(shared, 2, 20_000), Ok(Layout { shards: 2, own_tables: false }));
+        assert_eq!(
+            decide(Asked { max_connections: Some(5), ..wish(100_000) }, 2, 20_000),
+            decide(asked(5), 2, 20_000)
+        );
+    }
+
+    #[test]
     fn what_cannot_be_held_is_refused_with_a_remedy() {
         let shared = Asked { tables: Tables::Shared, ..asked(100_000) };
         let few = Asked { shards: Some(4), ..asked(100_000) };
@@ -147,5 +183,8 @@ mod tests {
         let shared = Layout { shards: 2, own_tables: false };
         assert_eq!(connections_per_table(shared, 64), 48);
         assert_eq!(connections_per_table(shared, 20_000), 19_808);
+        assert_eq!(connections(shared, 20_000), 19_808);
+        let own = Layout { shards: 4, own_tables: true };
+        assert_eq!(connections(own, 20_000), 4 * (20_000 - 64 - 24) * 100 / 102);
     }
 }

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-use crate::limits::MAX_SHARDS;
+use crate::{auth::Priority, limits::MAX_SHARDS};
 
 /// Declares the kinds of memory with their label for metrics.
 macro_rules! kinds {
@@ -63,7 +63,7 @@ pub type Held = [u64; Kind::COUNT];
 /// Bytes of a connection: its slot, its marks and places in lists, twice, because tables grow to the double.
 pub const CONNECTION_BYTES: u64 = 192;
 /// Bytes of a room on a shard: its entry and its place in the table, twice, for the same reason.
-pub const ROOM_BYTES: u64 = 160;
+pub const ROOM_BYTES: u64 = 176;
 /// Bytes of a membership in its room: a place in the list of members, which may be half empty.
 pub const MEMBER_BYTES: u64 = 8;
 /// Bytes of a topic in the registry, besides its name and what a bus adds.
@@ -90,6 +90,13 @@ pub const LINGERING: u64 = 4_096;
 const READ_LESS_PERCENT: u64 = 85;
 /// At this percentage it refuses connections and joins.
 const REFUSE_PERCENT: u64 = 90;
+/// The same for clients of low priority, where tokens say one: when the shard begins to read less.
+const REFUSE_LOW_PERCENT: u64 = 85;
+/// The same, where tokens say a priority, for clients that have not said yet who they are, in handshakes and incomplete
+/// requests. They may be of any priority, and what they hold must leave something to clients of high priority.
+const REFUSE_UNKNOWN_PERCENT: u64 = 92;
+/// The same for clients of high priority: a little before connections are closed.
+const REFUSE_HIGH_PERCENT: u64 = 94;
 /// At this percentage it closes connections.
 const CLOSE_PERCENT: u64 = 95;
 /// It closes until this percentage is left: below the others, so that closing is not needed again at once.
@@ -97,6 +104,12 @@ const RELIEVED_PERCENT: u64 = 80;
 /// The percentage of the budget that topics may take before no more are opened: the rest is for the connections in
 /// them.
 const TOPICS_PERCENT: u64 = 50;
+
+/// A shard that is at none of its stages refuses nobody, and one that closes connections takes none.
+const _: () = assert!(REFUSE_LOW_PERCENT >= READ_LESS_PERCENT && REFUSE_HIGH_PERCENT < CLOSE_PERCENT);
+/// Clients that have not said who they are leave something to those of high priority.
+const _: () =
+    assert!(REFUSE_PERCENT <= REFUSE_UNKNOWN_PERCENT && REFUSE_UNKNOWN_PERCENT < REFUSE_HIGH_PERCENT);
 
 /// How near a shard is to its allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -195,6 +208,23 @@ impl Ledger {
         } else {
             Stage::Close
         }
+    }
+
+    /// Whether a client of this priority is refused at `held`, where clients have priorities.
+    #[must_use]
+    pub const fn refuses(&self, held: u64, priority: Priority) -> bool {
+        let percent = match priority {
+            Priority::Low => REFUSE_LOW_PERCENT,
+            Priority::Normal => REFUSE_PERCENT,
+            Priority::High => REFUSE_HIGH_PERCENT,
+        };
+        held >= part(self.allowance, percent)
+    }
+
+    /// Whether a client that has not said who it is is refused at `held`, where clients have priorities.
+    #[must_use]
+    pub const fn refuses_unknown(&self, held: u64) -> bool {
+        held >= part(self.allowance, REFUSE_UNKNOWN_PERCENT)
     }
 
     /// How many bytes closing leaves at most.

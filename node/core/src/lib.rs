@@ -20,6 +20,7 @@ pub mod layout;
 pub mod ledger;
 pub mod limits;
 pub mod longpoll;
+pub mod moving;
 pub mod placement;
 pub mod protocol;
 pub mod proxy;

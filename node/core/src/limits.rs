@@ -1,20 +1,12 @@
 //! Limits that are not configuration: each a named constant with its unit and reason. Limits that the manifest's
 //! rules use too are in [`keys`].
 
-pub use keys::{BURST_SECONDS, MAX_EVENT_BYTES, MAX_TOPIC_BYTES};
+pub use keys::{BURST_SECONDS, MAX_EVENT_BYTES, MAX_JSON_DEPTH, MAX_TOPIC_BYTES};
 
-/// Longest HTTP request head in bytes. Phoenix's default server takes 10,000 for the request line and for each
-/// header: cookies and a token in the query fit here at that length, both at once. A half-open connection may cost as
-/// much.
-pub const MAX_REQUEST_HEAD_BYTES: usize = 32 * 1024;
 /// Most headers of a request: twice what Phoenix's default server takes.
 pub const MAX_HEADERS: usize = 100;
 /// Longest `ref` or `join_ref` in bytes of JSON. phoenix.js counts up from `"1"`; the node remembers one per channel.
 pub const MAX_REF_BYTES: usize = 64;
-/// Deepest nesting of arrays and objects in a payload or ref. The strictest of common readers, `serde_json`, takes
-/// 127 levels, of which a message takes one and the reply to an echoed event two; Jackson takes 1,000, and the
-/// readers of .NET 64 unless told otherwise.
-pub const MAX_JSON_DEPTH: usize = 125;
 /// Most sockets of a shard whose handshake is not done; further ones are dropped on accept.
 pub const MAX_HANDSHAKING: u64 = 16_384;
 /// Bytes of incomplete request heads that a shard keeps; a connection that adds more is refused. An honest head comes
@@ -47,6 +39,9 @@ pub const MAX_POLLING: u64 = 65_536;
 pub const POLL_WINDOW_MILLIS: u64 = 10_000;
 /// A session ends when its client does not poll for so long, in milliseconds: 1.5 windows, as in Phoenix.
 pub const SESSION_LIFETIME_MILLIS: u64 = 15_000;
+/// Most requests of a shard that wait for sessions of other nodes. A session has one that waits for messages and at times
+/// another that says something; of two nodes without stickiness half of the requests are carried, of many nearly all.
+pub const MAX_CARRIED: usize = 16_384;
 /// Longest time in milliseconds that a request waits for a session of another node: the time that the session itself takes
 /// at most, and two seconds for the way there and back.
 pub const CARRIED_MILLIS: u64 = 12_000;
@@ -80,6 +75,25 @@ pub const EXPIRIES_PER_TICK: usize = 1_024;
 /// Most connections of a shard whose channels are ended per tick for the same reason, where that is asked for: each may
 /// have a hundred of them, and leaving a room takes about a microsecond.
 pub const ENDINGS_PER_TICK: usize = 128;
+/// The highest age of a connection that a shard tells from higher ones, in milliseconds: two hours. Nobody can ask that only
+/// connections of a higher age are moved.
+pub const MAX_AGE_MILLIS: u64 = 7_200_000;
+/// Longest name of an operation that moves clients, in bytes: the node remembers some of them.
+pub const MAX_OPERATION_BYTES: usize = 64;
+/// Shortest time in milliseconds for which a node goes on moving clients when nobody asks again: a request that is sent each
+/// second keeps it going.
+pub const MIN_LEASE_MILLIS: u64 = 1_000;
+/// Longest such time, 10 minutes: a node that moves clients is not ready, and an operator that died does not say that it may
+/// be again.
+pub const MAX_LEASE_MILLIS: u64 = 600_000;
+/// Connections that a shard looks at per tick of [`TICK_MILLIS`] while it moves clients, and memberships of these: about 1.5 ms
+/// where none is in a cache.
+pub const MOVE_LOOKS_PER_TICK: usize = 8_192;
+/// Connections of a shard that are closed per tick of [`TICK_MILLIS`] to move their clients, whatever the pace.
+pub const MOVES_PER_TICK: u64 = 1_024;
+/// A room of a shard with up to so many members may lose all of them to other nodes in one operation. Of a larger one a quarter
+/// stays.
+pub const SMALL_ROOM: u64 = 8;
 /// Time between the core's timer calls in milliseconds.
 pub const TICK_MILLIS: u64 = 50;
 /// Unit of the coarse clock kept per connection, in milliseconds.

@@ -31,6 +31,14 @@ keys! {
     FLUSH_WINDOW_MILLIS: Key<u16, ()> = Key::new("rooms.policies[].flushWindowMillis", "milliseconds", 1, 1_000);
     /// Longest message from a client.
     MAX_FRAME_BYTES: Key<u32> = Key::new("limits.maxFrameBytes", "bytes", 1_024, 16 << 20).usually(65_536);
+    /// Longest topic that may be joined. The least has place for the topics that nodes serve by themselves.
+    TOPIC_BYTES: Key<u32> = Key::new("limits.maxTopicBytes", "bytes", 16, MAX_TOPIC_BYTES as u32).usually(MAX_TOPIC_BYTES as u32);
+    /// Longest name of an event that clients may publish. The least has place for the events of the protocol.
+    EVENT_BYTES: Key<u32> = Key::new("limits.maxEventBytes", "bytes", 16, MAX_EVENT_BYTES as u32).usually(MAX_EVENT_BYTES as u32);
+    /// Longest payload of an event that clients may publish; 0 is no bound but that of the whole message.
+    PAYLOAD_BYTES: Key<u32> = Key::new("limits.maxPayloadBytes", "bytes", 0, 16 << 20).usually(0);
+    /// Deepest nesting in such a payload. The least is what realtime-js says when it joins.
+    JSON_DEPTH: Key<u32> = Key::new("limits.maxJsonDepth", "levels", 4, MAX_JSON_DEPTH as u32).usually(MAX_JSON_DEPTH as u32);
     /// Most topics joined by one connection.
     MAX_CHANNELS: Key<u32> = Key::new("limits.maxChannelsPerConnection", "channels", 1, 10_000).usually(100);
     /// Silence after which a connection is closed. Phoenix clients send a heartbeat each 30 s, so a manifest may not
@@ -40,6 +48,9 @@ keys! {
     PING_INTERVAL_MILLIS: Key<u64, ()> = Key::new("limits.pingIntervalMillis", "ms", 1_000, HOUR);
     /// Time from accept to the end of the handshake.
     HANDSHAKE_TIMEOUT_MILLIS: Key<u64> = Key::new("limits.handshakeTimeoutMillis", "ms", 100, 60_000).usually(5_000);
+    /// Longest head of an HTTP request. Phoenix's default server takes 10,000 bytes for the request line and for each header:
+    /// cookies and a token in the query fit here at that length, both at once. A half-open connection may cost as much.
+    REQUEST_HEAD_BYTES: Key<u32> = Key::new("limits.maxRequestHeadBytes", "bytes", 4_096, 64 << 10).usually(32 << 10);
     /// Most bytes queued to one connection.
     SEND_QUEUE_BYTES: Key<u32> = Key::new("limits.sendQueueBytes", "bytes", 4_096, 256 << 20).usually(512 << 10);
     /// Most frames queued to one connection.
@@ -127,6 +138,10 @@ pub const MAX_URL_BYTES: usize = 512;
 pub const MAX_TOPIC_BYTES: usize = 255;
 /// Longest event name in bytes, for the same reason.
 pub const MAX_EVENT_BYTES: usize = 255;
+/// Deepest nesting of arrays and objects in a payload or ref. The strictest of common readers, `serde_json`, takes
+/// 127 levels, of which a message takes one and the reply to an echoed event two; Jackson takes 1,000, and the
+/// readers of .NET 64 unless told otherwise.
+pub const MAX_JSON_DEPTH: usize = 125;
 /// Most events of a list, most policies and most patterns of topics: each publish or join looks through them.
 pub const LIST_ITEMS: usize = 64;
 

@@ -2,10 +2,12 @@ use std::{fs, net::SocketAddr, sync::atomic::Ordering::Relaxed};
 
 use node_core::{
     addresses::Addresses,
-    admin::{DrainStatus, Stats},
+    admin::{DrainStatus, RebalanceStatus, Stats},
     config::NodeConfig,
     counters::{CloseReason, Counters},
+    moving::{MoveOrder, MoveReport, Share},
     route::Registry,
+    shard::Mail,
     ws::host::Names,
 };
 use tokio::{
@@ -31,11 +33,13 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
     let (handles, inboxes): (Vec<_>, Vec<_>) = (0..2).map(|index| mailbox(index).unwrap()).unzip();
     let mut app = App {
         memory: crate::memory::Budget::find(None),
+        descriptor_room: 19_808,
         boot_id: 7,
         started: std::time::Instant::now(),
         node_name: "n1".to_owned(),
         config: Arc::new(NodeConfig::dev()).into(),
         max_connections: None,
+        tls: None,
         shards: handles,
         topics: Arc::new(Registry::new(Default::default())),
         addresses: Arc::new(Addresses::new(Default::default())),
@@ -86,7 +90,9 @@ async fn the_api_wants_the_token_and_the_probes_do_not() {
     for path in ["/metrics", "/healthz", "/readyz"] {
         assert_eq!(node.status(&format!("GET {path} HTTP/1.1")).await, 200, "{path}");
     }
-    for request in ["GET /v1/stats", "POST /v1/drain", "DELETE /v1/drain"] {
+    for request in
+        ["GET /v1/stats", "POST /v1/drain", "DELETE /v1/drain", "POST /v1/rebalance", "DELETE /v1/rebalance"]
+    {
         let (status, head, body) = node.ask(&format!("{request} HTTP/1.1"), "").await;
         assert_eq!(status, 401, "{request}");
         assert!(head.to_lowercase().contains("www-authenticate: bearer") && !body.contains("secret"));
@@ -112,7 +118,8 @@ async fn a_port_without_a_token_is_reached_by_local_names_only() {
     })
     .await;
     // The client here calls the node "n".
-    for line in ["GET /metrics", "GET /v1/stats", "POST /v1/drain", "DELETE /v1/drain"] {
+    for line in ["GET /metrics", "GET /v1/stats", "POST /v1/drain", "DELETE /v1/drain", "POST /v1/rebalance"]
+    {
         assert_eq!(node.status(&format!("{line} HTTP/1.1")).await, 403, "{line}");
     }
 }
@@ -159,7 +166,7 @@ async fn the_drain_order_goes_to_the_shards_and_back() {
         let (status, _, text) = node.ask(post, body).await;
         assert!(status == 400 && text.contains(part), "{body}: {status} {text}");
     }
-    node.app.drain.end();
+    node.app.drain.end(0, &node.app.shards);
     assert_eq!(node.status("DELETE /v1/drain HTTP/1.1").await, 409);
 }
 
@@ -237,4 +244,92 @@ async fn what_is_meant_for_another_node_is_refused_and_not_done() {
     assert_eq!(node.status("GET /v1/stats HTTP/1.1\r\nx-channelcluster-node: n1").await, 200);
     assert_eq!(node.ask(&head("n1"), order).await.0, 200);
     assert_ne!(node.app.phase(), before, "only the second order was taken");
+}
+
+/// A good request to move clients, but for what `change` makes of it.
+fn rebalance(change: impl FnOnce(&mut serde_json::Map<String, serde_json::Value>)) -> String {
+    let mut body = json!({
+        "version": 1, "operation": "a", "connections": 6, "connectionsPerSecond": 50, "leaseMillis": 60_000,
+    });
+    change(body.as_object_mut().expect("an object"));
+    body.to_string()
+}
+
+const REBALANCE: &str = "POST /v1/rebalance HTTP/1.1";
+
+#[tokio::test]
+async fn the_order_to_move_clients_goes_to_the_shards_and_a_drain_goes_before_it() {
+    let node = node(|_| ()).await;
+    let (status, _, body) = node.ask(REBALANCE, &rebalance(|_| ())).await;
+    assert_eq!(status, 200, "{body}");
+    for inbox in &node.inboxes {
+        let Some(Mail::Move(MoveOrder::Close(task))) = inbox.pop() else { panic!("no order") };
+        assert_eq!((task.share.connections, task.milliconnections_per_second), (3, 25_000));
+        let moved = Share { connections: 2, milliwrites: 1_500 };
+        inbox.stats().store_moves(MoveReport { operation: task.operation, moved, ..MoveReport::default() });
+    }
+    assert_eq!((node.status("GET /readyz HTTP/1.1").await, node.app.phase()), (503, NodePhase::Serving));
+    assert!(node.ask("GET /metrics HTTP/1.1", "").await.2.contains("channelcluster_node_rebalancing 1\n"));
+    let (.., body) = node.ask("GET /v1/stats HTTP/1.1", "").await;
+    let stats: Stats = serde_json::from_str(&body).unwrap();
+    let seen = stats.rebalance.expect("it is under way");
+    assert_eq!((seen.moved, seen.moved_writes_per_second, seen.operation.as_str()), (4, 3, "a"));
+
+    let drain = r#"{"version":1,"stage":"Unready"}"#;
+    assert_eq!(node.ask("POST /v1/drain HTTP/1.1", drain).await.0, 200);
+    let stopped = |inbox: &Mailbox| matches!(inbox.pop(), Some(Mail::Move(MoveOrder::Stop)));
+    assert!(node.inboxes.iter().all(stopped));
+    assert_eq!(node.ask(REBALANCE, &rebalance(|_| ())).await.0, 409);
+    assert_eq!(node.status("DELETE /v1/drain HTTP/1.1").await, 200);
+    assert_eq!(node.status("GET /readyz HTTP/1.1").await, 200, "what the drain ended does not begin again");
+    assert!(node.inboxes.iter().all(|inbox| matches!(inbox.pop(), Some(Mail::Drain(_)))));
+
+    assert_eq!(node.ask(REBALANCE, &rebalance(|_| ())).await.0, 200);
+    assert!(node.inboxes.iter().all(|inbox| inbox.pop().is_some()));
+    let (status, _, body) = node.ask("DELETE /v1/rebalance HTTP/1.1", "").await;
+    assert_eq!((status, serde_json::from_str::<RebalanceStatus>(&body).unwrap().moved), (200, 4));
+    assert!(node.inboxes.iter().all(stopped));
+    assert_eq!(node.status("GET /readyz HTTP/1.1").await, 200);
+    assert_eq!(node.status("DELETE /v1/rebalance HTTP/1.1").await, 200, "nothing is under way");
+    assert!(node.inboxes.iter().all(Mailbox::is_empty));
+    node.app.drain.end(0, &node.app.shards);
+    assert_eq!(node.ask(REBALANCE, &rebalance(|_| ())).await.0, 409);
+}
+
+#[tokio::test]
+async fn a_wrong_order_to_move_clients_is_refused_and_not_done() {
+    let node = node(|_| ()).await;
+    let with =
+        |key: &str, value: serde_json::Value| rebalance(|body| drop(body.insert(key.to_owned(), value)));
+    let huge = "9".repeat(400);
+    for (body, part) in [
+        (with("connectionsPerSecond", json!(0)), "at least 1"),
+        (with("connectionsPerSecond", json!(1u64 << 32)), "u32"),
+        (with("connectionsPerSecond", json!(-1)), "integer `-1`"),
+        (with("connections", json!(-1)), "integer `-1`"),
+        (with("connections", json!(1e300)), "u64"),
+        (rebalance(|_| ()).replace('6', &huge), "JSON"),
+        (with("leaseMillis", json!(0)), "1000 to 600000"),
+        (with("leaseMillis", json!(u64::MAX)), "1000 to 600000"),
+        (with("minAgeMillis", json!(u64::MAX)), "7200000"),
+        (with("operation", json!("")), "1 to 64 bytes"),
+        (with("operation", json!("\u{00e9}".repeat(40))), "1 to 64 bytes"),
+        (with("operation", json!(null)), "null"),
+        (with("version", json!(2)), "version: 2"),
+        ("[".repeat(10_000), "JSON"),
+        ("{}".to_owned(), "missing field"),
+        (String::new(), "JSON"),
+    ] {
+        let (status, _, text) = node.ask(REBALANCE, &body).await;
+        assert!((400..=422).contains(&status) && text.contains(part), "{body:.100}: {status} {text}");
+    }
+    assert!(node.inboxes.iter().all(Mailbox::is_empty));
+    let huge = |body: &mut serde_json::Map<String, serde_json::Value>| {
+        for key in ["connections", "writesPerSecond"] {
+            body.insert(key.to_owned(), json!(u64::MAX));
+        }
+        body.insert("connectionsPerSecond".to_owned(), json!(u32::MAX));
+    };
+    assert_eq!(node.ask(REBALANCE, &rebalance(huge)).await.0, 200, "much may be asked for");
+    assert!(node.inboxes.iter().all(|inbox| inbox.pop().is_some()));
 }

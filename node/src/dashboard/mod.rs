@@ -4,12 +4,13 @@
 //! The content security policy names the style and the script by their hashes, so that nothing else that might get
 //! into the page runs.
 
-/// The policy, which stands in the page's head. The hashes are of the inline style and script (a test gives the right
-/// ones after a change). `connect-src 'self'` covers the WebSocket of the same host. Which pages may frame this one
-/// can only be said in a header, which the public port sends.
+use node_core::ws::handshake::Page;
+
+/// The policy, which the public port sends in a header. The hashes are of the inline style and script (a test gives the right
+/// ones after a change). `connect-src 'self'` covers the WebSocket of the same host.
 const CSP: &str = "default-src 'none'; style-src 'sha256-ttxeFAtDoaJUSLXlRmfEsn7I5nI7+KH/Lmekal+r1V8='; \
     script-src 'sha256-hbLGNWW337NBE+xbWGfMHEBrJKrwb7F5FLbmHlJegrI='; img-src data:; connect-src 'self'; \
-    base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'";
+    base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
 const STYLE: &str = include_str!("chat.css");
 /// A module runs in strict mode, after the document is there, and keeps its names to itself.
@@ -26,12 +27,10 @@ const HEAD: &str = r#"<meta name="viewport" content="width=device-width, initial
 "#;
 
 /// The page for a socket mounted at `path`, which the configuration's check has found harmless in HTML.
-pub fn page(path: &str) -> Vec<u8> {
-    let policy = format!("<meta http-equiv=\"content-security-policy\" content=\"{CSP}\">\n");
+pub fn page(path: &str) -> Page<'static> {
     let socket = format!("<meta name=\"socket-path\" content=\"{path}\">\n");
     let parts = [
         START,
-        &policy,
         HEAD,
         &socket,
         "<style>",
@@ -42,7 +41,8 @@ pub fn page(path: &str) -> Vec<u8> {
         SCRIPT,
         "</script>\n</body>\n</html>\n",
     ];
-    parts.concat().into_bytes()
+    // There is one page for as long as the process runs.
+    Page { html: parts.concat().into_bytes().leak(), policy: CSP }
 }
 
 #[cfg(test)]
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn nothing_is_loaded_from_elsewhere_and_nothing_ends_the_inline_parts_early() {
-        let page = String::from_utf8(page("/a/b")).unwrap();
+        let page = String::from_utf8(page("/a/b").html.to_vec()).unwrap();
         assert!(page.contains("<meta name=\"socket-path\" content=\"/a/b\">"));
         assert_eq!(page.matches("</script").count(), 1);
         assert_eq!(page.matches("</style").count(), 1);

@@ -24,7 +24,7 @@ pub(crate) use accept::Listener;
 pub(crate) use proxy::peer;
 pub use settings::Settings;
 use tls::Tls;
-pub use tls::{Identity, TlsError, TlsFiles, TlsWatch};
+pub use tls::{Identity, TicketsError, TlsError, TlsFiles, TlsWatch};
 
 /// Places of a past peak from which on they are given back.
 const KEPT: usize = 1_024;

@@ -100,6 +100,39 @@ fn tiny_blocks_that_are_all_the_last() {
     closes("tiny blocks that are all the last", once, CloseReason::Deflate);
 }
 
+/// The distance leads before the beginning of the message.
+#[test]
+fn distances_that_lead_nowhere() {
+    // A block with fixed codes: not the last one, a length of 3, a distance of 1, and its end.
+    closes("distances that lead nowhere", |_| frame(0xc1, &[0x02, 0x02, 0x00]), CloseReason::Deflate);
+}
+
+/// A block that declares more codes than there are.
+#[test]
+fn tables_of_codes_that_are_wrong() {
+    closes("tables of codes that are wrong", |_| frame(0xc1, &[0xfc; 1_000]), CloseReason::Deflate);
+}
+
+/// Nothing is agreed on by these, so compressed messages break the protocol.
+#[test]
+fn offers_that_are_wrong() {
+    let once = |number: usize| {
+        const OFFERS: [&str; 5] = [
+            "permessage-deflate; client_max_window_bits=99",
+            "permessage-deflate; server_max_window_bits=0",
+            "permessage-deflate; unknown=1",
+            "permessage-deflate; server_no_context_takeover; server_no_context_takeover",
+            "x-webkit-deflate-frame",
+        ];
+        let request = super::REQUEST.strip_suffix(b"\r\n").expect("an empty line");
+        let offer = format!("sec-websocket-extensions: {}\r\n\r\n", OFFERS[number % OFFERS.len()]);
+        [request, offer.as_bytes(), &frame(0xc1, &deflated(b"[]"))].concat()
+    };
+    let counters = run(&Manner { name: "offers that are wrong", handshake: false, group: 1, once, ..KIND });
+    assert_eq!(counters.opened, 2 + CONNECTIONS as u64);
+    assert_eq!(closed(&counters, CloseReason::Protocol), CONNECTIONS);
+}
+
 /// A few hundred bytes each make the longest message that is allowed.
 #[test]
 fn messages_that_inflate_to_the_longest() {

@@ -1,27 +1,23 @@
 //! Attacks before the handshake: requests with two readings, invented addresses, and the PROXY protocol.
 
-use node_core::counters::{CloseReason, Counters, JoinRefusal, RefuseReason};
+use node_core::counters::{CloseReason, JoinRefusal, RefuseReason};
 
-use super::{CONNECTIONS, KIND, Manner, NodeConfig, frame, join, run};
+use super::{CONNECTIONS, KIND, Manner, NodeConfig, frame, join, refused, run};
 
 /// The beginning of a connection that a proxy passes on for this client.
-fn line(client: &str) -> Vec<u8> {
+pub(super) fn line(client: &str) -> Vec<u8> {
     format!("PROXY TCP4 {client} 192.0.2.200 1024 80\r\n").into_bytes()
 }
 
 /// The header of the PROXY protocol is required, and all of this machine may send it.
-fn introduced(config: &mut NodeConfig) {
+pub(super) fn introduced(config: &mut NodeConfig) {
     config.proxies.trusted = vec!["127.0.0.0/8".to_owned()];
     config.proxies.protocol = true;
 }
 
-fn handshake(headers: &str) -> Vec<u8> {
+pub(super) fn handshake(headers: &str) -> Vec<u8> {
     let request = String::from_utf8(super::REQUEST.to_vec()).expect("text");
     request.replace("\r\n\r\n", &format!("\r\n{headers}\r\n")).into_bytes()
-}
-
-fn count(counters: &Counters, reason: RefuseReason) -> usize {
-    counters.refused[reason as usize] as usize
 }
 
 /// Requests for a WebSocket and for long-poll, by turns, with a second request where a reader of another mind would see
@@ -37,7 +33,7 @@ fn two_requests(number: usize, headers: &str) -> Vec<u8> {
 /// Each first request is refused, and no second one is read.
 fn is_refused(name: &'static str, once: fn(usize) -> Vec<u8>) {
     let counters = run(&Manner { name, handshake: false, group: 1, once, ..KIND });
-    assert_eq!((count(&counters, RefuseReason::BadRequest), counters.polls), (CONNECTIONS, 0), "{name}");
+    assert_eq!((refused(&counters, RefuseReason::BadRequest), counters.polls), (CONNECTIONS, 0), "{name}");
 }
 
 #[test]
@@ -92,7 +88,7 @@ fn invented_addresses() {
     };
     let counters =
         run(&Manner { name: "invented addresses", handshake: false, group: 1, once, change, ..KIND });
-    assert_eq!(count(&counters, RefuseReason::AddressFull), CONNECTIONS - 100);
+    assert_eq!(refused(&counters, RefuseReason::AddressFull), CONNECTIONS - 100);
     assert_eq!(counters.opened, 102);
 }
 
@@ -106,7 +102,7 @@ fn ten_thousand_addresses_in_a_header() {
     let once = |_| handshake(&format!("x-forwarded-for: {}192.0.2.66\r\n", "::,".repeat(10_000)));
     let counters =
         run(&Manner { name: "ten thousand addresses in a header", handshake: false, once, change, ..KIND });
-    assert_eq!(count(&counters, RefuseReason::AddressFull), CONNECTIONS - 100);
+    assert_eq!(refused(&counters, RefuseReason::AddressFull), CONNECTIONS - 100);
 }
 
 #[test]
@@ -123,7 +119,7 @@ fn thousands_of_connections_of_one_address() {
         change,
         ..KIND
     });
-    assert_eq!((count(&counters, RefuseReason::AddressFull), counters.joins), (CONNECTIONS - 50, 52));
+    assert_eq!((refused(&counters, RefuseReason::AddressFull), counters.joins), (CONNECTIONS - 50, 52));
     assert_eq!(counters.closed[CloseReason::Memory as usize], 0);
 }
 
@@ -144,7 +140,7 @@ fn slow_headers_of_the_proxy_protocol() {
 /// Each attacker is dropped for the header that it has, or lacks.
 fn is_dropped(name: &'static str, once: fn(usize) -> Vec<u8>) {
     let counters = run(&Manner { name, handshake: false, once, change: introduced, ..KIND });
-    assert_eq!(count(&counters, RefuseReason::ProxyHeader), CONNECTIONS, "{name}");
+    assert_eq!(refused(&counters, RefuseReason::ProxyHeader), CONNECTIONS, "{name}");
 }
 
 #[test]
@@ -187,7 +183,7 @@ fn two_headers_of_the_proxy_protocol() {
         change: introduced,
         ..KIND
     });
-    assert_eq!((count(&counters, RefuseReason::BadRequest), counters.opened), (CONNECTIONS, 2));
+    assert_eq!((refused(&counters, RefuseReason::BadRequest), counters.opened), (CONNECTIONS, 2));
 }
 
 /// Where no header is declared, one is no request.
@@ -208,9 +204,9 @@ fn connects_over_and_over_again() {
     let once = |_| [line("192.0.2.66"), handshake("")].concat();
     let manner = Manner { name: "connects over and over again", handshake: false, once, change, ..KIND };
     let counters = run(&manner);
-    let refused = count(&counters, RefuseReason::AddressRate);
+    let many = refused(&counters, RefuseReason::AddressRate);
     // Fifty come at once, and ten more in each second.
-    assert!(refused > CONNECTIONS / 2 && counters.opened < 1_000, "{refused} {}", counters.opened);
+    assert!(many > CONNECTIONS / 2 && counters.opened < 1_000, "{many} {}", counters.opened);
 }
 
 /// All come at once, from an address each, and the node takes as many as it is told to.
@@ -220,8 +216,8 @@ fn a_flood_of_connects() {
     let manner =
         Manner { name: "a flood of connects", handshake: false, once: |_| handshake(""), change, ..KIND };
     let counters = run(&manner);
-    let refused = count(&counters, RefuseReason::Rate);
-    assert!(refused > CONNECTIONS / 2 && counters.opened < 1_000, "{refused} {}", counters.opened);
+    let many = refused(&counters, RefuseReason::Rate);
+    assert!(many > CONNECTIONS / 2 && counters.opened < 1_000, "{many} {}", counters.opened);
 }
 
 /// Joins over and over again are refused at their rate, and the connection is kept.

@@ -7,9 +7,9 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -18,19 +18,29 @@ use std::{
 use node::{mailbox::bus_queue, sysinfo};
 use node_core::{
     config::{Compression, NodeConfig, Policy, TopicPattern},
-    counters::{CloseReason, Counters, JoinRefusal, RefuseReason},
+    counters::{Counters, RefuseReason},
     ledger::Kind,
     limits::CLOSE_TIMEOUT_MILLIS,
 };
-use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{
+    AddressFamily, SocketFlags, SocketType, bind, connect, socket_with, sockopt::set_socket_recv_buffer_size,
+};
 
 mod bus;
 mod deflate;
 mod door;
+mod forged;
+#[path = "../node/support/forgery.rs"]
+mod forgery;
 #[path = "../node/support/frame.rs"]
 mod frame;
 mod handshakes;
+mod kinds;
+mod longpoll;
+mod messages;
+mod proxied;
 mod serializers;
+mod smuggled;
 #[path = "../shards/support.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
 mod support;
@@ -82,12 +92,22 @@ struct Attacker {
     stream: TcpStream,
     /// Bytes that it has said already.
     said: usize,
+    /// Whether it has more to say, and somebody to say it to.
     open: bool,
 }
 
 impl Attacker {
-    fn connect(address: SocketAddr, handshake: Option<&[u8]>) -> Self {
-        let mut stream = TcpStream::connect(address).expect("connects");
+    /// Connects from one of this machine's addresses.
+    fn connect(source: Ipv4Addr, address: SocketAddr, handshake: Option<&[u8]>) -> Self {
+        let mut stream = if source == Ipv4Addr::LOCALHOST {
+            TcpStream::connect(address).expect("connects")
+        } else {
+            let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+            let socket = socket.expect("a socket");
+            bind(&socket, &SocketAddr::from((source, 0))).expect("an address of this machine");
+            connect(&socket, &address).expect("connects");
+            TcpStream::from(socket)
+        };
         set_socket_recv_buffer_size(&stream, 4_096).expect("a small window");
         let mut open = true;
         if let Some(request) = handshake {
@@ -109,6 +129,7 @@ impl Attacker {
             let rest = if self.said < once.len() {
                 &once[self.said..]
             } else if again.is_empty() || self.said - once.len() >= quota {
+                self.open = false;
                 break;
             } else {
                 &again[(self.said - once.len()) % again.len()..]
@@ -123,12 +144,19 @@ impl Attacker {
     }
 }
 
+/// How many were refused for this reason.
+fn refused(counters: &Counters, reason: RefuseReason) -> usize {
+    counters.refused[reason as usize] as usize
+}
+
 /// The behaviour of an attacker.
 struct Manner {
     name: &'static str,
     handshake: bool,
     /// Whether it asks for compression.
     deflate: bool,
+    /// The address of this machine that it connects from.
+    source: Ipv4Addr,
     /// How many attackers say the same.
     group: usize,
     /// The bytes that it says once, by the number of its group.
@@ -149,6 +177,7 @@ const KIND: Manner = Manner {
     name: "",
     handshake: true,
     deflate: false,
+    source: Ipv4Addr::LOCALHOST,
     group: CONNECTIONS,
     once: |_| Vec::new(),
     again: |_| Vec::new(),
@@ -158,18 +187,34 @@ const KIND: Manner = Manner {
     change: |_| {},
 };
 
+/// A client that hears what others say.
+trait Talker {
+    fn say(&mut self, text: &str);
+    fn hear(&mut self) -> String;
+}
+
+impl Talker for Client {
+    fn say(&mut self, text: &str) {
+        self.send(text);
+    }
+
+    fn hear(&mut self) -> String {
+        self.read()
+    }
+}
+
 /// Two clients hear each other, in turn, until told to stop. Returns the longest time from saying a message to
 /// hearing it.
-fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) -> Duration {
+fn talk<T: Talker>([mut one, mut two]: [T; 2], stop: &AtomicBool, heard: &AtomicU64) -> Duration {
     let mut longest = Duration::ZERO;
     while !stop.load(Relaxed) {
         let said = Instant::now();
         let number = heard.load(Relaxed);
-        one.send(&format!(r#"["1","2","room:pair","m",{{"n":{number}}}]"#));
+        one.say(&format!(r#"["1","2","room:pair","m",{{"n":{number}}}]"#));
         let expected = format!(r#"[null,null,"room:pair","m",{{"n":{number}}}]"#);
-        two.expect(&expected);
+        assert_eq!(two.hear(), expected);
         longest = longest.max(said.elapsed());
-        one.expect(&expected);
+        assert_eq!(one.hear(), expected);
         heard.fetch_add(1, Relaxed);
         std::mem::swap(&mut one, &mut two);
         std::thread::sleep(LOOK);
@@ -177,35 +222,54 @@ fn talk(mut one: Client, mut two: Client, stop: &AtomicBool, heard: &AtomicU64) 
     longest
 }
 
-/// Counters that show that the node still does something for the attackers.
-fn activity(node: &Node) -> [u64; 6] {
+/// Counters that show that the node still does something for the attackers. The others have the pair's own messages in them.
+fn activity(node: &Node) -> [u64; 9] {
     let counters = node.counters();
     let ends: u64 = counters.closed.iter().chain(&counters.refused).sum();
-    // The other counters have the pair's own messages in them.
-    let (joins, inflated) = (counters.joins, counters.inflated_messages);
-    [ends, counters.opened, joins, inflated, counters.malformed_messages, counters.handshaking]
+    [
+        ends,
+        counters.opened,
+        counters.joins,
+        counters.heartbeats,
+        counters.polls,
+        counters.posts,
+        counters.inflated_messages,
+        counters.malformed_messages,
+        counters.handshaking,
+    ]
+}
+
+/// Lets attackers say more, each by `say` with its number, until nothing changes any more.
+fn let_them_say(node: &Node, attackers: &mut [Attacker], mut say: impl FnMut(usize, &mut Attacker) -> bool) {
+    let (mut quiet, mut last) = (0, activity(node));
+    while quiet < QUIET_LOOKS {
+        let said = attackers.iter_mut().enumerate().fold(false, |moved, (n, one)| say(n, one) | moved);
+        let now = activity(node);
+        quiet = if said || now != last { 0 } else { quiet + 1 };
+        last = now;
+        if !said {
+            std::thread::sleep(LOOK);
+        }
+    }
 }
 
 fn attack(node: &Node, kind: &Manner) -> Vec<Attacker> {
     let deflate = deflate::request();
     let request = kind.handshake.then_some(if kind.deflate { &deflate } else { REQUEST });
-    let mut attackers: Vec<_> = (0..CONNECTIONS).map(|_| Attacker::connect(node.addr(), request)).collect();
-    let (mut quiet, mut last) = (0, activity(node));
-    while quiet < QUIET_LOOKS {
-        let mut moved = false;
-        for (group, attackers) in attackers.chunks_mut(kind.group).enumerate() {
-            let (once, again) = ((kind.once)(group), (kind.again)(group));
-            for attacker in attackers {
-                moved |= attacker.say(&once, &again, kind.quota);
-            }
+    let connect = |_| Attacker::connect(kind.source, node.addr(), request);
+    let mut attackers: Vec<_> = (0..CONNECTIONS).map(connect).collect();
+    // The words of one group at a time: those of all would be much memory.
+    let mut words = (usize::MAX, Vec::new(), Vec::new());
+    let_them_say(node, &mut attackers, |number, attacker| {
+        let group = number / kind.group;
+        if !attacker.open {
+            return false;
         }
-        let now = activity(node);
-        quiet = if moved || now != last { 0 } else { quiet + 1 };
-        last = now;
-        if !moved {
-            std::thread::sleep(LOOK);
+        if words.0 != group {
+            words = (group, (kind.once)(group), (kind.again)(group));
         }
-    }
+        attacker.say(&words.1, &words.2, kind.quota)
+    });
     if kind.half_closes {
         for attacker in &attackers {
             // This fails where the node has closed first.
@@ -231,32 +295,44 @@ fn config() -> NodeConfig {
     config
 }
 
-/// Runs an attack and returns the counters at its end.
-fn run(kind: &Manner) -> Counters {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+fn take_turn() -> MutexGuard<'static, ()> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     sysinfo::raise_nofile(None).expect("a limit of open files");
-    let (mut config, (commands, receiver)) = (config(), bus_queue());
-    (kind.change)(&mut config);
-    let close_timeout = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
-    let node = Node::start_of(2, close_timeout, config.clone(), kind.stopped_bus.then_some(&commands));
-    let bus = kind.stopped_bus.then(|| Stopped::start(&config, node.shards(), receiver));
-    let (mut one, mut two) = (node.client(), node.client());
-    one.join("room:pair");
-    two.join("room:pair");
+    turn
+}
+
+/// Two clients in the room `room:pair`.
+fn pair(node: &Node) -> [Client; 2] {
+    [(); 2].map(|()| {
+        let mut client = node.client();
+        client.join("room:pair");
+        client
+    })
+}
+
+/// Tells others to stop when it is dropped.
+struct Stopping<'a>(&'a AtomicBool);
+
+impl Drop for Stopping<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
+/// Runs an attack while two clients hear each other, and returns the counters at its end. What the attack returns is kept until
+/// then.
+fn beside<A>(name: &str, node: &Node, pair: [impl Talker + Send; 2], attack: impl FnOnce() -> A) -> Counters {
     let before = sys::begin();
     let (stop, heard) = (AtomicBool::new(false), AtomicU64::new(0));
     let (longest, counters) = std::thread::scope(|scope| {
-        let pair = scope.spawn(|| talk(one, two, &stop, &heard));
-        let attackers = attack(&node, kind);
+        // Or a failed attack would leave the pair talking.
+        let stopping = Stopping(&stop);
+        let pair = scope.spawn(|| talk(pair, &stop, &heard));
+        let attackers = attack();
         let now = heard.load(Relaxed);
         wait("the pair still hears each other", || heard.load(Relaxed) > now + 2);
-        if kind.stopped_bus {
-            // The kernel takes the bytes long before the node does.
-            let all = (kind.quota / (kind.again)(CONNECTIONS).len() * CONNECTIONS) as u64;
-            wait("all is taken", || node.counters().publishes >= all);
-        }
         let counters = node.counters();
-        stop.store(true, Relaxed);
+        drop(stopping);
         let longest = pair.join().expect("the pair was served to the end");
         drop(attackers);
         (longest, counters)
@@ -265,9 +341,8 @@ fn run(kind: &Manner) -> Counters {
     let memory: Vec<_> =
         Kind::ALL.iter().map(|kind| (kind.label(), counters.memory[*kind as usize] / 1_024)).collect();
     println!(
-        "{}: grew by {:.1} MiB, the pair heard each other {} times, at the latest after {longest:?}; held KiB {memory:?}, \
+        "{name}: grew by {:.1} MiB, the pair heard each other {} times, at the latest after {longest:?}; held KiB {memory:?}, \
          closed {:?}, refused {:?}, joins {} refused {:?}",
-        kind.name,
         growth as f64 / MIB as f64,
         heard.load(Relaxed),
         counters.closed,
@@ -275,7 +350,27 @@ fn run(kind: &Manner) -> Counters {
         counters.joins,
         counters.joins_refused
     );
-    assert!(growth < MOST_GROWTH, "{}: grew by {} MiB", kind.name, growth / MIB);
+    assert!(growth < MOST_GROWTH, "{name}: grew by {} MiB", growth / MIB);
+    counters
+}
+
+/// Runs an attack on a node without TLS and returns the counters at its end.
+fn run(kind: &Manner) -> Counters {
+    let _turn = take_turn();
+    let (mut config, (commands, receiver)) = (config(), bus_queue());
+    (kind.change)(&mut config);
+    let close_timeout = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
+    let node = Node::start_of(2, close_timeout, config.clone(), kind.stopped_bus.then_some(&commands));
+    let bus = kind.stopped_bus.then(|| Stopped::start(&config, node.shards(), receiver));
+    let counters = beside(kind.name, &node, pair(&node), || {
+        let attackers = attack(&node, kind);
+        if kind.stopped_bus {
+            // The kernel takes the bytes long before the node does.
+            let all = (kind.quota / (kind.again)(CONNECTIONS).len() * CONNECTIONS) as u64;
+            wait("all is taken", || node.counters().publishes >= all);
+        }
+        attackers
+    });
     if let Some(bus) = bus {
         let dropped = counters.bus_queue_dropped + bus.state.counts.dropped_out.load(Relaxed);
         println!(
@@ -287,182 +382,4 @@ fn run(kind: &Manner) -> Counters {
         bus.stop();
     }
     counters
-}
-
-#[test]
-fn giant_topics() {
-    run(&Manner { name: "giant topics", again: |_| push(&"t".repeat(60_000), "m", 1), ..KIND });
-}
-
-#[test]
-fn giant_refs() {
-    let again = |_| text(&format!(r#"["{0}","{0}","room:x","phx_join",{{}}]"#, "r".repeat(30_000)));
-    run(&Manner { name: "giant refs", again, ..KIND });
-}
-
-#[test]
-fn giant_events() {
-    let again = |_| push("room:x", &"e".repeat(60_000), 1);
-    run(&Manner { name: "giant events", once: |_| join("room:x", "1"), again, ..KIND });
-}
-
-#[test]
-fn unread_replies() {
-    let again = |number| push(&format!("room:{number}"), "echo", 30_000);
-    run(&Manner {
-        name: "unread replies",
-        once: |number| join(&format!("room:{number}"), "1"),
-        again,
-        ..KIND
-    });
-}
-
-#[test]
-fn unread_small_replies() {
-    let again = |_| text(r#"[null,"1","phoenix","heartbeat",{}]"#);
-    run(&Manner { name: "unread small replies", again, quota: 64 * 1_024, ..KIND });
-}
-
-#[test]
-fn unread_broadcasts() {
-    run(&Manner {
-        name: "unread broadcasts",
-        group: 20,
-        once: |number| join(&format!("room:{number}"), "1"),
-        again: |number| push(&format!("room:{number}"), "m", 8_000),
-        ..KIND
-    });
-}
-
-#[test]
-fn unread_pongs() {
-    run(&Manner { name: "unread pongs", again: |_| frame(0x89, &[b'x'; 125]), ..KIND });
-}
-
-#[test]
-fn paused_input() {
-    let once = |_| frame(0x89, b"").repeat(64 * 1_024 / 6);
-    run(&Manner { name: "paused input", once, ..KIND });
-}
-
-#[test]
-fn slow_heads() {
-    let once = |_| {
-        let mut head = b"GET /socket/websocket HTTP/1.1\r\nhost: n\r\ncookie: ".to_vec();
-        head.resize(8_000, b'x');
-        head
-    };
-    run(&Manner { name: "slow heads", handshake: false, once, ..KIND });
-}
-
-#[test]
-fn sessions_that_nobody_polls() {
-    let again = |_| b"GET /socket/longpoll HTTP/1.1\r\nhost: n\r\n\r\n".to_vec();
-    let quota = 6 * 1_024;
-    let counters =
-        run(&Manner { name: "sessions that nobody polls", handshake: false, again, quota, ..KIND });
-    assert!(counters.refused[RefuseReason::Memory as usize] > 0, "{:?}", counters.refused);
-}
-
-#[test]
-fn endless_fragments() {
-    let once = |_| {
-        let mut all = frame(0x01, b"[");
-        // Just below the longest message.
-        (0..64).for_each(|_| all.extend_from_slice(&frame(0x00, &[b' '; 1_000])));
-        all
-    };
-    let again = |_| frame(0x89, b"");
-    run(&Manner { name: "endless fragments", once, again, quota: 6_000, ..KIND });
-}
-
-#[test]
-fn frames_that_never_end() {
-    let once = |_| {
-        let mut all = frame(0x81, &[b' '; 65_000]);
-        all.truncate(64_000);
-        all
-    };
-    run(&Manner { name: "frames that never end", once, ..KIND });
-}
-
-#[test]
-fn many_rooms() {
-    let once = |number| {
-        let filler = "x".repeat(200);
-        (0..100).flat_map(|room| join(&format!("room:{number}-{room}-{filler}"), "1")).collect()
-    };
-    let counters = run(&Manner { name: "many rooms", group: 1, once, ..KIND });
-    // The attackers take no answers, so the node may close some of them for that; it refuses their joins first.
-    let refused = counters.joins_refused[JoinRefusal::Memory as usize];
-    let closed = counters.closed[CloseReason::Memory as usize];
-    assert!(refused > 10 * closed.max(1), "{refused} joins were refused, {closed} closed");
-}
-
-#[test]
-fn many_channels() {
-    let once = |_| {
-        let reference = "r".repeat(62);
-        (0..100).flat_map(|room| join(&format!("room:{room}"), &reference)).collect()
-    };
-    let again = |_| Vec::new();
-    run(&Manner { name: "many channels", once, again, ..KIND });
-}
-
-#[test]
-fn half_closed_sockets() {
-    let again = |_| push("room:x", "echo", 30_000);
-    run(&Manner {
-        name: "half-closed sockets",
-        once: |_| join("room:x", "1"),
-        again,
-        half_closes: true,
-        ..KIND
-    });
-}
-
-#[test]
-fn half_closed_after_a_refusal() {
-    let once = |_| b"GET /nothing HTTP/1.1\r\nhost: n\r\n\r\n".to_vec();
-    run(&Manner { name: "half-closed after a refusal", handshake: false, once, half_closes: true, ..KIND });
-}
-
-/// No member is here to hear them and the other nodes cannot be reached: their messages can only wait on the way to
-/// the bus.
-#[test]
-fn publishers_beside_a_stopped_bus() {
-    let counters = run(&Manner {
-        name: "publishers beside a stopped bus",
-        group: 1,
-        once: |number| join(&format!("room:others-{number}"), "1"),
-        again: |number| push(&format!("room:others-{number}"), "m", 8_000),
-        stopped_bus: true,
-        ..KIND
-    });
-    assert_eq!(counters.closed.iter().sum::<u64>(), 0, "nobody is held back or closed for the bus");
-}
-
-/// One publisher says as much as it can in a room of two: the node takes its messages at the rate, tells it so, and
-/// loses none.
-#[test]
-fn one_publisher_is_taken_at_its_rate() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let node = Node::start(1, |_| {});
-    let mut listener = node.client();
-    listener.join("room:x");
-    let mut publisher = Attacker::connect(node.addr(), Some(REQUEST));
-    let started = Instant::now();
-    let message = text(r#"["1","2","room:x","m",{}]"#);
-    let all = message.repeat(20_000);
-    publisher.say(&join("room:x", "1"), &all, MIB);
-    wait("it is told", || node.counters().rate_limited == 1);
-    for _ in 0..200 {
-        publisher.say(&join("room:x", "1"), &all, MIB);
-        listener.expect(r#"[null,null,"room:x","m",{}]"#);
-        let publishes = node.counters().publishes;
-        // 1,250 at once, 250 per second, and the messages of one read, which are taken before the rate is applied.
-        let most = 1_250 + 250 * (started.elapsed().as_secs() + 1) + 64;
-        assert!(publishes <= most, "{publishes} in {:?}", started.elapsed());
-    }
-    assert_eq!(node.counters().closed.iter().sum::<u64>(), 0);
 }

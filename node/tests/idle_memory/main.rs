@@ -114,7 +114,7 @@ fn plain() -> usize {
 /// The client's own state of TLS is dropped when it has joined: an idle connection does not need it.
 fn with_tls() -> usize {
     let certificate = Certificate::of("one");
-    let files = TlsFiles { certificate: certificate.path().to_owned(), secrets: None, client_ca: None };
+    let files = TlsFiles::at(certificate.path().to_owned());
     let watch = TlsWatch::start(files).expect("a certificate");
     let settings = Settings::at(vec![Node::any_address()]).with_tls(watch.identity());
     let node = Node::start_on(1, settings);

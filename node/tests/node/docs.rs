@@ -8,7 +8,10 @@ use std::{
     process::Command,
 };
 
-use crate::support::process::{Process, command};
+use crate::support::{
+    process::{Process, command},
+    tls::Certificate,
+};
 
 #[test]
 fn every_metric_is_in_the_page_and_no_other() {
@@ -16,7 +19,9 @@ fn every_metric_is_in_the_page_and_no_other() {
     fs::create_dir(&dir).unwrap();
     fs::write(dir.join("admin-token"), "token").unwrap();
     fs::write(dir.join("nats-password"), "password").unwrap();
-    // Metrics of the bus, and of keys that are fetched, are there when these are configured, reached or not.
+    // Metrics of the bus, and of keys that are fetched, are there when these are configured, reached or not, and that of a
+    // certificate where there is one.
+    let certificate = Certificate::of("one");
     let config = "\
 auth: {anonymous: true, jwt: [{algorithms: [RS256], jwks: {url: \"http://127.0.0.1:1/\"}}]}
 bus: {nats: {urls: [\"nats://127.0.0.1:1\"], user: channel-node}}
@@ -24,6 +29,7 @@ bus: {nats: {urls: [\"nats://127.0.0.1:1\"], user: channel-node}}
     fs::write(dir.join("node.yaml"), config).unwrap();
     let mut command = command();
     command.arg("--config").arg(dir.join("node.yaml")).arg("--secrets").arg(&dir);
+    command.arg("--tls").arg(certificate.path());
     let node = Process::start(command);
     let (status, text) = node.ask("GET", "/metrics", None, "");
     assert_eq!(status, 200);

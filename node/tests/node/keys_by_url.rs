@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use crate::{
     support::{
         client::Client,
+        forgery::{SECRET, seconds_from_now},
         issuer::{IssuerServer, Reply, certificate},
         process::Process,
         wait::wait,
     },
-    tokens::{Mounts, SECRET, pair, seconds_from_now, shared, signed, status},
+    tokens::{Mounts, pair, shared, signed, status},
 };
 
 /// Two issuers: keys of the first are fetched at `url`, those of the second stand in a file.

@@ -3,12 +3,16 @@
 
 #[path = "../../../e2e/tests/repository/pages.rs"]
 mod pages;
+#[path = "../../../e2e/tests/repository/panels.rs"]
+mod panels;
 mod support;
 
+mod browsers;
 #[cfg(feature = "nats-server")]
 mod bus;
 #[cfg(feature = "nats-server")]
 mod bus_away;
+mod dashboards;
 mod descriptors;
 mod docs;
 mod edges;
@@ -19,6 +23,7 @@ mod longpoll;
 #[cfg(feature = "nats-server")]
 mod longpoll_nodes;
 mod own_tables;
+mod priorities;
 mod process;
 #[cfg(feature = "nats-server")]
 mod proxies;

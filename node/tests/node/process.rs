@@ -242,6 +242,64 @@ fn the_operators_drain_empties_the_node_and_can_be_taken_back() {
     assert_eq!(reply["status"], "ok");
 }
 
+/// The clients come back at once: this node is the only one, and refuses nobody.
+#[test]
+fn the_operator_has_clients_moved_and_the_node_serves_on() {
+    let mounts = Mounts::new();
+    let mut node = Process::start(mounts.command());
+    let ask =
+        |node: &Process, method: &str, body: &str| node.ask(method, "/v1/rebalance", Some("token"), body);
+    let order = |operation: &str, lease: u64| {
+        json!({"version": 1, "operation": operation, "connections": 2, "connectionsPerSecond": 100,
+            "leaseMillis": lease, "minAgeMillis": 0})
+        .to_string()
+    };
+    let mut clients: Vec<_> = (0..3).map(|_| Client::join(node.listen, "room:1").0).collect();
+    // A connection is moved when it is older than the operation, to half a second.
+    let stats = |node: &Process| -> serde_json::Value {
+        serde_json::from_str(&node.ask("GET", "/v1/stats", Some("token"), "").1).unwrap()
+    };
+    let begun = stats(&node)["monotonicMillis"].as_u64().unwrap();
+    wait("the connections to be old enough", || {
+        stats(&node)["monotonicMillis"].as_u64().unwrap() > begun + 1_000
+    });
+    let (status, text) = ask(&node, "POST", &order("a", 600_000));
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(node.ready(), 503);
+    let status =
+        |node: &Process| -> serde_json::Value { serde_json::from_str(&ask(node, "GET", "").1).unwrap() };
+    wait("the shards to be done", || status(&node)["done"] == true);
+    assert_eq!(status(&node)["moved"], 2, "of three");
+    assert_eq!(stats(&node)["rebalance"]["moved"], 2);
+    assert_eq!((stats(&node)["phase"].clone(), node.ready()), (json!("Serving"), 503));
+    for _ in 0..2 {
+        // A repeated order goes on, and there is nothing left to do.
+        assert_eq!(ask(&node, "POST", &order("a", 600_000)).0, 200);
+    }
+    let (_back, reply) = Client::join(node.listen, "room:1");
+    assert_eq!(reply["status"], "ok", "nobody is refused");
+    assert_eq!(status(&node)["moved"], 2);
+    assert_eq!(ask(&node, "DELETE", "").0, 200);
+    assert_eq!((node.ready(), stats(&node)["rebalance"].clone()), (200, json!(null)));
+    let text = node.ask("GET", "/metrics", None, "").1;
+    assert!(text.contains("channelcluster_node_closed_total{reason=\"moved\"} 2\n"), "{text}");
+    // The two that were told 1012 close from their side too.
+    let mut told = 0;
+    for client in &mut clients {
+        client.send(&json!([null, "9", "phoenix", "heartbeat", {}]));
+        told += u32::from(client.closed_or(|message| message[1] == "9") == Some(1012));
+    }
+    assert_eq!(told, 2);
+    assert_eq!(ask(&node, "POST", &order("b", 1_000)).0, 200);
+    assert_eq!(node.ready(), 503);
+    wait("the lease to end", || node.ready() == 200);
+    assert_eq!(ask(&node, "POST", &order("c", 600_000)).0, 200);
+    node.signal(Signal::TERM);
+    wait("the drain to go first", || ask(&node, "POST", &order("c", 600_000)).0 == 409);
+    node.signal(Signal::INT);
+    assert_eq!(node.exited().code(), Some(0));
+}
+
 #[test]
 fn a_changed_file_counts_without_a_restart_and_a_bad_one_does_not() {
     let mounts = Mounts::new();

@@ -3,7 +3,7 @@
 use std::{
     io::{Read, Write},
     net::TcpStream,
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde_json::{Value, json};
@@ -16,8 +16,12 @@ use crate::support::{
 };
 
 fn node(certificate: &Certificate) -> Process {
+    node_with(certificate, &[])
+}
+
+fn node_with(certificate: &Certificate, more: &[&str]) -> Process {
     let mut command = command();
-    command.arg("--dev").arg("--tls").arg(certificate.path());
+    command.arg("--dev").arg("--tls").arg(certificate.path()).args(more);
     Process::start(command)
 }
 
@@ -148,10 +152,10 @@ fn tls_comes_behind_the_header_of_a_proxy() {
     assert!(answer.starts_with("HTTP/1.1 "), "{answer}");
 }
 
-/// Speaks HTTP through `openssl s_client` with these arguments. Returns what it printed.
-fn openssl(node: &Process, more: &[&str]) -> String {
-    let mut child = Command::new("openssl")
-        .args(["s_client", "-connect", &node.listen.to_string(), "-servername", "localhost", "-ign_eof"])
+/// `openssl s_client`, with these arguments.
+fn openssl_client(node: &Process, more: &[&str]) -> Child {
+    Command::new("openssl")
+        .args(["s_client", "-connect", &node.listen.to_string(), "-servername", "localhost"])
         .args(["-verify_return_error", "-CAfile"])
         .arg(data("ca.crt"))
         .args(more)
@@ -159,14 +163,22 @@ fn openssl(node: &Process, more: &[&str]) -> String {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("openssl is installed");
+        .expect("openssl is installed")
+}
+
+/// Speaks HTTP through `openssl s_client` with these arguments. Returns what it printed.
+fn openssl(node: &Process, more: &[&str]) -> String {
+    openssl_says(
+        openssl_client(node, &[&["-ign_eof"], more].concat()),
+        b"GET / HTTP/1.1\nhost: localhost\nconnection: close\n\n",
+    )
+}
+
+/// Says something, and returns what it printed when the node has ended the connection.
+fn openssl_says(mut child: Child, said: &[u8]) -> String {
+    let mut input = child.stdin.take().expect("piped");
     // It fails when the handshake did.
-    child
-        .stdin
-        .take()
-        .expect("piped")
-        .write_all(b"GET / HTTP/1.1\nhost: localhost\nconnection: close\n\n")
-        .ok();
+    input.write_all(said).ok();
     let output = child.wait_with_output().expect("it ends");
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -185,4 +197,30 @@ fn openssl_gets_the_page_in_each_suite_and_nothing_by_an_older_version() {
     assert!(text.contains("alert protocol version") && !text.contains("HTTP/1.1"), "{text}");
     let text = openssl(&node, &["-crlf", "-alpn", "h2"]);
     assert!(text.contains("no application protocol") && !text.contains("HTTP/1.1"), "{text}");
+}
+
+#[test]
+fn openssl_gets_the_page_by_tls_1_2_where_that_is_asked_for_and_may_not_shake_hands_again() {
+    let certificate = Certificate::of("one");
+    let node = node_with(&certificate, &["--tls-min-version", "1.2"]);
+    for suite in ["AES128-GCM-SHA256", "AES256-GCM-SHA384", "CHACHA20-POLY1305"] {
+        let suites = format!("ECDHE-ECDSA-{suite}:ECDHE-RSA-{suite}");
+        let text = openssl(&node, &["-crlf", "-tls1_2", "-alpn", "http/1.1", "-cipher", &suites]);
+        for part in [suite, "TLSv1.2", "Extended master secret: yes", "HTTP/1.1 200 OK", "</html>"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+    }
+    // CBC, a key exchange without ECDHE, and what is older.
+    for more in [
+        &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA:ECDHE-RSA-AES128-SHA"][..],
+        &["-tls1_2", "-cipher", "AES128-GCM-SHA256"],
+        &["-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+    ] {
+        let text = openssl(&node, more);
+        assert!(text.contains("rror") && !text.contains("HTTP/1.1"), "{more:?}: {text}");
+    }
+    let text = openssl(&node, &["-crlf", "-tls1_3"]);
+    assert!(text.contains("TLSv1.3") && text.contains("HTTP/1.1 200 OK"), "{text}");
+    let text = openssl_says(openssl_client(&node, &["-tls1_2", "-msg"]), b"R\n");
+    assert!(text.contains("RENEGOTIATING") && text.contains("no_renegotiation"), "{text}");
 }

@@ -1,11 +1,6 @@
 //! Tokens from outside: the node with its files of keys, and clients with tokens that were signed here.
 
-use std::{
-    fs,
-    path::PathBuf,
-    process::Command,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use aws_lc_rs::{
     encoding::{AsDer, PublicKeyX509Der},
@@ -21,6 +16,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     client::Client,
+    forgery::{SECRET, seconds_from_now},
     process::{Process, command},
     wait::wait,
 };
@@ -31,7 +27,6 @@ auth:
   - {issuer: ids, audience: chat, algorithms: [EdDSA], keyFile: tokens/id.pem, topics: [\"room:*\", \"user:{sub}:*\"]}
   - {issuer: backend, algorithms: [HS256], keyFile: tokens/secret, leewayMillis: 0}
 ";
-pub(crate) const SECRET: &str = "a secret of at least thirty-two bytes";
 
 /// The files of a node; removed when dropped.
 pub(crate) struct Mounts(PathBuf);
@@ -73,10 +68,6 @@ pub(crate) fn pair(seed: u8) -> Ed25519KeyPair {
 fn pem(pair: &Ed25519KeyPair) -> String {
     let der: PublicKeyX509Der<'_> = pair.public_key().as_der().unwrap();
     format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", STANDARD.encode(der.as_ref()))
-}
-
-pub(crate) fn seconds_from_now(seconds: u64) -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
 }
 
 pub(crate) fn signed(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {

@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod message;
+mod rules;
 mod tables;
 mod wire;
 

@@ -8,10 +8,12 @@ use std::{
     net::{Shutdown, TcpStream},
 };
 
+use node::mailbox::ShardHandle;
 use node_core::{
     config::NodeConfig,
     counters::{CloseReason, RefuseReason},
     drain::DrainOrder,
+    moving::{MoveOrder, MoveTask, Share},
     shard::Mail,
 };
 use support::{HANG, Node, wait};
@@ -123,6 +125,42 @@ fn a_drain_closes_all_with_1012_refuses_new_ones_and_can_be_taken_back() {
     assert_eq!(node.try_client().err(), Some(503));
     node.tell(|| Mail::Drain(DrainOrder::Stop));
     wait("taken back", || node.try_client().is_ok());
+}
+
+#[test]
+fn moved_clients_get_1012_at_a_pace_and_the_others_are_served_on() {
+    let node = Node::start(2, |_| {});
+    let mut clients = node.clients_on_both_shards();
+    for client in &mut clients {
+        client.join("room:1");
+    }
+    // One that has come with the order, to half a second, is taken for one that came after it.
+    let task = MoveTask {
+        operation: 1,
+        share: Share { connections: 1, milliwrites: Share::NO_BOUND },
+        milliconnections_per_second: 1_000,
+        min_age_millis: 0,
+        lease_millis: 60_000,
+    };
+    let mut operation = 0;
+    wait("some are moved", || {
+        operation += 1;
+        node.tell(|| Mail::Move(MoveOrder::Close(MoveTask { operation, ..task })));
+        wait("the order is carried out", || {
+            let done = |handle: &ShardHandle| handle.stats().moves();
+            node.shards().handles().iter().map(done).all(|seen| seen.operation == operation && seen.done)
+        });
+        node.counters().closed[CloseReason::Moved as usize] >= 2
+    });
+    let moved = node.counters().closed[CloseReason::Moved as usize];
+    let mut told = 0;
+    for client in &mut clients {
+        client.send(r#"[null,"9","phoenix","heartbeat",{}]"#);
+        told += u64::from(client.read_or_close() == Err(Some(1012)));
+    }
+    assert_eq!(told, moved);
+    wait("they are gone", || node.counters().connections == clients.len() as u64 - moved);
+    node.client().join("room:1");
 }
 
 #[test]

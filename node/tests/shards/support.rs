@@ -91,7 +91,7 @@ impl Node {
             boot_id: 1,
             node_name: "test".to_owned(),
             version: "0",
-            chat_page: b"",
+            chat_page: Default::default(),
             close_timeout_millis: close_timeout.as_millis() as u64,
         };
         let introduces = config.proxies.protocol;

@@ -2,8 +2,11 @@
 
 use crds::{AutoscalingMode, ChannelCluster, PodOptions};
 
+use crate::footprint;
+use crate::holds::Holds;
 use crate::names::{Component, Names};
 use crate::refused;
+use crate::wishes::Wishes;
 
 /// The wishes that a tick reads of a manifest. A fleet whose new spec is not valid goes on by the last valid one;
 /// these fields are taken from the new spec all the same, so that the user can pause the fleet and the status speaks
@@ -28,6 +31,10 @@ pub struct Asked<'a> {
     pub connections: u64,
     /// `spec.tuning.nofile`.
     pub nofile: Option<u64>,
+    /// The directions that annotations hold.
+    pub holds: Holds,
+    /// What a person asks for by other annotations.
+    pub wishes: Wishes,
     /// What identifies `spec.tuning` ([`refused::key`]).
     pub tuning: String,
     /// What is asked of the node pods.
@@ -48,9 +55,11 @@ impl<'a> Asked<'a> {
             mode: spec.autoscaling.mode,
             target_utilization: spec.autoscaling.target_utilization,
             min: spec.nodes.min,
-            writes_per_second: spec.nodes.capacity.writes_per_second,
-            connections: spec.nodes.capacity.connections,
+            writes_per_second: spec.nodes.capacity.writes_per_second.assumed(),
+            connections: footprint::assumed(spec),
             nofile: spec.tuning.nofile,
+            holds: Holds::of(meta.annotations.as_ref()),
+            wishes: Wishes::of(meta.annotations.as_ref()),
             tuning: refused::key(&spec.tuning),
             nodes: &spec.nodes.pod,
             backplane: &spec.backplane.pod,

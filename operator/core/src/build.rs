@@ -8,6 +8,7 @@ mod nats;
 mod network_policy;
 mod pdb;
 mod pod;
+mod probe;
 mod secret;
 mod service;
 mod shape;
@@ -23,6 +24,7 @@ use crate::validate::{Bus, ValidatedCluster};
 
 pub use meta::owner;
 pub use nats::NatsBundle;
+pub use probe::probe;
 pub use secret::{mark as secret_mark, secret};
 
 /// Every object of a ChannelCluster but its Secret, which is made once. Apply them in this order: what a pod mounts
@@ -64,6 +66,13 @@ pub fn bundle(cluster: &ValidatedCluster, replicas: i32) -> Bundle {
         pdb: pdb::build(cluster),
         deployment: deployment::build(cluster, replicas),
     }
+}
+
+/// The nodes' Deployment of a cluster as it was made when there was only one: under [`crate::names::Names::first_deployment`],
+/// and with pods that do not say which template they have.
+#[must_use]
+pub fn first_deployment(cluster: &ValidatedCluster, replicas: i32) -> Deployment {
+    deployment::first(cluster, replicas)
 }
 
 /// A text that differs when the spec or this version makes other objects of it; the node count does not matter.

@@ -2,14 +2,19 @@
 //! person asks about. Messages carry no figures that change by the second, so that a condition changes only when it
 //! means something else. A condition that is measured turns bad at once and good again only after [`DWELL_MILLIS`].
 
-use crds::{AutoscalingMode, Operation};
+use crds::{AutoscalingMode, DecisionInputs, Operation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::autoscale::Rule;
 use crate::backplane::Hearing;
 use crate::contest;
 use crate::hindrance::{self, Reason, sentences};
+use crate::holds::Holds;
 use crate::operations::arbiter::running;
+use crate::operations::evenness::Balance;
 use crate::refused;
+use crate::source::Figures;
+use crate::sysctl_probes;
 use crate::timestamp::time;
 use crate::tuning;
 use crate::user_ids;
@@ -27,11 +32,16 @@ pub const DWELL_MILLIS: u64 = 15_000;
 /// Reasons that are measured and may come and go. How a node hears the bus does not flicker: see
 /// [`crate::samples::SETTLE_MILLIS`].
 const MEASURED: [&str; 2] = [METRICS_MISSING, NO_FIGURES];
+/// The condition that nodes are hot; it is bad when it is True, and everything about it is measured.
+pub const HOT_NODES: &str = "HotNodes";
+/// Most hot nodes that its message names.
+const MAX_HOT_NAMED: usize = 10;
 const BACKPLANE_DISCONNECTED: &str = "BackplaneDisconnected";
 const BACKPLANE_LATE: &str = "BackplaneLate";
 const BACKPLANE_SILENT: &str = "BackplaneSilent";
 const METRICS_MISSING: &str = "MetricsMissing";
 const NO_FIGURES: &str = "NoFigures";
+const NOBODY_ANSWERS: &str = "no ready node answers the operator";
 
 /// One condition before its times are known.
 struct Draft {
@@ -64,8 +74,11 @@ pub fn conditions(view: &View<'_>) -> Vec<Condition> {
         scaling_active(view),
         scaling_limited(view),
         metrics_fresh(view),
+        hot_nodes(view),
         tuning_applied(view),
         draining(view.operation),
+        rollout_paused(view),
+        rebalance_needed(view.balance),
     ];
     drafts.into_iter().map(|draft| dated(draft, view)).collect()
 }
@@ -102,18 +115,26 @@ fn dated(draft: Draft, view: &View<'_>) -> Condition {
     }
 }
 
-/// The condition as it was before, if it was bad for a measured reason and has not been bad for [`DWELL_MILLIS`] yet.
+/// Whether a status of a condition is a bad one.
+fn is_bad(kind: &str, status: &str) -> bool {
+    (status == "True") == (kind == HOT_NODES)
+}
+
+/// The condition as it was before, if it was bad for a measured reason and has not been bad for [`DWELL_MILLIS`] yet. A
+/// transition time in the future is that of an operator whose clock was ahead, and says nothing.
 fn dwelling(draft: Draft, view: &View<'_>) -> Draft {
-    let bad = view.previous.conditions.iter().find(|c| c.type_ == draft.kind && c.status != "True");
-    let Some(bad) = bad.filter(|bad| draft.status == "True" && MEASURED.contains(&bad.reason.as_str()))
-    else {
+    let before = view.previous.conditions.iter().find(|c| c.type_ == draft.kind);
+    let measured = |reason: &str| draft.kind == HOT_NODES || MEASURED.contains(&reason);
+    let Some(bad) = before.filter(|before| {
+        is_bad(draft.kind, &before.status) && !is_bad(draft.kind, draft.status) && measured(&before.reason)
+    }) else {
         return draft;
     };
     let since = u64::try_from(bad.last_transition_time.0.as_millisecond()).unwrap_or_default();
-    if view.now.saturating_sub(since) >= DWELL_MILLIS {
+    if view.now.checked_sub(since).is_none_or(|age| age >= DWELL_MILLIS) {
         return draft;
     }
-    let status = if bad.status == "False" { "False" } else { "Unknown" };
+    let status = ["True", "False"].into_iter().find(|status| *status == bad.status).unwrap_or("Unknown");
     Draft::new(draft.kind, status, bad.reason.clone(), bad.message.clone())
 }
 
@@ -142,7 +163,7 @@ fn ready(view: &View<'_>) -> Draft {
     }
     let why = sentences(view.hindrances);
     let with_why = |text: String| if why.is_empty() { text } else { format!("{text}: {why}") };
-    if ready < view.min {
+    if view.serving_nodes() < view.min {
         let message = format!("{ready} of at least {} nodes are ready", view.min);
         if let Some(first) = view.hindrances.first() {
             return Draft::new("Ready", "False", first.reason.as_str(), with_why(message));
@@ -205,9 +226,14 @@ fn reconciling(view: &View<'_>) -> Draft {
         return Draft::new("Reconciling", "True", contest::REASON, contest.sentence());
     }
     if !view.settled {
-        return Draft::new("Reconciling", "True", "RollingOut", "the node Deployment is rolling out");
+        return Draft::new(
+            "Reconciling",
+            "True",
+            "RollingOut",
+            "nodes of another template are being replaced",
+        );
     }
-    if view.ready_nodes() < view.min {
+    if view.serving_nodes() < view.min {
         return Draft::new("Reconciling", "True", "NodesStarting", "nodes are starting");
     }
     Draft::new("Reconciling", "False", "Settled", "everything is as the spec says")
@@ -272,7 +298,7 @@ fn backplane_healthy(view: &View<'_>) -> Draft {
     if hearing(view, Hearing::Unused).0 > 0 {
         return Draft::new(KIND, "True", "NotUsed", "there is no backplane");
     }
-    Draft::new(KIND, "Unknown", NO_FIGURES, "no ready node answers the operator")
+    Draft::new(KIND, "Unknown", NO_FIGURES, NOBODY_ANSWERS)
 }
 
 fn scaling_active(view: &View<'_>) -> Draft {
@@ -297,17 +323,57 @@ fn scaling_active(view: &View<'_>) -> Draft {
             Some(decision) if !decision.quorum => {
                 Draft::new("ScalingActive", "False", METRICS_MISSING, "not shrinking on what is not known")
             }
-            _ => Draft::new("ScalingActive", "True", "Deciding", "the node count follows the load"),
+            _ => deciding(view.holds),
         },
     }
 }
 
+/// The node count follows the load, in the directions that no annotation holds.
+fn deciding(holds: Holds) -> Draft {
+    let (status, reason, message) = match (holds.scale_in, holds.scale_out) {
+        (false, false) => ("True", "Deciding", "the node count follows the load"),
+        (true, false) => {
+            ("True", "ScaleInPaused", "the annotation channelcluster.io/pause-scale-in holds scale-in")
+        }
+        (false, true) => {
+            ("True", "ScaleOutPaused", "the annotation channelcluster.io/pause-scale-out holds scale-out")
+        }
+        (true, true) => (
+            "False",
+            "ScalingPaused",
+            "the annotations channelcluster.io/pause-scale-in and pause-scale-out hold both directions",
+        ),
+    };
+    Draft::new("ScalingActive", status, reason, message)
+}
+
+fn rollout_paused(view: &View<'_>) -> Draft {
+    let rollout = view.rollout;
+    if let Some(back) = rollout.and_then(|rollout| rollout.rolled_back.as_ref()) {
+        return Draft::new("RolloutPaused", "True", "RolledBack", back.message.clone());
+    }
+    match rollout.and_then(|rollout| rollout.paused.as_ref()) {
+        Some(paused) => Draft::new("RolloutPaused", "True", paused.reason.clone(), paused.message.clone()),
+        None => Draft::new("RolloutPaused", "False", "NotPaused", ""),
+    }
+}
+
 fn scaling_limited(view: &View<'_>) -> Draft {
+    // Only connections that are derived can lead to this: the schema compares numbers.
+    let inputs = view.decision.map(|decision| &decision.inputs).filter(|inputs| inputs.floor > inputs.max);
+    if let Some(DecisionInputs { target_connections, floor, node_connections, max, .. }) = inputs {
+        let message = format!(
+            "targetConnections {target_connections} needs {floor} nodes of {node_connections} connections, and nodes.max is \
+             {max}: raise it, or nodes.resources.limits.memory"
+        );
+        return Draft::new("ScalingLimited", "True", Rule::MaxNodes.as_str(), message);
+    }
     match view.decision.and_then(|d| d.limited) {
         Some(rule) => {
             let message = match rule {
-                crate::autoscale::Rule::MaxNodes => "the load wants more nodes than nodes.max",
-                crate::autoscale::Rule::MinNodes => "the load wants fewer nodes than nodes.min",
+                Rule::MaxNodes => "the load wants more nodes than nodes.max",
+                Rule::Schedule => "the load wants fewer nodes than autoscaling.schedule asks for now",
+                Rule::MinNodes => "the load wants fewer nodes than nodes.min",
                 _ => "the load wants fewer nodes than targetConnections needs",
             };
             Draft::new("ScalingLimited", "True", rule.as_str(), message)
@@ -318,6 +384,9 @@ fn scaling_limited(view: &View<'_>) -> Draft {
 
 fn metrics_fresh(view: &View<'_>) -> Draft {
     let ready = view.ready_nodes();
+    if let Some(figures) = view.figures.filter(|_| ready > 0) {
+        return prometheus_fresh(view, figures);
+    }
     let fresh = view.nodes.iter().filter(|n| n.serves() && n.stats.is_some());
     let fresh = fresh.count();
     if ready == 0 {
@@ -331,6 +400,36 @@ fn metrics_fresh(view: &View<'_>) -> Draft {
     Draft::new("MetricsFresh", "False", METRICS_MISSING, message)
 }
 
+/// Whether a Prometheus, which is the source of the load, knows every ready node.
+fn prometheus_fresh(view: &View<'_>, figures: &Figures) -> Draft {
+    let ready = || view.nodes.iter().filter(|n| n.serves()).map(|n| n.pod.name.as_str());
+    let missing: Vec<_> = ready().filter(|name| !figures.knows(name, view.now)).collect();
+    if missing.is_empty() {
+        let message = "Prometheus has fresh figures of every ready node";
+        return Draft::new("MetricsFresh", "True", "AllNodes", message);
+    }
+    let message = figures.sentence(&missing, ready().count());
+    Draft::new("MetricsFresh", "False", METRICS_MISSING, message)
+}
+
+fn hot_nodes(view: &View<'_>) -> Draft {
+    let hot: Vec<_> = view.nodes.iter().filter_map(|n| Some((n.pod.name.as_str(), n.hot?))).collect();
+    let Some((_, first)) = hot.first() else {
+        return if view.nodes.iter().any(|n| n.serves() && n.stats.is_some()) {
+            Draft::new(HOT_NODES, "False", "NoneHot", "")
+        } else {
+            Draft::new(HOT_NODES, "Unknown", NO_FIGURES, NOBODY_ANSWERS)
+        };
+    };
+    let named: Vec<_> =
+        hot.iter().take(MAX_HOT_NAMED).map(|(name, heat)| format!("{name}: {}", heat.sentence())).collect();
+    let more = match hot.len().saturating_sub(MAX_HOT_NAMED) {
+        0 => String::new(),
+        more => format!("; and {more} more"),
+    };
+    Draft::new(HOT_NODES, "True", first.as_str(), format!("{}{more}", named.join("; ")))
+}
+
 fn tuning_applied(view: &View<'_>) -> Draft {
     let sysctls = view.refused.and_then(refused::sentence).map(|text| (refused::REASON, text));
     let ids = view.refused_ids.and_then(user_ids::sentence).map(|text| (user_ids::REASON, text));
@@ -342,6 +441,10 @@ fn tuning_applied(view: &View<'_>) -> Draft {
             return Draft::new("TuningApplied", "False", reason, text);
         }
         (None, None) => {}
+    }
+    let tried = view.tried.record.filter(|_| view.tried.lacks).and_then(sysctl_probes::sentence);
+    if let Some((status, reason, text)) = tried {
+        return Draft::new("TuningApplied", status, reason, text);
     }
     let mut known = false;
     for node in view.nodes {
@@ -382,4 +485,16 @@ fn draining(operation: Option<&Operation>) -> Draft {
     };
     let (reason, message) = running(operation).condition();
     Draft::new("Draining", "True", reason, message)
+}
+
+fn rebalance_needed(balance: &Balance) -> Draft {
+    let draft = |status, reason: &str, message: &str| Draft::new("RebalanceNeeded", status, reason, message);
+    match balance {
+        Balance::Unknown => draft("Unknown", "TooLittleKnown", "nodes go, or their figures are not known"),
+        Balance::Off => draft("False", "RebalanceDisabled", ""),
+        Balance::Even => draft("False", "Even", ""),
+        Balance::Uneven(who) => draft("True", "Uneven", who),
+        Balance::Moving(what) => draft("True", "Moving", what),
+        Balance::HotRoom(which) => draft("True", "HotRoom", which),
+    }
 }

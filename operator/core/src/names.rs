@@ -21,6 +21,15 @@ pub const CREDENTIALS_LABEL: &str = "channelcluster.io/credentials";
 pub const SERVERS_ANNOTATION: &str = "channelcluster.io/servers";
 /// Pod template annotation with the hash of what a running node cannot reload.
 pub const RESTART_HASH_ANNOTATION: &str = "channelcluster.io/restart-hash";
+/// Label of a node Deployment, of its selector and of its pods with the hash of what their template was made from
+/// ([`crate::validate::ValidatedCluster::template`]). A Deployment named by [`Names::first_deployment`] has it, and its
+/// selector and its pods have not.
+pub const TEMPLATE_LABEL: &str = "channelcluster.io/template";
+/// Annotation of a node Deployment with a number: the Deployment with the highest one is the current one of its fleet.
+pub const REVISION_ANNOTATION: &str = "channelcluster.io/revision";
+/// Annotation of a node Deployment with the pod template that it was made with, as JSON. Another version of the operator
+/// might write the template otherwise, and the pods must not be replaced for that.
+pub const MADE_WITH_ANNOTATION: &str = "channelcluster.io/made-with";
 /// Annotation of the node Deployment with the minor version of the server that its sysctls were chosen for, and the
 /// key of the `spec.tuning` that asked for them.
 pub const TUNED_FOR_ANNOTATION: &str = "channelcluster.io/tuned-for";
@@ -58,8 +67,13 @@ pub const NATS_CONFIG_KEY: &str = "nats.conf";
 pub const ADMIN_TOKEN_KEY: &str = "admin-token";
 /// Key of the NATS password in the node Secret.
 pub const NATS_PASSWORD_KEY: &str = "nats-password";
-/// Key of the Secret with the secret of the nodes' TLS tickets.
+/// Key of the node Secret with the list of the keys of the nodes' TLS tickets.
+pub const TICKET_KEYS: &str = "tls-ticket-keys";
+/// Key of the node Secret with the one key of tickets that there was before keys were rotated.
 pub const TICKET_KEY: &str = "tls-ticket-key";
+
+/// Value of `app.kubernetes.io/component` on pods that try sysctls.
+const PROBE_COMPONENT: &str = "sysctl-probe";
 
 /// What an object is part of; the value of `app.kubernetes.io/component`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -112,9 +126,16 @@ impl Names {
         self.with("nodes")
     }
 
-    /// Deployment of the nodes.
+    /// Deployment of the nodes that are made from the template with this hash.
     #[must_use]
-    pub fn deployment(&self) -> String {
+    pub fn deployment(&self, template: &str) -> String {
+        self.with(&format!("node-{template}"))
+    }
+
+    /// Deployment of the nodes as it was called when a fleet had only one. It goes on until its pods are to be made
+    /// otherwise.
+    #[must_use]
+    pub fn first_deployment(&self) -> String {
         self.with("node")
     }
 
@@ -170,6 +191,20 @@ impl Names {
             .into_iter()
             .map(|(key, value)| (format!("app.kubernetes.io/{key}"), value.to_owned()))
             .collect()
+    }
+
+    /// Labels of the pods that try sysctls. They are of another component than the nodes, so no Service and no budget finds them.
+    #[must_use]
+    pub fn probe_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels(Component::Node);
+        labels.insert("app.kubernetes.io/component".to_owned(), PROBE_COMPONENT.to_owned());
+        labels
+    }
+
+    /// What finds the pods that try sysctls: `key=value,key=value`.
+    #[must_use]
+    pub fn probe_selector(&self) -> String {
+        format!("app.kubernetes.io/component={PROBE_COMPONENT},{CLUSTER_LABEL}={}", self.cluster)
     }
 
     /// [`Names::selector_labels`] as a selector object.

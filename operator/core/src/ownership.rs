@@ -14,6 +14,8 @@ use crate::names::{APP, CLUSTER_LABEL, FIELD_MANAGER};
 
 /// Field manager of the node count.
 pub const SCALING_MANAGER: &str = "channel-operator-scaling";
+/// Field manager of the keys of tickets, so that the time of the last write of anything else in their Secret stays known.
+pub const TICKETS_MANAGER: &str = "channel-operator-tickets";
 /// The path of the node count. Scaling writes it at its own times, so its removal by others is not looked for here.
 const COUNT: &str = "spec.replicas";
 /// Name for the manager that removed a field, if no record is left that could be its own.
@@ -130,6 +132,12 @@ fn is_ours(record: &&ManagedFieldsEntry) -> bool {
 /// The fields that this operator manages.
 fn ours(records: &[ManagedFieldsEntry]) -> BTreeSet<String> {
     records.iter().filter(is_ours).flat_map(paths).collect()
+}
+
+/// Whether this operator manages the field with this path, as `metadata.labels.a`.
+#[must_use]
+pub fn has(records: &[ManagedFieldsEntry], path: &str) -> bool {
+    ours(records).contains(path)
 }
 
 /// A hash that differs when the set of our fields of an object does; the node count does not matter.

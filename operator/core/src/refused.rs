@@ -13,8 +13,8 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::hash::short_hash;
-use crate::names::RESTART_HASH_ANNOTATION;
 use crate::pod::PodView;
+use crate::templates::Made;
 use crate::timestamp::time;
 use crate::tuning;
 
@@ -28,8 +28,8 @@ const MAX_WORDS: usize = 160;
 pub struct Rejected {
     /// When it was made, in milliseconds by the API server's clock.
     pub created: u64,
-    /// Its restart hash, which tells the template it was made from.
-    pub restart_hash: Option<String>,
+    /// Hash of the template that it was made from, if that is known.
+    pub template: Option<String>,
     /// What the kubelet said.
     pub message: String,
     /// Sysctls that it asked for.
@@ -52,8 +52,8 @@ pub fn left_out(cluster: &ChannelCluster) -> BTreeSet<String> {
         .unwrap_or_default()
 }
 
-/// The refusals to record. `tuning` is the [`key`] of the spec and `restart_hash` that of the pods made for it now;
-/// `serving` are the sysctls of the pods that are ready.
+/// The refusals to record. `tuning` is the [`key`] of the spec and `template` the hash of the template of
+/// the pods that are made for it now; `serving` are the sysctls of the pods that are ready.
 ///
 /// Rejected pods stay for long. Pods of another template do not count, nor do pods that were made before the spec was
 /// last changed.
@@ -61,7 +61,7 @@ pub fn left_out(cluster: &ChannelCluster) -> BTreeSet<String> {
 pub fn step(
     previous: Option<&RefusedSysctls>,
     tuning: &str,
-    restart_hash: &str,
+    template: &str,
     rejected: &[Rejected],
     serving: &BTreeSet<String>,
 ) -> Option<RefusedSysctls> {
@@ -79,7 +79,7 @@ pub fn step(
     };
     for pod in rejected {
         let old = next.after.as_ref().is_some_and(|after| time(pod.created) <= *after);
-        if old || pod.restart_hash.as_deref() != Some(restart_hash) {
+        if old || pod.template.as_deref() != Some(template) {
             continue;
         }
         for name in blamed(pod) {
@@ -95,17 +95,18 @@ pub fn step(
     (previous.is_some() || !next.names.is_empty()).then_some(next)
 }
 
-/// The rejection of a pod by a kubelet for a sysctl; none of a pod that was not rejected so.
+/// The rejection of a pod by a kubelet for a sysctl; none of a pod that was not rejected so. `template` is the hash of
+/// the template of its Deployment.
 #[must_use]
-pub fn by_kubelet(pod: &Pod) -> Option<Rejected> {
+pub fn by_kubelet(pod: &Pod, template: Option<&str>) -> Option<Rejected> {
     let status = pod.status.as_ref()?;
     if status.phase.as_deref() != Some("Failed") || status.reason.as_deref() != Some(REASON) {
         return None;
     }
-    let view = PodView::of(pod, None);
+    let view = PodView::of(pod, "", None);
     Some(Rejected {
         created: view.created,
-        restart_hash: view.restart_hash().cloned(),
+        template: template.map(str::to_owned),
         message: status.message.clone().unwrap_or_default(),
         sysctls: view.sysctls,
     })
@@ -120,12 +121,11 @@ pub fn by_admission(deployment: &Deployment) -> Option<Rejected> {
     let failure = conditions.iter().find(|c| c.type_ == "ReplicaFailure" && c.status == "True")?;
     let message = failure.message.clone().filter(|text| text.contains("sysctl"))?;
     let template = &deployment.spec.as_ref()?.template;
-    let annotations = template.metadata.as_ref().and_then(|meta| meta.annotations.as_ref());
     let security = template.spec.as_ref()?.security_context.as_ref()?;
     let told = failure.last_update_time.as_ref().or(failure.last_transition_time.as_ref());
     Some(Rejected {
         created: told.map_or(0, |t| u64::try_from(t.0.as_millisecond()).unwrap_or_default()),
-        restart_hash: annotations.and_then(|all| all.get(RESTART_HASH_ANNOTATION).cloned()),
+        template: Made::of(&deployment.metadata).template,
         sysctls: security.sysctls.iter().flatten().map(|sysctl| sysctl.name.clone()).collect(),
         message,
     })

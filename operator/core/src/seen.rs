@@ -4,7 +4,8 @@
 //! once that something is wrong, but not what. Together they tell a node that is gone, and carries nothing, from one
 //! that is not heard, and may carry everything.
 
-use crate::pod::{NodeView, PodView};
+use crate::machine::MachineView;
+use crate::pod::{Bearing, NodeView, PodView};
 use crate::samples::{Missed, NodeLoad, NodeSeries};
 
 /// What a failed request means for the process that answered before. `refused`: nothing listens on the admin port.
@@ -32,15 +33,26 @@ pub fn load(pod: &PodView, series: Option<&NodeSeries>, now: u64) -> NodeLoad {
     if !runs(pod, series) {
         return NodeLoad::default();
     }
-    let ready = pod.ready && !pod.terminating;
+    let moves = series.and_then(|s| s.fresh(now)).is_some_and(|stats| stats.rebalance.is_some());
+    let ready = (pod.ready || moves) && !pod.terminating;
     let rates = series.and_then(|s| s.load(now));
+    let strain = series.and_then(|s| s.strain(now));
     NodeLoad {
         ready,
         unready: !ready,
         writes_per_second: rates.map(|r| r.writes),
         timely_per_second: rates.map(|r| r.timely),
+        writes_before: series.and_then(NodeSeries::writes_before),
         connections: series.and_then(|s| s.fresh(now)).map(|s| s.gauges.connections),
+        connections_before: series.and_then(NodeSeries::connections_before),
         hearing: series.and_then(|s| s.hearing(now)),
+        bytes_per_second: rates.map(|r| r.sent_bytes),
+        queued_bytes: strain.map(|s| s.queued_bytes),
+        oldest_queued_millis: strain.map(|s| s.oldest_queued_millis),
+        utilization: strain.map(|s| s.utilization),
+        memory: strain.and_then(|s| s.memory),
+        saturated: series.and_then(|s| s.saturated(now)),
+        asked_per_second: series.and_then(|s| s.asked(now)),
     }
 }
 
@@ -56,11 +68,42 @@ pub fn view(series: &NodeSeries, now: u64) -> Option<NodeView> {
     })
 }
 
+/// How the node bears its load, for the choice of nodes that move clients to others. `refused_per_second` is the field of that
+/// name.
+#[must_use]
+pub fn bearing(series: &NodeSeries, refused_per_second: Option<f64>, now: u64) -> Option<Bearing> {
+    let stats = series.fresh(now)?;
+    Some(Bearing {
+        full: series.saturated(now).is_some(),
+        handshake_p99_millis: stats.gauges.handshake_p99_millis,
+        refused_per_second,
+        rebalance: stats.rebalance.clone(),
+    })
+}
+
+/// Sets what becomes of the machine of each pod. `machine` gives what is known of one by its name.
+pub fn judge(
+    pods: &mut [PodView],
+    machine: impl Fn(&str) -> Option<MachineView>,
+    many_lost: impl Fn() -> bool,
+    now: u64,
+) {
+    let evicted = pods.iter().filter(|pod| pod.evicted).filter_map(|pod| pod.machine.clone());
+    let drained: Vec<String> = evicted.collect();
+    for pod in pods {
+        let Some(name) = &pod.machine else { continue };
+        let Some(seen) = machine(name) else { continue };
+        pod.fate = seen.fate(name, &pod.tolerations, drained.contains(name), &many_lost, now);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use node_core::admin::{Counters, Gauges, NodePhase, Stats};
 
-    use super::{load, missed, runs, view};
+    use super::{judge, load, missed, runs, view};
+    use crate::capacity::Sizing;
+    use crate::machine::{Fate, MachineView};
     use crate::pod::PodView;
     use crate::samples::{FleetPoint, Missed, NodeLoad, NodeSeries};
 
@@ -106,8 +149,9 @@ mod tests {
         // There are 300 clients on two nodes; one node dies, and its 151 clients come back on the other.
         let (mut dies, lives) = (answered(NodePhase::Serving, 151), answered(NodePhase::Serving, 300));
         dies.missed(missed(&pod(), &dies.clone(), true));
+        let sizing = Sizing { writes_per_second: 5_000.0, connections: 2_000.0, target_percent: 60 };
         let loads = [load(&pod(), Some(&dies), 2_000), load(&pod(), Some(&lives), 2_000)];
-        let point = FleetPoint::of(&loads, 2_000);
+        let point = FleetPoint::of(&loads, &sizing, 2_000);
         assert!((point.connections - 300.0).abs() < 1e-9 && point.unknown_connections == 1, "{point:?}");
     }
 
@@ -123,5 +167,22 @@ mod tests {
         let dead = PodView { dead: true, ready: false, ..pod() };
         assert_eq!(load(&dead, None, 2_000), NodeLoad::default(), "nobody is on a process that does not run");
         assert!(runs(&dead, Some(&answered(NodePhase::Serving, 1))), "it answers: the watch is late");
+    }
+
+    #[test]
+    fn a_cordon_counts_once_a_node_of_the_fleet_is_evicted() {
+        let cordoned = MachineView { cordoned: true, ..MachineView::default() };
+        let there = || PodView { machine: Some("m".to_owned()), ..pod() };
+        let mut pods = vec![there(), there(), pod()];
+        let look = |pods: &mut Vec<PodView>| judge(pods, |_| Some(cordoned.clone()), || false, 1);
+        look(&mut pods);
+        let fates: Vec<_> = pods.iter().map(|pod| pod.fate.clone()).collect();
+        assert_eq!(fates, [Fate::MayGo, Fate::MayGo, Fate::Unknown]);
+        (pods[0].terminating, pods[0].evicted) = (true, true);
+        look(&mut pods);
+        assert!(matches!(&pods[1].fate, Fate::Goes(doom) if doom.why.contains("evicted")), "{pods:?}");
+        let mut unseen = vec![there()];
+        judge(&mut unseen, |_| None, || false, 1);
+        assert_eq!(unseen[0].fate, Fate::Unknown);
     }
 }

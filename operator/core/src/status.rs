@@ -38,15 +38,19 @@ pub fn compute(view: &View<'_>) -> ChannelClusterStatus {
         replicas: Some(count(view.nodes.iter().filter(|n| !n.pod.terminating).count())),
         ready_replicas: Some(view.ready_nodes()),
         desired_replicas: view.decision.map(|d| d.desired).or(view.previous.desired_replicas),
-        draining: Some(i32::from(view.operation.is_some())),
+        draining: Some(view.operation.map_or(0, |operation| count(running(operation).leaving()))),
         selector: Some(view.selector.to_owned()),
         node_image: view.node_image.map(str::to_owned),
         totals: Some(totals(view)),
         nodes: nodes(view),
         decisions: decisions(view),
+        capacity: view.capacity.cloned(),
         operation: view.operation.cloned(),
+        rollout: view.rollout.cloned(),
+        moves: view.moves.cloned(),
         refused_sysctls: view.refused.cloned(),
         refused_user_ids: view.refused_ids.cloned(),
+        sysctl_probes: view.tried.record.cloned(),
     }
 }
 
@@ -91,7 +95,7 @@ pub fn news(last: &ChannelClusterStatus, next: &ChannelClusterStatus) -> News {
 
 fn without_figures(status: &ChannelClusterStatus) -> ChannelClusterStatus {
     let mut status = status.clone();
-    status.totals = None;
+    (status.totals, status.capacity) = (None, None);
     for node in &mut status.nodes {
         let NodeStatus {
             name: _,
@@ -117,6 +121,9 @@ fn without_figures(status: &ChannelClusterStatus) -> ChannelClusterStatus {
 /// The status without its figures and words.
 fn facts(mut status: ChannelClusterStatus) -> ChannelClusterStatus {
     (status.reason, status.nodes) = (None, Vec::new());
+    if let Some(paused) = status.rollout.as_mut().and_then(|rollout| rollout.paused.as_mut()) {
+        paused.message.clear();
+    }
     for condition in &mut status.conditions {
         condition.message.clear();
         if !matches!(condition.type_.as_str(), "Ready" | "Reconciling" | "Stalled") {
@@ -241,6 +248,7 @@ fn decisions(view: &View<'_>) -> Vec<ScalingDecision> {
                 to: decision.desired,
                 rule: decision.rule.as_str().to_owned(),
                 message: decision.message.clone(),
+                inputs: Some(decision.inputs.clone()),
             },
         );
         decisions.truncate(MAX_STATUS_DECISIONS);

@@ -62,7 +62,7 @@ pub fn refusal(
 ) -> Option<Refusal> {
     let options = asked.pods(component);
     let name = match component {
-        Component::Node => asked.names.deployment(),
+        Component::Node => asked.names.first_deployment(),
         Component::Nats => asked.names.nats(),
     };
     let left_out = recorded.and_then(|recorded| part(recorded, component)).is_some_and(|ids| ids.left_out);
@@ -169,9 +169,15 @@ fn serves(deployment: &Deployment) -> bool {
     asks(deployment) && updated && status.available_replicas.unwrap_or_default() > 0
 }
 
-/// The API server's words about the Deployment with this name.
+/// The API server's words about the Deployment with this name, or with one of the names that begin so and end with the
+/// hash of a template.
 fn about<'a>(refused: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = refused.split_once(&format!("Deployment {name}: "))?;
+    let (_, rest) = refused.split_once(&format!("Deployment {name}"))?;
+    let (hash, rest) = rest.split_once(": ")?;
+    let is_hash = |hash: &str| !hash.is_empty() && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    if !hash.is_empty() && !hash.strip_prefix('-').is_some_and(is_hash) {
+        return None;
+    }
     Some(rest.split("; the API server refuses ").next().unwrap_or(rest))
 }
 

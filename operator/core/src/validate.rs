@@ -8,6 +8,8 @@
 mod context;
 mod render;
 mod shape;
+mod sources;
+mod template;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
@@ -22,17 +24,20 @@ use crds::{
 };
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use node_core::config::Fixed;
 
+use crate::footprint;
 use crate::names::{CREDENTIALS_LABEL, Component, Names, SERVERS_ANNOTATION};
 use crate::refused;
+use crate::sysctl_probes::{self, Proof};
 use crate::tuning::{self, Standing};
 use crate::user_ids;
 
 use context::not_ours;
 pub use context::{OperatorEnv, Problem};
 pub use value::{
-    Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, Scaling, TlsSecrets,
-    ValidatedCluster,
+    Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, RebalanceLimits, Scaling,
+    TlsSecrets, ValidatedCluster,
 };
 
 /// The part of a node's termination grace period that is left when delay and drain have both taken as long as they
@@ -54,9 +59,11 @@ pub struct Fetched {
     pub nats_image: Option<String>,
     /// What our node Deployment was tuned for ([`crate::names::TUNED_FOR_ANNOTATION`]); none when it does not say.
     pub tuned_for: Option<String>,
+    /// Names of the sysctls that its pods have.
+    pub sysctls: BTreeSet<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
-    /// The Secrets that entries of `auth.jwt` and `expose.tls` name, by their names, those that exist.
+    /// The Secrets that entries of `auth.jwt`, `expose.tls` and `autoscaling.metrics` name, by their names, those that exist.
     pub named_secrets: BTreeMap<String, Credentials>,
 }
 
@@ -93,19 +100,27 @@ pub fn validate(
     let token_secrets = tokens::secrets(spec, fetched, &mut problems);
     let tls = tls::secrets(spec, fetched, &mut problems);
     let names = Names::new(&name);
+    let schedule = sources::schedule(spec, &mut problems);
+    let prometheus = sources::prometheus(spec, &namespace, &names, fetched, &mut problems);
     let mut pod = pod(spec, env, fetched, &mut problems);
     let mut nats = shape::nats(spec, &mut problems);
-    let left_out = refused::left_out(cluster);
-    pod.sysctls.retain(|name, _| !left_out.contains(name));
-    for (component, options) in [(Component::Node, &mut pod.options), (Component::Nats, &mut nats.options)] {
-        if user_ids::left_out(cluster, component) {
-            options.user_ids = Some(UserIds::Assigned);
-        }
-    }
+    without_refused(cluster, &mut pod, &mut nats);
+    without_unproven(cluster, env, fetched, &mut pod);
     let config = render::config(spec, &namespace, &names, &pod.sysctls);
     for message in config.validate() {
         problems.push(Problem::new("InvalidConfiguration", message));
     }
+    let hash = |pod: &NodePod, fixed: &Fixed| {
+        let (bus, token_secrets, tls, drain) = (&bus, &token_secrets, tls.as_ref(), &drain);
+        template::hash(&template::Wish { spec, pod, fixed, bus, token_secrets, tls, drain })
+    };
+    let template = hash(&pod, &config.fixed);
+    let back = template::given_up(cluster, &template, || {
+        variants(&pod, fetched).map(|pod| {
+            let fixed = render::config(spec, &namespace, &names, &pod.sysctls).fixed;
+            hash(&pod, &fixed)
+        })
+    });
     let files = render::files(&config).map_err(|error| problems.push(error));
     let (Ok(files), true) = (files, problems.is_empty()) else {
         return Err(problems);
@@ -120,12 +135,13 @@ pub fn validate(
         paused: spec.paused,
         target_connections: spec.target_connections,
         bounds,
-        capacity: NodeCapacity {
-            writes_per_second: spec.nodes.capacity.writes_per_second,
-            connections: spec.nodes.capacity.connections,
-        },
+        capacity: capacity(spec),
         scaling,
+        schedule,
+        prometheus,
         drain,
+        rollout: spec.rollout.clone().unwrap_or_default(),
+        rebalance: rebalance(spec),
         pod,
         nats,
         bus,
@@ -135,7 +151,49 @@ pub fn validate(
         config,
         config_file: files.yaml,
         restart_hash: files.restart_hash,
+        given_up: back.as_ref().map(|(from, _)| from.clone()),
+        template: back.map_or(template, |(_, to)| to),
     })
+}
+
+/// The pods of the same spec with all of its unsafe sysctls, and with those alone that nodes have: what was given up with the one or
+/// the other stays given up when a kubelet has answered.
+fn variants(pod: &NodePod, fetched: &Fetched) -> [NodePod; 2] {
+    let all = [pod.all_sysctls(), pod.kept_sysctls(&fetched.sysctls)];
+    all.map(|sysctls| NodePod { sysctls, ..pod.clone() })
+}
+
+fn capacity(spec: &ChannelClusterSpec) -> NodeCapacity {
+    NodeCapacity {
+        writes_per_second: spec.nodes.capacity.writes_per_second.assumed(),
+        learns_writes: spec.nodes.capacity.writes_per_second == crds::WritesPerSecond::Learned,
+        connections: footprint::assumed(spec),
+        derived: footprint::Given::of(spec),
+    }
+}
+
+/// Takes out of the pods what was refused before.
+fn without_refused(cluster: &ChannelCluster, pod: &mut NodePod, nats: &mut NatsPod) {
+    let left_out = refused::left_out(cluster);
+    pod.sysctls.retain(|name, _| !left_out.contains(name));
+    for (component, options) in [(Component::Node, &mut pod.options), (Component::Nats, &mut nats.options)] {
+        if user_ids::left_out(cluster, component) {
+            options.user_ids = Some(UserIds::Assigned);
+        }
+    }
+}
+
+/// Takes out of the pods the unsafe sysctls that no kubelet has shown to take. What nodes have already stays, so that an operator
+/// that learns to try sysctls replaces no node.
+fn without_unproven(cluster: &ChannelCluster, env: &OperatorEnv, fetched: &Fetched, pod: &mut NodePod) {
+    let is_unsafe = |name: &String| tuning::standing(name, env.server_minor) != Standing::Safe;
+    pod.unsafe_sysctls =
+        pod.sysctls.iter().filter(|(name, _)| is_unsafe(name)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    pod.proof =
+        sysctl_probes::proof(cluster.status.as_ref(), &pod.tuning, &pod.unsafe_sysctls, &fetched.sysctls);
+    if pod.proof != Proof::Given {
+        pod.sysctls = pod.kept_sysctls(&fetched.sysctls);
+    }
 }
 
 fn check_name(name: &str, problems: &mut Vec<Problem>) {
@@ -190,13 +248,15 @@ fn scaling(spec: &ChannelClusterSpec, problems: &mut Vec<Problem>) -> Scaling {
     }
 }
 
-/// As in HorizontalPodAutoscaler v2: at once, at most doubling or 4 nodes per 15 s, whichever is more.
+/// At once, at most tenfold or by 20 nodes per 15 s, whichever is more. The HorizontalPodAutoscaler doubles; but a crowd
+/// that comes at once needs its nodes at once, no node shows more than a few times its share of the target, and two looks in
+/// a row have to show a jump.
 fn default_up() -> Pace {
     let period = Duration::from_secs(15);
     let policy = |kind, value| PacePolicy { kind, value, period };
     Pace {
         stabilization: Duration::ZERO,
-        policies: vec![policy(crds::PolicyType::Percent, 100), policy(crds::PolicyType::Pods, 4)],
+        policies: vec![policy(crds::PolicyType::Percent, 900), policy(crds::PolicyType::Pods, 20)],
         select: crds::SelectPolicy::Max,
     }
 }
@@ -218,6 +278,17 @@ fn pace(rules: Option<&ScalingRules>, default: &Pace) -> Pace {
         stabilization: rules.stabilization_window_seconds.map_or(default.stabilization, seconds),
         policies: if rules.policies.is_empty() { default.policies.clone() } else { own.collect() },
         select: rules.select_policy,
+    }
+}
+
+fn rebalance(spec: &ChannelClusterSpec) -> RebalanceLimits {
+    let asked = &spec.rebalance;
+    let pace = asked.connections_per_second.unwrap_or(spec.drain.connections_per_second);
+    RebalanceLimits {
+        mode: asked.mode,
+        tolerance_percent: asked.tolerance,
+        connections_per_second: pace.min(spec.drain.connections_per_second),
+        max_moves_per_hour: asked.max_moves_per_hour,
     }
 }
 
@@ -300,6 +371,9 @@ fn pod(
         newer_image: outdated.then(|| env.node_image.clone()),
         image,
         sysctls: sysctls(spec, minor, problems),
+        unsafe_sysctls: BTreeMap::new(),
+        proof: Proof::Given,
+        tuning: refused::key(&spec.tuning),
         tuned_for: format!("{minor} {}", refused::key(&spec.tuning)),
         resources: nodes.resources.clone().unwrap_or_else(default_resources),
         node_selector: nodes.node_selector.clone(),

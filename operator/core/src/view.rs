@@ -2,16 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingMode, ChannelClusterStatus, Operation, RefusedSysctls, RefusedUserIds};
-use node_core::admin::Stats;
+use crds::{
+    AutoscalingMode, CapacityStatus, ChannelClusterStatus, Moves, Operation, RefusedSysctls, RefusedUserIds,
+    RolloutStatus, SysctlProbes,
+};
+use node_core::admin::{NodePhase, Stats};
 
 use crate::autoscale::Decision;
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::contest::Contest;
+use crate::heat::Heat;
 use crate::hindrance::Hindrance;
+use crate::holds::Holds;
+use crate::operations::evenness::Balance;
 use crate::pod::PodView;
 use crate::samples::Rates;
+use crate::source::Figures;
 use crate::validate::Problem;
 
 /// How the last reconcile ended.
@@ -46,14 +53,32 @@ pub struct NodeSeen {
     pub last_at: Option<u64>,
     /// Whether a process of it may hold connections.
     pub runs: bool,
+    /// Why it is hot, if it serves and is.
+    pub hot: Option<Heat>,
 }
 
 impl NodeSeen {
     /// Whether it is expected to serve and to answer.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.pod.ready && !self.pod.terminating
+        (self.pod.ready || self.pod.moves()) && !self.pod.terminating
     }
+
+    /// Whether it serves the clients that it has, and is out of the Service because the operator said so.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        let phase = self.pod.node.map(|node| node.phase);
+        !self.pod.ready && !self.pod.terminating && phase == Some(NodePhase::Unready)
+    }
+}
+
+/// What pods that try unsafe sysctls have shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tried<'a> {
+    /// By pools.
+    pub record: Option<&'a SysctlProbes>,
+    /// Whether nodes lack one that the spec asks for, and that nobody was seen to refuse.
+    pub lacks: bool,
 }
 
 /// Everything that the status is made of.
@@ -75,6 +100,8 @@ pub struct View<'a> {
     pub min: i32,
     /// What a node carries.
     pub sizing: Sizing,
+    /// What was learned of that.
+    pub capacity: Option<&'a CapacityStatus>,
     /// Sysctls asked for.
     pub sysctls: &'a BTreeMap<String, String>,
     /// Open files asked for.
@@ -83,6 +110,8 @@ pub struct View<'a> {
     pub nodes: &'a [NodeSeen],
     /// Whether the Deployment is not rolling out.
     pub settled: bool,
+    /// The templates of the nodes, and how a rollout stands.
+    pub rollout: Option<&'a RolloutStatus>,
     /// Label selector of the node pods.
     pub selector: &'a str,
     /// Image of the node Deployment.
@@ -93,10 +122,20 @@ pub struct View<'a> {
     pub decision: Option<&'a Decision>,
     /// What is under way.
     pub operation: Option<&'a Operation>,
+    /// Whether the load is even.
+    pub balance: &'a Balance,
+    /// Clients that were moved to other nodes lately.
+    pub moves: Option<&'a Moves>,
     /// Sysctls that a kubelet refused.
     pub refused: Option<&'a RefusedSysctls>,
+    /// What pods that try unsafe sysctls have shown.
+    pub tried: Tried<'a>,
     /// User ids that admission refused.
     pub refused_ids: Option<&'a RefusedUserIds>,
+    /// The directions that annotations hold.
+    pub holds: Holds,
+    /// What a Prometheus says of the load; none when the nodes are its source.
+    pub figures: Option<&'a Figures>,
     /// The field that another manager keeps writing too.
     pub contest: Option<&'a Contest>,
     /// What keeps pods from starting, most telling first.
@@ -121,6 +160,12 @@ impl View<'_> {
     #[must_use]
     pub fn ready_nodes(&self) -> i32 {
         count(self.nodes.iter().filter(|n| n.serves()).count())
+    }
+
+    /// Nodes that serve clients, also those that the operator has taken out of the Service for a while.
+    #[must_use]
+    pub fn serving_nodes(&self) -> i32 {
+        count(self.nodes.iter().filter(|n| n.serves() || n.waits()).count())
     }
 }
 

@@ -3,7 +3,7 @@
 /// Most bytes that are kept of such words; three of them and their remedies fit into a condition.
 const MAX_WORDS: usize = 240;
 /// What stands in place of something that may be a secret.
-const HIDDEN: &str = "[hidden]";
+pub(crate) const HIDDEN: &str = "[hidden]";
 /// Words after which a secret may follow.
 const TELLTALE: [&str; 8] =
     ["password", "passwd", "token", "secret", "authorization", "bearer", "apikey", "api-key"];
@@ -70,7 +70,7 @@ fn hidden(word: &str) -> (String, bool) {
 }
 
 /// Whether a key is one of the [`TELLTALE`] words, perhaps with something in front, as in `nats_password`.
-fn is_telltale(key: &str) -> bool {
+pub(crate) fn is_telltale(key: &str) -> bool {
     let key = key.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_ascii_lowercase();
     TELLTALE.iter().any(|word| key.ends_with(word))
 }

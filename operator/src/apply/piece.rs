@@ -6,7 +6,8 @@ use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::ApiResource;
 use kube::{Resource, ResourceExt};
-use operator_core::names::{Component, SECRET_MARK_ANNOTATION};
+use operator_core::names::{Component, MADE_WITH_ANNOTATION, REVISION_ANNOTATION, SECRET_MARK_ANNOTATION};
+use operator_core::ownership;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -29,6 +30,10 @@ pub(super) struct Piece {
     /// Whether it depends on a change that no spec shows, such as another password.
     pub(super) follows: bool,
     body: Value,
+    /// Hash of the body as this version makes it, if the live object keeps another template.
+    made: Option<u64>,
+    /// Whether its template is another one than that of the spec, so that only the live object has it.
+    unchanged: bool,
 }
 
 impl Piece {
@@ -51,12 +56,43 @@ impl Piece {
             leftover: false,
             follows: false,
             body,
+            made: None,
+            unchanged: false,
         })
     }
 
-    /// The same, with a node count that belongs to another manager once the object exists.
-    pub(super) fn counted(self) -> Self {
+    /// The same as a Deployment of nodes with this number, and with a note of its template. Its node count belongs to
+    /// another manager once it exists.
+    pub(super) fn nodes(mut self, revision: u64) -> Self {
+        let template = self.body["spec"]["template"].to_string();
+        let annotations = &mut self.body["metadata"]["annotations"];
+        annotations[REVISION_ANNOTATION] = json!(revision.to_string());
+        annotations[MADE_WITH_ANNOTATION] = json!(template);
         Self { counted: true, ..self }
+    }
+
+    /// The same with the template that it has, whatever the spec says.
+    pub(super) fn unchanged(self) -> Self {
+        Self { unchanged: true, ..self }
+    }
+
+    /// Whether nobody knows its template any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.unchanged && self.left.is_none() && self.made.is_none()
+    }
+
+    /// Keeps the template that a live Deployment of nodes was made with, if nobody else has written the note of it since.
+    /// The template is of the same hash as the one of this version, which must not replace pods for writing it otherwise.
+    pub(super) fn keep(&mut self) {
+        let Some(live) = self.live.as_ref().filter(|_| self.counted) else { return };
+        let records = live.managed_fields.as_deref().unwrap_or_default();
+        let note = live.annotations.as_ref().and_then(|all| all.get(MADE_WITH_ANNOTATION));
+        let path = format!("metadata.annotations.{MADE_WITH_ANNOTATION}");
+        let Some(note) = note.filter(|_| ownership::has(records, &path)).cloned() else { return };
+        let Ok(template) = serde_json::from_str::<Value>(&note) else { return };
+        self.made = Some(self.hash());
+        self.body["spec"]["template"] = template;
+        self.body["metadata"]["annotations"][MADE_WITH_ANNOTATION] = json!(note);
     }
 
     pub(super) fn kind(&self) -> &str {
@@ -70,19 +106,24 @@ impl Piece {
 
     /// The body to apply: without the node count, if the object exists.
     pub(super) fn body(&self) -> Value {
+        if self.counted && self.live.is_some() { self.body_without_count() } else { self.body.clone() }
+    }
+
+    /// The body without the node count.
+    pub(super) fn body_without_count(&self) -> Value {
         let mut body = self.body.clone();
-        if self.counted && self.live.is_some() {
-            without_count(&mut body);
+        if let Some(spec) = body["spec"].as_object_mut() {
+            spec.remove("replicas");
         }
         body
     }
 
-    /// Hash of the body that is applied once the object exists.
+    /// Hash of the body that this version makes of an object that exists.
     pub(super) fn hash(&self) -> u64 {
-        let mut body = self.body.clone();
-        if self.counted {
-            without_count(&mut body);
+        if let Some(made) = self.made {
+            return made;
         }
+        let body = if self.counted { self.body_without_count() } else { self.body.clone() };
         let mut hasher = DefaultHasher::new();
         body.to_string().hash(&mut hasher);
         hasher.finish()
@@ -122,12 +163,6 @@ impl Piece {
 
     pub(super) fn failed(&self, source: kube::Error) -> ApplyError {
         ApplyError::Api { what: self.object(), source }
-    }
-}
-
-fn without_count(body: &mut Value) {
-    if let Some(spec) = body["spec"].as_object_mut() {
-        spec.remove("replicas");
     }
 }
 

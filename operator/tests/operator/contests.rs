@@ -4,7 +4,7 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Server, cluster, family, node_pod, valid, watched};
+use crate::support::{NODES, Server, Write, cluster, family, nodes, pod_of, replica_set, valid, watched};
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -15,22 +15,28 @@ use operator::context::Context;
 use operator::observe::SeenDeployment;
 use operator::reconcile::{Error, reconcile};
 use operator::shared::Shared;
-use operator_core::names::RESTART_HASH_ANNOTATION;
 use operator_core::observation::DeploymentView;
 use operator_core::operations::plan;
 use serde_json::{Value, json};
 use tracing::Level;
 use tracing_subscriber::fmt;
 
-const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
 const NATS: &str = "/apis/apps/v1/namespaces/default/deployments/chat-nats";
 const SERVICE: &str = "/api/v1/namespaces/default/services/chat";
 const CONFIG: &str = "/api/v1/namespaces/default/configmaps/chat-config";
 const SECRET: &str = "/api/v1/namespaces/default/secrets/chat-node";
-const DEPLOYMENT: &str = "Deployment chat-node";
 
 fn none() -> Value {
     json!({})
+}
+
+/// The Deployment of the nodes, as it is called where a contest is noted.
+fn deployment() -> String {
+    format!("Deployment {}", name_of(&NODES))
+}
+
+fn name_of(path: &str) -> &str {
+    path.rsplit('/').next().unwrap()
 }
 
 /// Metadata of an object with these records of who manages `spec`.
@@ -82,7 +88,7 @@ async fn reconciled(server: &Server) -> Arc<Context> {
 async fn what_is_not_contested_comes_back_when_it_is_gone() {
     let server = Server::default();
     let context = reconciled(&server).await;
-    contest(&context.shared, DEPLOYMENT, "f:template");
+    contest(&context.shared, &deployment(), "f:template");
     for path in [SERVICE, CONFIG, SECRET] {
         server.remove(path);
     }
@@ -92,19 +98,19 @@ async fn what_is_not_contested_comes_back_when_it_is_gone() {
         assert!(!server.get(path).is_null(), "{path}");
     }
     let paths = written(&server, before);
-    assert!(!paths.iter().any(|path| path == NODES), "that waits: {paths:?}");
+    assert!(!paths.contains(&*NODES), "that waits: {paths:?}");
     assert!(paths.iter().any(|path| path == NATS), "that does not: {paths:?}");
 
-    server.remove(NODES);
+    server.remove(&NODES);
     look(&context).await.unwrap();
-    assert!(!server.get(NODES).is_null(), "nobody sets what is not there");
+    assert!(!server.get(&NODES).is_null(), "nobody sets what is not there");
 }
 
 #[tokio::test]
 async fn a_refusal_of_something_else_is_told_for_as_long_as_it_lasts() {
     let server = Server::default();
     let context = reconciled(&server).await;
-    contest(&context.shared, DEPLOYMENT, "f:template");
+    contest(&context.shared, &deployment(), "f:template");
     server.refuse("/services/chat");
     for _ in 0..2 {
         let error = look(&context).await.unwrap_err();
@@ -124,16 +130,17 @@ async fn another_spec_is_written_at_once_and_so_is_the_one_before_after_it_faile
         object.status = serde_json::from_value(json!({"observedGeneration": 1})).unwrap();
         reconcile(Arc::new(DeserializeGuard(Ok(object))), context.clone()).await
     };
-    contest(&context.shared, DEPLOYMENT, "f:template");
+    contest(&context.shared, &deployment(), "f:template");
     server.refuse("/services/chat");
     let other = json!({"nodes": {"priorityClassName": "high"}});
     let before = server.writes().len();
     of(&other).await.unwrap_err();
-    assert!(written(&server, before).iter().any(|path| path == NODES));
+    let theirs = nodes(&valid(&other));
+    assert!(written(&server, before).contains(&theirs));
     server.refuse("");
     let before = server.writes().len();
     of(&none()).await.unwrap();
-    assert!(written(&server, before).iter().any(|path| path == NODES), "it is as the other spec says");
+    assert!(written(&server, before).contains(&*NODES), "it is not the current one");
 }
 
 #[tokio::test]
@@ -151,7 +158,7 @@ async fn a_nats_that_somebody_writes_too_waits_whatever_the_field_and_follows_it
     let Applied { contested, leftovers } = again().await;
     assert!(contested.is_some() && !leftovers);
     assert!(!written(&server, before).iter().any(|path| path == NATS), "nobody else scales it");
-    assert!(written(&server, before).iter().any(|path| path == NODES));
+    assert!(written(&server, before).contains(&*NODES));
 
     server.edit(SECRET, &json!({"data": {"nats-password": "b3RoZXI="}}));
     for writes in [true, false] {
@@ -166,18 +173,29 @@ async fn a_nats_that_no_node_uses_goes_while_the_nodes_are_contested() {
     let server = Server::default();
     let mut shared = server.shared();
     let alone = valid(&json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}}));
-    apply(&shared, &valid(&none()), 1, Trial::Known).await.unwrap();
-    apply(&shared, &alone, 1, Trial::Known).await.unwrap();
-    contest(&shared, DEPLOYMENT, "f:template");
-    let applied = apply(&shared, &alone, 1, Trial::Known).await.unwrap();
-    assert!(applied.leftovers && applied.contested.is_some(), "it is looked for again soon");
-    let status = json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1});
-    server.edit(NODES, &json!({"metadata": {"generation": 2}, "status": status}));
-    let made = json!({"metadata": {"annotations": {RESTART_HASH_ANNOTATION: alone.restart_hash}}});
-    shared.stores.pods = family(vec![node_pod("a", &made)]);
-    let applied = apply(&shared, &alone, 1, Trial::Known).await.unwrap();
-    assert!(!applied.leftovers && applied.contested.is_some());
-    assert!(server.writes().iter().any(|write| write.method == Method::DELETE && write.path == NATS));
+    let path = nodes(&alone);
+    apply(&shared, &alone, 1, Trial::New).await.unwrap();
+    server.put(NATS, nats(&shared).await);
+    contest(&shared, &format!("Deployment {}", name_of(&path)), "f:template");
+    shared.stores.replica_sets = family(vec![replica_set("new", "new")]);
+    for (pods, goes) in [(vec![], false), (vec![pod_of("a", "new", &none())], true)] {
+        let status = json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1});
+        server.edit(&path, &json!({"metadata": {"generation": 2, "uid": "new"}, "status": status}));
+        server.show(&mut shared);
+        shared.stores.pods = family(pods);
+        let applied = apply(&shared, &alone, 1, Trial::Known).await.unwrap();
+        assert_eq!((applied.leftovers, applied.contested.is_some()), (!goes, true), "{applied:?}");
+        let gone = |write: &Write| write.method == Method::DELETE && write.path == NATS;
+        assert_eq!(server.writes().iter().any(gone), goes);
+    }
+}
+
+/// The Deployment of a managed NATS of `default/chat`.
+async fn nats(shared: &Shared) -> Value {
+    let server = Server::default();
+    let other = Shared { client: server.client(), ..shared.clone() };
+    apply(&other, &valid(&none()), 1, Trial::New).await.unwrap();
+    server.get(NATS)
 }
 
 #[tokio::test]
@@ -240,21 +258,23 @@ async fn a_count_that_waits_is_not_said_to_be_written() {
     let act = async || {
         log.take();
         let before = server.writes().len();
-        let resource_version = server.get(NODES)["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
-        let view = DeploymentView { replicas: 2, ..DeploymentView::default() };
+        let resource_version = server.get(&NODES)["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+        let name = name_of(&NODES).to_owned();
+        let view = DeploymentView { name, current: true, replicas: 2, ..DeploymentView::default() };
         let target = Target {
             shared: &shared,
             namespace: "default",
             name: "chat",
-            deployment_name: "chat-node",
-            deployment: &SeenDeployment { view, resource_version },
+            deployments: &[SeenDeployment { view, resource_version }],
             pods: &[],
             token: "",
+            decided: std::time::Instant::now(),
         };
-        target.act(vec![plan::Action::Replicas { from: 2, to: 3 }]).await;
+        let deployment = name_of(&NODES).to_owned();
+        target.act(vec![plan::Action::Replicas { deployment, from: 2, to: 3 }]).await;
         (written(&server, before).len(), log.take().contains("acting"))
     };
     assert_eq!(act().await, (1, true));
-    contest(&shared, DEPLOYMENT, "f:replicas");
+    contest(&shared, &deployment(), "f:replicas");
     assert_eq!(act().await, (0, false), "each 2 s it would be the same line again");
 }

@@ -1,8 +1,10 @@
 //! The operator reads of the Secret that a ChannelCluster names whether it agrees, and never its values.
 
-use crate::support::{Server, cluster};
+use crate::pages;
+use crate::support::{Server, UID, cluster, env};
+use crds::ChannelCluster;
 use operator::fetch::fetch;
-use operator_core::validate::{Credentials, Fetched};
+use operator_core::validate::{Credentials, Fetched, validate};
 use serde_json::{Value, json};
 
 async fn fetched(metadata: &Value) -> Fetched {
@@ -66,4 +68,43 @@ async fn the_secrets_with_keys_of_tokens_are_looked_at() {
     let fetched = fetch(&server.shared(), &cluster(&json!({"auth": auth}))).await.unwrap();
     let keys = Credentials { keys: ["id.pem".to_owned()].into(), labelled: true, servers: None };
     assert_eq!(fetched.named_secrets, [("keys".to_owned(), keys)].into());
+}
+
+/// The comment of the sample has a Certificate. cert-manager makes a Secret of it, with the labels of its template and the keys
+/// of type `kubernetes.io/tls` and `ca.crt`, and the ChannelCluster below has to take just that one.
+#[tokio::test]
+async fn the_certificate_of_the_sample_makes_the_secret_that_the_nodes_mount() {
+    let text = pages::page("docs/samples/tls.yaml");
+    let shown: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+    let certificate: Value = serde_saphyr::from_str(&shown.join("\n")).unwrap();
+    assert_eq!(
+        (&certificate["apiVersion"], &certificate["kind"]),
+        (&json!("cert-manager.io/v1"), &json!("Certificate"))
+    );
+    let (spec, label) = (&certificate["spec"], "channelcluster.io/credentials");
+    assert_eq!(spec["secretTemplate"]["labels"][label], "true", "a label is a string");
+    for field in ["dnsNames", "issuerRef"] {
+        assert!(!spec[field].is_null(), "cert-manager asks for {field}");
+    }
+    let mut sample: ChannelCluster = serde_saphyr::from_str(&text).unwrap();
+    sample.metadata.namespace = Some("default".to_owned());
+    sample.metadata.uid = Some(UID.to_owned());
+    sample.metadata.generation = Some(1);
+
+    let server = Server::default();
+    let before = fetch(&server.shared(), &sample).await.unwrap();
+    assert_eq!(validate(&sample, &env(), &before).unwrap_err()[0].reason, "SecretNotFound");
+    let name = spec["secretName"].as_str().unwrap();
+    let labels = &spec["secretTemplate"]["labels"];
+    let data = json!({"tls.crt": "cA==", "tls.key": "cA==", "ca.crt": "cA=="});
+    server.put(
+        &format!("/api/v1/namespaces/default/secrets/{name}"),
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "data": data,
+            "metadata": {"name": name, "namespace": "default", "labels": labels},
+        }),
+    );
+    let fetched = fetch(&server.shared(), &sample).await.unwrap();
+    let valid = validate(&sample, &env(), &fetched).unwrap();
+    assert_eq!(valid.tls.map(|tls| tls.certificate).as_deref(), Some(name));
 }

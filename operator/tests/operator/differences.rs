@@ -1,6 +1,6 @@
 //! A second look at a fleet asks the API server only for what may differ, and writes only what does.
 
-use crate::support::{Server, cluster, valid};
+use crate::support::{NODES, Server, cluster, valid};
 use operator::apply::{Trial, apply};
 use operator::fetch::fetch;
 use operator::shared::Shared;
@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 
 const SECRET: &str = "/api/v1/namespaces/default/secrets/chat-node";
 const SERVICE: &str = "/api/v1/namespaces/default/services/chat";
-const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
 const NATS: &str = "/apis/apps/v1/namespaces/default/deployments/chat-nats";
 
 /// One reconcile of the ChannelCluster with `more` of a spec: what it read, and what it wrote.
@@ -77,14 +76,14 @@ async fn what_somebody_touched_is_written_again_and_nothing_else() {
     server.show(&mut shared);
 
     // The Deployment's controller writes its status, which changes no field of ours and not the spec.
-    let version = server.get(NODES)["metadata"]["resourceVersion"].clone();
-    server.edit(NODES, &json!({"metadata": {"generation": 1}, "status": {"replicas": 2}}));
+    let version = server.get(&NODES)["metadata"]["resourceVersion"].clone();
+    server.edit(&NODES, &json!({"metadata": {"generation": 1}, "status": {"replicas": 2}}));
     server.show(&mut shared);
     reconcile(&server, &shared, &none).await;
     server.show(&mut shared);
-    server.edit(NODES, &json!({"status": {"replicas": 3}}));
+    server.edit(&NODES, &json!({"status": {"replicas": 3}}));
     server.show(&mut shared);
-    assert_ne!(server.get(NODES)["metadata"]["resourceVersion"], version);
+    assert_ne!(server.get(&NODES)["metadata"]["resourceVersion"], version);
     assert_eq!(reconcile(&server, &shared, &none).await.1, [""; 0]);
 }
 

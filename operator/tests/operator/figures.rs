@@ -96,7 +96,13 @@ impl Scene {
         let context = Context::new(shared);
         let labels = ClusterLabels { namespace: "default".to_owned(), name: "chat".to_owned() };
         let cluster = Some(Arc::new(valid(&spec)));
-        let told = Reconciled { uid: UID.to_owned(), generation: 1, outcome: Outcome::Applied, cluster };
+        let told = Reconciled {
+            uid: UID.to_owned(),
+            generation: 1,
+            outcome: Outcome::Applied,
+            cluster,
+            waiting: None,
+        };
         context.tell(&labels, told);
         Self { server, context, fence }
     }

@@ -3,16 +3,22 @@
 
 #[path = "../../../e2e/tests/repository/pages.rs"]
 mod pages;
+#[path = "../../../e2e/tests/repository/panels.rs"]
+mod panels;
 mod support;
 
 mod claims;
 mod contests;
 mod credentials;
+mod dashboards;
 mod differences;
 mod docs;
 mod edges;
 mod figures;
 mod lease;
 mod nodes;
+mod prometheus;
 mod reconcile;
+mod templates;
+mod tickets;
 mod writes;

@@ -8,6 +8,7 @@ use node_core::admin::{DrainRequest, DrainStage, DrainStatus, NodePhase, Stats, 
 use operator::scrape::{NodeError, Nodes, Patience, Peer};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 
@@ -65,6 +66,30 @@ async fn statistics_come_with_the_token_and_not_without() {
     let nodes = nodes(Router::new().route("/v1/stats", get(stats))).await;
     assert_eq!(ask(&nodes, TOKEN).await.unwrap().node, "a");
     assert!(matches!(ask(&nodes, "wrong").await, Err(NodeError::Unauthorized)));
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_and_one_that_the_node_closed_is_made_again() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    // Each connection answers twice, in two pieces, and is closed then without a word.
+    let server = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..2 {
+                let mut read = [0; 1_024];
+                assert!(stream.read(&mut read).await.unwrap() > 0);
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\n\r\n{\"node\"").await.unwrap();
+                tokio::task::yield_now().await;
+                stream.write_all(b":\"a\"}").await.unwrap();
+            }
+        }
+    });
+    let nodes = Nodes::on_port(port, PATIENT);
+    for _ in 0..4 {
+        assert_eq!(ask(&nodes, TOKEN).await.unwrap().node, "a");
+    }
+    server.await.unwrap();
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use crate::support;
 use std::sync::Arc;
 
-use crate::support::{Server, UID, cluster, watched};
+use crate::support::{NODES, Server, UID, cluster, watched};
 use crds::ChannelCluster;
 use kube::core::DeserializeGuard;
 use operator::context::Context;
@@ -43,7 +43,7 @@ async fn a_spec_that_works_is_applied_and_the_fleet_goes_by_it() {
     let server = Server::default();
     let context = process(&server, cluster(&json!({})), |_| {});
     ends(&context, cluster(&json!({})), "applied").await;
-    assert!(objects(&server).iter().any(|path| path.ends_with("/deployments/chat-node")));
+    assert!(objects(&server).contains(&*NODES));
     assert!(
         context.last_valid(&labels(), UID).is_some() && context.last_valid(&labels(), "another").is_none()
     );

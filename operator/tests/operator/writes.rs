@@ -3,7 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Server, UID, cluster, family, node_pod, node_replica_set, valid, watched};
+use crate::support::{
+    NODES, Server, UID, cluster, family, node_pod, node_replica_set, nodes, pod_of, replica_set, valid,
+    watched,
+};
 use crds::ChannelCluster;
 use http::Method;
 use k8s_openapi::api::core::v1::Secret;
@@ -19,14 +22,12 @@ use operator::ours::ApplyError;
 use operator::publish::{PublishError, Publisher};
 use operator::shared::{Reconciled, Shared};
 use operator_core::conditions::first_sight;
-use operator_core::names::{Names, RESTART_HASH_ANNOTATION};
+use operator_core::names::Names;
 use operator_core::status::WORDS_MILLIS;
-use operator_core::validate::ValidatedCluster;
 use operator_core::view::Outcome;
 use serde_json::{Value, json};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
-const NODES: &str = "/apis/apps/v1/namespaces/default/deployments/chat-node";
 
 fn none() -> Value {
     json!({})
@@ -38,7 +39,7 @@ async fn a_new_cluster_is_written_in_order_and_the_count_has_its_own_manager() {
     apply(&server.shared(), &valid(&none()), 3, Trial::New).await.unwrap();
     let writes = server.writes();
     assert!(writes[0].path.ends_with("/secrets") && writes[0].method == Method::POST, "{:?}", writes[0]);
-    let nodes: Vec<_> = writes.iter().filter(|w| w.path == NODES).collect();
+    let nodes: Vec<_> = writes.iter().filter(|w| w.path == *NODES).collect();
     assert_eq!(nodes.len(), 2, "{nodes:?}");
     assert_eq!(nodes[0].body["spec"]["replicas"], 3);
     assert!(nodes[0].query.contains("fieldManager=channel-operator") && !nodes[0].query.contains("scaling"));
@@ -47,7 +48,7 @@ async fn a_new_cluster_is_written_in_order_and_the_count_has_its_own_manager() {
     let position = |name: &str| writes.iter().position(|w| w.path.ends_with(name)).unwrap();
     assert!(
         position("/chat-config") < position("/deployments/chat-nats")
-            && position("/deployments/chat-nats") < position("/deployments/chat-node")
+            && position("/deployments/chat-nats") < position(&NODES)
     );
     for write in &writes {
         let meta = &write.body["metadata"];
@@ -72,7 +73,7 @@ async fn a_second_pass_writes_no_count_and_no_secret() {
     apply(&shared, &valid(&none()), 7, Trial::Known).await.unwrap();
     for write in &server.writes()[before..] {
         assert_eq!(write.method, Method::PATCH, "{write:?}");
-        let nodes = write.path.ends_with("/deployments/chat-node");
+        let nodes = write.path == *NODES;
         assert!(!nodes || write.body["spec"]["replicas"].is_null(), "{write:?}");
     }
 }
@@ -99,11 +100,11 @@ async fn a_name_of_somebody_elses_stops_everything_before_it_begins() {
 async fn a_spec_that_is_refused_is_not_begun_and_what_was_taken_before_does_not_stop_the_rest() {
     let server = Server::default();
     let shared = server.shared();
-    server.refuse("/deployments/chat-node");
+    server.refuse(&NODES);
     let error = apply(&shared, &valid(&none()), 2, Trial::New).await.unwrap_err();
     assert!(matches!(&error, ApplyError::Refused(_)), "{error}");
     let said = error.to_string();
-    assert!(said.contains("Deployment chat-node") && said.contains("since a test says so"), "{said}");
+    assert!(said.contains("Deployment chat-node-") && said.contains("since a test says so"), "{said}");
     assert_eq!(server.writes().len(), 0, "nothing is begun");
 
     server.refuse("/services/chat");
@@ -111,13 +112,13 @@ async fn a_spec_that_is_refused_is_not_begun_and_what_was_taken_before_does_not_
         let before = server.writes().len();
         let error = apply(&shared, &valid(&none()), 2, trial).await.unwrap_err();
         assert!(matches!(&error, ApplyError::Partly(_)), "{error}");
-        assert!(server.writes()[before..].iter().any(|w| w.path == NODES), "{trial:?}");
+        assert!(server.writes()[before..].iter().any(|w| w.path == *NODES), "{trial:?}");
     }
     server.refuse("/configmaps/chat-config");
     let before = server.writes().len();
     apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap_err();
     let written: Vec<_> = server.writes()[before..].iter().map(|w| w.path.clone()).collect();
-    assert!(!written.iter().any(|path| path == NODES), "its pods mount what is refused: {written:?}");
+    assert!(!written.contains(&*NODES), "its pods mount what is refused: {written:?}");
     assert!(written.iter().any(|path| path.ends_with("/deployments/chat-nats")), "{written:?}");
 }
 
@@ -189,55 +190,63 @@ async fn a_server_from_before_there_were_marks_is_restarted_by_a_newer_secret_on
     assert!(marked());
 }
 
-/// Makes the node Deployment say that it is as its last spec says.
-fn rolled_out(server: &Server) {
-    let replicas = server.get(NODES)["spec"]["replicas"].clone();
+/// Makes a Deployment of nodes have so many of them, and all of them made.
+fn made(server: &Server, path: &str, replicas: i32) {
     let status = json!({"observedGeneration": 2, "replicas": replicas, "updatedReplicas": replicas});
-    server.edit(NODES, &json!({"metadata": {"generation": 2}, "status": status}));
+    let change =
+        json!({"metadata": {"generation": 2, "uid": path}, "spec": {"replicas": replicas}, "status": status});
+    server.edit(path, &change);
 }
 
-/// The paths of the deletions after the first `before` writes, and of the nodes' Deployment where it was written.
+/// The paths of the deletions after the first `before` writes.
 fn removals(server: &Server, before: usize) -> Vec<String> {
     let writes = server.writes().into_iter().skip(before);
-    writes.filter(|w| w.method == Method::DELETE || w.path == NODES).map(|w| w.path).collect()
+    writes.filter(|w| w.method == Method::DELETE).map(|w| w.path).collect()
 }
 
 #[tokio::test]
 async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     let server = Server::default();
     let mut shared = server.shared();
-    apply(&shared, &valid(&none()), 2, Trial::Known).await.unwrap();
-    rolled_out(&server);
-    let of = |name: &str, made_for: &ValidatedCluster, more: Value| {
-        let mut pod = node_pod(name, &more);
-        pod.annotations_mut().insert(RESTART_HASH_ANNOTATION.to_owned(), made_for.restart_hash.clone());
-        pod
-    };
     let (before, after) = (valid(&none()), valid(&own_nats()));
-    let (a, b) = (of("a", &before, none()), of("b", &before, none()));
-    let (c, d) = (of("c", &after, none()), of("d", &after, none()));
-    let leaves = of("b", &before, json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
-    let failed = of("e", &before, json!({"status": {"phase": "Failed"}}));
+    let (old, new) = (nodes(&before), nodes(&after));
     let written = server.writes().len();
+    apply(&shared, &before, 2, Trial::New).await.unwrap();
+    assert!(apply(&shared, &after, 2, Trial::New).await.unwrap().leftovers, "no node is made otherwise yet");
+    assert_eq!(server.get(&new)["spec"]["replicas"], 0, "the nodes come one after the other");
+    shared.stores.replica_sets = family(vec![replica_set("old", &old), replica_set("new", &new)]);
+    let of = |name: &str, set: &str, more: Value| pod_of(name, set, &more);
+    let (a, b) = (of("a", "old", none()), of("b", "old", none()));
+    let (c, d) = (of("c", "new", none()), of("d", "new", none()));
+    let leaves = of("b", "old", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    let failed = of("e", "old", json!({"status": {"phase": "Failed"}}));
 
-    server.edit(NODES, &json!({"metadata": {"generation": 3}}));
     shared.stores.pods = family(vec![c.clone(), d.clone()]);
+    for counts in [(1, 2), (0, 1)] {
+        made(&server, &old, counts.0);
+        made(&server, &new, counts.1);
+        server.edit(&new, &json!({"spec": {"replicas": 2}}));
+        server.show(&mut shared);
+        let applied = apply(&shared, &after, 2, Trial::Known).await.unwrap();
+        assert!(applied.leftovers, "nodes are replaced: {counts:?}");
+    }
+    made(&server, &new, 2);
+    server.edit(&new, &json!({"metadata": {"generation": 3}}));
+    server.show(&mut shared);
     assert!(apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers, "the change was not seen yet");
-    server.edit(NODES, &json!({"status": {"observedGeneration": 3, "replicas": 3, "updatedReplicas": 1}}));
-    assert!(apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers, "it rolls");
-    server.edit(NODES, &json!({"status": {"replicas": 2, "updatedReplicas": 2}}));
+    made(&server, &new, 2);
+    server.show(&mut shared);
     for pods in [vec![a, b], vec![c.clone(), d.clone(), leaves], vec![c.clone()]] {
         shared.stores.pods = family(pods);
         assert!(apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers, "one uses it, perhaps");
     }
-    assert!(removals(&server, written).iter().all(|path| path == NODES), "nothing is removed");
+    assert_eq!(removals(&server, written), [""; 0]);
 
     shared.stores.pods = family(vec![c, d, failed]);
-    let written = server.writes().len();
     assert!(!apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers);
     let removed = removals(&server, written);
-    assert_eq!(removed[..2], [NODES.to_owned(), format!("{DEPLOYMENTS}/chat-nats")], "in this order");
-    assert_eq!(removed.len(), 5, "and the rest of it: {removed:?}");
+    assert_eq!(removed[0], format!("{DEPLOYMENTS}/chat-nats"));
+    assert_eq!(removed.len(), 4, "and the rest of it: {removed:?}");
     assert!(!apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers);
 }
 
@@ -254,9 +263,12 @@ async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     let users = "/api/v1/namespaces/default/configmaps/chat-nats";
     server.put(users, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "chat-nats"}}));
     let alone = valid(&json!({"nodes": {"min": 1, "max": 1}, "backplane": {"type": "None"}}));
-    rolled_out(&server);
-    let made = json!({"metadata": {"annotations": {RESTART_HASH_ANNOTATION: alone.restart_hash}}});
-    shared.stores.pods = family(vec![node_pod("a", &made)]);
+    apply(&shared, &alone, 1, Trial::New).await.unwrap();
+    made(&server, &NODES, 0);
+    made(&server, &nodes(&alone), 1);
+    server.show(&mut shared);
+    shared.stores.replica_sets = family(vec![replica_set("new", &nodes(&alone))]);
+    shared.stores.pods = family(vec![pod_of("a", "new", &none())]);
     apply(&shared, &alone, 1, Trial::Known).await.unwrap();
     let deleted = removals(&server, before);
     assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
@@ -311,7 +323,7 @@ async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
         node_pod("a-jobs", &of("Job", "chat-node-5d4f", true)),
         node_pod("not-controlled", &of("ReplicaSet", "chat-node-5d4f", false)),
     ]);
-    let pods = observe::pods(&stores, "default", &Names::new("chat"));
+    let pods = observe::pods(&stores, "default", &Names::new("chat"), UID);
     let names: Vec<_> = pods.iter().map(|pod| pod.view.name.as_str()).collect();
     assert_eq!(names, ["ours"]);
 }
@@ -379,7 +391,10 @@ async fn a_write_that_is_never_answered_holds_nothing_up() {
     let context = Context::new(shared);
     let tell = |outcome| {
         let cluster = Some(Arc::new(valid(&none())));
-        context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster });
+        context.tell(
+            &labels(),
+            Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster, waiting: None },
+        );
     };
     let reads = |what: &'static str| {
         let server = server.clone();
@@ -407,7 +422,8 @@ async fn a_secret_that_is_gone_has_its_fleet_reconciled() {
     let context = Context::new(shared);
     let cluster = Some(Arc::new(valid(&none())));
     let outcome = Outcome::Applied;
-    context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster });
+    context
+        .tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster, waiting: None });
     until(|| pending.pop().is_some_and(|due| due.name == "chat")).await;
     let beside =
         server.writes().iter().any(|w| w.path.contains("/secrets") || w.path.contains("/deployments"));
@@ -456,7 +472,10 @@ async fn a_term_that_is_over_leaves_no_node_counts_in_the_metrics() {
     let context = Context::new(server.shared());
     let metrics = context.shared.metrics.clone();
     let outcome = Outcome::Applied;
-    context.tell(&labels(), Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster: None });
+    context.tell(
+        &labels(),
+        Reconciled { uid: UID.to_owned(), generation: 1, outcome, cluster: None, waiting: None },
+    );
     metrics.desired.get_or_create(&labels()).set(3);
     assert!(metrics.encode().unwrap().contains("chat"));
     drop(context);

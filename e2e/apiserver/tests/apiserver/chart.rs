@@ -164,3 +164,116 @@ async fn the_operators_pods_are_shaped_as_the_values_say() {
     // A value may not set a variable that the operator sets.
     assert!(rendered("mine", &["--set", "operator.env[0].name=POD_NAME"]).await.is_err());
 }
+
+/// The pod of `helm test` has the operator's own image, since every cluster with the chart can pull that one.
+#[tokio::test]
+async fn the_test_of_the_chart_asks_the_operator_by_its_own_image() {
+    let image = ["--set", "operator.image=registry.example/operator:7"];
+    let made = rendered("mine", &image).await.unwrap();
+    let (pod, service) = (of(&made, "Pod"), of(&made, "Service"));
+    assert_eq!(pod["metadata"]["annotations"]["helm.sh/hook"], "test");
+    let container = &pod["spec"]["containers"][0];
+    assert_eq!(container["image"], "registry.example/operator:7");
+    let name = service["metadata"]["name"].as_str().unwrap();
+    let url = format!("http://{name}.here.svc:{}/readyz", service["spec"]["ports"][0]["port"]);
+    assert_eq!(container["args"], json!(["probe", url]));
+    // It is no operator to those who select operators.
+    let selected = service["spec"]["selector"].as_object().unwrap();
+    assert!(selected.iter().any(|(key, value)| pod["metadata"]["labels"][key] != *value));
+    let server = ApiServer::shared().await;
+    let namespace = server.namespace("helm-test").await.unwrap();
+    let restricted = ["label", "namespace", &namespace, "pod-security.kubernetes.io/enforce=restricted"];
+    server.kubectl(&restricted, "").await.unwrap();
+    let mut taken = pod.clone();
+    taken["metadata"]["namespace"] = namespace.as_str().into();
+    server.kubectl(&["create", "--dry-run=server", "-f", "-"], &taken.to_string()).await.unwrap();
+    let without = rendered("mine", &["--set", "metrics.service=false"]).await.unwrap();
+    assert!(without.iter().all(|object| object["kind"] != "Pod"));
+}
+
+/// No cluster of these tests has the kinds of the Prometheus operator, so they are looked at and not applied.
+#[tokio::test]
+async fn monitors_alerts_and_dashboards_are_made_when_values_ask_for_them() {
+    let kinds = ["ServiceMonitor", "PodMonitor", "PrometheusRule"];
+    let plain = rendered("mine", &[]).await.unwrap();
+    assert!(plain.iter().all(|object| !kinds.iter().any(|kind| object["kind"] == *kind)));
+    assert!(plain.iter().all(|object| object["kind"] != "ConfigMap"));
+    let all = "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true,metrics.prometheusRule.enabled=true,\
+        metrics.dashboards.enabled=true,metrics.prometheusRule.labels.release=monitoring,metrics.podMonitor.interval=5s";
+    let made = rendered("mine", &["--set", all, "--set", "watchNamespaces={a,b}"]).await.unwrap();
+    let rule = of(&made, "PrometheusRule");
+    let shipped = std::fs::read_to_string(format!("{CHART}/files/alerts.yaml")).unwrap();
+    let shipped: Value = serde_saphyr::from_str(&shipped).unwrap();
+    assert_eq!(rule["spec"], shipped, "Helm leaves the templates of Prometheus alone");
+    assert_eq!(rule["metadata"]["labels"]["release"], "monitoring");
+    let pods = &of(&made, "PodMonitor")["spec"];
+    assert_eq!(pods["namespaceSelector"], json!({"matchNames": ["a", "b"]}));
+    assert_eq!(
+        pods["podMetricsEndpoints"][0],
+        json!({"port": "admin", "path": "/metrics", "interval": "5s"})
+    );
+    let service = of(&made, "Service");
+    let monitor = &of(&made, "ServiceMonitor")["spec"];
+    assert_eq!(monitor["selector"]["matchLabels"], service["spec"]["selector"]);
+    assert_eq!(monitor["endpoints"][0]["port"], service["spec"]["ports"][0]["name"]);
+    let dashboards = of(&made, "ConfigMap");
+    assert_eq!(dashboards["metadata"]["labels"]["grafana_dashboard"], "1");
+    for name in ["fleet", "operator"] {
+        let text = dashboards["data"][format!("channelcluster-{name}.json")].as_str().unwrap();
+        let shipped = std::fs::read_to_string(format!("{CHART}/files/dashboards/{name}.json")).unwrap();
+        let read = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        assert_eq!(read(text), read(&shipped), "{name}");
+    }
+    // Without the Service there is nothing that a ServiceMonitor could select.
+    let without = ["--set", "metrics.service=false,metrics.serviceMonitor.enabled=true"];
+    let refused = format!("{:#}", rendered("mine", &without).await.unwrap_err());
+    assert!(refused.contains("set metrics.service to true"), "{refused}");
+    assert!(rendered("mine", &["--set", "metrics.podMonitor.interval=often"]).await.is_err());
+}
+
+#[tokio::test]
+async fn fleets_get_an_ingress_and_a_route_where_values_ask_for_them() {
+    let kinds = |objects: &[Value]| {
+        objects
+            .iter()
+            .filter(|object| ["Ingress", "HTTPRoute"].iter().any(|kind| object["kind"] == *kind))
+            .count()
+    };
+    assert_eq!(kinds(&rendered("mine", &[]).await.unwrap()), 0);
+    let ingresses = r#"ingresses=[{"fleet":"chat","namespace":"default","host":"chat.example.org","className":"nginx",
+        "tlsSecretName":"chat-tls","annotations":{"nginx.ingress.kubernetes.io/proxy-read-timeout":"3600"}},
+        {"fleet":"other","host":"other.example.org","port":443}]"#;
+    let routes =
+        r#"httpRoutes=[{"fleet":"chat","parentRefs":[{"name":"web"}],"hostnames":["chat.example.org"]}]"#;
+    let made = rendered("mine", &["--set-json", ingresses, "--set-json", routes]).await.unwrap();
+    assert_eq!(kinds(&made), 3);
+    let rule = &of(&made, "HTTPRoute")["spec"]["rules"][0];
+    assert_eq!(rule["backendRefs"], json!([{"name": "chat", "port": 80}]));
+    assert_eq!(rule.get("timeouts"), None);
+    let refused = rendered("mine", &["--set-json", r#"ingresses=[{"fleet":"chat"}]"#]).await;
+    assert!(
+        format!("{:#}", refused.unwrap_err()).contains("host"),
+        "an Ingress for every host is asked for by nobody"
+    );
+
+    // The API server takes the Ingresses; it has no kinds of the Gateway API.
+    let server = ApiServer::shared().await;
+    let namespace = server.namespace("ingress").await.unwrap();
+    let mut objects: Vec<_> = made.into_iter().filter(|object| object["kind"] == "Ingress").collect();
+    assert_eq!(objects[0]["metadata"]["namespace"], "default");
+    assert_eq!(objects[1]["metadata"]["namespace"], "here", "the release's");
+    for object in &mut objects {
+        object["metadata"]["namespace"] = namespace.as_str().into();
+    }
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    let taken =
+        server.kubectl(&["create", "--dry-run=server", "-o", "json", "-f", "-"], &list).await.unwrap();
+    // kubectl prints one after the other.
+    let all = serde_json::Deserializer::from_str(&taken).into_iter::<Value>();
+    let specs: Vec<_> = all.map(|object| object.unwrap()["spec"].clone()).collect();
+    let spec = &specs[0];
+    assert_eq!(specs.len(), 2);
+    assert_eq!(spec["ingressClassName"], "nginx");
+    assert_eq!(spec["tls"], json!([{"hosts": ["chat.example.org"], "secretName": "chat-tls"}]));
+    assert_eq!(spec["rules"][0]["http"]["paths"][0]["path"], "/socket");
+}

@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{cluster, until};
-use apiserver::{ApiServer, Identity, OPERATOR_NAMESPACE, Operator};
+use crate::support::{cluster, nodes_name, operator, until};
+use apiserver::{ApiServer, Identity};
 use crds::ChannelCluster;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
@@ -22,13 +22,12 @@ fn nodes(client: &Client, here: &str) -> Api<Deployment> {
     Api::namespaced(client.clone(), here)
 }
 
-/// Sets `spec` in the Deployment of the nodes as `manager` whenever it is different; null removes a field.
-fn rival(client: &Client, here: &str, manager: &'static str, spec: Value) -> AbortOnDropHandle<()> {
-    let api = nodes(client, here);
+/// Sets `spec` in the Deployment `name` as `manager` whenever it is different; null removes a field.
+fn rival(api: Api<Deployment>, name: String, manager: &'static str, spec: Value) -> AbortOnDropHandle<()> {
     AbortOnDropHandle::new(tokio::spawn(async move {
         let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
         loop {
-            api.patch("chat-node", &params, &Patch::Merge(json!({"spec": spec}))).await.ok();
+            api.patch(&name, &params, &Patch::Merge(json!({"spec": spec}))).await.ok();
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
     }))
@@ -49,10 +48,11 @@ async fn contested(server: &ApiServer, manager: &'static str, spec: Value) -> (S
     let here = server.namespace("contest").await.unwrap();
     cluster(&client, &here, &json!({})).await;
     let api = nodes(&client, &here);
-    let generation = async || api.get_opt("chat-node").await.unwrap()?.metadata.generation;
+    let name = nodes_name(&client, &here).await;
+    let generation = async || api.get_opt(&name).await.unwrap()?.metadata.generation;
     let before = until("the Deployment", generation).await;
     let started = Instant::now();
-    let _rival = rival(&client, &here, manager, spec);
+    let _rival = rival(api.clone(), name.clone(), manager, spec);
     let said = until("it is said", async || {
         let (status, reason, message) = reconciling(&client, &here).await?;
         (status == "True" && reason == "FieldsContested").then_some(message)
@@ -72,11 +72,11 @@ async fn beside(server: &ApiServer) -> String {
     let here = server.namespace("beside").await.unwrap();
     cluster(&client, &here, &json!({})).await;
     let api = nodes(&client, &here);
-    until("the Deployment", async || api.get_opt("chat-node").await.unwrap()).await;
+    let name = nodes_name(&client, &here).await;
     let params = PatchParams { field_manager: Some("kubectl-annotate".to_owned()), ..PatchParams::default() };
     for note in ["1", "2", "3", "4", "5"] {
         let patch = json!({"metadata": {"annotations": {"example.com/note": note}}});
-        api.patch("chat-node", &params, &Patch::Merge(patch)).await.unwrap();
+        api.patch(&name, &params, &Patch::Merge(patch)).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await; // longer than the reconciles' debounce
     }
     here
@@ -86,9 +86,7 @@ async fn beside(server: &ApiServer) -> String {
 async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
     let mut server = ApiServer::start().await.unwrap();
     server.start_controllers().unwrap();
-    server.kubectl(&["create", "namespace", OPERATOR_NAMESPACE], "").await.unwrap();
-    let operator =
-        Operator::start(&server.kubeconfig(Identity::Admin), OPERATOR_NAMESPACE, &[]).await.unwrap();
+    let operator = operator(&server).await;
     let here = beside(&server).await;
     let noted = |here: &str| {
         let log = operator.log();
@@ -108,7 +106,7 @@ async fn who_keeps_setting_our_fields_is_named_and_not_fought() {
         let (said, changes) = contested(&server, manager, spec).await;
         println!("{manager}: the Deployment changed {changes} times");
         assert!(said.contains(manager) && said.contains(field), "{said}");
-        assert!(said.contains("Deployment chat-node"), "{said}");
+        assert!(said.contains("Deployment chat-node-"), "{said}");
         // The other manager answers each of our writes with one of its own.
         assert!(changes <= 2 * MOST_WRITES, "{changes} changes in {WATCHED:?}");
     }

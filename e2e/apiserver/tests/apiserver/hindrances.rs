@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::{cluster, namespace, shared, until, valid};
+use crate::support::{cluster, namespace, nodes, shared, until, valid};
 use apiserver::{ApiServer, Identity};
 use crds::{ChannelClusterStatus, RefusedSysctls};
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
-use kube::api::{Api, ListParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, ResourceExt};
 use operator::apply::{Trial, apply};
 use operator_core::hindrance::{FleetPart, Hindrance, Reason, find};
 use operator_core::names::Component;
@@ -24,7 +24,7 @@ async fn told(client: &Client, namespace: &str, more: &Value, both: bool) -> Vec
     apply(&shared(client.clone()), &valid(&object), 2, Trial::New).await.unwrap();
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), namespace);
     until("a hindrance", async || {
-        let nodes = deployments.get("chat-node").await.unwrap();
+        let nodes = nodes(client, namespace).await.unwrap();
         let nats = deployments.get("chat-nats").await.unwrap();
         let part = |component, deployment| FleetPart {
             component,
@@ -122,10 +122,13 @@ async fn settled(client: &Client, here: &str, story: &str) -> Vec<String> {
         if made == 2 {
             return Some(());
         }
-        let nodes = deployments.get("chat-node").await.unwrap();
+        let nodes = nodes(client, here).await.unwrap();
+        // Here runs no loop that adds nodes.
+        let count = json!({"spec": {"replicas": 2}});
+        deployments.patch(&nodes.name_any(), &PatchParams::default(), &Patch::Merge(count)).await.unwrap();
         if let Some(rejected) = refused::by_admission(&nodes) {
             let key = refused::key(&object.spec.tuning);
-            let hash = valid(&object).restart_hash;
+            let hash = valid(&object).template;
             recorded = refused::step(recorded.as_ref(), &key, &hash, &[rejected], &BTreeSet::new());
             object.status = Some(ChannelClusterStatus {
                 refused_sysctls: recorded.clone(),

@@ -92,6 +92,8 @@ async fn installations_for_some_namespaces_live_beside_one_for_all() {
     let for_a =
         Operator::start(&server.kubeconfig(Identity::Operator), OPERATOR_NAMESPACE, &some).await.unwrap();
     until("the one for a to lead", || says(&for_a, "leading")).await;
+    let without = "going on without a look at the machines";
+    until("a word about machines", async || for_a.log().contains(without)).await;
     until("the one for all to see the claim on a", || async {
         let (_, metrics) = for_all.get("/metrics").await.unwrap();
         metrics.contains("channelcluster_operator_foreign_claims 1")
@@ -101,10 +103,22 @@ async fn installations_for_some_namespaces_live_beside_one_for_all() {
     chat(&server, "b").await;
     until("the Service in a", || has_service(&server, "a")).await;
     until("the Service in b", || has_service(&server, "b")).await;
+    for (operator, own) in [(&for_a, "namespace=\"a\""), (&for_all, "namespace=\"b\"")] {
+        until("figures of its fleet", async || operator.get("/metrics").await.unwrap().1.contains(own)).await;
+    }
     let (_, of_a) = for_a.get("/metrics").await.unwrap();
     let (_, of_all) = for_all.get("/metrics").await.unwrap();
     assert!(of_a.contains("namespace=\"a\"") && !of_a.contains("namespace=\"b\""), "{of_a}");
     assert!(of_all.contains("namespace=\"b\"") && !of_all.contains("namespace=\"a\""), "{of_all}");
+
+    assert!(!for_all.log().contains(without), "{}", for_all.log());
+    let rendered = rights("watchNamespaces={a},watchMachines=always");
+    assert!(
+        rendered.contains("kind: ClusterRole\n")
+            && !rendered.contains("resources: [leases]\n  verbs: [list]"),
+        "{rendered}"
+    );
+    server.kubectl(&["apply", "-f", "-"], &rendered).await.unwrap();
 
     let user = Identity::Operator.user();
     for (namespace, what, may) in [
@@ -113,6 +127,8 @@ async fn installations_for_some_namespaces_live_beside_one_for_all() {
         ("b", "get secrets", "no"),
         ("kube-system", "get secrets", "no"),
         ("a", "list secrets", "no"),
+        ("a", "watch nodes", "yes"),
+        ("b", "list pods", "no"),
     ] {
         let (verb, resource) = what.split_once(' ').unwrap();
         let ask = ["auth", "can-i", verb, resource, "-n", namespace, "--as", &user];

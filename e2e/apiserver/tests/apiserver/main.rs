@@ -6,13 +6,16 @@
 mod pages;
 mod support;
 
+mod channels;
 mod chart;
 mod contest;
 mod foreign;
+mod gitops;
 mod hindrances;
 mod installations;
 mod manifests;
 mod objects;
 mod recovery;
 mod rig;
+mod size;
 mod user_ids;

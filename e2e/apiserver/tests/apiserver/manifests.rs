@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 /// Fewest manifests in README, pages and samples.
 const FEWEST: usize = 8;
 /// Fewest manifests that have to be refused.
-const FEWEST_BAD: usize = 70;
+const FEWEST_BAD: usize = 115;
 
 /// One YAML text that a reader may apply, and the page or file that has it.
 struct Manifest {
@@ -295,14 +295,93 @@ async fn what_is_unambiguous_is_taken() {
         "backplane: {image: \"Registry.Example/nats:2@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\"}",
         "backplane: {nodeSelector: {example.org/pool: \"\"}, tolerations: [{operator: Exists}], podLabels: {a: \"\"}}",
     ];
+    are_taken(server, &namespace, &given).await;
+}
+
+/// Each of these, in a manifest with nothing else.
+async fn are_taken(server: &ApiServer, namespace: &str, given: &[&str]) {
     for text in given {
-        let rooms = if text.starts_with("rooms") { "" } else { "rooms: {maxMembers: 10}\n  " };
-        let manifest = format!(
-            "apiVersion: channelcluster.io/v1alpha1\nkind: ChannelCluster\nmetadata: {{name: chat}}\nspec:\n  \
-             targetConnections: 1000\n  auth: {{anonymous: true}}\n  {rooms}{text}\n"
-        );
-        let apply = ["-n", &namespace, "apply", "--dry-run=server", "-f", "-"];
+        let manifest = alone(text);
+        let apply = ["-n", namespace, "apply", "--dry-run=server", "-f", "-"];
         server.kubectl(&apply, &manifest).await.unwrap_or_else(|error| panic!("{text}: {error:#}"));
         let _readable: ChannelCluster = serde_saphyr::from_str(&manifest).unwrap();
+    }
+}
+
+/// A manifest with this key beside those that it cannot be without.
+fn alone(text: &str) -> String {
+    let needed = ["rooms: {maxMembers: 10}", "auth: {anonymous: true}"];
+    let is_given = |line: &&str| text.split(':').next() == line.split(':').next();
+    let rest: Vec<_> = needed.iter().filter(|line| !is_given(line)).chain([&text]).copied().collect();
+    format!(
+        "apiVersion: channelcluster.io/v1alpha1\nkind: ChannelCluster\nmetadata: {{name: chat}}\nspec:\n  \
+         targetConnections: 1000\n  {}\n",
+        rest.join("\n  ")
+    )
+}
+
+/// What clients are let in by, and what they are held to: each key of it in the forms that its rules leave, up to their bounds.
+#[tokio::test]
+async fn every_key_about_clients_is_taken_up_to_its_bounds() {
+    let server = ApiServer::shared().await;
+    let namespace = server.namespace("clients").await.unwrap();
+    let keys = "secretRef: {name: tokens, key: id.pem}";
+    let jwt = |rest: &str| format!("auth: {{jwt: [{{algorithms: [RS256, ES384, EdDSA], {rest}}}]}}");
+    let beside = |rest: &str| format!("auth: {{jwt: [{{algorithms: [HS512], {keys}}}], {rest}}}");
+    let given = [
+        jwt(keys),
+        jwt("jwks: {url: \"https://id.example.org/keys\"}"),
+        jwt("jwks: {url: \"https://[fd00::1]:8443/k?a=%20\", refresh: 10s}"),
+        jwt("jwks: {url: \"http://ids.auth.svc/keys\", refresh: 24h}"),
+        jwt("jwks: {url: \"http://localhost:8080/keys\"}"),
+        jwt("jwks: {url: \"https://ids.auth.svc.cluster.local\", caSecretRef: {name: ca, key: ca.crt}}"),
+        jwt(&format!("{keys}, leeway: 0s")),
+        jwt(&format!("{keys}, leeway: 10m, claims: {{user: email, topics: rooms, publish: speaks}}")),
+        jwt(&format!("{keys}, topics: [\"user:{{sub}}:*\", \"*\"], publish: [\"user:{{sub}}\", \"room:*\"]")),
+        beside("expiryWarning: 30s, onExpiry: EndChannels, tokenParam: access_token-1"),
+        beside("onExpiry: Close, anonymous: true, anonymousTopics: [lobby, \"live:*\"]"),
+        "auth: {anonymous: true, allowedOrigins: [\"https://*.example.org:8443\", \"null\", \"file://\"]}".to_owned(),
+        "auth: {anonymous: true, servedHosts: [\"*.example.org\", 10.0.0.1, \"[::1]\"]}".to_owned(),
+        "expose: {tls: {secretName: chat-tls}}".to_owned(),
+        "expose: {tls: {secretName: chat.example.org, clientCaSecretName: clients}}".to_owned(),
+        "expose: {compression: {}}".to_owned(),
+        "expose: {compression: {level: 1, minBytes: 32}}".to_owned(),
+        "expose: {compression: {level: 9, minBytes: 1048576}}".to_owned(),
+        "expose: {longPoll: true, chatPage: true}".to_owned(),
+        "expose: {trustedProxies: [10.0.0.0/8, \"2001:db8::/32\", 192.0.2.1]}".to_owned(),
+        "expose: {trustedProxies: [10.0.0.1], forwardedHeader: Forwarded, proxyProtocol: true}".to_owned(),
+        "limits: {maxConnectionsPerAddress: 0, handshakesPerSecond: 0, handshakesPerSecondPerAddress: 0, joinsPerSecond: 0, \
+            joinsPerSecondPerAddress: 0, messagesPerSecond: 0, bytesPerSecond: 0}".to_owned(),
+        "limits: {joinsPerSecond: 20, joinsPerSecondPerAddress: 20, maxChannelsPerConnection: 100}".to_owned(),
+        "limits: {memoryBudget: 16Mi}".to_owned(),
+        "limits: {memoryBudget: 2Gi, busMessageAge: 1h, bytesPerSecond: 1024}".to_owned(),
+        "limits: {busMessageAge: 1s, maxFrameBytes: 65536, sendQueueBytes: 65536}".to_owned(),
+        "rooms: {maxMembers: 10, policies: [{topics: \"realtime:*\", dialect: Realtime, publish: Members}]}".to_owned(),
+        "rooms: {maxMembers: 10, policies: [{topics: \"room:*\", dialect: Phoenix, ackEvents: [send], echoToSender: false}]}".to_owned(),
+    ];
+    are_taken(server, &namespace, &given.each_ref().map(String::as_str)).await;
+}
+
+/// The class of a Service cannot be changed while it is one of a load balancer, so the manifest says it first.
+#[tokio::test]
+async fn a_class_of_load_balancers_stays_until_the_type_was_another() {
+    let server = ApiServer::shared().await;
+    let namespace = server.namespace("class").await.unwrap();
+    let apply = ["-n", &namespace, "apply", "-f", "-"];
+    let with = |service: &str| alone(&format!("expose: {{service: {{{service}}}}}"));
+    let (one, two) = (
+        "type: LoadBalancer, loadBalancerClass: a.example/one",
+        "type: LoadBalancer, loadBalancerClass: a.example/two",
+    );
+    server.kubectl(&apply, &with(one)).await.unwrap();
+    for other in [two, "type: LoadBalancer"] {
+        let refused = format!("{:#}", server.kubectl(&apply, &with(other)).await.unwrap_err());
+        assert!(
+            refused.contains("expose.service.loadBalancerClass must stay as it is"),
+            "{other}: {refused}"
+        );
+    }
+    for next in [one, "type: ClusterIP", two] {
+        server.kubectl(&apply, &with(next)).await.unwrap();
     }
 }

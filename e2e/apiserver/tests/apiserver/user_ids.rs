@@ -4,14 +4,17 @@
 
 use std::time::Instant;
 
-use crate::support::{cluster, until};
-use apiserver::{ApiServer, Identity, OPERATOR_NAMESPACE, Operator};
+use crate::support::{cluster, nodes, operator, until};
+use apiserver::{ApiServer, Identity};
 use crds::{ChannelCluster, ChannelClusterStatus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, PodSecurityContext};
 use kube::Client;
 use kube::api::{Api, ListParams};
 use serde_json::json;
+
+/// Stands for the name of the Deployment of the nodes.
+const NODES: &str = "nodes";
 
 /// Makes the server refuse objects of `resource` in the namespace `here` whose pods ask for another user than the
 /// namespace's, and waits until it does. `pod` is the path to a pod's spec.
@@ -57,7 +60,8 @@ async fn status(client: &Client, here: &str) -> Option<ChannelClusterStatus> {
 }
 
 async fn context(client: &Client, here: &str, name: &str) -> Option<PodSecurityContext> {
-    let live = Api::<Deployment>::namespaced(client.clone(), here).get_opt(name).await.unwrap()?;
+    let api = Api::<Deployment>::namespaced(client.clone(), here);
+    let live = if name == NODES { nodes(client, here).await? } else { api.get_opt(name).await.unwrap()? };
     live.spec?.template.spec?.security_context
 }
 
@@ -92,9 +96,7 @@ async fn ids_that_a_policy_refuses_are_left_out_by_themselves() {
     let mut server = ApiServer::start().await.unwrap();
     server.start_controllers().unwrap();
     let client = server.client(Identity::Admin).unwrap();
-    server.kubectl(&["create", "namespace", OPERATOR_NAMESPACE], "").await.unwrap();
-    let _operator =
-        Operator::start(&server.kubeconfig(Identity::Admin), OPERATOR_NAMESPACE, &[]).await.unwrap();
+    let _operator = operator(&server).await;
 
     let deny_pods = server.namespace("pods").await.unwrap();
     forbid(&server, &deny_pods, "", "pods", "object.spec").await;
@@ -105,7 +107,7 @@ async fn ids_that_a_policy_refuses_are_left_out_by_themselves() {
         let message = comes_up(&client, here).await;
         assert!(message.contains("runAsUser must be at least 1000660000"), "{message}");
         assert!(message.contains("nodes.userIds") && message.contains("backplane.userIds"), "{message}");
-        for name in ["chat-node", "chat-nats"] {
+        for name in [NODES, "chat-nats"] {
             let context = context(&client, here, name).await.unwrap();
             assert_eq!((context.run_as_user, context.run_as_group, context.fs_group), (None, None, None));
             assert_eq!(context.run_as_non_root, Some(true), "it still holds");
@@ -123,7 +125,7 @@ async fn ids_that_a_policy_refuses_are_left_out_by_themselves() {
         context(&client, &deny_pods, "chat-nats").await.filter(|c| c.run_as_user == Some(65_532))
     })
     .await;
-    assert_eq!(context(&client, &deny_pods, "chat-node").await.unwrap().run_as_user, None, "remembered");
+    assert_eq!(context(&client, &deny_pods, NODES).await.unwrap().run_as_user, None, "remembered");
     let refused = until("only the nodes are recorded", async || {
         status(&client, &deny_pods).await?.refused_user_ids.filter(|refused| refused.backplane.is_none())
     })

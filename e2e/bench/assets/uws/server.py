@@ -1,11 +1,11 @@
 """A relay on uWebSockets (through socketify): the room is in the query, what a client says goes to its room.
 
-usage: python server.py PORT
+usage: python server.py PORT [KEY CERTIFICATE]
 """
 
 import sys
 
-from socketify import App, AppListenOptions, CompressOptions, OpCode
+from socketify import App, AppListenOptions, AppOptions, CompressOptions, OpCode
 from socketify.native import ffi, lib
 
 rooms = {}
@@ -31,7 +31,10 @@ def message(ws, text, opcode):
     ws.publish(ws.get_user_data(), text, opcode)
 
 
-app = App()
+options = None
+if len(sys.argv) > 2:
+    options = AppOptions(key_file_name=sys.argv[2], cert_file_name=sys.argv[3], ssl_prefer_low_memory_usage=1)
+app = App(options)
 app.ws(
     "/*",
     {

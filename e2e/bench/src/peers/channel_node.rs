@@ -6,13 +6,19 @@ use anyhow::Result;
 use cluster::run::{self, Progress};
 use rustix::process::{Resource, getrlimit};
 
-use super::{OURS, Peer, Start, beside};
+use super::{OURS, Peer, Start, TLS, beside, tls::Files};
 
-pub(super) struct ChannelNode;
+/// Our node in dev mode.
+pub(super) struct ChannelNode {
+    pub(super) tls: bool,
+}
+
+/// The one that the others differ from in one thing.
+const PLAIN: ChannelNode = ChannelNode { tls: false };
 
 impl Peer for ChannelNode {
     fn name(&self) -> &'static str {
-        OURS
+        if self.tls { TLS } else { OURS }
     }
 
     fn dialect(&self) -> &'static str {
@@ -25,7 +31,11 @@ impl Peer for ChannelNode {
     }
 
     fn settings(&self) -> &'static str {
-        "release build, `--dev` with its default limits"
+        if self.tls {
+            "as channel-node, with `--tls`"
+        } else {
+            "release build, `--dev` with its default limits"
+        }
     }
 
     fn workers(&self) -> &'static [u8] {
@@ -39,8 +49,17 @@ impl Peer for ChannelNode {
     fn command(&self, start: &Start<'_>) -> Result<Command> {
         let mut command = Command::new(beside(OURS)?);
         command.args(["--dev", "--log", "warn"]);
+        if self.tls {
+            let files = Files::of(start.directory);
+            files.write()?;
+            command.arg("--tls").arg(files.directory());
+        }
         size(&mut command, start);
         Ok(command)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls
     }
 }
 
@@ -64,11 +83,11 @@ impl Peer for Configured {
     }
 
     fn dialect(&self) -> &'static str {
-        ChannelNode.dialect()
+        PLAIN.dialect()
     }
 
     fn version(&self) -> Result<String> {
-        ChannelNode.version()
+        PLAIN.version()
     }
 
     fn settings(&self) -> &'static str {
@@ -76,11 +95,11 @@ impl Peer for Configured {
     }
 
     fn workers(&self) -> &'static [u8] {
-        ChannelNode.workers()
+        PLAIN.workers()
     }
 
     fn install(&self, progress: &Progress) -> Result<()> {
-        ChannelNode.install(progress)
+        PLAIN.install(progress)
     }
 
     fn command(&self, start: &Start<'_>) -> Result<Command> {

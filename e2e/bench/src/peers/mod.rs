@@ -1,7 +1,8 @@
 //! The servers, one file each: installed from a package registry, and configured as a user would for this load.
 //!
 //! All of them are set up alike: loopback only, one port, logging off, no keepalive pings during a run, limits far
-//! above the load, no compression, no TLS; 512 KiB may wait for a connection where that can be set, as with our node.
+//! above the load, no compression; 512 KiB may wait for a connection where that can be set, as with our node. A server with
+//! TLS is a server of its own, and otherwise set up as the one without.
 
 mod bare;
 mod channel_node;
@@ -10,6 +11,7 @@ mod nats;
 mod nchan;
 mod socketio;
 mod sockudo;
+pub(crate) mod tls;
 mod tokens;
 mod tungstenite;
 mod uws;
@@ -31,6 +33,21 @@ pub const TOKENS: &str = "channel-node-tokens";
 
 /// Name of our own server with compression.
 pub const DEFLATE: &str = "channel-node-deflate";
+
+/// Name of our own server with TLS.
+pub const TLS: &str = "channel-node-tls";
+
+/// Name of uWebSockets with TLS.
+pub const UWS_TLS: &str = "uws-tls";
+
+/// Name of nchan with TLS.
+pub const NCHAN_TLS: &str = "nchan-tls";
+
+/// Name of NATS with TLS.
+pub const NATS_TLS: &str = "nats-tls";
+
+/// Servers that take part only in scenarios that name them.
+pub const NAMED_ONLY: [&str; 6] = [TOKENS, DEFLATE, TLS, UWS_TLS, NCHAN_TLS, NATS_TLS];
 
 /// Name of the bare loop, which is no server.
 pub const BARE: &str = "bare";
@@ -87,6 +104,11 @@ pub trait Peer: Sync {
         Vec::new()
     }
 
+    /// Whether it speaks TLS: then `command` has written the files of the certificate.
+    fn is_tls(&self) -> bool {
+        false
+    }
+
     /// The signal that the server gets when the runner dies. A server with children needs TERM, because KILL would
     /// leave them behind.
     fn signal_on_our_death(&self) -> &'static str {
@@ -95,15 +117,19 @@ pub trait Peer: Sync {
 }
 
 /// All of them, ours first.
-pub const ALL: [&dyn Peer; 10] = [
-    &channel_node::ChannelNode,
+pub const ALL: [&dyn Peer; 14] = [
+    &channel_node::ChannelNode { tls: false },
+    &channel_node::ChannelNode { tls: true },
     &tokens::CHANNEL_NODE,
     &deflate::CHANNEL_NODE,
     &bare::Bare,
-    &uws::Uws,
+    &uws::Uws { tls: false },
+    &uws::Uws { tls: true },
     &tungstenite::Tungstenite,
-    &nchan::Nchan,
-    &nats::Nats,
+    &nchan::Nchan { tls: false },
+    &nchan::Nchan { tls: true },
+    &nats::Nats { tls: false },
+    &nats::Nats { tls: true },
     &socketio::SocketIo,
     &sockudo::Sockudo,
 ];

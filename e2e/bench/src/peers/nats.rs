@@ -5,13 +5,15 @@ use std::{fs, process::Command};
 use anyhow::{Context, Result, ensure};
 use cluster::{Tool, run::Progress};
 
-use super::{Peer, Start};
+use super::{NATS_TLS, Peer, Start, tls::Files};
 
-pub(super) struct Nats;
+pub(super) struct Nats {
+    pub(super) tls: bool,
+}
 
 impl Peer for Nats {
     fn name(&self) -> &'static str {
-        "nats"
+        if self.tls { NATS_TLS } else { "nats" }
     }
 
     fn dialect(&self) -> &'static str {
@@ -24,7 +26,11 @@ impl Peer for Nats {
     }
 
     fn settings(&self) -> &'static str {
-        "WebSocket listener without TLS and compression, pings off but for each connection's first, which cannot be"
+        if self.tls {
+            "as nats, with `tls` in the WebSocket listener"
+        } else {
+            "WebSocket listener without TLS and compression, pings off but for each connection's first, which cannot be"
+        }
     }
 
     fn workers(&self) -> &'static [u8] {
@@ -38,18 +44,32 @@ impl Peer for Nats {
 
     fn command(&self, start: &Start<'_>) -> Result<Command> {
         let file = start.directory.join("nats.conf");
-        fs::write(&file, configuration(start)).with_context(|| format!("cannot write {}", file.display()))?;
+        let tls =
+            if self.tls { certificate(&Files::of(start.directory))? } else { "no_tls: true".to_owned() };
+        fs::write(&file, configuration(start, &tls))
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = Command::new(Tool::Nats.path()?);
         command.arg("--config").arg(file).env("GOMAXPROCS", start.workers.to_string());
         Ok(command)
     }
+
+    fn is_tls(&self) -> bool {
+        self.tls
+    }
 }
 
-fn configuration(start: &Start<'_>) -> String {
+/// Writes the files of the certificate. Returns the block that names them.
+fn certificate(files: &Files) -> Result<String> {
+    files.write()?;
+    let [certificate, key] = [files.certificate(), files.key()].map(|path| path.display().to_string());
+    Ok(format!(r#"tls {{ cert_file: "{certificate}", key_file: "{key}" }}"#))
+}
+
+fn configuration(start: &Start<'_>, tls: &str) -> String {
     let (port, plain) = (start.port, start.port + 1);
     format!(
         r#"listen: "127.0.0.1:{plain}"
-websocket {{ listen: "127.0.0.1:{port}", no_tls: true, compression: false }}
+websocket {{ listen: "127.0.0.1:{port}", {tls}, compression: false }}
 max_connections: {connections}
 max_payload: 512KB
 max_pending: 512KB

@@ -8,18 +8,20 @@ use cluster::{
     run::{self, Progress},
 };
 
-use super::{Peer, Start};
+use super::{NCHAN_TLS, Peer, Start, tls::Files};
 
 /// Where Debian puts nginx.
 const NGINX: &str = "/usr/sbin/nginx";
 /// Where Debian puts the module.
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_nchan_module.so";
 
-pub(super) struct Nchan;
+pub(super) struct Nchan {
+    pub(super) tls: bool,
+}
 
 impl Peer for Nchan {
     fn name(&self) -> &'static str {
-        "nchan"
+        if self.tls { NCHAN_TLS } else { "nchan" }
     }
 
     fn dialect(&self) -> &'static str {
@@ -35,7 +37,11 @@ impl Peer for Nchan {
     }
 
     fn settings(&self) -> &'static str {
-        "nginx of Debian, `nchan_pubsub websocket`, only new messages, no message buffer, pings off"
+        if self.tls {
+            "as nchan, with `listen ... ssl` and `ssl_protocols TLSv1.3`, tickets on as by default"
+        } else {
+            "nginx of Debian, `nchan_pubsub websocket`, only new messages, no message buffer, pings off"
+        }
     }
 
     fn workers(&self) -> &'static [u8] {
@@ -52,10 +58,16 @@ impl Peer for Nchan {
 
     fn command(&self, start: &Start<'_>) -> Result<Command> {
         let file = start.directory.join("nginx.conf");
-        fs::write(&file, configuration(start)).with_context(|| format!("cannot write {}", file.display()))?;
+        let certificate = if self.tls { Some(certificate(&Files::of(start.directory))?) } else { None };
+        fs::write(&file, configuration(start, certificate.as_deref()))
+            .with_context(|| format!("cannot write {}", file.display()))?;
         let mut command = Command::new(NGINX);
         command.arg("-p").arg(start.directory).arg("-c").arg(file);
         Ok(command)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls
     }
 
     fn signal_on_our_death(&self) -> &'static str {
@@ -63,7 +75,22 @@ impl Peer for Nchan {
     }
 }
 
-fn configuration(start: &Start<'_>) -> String {
+/// Writes the files of the certificate. Returns the lines that name them.
+fn certificate(files: &Files) -> Result<String> {
+    files.write()?;
+    Ok(format!(
+        "
+    ssl_certificate {};
+    ssl_certificate_key {};
+    ssl_protocols TLSv1.3;",
+        files.certificate().display(),
+        files.key().display()
+    ))
+}
+
+fn configuration(start: &Start<'_>, certificate: Option<&str>) -> String {
+    let flag = if certificate.is_some() { " ssl" } else { "" };
+    let certificate = certificate.unwrap_or_default();
     let (port, workers) = (start.port, start.workers);
     let connections = u64::from(start.connections) + 1000;
     format!(
@@ -86,7 +113,7 @@ http {{
   scgi_temp_path scgi;
   nchan_shared_memory_size 256M;
   server {{
-    listen 127.0.0.1:{port} backlog=4096;
+    listen 127.0.0.1:{port}{flag} backlog=4096;{certificate}
     location = /pubsub {{
       nchan_pubsub websocket;
       nchan_channel_id $arg_room;

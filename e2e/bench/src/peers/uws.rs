@@ -12,7 +12,7 @@ use cluster::{
 
 use crate::cache;
 
-use super::{Peer, Start};
+use super::{Peer, Start, UWS_TLS, tls::Files};
 
 /// Version of socketify.
 const VERSION: &str = "0.0.31";
@@ -21,11 +21,13 @@ const REQUIREMENTS: &str = include_str!("../../assets/uws/requirements.txt");
 /// The server.
 const SERVER: &str = include_str!("../../assets/uws/server.py");
 
-pub(super) struct Uws;
+pub(super) struct Uws {
+    pub(super) tls: bool,
+}
 
 impl Peer for Uws {
     fn name(&self) -> &'static str {
-        "uws"
+        if self.tls { UWS_TLS } else { "uws" }
     }
 
     fn dialect(&self) -> &'static str {
@@ -38,7 +40,11 @@ impl Peer for Uws {
     }
 
     fn settings(&self) -> &'static str {
-        "uWebSockets by topic, one event loop, compression off, no idle timeout; a Python callback per publish"
+        if self.tls {
+            "as uws, with a key, a certificate and `ssl_prefer_low_memory_usage`; TLS by BoringSSL"
+        } else {
+            "uWebSockets by topic, one event loop, compression off, no idle timeout; a Python callback per publish"
+        }
     }
 
     fn install(&self, progress: &Progress) -> Result<()> {
@@ -76,6 +82,15 @@ impl Peer for Uws {
         std::fs::write(&script, SERVER)?;
         let mut command = Command::new(cache::installed("socketify", VERSION)?.join("venv/bin/python"));
         command.arg(script).arg(start.port.to_string());
+        if self.tls {
+            let files = Files::of(start.directory);
+            files.write()?;
+            command.arg(files.key()).arg(files.certificate());
+        }
         Ok(command)
+    }
+
+    fn is_tls(&self) -> bool {
+        self.tls
     }
 }

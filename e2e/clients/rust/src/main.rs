@@ -2,9 +2,16 @@
 //!
 //! The library reads one message at a time, says how to tell a reply by its number, and does not reconnect by itself.
 
-use std::{collections::VecDeque, error::Error, io, time::Duration};
+use std::{collections::VecDeque, error::Error, io, sync::Arc, time::Duration};
 
-use phoenix_chan::{Client, Message};
+use phoenix_chan::{
+    Client, Message,
+    rustls::{
+        ClientConfig, RootCertStore,
+        crypto::aws_lc_rs::default_provider,
+        pki_types::{CertificateDer, pem::PemObject},
+    },
+};
 use serde_json::{Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -30,6 +37,9 @@ impl Told {
         if let Some(token) = token {
             builder = builder.auth_token(token);
         }
+        if let Some(authority) = self.0["authority"].as_str() {
+            builder = builder.tls_config(trusting(authority)?);
+        }
         Ok(Connection {
             client: tokio::time::timeout(HANG, builder.connect()).await??,
             unread: VecDeque::new(),
@@ -41,6 +51,15 @@ impl Told {
         connection.joined(&topic).await?;
         Ok((connection, topic))
     }
+}
+
+/// The settings of a client that trusts the authority in this file.
+fn trusting(authority: &str) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority)?)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn say(message: &Value) {

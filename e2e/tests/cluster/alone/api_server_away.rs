@@ -87,7 +87,7 @@ fn round(changes: &mut Changes<'_>) {
 #[test]
 fn a_change_is_handled_soon_after_the_api_server_is_back() {
     let pair = Pair::create_alone("api-away").unwrap();
-    let clients = pair.talk(pair.node(), PERIOD, 1).unwrap();
+    let clients = pair.talk(&pair.node(), PERIOD, 1).unwrap();
     let mut changes = Changes { pair: &pair, port: PORT };
     for _ in 0..numbers("AWAY_ROUNDS", ROUNDS)[0] {
         round(&mut changes);

@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 use e2e::fleet::{Fleet, Lasting, NodePod, eventually, signal};
 use e2e::report::record;
 use e2e::scaling::{
-    Load, OperatorPod, SMALL_STEPS, acts, events, leader, operator_metric, operator_process, operators,
-    replicas, status, wait_replicas,
+    FOR_FOUR_NODES, Load, OperatorPod, SMALL_STEPS, acts, events, leader, operator_metric, operator_process,
+    operators, replicas, status, wait_replicas,
 };
 use e2e::stock::StockClients;
+use serde_json::Value;
 
 /// 2,000 writes/s: 3.3 nodes of 1,000 at 60 %.
-const RATE: u32 = 40;
 /// Stock clients, 30 on each of the four nodes: 15 s of closing, in the second scale-in 20 s. Another operator takes
 /// over 15 to 20 s after its leader was stopped.
 const CLIENTS: usize = 120;
@@ -28,10 +28,10 @@ fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
     let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 90s, connectionsPerSecond: 2}}}}");
     let fleet = Fleet::create_alone("operator-killed", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
-    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
+    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), FOR_FOUR_NODES).unwrap();
     wait_replicas(&fleet, 4).unwrap();
     fleet.wait_ready(4).unwrap();
-    let url = format!("ws://{}/socket", fleet.service_address().unwrap());
+    let url = fleet.socket_url().unwrap();
     let mut clients = StockClients::spread(&fleet.instance, &url, CLIENTS, 40, 4).unwrap();
     load.stop().unwrap();
 
@@ -57,13 +57,8 @@ fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
     eventually("the operation is over", || Ok(status(&fleet)?["operation"].is_null().then_some(()))).unwrap();
     assert_eq!(events(&fleet, "DrainCancelled").unwrap(), [""; 0], "begun anew instead of gone on with");
 
-    let (summary, _) = eventually("every client is back in its room", || {
-        let summary = clients.summary()?;
-        Ok(summary.all_back().then_some(summary))
-    })
-    .unwrap();
-    let codes: Vec<_> = summary.closes.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(codes, ["1012"], "only the drain closed connections: {summary:?}");
+    let summary = clients.wait_back().unwrap();
+    assert_eq!(summary.codes(), ["1012"], "only the drain closed connections: {summary:?}");
 
     assert_eq!(leader(&fleet.instance).unwrap(), successor, "the one that finished leads on");
     assert_ne!(acts(&fleet, &successor).unwrap(), [""; 0], "the successor did what was left to do");
@@ -75,9 +70,10 @@ fn a_scale_in_is_finished_whatever_becomes_of_its_leader() {
 /// Waits for a node other than `before` that closes its connections.
 fn closing(fleet: &Fleet, before: &str) -> String {
     let (victim, _) = eventually("a node closes its connections", || {
-        let operation = status(fleet)?["operation"].clone();
-        let closing = operation["step"] == "Closing" && operation["pod"] != before;
-        Ok(operation["pod"].as_str().filter(|_| closing).map(str::to_owned))
+        let nodes = status(fleet)?["operation"]["nodes"].clone();
+        let closing = |node: &&Value| node["step"] == "Closing" && node["pod"] != before;
+        let node = nodes.as_array().and_then(|nodes| nodes.iter().find(closing));
+        Ok(node.and_then(|node| node["pod"].as_str()).map(str::to_owned))
     })
     .unwrap();
     victim

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use cluster::{Instance, Tool, run};
+use cluster::{Instance, run};
 use e2e::{
     fleet::{
         Fleet, eventually,
@@ -44,11 +44,7 @@ impl<'a> Second<'a> {
     }
 
     fn helm(&self) -> Result<Command> {
-        let mut helm = run::tied(Tool::Helm.path()?);
-        let home = cluster::cache()?.join("helm-home");
-        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            helm.env(name, home.join(name));
-        }
+        let mut helm = cluster::helm(&run::Progress::new())?;
         helm.arg("--kubeconfig").arg(self.0.kubeconfig());
         Ok(helm)
     }
@@ -90,7 +86,7 @@ fn versions(fleet: &Fleet) -> Vec<Value> {
 #[test]
 fn a_second_installation_stands_back_and_says_so() {
     let pair = Pair::create_alone("two-operators").unwrap();
-    let clients = pair.talk(pair.node(), PERIOD, 1).unwrap();
+    let clients = pair.talk(&pair.node(), PERIOD, 1).unwrap();
     let fleet = &pair.fleet;
 
     let second = Second::install(&fleet.instance).unwrap();

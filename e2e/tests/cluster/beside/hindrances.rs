@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;
+use e2e::scaling::{node_image, operator_image};
 use serde_json::{Value, json};
 
 /// Most time from when the kubelet first tells the fault until our status does.
@@ -101,18 +102,9 @@ fn an_image_that_does_not_exist_is_said_and_solved() {
     let fleet = says("image", nothing, &bad, "ImagePullFailed", &["nobody.invalid/nobody:1", "nodes.image"]);
     fleet.apply_spec(&spec("", "")).unwrap();
     // The fleet keeps the image that it was made with, so another one has to be named.
-    let image = operators_image(&fleet, "--node-image");
+    let image = node_image(&fleet.instance).unwrap();
     fleet.apply_spec(&spec(&format!(", image: '{image}'"), "")).unwrap();
     is_solved(&fleet, "image");
-}
-
-/// An image from the operator's own flags.
-fn operators_image(fleet: &Fleet, flag: &str) -> String {
-    let args = ["-n", "channelcluster-system", "get", "deployments", "-o"];
-    let path = "jsonpath={.items[*].spec.template.spec.containers[*].args}";
-    let text = fleet.instance.kubectl(args.iter().chain(&[path])).unwrap();
-    let args: Vec<String> = serde_json::from_str(&text).unwrap();
-    args.iter().find_map(|arg| arg.strip_prefix(flag)?.strip_prefix('=').map(str::to_owned)).unwrap()
 }
 
 #[test]
@@ -128,10 +120,7 @@ fn what_fits_on_no_machine_is_said_and_solved() {
 #[test]
 fn a_process_that_ends_again_and_again_is_said_with_its_last_words() {
     let fleet = Fleet::create("crash-image", &spec("", ", paused: true")).unwrap();
-    // The program in the operator's image does not know a node's flags, so it ends at once.
-    let image = "jsonpath={.items[0].spec.template.spec.containers[0].image}";
-    let image =
-        fleet.instance.kubectl(["-n", "channelcluster-system", "get", "deployments", "-o", image]).unwrap();
+    let image = operator_image(&fleet.instance).unwrap();
     drop(fleet);
     let bad = spec(&format!(", image: '{image}'"), "");
     says("crash", nothing, &bad, "CrashLoop", &["exit code", "unexpected argument", "--previous"]);

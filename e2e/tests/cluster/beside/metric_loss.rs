@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use e2e::cut::Cut;
 use e2e::fleet::{Fleet, eventually};
 use e2e::report::record;
-use e2e::scaling::{Load, SMALL_STEPS, operator_process, operators, replicas, status, wait_replicas};
+use e2e::scaling::{
+    FOR_FOUR_NODES, Load, SMALL_STEPS, operator_process, operators, replicas, status, wait_replicas,
+};
 
-const RATE: u32 = 40;
 /// The port at which operators ask nodes.
 const ADMIN_PORT: u16 = 9400;
 /// This is longer than stable window, stabilization and cool-down of the burst together: without the rule the fleet
@@ -19,7 +20,7 @@ fn without_figures_nothing_shrinks() {
     let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 30s}}}}");
     let fleet = Fleet::create("metric-loss", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
-    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
+    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), FOR_FOUR_NODES).unwrap();
     wait_replicas(&fleet, 4).unwrap();
     let (before, _) = fleet.wait_ready(4).unwrap();
 

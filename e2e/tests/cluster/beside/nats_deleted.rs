@@ -40,7 +40,7 @@ fn listens_at(pod_uid: &str) -> Millis {
 fn nodes_are_back_as_soon_as_nats_is() {
     let pair = Pair::create("nats-deleted").unwrap();
     let fleet = &pair.fleet;
-    let clients = pair.talk(pair.service().unwrap(), PERIOD, NODES).unwrap();
+    let clients = pair.talk(&pair.service().unwrap(), PERIOD, NODES).unwrap();
     for _ in 0..ROUNDS {
         let old = fleet.nats_pod().unwrap();
         let begun = now();

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use e2e::{
     fleet::{Fleet, Stopped, eventually},
     report::record,
-    scaling::{Load, SMALL_STEPS, replicas, status, wait_replicas},
+    scaling::{FOR_FOUR_NODES, Load, SMALL_STEPS, replicas, status, wait_replicas},
 };
 
 /// 2,000 writes/s: four nodes, close to needing one more or one fewer.
-const RATE: u32 = 40;
 const NODES: usize = 4;
 /// It stands still for so long at least.
 const FROZEN: Duration = Duration::from_secs(15);
@@ -31,7 +30,7 @@ fn a_silent_bus_is_said_and_decides_nothing() {
     let spec = format!("{{{SMALL_STEPS}, drain: {{delay: 1s, deadline: 30s}}}}");
     let fleet = Fleet::create("nats-frozen", &spec).unwrap();
     fleet.wait_ready(2).unwrap();
-    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), RATE).unwrap();
+    let load = Load::start(&fleet, env!("CARGO_BIN_EXE_loadgen"), FOR_FOUR_NODES).unwrap();
     wait_replicas(&fleet, NODES as i64).unwrap();
     let (before, _) = fleet.wait_ready(NODES).unwrap();
 

@@ -13,7 +13,7 @@ const CLIENTS: usize = 200;
 fn clients_of_a_killed_node_are_back() {
     let fleet = Fleet::create("killed", SPEC).unwrap();
     let (pods, _) = fleet.wait_ready(2).unwrap();
-    let url = format!("ws://{}/socket", fleet.service_address().unwrap());
+    let url = fleet.socket_url().unwrap();
     let mut clients = StockClients::spread(&fleet.instance, &url, CLIENTS, 50, 2).unwrap();
 
     let pid = Fleet::process_of(&pods[0].uid, "channel-node").unwrap();

@@ -9,22 +9,17 @@ use e2e::{
         pair::{PORT, Pair, spec},
     },
     report::record,
+    scaling::node_deployments,
 };
 
 const PERIOD: Duration = Duration::from_millis(500);
 /// Objects that name their owner.
-const OWNED: [&str; 5] = [
-    "service/chat",
-    "deployment/chat-node",
-    "configmap/chat-config",
-    "secret/chat-node",
-    "service/chat-nats",
-];
+const OWNED: [&str; 4] = ["service/chat", "configmap/chat-config", "secret/chat-node", "service/chat-nats"];
 
 #[test]
 fn left_behind_objects_are_taken_back_without_a_disconnect() {
     let pair = Pair::create("orphans").unwrap();
-    let clients = pair.talk(pair.service().unwrap(), PERIOD, 1).unwrap();
+    let clients = pair.talk(&pair.service().unwrap(), PERIOD, 1).unwrap();
     let fleet = &pair.fleet;
 
     fleet.kubectl(&["delete", "channelcluster", &fleet.name, "--cascade=orphan", "--wait=true"]).unwrap();
@@ -36,6 +31,10 @@ fn left_behind_objects_are_taken_back_without_a_disconnect() {
             let owners = &found["metadata"]["ownerReferences"];
             anyhow::ensure!(owners[0]["uid"] == uid, "{object} belongs to {owners}");
         }
+        let nodes = node_deployments(fleet)?;
+        anyhow::ensure!(nodes.len() == 1, "{} Deployments of nodes", nodes.len());
+        let owners = &nodes[0]["metadata"]["ownerReferences"];
+        anyhow::ensure!(owners[0]["uid"] == uid, "the nodes belong to {owners}");
         let (ready, message) = fleet.condition("Ready")?;
         anyhow::ensure!(ready == "True", "{message}");
         Ok(Some(()))

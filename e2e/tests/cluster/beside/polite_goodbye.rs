@@ -25,8 +25,9 @@ fn nothing_that_publishers_say_is_lost_when_their_nodes_drain() {
     let pair = Pair::create("goodbye").unwrap();
     let fleet = &pair.fleet;
     let place = Place { round_trip: Some(ROUND_TRIP), ..pair.service().unwrap() };
-    let periods = (0..CLIENTS).map(|client| Some(Duration::from_secs(1) / *RATES.get(client)?)).collect();
-    let clients = pair.talk_at(place, periods, 1).unwrap();
+    let periods: Vec<_> =
+        (0..CLIENTS).map(|client| Some(Duration::from_secs(1) / *RATES.get(client)?)).collect();
+    let clients = pair.talk_at(&place, &periods, 1).unwrap();
     let begun = now();
     for round in 0..DRAINS {
         // The node of one publisher is drained, then that of the other, in turn: after each drain all clients are on

@@ -42,5 +42,5 @@ fn a_deleted_secret_is_made_again_and_all_who_read_it_follow() {
     .unwrap();
     record("secret_deleted", "node_deleted_to_whole", elapsed.as_secs_f64()).unwrap();
 
-    pair.talk(pair.service().unwrap(), PERIOD, NODES).unwrap().stop().unwrap();
+    pair.talk(&pair.service().unwrap(), PERIOD, NODES).unwrap().stop().unwrap();
 }

@@ -8,10 +8,15 @@ use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use tokio_rustls::rustls::{HandshakeKind, ServerConfig};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
@@ -33,6 +38,7 @@ pub(crate) struct Faults {
 #[derive(Clone)]
 pub(crate) struct Double {
     pub(crate) address: SocketAddr,
+    scheme: &'static str,
     state: Arc<State>,
 }
 
@@ -43,12 +49,26 @@ struct State {
     heartbeats: AtomicU64,
     dropped: AtomicU64,
     ids: AtomicU64,
+    resumed: AtomicU64,
     connections: Mutex<HashMap<u64, mpsc::Sender<Message>>>,
     rooms: Mutex<HashMap<String, HashMap<u64, mpsc::Sender<Message>>>>,
 }
 
 impl Double {
     pub(crate) async fn start(faults: Faults) -> Double {
+        Double::start_with(faults, None).await
+    }
+
+    /// The same behind TLS, as tokio-rustls speaks it, with the certificate of this name in the node's test data.
+    pub(crate) async fn start_with_tls(name: &str) -> Double {
+        let file = |end: &str| tls_data(&format!("{name}.{end}"));
+        let certificate = CertificateDer::from_pem_file(file("crt")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
+        let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
+        Double::start_with(Faults::default(), Some(TlsAcceptor::from(Arc::new(config.unwrap())))).await
+    }
+
+    async fn start_with(faults: Faults, tls: Option<TlsAcceptor>) -> Double {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let state = Arc::new(State {
@@ -58,20 +78,34 @@ impl Double {
             heartbeats: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             ids: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             connections: Mutex::default(),
             rooms: Mutex::default(),
         });
-        let server = Double { address, state: Arc::clone(&state) };
+        let scheme = if tls.is_some() { "wss" } else { "ws" };
+        let server = Double { address, scheme, state: Arc::clone(&state) };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&state)));
+                let (tls, state) = (tls.clone(), Arc::clone(&state));
+                tokio::spawn(async move {
+                    let Some(tls) = tls else { return serve(stream, state).await };
+                    let Ok(stream) = tls.accept(stream).await else { return };
+                    let resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                    state.resumed.fetch_add(resumed.into(), Ordering::SeqCst);
+                    serve(stream, state).await;
+                });
             }
         });
         server
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}/socket/websocket", self.address)
+        format!("{}://{}/socket/websocket", self.scheme, self.address)
+    }
+
+    /// Handshakes of TLS so far that a ticket shortened.
+    pub(crate) fn resumed(&self) -> u64 {
+        self.state.resumed.load(Ordering::SeqCst)
     }
 
     /// Deliveries left out so far.
@@ -100,7 +134,12 @@ impl Double {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<State>) {
+/// A file of the node's test data.
+pub(crate) fn tls_data(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../node/tests/data/tls").join(name)
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
     let Ok(socket) = tokio_tungstenite::accept_async(stream).await else { return };
     let (mut sink, mut source) = socket.split();
     let (sender, mut queue) = mpsc::channel::<Message>(QUEUE);

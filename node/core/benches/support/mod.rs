@@ -53,7 +53,7 @@ impl Fake {
             has_bus: false,
             node_name: "node".to_owned(),
             version: "0",
-            page: b"",
+            page: Default::default(),
             registry: Arc::new(Registry::new([1, 2])),
             places: Arc::default(),
             addresses: Arc::new(Addresses::new([1, 2])),

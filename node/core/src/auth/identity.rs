@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::rights::{self, Grants};
+use super::{
+    priority::Priority,
+    rights::{self, Grants},
+};
 use crate::topic::{TopicKind, TopicName};
 
 /// What a verified token says about its holder.
@@ -14,6 +17,7 @@ pub struct Identity {
     /// The topics that it may join, and those that it may publish on.
     pub(super) joins: Grants,
     pub(super) publishes: Grants,
+    pub(super) priority: Priority,
 }
 
 impl Identity {
@@ -46,6 +50,12 @@ impl Identity {
     #[must_use]
     pub fn is_same_user(&self, other: &Self) -> bool {
         (&self.issuer, &self.user) == (&other.issuer, &other.user)
+    }
+
+    /// Its priority, where its issuer says one.
+    #[must_use]
+    pub const fn priority(&self) -> Priority {
+        self.priority
     }
 
     /// Memory in bytes.

@@ -88,6 +88,8 @@ pub struct Issuer {
     /// The topics that may be joined, and those that may be published on.
     pub(super) joins: Rights,
     pub(super) publishes: Rights,
+    /// The claim that names the priority.
+    pub(super) priority_claim: Option<String>,
     pub(super) algorithms: Vec<Algorithm>,
     pub(super) keys: Vec<Key>,
     /// How old the keys are, when they are fetched.
@@ -164,6 +166,7 @@ impl Issuer {
             user_claim: settings.user_claim.clone(),
             joins: Rights::read(settings.topics.as_deref(), settings.topics_claim.as_deref())?,
             publishes: Rights::read(settings.publish.as_deref(), settings.publish_claim.as_deref())?,
+            priority_claim: settings.priority_claim.clone(),
             algorithms: settings.algorithms.clone(),
             keys,
             freshness,

@@ -34,6 +34,9 @@ pub struct Jwt {
     /// See [`Jwt::topics_claim`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub publish_claim: Option<String>,
+    /// A claim that names the priority, by which connections are refused when memory is short: `low`, `normal` or `high`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority_claim: Option<String>,
     /// Patterns of topics that may be joined, in which `{NAME}` stands for a claim. With neither this nor
     /// [`Jwt::topics_claim`] every topic may be joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]

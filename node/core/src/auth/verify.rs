@@ -10,6 +10,7 @@ use super::{
     algorithm::Algorithm,
     identity::Identity,
     keyring::{Issuer, Keyring, Way},
+    priority::Priority,
     rights::claim_text,
     token::Token,
     verified::Digest,
@@ -189,6 +190,7 @@ impl Issuer {
             expires_at_millis: end,
             joins: self.joins.grants(claims).ok_or(Refusal::Claims)?,
             publishes: self.publishes.grants(claims).ok_or(Refusal::Claims)?,
+            priority: Priority::of(self.priority_claim.as_ref().and_then(|name| claims.get(name))),
         })
     }
 

@@ -182,6 +182,17 @@ fn events(key: &str, names: &[String], errors: &mut Vec<String>) {
 fn limits(limits: &Limits, errors: &mut Vec<String>) {
     let frame = limits.max_frame_bytes;
     range(&keys::MAX_FRAME_BYTES, frame, errors);
+    range(&keys::TOPIC_BYTES, limits.max_topic_bytes, errors);
+    range(&keys::EVENT_BYTES, limits.max_event_bytes, errors);
+    let payload = limits.max_payload_bytes;
+    range(&keys::PAYLOAD_BYTES, payload, errors);
+    if payload > frame {
+        errors.push(format!(
+            "limits.maxPayloadBytes: {payload} is more than limits.maxFrameBytes ({frame}) lets through; use at most {frame}, or \
+             0 for no bound of its own"
+        ));
+    }
+    range(&keys::JSON_DEPTH, limits.max_json_depth, errors);
     range(&keys::MAX_CHANNELS, limits.max_channels_per_connection, errors);
     range(&keys::IDLE_TIMEOUT_MILLIS, limits.idle_timeout_millis, errors);
     if let Some(interval) = limits.ping_interval_millis {
@@ -196,6 +207,7 @@ fn limits(limits: &Limits, errors: &mut Vec<String>) {
         }
     }
     range(&keys::HANDSHAKE_TIMEOUT_MILLIS, limits.handshake_timeout_millis, errors);
+    range(&keys::REQUEST_HEAD_BYTES, limits.max_request_head_bytes, errors);
     let queue = limits.send_queue_bytes;
     range(&keys::SEND_QUEUE_BYTES, queue, errors);
     if queue < frame {

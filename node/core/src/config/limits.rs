@@ -10,6 +10,18 @@ use super::check;
 pub struct Limits {
     /// Longest message from a client in bytes; a longer one is closed with 1009.
     pub max_frame_bytes: u32,
+    /// Longest topic that may be joined in bytes; the join of a longer one is refused.
+    #[serde(skip_serializing_if = "is_usual_topic")]
+    pub max_topic_bytes: u32,
+    /// Longest name of a published event in bytes; a longer one is answered with an error.
+    #[serde(skip_serializing_if = "is_usual_event")]
+    pub max_event_bytes: u32,
+    /// Longest payload of a published event in bytes; a longer one is answered with an error. 0 is without bound.
+    #[serde(skip_serializing_if = "is_off")]
+    pub max_payload_bytes: u32,
+    /// Deepest nesting of arrays and objects in the payload of a published event; a deeper one is answered with an error.
+    #[serde(skip_serializing_if = "is_usual_depth")]
+    pub max_json_depth: u32,
     /// Most topics joined by one connection.
     pub max_channels_per_connection: u32,
     /// A connection without data from the client for so long is closed; milliseconds.
@@ -20,6 +32,9 @@ pub struct Limits {
     pub ping_interval_millis: Option<u64>,
     /// Time from accept to the end of the handshake; milliseconds.
     pub handshake_timeout_millis: u64,
+    /// Longest head of a request in bytes; a longer one is answered 431.
+    #[serde(skip_serializing_if = "is_usual_head")]
+    pub max_request_head_bytes: u32,
     /// Most bytes queued to one connection; beyond it the connection is closed as a slow consumer.
     pub send_queue_bytes: u32,
     /// Most frames queued to one connection; beyond it the connection is closed as a slow consumer.
@@ -75,6 +90,22 @@ fn is_off(limit: &u32) -> bool {
     *limit == 0
 }
 
+fn is_usual_head(bytes: &u32) -> bool {
+    *bytes == keys::REQUEST_HEAD_BYTES.usual
+}
+
+fn is_usual_topic(bytes: &u32) -> bool {
+    *bytes == keys::TOPIC_BYTES.usual
+}
+
+fn is_usual_event(bytes: &u32) -> bool {
+    *bytes == keys::EVENT_BYTES.usual
+}
+
+fn is_usual_depth(levels: &u32) -> bool {
+    *levels == keys::JSON_DEPTH.usual
+}
+
 fn is_usual_bytes(rate: &u32) -> bool {
     *rate == keys::BYTES_PER_SECOND.usual
 }
@@ -118,10 +149,15 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             max_frame_bytes: keys::MAX_FRAME_BYTES.usual,
+            max_topic_bytes: keys::TOPIC_BYTES.usual,
+            max_event_bytes: keys::EVENT_BYTES.usual,
+            max_payload_bytes: keys::PAYLOAD_BYTES.usual,
+            max_json_depth: keys::JSON_DEPTH.usual,
             max_channels_per_connection: keys::MAX_CHANNELS.usual,
             idle_timeout_millis: keys::IDLE_TIMEOUT_MILLIS.usual,
             ping_interval_millis: None,
             handshake_timeout_millis: keys::HANDSHAKE_TIMEOUT_MILLIS.usual,
+            max_request_head_bytes: keys::REQUEST_HEAD_BYTES.usual,
             send_queue_bytes: keys::SEND_QUEUE_BYTES.usual,
             send_queue_frames: keys::SEND_QUEUE_FRAMES.usual,
             max_connections: keys::MAX_CONNECTIONS.usual,

@@ -179,6 +179,41 @@ fn limits_that_never_work_together_are_refused_with_what_would() {
 }
 
 #[test]
+fn lengths_are_bounded_by_the_protocol_and_by_the_message() {
+    let errors = |change: &dyn Fn(&mut Limits)| {
+        let mut config = NodeConfig::dev();
+        change(&mut config.limits);
+        config.validate().join("\n")
+    };
+    assert_eq!(errors(&|limits| (limits.max_topic_bytes, limits.max_json_depth) = (16, 4)), "");
+    assert_eq!(errors(&|limits| limits.max_payload_bytes = limits.max_frame_bytes), "");
+    for (error, part) in [
+        (
+            errors(&|limits| limits.max_topic_bytes = 256),
+            "limits.maxTopicBytes: 256 is out of range; use 16 to 255 bytes",
+        ),
+        (
+            errors(&|limits| limits.max_event_bytes = 15),
+            "limits.maxEventBytes: 15 is out of range; use 16 to 255 bytes",
+        ),
+        (
+            errors(&|limits| limits.max_json_depth = 126),
+            "limits.maxJsonDepth: 126 is out of range; use 4 to 125 levels",
+        ),
+        (
+            errors(&|limits| limits.max_request_head_bytes = 1_024),
+            "limits.maxRequestHeadBytes: 1024 is out of range",
+        ),
+        (
+            errors(&|limits| limits.max_payload_bytes = 65_537),
+            "limits.maxPayloadBytes: 65537 is more than limits.maxFrameBytes (65536)",
+        ),
+    ] {
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
 fn lists_that_each_publish_looks_through_are_bounded() {
     let names = |count: usize| (0..count).map(|n| format!("e{n}")).collect::<Vec<_>>();
     let errors = |events: usize, policies: usize| {

@@ -30,6 +30,16 @@ reasons! {
         Members => "members",
         /// Length of one message.
         Frame => "frame",
+        /// Length of the head of one request.
+        RequestHead => "request_head",
+        /// Length of one topic.
+        Topic => "topic",
+        /// Length of the name of one event.
+        Event => "event",
+        /// Length of one payload.
+        Payload => "payload",
+        /// Nesting of one payload, where the limit is lower than what messages are read with.
+        JsonDepth => "json_depth",
         /// The queue of one connection that takes nothing.
         SendQueue => "send_queue",
     }
@@ -53,6 +63,11 @@ impl Limit {
             Self::Channels => "limits.maxChannelsPerConnection",
             Self::Members => "rooms.maxMembers",
             Self::Frame => "limits.maxFrameBytes",
+            Self::RequestHead => "limits.maxRequestHeadBytes",
+            Self::Topic => "limits.maxTopicBytes",
+            Self::Event => "limits.maxEventBytes",
+            Self::Payload => "limits.maxPayloadBytes",
+            Self::JsonDepth => "limits.maxJsonDepth",
             Self::SendQueue => "limits.sendQueueBytes",
         }
     }

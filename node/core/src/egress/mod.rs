@@ -162,6 +162,12 @@ impl Egress {
         [self.dirty.next_millis(), self.bulk.next_millis()].into_iter().flatten().min()
     }
 
+    /// The longest time since the last call, in milliseconds, for which something queued waited for its connection's turn
+    /// to be written: what the longest pass took. Connections whose sockets take nothing are in no pass.
+    pub(crate) fn take_longest_wait(&mut self, now_millis: u64) -> u64 {
+        self.dirty.take_longest(now_millis).max(self.bulk.take_longest(now_millis))
+    }
+
     /// Records that the kernel took so many bytes of a connection that was not blocked.
     #[inline]
     pub(crate) fn advance(&mut self, conn: &mut Conn, count: usize) {

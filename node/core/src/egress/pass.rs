@@ -29,6 +29,8 @@ pub(crate) struct Passes {
     begun_millis: Option<u64>,
     /// The next pass begins at this time or later.
     next_millis: u64,
+    /// What the longest pass took since this was last asked for, in milliseconds.
+    longest_millis: u64,
 }
 
 /// How long the next pass is put off after one over so many connections that took so long.
@@ -73,7 +75,9 @@ impl Passes {
         if self.has_ended()
             && let Some(begun) = self.begun_millis.take()
         {
-            let pause = pause_millis(self.size, now_millis.saturating_sub(begun));
+            let took = now_millis.saturating_sub(begun);
+            self.longest_millis = self.longest_millis.max(took);
+            let pause = pause_millis(self.size, took);
             // Without a pause, the next pass may begin in a turn that began no later than this pass ended.
             self.next_millis = if pause > 0 { now_millis + pause } else { begun };
         }
@@ -87,6 +91,12 @@ impl Passes {
     /// When the next pass may begin, if any connection waits for it.
     pub(crate) fn next_millis(&self) -> Option<u64> {
         (!self.waiting.is_empty()).then_some(self.next_millis)
+    }
+
+    /// What the longest pass took since the last call, in milliseconds, with the one under way.
+    pub(crate) fn take_longest(&mut self, now_millis: u64) -> u64 {
+        let present = self.begun_millis.map_or(0, |begun| now_millis.saturating_sub(begun));
+        std::mem::take(&mut self.longest_millis).max(present)
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -146,6 +156,17 @@ mod tests {
         assert!(passes.is_due(24, true), "unless there is hurry");
         assert_eq!(drain(&mut passes, 25), [7]);
         assert_eq!(passes.next_millis(), None, "nobody waits");
+    }
+
+    #[test]
+    fn the_longest_pass_is_told_once_and_the_one_under_way_counts() {
+        let mut passes = with(2);
+        assert_eq!((passes.take_longest(50), drain(&mut passes, 100).len()), (0, 2));
+        passes.end_turn(107);
+        passes.push(Slot(9));
+        assert_eq!(drain(&mut passes, 200), [9]);
+        assert_eq!(passes.take_longest(203), 7, "longer than the 3 of the one under way");
+        assert_eq!(passes.take_longest(240), 40);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::{
 pub(super) fn check(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let Ok(config) = serde_saphyr::from_str::<NodeConfig>(text) else { return };
-    let rendered = serde_json::to_string(&config).expect("a configuration is JSON");
-    // JSON is YAML, and is what the operator writes.
+    // As the operator writes it.
+    let rendered = serde_saphyr::to_string(&config).expect("a configuration is YAML");
     let again: NodeConfig = serde_saphyr::from_str(&rendered).expect("what was written is read");
     assert_eq!(again, config);
     let errors = config.validate();

@@ -9,7 +9,7 @@ use crate::{
     },
     ws::{
         entry::check_entry,
-        handshake::{self, Request, Rules},
+        handshake::{self, Page, Request, Rules},
         host::Names,
         origin::{is_allowed, is_served},
     },
@@ -53,10 +53,12 @@ fn head(bytes: &[u8]) {
     let long_poll = longpoll::request::Rules { key: &key, peers: None, max_body_bytes: 1_000, dev: true };
     let rules = Rules {
         path: "/socket",
+        max_head_bytes: 32 << 10,
         auth: &auth,
-        page: Some(b"<p>"),
+        page: Some(Page { html: b"<p>", policy: "" }),
         ready: true,
         dev: true,
+        client: None,
         long_poll: Some(long_poll),
         deflate_window_bits: Some(15),
     };
@@ -72,7 +74,7 @@ fn head(bytes: &[u8]) {
         for end in (0..*head_len).step_by(1 + head_len / 256).chain([head_len - 1]) {
             assert_eq!(handshake::read(&bytes[..end], &rules), Request::Incomplete, "{end}");
             assert!(
-                handshake::may_be_whole(&bytes[..*head_len], end),
+                handshake::may_be_whole(&bytes[..*head_len], end, rules.max_head_bytes),
                 "its end is seen in whatever parts it comes"
             );
         }

@@ -6,8 +6,8 @@ use crate::{
     broadcast::{Broadcast, Content},
     limits::{MAX_REF_BYTES, MAX_TOPIC_BYTES},
     protocol::{
-        Malformed, Message, NULL, OddMessage, Payload, RawRef, Translation, Vsn, decode_binary, decode_odd,
-        decode_text, encode,
+        JoinRef, Malformed, Message, NULL, OddMessage, Payload, RawRef, Translation, Vsn, decode_binary,
+        decode_odd, decode_text, encode,
     },
     ws::frame::{FIN_BINARY, FIN_TEXT, split_server_frame},
 };
@@ -65,6 +65,9 @@ fn refs(message: &Message<'_>) {
         assert_eq!(kept, kept.clone());
         serde_json::from_str::<Value>(raw).expect("a ref is JSON");
     }
+    let kept = JoinRef::new(&message.join_ref, &message.reference);
+    let of_channel = if message.join_ref == NULL { &message.reference } else { &message.join_ref };
+    assert_eq!(kept.given_and_own(), (&*message.join_ref, &**of_channel));
 }
 
 fn odd_reply(vsn: Vsn, message: &OddMessage<'_>) {
@@ -81,7 +84,7 @@ fn replies(vsn: Vsn, message: &Message<'_>) {
         encode::reply(vsn, (join_ref, reference), topic, "ok", encode::EMPTY),
         encode::error(vsn, (NULL, reference), topic, "unmatched topic"),
         encode::phx_close(vsn, join_ref, topic),
-        encode::phx_error(vsn, join_ref, topic),
+        encode::phx_error(vsn, join_ref, topic, "channel_crash"),
     ];
     // A reply repeats no more of a made-up topic than a valid one has; only a joined topic is ended.
     let start = &topic[..topic.floor_char_boundary(MAX_TOPIC_BYTES)];

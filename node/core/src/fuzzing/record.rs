@@ -4,28 +4,28 @@ use arbitrary::Unstructured;
 
 use crate::tls::{
     MAX_PLAINTEXT_BYTES,
-    forge::{Peer, SUITES, read, session},
+    forge::{KINDS, Peer, read, session},
 };
 
 /// Longest stream in bytes, so that the pieces are many and not large.
 const MOST_BYTES: usize = 64 * 1024;
 
-/// The first byte chooses the suite, and what follows what the peer sends and where its bytes are cut.
+/// The first byte chooses the version and the suite, and what follows what the peer sends and where its bytes are cut.
 pub(super) fn check(bytes: &[u8]) {
     // Too few bytes end the run early, which is no fault.
     run(&mut Unstructured::new(bytes)).ok();
 }
 
 fn run(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
-    let suite = *input.choose(&SUITES)?;
-    let stream = stream(input, &mut Peer::new(suite))?;
-    let whole = read(&mut session(suite, 0, 0), &stream, &[]);
+    let kind = *input.choose(&KINDS)?;
+    let stream = stream(input, &mut Peer::new(kind))?;
+    let whole = read(&mut session(kind, 0, 0), &stream, &[]);
     let mut cuts = Vec::new();
     for _ in 0..input.int_in_range(0..=16)? {
         cuts.push(input.int_in_range(0..=stream.len())?);
     }
     cuts.sort_unstable();
-    assert_eq!(read(&mut session(suite, 0, 0), &stream, &cuts), whole, "{cuts:?}");
+    assert_eq!(read(&mut session(kind, 0, 0), &stream, &cuts), whole, "{cuts:?}");
     Ok(())
 }
 

@@ -23,7 +23,8 @@ fn response(status: &str, headers: &str, body: &[&[u8]], keep_alive: bool) -> By
 
 /// What a client reads must come from no cache: with the token in a header all sessions have one URL.
 fn json(body: &[&[u8]], keep_alive: bool) -> Bytes {
-    let headers = "content-type: application/json; charset=utf-8\r\ncache-control: no-store\r\n";
+    let headers = "content-type: application/json; charset=utf-8\r\nx-content-type-options: nosniff\r\n\
+        cache-control: no-store\r\n";
     response("200 OK", headers, body, keep_alive)
 }
 
@@ -67,6 +68,12 @@ pub fn preflight(headers: &str, keep_alive: bool) -> Bytes {
 #[must_use]
 pub fn unreadable(status: &str) -> Bytes {
     response(status, "", &[], false)
+}
+
+/// A request whose query cannot be read. No page may read this answer, with Phoenix neither, which looks at the query first.
+#[must_use]
+pub fn unreadable_query() -> Bytes {
+    Bytes::from_static(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
 }
 
 #[cfg(test)]

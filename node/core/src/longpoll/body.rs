@@ -6,6 +6,7 @@ use crate::{
     limits::{MAX_ANSWER_BYTES, MAX_POST_BYTES, MAX_POST_LINES},
     ws::{
         Opcode,
+        base64::PADDED,
         frame::{FIN_BINARY, FIN_TEXT, append_client_frame, first_server_frame},
     },
 };
@@ -36,7 +37,7 @@ pub fn frames(body: &[u8], lines: bool) -> Option<Vec<u8>> {
         if line.starts_with(b"[") {
             append_client_frame(&mut out, FIN_TEXT, line);
         } else {
-            append_client_frame(&mut out, FIN_BINARY, &STANDARD.decode(line).ok()?);
+            append_client_frame(&mut out, FIN_BINARY, &PADDED.decode(line).ok()?);
         }
     }
     Some(out)
@@ -121,6 +122,7 @@ mod tests {
         for (body, lines, said) in [
             ("[1]", true, &["[1]"][..]),
             ("[1]\n[2]\r\nAAEC", true, &["[1]", "[2]", "[0, 1, 2]"]),
+            ("AB==", true, &["[0]"]),
             ("{}", false, &["{}"]),
             ("[1]\n[2]", false, &["[1]\n[2]"]),
             ("", false, &[""]),

@@ -96,7 +96,8 @@ pub(crate) fn read(
     let headers = &*request.headers;
     let one = |name: &str| single(headers, name).map_err(|_| unreadable("400 Bad Request"));
     let length = body_length(headers)?;
-    let mut parameters = Parameters::read(target.query).map_err(|_| unreadable("400 Bad Request"))?;
+    let mut parameters =
+        Parameters::read(target.query).map_err(|reason| (reason, answer::unreadable_query()))?;
     if !origin::is_allowed(one("origin")?, host, auth) {
         return Err((RefuseReason::Origin, answer::status(403, false)));
     }
@@ -126,7 +127,7 @@ pub(crate) fn read(
                 // The body is not read, hence nothing more on this connection.
                 return Err((RefuseReason::NotFound, answer::status(410, false)));
             };
-            Wish::Post { session, bytes, lines: one("content-type")? == Some(LINES) }
+            Wish::Post { session, bytes, lines: values(headers, "content-type").eq([LINES]) }
         }
         _ => return Err(unreadable("400 Bad Request")),
     };
@@ -188,12 +189,11 @@ fn param<'a>(query: &'a str, auth: &Auth) -> Option<Value<'a>> {
     }
 }
 
-/// The headers that a browser asks for, as far as they are names.
+/// The headers that a browser asks for, as it wrote them. A list with anything but names in it is left out.
 fn asked_headers(headers: &[httparse::Header<'_>]) -> String {
-    let is_name = |name: &&str| {
-        !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
-    };
-    let asked = headers.iter().filter(|h| h.name.eq_ignore_ascii_case("access-control-request-headers"));
-    let names = asked.filter_map(|header| std::str::from_utf8(header.value).ok());
-    names.flat_map(|names| names.split(',').map(str::trim)).filter(is_name).collect::<Vec<_>>().join(", ")
+    let is_listed = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~, \t".contains(&b);
+    let lists = values(headers, "access-control-request-headers")
+        .filter_map(|list| std::str::from_utf8(list).ok())
+        .filter(|list| list.bytes().all(is_listed));
+    lists.collect::<Vec<_>>().join(", ")
 }

@@ -17,6 +17,8 @@ const ENTRY_BYTES: u64 = 256;
 pub(crate) struct Asking {
     /// How many answers of sessions it has waited for.
     number: u32,
+    /// Whether it waits for a session of another node.
+    is_carried: bool,
     pub(crate) step: Step,
     /// The session whose messages are in the answer that is queued, or was sent.
     pub(crate) said: Option<Token>,
@@ -152,6 +154,8 @@ pub(crate) struct Polls {
     sessions: BTreeMap<Slot, Session>,
     /// Bytes of the answers that were given and may have to be given again.
     given_bytes: u64,
+    /// How many connections wait for sessions of other nodes.
+    carried: usize,
 }
 
 impl Polls {
@@ -166,7 +170,14 @@ impl Polls {
 
     /// Forgets the HTTP side of a connection, if it has one.
     pub(crate) fn end_asking(&mut self, slot: Slot) -> Option<Asking> {
-        self.asking.remove(&slot)
+        let asking = self.asking.remove(&slot)?;
+        self.carried -= usize::from(asking.is_carried);
+        Some(asking)
+    }
+
+    /// How many connections wait for sessions of other nodes.
+    pub(crate) const fn carried(&self) -> usize {
+        self.carried
     }
 
     /// What an HTTP connection waits for.
@@ -179,9 +190,11 @@ impl Polls {
         matches!(self.step(slot), Some(Step::Waiting(_)))
     }
 
-    /// A connection waits for a session from now on. Returns the number of its request.
-    pub(crate) fn wait(&mut self, slot: Slot, waiting: Waiting) -> u32 {
+    /// A connection waits for a session from now on, which may be one of another node. Returns the number of its request.
+    pub(crate) fn wait(&mut self, slot: Slot, waiting: Waiting, is_carried: bool) -> u32 {
         let asking = self.asking.entry(slot).or_default();
+        self.carried += usize::from(is_carried);
+        self.carried -= usize::from(std::mem::replace(&mut asking.is_carried, is_carried));
         asking.number = asking.number.wrapping_add(1);
         asking.step = Step::Waiting(waiting);
         asking.number
@@ -195,6 +208,7 @@ impl Polls {
             return None;
         }
         asking.step = Step::Head;
+        self.carried -= usize::from(std::mem::take(&mut asking.is_carried));
         Some(waiting)
     }
 
@@ -248,6 +262,13 @@ impl Polls {
     pub(crate) fn close(&mut self, slot: Slot) -> Option<Session> {
         self.take_given(slot);
         self.sessions.remove(&slot)
+    }
+
+    /// The count of [`Polls::carried`], made anew.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn counted_anew(&self) -> usize {
+        let waits = |asking: &&Asking| asking.is_carried && matches!(asking.step, Step::Waiting(_));
+        self.asking.values().filter(waits).count()
     }
 
     /// Memory in bytes of both tables and of the answers that are kept.

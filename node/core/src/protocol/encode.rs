@@ -82,11 +82,11 @@ pub fn phx_close(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
     vsn.serializer().message((join_ref, join_ref), topic, "phx_close", &[EMPTY, "", "", "", ""])
 }
 
-/// The end of a channel after which clients join again, with the reason that Phoenix gives. The refs are those of
-/// [`phx_close`].
+/// The end of a channel after which clients join again, with a reason, which is plain text without quotes. The refs are those
+/// of [`phx_close`].
 #[must_use]
-pub fn phx_error(vsn: Vsn, join_ref: &str, topic: &str) -> Bytes {
-    let payload = ["{\"reason\":\"channel_crash\"}", "", "", "", ""];
+pub fn phx_error(vsn: Vsn, join_ref: &str, topic: &str, reason: &str) -> Bytes {
+    let payload = ["{\"reason\":\"", reason, "\"}", "", ""];
     vsn.serializer().message((join_ref, join_ref), topic, "phx_error", &payload)
 }
 
@@ -171,7 +171,7 @@ mod tests {
             r#"{"topic":"t","event":"phx_close","payload":{},"ref":"1"}"#
         );
         assert_eq!(
-            body(&phx_error(Vsn::V2, "1", "t")),
+            body(&phx_error(Vsn::V2, "1", "t", "channel_crash")),
             r#"[1,1,"t","phx_error",{"reason":"channel_crash"}]"#
         );
         let payload = Payload::Json(r#"{"a":1}"#);

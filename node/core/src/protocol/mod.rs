@@ -25,7 +25,8 @@ mod v2;
 mod version;
 
 pub use odd::OddMessage;
-pub use raw_ref::RawRef;
+pub use raw_ref::{JoinRef, RawRef};
+pub use scan::levels;
 
 /// JSON of an absent ref.
 pub const NULL: &str = "null";
@@ -66,6 +67,8 @@ trait Serializer: Sync {
     fn decode_text<'a>(&self, text: &'a str) -> Result<Message<'a>, Malformed>;
     /// Reads a binary message.
     fn decode_binary<'a>(&self, bytes: &'a [u8], into: Translation<'a>) -> Result<Message<'a>, Unreadable>;
+    /// Reads what stands before the payload of a message that is not read because it is nested too deep.
+    fn decode_deep<'a>(&self, raw: Raw<'a>) -> Option<Message<'a>>;
     /// Reads a text message whose topic or event is no string.
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>>;
     /// A message to one client, as one frame; both refs are raw JSON.
@@ -141,6 +144,15 @@ pub struct Message<'a> {
     pub payload: Payload<'a>,
 }
 
+/// A message as it came.
+#[derive(Debug, Clone, Copy)]
+pub enum Raw<'a> {
+    /// As text.
+    Text(&'a str),
+    /// As bytes.
+    Binary(&'a [u8]),
+}
+
 /// The bytes are no Phoenix message of this serializer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a Phoenix message")]
@@ -155,6 +167,9 @@ pub enum Unreadable {
     /// It is longer than a message may be, once it is JSON.
     #[error("too long as JSON")]
     TooBig,
+    /// Its payload has more than [`crate::limits::MAX_JSON_DEPTH`] levels.
+    #[error("nested too deeply")]
+    TooDeep,
 }
 
 impl From<Malformed> for Unreadable {
@@ -192,6 +207,13 @@ pub fn decode_binary<'a>(
     into: Translation<'a>,
 ) -> Result<Message<'a>, Unreadable> {
     vsn.serializer().decode_binary(bytes, into)
+}
+
+/// Reads a message that was refused, if it was because of more than [`crate::limits::MAX_JSON_DEPTH`] levels behind its
+/// event: all but its payload, of which nothing is known. A binary message of V2 is never read.
+#[must_use]
+pub fn decode_deep(vsn: Vsn, raw: Raw<'_>) -> Option<Message<'_>> {
+    vsn.serializer().decode_deep(raw)
 }
 
 /// Reads a text message that [`decode_text`] refused, if all that is odd about it is that its topic or its event is no

@@ -37,6 +37,24 @@ pub(super) fn check(text: &str) -> Result<(), Malformed> {
     scanner.end()
 }
 
+/// How many levels of arrays and objects a JSON text has at most at any place. It need not be valid.
+#[must_use]
+pub fn levels(text: &str) -> usize {
+    let (mut scanner, mut depth, mut deepest) = (Scanner::new(text), 0_usize, 0);
+    while let Ok(byte) = scanner.next() {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' if scanner.string_rest().is_err() => break,
+            _ => {}
+        }
+    }
+    deepest
+}
+
 impl<'a> Scanner<'a> {
     pub(super) const fn new(text: &'a str) -> Self {
         Self { text, at: 0 }
@@ -67,6 +85,11 @@ impl<'a> Scanner<'a> {
     /// Takes this byte, after blanks.
     pub(super) fn expect(&mut self, byte: u8) -> Result<(), Malformed> {
         if self.token()? == byte { Ok(()) } else { Err(Malformed) }
+    }
+
+    /// What has not been looked at.
+    pub(super) fn rest(&self) -> &'a str {
+        &self.text[self.at..]
     }
 
     /// Checks that only blanks follow.
@@ -332,6 +355,12 @@ mod tests {
         let objects = format!("{}1{}", r#"{"a":"#.repeat(MAX_JSON_DEPTH), "}".repeat(MAX_JSON_DEPTH));
         assert_eq!(check(&objects), Ok(()));
         assert_eq!(check(&"[".repeat(30_000)), Err(Malformed));
+        for (text, expected) in
+            [("1", 0), ("{}", 1), (r#"{"a":[[1],"[[[{\"["],"b":{}}"#, 3), ("]]][", 1), ("[\"[", 1)]
+        {
+            assert_eq!(levels(text), expected, "{text}");
+        }
+        assert_eq!(levels(&nested(MAX_JSON_DEPTH + 1)), MAX_JSON_DEPTH + 1);
         // An echo nests it three levels deeper, which strict readers still take.
         let echo =
             format!(r#"["1","2","t","phx_reply",{{"status":"ok","response":{}}}]"#, nested(MAX_JSON_DEPTH));

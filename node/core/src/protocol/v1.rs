@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, OddMessage, Payload, Pieces, Serializer, Translation, Unreadable,
+    Malformed, Message, OddMessage, Payload, Pieces, Raw, Serializer, Translation, Unreadable,
     encode::append_text,
     json::{self, escaped},
     realtime::{BROADCAST, TEXT_FORM},
@@ -33,6 +33,13 @@ impl Serializer for V1 {
     /// Phoenix's serializer reads JSON out of frames of either kind.
     fn decode_binary<'a>(&self, bytes: &'a [u8], _: Translation<'a>) -> Result<Message<'a>, Unreadable> {
         Ok(json::decode_v1(std::str::from_utf8(bytes).map_err(|_| Malformed)?)?)
+    }
+
+    fn decode_deep<'a>(&self, raw: Raw<'a>) -> Option<Message<'a>> {
+        json::decode_deep_v1(match raw {
+            Raw::Text(text) => text,
+            Raw::Binary(bytes) => std::str::from_utf8(bytes).ok()?,
+        })
     }
 
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {

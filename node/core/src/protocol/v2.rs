@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, NULL, OddMessage, Payload, Pieces, Serializer, Translation, Unreadable, binary,
+    Malformed, Message, NULL, OddMessage, Payload, Pieces, Raw, Serializer, Translation, Unreadable, binary,
     encode::append_text,
     json::{self, escaped},
 };
@@ -36,6 +36,13 @@ impl Serializer for V2 {
 
     fn decode_binary<'a>(&self, bytes: &'a [u8], _: Translation<'a>) -> Result<Message<'a>, Unreadable> {
         Ok(binary::decode(bytes)?)
+    }
+
+    fn decode_deep<'a>(&self, raw: Raw<'a>) -> Option<Message<'a>> {
+        match raw {
+            Raw::Text(text) => json::decode_deep_v2(text),
+            Raw::Binary(_) => None,
+        }
     }
 
     fn decode_odd<'a>(&self, text: &'a str) -> Option<OddMessage<'a>> {

@@ -5,7 +5,10 @@
 //! what stands before it may be anybody's invention. One of the two headers counts, and not both: a proxy that appends
 //! to one passes the other on as the client made it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    cell::Cell,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +57,40 @@ impl ForwardedHeader {
                 found
             }
         }
+    }
+}
+
+/// The client of a request, which the proxy that sent it names in a header.
+#[derive(Debug)]
+pub struct Search<'a> {
+    peer: IpAddr,
+    header: ForwardedHeader,
+    trusted: &'a Networks,
+    found: Cell<Option<IpAddr>>,
+}
+
+impl<'a> Search<'a> {
+    /// A search for the client of a request from a trusted proxy.
+    #[must_use]
+    pub const fn new(peer: IpAddr, header: ForwardedHeader, trusted: &'a Networks) -> Self {
+        Self { peer, header, trusted, found: Cell::new(None) }
+    }
+
+    /// The name of the header that has to be looked at, in lower case.
+    #[must_use]
+    pub const fn header(&self) -> &'static str {
+        self.header.name()
+    }
+
+    /// Looks at the values of that header, in their order.
+    pub fn look<'v>(&self, values: impl DoubleEndedIterator<Item = &'v [u8]>) {
+        self.found.set(Some(client(self.peer, values, self.header, self.trusted)));
+    }
+
+    /// The client; none before the head of the request was whole.
+    #[must_use]
+    pub const fn found(&self) -> Option<IpAddr> {
+        self.found.get()
     }
 }
 

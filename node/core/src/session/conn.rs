@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::{lifecycle::Phase, wire::Wire};
 use crate::{
     egress::outbox::Queue,
-    protocol::{RawRef, Vsn, realtime::Asked},
+    protocol::{JoinRef, Vsn, realtime::Asked},
     topics::room::RoomId,
     ws::Reader,
 };
@@ -100,7 +100,7 @@ impl State {
 pub(crate) struct Channel {
     pub(crate) room: RoomId,
     pub(crate) seat: Seat,
-    pub(crate) join_ref: RawRef,
+    pub(crate) join_ref: JoinRef,
 }
 
 /// The position of a member among those of its room, and what it asked for when it joined a room of Supabase's Realtime,

@@ -148,7 +148,7 @@ impl Step {
 /// Whether this goodbye is no answer to a fault of the peer. What the peer said before it heard the goodbye is then
 /// served to the others, until its own close frame or the close time-out, and only then does it leave its rooms.
 pub(crate) const fn is_polite(reason: CloseReason) -> bool {
-    matches!(reason, CloseReason::Drain | CloseReason::Idle | CloseReason::Worn)
+    matches!(reason, CloseReason::Drain | CloseReason::Moved | CloseReason::Idle | CloseReason::Worn)
 }
 
 /// The step that a cause leads to in a phase; `None` when it changes nothing there.
@@ -198,7 +198,7 @@ pub(crate) const fn step(phase: Phase, cause: Cause) -> Option<Step> {
 const fn closed(reason: CloseReason) -> Step {
     let counted = Step::to(Phase::Closing).counted(Count::Closed(reason)).with(Membership::Leaves);
     match reason {
-        CloseReason::Drain | CloseReason::Idle | CloseReason::Worn => {
+        CloseReason::Drain | CloseReason::Moved | CloseReason::Idle | CloseReason::Worn => {
             Step { to: Phase::Leaving, membership: Membership::Mutes, ..counted }
         }
         CloseReason::SlowConsumer => Step { drops_queue: true, ..counted },

@@ -6,10 +6,12 @@ use slab::Slab;
 
 use crate::{
     config::Limits,
-    protocol::{RawRef, realtime::Asked},
+    limits::STAMP_MILLIS,
+    protocol::{JoinRef, realtime::Asked},
     ws::{ConnectInfo, Reader},
 };
 
+mod ages;
 mod bucket;
 pub(crate) mod conn;
 pub mod id;
@@ -20,6 +22,7 @@ mod rate;
 pub(crate) mod side;
 pub(crate) mod wire;
 
+use ages::Ages;
 use conn::{Channel, Conn, Seat};
 use id::{ConnId, Generations, Slot};
 use identities::Identities;
@@ -48,6 +51,7 @@ pub(crate) struct Memory {
 pub(crate) struct Sessions {
     slots: Slab<Conn>,
     generations: Generations,
+    ages: Ages,
     side: Side,
     identities: Identities,
     origins: Origins,
@@ -76,13 +80,28 @@ impl IndexMut<Slot> for Sessions {
 }
 
 impl Sessions {
-    /// Takes a connection in.
-    pub(crate) fn insert(&mut self, conn: Conn) -> ConnId {
+    /// Takes a connection in, which was accepted just now.
+    pub(crate) fn insert(&mut self, conn: Conn, now_millis: u64) -> ConnId {
         // A process has far fewer than 2^32 descriptors.
         let slot = Slot(self.slots.insert(conn) as u32);
         self.generations.welcome(slot);
+        self.ages.welcome(slot, now_millis);
         self.rates.welcome(slot);
         self.generations.id(slot)
+    }
+
+    /// The handshake of a connection is done: its age counts from now on. Returns the milliseconds since it was accepted.
+    pub(crate) fn establish(&mut self, slot: Slot, now_millis: u64) -> u64 {
+        let rest_millis = self.ages.establish(slot, now_millis);
+        let stamp = (now_millis / STAMP_MILLIS) as u16;
+        let stamps = stamp.wrapping_sub(self.slots[slot.index()].stamp);
+        (u64::from(stamps) * STAMP_MILLIS + now_millis % STAMP_MILLIS).saturating_sub(rest_millis)
+    }
+
+    /// Milliseconds since the handshake of an established connection: never more than it was, and less by a quarter of a
+    /// second and a sixteenth at most up to [`crate::limits::MAX_AGE_MILLIS`].
+    pub(crate) fn age_millis(&self, slot: Slot, now_millis: u64) -> u64 {
+        self.ages.millis(slot, now_millis)
     }
 
     /// Forgets a connection that ended; its slot may be given out again.
@@ -276,9 +295,9 @@ impl Sessions {
         &mut self,
         slot: Slot,
         position: usize,
-        join_ref: RawRef,
+        join_ref: JoinRef,
         asked: Asked,
-    ) -> RawRef {
+    ) -> JoinRef {
         let channel = &mut self.slots[slot.index()].channels[position];
         channel.seat = Seat::new(channel.seat.position(), asked);
         let old = std::mem::replace(&mut channel.join_ref, join_ref);
@@ -347,6 +366,7 @@ impl Sessions {
         if self.slots.is_empty() && self.slots.capacity() > KEPT {
             self.slots.shrink_to_fit();
             self.generations.trim();
+            self.ages.clear();
         }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     counters::RefuseReason,
-    limits::{MAX_INCOMPLETE_BYTES, MAX_POLLING, MAX_REQUEST_HEAD_BYTES, POLL_WINDOW_MILLIS},
+    limits::{MAX_CARRIED, MAX_INCOMPLETE_BYTES, MAX_POLLING, POLL_WINDOW_MILLIS},
     longpoll::{
         Answer, Ask, Asker, Asking, Body, Carried, Goal, Outcome, Step, Waiting, What, answer, body,
         request::{Request, Wish},
@@ -29,21 +29,25 @@ use crate::{
 impl Shard {
     /// Input of an HTTP connection.
     pub(super) fn on_asking(&mut self, slot: Slot, data: &[u8]) -> Progress {
+        let known = self.sessions[slot].reader.buffered().len();
         if !data.is_empty() {
-            let is_first = self.sessions[slot].reader.buffered().is_empty();
             // A request may take as long as a connection may be idle, from its first byte on.
-            if is_first && self.polls.step(slot) == Some(Step::Head) {
+            if known == 0 && self.polls.step(slot) == Some(Step::Head) {
                 self.sessions[slot].stamp = self.stamp();
             }
             self.sessions.keep_input(slot, data);
         }
         let conn = &self.sessions[slot];
+        let most_bytes = self.config.limits.max_request_head_bytes as usize;
         match self.polls.step(slot) {
-            Some(Step::Head) if conn.queue.is_empty() => return self.on_further_head(slot),
+            Some(Step::Head) if conn.queue.is_empty() => {
+                let looked_at = if data.is_empty() { 0 } else { known };
+                return self.on_further_head(slot, looked_at, most_bytes);
+            }
             Some(Step::Body(body)) => self.on_body(slot, body),
             // The next request waits here until this one is answered and the client has the answer; no honest client
             // sends more than one.
-            Some(Step::Head | Step::Waiting(_)) if conn.reader.buffered().len() > MAX_REQUEST_HEAD_BYTES => {
+            Some(Step::Head | Step::Waiting(_)) if conn.reader.buffered().len() > most_bytes => {
                 self.advance(slot, Cause::Lost);
             }
             Some(Step::Head | Step::Waiting(_)) | None => {}
@@ -62,13 +66,19 @@ impl Shard {
         }
     }
 
+    /// Reads the next head, whose first `looked_at` bytes are known not to be whole.
     #[cold]
-    fn on_further_head(&mut self, slot: Slot) -> Progress {
+    fn on_further_head(&mut self, slot: Slot, looked_at: usize, most_bytes: usize) -> Progress {
         let kept = self.sessions.take_input(slot);
         if kept.is_empty() {
             return Progress::Done;
         }
-        match self.read_head(&kept) {
+        let request = if looked_at == 0 || handshake::may_be_whole(&kept, looked_at, most_bytes) {
+            self.read_head(slot, &kept)
+        } else {
+            handshake::Request::Incomplete
+        };
+        match request {
             handshake::Request::Incomplete => {
                 self.sessions.keep_input(slot, &kept);
                 self.check_incomplete(slot);
@@ -82,7 +92,7 @@ impl Shard {
     fn check_incomplete(&mut self, slot: Slot) {
         if self.sessions.incomplete_bytes() > MAX_INCOMPLETE_BYTES {
             self.refuse(slot, RefuseReason::Full);
-        } else if self.is_short_of_memory() {
+        } else if self.refuses_unknown() {
             self.refuse(slot, RefuseReason::Memory);
         }
     }
@@ -91,6 +101,7 @@ impl Shard {
     #[cold]
     pub(super) fn on_long_poll(&mut self, slot: Slot, bytes: &[u8], request: Request) {
         let Request { head_len, keep_alive, wish } = request;
+        self.look_at_head(head_len);
         if self.sessions[slot].is(Phase::Handshake) {
             if self.counters.polling >= MAX_POLLING {
                 return self.refuse(slot, RefuseReason::Full);
@@ -166,11 +177,25 @@ impl Shard {
 
     /// Asks a session on behalf of a connection, which then waits.
     fn ask(&mut self, slot: Slot, waiting: Waiting, what: What) {
-        let number = self.polls.wait(slot, waiting);
+        let is_carried = self.is_elsewhere(&waiting.token);
+        if is_carried && self.polls.carried() >= MAX_CARRIED {
+            return self.refuse_to_carry(slot, waiting.keep_alive);
+        }
+        let number = self.polls.wait(slot, waiting, is_carried);
         self.sessions[slot].stamp = self.stamp();
         let from = self.asker(slot, number);
-        self.counters.carried_out += u64::from(self.is_elsewhere(&waiting.token));
+        self.counters.carried_out += u64::from(is_carried);
         self.tell_session(waiting.token, from, what);
+    }
+
+    /// Answers a request for a session of another node that more than enough others wait for.
+    fn refuse_to_carry(&mut self, slot: Slot, keep_alive: bool) {
+        self.counters.carried_refused += 1;
+        if let Some(asking) = self.polls.asking(slot) {
+            asking.step = Step::Head;
+        }
+        let keep_alive = self.may_keep_alive(keep_alive);
+        self.respond(slot, answer::away(keep_alive), keep_alive);
     }
 
     pub(super) fn asker(&self, slot: Slot, number: u32) -> Asker {

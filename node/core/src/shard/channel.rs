@@ -13,7 +13,12 @@ pub(super) enum End {
     Closed,
     /// With `phx_error`, as a channel of Phoenix that crashes: clients join again after a while.
     Crashed,
+    /// The same because its token has ended: clients join again, and are let in with another token.
+    Expired,
 }
+
+/// The reason of an end, and of a refused join, of a client whose token has ended.
+pub(super) const TOKEN_EXPIRED: &str = "token_expired";
 
 impl Shard {
     /// Position of the topic among the connection's channels.
@@ -45,10 +50,11 @@ impl Shard {
         let Some(position) = self.channel(slot, topic) else { return };
         let channel = self.sessions.take_channel(slot, position);
         self.leave_room(slot, channel.room, channel.seat.position());
-        let (vsn, join_ref) = (self.sessions[slot].vsn(), channel.join_ref.as_str());
+        let (vsn, join_ref) = (self.sessions[slot].vsn(), channel.join_ref.given());
         let frame = match end {
             End::Closed => encode::phx_close(vsn, join_ref, topic),
-            End::Crashed => encode::phx_error(vsn, join_ref, topic),
+            End::Crashed => encode::phx_error(vsn, join_ref, topic, "channel_crash"),
+            End::Expired => encode::phx_error(vsn, join_ref, topic, TOKEN_EXPIRED),
         };
         self.reply(slot, frame);
     }

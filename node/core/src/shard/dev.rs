@@ -3,13 +3,13 @@
 
 use super::{channel::End, state::Shard};
 use crate::{
-    protocol::{Payload, encode},
+    protocol::{Payload, Vsn, encode},
     session::{id::Slot, side::Aside},
     topic::TopicName,
 };
 
-/// The topic whose joins are refused.
-const DENIED: &str = "room:denied";
+/// The topics whose joins are refused, and why.
+const REFUSED: [(&str, &str); 2] = [("room:denied", "unauthorized"), ("room:crashjoin", "join crashed")];
 /// The event that is pushed for a `push_me`.
 const PUSHED: &str = "pushed";
 
@@ -28,9 +28,9 @@ pub(super) enum Rule {
     WhoAmI,
 }
 
-/// Whether a topic may not be joined.
-pub(super) fn is_denied(topic: TopicName<'_>) -> bool {
-    topic.as_str() == DENIED
+/// Why a topic may not be joined, if it may not.
+pub(super) fn refusal(topic: TopicName<'_>) -> Option<&'static str> {
+    REFUSED.iter().find(|(refused, _)| topic.as_str() == *refused).map(|(_, reason)| *reason)
 }
 
 /// The rule for a push into a room; none for a push that its policy decides about.
@@ -38,10 +38,11 @@ pub(super) fn rule(event: &str, payload: Payload<'_>) -> Option<Rule> {
     Some(match event {
         "stop" => Rule::Stop,
         "whoami" => Rule::WhoAmI,
-        // The serializers of Phoenix raise when they are to write another payload than a map or bytes.
-        _ if !payload.is_object_or_bytes() => Rule::Crash,
         "push_me" => Rule::PushMe,
+        // Every value is a response.
+        "echo" => return None,
         "echo_error" => Rule::EchoError,
+        _ if !payload.is_object_or_bytes() => Rule::Crash,
         _ => return None,
     })
 }
@@ -59,6 +60,10 @@ impl Shard {
         match rule {
             Rule::Crash => self.end_channel(slot, topic, End::Crashed),
             Rule::Stop => self.end_channel(slot, topic, End::Closed),
+            // The serializers of Phoenix but V1 raise when they are to push another payload than a map or bytes.
+            Rule::PushMe if self.sessions[slot].vsn() != Vsn::V1 && !payload.is_object_or_bytes() => {
+                self.end_channel(slot, topic, End::Crashed);
+            }
             Rule::PushMe => {
                 if !self.push(slot, refs.0, topic, PUSHED, payload) {
                     self.reply_error(slot, refs, topic, "name too long");

@@ -1,7 +1,8 @@
 //! The rules of Phoenix.Socket: what a message on a topic does (phoenix/lib/phoenix/socket.ex).
 
 use super::{
-    channel::End,
+    bounds::EVENT_TOO_LONG,
+    channel::{End, TOKEN_EXPIRED},
     dev::{self, Rule},
     state::Shard,
 };
@@ -10,9 +11,8 @@ use crate::{
     config::{Dialect, PolicyRef, Publish},
     counters::{JoinRefusal, Limit, near},
     ledger::most_topic_bytes,
-    limits::MAX_EVENT_BYTES,
     protocol::{
-        ACCESS_TOKEN, Message, NULL, OddMessage, Payload, RawRef, Vsn, encode, is_phoenix_event,
+        ACCESS_TOKEN, JoinRef, Message, NULL, OddMessage, Payload, Vsn, encode, is_phoenix_event,
         is_reserved_event,
         realtime::{self, Asked},
     },
@@ -70,8 +70,13 @@ impl Shard {
             return self.refuse_join_for_now(slot, refs, &message.topic, refusal, millis);
         }
         match name {
-            Some(name) => self.finish_join(slot, name, refs, message.payload),
-            None => self.refuse_join(slot, refs, &message.topic, JoinRefusal::Unmatched),
+            Some(name) if !self.is_topic_too_long(name.as_str()) => {
+                self.finish_join(slot, name, refs, message.payload);
+            }
+            None if message.topic.is_empty() => {
+                self.refuse_join(slot, refs, &message.topic, JoinRefusal::Unmatched);
+            }
+            Some(_) | None => self.refuse_join(slot, refs, &message.topic, JoinRefusal::TopicTooLong),
         }
     }
 
@@ -84,17 +89,14 @@ impl Shard {
     ) -> Result<JoinRules, JoinRefusal> {
         let rules = rules.ok_or(JoinRefusal::Unmatched)?;
         if !self.is_authorized(slot, name) {
-            return Err(JoinRefusal::Unauthorized);
+            return Err(self.refusal(slot));
         }
         let max_channels = self.config.limits.max_channels_per_connection as usize;
         let is_full = self.sessions[slot].channels.len() >= max_channels;
-        let is_short = self.is_short_of_memory() && name != topic::CLUSTER;
+        let is_short = self.refuses_more_of(slot) && name != topic::CLUSTER;
         // A member that joins again takes nothing more.
         if (is_full || is_short) && self.channel(slot, name.as_str()).is_none() {
             return Err(if is_full { JoinRefusal::TooManyChannels } else { JoinRefusal::Memory });
-        }
-        if self.config.fixed.dev && dev::is_denied(name) {
-            return Err(JoinRefusal::Unauthorized);
         }
         Ok(rules)
     }
@@ -125,12 +127,21 @@ impl Shard {
             Ok(rules) => rules,
             Err(refusal) => return self.refuse_join(slot, refs, topic, refusal),
         };
+        if self.config.fixed.dev
+            && let Some(reason) = dev::refusal(name)
+        {
+            self.counters.count_join_refused(JoinRefusal::Unauthorized);
+            return self.reply_error(slot, refs, topic, reason);
+        }
+        // V1 has no place for a join_ref in what it writes.
+        let is_v1 = refs.0 == NULL && self.sessions[slot].vsn() == Vsn::V1;
+        let join_ref = JoinRef::new(refs.0, if is_v1 { NULL } else { refs.1 });
         if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
-            let old = self.sessions.join_again(slot, position, RawRef::new(refs.0), asked);
+            let old = self.sessions.join_again(slot, position, join_ref, asked);
             self.reply_joined(slot, refs, name, rules.is_realtime);
             let vsn = self.sessions[slot].vsn();
-            return self.reply(slot, encode::phx_close(vsn, old.as_str(), topic));
+            return self.reply(slot, encode::phx_close(vsn, old.given(), topic));
         }
         self.before_join(topic);
         let joined = match self.topics.join(name, slot, self.sessions[slot].listens(), rules.caps) {
@@ -142,7 +153,7 @@ impl Shard {
         };
         let Joined { room, position, opened } = joined;
         let seat = Seat::new(position, asked);
-        self.sessions.add_channel(slot, Channel { room, seat, join_ref: RawRef::new(refs.0) });
+        self.sessions.add_channel(slot, Channel { room, seat, join_ref });
         self.counters.joins += 1;
         self.look_at_join(slot, room, rules.caps.members);
         if opened {
@@ -230,9 +241,9 @@ impl Shard {
         }
         let channel = self.sessions.take_channel(slot, position);
         self.leave_room(slot, channel.room, channel.seat.position());
-        let join_ref = channel.join_ref.as_str();
-        self.reply(slot, encode::reply(vsn, (join_ref, &message.reference), topic, "ok", encode::EMPTY));
-        self.reply(slot, encode::phx_close(vsn, join_ref, topic));
+        let (given, own) = channel.join_ref.given_and_own();
+        self.reply(slot, encode::reply(vsn, (own, &message.reference), topic, "ok", encode::EMPTY));
+        self.reply(slot, encode::phx_close(vsn, given, topic));
     }
 
     pub(super) fn on_push(&mut self, slot: Slot, message: &Message<'_>) {
@@ -245,7 +256,7 @@ impl Shard {
             return;
         }
         let (room, join_ref) = (channel.room, channel.join_ref.clone());
-        let refs = (join_ref.as_str(), &*message.reference);
+        let refs = (join_ref.given_and_own().1, &*message.reference);
         if self.topics.get(room).is_realtime() {
             let asked = channel.seat.asked();
             return self.on_realtime_push(slot, (room, asked), refs, message);
@@ -259,6 +270,7 @@ impl Shard {
                 self.counters.publish_refused += 1;
                 self.reply_error(slot, refs, topic, reason);
             }
+            Push::Exceed(reason) => self.refuse_beyond(slot, refs, topic, reason),
             Push::Crash => {
                 self.counters.publish_refused += 1;
                 self.end_channel(slot, topic, End::Crashed);
@@ -268,6 +280,9 @@ impl Shard {
             Push::TakeToken => self.take_token(slot, message.payload),
             Push::Echo => self.reply_payload(slot, refs, topic, "ok", message.payload),
             Push::Broadcast { event_len, acknowledge, to_sender } => {
+                if let Some(reason) = self.beyond_bounds(event, message.payload) {
+                    return self.refuse_beyond(slot, refs, topic, reason);
+                }
                 let except = if to_sender { None } else { Some(slot) };
                 let content = Content { topic, event: &event[..event_len], payload: message.payload };
                 let unable = self.publish_elsewhere(room, &content, except);
@@ -298,8 +313,8 @@ impl Shard {
         if is_reserved_event(event) {
             return if is_phoenix_event(event) { Push::Crash } else { Push::Refuse("reserved event") };
         }
-        if event.len() > MAX_EVENT_BYTES {
-            return Push::Refuse("event name too long");
+        if event.len() > self.config.limits.max_event_bytes as usize {
+            return Push::Exceed(EVENT_TOO_LONG);
         }
         let Some(policy) = policy.map(|policy| self.config.rooms.policy(policy)) else {
             return Push::Refuse("publish not allowed");
@@ -351,6 +366,8 @@ pub(super) struct JoinRules {
 enum Push {
     /// Answered with an error.
     Refuse(&'static str),
+    /// The same because it is beyond a limit.
+    Exceed(&'static str),
     /// Ends the channel: the event is one by which Phoenix steers channels, and no client may use it so.
     Crash,
     /// Dev mode has a rule of its own for it.
@@ -368,7 +385,9 @@ const fn words(refusal: JoinRefusal) -> &'static str {
     match refusal {
         JoinRefusal::Unmatched => "unmatched topic",
         JoinRefusal::Unauthorized => "unauthorized",
+        JoinRefusal::TokenExpired => TOKEN_EXPIRED,
         JoinRefusal::RoomFull => "room full",
+        JoinRefusal::TopicTooLong => "topic too long",
         JoinRefusal::TooManyChannels => "too many channels joined",
         JoinRefusal::TooManyRooms => "too many rooms",
         JoinRefusal::Memory => "node is full",
@@ -377,6 +396,13 @@ const fn words(refusal: JoinRefusal) -> &'static str {
 }
 
 /// A message without a join_ref is always current; otherwise it must be the channel's, compared as typed JSON.
-fn is_current(join_ref: &str, current: &RawRef) -> bool {
-    join_ref == NULL || join_ref == current.as_str()
+fn is_current(join_ref: &str, current: &JoinRef) -> bool {
+    join_ref == NULL || join_ref == current.given() || is_same_value(join_ref, current.given())
+}
+
+/// Whether two texts of JSON are one value that is written in two ways.
+#[cold]
+fn is_same_value(one: &str, other: &str) -> bool {
+    let read = |text| serde_json::from_str::<serde_json::Value>(text).ok();
+    read(one).is_some_and(|value| Some(value) == read(other))
 }

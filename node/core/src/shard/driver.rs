@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::{
+    bounds::Bounds,
     event::{Effect, Event, Mail, Progress, Times},
+    lately::Recent,
     state::Shard,
 };
 use crate::{
@@ -83,6 +85,7 @@ impl Shard {
             Mail::NobodyThere(asker) => self.on_nobody_there(asker),
             Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
             Mail::Drain(DrainOrder::Stop) => self.timers.stay(),
+            Mail::Move(order) => self.on_move_order(order),
             Mail::Shutdown => self.shut_down(),
             Mail::Reload(config) => self.reload(config),
         }
@@ -97,7 +100,7 @@ impl Shard {
         }
         self.counters.handshaking += 1;
         let stamp = self.stamp();
-        Some(self.sessions.insert(Conn::new(stamp)))
+        Some(self.sessions.insert(Conn::new(stamp), self.now_millis))
     }
 
     /// The slot of a connection; `None` when that connection has ended, also when another one has its slot now.
@@ -120,7 +123,7 @@ impl Shard {
 
     fn reload(&mut self, config: Arc<NodeConfig>) {
         self.trusted = Networks::read(&config.proxies.trusted);
-        self.near_frame_bytes = near(config.limits.max_frame_bytes.into()) as usize;
+        self.bounds = Bounds::of(&config.limits);
         self.config = config;
         for room in self.topics.ids() {
             // A policy may let a room say something, and that may close the last member of another one.
@@ -293,6 +296,12 @@ impl Shard {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Figures of the last second.
+    #[must_use]
+    pub const fn recent(&self) -> Recent {
+        self.lately.recent()
     }
 
     /// Connections that have not ended, established or not.

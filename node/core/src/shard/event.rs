@@ -9,6 +9,7 @@ use crate::{
     counters::RefuseReason,
     drain::DrainOrder,
     longpoll::{Answer, Ask, Asker, Carried},
+    moving::MoveOrder,
     route::{ShardMask, Topic},
     session::id::{ConnId, Slot},
 };
@@ -74,6 +75,8 @@ pub enum Mail {
     NobodyThere(Asker),
     /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
     Drain(DrainOrder),
+    /// Begin, go on with, or end moving clients to other nodes: some connections are closed at a pace, and nobody is refused.
+    Move(MoveOrder),
     /// The node ends: all connections are closed with 1012 at the next tick, and connections whose request is
     /// not complete are dropped. Nothing takes that back.
     Shutdown,
@@ -93,7 +96,7 @@ impl Mail {
             Self::Answer(answer) => Some(answer.bytes()),
             Self::NotCarried(carried) => Some(carried.bytes()),
             Self::NobodyThere(_) => Some(size_of::<Asker>()),
-            Self::Drain(_) | Self::Shutdown | Self::Reload(_) => None,
+            Self::Drain(_) | Self::Move(_) | Self::Shutdown | Self::Reload(_) => None,
         }
     }
 }

@@ -34,6 +34,7 @@ impl Shard {
     /// members have its slot at that position, and its channel has its refs.
     pub(super) fn joined(&mut self, joined: Joined, policy: Option<PolicyRef>) {
         if joined.opened {
+            self.topics.get_mut(joined.room).begin_load(self.now_millis);
             self.policy_set(joined.room, policy);
         }
     }

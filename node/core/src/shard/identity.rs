@@ -9,7 +9,7 @@ use super::{channel::End, origin::Entrant, state::Shard};
 use crate::{
     auth::{Identity, Refusal, Token},
     config::OnExpiry,
-    counters::{CloseReason, RefuseReason},
+    counters::{CloseReason, JoinRefusal, RefuseReason},
     limits::{ENDINGS_PER_TICK, EXPIRIES_PER_TICK},
     protocol::{NULL, Payload},
     session::{conn::Channel, id::Slot, identities::Due, lifecycle::Phase},
@@ -100,9 +100,17 @@ impl Shard {
         holder.is_none_or(|holder| !holder.has_ended && holder.identity.may_publish(topic))
     }
 
+    /// Why a connection may not join a topic.
+    pub(super) fn refusal(&self, slot: Slot) -> JoinRefusal {
+        match self.sessions.identities().get(slot) {
+            Some(holder) if holder.has_ended => JoinRefusal::TokenExpired,
+            _ => JoinRefusal::Unauthorized,
+        }
+    }
+
     /// A connection gives another token. It takes the place of the one that the connection has, if it is about the same
     /// user; otherwise the connection is closed, since nobody vouches for it any more. Tokens of connections that came
-    /// without one change nothing, and neither do those whose key is not known yet.
+    /// without one change nothing, and neither do those whose key is not known yet, or that have ended like the one before.
     pub(super) fn take_token(&mut self, slot: Slot, payload: Payload<'_>) {
         self.counters.access_tokens += 1;
         self.refresh(slot, payload);
@@ -122,6 +130,9 @@ impl Shard {
                 self.sessions.identities_mut().set(slot, fresh);
             }
             Err(Refusal::Unknown) => {}
+            // Clients that join again by themselves may not have another token yet. The join is refused, and they try again after
+            // a while; a connection that was closed would come back at once.
+            Err(Refusal::Expired) if holder.is_some_and(|holder| holder.has_ended) => {}
             _ => self.close(slot, CloseReason::Token, CloseCode::Token),
         }
     }
@@ -161,7 +172,7 @@ impl Shard {
         let name = |channel: &Channel| Arc::clone(self.topics.get(channel.room).shared());
         let rooms: Vec<_> = self.sessions[slot].channels.iter().map(name).collect();
         for room in rooms {
-            self.end_channel(slot, room.name().as_str(), End::Crashed);
+            self.end_channel(slot, room.name().as_str(), End::Expired);
         }
     }
 }

@@ -11,11 +11,11 @@ use super::{
     state::Shard,
 };
 use crate::{
-    auth::Token,
-    counters::{CloseReason, Limit, RefuseReason},
+    auth::{Priority, Token},
+    counters::{CloseReason, RefuseReason},
     limits::{MAX_HEADS_BYTES, MAX_INCOMPLETE_BYTES, STAMP_MILLIS},
     longpoll,
-    protocol::{self, Translation, Unreadable, Vsn},
+    protocol::{self, Raw, Translation, Unreadable, Vsn},
     session::{
         conn::Flags,
         id::Slot,
@@ -64,8 +64,9 @@ impl Shard {
             &kept
         };
         // The first part is always looked at: what is no request is told at once.
-        let request = if known == 0 || handshake::may_be_whole(head, known) {
-            self.read_head(head)
+        let most = self.config.limits.max_request_head_bytes as usize;
+        let request = if known == 0 || handshake::may_be_whole(head, known, most) {
+            self.read_head(slot, head)
         } else {
             Request::Incomplete
         };
@@ -74,7 +75,7 @@ impl Shard {
                 self.refuse(slot, RefuseReason::Full);
                 Progress::Done
             }
-            Request::Incomplete if self.is_short_of_memory() => {
+            Request::Incomplete if self.refuses_unknown() => {
                 self.refuse(slot, RefuseReason::Memory);
                 Progress::Done
             }
@@ -86,9 +87,10 @@ impl Shard {
         }
     }
 
-    /// Reads the head of a request.
+    /// Reads the head of a request on a connection, and notes the client that it is for where a proxy sent it.
     #[inline]
-    pub(super) fn read_head(&self, head: &[u8]) -> Request {
+    pub(super) fn read_head(&mut self, slot: Slot, head: &[u8]) -> Request {
+        let search = self.search_client(slot);
         let (config, options) = (&self.config, &self.options);
         let long_poll = || longpoll::request::Rules {
             key: &options.poll_key,
@@ -98,20 +100,25 @@ impl Shard {
         };
         let rules = Rules {
             path: &config.fixed.path,
+            max_head_bytes: config.limits.max_request_head_bytes as usize,
             auth: &config.auth,
             page: config.chat_page.then_some(options.page),
             ready: !self.timers.is_leaving() && options.ready.load(Ordering::Relaxed),
             dev: config.fixed.dev,
+            client: search.as_ref(),
             long_poll: config.long_poll.then(long_poll),
             deflate_window_bits: config.compression.map(|_| MAX_WINDOW_BITS),
         };
-        handshake::read(head, &rules)
+        let request = handshake::read(head, &rules);
+        if let Some(client) = search.and_then(|search| search.found()) {
+            self.note_client(slot, client);
+        }
+        request
     }
 
     /// Answers a request, whose head is at the start of `bytes`. An incomplete one is not answered.
     #[inline]
     pub(super) fn serve(&mut self, slot: Slot, bytes: &[u8], request: Request) -> Progress {
-        self.note_client(slot, bytes);
         match request {
             Request::Incomplete => {}
             Request::Answer(response) => self.answer(slot, response.into()),
@@ -121,6 +128,7 @@ impl Shard {
             Request::Upgrade { vsn, head_len, response, info, token, deflate } => {
                 match self.claim_place(slot, Entrance::Socket, token.as_ref()) {
                     Ok(entrant) => {
+                        self.look_at_head(head_len);
                         self.establish(slot, Wire { vsn, deflate: deflate.is_some() }, response.into());
                         self.introduce(slot, info, entrant);
                         let mut rest = bytes[head_len..].to_vec();
@@ -144,10 +152,15 @@ impl Shard {
         if self.timers.is_leaving() {
             return Err(RefuseReason::Draining);
         }
-        if self.is_short_of_memory() {
+        if self.refuses_everybody() {
             return Err(RefuseReason::Memory);
         }
         let identity = self.authenticate(token)?;
+        let priority = identity.as_ref().map_or(Priority::Normal, |identity| identity.priority());
+        if self.refuses(priority) {
+            let only_low = !self.refuses(Priority::Normal);
+            return Err(if only_low { RefuseReason::MemoryLow } else { RefuseReason::Memory });
+        }
         if !self.options.places.claim(self.config.limits.max_connections) {
             return Err(RefuseReason::Full);
         }
@@ -161,6 +174,10 @@ impl Shard {
     }
 
     fn establish(&mut self, slot: Slot, wire: Wire, response: Bytes) {
+        let took_millis = self.sessions.establish(slot, self.now_millis);
+        if self.sessions[slot].is(Phase::Handshake) {
+            self.lately.note_handshake(took_millis);
+        }
         self.end_requests(slot);
         self.counters.connections += 1;
         self.counters.opened += 1;
@@ -281,14 +298,6 @@ impl Shard {
         if self.is_used_up(slot, allowance) || self.is_over_budget() { Flow::Pause } else { Flow::Continue }
     }
 
-    /// Counts a message that is nearly as long as one may be.
-    #[inline]
-    fn look_at_length(&mut self, bytes: usize) {
-        if bytes >= self.near_frame_bytes {
-            self.counters.count_near(Limit::Frame);
-        }
-    }
-
     fn on_close_frame(&mut self, slot: Slot, payload: &[u8]) {
         let phase = self.sessions[slot].phase();
         self.advance(slot, Cause::PeerClosed);
@@ -307,7 +316,11 @@ impl Shard {
         match protocol::decode_binary(vsn, bytes, Translation { json: &mut json, most_bytes }) {
             Ok(message) if !message.payload.is_of_user() => self.dispatch(slot, vsn, &message),
             Ok(message) if self.is_realtime(&message.topic) => self.on_push(slot, &message),
-            Ok(_) | Err(Unreadable::Malformed) => self.on_malformed(slot, vsn, ""),
+            Ok(_) | Err(Unreadable::Malformed | Unreadable::TooDeep) => {
+                // V1 reads JSON out of frames of either kind.
+                let text = std::str::from_utf8(bytes).ok().filter(|_| vsn == Vsn::V1);
+                self.on_malformed(slot, vsn, text.map_or(Raw::Binary(bytes), Raw::Text));
+            }
             Err(Unreadable::TooBig) => self.close(slot, CloseReason::TooBig, CloseCode::TooBig),
         }
     }
@@ -317,14 +330,19 @@ impl Shard {
         self.counters.received_messages += 1;
         match protocol::decode_text(vsn, text) {
             Ok(message) => self.dispatch(slot, vsn, &message),
-            Err(protocol::Malformed) => self.on_malformed(slot, vsn, text),
+            Err(protocol::Malformed) => self.on_malformed(slot, vsn, Raw::Text(text)),
         }
     }
 
     #[cold]
-    fn on_malformed(&mut self, slot: Slot, vsn: Vsn, text: &str) {
-        if let Some(message) = protocol::decode_odd(vsn, text) {
+    fn on_malformed(&mut self, slot: Slot, vsn: Vsn, raw: Raw<'_>) {
+        if let Raw::Text(text) = raw
+            && let Some(message) = protocol::decode_odd(vsn, text)
+        {
             return self.dispatch_odd(slot, vsn, &message);
+        }
+        if let Some(message) = protocol::decode_deep(vsn, raw) {
+            return self.on_deep(slot, &message);
         }
         self.counters.malformed_messages += 1;
         self.close(slot, CloseReason::Malformed, CloseCode::Malformed);

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 
 use super::{event::Effect, state::Shard};
 use crate::{
+    auth::Priority,
     counters::CloseReason,
     ledger::{CONNECTION_BYTES, Held, Kind, MEMBER_BYTES, ROOM_BYTES, Stage, bus_bytes},
     limits::{SMALL_READ_BYTES, STAMP_MILLIS},
@@ -27,11 +28,16 @@ const STALLED_MILLIS: u64 = 1_000;
 /// reads no more of them. It is less than closing leaves free.
 const CROWD_PART: u64 = 32;
 
+/// Closing a connection that holds fewer bytes, less than one small read, frees next to nothing: a low priority does not
+/// make it go before connections that hold more.
+const LITTLE_BYTES: usize = 4 * 1024;
+
 /// A connection that may be closed, with the bytes that closing it gives back.
 #[derive(Debug)]
 struct Candidate {
     /// 0: it is closed already; 1: it is stuck; 2: it is slow.
     class: u8,
+    priority: Priority,
     bytes: usize,
     slot: Slot,
     /// Whether most of these bytes are output.
@@ -94,10 +100,43 @@ impl Shard {
         }
     }
 
-    /// Whether new connections and channels are refused for lack of memory.
+    /// Whether new connections and channels are refused for lack of memory, whichever client asks for them.
     #[must_use]
-    pub fn is_short_of_memory(&self) -> bool {
+    pub(super) fn refuses_everybody(&self) -> bool {
+        self.gauge.stage >= Stage::Refuse && self.refuses(Priority::High)
+    }
+
+    /// Whether handshakes and incomplete requests are refused for lack of memory: what comes of clients that have not
+    /// said yet who they are.
+    #[must_use]
+    pub fn refuses_unknown(&self) -> bool {
         self.gauge.stage >= Stage::Refuse
+            && (!self.config.auth.ranks_clients() || self.gauge.ledger.refuses_unknown(self.held()))
+    }
+
+    /// Whether those of a client of this priority are refused for lack of memory.
+    #[inline]
+    pub(super) fn refuses(&self, priority: Priority) -> bool {
+        self.gauge.stage > Stage::Free && self.refuses_at_this_stage(priority)
+    }
+
+    #[cold]
+    fn refuses_at_this_stage(&self, priority: Priority) -> bool {
+        if self.config.auth.ranks_clients() {
+            self.gauge.ledger.refuses(self.held(), priority)
+        } else {
+            self.gauge.stage >= Stage::Refuse
+        }
+    }
+
+    /// Whether a connection may have no more channels for lack of memory.
+    #[inline]
+    pub(super) fn refuses_more_of(&self, slot: Slot) -> bool {
+        self.gauge.stage > Stage::Free && self.refuses_at_this_stage(self.priority(slot))
+    }
+
+    fn priority(&self, slot: Slot) -> Priority {
+        self.sessions.identities().get(slot).map_or(Priority::Normal, |holder| holder.identity.priority())
     }
 
     /// Whether a connection is not read now for lack of memory. While memory is short this holds for a connection
@@ -205,15 +244,18 @@ impl Shard {
         self.held() - self.egress.outbox().slack_bytes() as u64
     }
 
-    /// Closes the connections that hold most and take least until enough is free. A connection is never among them
-    /// when its socket takes data, it has no incomplete message, and it sends no more than its rate.
+    /// Closes connections that take nothing until enough is free: by class, then connections that hold much, then by
+    /// priority, then the largest. A connection is never among them when its socket takes data, it has no incomplete
+    /// message, and it sends no more than its rate.
     fn relieve(&mut self) {
         self.compact_outbox();
         let target = self.gauge.ledger.relieved();
         if self.held() > target {
             let mut candidates: Vec<_> =
                 (0..self.sessions.end()).filter_map(|index| self.candidate(Slot(index as u32))).collect();
-            candidates.sort_unstable_by_key(|one| (one.class, Reverse(one.bytes)));
+            candidates.sort_unstable_by_key(|one| {
+                (one.class, one.bytes < LITTLE_BYTES, one.priority, Reverse(one.bytes))
+            });
             for candidate in candidates {
                 if self.live() <= target {
                     break;
@@ -261,7 +303,8 @@ impl Shard {
         };
         let ended = !matches!(conn.phase(), Phase::Open | Phase::Handshake | Phase::Asking);
         let class = if ended { 0 } else { 2 - u8::from(stuck) };
-        Some(Candidate { class, bytes: input + output, slot, output: output >= input })
+        let priority = self.priority(slot);
+        Some(Candidate { class, priority, bytes: input + output, slot, output: output >= input })
     }
 
     fn give_up(&mut self, candidate: &Candidate) {

@@ -6,11 +6,12 @@
 //! it has to do are in [`Shard::take_effects`]. Between turns it sleeps until [`Shard::next_deadline`].
 //!
 //! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
-//! `goodbye` are the actions of a connection and a room, each using the ones before it; `memory`, `pace`, `identity`,
-//! `tick`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
+//! `goodbye` are the actions of a connection and a room, each using the ones before it; `lengths`, `memory`, `pace`, `identity`,
+//! `tick`, `moving`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
 //! long-poll, and `carried` has what these do when they are on different nodes; `driver` is what the thread calls.
 
 mod asking;
+mod bounds;
 mod carried;
 mod channel;
 mod dev;
@@ -24,7 +25,10 @@ mod hooks;
 mod identity;
 mod input;
 mod intake;
+mod lately;
+mod lengths;
 mod memory;
+mod moving;
 mod origin;
 mod pace;
 mod polled;
@@ -40,4 +44,5 @@ mod window;
 pub(crate) mod tests;
 
 pub use event::{Accepted, Effect, Event, Mail, Outgoing, Progress, Times};
+pub use lately::Recent;
 pub use state::{Places, Shard, ShardOptions};

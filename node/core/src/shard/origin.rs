@@ -12,10 +12,8 @@ use crate::{
     addresses::{ClientAddress, Deed, Place},
     auth::Identity,
     counters::{JoinRefusal, Limit, RefuseReason},
-    limits::MAX_HEADERS,
-    proxy::forwarded,
+    proxy::forwarded::Search,
     session::{id::Slot, lifecycle::Cause, origins::Standing},
-    ws::headers::values,
 };
 
 impl Shard {
@@ -175,25 +173,24 @@ impl Shard {
         Ok(())
     }
 
-    /// A request came, whose head is at the start of `bytes`: where a proxy sent it, the client is the one that it names.
+    /// How the client of a request is found, where a proxy has sent it: it is the one that the proxy names.
     #[inline]
-    pub(super) fn note_client(&mut self, slot: Slot, bytes: &[u8]) {
-        if !self.sessions.origins().is_empty() {
-            self.read_client(slot, bytes);
-        }
+    pub(super) fn search_client(&self, slot: Slot) -> Option<Search<'_>> {
+        if self.sessions.origins().is_empty() { None } else { self.search_client_of_proxy(slot) }
     }
 
     #[cold]
-    fn read_client(&mut self, slot: Slot, bytes: &[u8]) {
-        let Some(Standing::Proxied { peer, .. }) = self.sessions.origins().get(slot) else { return };
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        // It was read before, and is refused when that failed.
-        request.parse(bytes).ok();
-        let header = self.config.proxies.header;
-        let named = values(request.headers, header.name());
-        let client = forwarded::client(peer, named, header, &self.trusted);
-        self.sessions.origins_mut().set(slot, Standing::Proxied { peer, client });
+    fn search_client_of_proxy(&self, slot: Slot) -> Option<Search<'_>> {
+        let Some(Standing::Proxied { peer, .. }) = self.sessions.origins().get(slot) else { return None };
+        Some(Search::new(peer, self.config.proxies.header, &self.trusted))
+    }
+
+    /// A proxy's request on this connection is for this client.
+    #[cold]
+    pub(super) fn note_client(&mut self, slot: Slot, client: IpAddr) {
+        if let Some(Standing::Proxied { peer, .. }) = self.sessions.origins().get(slot) {
+            self.sessions.origins_mut().set(slot, Standing::Proxied { peer, client });
+        }
     }
 
     /// Forgets where a connection came from, which gives back the place that it has.

@@ -31,8 +31,9 @@ impl Shard {
     /// Makes a session. Its place was claimed.
     pub(super) fn open_session(&mut self, vsn: Vsn) -> (Slot, Token) {
         let stamp = self.stamp();
-        let id = self.sessions.insert(Conn::new(stamp));
+        let id = self.sessions.insert(Conn::new(stamp), self.now_millis);
         let slot = id.slot();
+        self.sessions.establish(slot, self.now_millis);
         self.counters.connections += 1;
         self.counters.opened += 1;
         self.counters.poll_sessions += 1;

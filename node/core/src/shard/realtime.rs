@@ -57,9 +57,17 @@ impl Shard {
                 return self.end_channel(slot, topic, End::Crashed);
             }
         }
-        if let Some(reason) = self.refuse_broadcast(slot, room, message) {
+        let said = user_event(message);
+        let refused = match &said {
+            Ok(said) => self.refuse_broadcast(slot, room, topic, said),
+            Err(reason) => Some(*reason),
+        };
+        if let Some(reason) = refused {
             self.counters.publish_refused += 1;
             return self.reply_error(slot, refs, topic, reason);
+        }
+        if let Some(reason) = self.beyond_bounds(said.as_deref().unwrap_or_default(), *payload) {
+            return self.refuse_beyond(slot, refs, topic, reason);
         }
         let except = if asked.hears_itself { None } else { Some(slot) };
         let content = Content { topic, event, payload: *payload };
@@ -70,26 +78,31 @@ impl Shard {
         }
     }
 
-    /// Why a message is not broadcast. What policies and tokens say about events is about the users' own.
-    fn refuse_broadcast(&self, slot: Slot, room: RoomId, message: &Message<'_>) -> Option<&'static str> {
-        let event = match (message.payload, &*message.event) {
-            (Payload::UserJson(_) | Payload::UserBinary(_), event) => Cow::Borrowed(event),
-            (Payload::Json(json), BROADCAST) => match realtime::user_event(json) {
-                Some(event) => event,
-                None => return Some("payload must be an object with an event"),
-            },
-            (Payload::Binary(_), BROADCAST) => return Some("payload must be an object with an event"),
-            (_, PRESENCE) => return Some("presence is not served"),
-            _ => return Some("event not allowed"),
-        };
+    /// Why an event of a user is not broadcast. What policies and tokens say about events is about these.
+    fn refuse_broadcast(&self, slot: Slot, room: RoomId, topic: &str, event: &str) -> Option<&'static str> {
         let policy = self.topics.get(room).policy().map(|policy| self.config.rooms.policy(policy));
         match policy {
-            Some(policy) if policy.publish == Publish::Members && self.may_publish(slot, &message.topic) => {
+            Some(policy) if policy.publish == Publish::Members && self.may_publish(slot, topic) => {
                 let is_listed =
                     policy.events.is_none_or(|listed| listed.iter().any(|listed| *listed == *event));
                 if is_listed { None } else { Some("event not allowed") }
             }
             _ => Some("publish not allowed"),
         }
+    }
+}
+
+/// The user's event that a message carries.
+///
+/// # Errors
+/// Why it is not broadcast when it carries none.
+fn user_event<'a>(message: &'a Message<'_>) -> Result<Cow<'a, str>, &'static str> {
+    let shapeless = "payload must be an object with an event";
+    match (message.payload, &*message.event) {
+        (Payload::UserJson(_) | Payload::UserBinary(_), event) => Ok(Cow::Borrowed(event)),
+        (Payload::Json(json), BROADCAST) => realtime::user_event(json).ok_or(shapeless),
+        (Payload::Binary(_), BROADCAST) => Err(shapeless),
+        (_, PRESENCE) => Err("presence is not served"),
+        _ => Err("event not allowed"),
     }
 }

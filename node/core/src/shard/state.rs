@@ -5,20 +5,21 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use super::{event::Effect, gauge::Gauge, intake::Intake, timers::Timers};
+use super::{bounds::Bounds, event::Effect, gauge::Gauge, intake::Intake, lately::Lately, timers::Timers};
 use crate::{
     addresses::Addresses,
     config::NodeConfig,
-    counters::{Counters, near},
+    counters::Counters,
     egress::Egress,
     ledger::Holdings,
     limits::STAMP_MILLIS,
     longpoll::{Polls, peers::Peers, token::TokenKey},
+    moving::course::Course,
     proxy::Networks,
     route::{self, Registry},
     session::Sessions,
     topics::Topics,
-    ws::deflate::Inflater,
+    ws::{deflate::Inflater, handshake::Page},
 };
 
 /// The options of a shard, which do not change.
@@ -33,7 +34,7 @@ pub struct ShardOptions {
     /// The version, which members of the reserved topic are told.
     pub version: &'static str,
     /// The page that is served at `/` when the configuration asks for it.
-    pub page: &'static [u8],
+    pub page: Page<'static>,
     /// Topics of all shards.
     pub registry: Arc<Registry>,
     /// Established connections of all shards, and the memory that they share.
@@ -80,8 +81,8 @@ pub struct Shard {
     pub(super) config: Arc<NodeConfig>,
     /// The proxies that are believed.
     pub(super) trusted: Networks,
-    /// A message of so many bytes is nearly as long as one may be.
-    pub(super) near_frame_bytes: usize,
+    /// From which lengths on messages have to be looked at.
+    pub(super) bounds: Bounds,
     pub(super) now_millis: u64,
     /// What is added to [`Shard::now_millis`] for the time of day in milliseconds since 1970.
     pub(super) epoch_millis: u64,
@@ -100,6 +101,10 @@ pub struct Shard {
     pub(super) intake: Intake,
     /// How near the memory budget the shard is.
     pub(super) gauge: Gauge,
+    /// Figures of the last second.
+    pub(super) lately: Lately,
+    /// The moving of clients to other nodes.
+    pub(super) course: Course,
     /// All deadlines.
     pub(super) timers: Timers,
     /// Effects that the thread has not taken yet.
@@ -118,7 +123,7 @@ impl Shard {
             topics: Topics::new(Arc::clone(&options.registry), options.index),
             options,
             trusted: Networks::read(&config.proxies.trusted),
-            near_frame_bytes: near(config.limits.max_frame_bytes.into()) as usize,
+            bounds: Bounds::of(&config.limits),
             config,
             now_millis: 0,
             epoch_millis: 0,
@@ -129,6 +134,8 @@ impl Shard {
             inflater: None,
             intake: Intake::default(),
             gauge: Gauge::default(),
+            lately: Lately::default(),
+            course: Course::default(),
             timers: Timers::default(),
             effects: Vec::new(),
         }

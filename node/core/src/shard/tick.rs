@@ -33,7 +33,7 @@ const fn is_due(every_millis: u64, age_millis: u64, since_stamps: u16) -> bool {
 impl Shard {
     /// Does what is due at the time of the turn. To be called after the turn's events were told, so that a connection whose
     /// input has arrived is not taken for idle. True when the coarse tick was among it, which comes every
-    /// [`STAMP_MILLIS`], or [`crate::limits::TICK_MILLIS`] while the shard drains.
+    /// [`STAMP_MILLIS`], or [`crate::limits::TICK_MILLIS`] while the shard drains or moves clients.
     pub fn handle_timeout(&mut self) -> bool {
         while let Some(deadline) = self.timers.pop(self.now_millis) {
             match deadline {
@@ -48,7 +48,7 @@ impl Shard {
             }
         }
         self.look_at_memory();
-        let ticks = self.timers.take_tick(self.now_millis);
+        let ticks = self.timers.take_tick(self.now_millis, self.course.is_under_way());
         if ticks {
             self.tick();
         }
@@ -64,7 +64,12 @@ impl Shard {
 
     fn tick(&mut self) {
         self.pace_drain();
+        self.move_clients();
         self.end_expired();
+        if self.lately.is_over(self.now_millis) {
+            let waited_millis = self.egress.take_longest_wait(self.now_millis);
+            self.lately.end(self.now_millis, waited_millis);
+        }
         let stamp = self.stamp();
         let Some(part) = self.timers.take_sweep(self.now_millis, stamp, self.sessions.end()) else { return };
         (part.from..part.to).for_each(|index| self.sweep(Slot(index as u32), part.since));
@@ -86,12 +91,14 @@ impl Shard {
 
     /// Begins a drain, or changes its pace.
     pub(super) fn drain(&mut self, connections_per_second: u32) {
+        self.course.stop();
         self.timers.leave(self.now_millis, connections_per_second, false);
         self.pace_drain();
     }
 
     /// Closes all connections on the next tick, and drops those whose request is not complete.
     pub(super) fn shut_down(&mut self) {
+        self.course.stop();
         self.timers.leave(self.now_millis, u32::MAX, true);
         self.pace_drain();
         for index in 0..self.sessions.end() {

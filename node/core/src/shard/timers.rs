@@ -83,12 +83,13 @@ impl Timers {
         self.due.len() * size_of::<Reverse<(u64, Deadline)>>()
     }
 
-    /// Whether a tick is due. The next one is then due after its interval.
-    pub(super) const fn take_tick(&mut self, now_millis: u64) -> bool {
+    /// Whether a tick is due. The next one is then due after its interval, which is short while connections are closed at a
+    /// pace: those of a shard that leaves, or some that are moved.
+    pub(super) const fn take_tick(&mut self, now_millis: u64, moves: bool) -> bool {
         if now_millis < self.next_tick_millis {
             return false;
         }
-        let interval = if self.is_leaving() { TICK_MILLIS } else { STAMP_MILLIS };
+        let interval = if self.is_leaving() || moves { TICK_MILLIS } else { STAMP_MILLIS };
         self.next_tick_millis = now_millis + interval;
         true
     }
@@ -124,6 +125,11 @@ impl Timers {
             Leaving { connections_per_second: rate, credit: 1_000, last_millis: now_millis, cursor: 0 };
         let leaving = self.leaving.unwrap_or(first);
         self.leaving = Some(Leaving { connections_per_second: rate, ..leaving });
+        self.hasten(now_millis);
+    }
+
+    /// Lets the next tick come soon.
+    pub(super) fn hasten(&mut self, now_millis: u64) {
         self.next_tick_millis = self.next_tick_millis.min(now_millis + TICK_MILLIS);
     }
 

@@ -1,14 +1,13 @@
-//! Headers, content types and alerts as they stand on the wire (RFC 8446, sections 5.1, 5.2 and 6).
+//! Headers, content types and alerts as they stand on the wire (RFC 8446, sections 5.1, 5.2 and 6), and what is read of a record.
 
 /// Length of a record's header in bytes.
 pub const HEADER_BYTES: usize = 5;
-/// Length of an AEAD tag in bytes, for all cipher suites of TLS 1.3.
+/// Length of an AEAD tag in bytes, for all suites.
 pub(super) const TAG_BYTES: usize = 16;
 /// Most bytes of data in a record.
 pub const MAX_PLAINTEXT_BYTES: usize = 1 << 14;
-/// Bytes by which a sealed record is longer than its data: header, content type and tag.
-pub const OVERHEAD_BYTES: usize = HEADER_BYTES + 1 + TAG_BYTES;
-/// Longest record in bytes, with its header. A peer may add padding up to 256 bytes beyond the longest data.
+/// Longest record in bytes, with its header. In TLS 1.3 a peer may add padding up to 256 bytes beyond the longest data; TLS 1.2
+/// would let ciphers add more, and the suites here add less.
 pub const MAX_RECORD_BYTES: usize = HEADER_BYTES + MAX_PLAINTEXT_BYTES + 256;
 
 /// The content type of a record.
@@ -19,7 +18,7 @@ pub enum Content {
     Alert = 21,
     /// A handshake message.
     Handshake = 22,
-    /// Application data; every sealed record says so on the outside.
+    /// Application data; in TLS 1.3 every sealed record says so on the outside.
     Data = 23,
 }
 
@@ -41,6 +40,8 @@ pub enum Alert {
     InternalError = 80,
     /// The peer gives up for a reason of its own; `close_notify` follows.
     UserCanceled = 90,
+    /// There is no other handshake on a connection (TLS 1.2).
+    NoRenegotiation = 100,
 }
 
 impl Alert {
@@ -48,9 +49,25 @@ impl Alert {
     pub(super) const fn message(self) -> [u8; 2] {
         const WARNING: u8 = 1;
         const FATAL: u8 = 2;
-        let level = if matches!(self, Self::CloseNotify | Self::UserCanceled) { WARNING } else { FATAL };
+        let is_warning = matches!(self, Self::CloseNotify | Self::UserCanceled | Self::NoRenegotiation);
+        let level = if is_warning { WARNING } else { FATAL };
         [level, self as u8]
     }
+}
+
+/// Why nothing more can be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The peer said that it is done, or that it gives up.
+    Closed,
+    /// The peer is to be told this, and the connection ends.
+    Broken(Alert),
+}
+
+/// What an opened record has inside.
+pub(super) struct Inner<'a> {
+    pub(super) content: u8,
+    pub(super) data: &'a [u8],
 }
 
 /// What stands at the beginning of some bytes.

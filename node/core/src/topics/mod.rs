@@ -12,6 +12,7 @@ use crate::{
     topic::TopicName,
 };
 
+pub(crate) mod load;
 pub(crate) mod room;
 
 use room::{HELD_ENTRY_BYTES, Held, Room, RoomId};

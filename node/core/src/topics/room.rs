@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::load::Load;
 use crate::{
     broadcast::Broadcast,
     config::{Dialect, PolicyRef, Rooms},
@@ -15,7 +16,7 @@ use crate::{
 
 /// Index of a room in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct RoomId(pub(super) u32);
+pub(crate) struct RoomId(pub(crate) u32);
 
 /// Memory in bytes of a broadcast that waits, besides its parts: its entry, counted twice because lists grow to the
 /// double.
@@ -30,6 +31,8 @@ pub(crate) struct Room {
     listeners: [u32; Wire::COUNT],
     policy: Option<PolicyRef>,
     is_realtime: bool,
+    /// What its members are told.
+    load: Load,
     features: Option<Box<Features>>,
 }
 
@@ -62,7 +65,16 @@ pub(crate) struct Held {
 impl Room {
     pub(super) fn new(shared: Arc<SharedRoom>, first: Slot) -> Self {
         let listeners = [0; Wire::COUNT];
-        Self { shared, members: vec![first], listeners, policy: None, is_realtime: false, features: None }
+        let load = Load::default();
+        Self {
+            shared,
+            members: vec![first],
+            listeners,
+            policy: None,
+            is_realtime: false,
+            load,
+            features: None,
+        }
     }
 
     /// The topic's entry in the registry of all shards.
@@ -78,6 +90,28 @@ impl Room {
     /// How many of the members hear broadcasts in this form.
     pub(crate) const fn listeners(&self, wire: Wire) -> u32 {
         self.listeners[wire.index()]
+    }
+
+    /// How many of the members hear broadcasts in any form.
+    pub(crate) fn hearing(&self) -> u64 {
+        self.listeners.iter().map(|count| u64::from(*count)).sum()
+    }
+
+    /// What its members are told.
+    pub(crate) const fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// The room is open from now on, for what its members are told.
+    pub(crate) const fn begin_load(&mut self, now_millis: u64) {
+        self.load.begin(now_millis);
+    }
+
+    /// So many frames were queued to its members.
+    #[inline]
+    pub(crate) fn note_writes(&mut self, writes: u64, now_millis: u64) {
+        let hearing = self.hearing();
+        self.load.note(writes, hearing, now_millis);
     }
 
     /// Counts a member that begins to hear broadcasts.

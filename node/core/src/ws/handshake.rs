@@ -10,20 +10,18 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use super::{
-    Agreed, ConnectInfo, Opening, extension,
+    Agreed, ConnectInfo, Opening,
+    base64::PADDED,
+    extension,
     headers::{has_token, single, values},
-    origin,
+    host, origin,
     query::{self, Parameters},
     subprotocol,
     target::Target,
 };
 use crate::{
-    auth::Token,
-    config::Auth,
-    counters::RefuseReason,
-    limits::{MAX_HEADERS, MAX_REQUEST_HEAD_BYTES},
-    longpoll,
-    protocol::Vsn,
+    auth::Token, config::Auth, counters::RefuseReason, limits::MAX_HEADERS, longpoll, protocol::Vsn,
+    proxy::forwarded::Search,
 };
 
 /// Appended to the client's key before hashing (RFC 6455 section 1.3).
@@ -37,21 +35,34 @@ const ACCEPT_BYTES: usize = 28;
 /// Paths at which load balancers ask whether to send new clients.
 const HEALTH_PATHS: [&str; 2] = ["/healthz", "/health"];
 
+/// The chat page.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Page<'a> {
+    /// The document.
+    pub html: &'a [u8],
+    /// Its content security policy, a header's value.
+    pub policy: &'a str,
+}
+
 /// The settings that decide about a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// Mount, such as `/socket`.
     pub path: &'a str,
+    /// Longest head in bytes.
+    pub max_head_bytes: usize,
     /// Which origins may connect, and by which hosts.
     pub auth: &'a Auth,
     /// The page at `/`, when one is served.
-    pub page: Option<&'a [u8]>,
+    pub page: Option<Page<'a>>,
     /// Whether load balancers shall send new clients.
     pub ready: bool,
     /// How requests of long-poll are read, when these are served.
     pub long_poll: Option<longpoll::request::Rules<'a>>,
     /// Whether dev mode's rules apply: what a client says about itself is told, and it is refused when it asks for that.
     pub dev: bool,
+    /// Where the client's address is looked for, when a proxy sent the request and the address matters.
+    pub client: Option<&'a Search<'a>>,
     /// The smallest window that the server can compress within, as its base-2 logarithm; none where messages are not
     /// compressed.
     pub deflate_window_bits: Option<u8>,
@@ -93,13 +104,16 @@ pub fn read(bytes: &[u8], rules: &Rules<'_>) -> Request {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = httparse::Request::new(&mut headers);
     let head_len = match request.parse(bytes) {
-        Ok(httparse::Status::Complete(length)) if length <= MAX_REQUEST_HEAD_BYTES => length,
-        Ok(httparse::Status::Partial) if bytes.len() < MAX_REQUEST_HEAD_BYTES => return Request::Incomplete,
+        Ok(httparse::Status::Complete(length)) if length <= rules.max_head_bytes => length,
+        Ok(httparse::Status::Partial) if bytes.len() < rules.max_head_bytes => return Request::Incomplete,
         Ok(_) | Err(httparse::Error::TooManyHeaders) => {
             return Request::Refused(RefuseReason::HeaderTooLarge);
         }
         Err(_) => return Request::Refused(RefuseReason::BadRequest),
     };
+    if let Some(search) = rules.client {
+        search.look(values(request.headers, search.header()));
+    }
     let target = Target::read(request.method.unwrap_or_default(), request.path.unwrap_or_default());
     let is_socket = target.as_ref().is_ok_and(|target| target.is_below(rules.path, "websocket"));
     if !is_socket
@@ -136,13 +150,17 @@ fn long_poll_request(
 }
 
 /// The host that a request is addressed to; none when it names none in a header. An absolute target counts instead of the
-/// header, of which there must be exactly one all the same.
+/// header, of which there must be exactly one all the same. A port must be one (RFC 9112 section 3.2).
 fn addressed<'a>(
     headers: &[httparse::Header<'a>],
     target: &Target<'a>,
     auth: &Auth,
 ) -> Result<Option<&'a [u8]>, RefuseReason> {
     let named = single(headers, "host")?;
+    let has_port = |host| std::str::from_utf8(host).is_ok_and(host::has_valid_port);
+    if !named.is_none_or(has_port) {
+        return Err(RefuseReason::BadRequest);
+    }
     let host = target.authority.map(str::as_bytes).or(named);
     if host.is_some_and(|host| !origin::is_served(host, auth)) {
         return Err(RefuseReason::Host);
@@ -186,13 +204,10 @@ fn route(
     if let Some(page) = is_page {
         return Request::Answer(page_response(page, is_head));
     }
-    if !is_get || request.version != Some(1) {
-        return Request::Refused(RefuseReason::BadRequest);
-    }
-    let Some(host) = host else {
+    let Some(host) = host.filter(|_| is_get) else {
         return Request::Refused(RefuseReason::BadRequest);
     };
-    match upgrade(request.headers, target, host, rules) {
+    match upgrade(request, target, host, rules) {
         Ok((Opening { vsn, info, token }, deflate, response)) => {
             Request::Upgrade { vsn, head_len, response, info, token, deflate }
         }
@@ -202,11 +217,12 @@ fn route(
 
 /// Judges a handshake in the order of Phoenix, which looks at the headers of the upgrade last.
 fn upgrade(
-    headers: &[httparse::Header<'_>],
+    request: &httparse::Request<'_, '_>,
     target: &Target<'_>,
     host: &[u8],
     rules: &Rules<'_>,
 ) -> Result<(Opening, Option<Agreed>, Vec<u8>), RefuseReason> {
+    let headers = &*request.headers;
     let one = |name: &str| single(headers, name);
     let parameters = Parameters::read(target.query)?;
     if !origin::is_allowed(one("origin")?, host, rules.auth) {
@@ -214,10 +230,11 @@ fn upgrade(
     }
     let offer = subprotocol::read(values(headers, "sec-websocket-protocol"))?;
     let vsn = parameters.serializer(rules.dev)?;
-    let is_upgrade =
-        has_token(headers, "upgrade", "websocket") && has_token(headers, "connection", "upgrade");
+    let is_upgrade = request.version == Some(1)
+        && has_token(headers, "upgrade", "websocket")
+        && has_token(headers, "connection", "upgrade");
     let key = one("sec-websocket-key")?.ok_or(RefuseReason::BadRequest)?;
-    let key_is_good = STANDARD.decode_slice(key, &mut [0; KEY_BUFFER]) == Ok(KEY_BYTES);
+    let key_is_good = PADDED.decode_slice(key, &mut [0; KEY_BUFFER]) == Ok(KEY_BYTES);
     if !is_upgrade || !key_is_good || one("sec-websocket-version")? != Some(b"13") {
         return Err(RefuseReason::BadRequest);
     }
@@ -264,14 +281,14 @@ fn with_body(mut head: Vec<u8>, body: &[u8], is_head: bool) -> Vec<u8> {
     head
 }
 
-fn page_response(page: &[u8], is_head: bool) -> Vec<u8> {
+fn page_response(Page { html, policy }: Page<'_>, is_head: bool) -> Vec<u8> {
     let head = format!(
         "HTTP/1.1 200 OK\r\ncontent-type: text/html; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-cache\r\n\
-         x-content-type-options: nosniff\r\ncontent-security-policy: frame-ancestors 'none'\r\n\
+         x-content-type-options: nosniff\r\nx-frame-options: DENY\r\ncontent-security-policy: {policy}\r\n\
          referrer-policy: no-referrer\r\nconnection: close\r\n\r\n",
-        page.len()
+        html.len()
     );
-    with_body(head.into_bytes(), page, is_head)
+    with_body(head.into_bytes(), html, is_head)
 }
 
 fn health_response(ready: bool, is_head: bool) -> Vec<u8> {
@@ -282,19 +299,20 @@ fn health_response(ready: bool, is_head: bool) -> Vec<u8> {
     };
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: {}\r\ncache-control: no-store\r\n\
-         connection: close\r\n\r\n",
+         x-content-type-options: nosniff\r\nconnection: close\r\n\r\n",
         body.len()
     );
     with_body(head.into_bytes(), body.as_bytes(), is_head)
 }
 
-/// Whether a head may be whole, of which the first `known` bytes are known not to be: an empty line ends it. The line
-/// is looked for only where it can be new, so that a head that comes byte by byte is not parsed each time.
+/// Whether a head may be whole, or is `most` bytes long, of which the first `known` bytes are known not to be whole: an empty
+/// line ends it. The line is looked for only where it can be new, so that a head that comes byte by byte is not parsed
+/// each time.
 #[must_use]
-pub fn may_be_whole(head: &[u8], known: usize) -> bool {
+pub fn may_be_whole(head: &[u8], known: usize, most: usize) -> bool {
     let fresh = &head[known.saturating_sub(b"\n\r".len()).min(head.len())..];
     let ends = |at: usize| matches!(&fresh[at..], [b'\n', b'\n', ..] | [b'\n', b'\r', b'\n', ..]);
-    head.len() >= MAX_REQUEST_HEAD_BYTES || (0..fresh.len()).any(ends)
+    head.len() >= most || (0..fresh.len()).any(ends)
 }
 
 /// The whole response of a refusal.
@@ -329,7 +347,7 @@ pub fn refusal(reason: RefuseReason) -> &'static [u8] {
         }
         // Keys are fetched within that time, unless their issuer is away for longer.
         RefuseReason::NoKeys => empty!("503 Service Unavailable\r\nretry-after: 2"),
-        RefuseReason::Memory => empty!("503 Service Unavailable\r\nretry-after: 5"),
+        RefuseReason::Memory | RefuseReason::MemoryLow => empty!("503 Service Unavailable\r\nretry-after: 5"),
     }
 }
 

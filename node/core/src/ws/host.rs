@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+/// Whether the text is a label of a host name.
+fn is_label(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+}
+
 /// Whether the text is a host name: labels of letters, digits, `-` and `_`, perhaps with a dot after the last. When
 /// the last label is a number the text is an address, which has one form only.
 pub(crate) fn is_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
-    let is_label = |label: &str| {
-        !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-    };
     let last = name.rsplit('.').next().unwrap_or_default();
     let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
     let is_number = last.bytes().all(|b| b.is_ascii_digit())
@@ -26,7 +28,7 @@ pub(crate) fn address(host: &str) -> Option<IpAddr> {
     }
 }
 
-/// Splits `host[:port]` into host and port. `None` when the port is no number from 1 to 65,535 without zeros in front.
+/// Splits `host[:port]` of an origin into host and port. `None` when the port is no number from 1 to 65,535 without zeros in front.
 pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     match authority.rfind(':') {
         Some(colon) if !authority.ends_with(']') => {
@@ -36,6 +38,22 @@ pub(crate) fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
         }
         _ => Some((authority, None)),
     }
+}
+
+/// Whether nothing or a port follows the host in a `Host` header. A port is one of RFC 3986, section 3.2.3: digits, of
+/// which there may be none, also with zeros in front, for a number up to 65,535.
+pub(crate) fn has_valid_port(authority: &str) -> bool {
+    let end = if authority.starts_with('[') {
+        let Some(bracket) = authority.find(']') else { return false };
+        bracket + 1
+    } else {
+        authority.find(':').unwrap_or(authority.len())
+    };
+    let rest = &authority[end..];
+    let is_port = |port: &str| {
+        port.is_empty() || (port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
+    };
+    rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port)
 }
 
 /// The host of `host[:port]` in a `Host` header; the port is not checked.
@@ -57,7 +75,8 @@ pub(crate) fn is_listed(host: &str, listed: &str) -> bool {
     // The rest begins with its dot, so what is before it are whole labels.
     let Some(cut) = host.len().checked_sub(rest.len()) else { return false };
     let (front, back) = (host.get(..cut), host.get(cut..));
-    front.is_some_and(|front| !front.is_empty()) && back.is_some_and(|back| back.eq_ignore_ascii_case(rest))
+    front.is_some_and(|front| front.split('.').all(is_label))
+        && back.is_some_and(|back| back.eq_ignore_ascii_case(rest))
 }
 
 /// Whether a list may hold this host: a name, also with `*.` in front, or an address.
@@ -123,6 +142,17 @@ mod tests {
             (".example.org", false),
             ("evilexample.org", false),
             ("a.example.org.evil", false),
+            ("a.example.org.", false),
+            ("..example.org", false),
+            ("a..example.org", false),
+            ("evil.test/.example.org", false),
+            ("evil.test/a.example.org", false),
+            ("evil.test@a.example.org", false),
+            ("evil.test:80.example.org", false),
+            ("evil.test\\.example.org", false),
+            ("*.example.org", false),
+            ("xn--bcher-kva.example.org", true),
+            ("1.2.example.org", true),
             ("ü", false),
         ] {
             assert_eq!(is_listed(host, "*.example.org"), allowed, "{host}");

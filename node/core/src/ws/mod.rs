@@ -4,6 +4,7 @@
 //! reader keeps a buffer per connection: here a connection owns memory only while a frame or message is incomplete. A
 //! differential property test checks it against tungstenite.
 
+pub(crate) mod base64;
 pub(crate) mod bearer;
 pub mod close;
 mod connect_info;

@@ -11,6 +11,11 @@ use super::{
 };
 use crate::config::Auth;
 
+/// Hosts whose pages may connect in dev mode besides, so that an origin that is on a list can be tried. Nobody can
+/// register such a name (RFC 6761, section 6.2). A resolver of the local network may still answer it, and the pages
+/// that it leads to may then connect: dev mode holds nothing that is worth more.
+const DEV_HOSTS: [&str; 2] = ["allowed.test", "*.allowed.test"];
+
 /// Whether clients may address this node by that host, as the `Host` header or the request target has it.
 #[must_use]
 pub fn is_served(authority: &[u8], auth: &Auth) -> bool {
@@ -35,7 +40,7 @@ pub fn is_allowed(origin: Option<&[u8]>, addressed: &[u8], auth: &Auth) -> bool 
     }
     let Some(host) = host(origin) else { return false };
     if auth.names != Names::Any {
-        return auth.names.allow(host);
+        return auth.names.allow(host) || DEV_HOSTS.iter().any(|listed| host::is_listed(host, listed));
     }
     let Ok(addressed) = std::str::from_utf8(addressed) else { return false };
     let addressed = host::without_port(addressed);
@@ -78,6 +83,12 @@ mod tests {
             (Some("https://CHAT.example.org:8443"), true),
             (Some("https://evil.example.org"), false),
             (Some("https://chat.example.org.evil.org"), false),
+            (Some("https://chat.example.org."), false),
+            (Some("https://chat.example.org@evil.org"), false),
+            (Some("https://evil.org@chat.example.org"), false),
+            (Some("https://evil.org/chat.example.org"), false),
+            (Some("chat.example.org"), false),
+            (Some("//chat.example.org"), false),
         ] {
             let got = is_allowed(origin.map(str::as_bytes), b"chat.example.org:4000", &Auth::default());
             assert_eq!(got, allowed, "{origin:?}");
@@ -137,6 +148,50 @@ mod tests {
         assert!(is_allowed(None, b"chat.example.org", &auth));
     }
 
+    /// No browser sends most of these, and whoever does is not let in by the beginning or the end of a text.
+    #[test]
+    fn an_origin_that_resembles_a_listed_one_is_another() {
+        let auth = auth(&["https://app.example.org", "https://*.example.net", "null"], &[]);
+        for origin in [
+            "https://evil-example.net",
+            "https://example.net.evil.test",
+            "https://a.example.net.evil.test",
+            "https://evil.test/a.example.net",
+            "https://evil.test/.example.net",
+            "https://evil.test?.example.net",
+            "https://evil.test#.example.net",
+            "https://evil.test\\.example.net",
+            "https://a.example.net@evil.test",
+            "https://evil.test@a.example.net",
+            "https://app.example.org@evil.test",
+            "https://a.example.net:443@evil.test",
+            "https://a.example.net.",
+            "https://app.example.org.",
+            "https://.example.net",
+            "https://..example.net",
+            "https://*.example.net",
+            "https://b\u{fc}cher.example.net",
+            "https://a.example.net:0443",
+            "https://a.example.net:",
+            "https://a.example.net/",
+            "https:a.example.net",
+            "https:///a.example.net",
+            "//a.example.net",
+            "a.example.net",
+            "NULL",
+            "null ",
+            "null, https://app.example.org",
+            "https://app.example.org https://evil.test",
+        ] {
+            assert!(!is_allowed(Some(origin.as_bytes()), b"chat.example.org", &auth), "{origin:?}");
+        }
+        for origin in
+            ["https://xn--bcher-kva.example.net", "HTTPS://A.EXAMPLE.NET", "https://a.example.net:443"]
+        {
+            assert!(is_allowed(Some(origin.as_bytes()), b"chat.example.org", &auth), "{origin:?}");
+        }
+    }
+
     #[test]
     fn a_star_allows_all_but_an_empty_origin() {
         let auth = auth(&["*"], &[]);
@@ -166,6 +221,9 @@ mod tests {
         let dev = Auth { names: Names::Loopback, ..Auth::default() };
         assert!(is_allowed(Some(b"http://localhost:5173"), b"127.0.0.1:4000", &dev));
         assert!(!is_allowed(Some(b"http://evil.example"), b"evil.example:80", &dev));
+        assert!(is_allowed(Some(b"https://a.b.allowed.test"), b"127.0.0.1:4000", &dev));
+        assert!(is_allowed(Some(b"http://allowed.test:8080"), b"127.0.0.1:4000", &dev));
+        assert!(!is_allowed(Some(b"http://evilallowed.test"), b"127.0.0.1:4000", &dev));
         assert!(!is_served(b"evil.example:80", &dev) && is_served(b"localhost:80", &dev));
     }
 

@@ -25,6 +25,23 @@ impl Value<'_> {
     }
 }
 
+/// What counts of the values of one name: the last. The parts of a list or a map are one value, which stands where the first
+/// of them does.
+#[derive(Default)]
+struct Last<'a> {
+    value: Option<Value<'a>>,
+    is_nested: bool,
+}
+
+impl<'a> Last<'a> {
+    fn add(&mut self, value: Value<'a>) {
+        if value == Value::Nested && std::mem::replace(&mut self.is_nested, true) {
+            return;
+        }
+        self.value = Some(value);
+    }
+}
+
 /// The parameters that the node knows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Parameters<'a> {
@@ -44,24 +61,27 @@ impl<'a> Parameters<'a> {
     /// # Errors
     /// [`RefuseReason::BadRequest`] when anything in it is not UTF-8, also in a parameter that nobody knows.
     pub(crate) fn read(query: &'a str) -> Result<Self, RefuseReason> {
-        let mut known = Self::default();
+        let (mut vsn, mut token, mut user_id) = (Last::default(), Last::default(), Last::default());
+        let mut refuse = false;
         for pair in pairs(query) {
             let (name, value) = pair?;
             match &*name {
-                "vsn" => known.vsn = Some(value),
-                "token" => known.token = Some(value),
-                "user_id" => known.user_id = Some(value),
-                "refuse" => known.refuse = true,
+                "vsn" => vsn.add(value),
+                "token" => token.add(value),
+                "user_id" => user_id.add(value),
+                "refuse" => refuse = true,
                 _ => {}
             }
         }
-        Ok(known)
+        Ok(Self { vsn: vsn.value, token: token.value, user_id: user_id.value, refuse })
     }
 }
 
 /// The parameter of a name in a query that [`Parameters::read`] has found good.
 pub(crate) fn last<'a>(query: &'a str, name: &str) -> Option<Value<'a>> {
-    pairs(query).filter_map(Result::ok).filter(|(key, _)| key == name).last().map(|(_, value)| value)
+    let mut last = Last::default();
+    pairs(query).filter_map(Result::ok).filter(|(key, _)| key == name).for_each(|(_, value)| last.add(value));
+    last.value
 }
 
 /// The last text of a name that the condition holds for, in such a query.
@@ -90,7 +110,7 @@ fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Value<'_>), 
 }
 
 fn decode(text: &str) -> Result<Cow<'_, str>, RefuseReason> {
-    match unescape(text, true) {
+    match unescape(text) {
         Cow::Borrowed(_) => Ok(text.into()),
         Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|_| RefuseReason::BadRequest),
     }
@@ -122,6 +142,8 @@ mod tests {
             ("vsn=1&vsn[a][]=1", Some(Value::Nested)),
             ("vsn%5Ba%5D=1", Some(Value::Nested)),
             ("vsn[]=1&vsn=2", text("2")),
+            ("vsn[]=1&vsn=2&vsn[]=3", text("2")),
+            ("vsn[]=1&vsn=2&vsn[a]=3&vsn=4", text("4")),
             ("vsn[=1&vsn]=2&[vsn]=3&[]=4&vsn[]x=5", None),
         ] {
             assert_eq!(vsn(query), value, "{query}");

@@ -1,25 +1,15 @@
 //! The subprotocols that a client offers, and the token that phoenix.js puts among them. A page of a browser can set no
 //! other header of a handshake, and a token in the URL would end up in the logs of proxies.
 
-use base64::{
-    Engine as _, alphabet,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
-};
+use base64::Engine as _;
 
+use super::base64::PADDED_OR_NOT;
 use crate::counters::RefuseReason;
 
 /// The subprotocol of phoenix.js 1.8, echoed when offered.
 pub(super) const PHOENIX: &str = "phoenix";
 /// The beginning of the entry with the token, by which phoenix.js tells it from subprotocols.
 const TOKEN_PREFIX: &[u8] = b"base64url.bearer.phx.";
-
-/// Reads base64 with padding or without. Bits behind the last byte do not matter, as in Elixir's `Base`.
-static BASE64: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// What a client offers.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -65,7 +55,7 @@ fn decode(encoded: &[u8]) -> Option<String> {
         other => *other,
     };
     let encoded: Vec<u8> = encoded.iter().map(standard).collect();
-    String::from_utf8(BASE64.decode(encoded).ok()?).ok()
+    String::from_utf8(PADDED_OR_NOT.decode(encoded).ok()?).ok()
 }
 
 #[cfg(test)]

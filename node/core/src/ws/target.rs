@@ -17,7 +17,7 @@ pub(crate) struct Target<'a> {
 impl<'a> Target<'a> {
     /// Reads a target. `*` is for OPTIONS and a bare authority for CONNECT, neither of which is served here.
     pub(crate) fn read(method: &str, text: &'a str) -> Result<Self, RefuseReason> {
-        if method == "CONNECT" || (method == "OPTIONS" && text == "*") {
+        if (method == "CONNECT" && !text.starts_with('/')) || (method == "OPTIONS" && text == "*") {
             return Err(RefuseReason::Method);
         }
         // Clients never send a fragment.
@@ -34,23 +34,20 @@ impl<'a> Target<'a> {
         Ok(Self { authority, path, query })
     }
 
-    /// The segments of the path as Plug reads them: decoded, and without empty ones.
-    fn segments(&self) -> impl Iterator<Item = Cow<'a, str>> {
-        segments(self.path).map(percent_decode)
-    }
-
     /// Whether the path is this one.
     pub(crate) fn is_path(&self, path: &str) -> bool {
-        self.path == path || self.segments().eq(segments(path))
+        self.path == path || segments(self.path).eq(segments(path))
     }
 
     /// Whether the path is `last` right below `mount`.
     pub(crate) fn is_below(&self, mount: &str, last: &str) -> bool {
         let plain = self.path.strip_prefix(mount).and_then(|rest| rest.strip_prefix('/'));
-        plain == Some(last) || self.segments().eq(segments(mount).chain([last]))
+        plain == Some(last) || segments(self.path).eq(segments(mount).chain([last]))
     }
 }
 
+/// The segments of a path by which Phoenix finds a socket (`path_info` of plug/lib/plug/conn/adapter.ex): without empty
+/// ones, and not decoded.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     path.split('/').filter(|segment| !segment.is_empty())
 }
@@ -63,20 +60,14 @@ fn absolute(text: &str) -> Option<(&str, &str)> {
     }
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, rest) = rest.split_at(end);
-    let (name, _port) = host::split_port(authority)?;
-    host::is_entry(name).then_some((authority, rest)).filter(|_| !name.starts_with('*'))
+    let name = host::without_port(authority);
+    let is_authority = host::has_valid_port(authority) && host::is_entry(name) && !name.starts_with('*');
+    is_authority.then_some((authority, rest))
 }
 
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    match unescape(text, false) {
-        Cow::Borrowed(_) => text.into(),
-        Cow::Owned(bytes) => String::from_utf8_lossy(&bytes).into_owned().into(),
-    }
-}
-
-/// Decodes `%41`, and in a form `+`, which is a blank there. A percent sign that no two digits follow stands for itself.
-pub(super) fn unescape(text: &str, is_form: bool) -> Cow<'_, [u8]> {
-    if !text.bytes().any(|byte| byte == b'%' || (is_form && byte == b'+')) {
+/// Decodes `%41`, and `+`, which is a blank. A percent sign that no two digits follow stands for itself.
+pub(super) fn unescape(text: &str) -> Cow<'_, [u8]> {
+    if !text.bytes().any(|byte| byte == b'%' || byte == b'+') {
         return text.as_bytes().into();
     }
     let mut out = Vec::with_capacity(text.len());
@@ -84,7 +75,7 @@ pub(super) fn unescape(text: &str, is_form: bool) -> Cow<'_, [u8]> {
     while let Some((&byte, after)) = rest.split_first() {
         let (value, behind) = match escaped(byte, after) {
             Some(escaped) => escaped,
-            None if is_form && byte == b'+' => (b' ', after),
+            None if byte == b'+' => (b' ', after),
             None => (byte, after),
         };
         out.push(value);
@@ -110,10 +101,12 @@ mod tests {
         for (text, authority) in [
             ("/socket/websocket?vsn=2.0.0", None),
             ("/socket/websocket/?vsn=2.0.0", None),
-            ("//socket//%77ebsocket?vsn=1&vsn=2%2E0.0", None),
+            ("//socket//websocket?vsn=1&vsn=2%2E0.0", None),
             ("http://chat.example.org/socket/websocket?vsn=2.0.0", Some("chat.example.org")),
             ("HTTPS://chat.example.org:8443/socket/websocket?vsn=2.0.0", Some("chat.example.org:8443")),
             ("ws://[::1]:80/socket/websocket?vsn=2.0.0", Some("[::1]:80")),
+            ("ws://h:/socket/websocket?vsn=2.0.0", Some("h:")),
+            ("ws://h:080/socket/websocket?vsn=2.0.0", Some("h:080")),
         ] {
             let target = Target::read("GET", text).expect(text);
             assert_eq!(
@@ -125,7 +118,13 @@ mod tests {
         }
         let root = Target::read("GET", "http://h?x").expect("absolute");
         assert!(root.is_path("/") && root.query == "x");
-        for other in ["/socket", "/socket/websockets", "/socket%2Fwebsocket", "/a/socket/websocket"] {
+        for other in [
+            "/socket",
+            "/socket/websockets",
+            "/socket%2Fwebsocket",
+            "/socket/%77ebsocket",
+            "/a/socket/websocket",
+        ] {
             assert!(!Target::read("GET", other).expect(other).is_below("/socket", "websocket"), "{other}");
         }
     }
@@ -144,6 +143,8 @@ mod tests {
             ("GET", "http:///socket", BadRequest),
             ("GET", "http://u@h/", BadRequest),
             ("GET", "http://h:x/", BadRequest),
+            ("GET", "http://h:65536/", BadRequest),
+            ("GET", "http://h:80:/", BadRequest),
             ("GET", "http://*.h/", BadRequest),
             ("GET", "/#a", BadRequest),
         ] {

@@ -5,9 +5,9 @@ use std::{os::fd::BorrowedFd, sync::Arc};
 
 use node_core::{
     counters::RefuseReason,
-    tls::{MAX_RECORD_BYTES, Next, Secrets, Session, Suite, next_record},
+    tls::{MAX_RECORD_BYTES, Next, Secrets, Session, Suite, Version, next_record},
 };
-use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ServerConfig, ServerConnection};
+use rustls::{ConnectionTrafficSecrets, ExtractedSecrets, ProtocolVersion, ServerConfig, ServerConnection};
 
 use super::{
     super::{Taken, plain},
@@ -172,12 +172,17 @@ fn feed(server: &mut ServerConnection, mut record: &[u8]) -> Result<(), Refused>
 
 /// The session of a finished handshake. Everything that rustls had to say is taken from it by now.
 fn extract(server: ServerConnection) -> Option<Session> {
+    let version = match server.protocol_version()? {
+        ProtocolVersion::TLSv1_3 => Version::Tls13,
+        ProtocolVersion::TLSv1_2 => Version::Tls12,
+        _ => return None,
+    };
     let ExtractedSecrets { tx, rx } = server.dangerous_extract_secrets().ok()?;
     let ((suite, sealing), (other, opening)) = (secrets(&tx)?, secrets(&rx)?);
-    if suite == other { Session::new(suite, &sealing, &opening, rand::random()) } else { None }
+    if suite == other { Session::new(version, suite, &sealing, &opening, rand::random()) } else { None }
 }
 
-fn secrets((sequence, secrets): &(u64, ConnectionTrafficSecrets)) -> Option<(Suite, Secrets<'_>)> {
+pub(super) fn secrets((sequence, secrets): &(u64, ConnectionTrafficSecrets)) -> Option<(Suite, Secrets<'_>)> {
     let (suite, key, iv) = match secrets {
         ConnectionTrafficSecrets::Aes128Gcm { key, iv } => (Suite::Aes128Gcm, key, iv),
         ConnectionTrafficSecrets::Aes256Gcm { key, iv } => (Suite::Aes256Gcm, key, iv),

@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 
 use node_core::{
     egress::outbox::{Outbox, Queue},
-    tls::{Alert, Content, End, HEADER_BYTES, MAX_PLAINTEXT_BYTES, OVERHEAD_BYTES, Session},
+    tls::{ALERT_BYTES, Alert, Content, End, MAX_PLAINTEXT_BYTES, OVERHEAD_BYTES, Session},
 };
 
 use super::{
@@ -163,7 +163,8 @@ impl Link {
             Some(Sending::Blocked) => return Written::Kept { taken: 0, unsent: self.unsent() },
             Some(Sending::Failed) => return Written::Failed,
         }
-        let taken = outbox.copy_some(queue, &mut scratch[HEADER_BYTES..HEADER_BYTES + MAX_PLAINTEXT_BYTES]);
+        let head = self.session.head_bytes();
+        let taken = outbox.copy_some(queue, &mut scratch[head..head + MAX_PLAINTEXT_BYTES]);
         let Ok(length) = self.session.seal(Content::Data, scratch, taken) else { return Written::Failed };
         match plain::send_once(fd, &scratch[..length]) {
             Ok(sent) if sent == length => Written::Sent { taken, offered: taken },
@@ -194,18 +195,18 @@ impl Link {
     fn say(&mut self, fd: BorrowedFd<'_>, alert: Alert) {
         if !self.output_ended
             && self.unsent() == 0
-            && let Ok(record) = self.session.alert(alert)
+            && let Ok(record) = self.session.alert(alert, &mut [0; ALERT_BYTES])
         {
             // It fails when the peer is gone, which reading will show.
-            plain::send_once(fd, &record).ok();
+            plain::send_once(fd, record).ok();
         }
         self.output_ended = true;
     }
 
     /// Sends some last bytes, if the socket takes them at once, and ends the output.
     pub(super) fn say_last(&mut self, fd: BorrowedFd<'_>, bytes: &[u8]) {
-        let mut record = vec![0; bytes.len() + OVERHEAD_BYTES];
-        record[HEADER_BYTES..HEADER_BYTES + bytes.len()].copy_from_slice(bytes);
+        let (mut record, head) = (vec![0; bytes.len() + OVERHEAD_BYTES], self.session.head_bytes());
+        record[head..head + bytes.len()].copy_from_slice(bytes);
         if !self.output_ended
             && self.unsent() == 0
             && let Ok(length) = self.session.seal(Content::Data, &mut record, bytes.len())

@@ -1,5 +1,6 @@
-//! TLS 1.3 on the sockets of a shard. rustls shakes hands; then its secrets are taken over by a session of 112 bytes, and the
-//! shard seals and opens the records itself, in the buffers that it has anyway (`docs/decisions/014-tls-records-in-the-shard.md`).
+//! TLS 1.3, and 1.2 where it is asked for, on the sockets of a shard. rustls shakes hands; then its secrets are taken over by a
+//! session of 112 bytes, and the shard seals and opens the records itself, in the buffers that it has anyway
+//! (`docs/decisions/014-tls-records-in-the-shard.md`).
 
 use std::{os::fd::BorrowedFd, sync::Arc};
 
@@ -18,12 +19,14 @@ mod handshake;
 mod link;
 #[cfg(test)]
 mod tests;
+mod ticket_files;
 mod tickets;
 mod unsent;
 
 pub use files::{Identity, TlsError, TlsFiles, TlsWatch};
 use handshake::{Handshake, Shaken};
 use link::Link;
+pub use ticket_files::TicketsError;
 use unsent::Sending;
 
 /// Most handshakes of a shard from the client's hello on, each with the memory that rustls takes for it. A shard finishes

@@ -19,6 +19,9 @@ use super::{super::Transports, *};
 use crate::test_dir::TestDir;
 
 mod identity;
+mod tickets;
+mod turns;
+mod versions;
 
 const SLOT: Slot = Slot(3);
 const CA: &str = include_str!("../../../tests/data/tls/ca.crt");
@@ -33,7 +36,7 @@ fn put(dir: &Path, [certificate, key]: [&str; 2]) {
 }
 
 fn files(dir: &Path) -> TlsFiles {
-    TlsFiles { certificate: dir.to_owned(), secrets: None, client_ca: None }
+    TlsFiles::at(dir.to_owned())
 }
 
 fn watch(name: &str) -> (TestDir, TlsWatch) {
@@ -44,10 +47,17 @@ fn watch(name: &str) -> (TestDir, TlsWatch) {
 }
 
 fn client_config(provider: CryptoProvider) -> ClientConfig {
+    client_config_of(provider, &rustls::version::TLS13)
+}
+
+fn client_config_of(
+    provider: CryptoProvider,
+    version: &'static rustls::SupportedProtocolVersion,
+) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(CA.as_bytes()).unwrap()).unwrap();
     ClientConfig::builder_with_provider(Arc::new(provider))
-        .with_protocol_versions(&[&rustls::version::TLS13])
+        .with_protocol_versions(&[version])
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth()
@@ -200,21 +210,32 @@ fn connected(identity: &Arc<Identity>, config: &Arc<ClientConfig>) -> (Pair, Cli
 /// Shakes hands with the client's bytes cut in each flight, says something behind the Finished at once, and hears an answer.
 fn exchange(identity: &Arc<Identity>, config: &Arc<ClientConfig>, cuts: [&[usize]; 2]) -> [usize; 2] {
     let (mut pair, mut client) = (Pair::new(identity), client(config));
-    let hello = output(&mut client);
-    assert_eq!(pair.send(&hello, cuts[0]), Got { data: Vec::new(), last: None });
-    let bytes = pair.receive();
-    assert_eq!(input(&mut client, &bytes).unwrap(), b"");
+    let hello = flight(&mut pair, &mut client, cuts[0]);
     client.writer().write_all(b"GET / HTTP/1.1\r\n").unwrap();
     client.writer().write_all(b"\r\nmore").unwrap();
     let finished = output(&mut client);
     let got = pair.send(&finished, cuts[1]);
     assert_eq!((&got.data[..], got.last), (&b"GET / HTTP/1.1\r\n\r\nmore"[..], None), "{cuts:?}");
+    answers_and_closes(&mut pair, &mut client);
+    [hello, finished.len()]
+}
+
+/// A flight of a client's handshake, cut there, that brings no data to either side. Returns its length in bytes.
+fn flight(pair: &mut Pair, client: &mut ClientConnection, cuts: &[usize]) -> usize {
+    let bytes = output(client);
+    assert_eq!(pair.send(&bytes, cuts), Got { data: Vec::new(), last: None }, "{cuts:?}");
+    let answer = pair.receive();
+    assert_eq!(input(client, &answer).unwrap(), b"");
+    bytes.len()
+}
+
+/// The node says something, and the client closes.
+fn answers_and_closes(pair: &mut Pair, client: &mut ClientConnection) {
     pair.say(b"answer");
     let bytes = pair.receive();
-    assert_eq!(input(&mut client, &bytes).unwrap(), b"answer", "{cuts:?}");
+    assert_eq!(input(client, &bytes).unwrap(), b"answer");
     client.send_close_notify();
-    assert_eq!(pair.send(&output(&mut client), &[]).last, Some(Taken::Ended));
-    [hello.len(), finished.len()]
+    assert_eq!(pair.send(&output(client), &[]).last, Some(Taken::Ended));
 }
 
 #[test]
@@ -246,20 +267,24 @@ fn each_suite_carries_data_of_all_lengths_both_ways() {
     ] {
         let mut provider = rustls::crypto::aws_lc_rs::default_provider();
         provider.cipher_suites.retain(|one| one.suite() == suite);
-        let (mut pair, mut client) = connected(watch.identity(), &Arc::new(client_config(provider)));
-        for length in [1, 100, 16_383, 16_384, 16_385, 60_000] {
-            let sent: Vec<u8> = (0..length).map(|at| (at * 7) as u8).collect();
-            client.writer().write_all(&sent).unwrap();
-            let bytes = output(&mut client);
-            assert!(pair.send(&bytes, &[bytes.len() / 2]) == Got { data: sent.clone(), last: None });
-            let (mut outbox, mut queue) = (Outbox::default(), Queue::default());
-            for part in sent.chunks(7_000) {
-                outbox.push_one(&mut queue, Bytes::copy_from_slice(part));
-            }
-            assert_eq!(pair.write(&mut outbox, &mut queue), None);
-            let bytes = pair.receive();
-            assert!(input(&mut client, &bytes).unwrap() == sent, "{suite:?} {length}");
+        carries_all_lengths(&watch, &Arc::new(client_config(provider)));
+    }
+}
+
+fn carries_all_lengths(watch: &TlsWatch, config: &Arc<ClientConfig>) {
+    let (mut pair, mut client) = connected(watch.identity(), config);
+    for length in [1, 100, 16_383, 16_384, 16_385, 60_000] {
+        let sent: Vec<u8> = (0..length).map(|at| (at * 7) as u8).collect();
+        client.writer().write_all(&sent).unwrap();
+        let bytes = output(&mut client);
+        assert!(pair.send(&bytes, &[bytes.len() / 2]) == Got { data: sent.clone(), last: None });
+        let (mut outbox, mut queue) = (Outbox::default(), Queue::default());
+        for part in sent.chunks(7_000) {
+            outbox.push_one(&mut queue, Bytes::copy_from_slice(part));
         }
+        assert_eq!(pair.write(&mut outbox, &mut queue), None);
+        let bytes = pair.receive();
+        assert!(input(&mut client, &bytes).unwrap() == sent, "{config:?} {length}");
     }
 }
 
@@ -422,64 +447,4 @@ fn what_is_no_tls_1_3_is_refused() {
     config.alpn_protocols.push(b"http/1.1".to_vec());
     let (_pair, client) = connected(watch.identity(), &Arc::new(config));
     assert_eq!(client.alpn_protocol(), Some(&b"http/1.1"[..]));
-}
-
-#[test]
-fn a_turn_does_some_handshakes_and_leaves_the_others_for_the_next() {
-    let (_dir, watch) = watch("tls-storm");
-    let mut transports = Transports::new(Some(Tls::new(Arc::clone(watch.identity()))));
-    let hello = output(&mut client(&any_client()));
-    let mut peers = Vec::new();
-    for index in 0..2 * SHAKES_PER_TURN {
-        let (here, there) = UnixStream::pair().unwrap();
-        (&there).write_all(&hello).unwrap();
-        transports.insert(Slot(index as u32), OwnedFd::from(here));
-        peers.push(there);
-    }
-    let mut buffer = vec![0; 64 * 1024];
-    for turn in 1..=2 {
-        transports.begin_turn(turn, false);
-        for index in 0..peers.len() {
-            transports.read(Slot(index as u32), &mut buffer, 64);
-        }
-        assert_eq!(transports.tls.as_ref().unwrap().shaking, turn as usize * SHAKES_PER_TURN);
-    }
-}
-
-#[test]
-fn no_handshake_begins_while_memory_is_short_and_open_ones_go_on() {
-    let (_dir, watch) = watch("tls-memory");
-    let (mut pair, mut open) = connected(watch.identity(), &any_client());
-    pair.transports.begin_turn(0, true);
-    open.writer().write_all(b"data").unwrap();
-    pair.peer.write_all(&output(&mut open)).unwrap();
-    let most = pair.buffer.len();
-    assert_eq!(pair.transports.read(SLOT, &mut pair.buffer, most), Taken::Bytes(4));
-    assert!(!pair.transports.has_read_enough());
-    let mut new = Pair::new(watch.identity());
-    new.transports.begin_turn(0, true);
-    new.peer.write_all(&output(&mut client(&any_client()))).unwrap();
-    let refused = Taken::Unfit(RefuseReason::Memory);
-    assert_eq!(new.transports.read(SLOT, &mut new.buffer, most), refused);
-    assert_eq!((new.tls().shaking, pair.tls().shaking), (0, 0));
-}
-
-#[test]
-fn small_records_use_up_a_turn_as_large_ones_do() {
-    let (_dir, watch) = watch("tls-small");
-    let (mut pair, mut client) = connected(watch.identity(), &any_client());
-    let (mut read, most) = (0, pair.buffer.len());
-    while !pair.transports.has_read_enough() {
-        for _ in 0..200 {
-            client.writer().write_all(b"x").unwrap();
-        }
-        pair.peer.write_all(&output(&mut client)).unwrap();
-        match pair.transports.read(SLOT, &mut pair.buffer, most) {
-            Taken::Bytes(count) | Taken::Part(count) => read += count,
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!((20_000..30_000).contains(&read), "{read} bytes of data");
-    pair.transports.begin_turn(1, false);
-    assert!(!pair.transports.has_read_enough());
 }

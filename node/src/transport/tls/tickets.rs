@@ -1,24 +1,32 @@
-//! Tickets of this node, by the secret that its fleet shares or by one of its own.
+//! Tickets of this node, by the keys that its fleet shares or by one of its own.
+//!
+//! Only sessions of TLS 1.3 get one. In TLS 1.2 a ticket would hold the secret that all traffic of its session is encrypted from,
+//! and would be sent in the open: whoever got the key of tickets could decrypt what was recorded.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use node_core::tls::{TICKET_PERIOD_MILLIS, TicketKey};
+use node_core::tls::{TICKET_PERIOD_MILLIS, TicketKeys};
 use rustls::server::ProducesTickets;
+
+use crate::sysinfo::unix_millis;
 
 /// Tickets as rustls asks for them.
 #[derive(Debug)]
-pub(super) struct Tickets(TicketKey);
+pub(super) struct Tickets(TicketKeys);
 
 impl Tickets {
-    pub(super) const fn new(key: TicketKey) -> Self {
-        Self(key)
+    pub(super) const fn new(keys: TicketKeys) -> Self {
+        Self(keys)
     }
 }
 
-/// Milliseconds since 1970; none before.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+/// Whether what rustls wants to have in a ticket is a session of TLS 1.3. Its encoding begins with the name of the server, if the
+/// client said one, and the version.
+fn is_tls_1_3(session: &[u8]) -> bool {
+    let rest = match session {
+        [0, rest @ ..] => Some(rest),
+        [1, length, rest @ ..] => rest.get(usize::from(*length)..),
+        _ => None,
+    };
+    rest.is_some_and(|rest| rest.starts_with(&[3, 4]))
 }
 
 impl ProducesTickets for Tickets {
@@ -32,10 +40,10 @@ impl ProducesTickets for Tickets {
     }
 
     fn encrypt(&self, session: &[u8]) -> Option<Vec<u8>> {
-        self.0.seal(session, now(), rand::random())
+        if is_tls_1_3(session) { self.0.seal(session, unix_millis(), rand::random()) } else { None }
     }
 
     fn decrypt(&self, ticket: &[u8]) -> Option<Vec<u8>> {
-        self.0.open(ticket, now())
+        self.0.open(ticket, unix_millis())
     }
 }

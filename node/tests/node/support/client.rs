@@ -58,6 +58,22 @@ impl Client {
         }
     }
 
+    /// The connection itself, for what a WebSocket client would not send.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        self.0.get_mut()
+    }
+
+    /// The close code, if the server closes before a message comes for which `meant` is true.
+    pub(crate) fn closed_or(&mut self, mut meant: impl FnMut(&Value) -> bool) -> Option<u16> {
+        loop {
+            match self.0.read().expect("a message") {
+                Message::Close(frame) => return Some(frame.expect("a code").code.into()),
+                Message::Text(text) if meant(&serde_json::from_str(&text).expect("JSON")) => return None,
+                _ => {}
+            }
+        }
+    }
+
     /// The close code, once the server closes.
     pub(crate) fn closed(&mut self) -> u16 {
         loop {

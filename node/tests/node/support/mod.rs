@@ -1,6 +1,7 @@
 //! What the tests share: a node as a process, clients and publishers, a relay that fails, NATS.
 
 pub(crate) mod client;
+pub(crate) mod forgery;
 pub(crate) mod frame;
 pub(crate) mod http;
 pub(crate) mod issuer;

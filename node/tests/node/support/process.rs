@@ -71,14 +71,12 @@ impl Process {
 
     /// Asks the public port; the whole answer, or nothing when there is none.
     pub(crate) fn public(&self, request: &str) -> String {
-        let mut answer = String::new();
-        if let Ok(mut stream) = TcpStream::connect(self.listen)
-            && stream.write_all(request.as_bytes()).is_ok()
-        {
-            // The bytes that were read before an error count.
-            stream.read_to_string(&mut answer).ok();
-        }
-        answer
+        said(self.listen, request)
+    }
+
+    /// The same of the admin port.
+    pub(crate) fn administration(&self, request: &str) -> String {
+        said(self.admin, request)
     }
 
     pub(crate) fn ready(&self) -> u16 {
@@ -112,6 +110,18 @@ impl Drop for Process {
         self.child.kill().ok();
         self.child.wait().ok();
     }
+}
+
+/// The whole answer to a request, or nothing when there is none.
+fn said(address: SocketAddr, request: &str) -> String {
+    let mut answer = String::new();
+    if let Ok(mut stream) = TcpStream::connect(address)
+        && stream.write_all(request.as_bytes()).is_ok()
+    {
+        // The bytes that were read before an error count.
+        stream.read_to_string(&mut answer).ok();
+    }
+    answer
 }
 
 fn field(line: &str, name: &str) -> Option<SocketAddr> {

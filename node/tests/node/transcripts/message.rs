@@ -47,8 +47,10 @@ fn pushed(words: &str) -> Vec<u8> {
     message
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
-    hex.as_bytes()
+/// The bytes of hexadecimal, in which blanks do not count.
+pub(super) fn bytes(hex: &str) -> Vec<u8> {
+    hex.replace(' ', "")
+        .as_bytes()
         .chunks(2)
         .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
         .collect()

@@ -6,10 +6,9 @@ use super::wire::{KEY, frame, text};
 pub(super) const NOT_BUILT: [(&str, &str); 1] = [("v2/presence", "not built yet")];
 
 /// Exchanges in which the node does something else on purpose, with the page's reason.
-pub(super) const DIFFERENT: [(&str, &str); 5] = [
+pub(super) const DIFFERENT: [(&str, &str); 4] = [
     ("hs/short_key", "RFC 6455, section 4.2.1, demands a key of 16 bytes"),
     ("v2/duplicate_keys", "payloads are passed on as they came, and never built as a tree"),
-    ("v2/join_crash", "there is no channel code that could crash"),
     ("v2/topic_10k", "a topic is part of a subject of NATS and of the header between nodes"),
     ("v2/topic_300", "a topic is part of a subject of NATS and of the header between nodes"),
 ];

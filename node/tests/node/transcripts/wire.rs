@@ -27,7 +27,15 @@ pub(super) struct Answer {
     pub(super) status: String,
     /// Whether it has the `Sec-WebSocket-Accept` that belongs to [`KEY`].
     pub(super) accepted: bool,
+    head: String,
     pub(super) wire: Wire,
+}
+
+impl Answer {
+    /// The value of a header, whose name is in lower case.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
 }
 
 pub(super) struct Wire {
@@ -42,9 +50,16 @@ impl Wire {
         query: &str,
         headers: &[(&str, &str)],
     ) -> io::Result<Answer> {
+        let host = address.to_string();
+        let headers: Vec<_> = [("Host", &*host)].into_iter().chain(headers.iter().copied()).collect();
+        Self::request(address, &format!("{method} /socket/websocket{query} HTTP/1.1"), &headers)
+    }
+
+    /// Sends any request and reads the head of the answer.
+    pub(super) fn request(address: SocketAddr, line: &str, headers: &[(&str, &str)]) -> io::Result<Answer> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(HANG))?;
-        let mut request = format!("{method} /socket/websocket{query} HTTP/1.1\r\nHost: {address}\r\n");
+        let mut request = format!("{line}\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -58,7 +73,7 @@ impl Wire {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         let status = head.split(' ').nth(1).unwrap_or_default().to_owned();
-        Ok(Answer { status, accepted: head.contains(ACCEPT), wire: Wire { stream } })
+        Ok(Answer { status, accepted: head.contains(ACCEPT), head, wire: Wire { stream } })
     }
 
     /// Sends bytes. The server may have closed before it took all of them.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::holds::{Holds, PAUSE_SCALE_IN_ANNOTATION, PAUSE_SCALE_OUT_ANNOTATION};
+
 /// The reason for the node count. It is also the `rule` label of the decision metric, so the set is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
@@ -11,12 +13,20 @@ pub enum Rule {
     WritesPerSecondBurst,
     /// Connections held.
     Connections,
+    /// Nodes are hot: saturated ones are taken to carry more than they deliver, or a node that stays would be hot.
+    HotNodes,
     /// `targetConnections` over the capacity of a node.
     TargetConnectionsFloor,
     /// `nodes.min`.
     MinNodes,
     /// `nodes.max`.
     MaxNodes,
+    /// `autoscaling.schedule`.
+    Schedule,
+    /// The annotation that holds scale-in.
+    PausedScaleIn,
+    /// The annotation that holds scale-out.
+    PausedScaleOut,
     /// The load is near what the fleet is sized for.
     WithinTolerance,
     /// A more cautious recommendation inside the stabilization window.
@@ -40,6 +50,17 @@ pub enum Rule {
 }
 
 impl Rule {
+    /// The rule by which a change from `current` to `desired` nodes is held, and the annotation that says so.
+    pub(super) const fn of_hold(holds: Holds, current: i32, desired: i32) -> Option<(Self, &'static str)> {
+        if desired < current && holds.scale_in {
+            return Some((Self::PausedScaleIn, PAUSE_SCALE_IN_ANNOTATION));
+        }
+        if desired > current && holds.scale_out {
+            return Some((Self::PausedScaleOut, PAUSE_SCALE_OUT_ANNOTATION));
+        }
+        None
+    }
+
     /// The CamelCase word that status, events and metrics show.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -47,9 +68,13 @@ impl Rule {
             Self::WritesPerSecond => "WritesPerSecond",
             Self::WritesPerSecondBurst => "WritesPerSecondBurst",
             Self::Connections => "Connections",
+            Self::HotNodes => "HotNodes",
             Self::TargetConnectionsFloor => "TargetConnectionsFloor",
             Self::MinNodes => "MinNodes",
             Self::MaxNodes => "MaxNodes",
+            Self::Schedule => "Schedule",
+            Self::PausedScaleIn => "PausedScaleIn",
+            Self::PausedScaleOut => "PausedScaleOut",
             Self::WithinTolerance => "WithinTolerance",
             Self::StabilizationWindow => "StabilizationWindow",
             Self::ScaleUpPolicy => "ScaleUpPolicy",

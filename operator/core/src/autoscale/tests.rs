@@ -1,5 +1,10 @@
 //! Tests of one rule at a time; the closed loop is in `simulation`.
 
+mod explain;
+mod hot;
+mod jumps;
+mod wrong;
+
 use std::time::Duration;
 
 use crds::{AutoscalingMode, PolicyType, SelectPolicy};
@@ -7,18 +12,24 @@ use crds::{AutoscalingMode, PolicyType, SelectPolicy};
 use super::{Decision, Inputs, Rule, Settings, State};
 use crate::backplane::Hearing;
 use crate::capacity::Sizing;
+use crate::heat::Heat;
+use crate::holds::Holds;
 use crate::samples::NodeLoad;
 use crate::validate::{Pace, PacePolicy};
 
-pub(super) fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
         mode: AutoscalingMode::Auto,
         manual: None,
         min: 2,
         max: 10,
+        schedule: None,
+        holds: Holds::default(),
         floor: 1,
         target_connections: 2_000,
         sizing: Sizing { writes_per_second: 5_000.0, connections: 2_000.0, target_percent: 60 },
+        learned: None,
+        derived: None,
         stable: 60_000,
         burst: 6_000,
         up: Pace {
@@ -34,28 +45,24 @@ pub(super) fn calm(seconds: u64) -> Pace {
     Pace { stabilization: Duration::from_secs(seconds), policies: Vec::new(), select: SelectPolicy::Max }
 }
 
-pub(super) fn known(writes: f64, connections: u64) -> NodeLoad {
+pub(crate) fn known(writes: f64, connections: u64) -> NodeLoad {
     NodeLoad {
         ready: true,
-        unready: false,
         writes_per_second: Some(writes),
         timely_per_second: Some(writes),
         connections: Some(connections),
         hearing: Some(Hearing::Well),
+        ..NodeLoad::default()
     }
 }
 
-pub(super) const UNKNOWN: NodeLoad = NodeLoad {
-    ready: true,
-    unready: false,
-    writes_per_second: None,
-    timely_per_second: None,
-    connections: None,
-    hearing: None,
-};
+/// A node that does not answer.
+pub(super) fn unknown() -> NodeLoad {
+    NodeLoad { ready: true, ..NodeLoad::default() }
+}
 
 /// Feeds the same observation each 2 s from `from` to `to` seconds and gives the last decision.
-fn feed(
+pub(super) fn feed(
     state: &mut State,
     settings: &Settings,
     nodes: &[NodeLoad],
@@ -117,11 +124,11 @@ fn a_new_leader_does_not_shrink_before_it_has_watched_for_a_stable_window() {
 fn fewer_than_two_thirds_known_never_shrinks() {
     let (mut state, settings) = (State::new(0, 6), settings());
     feed(&mut state, &settings, &[known(1.0, 1); 6], 6, 2, 40);
-    let mut some = [UNKNOWN; 6];
+    let mut some = [unknown(); 6];
     some[..3].fill(known(1.0, 1));
     let decision = feed(&mut state, &settings, &some, 6, 42, 600);
     assert_eq!((decision.desired, decision.rule), (6, Rule::MetricsMissing), "{}", decision.message);
-    let decision = feed(&mut state, &settings, &[UNKNOWN; 6], 6, 602, 1_200);
+    let decision = feed(&mut state, &settings, &[unknown(); 6], 6, 602, 1_200);
     assert_eq!((decision.desired, decision.rule, decision.quorum), (6, Rule::MetricsMissing, false));
 }
 
@@ -129,7 +136,7 @@ fn fewer_than_two_thirds_known_never_shrinks() {
 fn nodes_cut_off_from_kubernetes_count_as_full() {
     let (mut state, settings) = (State::new(0, 4), Settings { min: 1, ..settings() });
     feed(&mut state, &settings, &[known(2_500.0, 1); 4], 4, 2, 100);
-    let cut_off = NodeLoad { ready: false, unready: true, ..UNKNOWN };
+    let cut_off = NodeLoad { ready: false, unready: true, ..unknown() };
     let nodes = [known(2_500.0, 1), cut_off, cut_off, cut_off];
     let decision = feed(&mut state, &settings, &nodes, 4, 102, 600);
     assert_eq!((decision.desired, decision.quorum), (4, true), "{}", decision.message);
@@ -154,8 +161,9 @@ fn switching_it_off_takes_back_the_node_that_it_drains() {
 
 #[test]
 fn what_is_known_still_grows_the_fleet() {
+    let full = NodeLoad { writes_before: Some(15_000.0), ..known(15_000.0, 1) };
     let (mut state, settings) = (State::new(0, 3), settings());
-    let decision = feed(&mut state, &settings, &[known(15_000.0, 1), UNKNOWN, UNKNOWN], 3, 2, 10);
+    let decision = feed(&mut state, &settings, &[full, unknown(), unknown()], 3, 2, 10);
     assert_eq!(decision.desired, 5, "{}", decision.message);
 }
 
@@ -221,6 +229,7 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
         let floor = u.int_in_range(0..=12)?;
         let (min, max) = (u.int_in_range(1..=4)?, u.int_in_range(4..=12)?);
         let settings = Settings { floor, min, max, ..settings() };
+        let least = floor.max(min).min(max);
         let mut current = u.int_in_range(1..=12)?;
         let mut state = State::new(0, current);
         let mut now = 0;
@@ -233,6 +242,7 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
                 let ready = u.ratio(4u8, 5u8)?;
                 let known = u.ratio(3u8, 4u8)?;
                 let hearing = [Hearing::Well, Hearing::Well, Hearing::Late, Hearing::Lost];
+                let heat = [None, None, Some(Heat::Busy), Some(Heat::Queued)];
                 nodes.push(NodeLoad {
                     ready,
                     unready: !ready && u.arbitrary()?,
@@ -240,6 +250,8 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
                     timely_per_second: known.then_some(f64::from(load) / 2.0),
                     connections: u.ratio(3u8, 4u8)?.then_some(u64::from(load) / 10),
                     hearing: known.then_some(*u.choose(&hearing)?),
+                    saturated: *u.choose(&heat)?,
+                    ..NodeLoad::default()
                 });
             }
             let decision = state.step(&settings, Inputs { now, current, replicas: current, nodes: &nodes });
@@ -247,21 +259,23 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
             let fresh = nodes.iter().filter(|n| n.ready && n.writes_per_second.is_some()).count();
             if fresh * 3 < ready * 2 || fresh == 0 {
                 assert!(
-                    decision.desired >= current,
+                    decision.desired >= current.min(max),
                     "{decision:?} with {fresh} of {ready} known, {current} now"
                 );
             }
             let on_bus = nodes.iter().filter(|n| n.ready && n.hearing.is_some()).count();
             let lost = nodes.iter().filter(|n| n.ready && n.hearing == Some(Hearing::Lost)).count();
             if lost > 0 {
-                assert!(decision.desired >= current, "{decision:?} with {lost} without the bus");
+                assert!(decision.desired >= current.min(max), "{decision:?} with {lost} without the bus");
             }
             if lost * 2 >= on_bus && lost > 0 {
-                let least = floor.max(min).min(max);
-                assert_eq!(decision.desired, current.max(least), "{decision:?}: the bus is silent");
+                let held = current.max(least).min(max);
+                assert_eq!(decision.desired, held, "{decision:?}: the bus is silent");
             }
-            assert!(decision.desired <= max.max(current), "{decision:?}, max {max}, {current} now");
-            assert!(decision.desired >= min.min(current), "{decision:?}, min {min}, {current} now");
+            assert!(
+                (least..=max).contains(&decision.desired),
+                "{decision:?}, {least} to {max}, {current} now"
+            );
             assert!(!decision.message.is_empty());
             if u.ratio(1u8, 2u8)? {
                 current = decision.desired;
@@ -272,7 +286,7 @@ fn whatever_is_observed_the_bounds_and_the_quorum_hold() {
 }
 
 /// Settings with the default capacity: 24,000 writes/s per node at the target.
-fn default_size() -> Settings {
+pub(super) fn default_size() -> Settings {
     let sizing = Sizing { writes_per_second: 40_000.0, connections: 10_000.0, target_percent: 60 };
     Settings { sizing, min: 1, ..settings() }
 }
@@ -284,7 +298,7 @@ fn a_missing_figure_counts_as_a_full_node_when_shrinking() {
     nodes[0] = known(40_000.0, 1);
     let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
     assert_eq!(decision.desired, 4, "{}", decision.message);
-    nodes[0] = UNKNOWN;
+    nodes[0] = unknown();
     let decision = feed(&mut State::new(0, 4), &settings, &nodes, 4, 2, 200);
     assert_eq!(decision.desired, 4, "less is known, not less is there: {}", decision.message);
     // The same with connections.
@@ -297,7 +311,7 @@ fn a_missing_figure_counts_as_a_full_node_when_shrinking() {
 #[test]
 fn a_leaving_node_without_figures_counts_as_full() {
     let settings = default_size();
-    let leaves = NodeLoad { ready: false, unready: true, ..UNKNOWN };
+    let leaves = NodeLoad { ready: false, unready: true, ..unknown() };
     let mut nodes = vec![known(9_960.0, 1); 3];
     let decision = feed(&mut State::new(0, 3), &settings, &nodes, 3, 2, 200);
     assert_eq!(decision.desired, 2, "{}", decision.message);

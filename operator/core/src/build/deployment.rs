@@ -1,18 +1,23 @@
 //! The Deployment of the nodes.
 
+use std::collections::BTreeMap;
+
+use crds::{ClientCertificates, TlsVersion};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
 use k8s_openapi::api::core::v1::{
-    Container, ContainerPort, HTTPGetAction, PodSpec, PodTemplateSpec, Probe, Sysctl,
+    Container, ContainerPort, EnvVar, HTTPGetAction, PodSpec, PodTemplateSpec, Probe, Sysctl,
     TopologySpreadConstraint,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use node_core::config::Fixed;
+use serde_json::json;
 
 use super::meta::meta;
 use super::{pod, shape};
 use crate::names::{
     ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION,
-    TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,
+    TEMPLATE_LABEL, TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,
 };
 use crate::validate::{Bus, ValidatedCluster, tls::CA_KEY};
 
@@ -25,16 +30,54 @@ const TOKEN_KEYS_DIR: &str = "/etc/channelcluster/jwt";
 const TLS_DIR: &str = "/etc/channelcluster/tls";
 /// The CAs of clients' certificates.
 const CLIENT_CA_DIR: &str = "/etc/channelcluster/client-ca";
-/// Old ReplicaSets kept for a rollback.
+/// The beginning of the names of variables that set a key of a node's configuration.
+const SETTING_PREFIX: &str = "CHANNEL_NODE__";
+/// Old ReplicaSets kept. A Deployment has one template only; others stay from what somebody else wrote into it.
 const REVISIONS: i32 = 3;
 
-/// The nodes. A rollout adds a node before it takes one away, so capacity never falls below what was asked for.
+/// The nodes that are made from one template. A change of the template makes another Deployment, so Kubernetes replaces
+/// no pod by itself; if somebody else changes the template, a node is added before one is taken away.
 pub(super) fn build(cluster: &ValidatedCluster, replicas: i32) -> Deployment {
+    let label = (TEMPLATE_LABEL.to_owned(), cluster.template.clone());
+    let mut deployment = first(cluster, replicas);
+    deployment.metadata.name = Some(cluster.names.deployment(&cluster.template));
+    if let Some(spec) = &mut deployment.spec {
+        spec.selector.match_labels.get_or_insert_default().extend([label.clone()]);
+        let meta = spec.template.metadata.get_or_insert_default();
+        meta.labels.get_or_insert_default().extend([label]);
+        for container in spec.template.spec.iter_mut().flat_map(|pod| &mut pod.containers) {
+            let env = container.env.get_or_insert_default();
+            let more = restart_keys(cluster).filter(|key| env.iter().all(|own| own.name != key.name));
+            env.extend(more.collect::<Vec<_>>());
+        }
+    }
+    deployment
+}
+
+/// The keys of the configuration that a running node cannot change, as variables, which go before the file. All nodes of a fleet
+/// have the file of the present spec, so that they follow what they can while they are replaced; a node of another template that
+/// is started again meanwhile must not come up with what only the new nodes are to have, such as another bus.
+fn restart_keys(cluster: &ValidatedCluster) -> impl Iterator<Item = EnvVar> {
+    let Fixed { version: _, cluster: _, path, bus, sysctls, nofile, dev: _ } = &cluster.config.fixed;
+    let keys =
+        [("PATH", json!(path)), ("BUS", json!(bus)), ("SYSCTLS", json!(sysctls)), ("NOFILE", json!(nofile))];
+    keys.into_iter().map(|(key, value)| EnvVar {
+        name: format!("{SETTING_PREFIX}{key}"),
+        value: Some(value.to_string()),
+        value_from: None,
+    })
+}
+
+/// The nodes as they were made when a fleet had one Deployment. Its selector cannot be changed, and a label more in its
+/// template would replace its pods. It matches the pods of the other Deployments too, which does no harm: a ReplicaSet
+/// takes no pod that another one controls.
+pub(super) fn first(cluster: &ValidatedCluster, replicas: i32) -> Deployment {
     let rolling = RollingUpdateDeployment {
         max_surge: Some(IntOrString::Int(1)),
         max_unavailable: Some(IntOrString::Int(0)),
     };
-    let mut metadata = meta(cluster, cluster.names.deployment(), Component::Node);
+    let mut metadata = meta(cluster, cluster.names.first_deployment(), Component::Node);
+    metadata.labels.get_or_insert_default().insert(TEMPLATE_LABEL.to_owned(), cluster.template.clone());
     // The annotation is on the Deployment and not on the pods, so that another value replaces no pod.
     let tuned_for = (TUNED_FOR_ANNOTATION.to_owned(), cluster.pod.tuned_for.clone());
     metadata.annotations = Some([tuned_for].into());
@@ -70,11 +113,10 @@ fn template(cluster: &ValidatedCluster) -> PodTemplateSpec {
     }
 }
 
-fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
+pub(super) fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
     let mut security = shape::pod_security(&cluster.pod.options);
     let has_group = security.fs_group.is_some();
-    let sysctl = |(name, value): (&String, &String)| Sysctl { name: name.clone(), value: value.clone() };
-    security.sysctls = Some(cluster.pod.sysctls.iter().map(sysctl).collect());
+    security.sysctls = Some(sysctls(&cluster.pod.sysctls));
     let mut volumes = vec![
         pod::config_volume("config", cluster.names.config()),
         pod::secret_volume("secrets", cluster.names.secret(), has_group),
@@ -114,6 +156,11 @@ fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
     };
     shape::apply(&mut spec, &cluster.pod.options, &cluster.names.selector(Component::Node));
     spec
+}
+
+/// Sysctls as a pod asks for them.
+pub(super) fn sysctls(all: &BTreeMap<String, String>) -> Vec<Sysctl> {
+    all.iter().map(|(name, value)| Sysctl { name: name.clone(), value: value.clone() }).collect()
 }
 
 /// Spreads the nodes over the machines as evenly as possible; a pod never stays pending for it.
@@ -165,6 +212,13 @@ fn args(cluster: &ValidatedCluster) -> Vec<String> {
         args.extend(["--tls", TLS_DIR].map(str::to_owned));
         if tls.client_ca.is_some() {
             args.extend(["--tls-client-ca".to_owned(), format!("{CLIENT_CA_DIR}/{CA_KEY}")]);
+        }
+        // What is the node's default is not said, so that nodes of before such a flag are not replaced.
+        if tls.client_certificates == ClientCertificates::Optional {
+            args.extend(["--tls-client-certificates", "optional"].map(str::to_owned));
+        }
+        if tls.min_version == TlsVersion::Tls12 {
+            args.extend(["--tls-min-version", "1.2"].map(str::to_owned));
         }
     }
     args

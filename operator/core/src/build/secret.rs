@@ -1,4 +1,4 @@
-//! The Secret of a cluster. It is made once and then kept: the operator never writes over what is in it.
+//! The Secret of a cluster. It is made once and then kept: of what is in it, the operator changes only the keys of tickets.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::meta::meta;
 use crate::hash::short_hash;
-use crate::names::{ADMIN_TOKEN_KEY, Component, NATS_PASSWORD_KEY, TICKET_KEY};
+use crate::names::{ADMIN_TOKEN_KEY, Component, NATS_PASSWORD_KEY, TICKET_KEYS};
 use crate::validate::ValidatedCluster;
 
-/// The Secret with a random admin token, a random NATS password and a random secret of the nodes' TLS tickets.
+/// The Secret with a random admin token, a random NATS password and a list of keys of the nodes' TLS tickets.
 ///
 /// NATS reads the password from its environment with the grammar of its configuration file, in which a value that
-/// begins with a digit is a number; a letter in front keeps it a string. All texts must consist of letters and
+/// begins with a digit is a number; a letter in front keeps it a string. Token and password must consist of letters and
 /// digits.
 #[must_use]
 pub fn secret(cluster: &ValidatedCluster, admin_token: &str, nats_password: &str, tickets: &str) -> Secret {
     let data = BTreeMap::from([
         (ADMIN_TOKEN_KEY.to_owned(), admin_token.to_owned()),
         (NATS_PASSWORD_KEY.to_owned(), format!("p{nats_password}")),
-        (TICKET_KEY.to_owned(), tickets.to_owned()),
+        (TICKET_KEYS.to_owned(), tickets.to_owned()),
     ]);
     Secret {
         metadata: meta(cluster, cluster.names.secret(), Component::Node),

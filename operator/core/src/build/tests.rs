@@ -1,9 +1,10 @@
 use std::collections::BTreeSet;
 
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::{Bundle, NatsBundle, bundle, secret};
+use super::{Bundle, NatsBundle, bundle, first_deployment, secret};
 use crate::fixtures::{cluster, env};
 use crate::validate::{Credentials, Fetched, ValidatedCluster, validate};
 
@@ -67,11 +68,12 @@ fn every_object_is_owned_labelled_and_named_once() {
         assert_eq!(meta.namespace.as_deref(), Some("default"));
         assert_eq!(meta.labels.unwrap()["channelcluster.io/cluster"], "chat", "{kind}/{name}");
     }
+    let nodes = format!("Deployment/chat-node-{}", cluster.template);
     let expected = [
         "ConfigMap/chat-config",
         "ConfigMap/chat-nats",
         "Deployment/chat-nats",
-        "Deployment/chat-node",
+        &nodes,
         "NetworkPolicy/chat-nats",
         "NetworkPolicy/chat-node",
         "PodDisruptionBudget/chat-node",
@@ -133,7 +135,7 @@ fn the_managed_nats_wants_a_password_and_never_holds_it_in_its_file() {
     // With a digit in front NATS's grammar would read it as a number.
     assert_eq!(made["stringData"]["nats-password"], "p0123");
     assert_eq!(made["stringData"]["admin-token"], "token");
-    assert_eq!(made["stringData"]["tls-ticket-key"], "tickets");
+    assert_eq!(made["stringData"]["tls-ticket-keys"], "tickets");
 }
 
 #[test]
@@ -175,6 +177,15 @@ fn nodes_with_a_certificate_speak_tls_behind_port_443() {
         of("{tls: {secretName: chat-tls, clientCaSecretName: chat-tls}, service: {port: 8443}}");
     let added = args(&template).split_off(args(&plain).len() + 2);
     assert_eq!(added, ["--tls-client-ca", "/etc/channelcluster/client-ca/ca.crt"]);
+    let (more, _) = of(
+        "{tls: {secretName: chat-tls, clientCaSecretName: chat-tls, clientCertificates: Optional, minVersion: '1.2'}}",
+    );
+    assert_eq!(
+        args(&more).split_off(args(&template).len()),
+        ["--tls-client-certificates", "optional", "--tls-min-version", "1.2"]
+    );
+    let (usual, _) = of("{tls: {secretName: chat-tls, minVersion: '1.3'}}");
+    assert_eq!(args(&usual).len(), args(&plain).len() + 2);
     assert_eq!(
         template["spec"]["containers"][0]["volumeMounts"][3]["mountPath"],
         "/etc/channelcluster/client-ca"
@@ -214,6 +225,28 @@ fn a_reloadable_change_leaves_the_pod_template_alone() {
     assert_eq!(template(&PLAIN.replace("150", "151"), 2), base);
     assert_eq!(template(PLAIN, 5), base);
     assert_ne!(template(&PLAIN.replace("auth:", "tuning: {profile: None}, auth:"), 2), base);
+}
+
+#[test]
+fn a_node_that_is_started_again_has_the_restart_keys_of_its_template() {
+    let variables = |deployment: Deployment| -> Vec<(String, Option<String>)> {
+        let containers = deployment.spec.unwrap().template.spec.unwrap().containers;
+        let env = containers.into_iter().flat_map(|container| container.env.unwrap_or_default());
+        let own = env.filter(|variable| variable.name.starts_with("CHANNEL_NODE__"));
+        own.map(|variable| (variable.name, variable.value)).collect()
+    };
+    let alone = PLAIN
+        .replace("auth:", "nodes: {min: 1, max: 1}, backplane: {type: None}, tuning: {nofile: 9000}, auth:");
+    let alone = variables(bundle(&valid(&alone), REPLICAS).deployment);
+    assert_eq!(alone[1], ("CHANNEL_NODE__BUS".to_owned(), Some("null".to_owned())), "not that of the file");
+    assert_eq!(alone[3], ("CHANNEL_NODE__NOFILE".to_owned(), Some("9000".to_owned())));
+    let bus = variables(bundle(&valid(PLAIN), REPLICAS).deployment)[1].1.clone().unwrap();
+    assert!(bus.contains("nats://chat-nats:4222"), "{bus}");
+    assert_eq!(variables(first_deployment(&valid(PLAIN), REPLICAS)), [], "its pods must stay");
+    let own = PLAIN.replace("auth:", "nodes: {env: [{name: CHANNEL_NODE__NOFILE, value: '5'}]}, auth:");
+    let own = variables(bundle(&valid(&own), REPLICAS).deployment);
+    let nofile: Vec<_> = own.iter().filter(|(name, _)| name.ends_with("NOFILE")).collect();
+    assert_eq!(nofile, [&("CHANNEL_NODE__NOFILE".to_owned(), Some("5".to_owned()))]);
 }
 
 #[test]

@@ -7,36 +7,50 @@
 //! arbiter makes the fleet's [`Budget`] for closing connections anew in each look, and an operation takes from it the
 //! pace that it tells a node. A node that is drained without an operation that holds it is taken back.
 
-use crds::Operation;
+use crds::{LeaveCause, Operation};
 use node_core::admin::NodePhase;
 
 use super::budget::Budget;
+use super::drain;
+use super::going::LOWEST_COST;
+use super::leave;
 use super::plan::{Action, FleetView, Plan, Running};
-use super::scale_in::{self, LOWEST_COST};
+use super::rebalance;
+use crate::observation::DeploymentView;
 use crate::pod::PodView;
 
 /// The operation as a [`Running`], which every type is.
 #[must_use]
 pub fn running(operation: &Operation) -> &dyn Running {
     match operation {
-        Operation::ScaleIn(scale_in) => scale_in,
+        Operation::Drain(drain) => drain,
+        Operation::Rebalance(rebalance) => rebalance,
     }
 }
 
 /// The same for changes.
 pub fn running_mut(operation: &mut Operation) -> &mut dyn Running {
     match operation {
-        Operation::ScaleIn(scale_in) => scale_in,
+        Operation::Drain(drain) => drain,
+        Operation::Rebalance(rebalance) => rebalance,
     }
 }
 
-/// Nodes that are there to stay: the Deployment's replicas without a node that is being drained and still counted.
+/// Nodes that are there to stay: the Deployments' replicas without the nodes that are to go and still counted.
 #[must_use]
-pub fn staying(operation: Option<&Operation>, pods: &[PodView], replicas: i32) -> i32 {
-    match operation {
-        Some(Operation::ScaleIn(scale_in)) => scale_in::staying(scale_in, pods, replicas),
-        None => replicas,
-    }
+pub fn staying(operation: Option<&Operation>, pods: &[PodView], deployments: &[DeploymentView]) -> i32 {
+    let going = match operation {
+        Some(Operation::Drain(drain)) => &drain.nodes[..],
+        Some(Operation::Rebalance(_)) | None => &[],
+    };
+    leave::staying(going, pods, deployments)
+}
+
+/// Whether nodes are there in the stead of others whose machines are about to go.
+#[must_use]
+pub fn replaces(operation: Option<&Operation>) -> bool {
+    let Some(Operation::Drain(drain)) = operation else { return false };
+    drain.nodes.iter().any(|node| node.cause == LeaveCause::Machine)
 }
 
 /// One look at a fleet: what to record and what to do. See the module.
@@ -45,11 +59,17 @@ pub fn plan(operation: Option<&Operation>, fleet: &FleetView<'_>) -> Plan {
     let mut plan = Plan::default();
     let mut budget = Budget::new(fleet.connections_per_second);
     match operation {
-        Some(Operation::ScaleIn(scale_in)) => scale_in::go_on(scale_in, fleet, &mut budget, &mut plan),
-        None if fleet.desired > fleet.replicas => {
-            plan.actions.push(Action::Replicas { from: fleet.replicas, to: fleet.desired });
+        Some(Operation::Drain(drain)) => drain::look(Some(drain), fleet, &mut budget, &mut plan),
+        Some(Operation::Rebalance(rebalance)) => {
+            plan.actions.extend(fleet.grow(fleet.desired));
+            rebalance::go_on(rebalance, fleet, &mut budget, &mut plan);
         }
-        None => scale_in::begin(fleet, &mut plan),
+        None => {
+            drain::look(None, fleet, &mut budget, &mut plan);
+            if plan.operation.is_none() {
+                rebalance::begin(fleet, &mut budget, &mut plan);
+            }
+        }
     }
     take_back(fleet, &mut plan);
     plan
@@ -74,76 +94,78 @@ fn take_back(fleet: &FleetView<'_>, plan: &mut Plan) {
 
 #[cfg(test)]
 mod tests {
-    use crds::{Operation, ScaleIn, ScaleInStep};
+    use crds::{DrainOperation, DrainStep, LeaveCause, LeavingNode, Operation};
     use node_core::admin::NodePhase;
 
     use super::{plan, running};
+    use crate::operations::going::LOWEST_COST;
+    use crate::operations::paces::Paces;
     use crate::operations::plan::{Action, FleetView};
-    use crate::operations::scale_in::LOWEST_COST;
+    use crate::operations::{one, whole};
     use crate::pod::{NodeView, PodView};
     use crate::timestamp::time;
 
     const NOW: u64 = 1_800_000_000_000;
 
-    fn drained(name: &str) -> PodView {
-        let node =
-            NodeView { phase: NodePhase::Closing, connections: 9, writes_per_second: None, answers: true };
+    fn pod(name: &str, phase: NodePhase) -> PodView {
+        let node = NodeView { phase, connections: 2_000, writes_per_second: None, answers: true };
         PodView {
             name: name.to_owned(),
             uid: format!("uid-{name}"),
-            deletion_cost: Some(LOWEST_COST),
+            deployment: "d".to_owned(),
+            ready: phase == NodePhase::Serving,
             node: Some(node),
             ..PodView::default()
         }
     }
 
-    fn fleet(pods: &[PodView], replicas: i32, desired: i32) -> FleetView<'_> {
-        FleetView {
-            now: NOW,
-            pods,
-            replicas,
-            existing: replicas,
-            settled: true,
-            desired,
-            quorum: true,
-            heard: true,
-            connections_per_second: 500,
-            told: false,
-            deadline: 600_000,
-        }
+    fn drained(name: &str) -> PodView {
+        PodView { deletion_cost: Some(LOWEST_COST), ..pod(name, NodePhase::Closing) }
     }
 
-    fn scale_in(pod: &str) -> Operation {
-        Operation::ScaleIn(ScaleIn {
+    fn fleet<'a>(pods: &'a [PodView], paces: &'a Paces, desired: i32) -> FleetView<'a> {
+        let replicas = i32::try_from(pods.len()).unwrap();
+        FleetView { desired, ..whole(NOW, pods, one(replicas), paces) }
+    }
+
+    fn drain(pod: &str) -> Operation {
+        let node = LeavingNode {
             pod: pod.to_owned(),
             pod_uid: format!("uid-{pod}"),
-            step: ScaleInStep::Closing,
-            started_at: time(NOW),
+            cause: LeaveCause::ScaleIn,
+            why: None,
+            step: DrainStep::Closing,
             step_at: time(NOW),
             connections: None,
             connections_per_second: None,
-        })
+        };
+        Operation::Drain(DrainOperation { started_at: time(NOW), nodes: vec![node] })
     }
 
     #[test]
-    fn what_no_operation_holds_is_taken_back_and_the_budget_goes_to_the_one_that_runs() {
-        let pods = [drained("a"), drained("b")];
+    fn what_no_operation_holds_is_taken_back_and_the_budget_goes_to_those_that_go() {
+        let pods = [drained("a"), drained("b"), pod("c", NodePhase::Serving)];
         let back = |pod: &str| Action::TakeBack { pod: pod.to_owned() };
         let cheap = |pod: &str| Action::DeletionCost { pod: pod.to_owned(), cost: None };
-        let operation = scale_in("a");
+        let close = |pod: &str, rate| Action::Close { pod: pod.to_owned(), rate, slower: false };
+        let operation = drain("a");
         assert!(running(&operation).holds("uid-a") && !running(&operation).holds("uid-b"));
-        let going = plan(Some(&operation), &fleet(&pods, 2, 1));
-        let close = Action::Close { pod: "a".to_owned(), rate: 500 };
-        assert_eq!(going.actions, [close, back("b"), cheap("b")]);
-        let none = plan(None, &fleet(&pods, 2, 2));
+        let mut paces = Paces::default();
+        let going = plan(Some(&operation), &fleet(&pods, &paces, 2));
+        assert_eq!(going.actions, [close("a", 500), back("b"), cheap("b")]);
+        // The one that is taken back closes until it hears of it.
+        paces.note(&close("b", 300), true);
+        let going = plan(Some(&operation), &fleet(&pods, &paces, 2));
+        assert_eq!(going.actions, [close("a", 200), back("b"), cheap("b")]);
+        let none = plan(None, &fleet(&pods, &paces, 3));
         assert_eq!(none.actions, [back("a"), cheap("a"), back("b"), cheap("b")]);
     }
 
     #[test]
     fn a_fleet_that_is_too_small_grows_before_anything_begins() {
         let pods = [drained("a"), drained("b")];
-        let grown = plan(None, &fleet(&pods, 2, 4));
-        assert_eq!(grown.actions[0], Action::Replicas { from: 2, to: 4 });
+        let grown = plan(None, &fleet(&pods, &Paces::default(), 4));
+        assert_eq!(grown.actions[0], Action::Replicas { deployment: "d".to_owned(), from: 2, to: 4 });
         assert_eq!((grown.operation, grown.waiting), (None, None));
     }
 }

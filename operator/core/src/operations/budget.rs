@@ -18,6 +18,11 @@ impl Budget {
         taken
     }
 
+    /// What is left, in connections per second.
+    pub(super) const fn left(&self) -> u32 {
+        self.0
+    }
+
     /// Takes all that is left.
     pub(super) fn take_all(&mut self) -> u32 {
         self.take(u32::MAX)
@@ -32,8 +37,8 @@ mod tests {
     fn no_more_is_given_than_there_is() {
         let mut budget = Budget::new(500);
         assert_eq!(
-            [budget.take(200), budget.take_all(), budget.take(1), budget.take_all()],
-            [200, 300, 0, 0]
+            [budget.take(200), budget.left(), budget.take_all(), budget.take(1), budget.take_all()],
+            [200, 300, 300, 0, 0]
         );
     }
 }

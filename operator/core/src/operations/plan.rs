@@ -1,10 +1,15 @@
 //! The fleet as an operation sees it, and what is decided about it.
 
-use crds::Operation;
+use crds::{Moves, Operation, Surge};
 
+pub use super::action::{Action, Failed};
+pub use super::evenness::Balance;
+use super::paces::Paces;
 use crate::autoscale::Decision;
-use crate::observation::Observation;
-use crate::pod::{PodView, alive};
+use crate::capacity::Sizing;
+use crate::observation::{DeploymentView, Observation, sum};
+use crate::pod::{PodView, alive, alive_of};
+use crate::validate::RebalanceLimits;
 
 /// The fleet as it is now, with what is wanted of it.
 #[derive(Clone, Copy, Debug)]
@@ -13,12 +18,14 @@ pub struct FleetView<'a> {
     pub now: u64,
     /// The node pods that have not ended, terminating ones included.
     pub pods: &'a [PodView],
-    /// The Deployment's replicas.
+    /// The Deployments that made them.
+    pub deployments: &'a [DeploymentView],
+    /// Replicas of all Deployments.
     pub replicas: i32,
-    /// Pods that the Deployment's controller counts, terminating ones not among them. When these are more than `pods`
+    /// Pods that the Deployments' controllers count, terminating ones not among them. When these are more than `pods`
     /// has, `pods` is out of date.
     pub existing: i32,
-    /// Whether the Deployment is not in the middle of a rollout.
+    /// Whether no Deployment is in the middle of replacing its pods.
     pub settled: bool,
     /// Nodes wanted.
     pub desired: i32,
@@ -28,31 +35,75 @@ pub struct FleetView<'a> {
     pub heard: bool,
     /// `drain.connectionsPerSecond`: how fast all nodes together may close connections.
     pub connections_per_second: u32,
-    /// Whether the last [`Action::Close`] is known to have reached its node. The operation is recorded before the
-    /// action is carried out, so the record does not say.
-    pub told: bool,
+    /// How fast nodes may be closing connections now. The operation is recorded before the actions are carried out, so the
+    /// record does not say.
+    pub paces: &'a Paces,
     /// `drain.deadline` in milliseconds.
     pub deadline: u64,
+    /// `rebalance`.
+    pub rebalance: RebalanceLimits,
+    /// When a person asked for a round of moving clients, in milliseconds since 1970.
+    pub rebalance_asked: Option<u64>,
+    /// What a node carries.
+    pub sizing: Sizing,
+    /// Clients that were moved lately, as recorded.
+    pub moves: Option<&'a Moves>,
+    /// What counts for a rollout.
+    pub rollout: Terms,
+}
+
+/// What the manifest says of rollouts, and what is known of the one under way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// `rollout.maxSurge`.
+    pub surge: Surge,
+    /// Why the rollout does not go on; none while it may.
+    pub held: Option<Held>,
+}
+
+/// Why a rollout does not go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// `rollout.pause`, or the annotation: nodes that close their connections go on.
+    Asked,
+    /// The new nodes do worse than the old ones, which therefore all come back.
+    Worse,
 }
 
 impl<'a> FleetView<'a> {
     /// The fleet of an observation. `pods` are its pods with the answers of the nodes, `decision` is about the node count, and
-    /// `told` is the field of that name. None without a Deployment, or as long as no spec was valid.
+    /// `paces` is the field of that name. None without a current Deployment, or as long as no spec was valid.
     #[must_use]
-    pub fn of(seen: &Observation<'_>, pods: &'a [PodView], decision: &Decision, told: bool) -> Option<Self> {
-        let (valid, deployment) = (seen.valid?, seen.deployment?);
+    pub fn of(
+        seen: &Observation<'a>,
+        pods: &'a [PodView],
+        decision: &Decision,
+        paces: &'a Paces,
+    ) -> Option<Self> {
+        let valid = seen.valid?;
+        let deployments = seen.deployments;
+        seen.current()?;
         Some(Self {
             now: seen.now,
             pods,
-            replicas: deployment.replicas,
-            existing: deployment.pods,
-            settled: deployment.observed && !deployment.rolling,
+            deployments,
+            replicas: seen.replicas(),
+            existing: sum(deployments, |deployment| deployment.pods),
+            settled: deployments.iter().all(|deployment| deployment.observed && !deployment.rolling),
             desired: decision.desired,
             quorum: decision.quorum,
             heard: decision.heard,
             connections_per_second: valid.drain.connections_per_second,
-            told,
+            paces,
+            rebalance: valid.rebalance,
+            rebalance_asked: seen.asked.wishes.rebalance,
+            sizing: Sizing::live(valid, seen.previous.capacity.as_ref()),
+            moves: seen.previous.moves.as_ref(),
             deadline: u64::try_from(valid.drain.deadline.as_millis()).unwrap_or(u64::MAX),
+            rollout: Terms {
+                surge: valid.rollout.max_surge.unwrap_or_default(),
+                held: seen.pauses_rollout().then_some(Held::Asked),
+            },
         })
     }
 
@@ -66,45 +117,37 @@ impl<'a> FleetView<'a> {
     #[must_use]
     pub fn unseen(&self) -> Option<String> {
         let alive = self.alive();
-        (self.existing > alive)
-            .then(|| format!("the Deployment has {} pods, {alive} are seen", self.existing))
+        (self.existing > alive).then(|| format!("the fleet has {} pods, {alive} are seen", self.existing))
+    }
+
+    /// The Deployment with this name.
+    #[must_use]
+    pub fn deployment(&self, name: &str) -> Option<&'a DeploymentView> {
+        self.deployments.iter().find(|deployment| deployment.name == name)
+    }
+
+    /// Makes the fleet as large as `wanted`: the current Deployment grows by what is missing. None when nothing is missing.
+    #[must_use]
+    pub fn grow(&self, wanted: i32) -> Option<Action> {
+        let missing = wanted - self.replicas;
+        let current = self.deployments.iter().find(|deployment| deployment.current)?;
+        (missing > 0).then(|| current.set(current.replicas + missing))
+    }
+
+    /// Whether a Deployment has more pods than wanted, so that its ReplicaSet is about to remove one.
+    #[must_use]
+    pub fn lowered(&self, deployment: &str) -> bool {
+        let replicas = self.deployment(deployment).map_or(0, |deployment| deployment.replicas);
+        alive_of(self.pods, deployment) > replicas
     }
 }
 
-/// What to do once the operation is recorded.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Action {
-    /// Tell the node to turn unready.
-    Unready {
-        /// Pod name.
-        pod: String,
-    },
-    /// Tell the node to close its connections.
-    Close {
-        /// Pod name.
-        pod: String,
-        /// Connections per second, taken from the fleet's budget.
-        rate: u32,
-    },
-    /// Tell the node to serve again.
-    TakeBack {
-        /// Pod name.
-        pod: String,
-    },
-    /// Set the deletion cost annotation, or remove it.
-    DeletionCost {
-        /// Pod name.
-        pod: String,
-        /// The cost.
-        cost: Option<i32>,
-    },
-    /// Set the Deployment's replicas.
-    Replicas {
-        /// The count that was seen: nothing is written over another count.
-        from: i32,
-        /// The count.
-        to: i32,
-    },
+impl DeploymentView {
+    /// Gives it so many replicas.
+    #[must_use]
+    pub fn set(&self, to: i32) -> Action {
+        Action::Replicas { deployment: self.name.clone(), from: self.replicas, to }
+    }
 }
 
 /// Something that a person should hear of, once.
@@ -131,9 +174,18 @@ pub struct Plan {
     pub notes: Vec<Note>,
     /// Why the operation does not go on now, or does not begin.
     pub waiting: Option<String>,
+    /// Whether the load is even.
+    pub balance: Balance,
+    /// The clients that were moved, to record; none where that has not changed.
+    pub moves: Option<Moves>,
 }
 
 impl Plan {
+    /// Notes why something does not go on now, if nothing else was noted.
+    pub fn wait(&mut self, why: String) {
+        self.waiting.get_or_insert(why);
+    }
+
     /// Adds a note for the user.
     pub fn note(&mut self, action: &'static str, reason: &'static str, warning: bool, message: String) {
         self.notes.push(Note { action, reason, message, warning });
@@ -146,9 +198,11 @@ pub trait Running {
     /// it back.
     fn holds(&self, pod_uid: &str) -> bool;
 
-    /// The pod that the operation works on and the step that it has reached: when either differs, the operation is a
-    /// step further.
-    fn place(&self) -> (&str, &'static str);
+    /// How many nodes are on their way out.
+    fn leaving(&self) -> usize;
+
+    /// The UIDs of the pods that the operation works on, each with the step that it has reached.
+    fn places(&self) -> Vec<(&str, &'static str)>;
 
     /// What the operation does, for `status.reason`.
     fn headline(&self) -> String;

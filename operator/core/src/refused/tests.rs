@@ -14,10 +14,15 @@ const SPEC: &str = "{targetConnections: 100, rooms: {maxMembers: 10}, nodes: {ca
 fn rejected(created: u64, hash: &str) -> Rejected {
     Rejected {
         created,
-        restart_hash: Some(hash.to_owned()),
+        template: Some(hash.to_owned()),
         message: format!("Pod was rejected: forbidden sysctl: \"{SOMAXCONN}\" not allowlisted"),
         sysctls: vec![SOMAXCONN.to_owned(), "net.ipv4.tcp_fin_timeout".to_owned()],
     }
+}
+
+/// A fleet of before sysctls were tried: its pods ask for the unsafe one already.
+fn asked_for() -> Fetched {
+    Fetched { sysctls: BTreeSet::from([SOMAXCONN.to_owned()]), ..Fetched::default() }
 }
 
 fn nobody() -> BTreeSet<String> {
@@ -73,7 +78,7 @@ fn the_pods_are_as_if_it_had_never_been_asked_for() {
     let mut asked = cluster(SPEC);
     let plain = cluster(&SPEC.replace("net.core.somaxconn: '4096', ", ""));
     let built = |cluster: &ChannelCluster| {
-        bundle(&validate(cluster, &env(), &Fetched::default()).unwrap(), 2).deployment.spec
+        bundle(&validate(cluster, &env(), &asked_for()).unwrap(), 2).deployment.spec
     };
     assert_ne!(built(&asked), built(&plain));
     let tuning = key(&asked.spec.tuning);
@@ -90,7 +95,7 @@ fn the_pods_are_as_if_it_had_never_been_asked_for() {
 const POD_SECURITY: &str = "pods \"chat-node-7b9-x\" is forbidden: violates PodSecurity \"baseline:v1.28\": forbidden sysctls (net.core.somaxconn, net.ipv4.tcp_fin_timeout)";
 
 fn refusing(message: &str) -> k8s_openapi::api::apps::v1::Deployment {
-    let valid = validate(&cluster(SPEC), &env(), &Fetched::default()).unwrap();
+    let valid = validate(&cluster(SPEC), &env(), &asked_for()).unwrap();
     let mut deployment = bundle(&valid, 2).deployment;
     let status = serde_json::json!({"conditions": [{
         "type": "ReplicaFailure", "status": "True", "message": message, "lastUpdateTime": "2026-01-01T00:00:00Z",
@@ -102,7 +107,7 @@ fn refusing(message: &str) -> k8s_openapi::api::apps::v1::Deployment {
 #[test]
 fn what_pod_security_names_is_left_out_too() {
     let seen = super::by_admission(&refusing(POD_SECURITY)).unwrap();
-    let hash = seen.restart_hash.clone().unwrap();
+    let hash = seen.template.clone().unwrap();
     let found = step(None, "k", &hash, &[seen], &nobody()).unwrap();
     assert_eq!(found.left_out, [SOMAXCONN, "net.ipv4.tcp_fin_timeout"]);
     let said = sentence(&found).unwrap();
@@ -113,7 +118,7 @@ fn what_pod_security_names_is_left_out_too() {
 fn a_policy_that_names_none_means_all_and_one_that_names_others_means_none() {
     let refused = |message: &str| {
         let seen = super::by_admission(&refusing(message)).unwrap();
-        let hash = seen.restart_hash.clone().unwrap();
+        let hash = seen.template.clone().unwrap();
         step(None, "k", &hash, &[seen], &nobody()).map_or(0, |found| found.left_out.len())
     };
     assert_eq!(refused("admission webhook \"p\" denied the request: sysctls are not allowed"), 2);

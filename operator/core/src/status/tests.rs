@@ -1,7 +1,11 @@
+mod hot;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use crds::{AutoscalingMode, ChannelClusterStatus, RefusedIds, RefusedSysctls, RefusedUserIds};
+use crds::{
+    AutoscalingMode, ChannelClusterStatus, DecisionInputs, RefusedIds, RefusedSysctls, RefusedUserIds,
+};
 use node_core::admin::{Gauges, NodePhase, Nofile, Stats};
 
 use super::{News, compute, news};
@@ -10,10 +14,11 @@ use crate::backplane::Hearing;
 use crate::capacity::Sizing;
 use crate::contest::Contest;
 use crate::hindrance::{Ages, Hindrance, Reason};
+use crate::holds::Holds;
 use crate::names::Component;
 use crate::pod::PodView;
 use crate::samples::Rates;
-use crate::validate::Problem;
+use crate::source::Figures;
 use crate::view::{NodeSeen, Outcome, View};
 
 fn node(name: &str, ready: bool) -> NodeSeen {
@@ -27,15 +32,17 @@ fn node(name: &str, ready: bool) -> NodeSeen {
             gauges,
             ..Stats::default()
         }),
-        rates: Some(Rates { writes: 1_000.0, timely: 1_000.0, publishes: 10.0 }),
+        rates: Some(Rates { writes: 1_000.0, timely: 1_000.0, publishes: 10.0, ..Rates::default() }),
         hearing: Some(Hearing::Well),
         last_at: Some(999_000),
         runs: true,
+        hot: None,
     }
 }
 
 fn decision(desired: i32, rule: Rule) -> Decision {
-    Decision { desired, rule, message: "because".to_owned(), limited: None, quorum: true, heard: true }
+    let (message, inputs) = ("because".to_owned(), DecisionInputs::default());
+    Decision { desired, rule, message, limited: None, quorum: true, heard: true, inputs }
 }
 
 /// The same node without fresh figures.
@@ -55,6 +62,8 @@ struct Scene {
     refused_ids: Option<RefusedUserIds>,
     contest: Option<Contest>,
     hindrances: Vec<Hindrance>,
+    holds: Holds,
+    figures: Option<Figures>,
     ages: RefCell<Ages>,
 }
 
@@ -72,6 +81,8 @@ impl Scene {
             refused_ids: None,
             contest: None,
             hindrances: Vec::new(),
+            holds: Holds::default(),
+            figures: None,
             ages: RefCell::default(),
         }
     }
@@ -87,18 +98,25 @@ impl Scene {
             mode: AutoscalingMode::Auto,
             min: 2,
             sizing: Sizing { writes_per_second: 5_000.0, connections: 100.0, target_percent: 60 },
+            capacity: None,
             sysctls: &self.asked,
             nofile: self.nofile,
             nodes: &self.nodes,
             settled: true,
+            rollout: None,
             selector: "a=b",
             node_image: None,
             current: 2,
             decision: Some(&self.decision),
             operation: None,
+            balance: &crate::operations::plan::Balance::Even,
+            moves: None,
             refused: self.refused.as_ref(),
             refused_ids: self.refused_ids.as_ref(),
+            tried: Default::default(),
             contest: self.contest.as_ref(),
+            holds: self.holds,
+            figures: self.figures.as_ref(),
             hindrances: &self.hindrances,
             hindered_since: self.ages.borrow().since(&self.hindrances),
         })
@@ -131,8 +149,8 @@ fn a_serving_fleet_is_ready_and_says_its_sums() {
 #[test]
 fn what_blocks_is_said_in_ready_and_stalled() {
     let mut scene = Scene::new();
-    scene.outcome =
-        Outcome::Invalid(vec![Problem { reason: "InvalidDrain", message: "lower it".to_owned() }]);
+    let problem = crate::validate::Problem { reason: "InvalidDrain", message: "lower it".to_owned() };
+    scene.outcome = Outcome::Invalid(vec![problem]);
     let status = scene.status();
     assert_eq!(condition(&status, "Ready"), pair("False", "InvalidDrain"));
     assert_eq!(condition(&status, "Stalled"), pair("True", "InvalidDrain"));
@@ -188,7 +206,8 @@ fn nonsense_from_a_node_stays_small() {
         let gauges = &mut node.stats.as_mut().unwrap().gauges;
         (gauges.connections, gauges.rooms, gauges.utilization) = (u64::MAX, u64::MAX, f64::NAN);
         gauges.sysctls.insert("net.ipv4.tcp_rmem".to_owned(), "ä".repeat(100_000));
-        node.rates = Some(Rates { writes: 1e300, timely: f64::NAN, publishes: f64::INFINITY });
+        node.rates =
+            Some(Rates { writes: 1e300, timely: f64::NAN, publishes: f64::INFINITY, ..Rates::default() });
     }
     let status = scene.status();
     assert_eq!(status.totals.as_ref().unwrap().connections, Some(i64::MAX));
@@ -202,7 +221,7 @@ fn transition_times_are_kept_and_figures_are_not_material() {
     let first = scene.status();
     scene.previous = first.clone();
     scene.now += 60_000;
-    scene.nodes[0].rates = Some(Rates { writes: 5.0, timely: 5.0, publishes: 5.0 });
+    scene.nodes[0].rates = Some(Rates { writes: 5.0, timely: 5.0, publishes: 5.0, ..Rates::default() });
     let second = scene.status();
     assert_eq!(first.conditions, second.conditions);
     assert_eq!((news(&first, &second), news(&second, &second)), (News::Figures, News::Nothing));
@@ -218,8 +237,7 @@ fn transition_times_are_kept_and_figures_are_not_material() {
 fn a_refused_sysctl_is_said_before_any_node_answers() {
     let mut scene = Scene::new();
     scene.nodes.clear();
-    let names = vec!["net.core.somaxconn".to_owned()];
-    scene.refused = Some(RefusedSysctls { names, ..RefusedSysctls::default() });
+    scene.refused = Some(RefusedSysctls { names: vec!["net.core.somaxconn".into()], ..Default::default() });
     let status = scene.status();
     assert_eq!(condition(&status, "TuningApplied"), pair("False", "SysctlForbidden"));
     assert_eq!(status.refused_sysctls, scene.refused, "kept for the next operator");

@@ -12,12 +12,9 @@ use node_core::config::{
 use node_core::proxy::{ForwardedHeader, Proxies};
 
 use super::context::Problem;
+use crate::footprint;
 use crate::hash::short_hash;
 use crate::names::{NATS_PORT, NATS_USER, Names};
-
-/// A node takes up to so many times the connections it is sized for before it refuses more: enough for a node to take
-/// over the clients of a dead one, and still a bound.
-const CONNECTION_HEADROOM: u64 = 2;
 
 /// The configuration of this cluster's nodes.
 pub(super) fn config(
@@ -98,15 +95,22 @@ fn policy(policy: &RoomPolicy) -> Policy {
 
 fn limits(spec: &ChannelClusterSpec) -> Limits {
     let (limits, usual) = (&spec.limits, Limits::default());
-    let wanted = spec.nodes.capacity.connections.saturating_mul(CONNECTION_HEADROOM);
-    let most = keys::MAX_CONNECTIONS.node.most;
     Limits {
         max_frame_bytes: limits.max_frame_bytes,
+        max_topic_bytes: limits.max_topic_bytes.unwrap_or(usual.max_topic_bytes),
+        max_event_bytes: limits.max_event_bytes.unwrap_or(usual.max_event_bytes),
+        max_payload_bytes: limits.max_payload_bytes.unwrap_or(usual.max_payload_bytes),
+        max_json_depth: limits.max_json_depth.unwrap_or(usual.max_json_depth),
         max_channels_per_connection: limits.max_channels_per_connection,
         idle_timeout_millis: limits.idle_timeout.as_millis(),
         ping_interval_millis: limits.ping_interval.map(crds::Duration::as_millis),
+        handshake_timeout_millis: limits
+            .handshake_timeout
+            .map_or(usual.handshake_timeout_millis, crds::Duration::as_millis),
+        max_request_head_bytes: limits.max_request_head_bytes.unwrap_or(usual.max_request_head_bytes),
         send_queue_bytes: limits.send_queue_bytes,
-        max_connections: u32::try_from(wanted).map_or(most, |wanted| wanted.min(most)),
+        send_queue_frames: limits.send_queue_frames.unwrap_or(usual.send_queue_frames),
+        max_connections: footprint::most(spec),
         max_connections_per_address: limits.max_connections_per_address.unwrap_or_default(),
         handshakes_per_second: limits.handshakes_per_second.unwrap_or_default(),
         handshakes_per_second_per_address: limits.handshakes_per_second_per_address.unwrap_or_default(),
@@ -117,7 +121,6 @@ fn limits(spec: &ChannelClusterSpec) -> Limits {
         memory_budget: limits.memory_budget.map(Memory::as_bytes),
         messages_per_second: limits.messages_per_second.unwrap_or(usual.messages_per_second),
         bytes_per_second: limits.bytes_per_second.unwrap_or(usual.bytes_per_second),
-        ..usual
     }
 }
 
@@ -150,6 +153,7 @@ fn jwt(jwt: &crds::Jwt) -> auth::Jwt {
         user_claim: claims.user.unwrap_or_else(|| auth::USER_CLAIM.to_owned()),
         topics_claim: claims.topics,
         publish_claim: claims.publish,
+        priority_claim: claims.priority,
         topics: jwt.topics.clone(),
         publish: jwt.publish.clone(),
     }

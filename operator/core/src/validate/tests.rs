@@ -46,6 +46,33 @@ fn defaults_are_resolved() {
     assert_eq!(plain.config.limits.max_connections, 20_000);
 }
 
+/// Each limit of a manifest is the key of its name in the nodes' file, and is left out of it unless it is set.
+#[test]
+fn limits_are_keys_of_the_same_names() {
+    let plain = valid(PLAIN).config_file;
+    let limits = [
+        ("maxTopicBytes: 100", "maxTopicBytes: 100"),
+        ("maxEventBytes: 101", "maxEventBytes: 101"),
+        ("maxPayloadBytes: 102", "maxPayloadBytes: 102"),
+        ("maxJsonDepth: 10", "maxJsonDepth: 10"),
+        ("maxRequestHeadBytes: 8192", "maxRequestHeadBytes: 8192"),
+    ];
+    for (_, line) in limits {
+        let (key, _) = line.split_once(':').expect("a key");
+        assert!(!plain.contains(key), "{plain}");
+    }
+    let always = [
+        ("handshakeTimeout: 3s", "handshakeTimeoutMillis: 3000"),
+        ("sendQueueFrames: 99", "sendQueueFrames: 99"),
+    ];
+    let all = limits.into_iter().chain(always);
+    let said: Vec<_> = all.clone().map(|(said, _)| said).collect();
+    let set = valid(&PLAIN.replace("auth:", &format!("limits: {{{}}}, auth:", said.join(", ")))).config_file;
+    for (_, line) in all {
+        assert!(set.contains(line), "{line}: {set}");
+    }
+}
+
 /// A file without the key can be read by nodes that are older than the key.
 #[test]
 fn rooms_follow_the_capacity_without_a_key_in_the_file() {
@@ -129,7 +156,7 @@ fn a_sysctl_is_judged_by_the_servers_version() {
     assert!(found[0].message.contains("from Kubernetes 1.32 on and this server is 1.30"), "{found:?}");
     let none = spec.replace("sysctls:", "profile: None, sysctls:");
     let none = validate(&cluster(&none), &old, &Fetched::default()).unwrap();
-    assert_eq!(none.pod.sysctls.len(), 1);
+    assert_eq!(none.pod.unsafe_sysctls.len(), 1);
 }
 
 #[test]
@@ -346,7 +373,7 @@ fn every_sample_is_valid_on_each_supported_server() {
 /// Two issuers, with everything that a manifest can say of one.
 const TOKENS: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true, anonymousTopics: [lobby], \
     tokenParam: token, expiryWarning: 30s, onExpiry: EndChannels, jwt: [{issuer: 'https://a.example', audience: chat, algorithms: [RS256, ES384, EdDSA], \
-    secretRef: {name: keys, key: id.pem}, leeway: 90s, claims: {user: name, topics: rooms, publish: say}, topics: ['room:*', 'user:{sub}:*'], publish: []}, \
+    secretRef: {name: keys, key: id.pem}, leeway: 90s, claims: {user: name, topics: rooms, publish: say, priority: tier}, topics: ['room:*', 'user:{sub}:*'], publish: []}, \
     {issuer: b, algorithms: [HS512], secretRef: {name: keys, key: secret}}]}}";
 
 #[test]
@@ -357,7 +384,7 @@ fn issuers_of_tokens_are_rendered_and_their_secret_is_mounted_once() {
     let read: NodeConfig = serde_saphyr::from_str(&valid.config_file).unwrap();
     assert_eq!(read.auth, valid.config.auth);
     let expected = "[{\"issuer\":\"https://a.example\",\"audience\":\"chat\",\"algorithms\":[\"RS256\",\"ES384\",\"EdDSA\"],\
-        \"keyFile\":\"keys/id.pem\",\"leewayMillis\":90000,\"userClaim\":\"name\",\"topicsClaim\":\"rooms\",\"publishClaim\":\"say\",\
+        \"keyFile\":\"keys/id.pem\",\"leewayMillis\":90000,\"userClaim\":\"name\",\"topicsClaim\":\"rooms\",\"publishClaim\":\"say\",\"priorityClaim\":\"tier\",\
         \"topics\":[\"room:*\",\"user:{sub}:*\"],\"publish\":[]},{\"issuer\":\"b\",\"algorithms\":[\"HS512\"],\"keyFile\":\"keys/secret\"}]";
     assert_eq!(serde_json::to_string(&read.auth.jwt).unwrap(), expected);
     assert_eq!((read.auth.token_param.as_deref(), read.auth.anonymous_topics.len()), (Some("token"), 1));

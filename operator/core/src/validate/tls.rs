@@ -24,7 +24,12 @@ pub(super) fn secrets(
     if let Some(name) = &tls.client_ca_secret_name {
         check(name, "clientCaSecretName", &[CA_KEY], fetched, problems);
     }
-    Some(TlsSecrets { certificate: tls.secret_name.clone(), client_ca: tls.client_ca_secret_name.clone() })
+    Some(TlsSecrets {
+        certificate: tls.secret_name.clone(),
+        client_ca: tls.client_ca_secret_name.clone(),
+        client_certificates: tls.client_certificates.unwrap_or_default(),
+        min_version: tls.min_version.unwrap_or_default(),
+    })
 }
 
 fn check(name: &str, field: &str, keys: &[&str], fetched: &Fetched, problems: &mut Vec<Problem>) {

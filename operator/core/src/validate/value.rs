@@ -3,11 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crds::{AutoscalingMode, PodOptions, PolicyType, SelectPolicy, ServiceSpec};
+use crds::{
+    AutoscalingMode, ClientCertificates, PodOptions, PolicyType, RebalanceMode, Rollout, SelectPolicy,
+    ServiceSpec, TlsVersion,
+};
 use k8s_openapi::api::core::v1::{Affinity, ResourceRequirements, Toleration};
 use node_core::config::NodeConfig;
 
+use crate::footprint::Given;
 use crate::names::Names;
+use crate::schedule::Entry;
+use crate::source::PrometheusSource;
+use crate::sysctl_probes::{Proof, Wish};
 
 /// One ChannelCluster, checked and resolved. Builders and the scaler read this and never the manifest.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,8 +41,16 @@ pub struct ValidatedCluster {
     pub capacity: NodeCapacity,
     /// How the node count is decided.
     pub scaling: Scaling,
+    /// Least counts at certain times.
+    pub schedule: Vec<Entry>,
+    /// The Prometheus that is asked for the load, if the nodes are not.
+    pub prometheus: Option<PrometheusSource>,
     /// How a node is emptied.
     pub drain: DrainLimits,
+    /// How nodes are replaced.
+    pub rollout: Rollout,
+    /// How clients are moved to other nodes.
+    pub rebalance: RebalanceLimits,
     /// What the node pods look like.
     pub pod: NodePod,
     /// What the pods of the managed NATS look like; their image is in [`Bus::Managed`].
@@ -54,15 +69,24 @@ pub struct ValidatedCluster {
     pub config_file: String,
     /// Hash of the part of the configuration that a running node cannot reload.
     pub restart_hash: String,
+    /// Hash of what the template of a node pod depends on; it names the nodes' Deployment. After a rollback it is that of the
+    /// template of before.
+    pub template: String,
+    /// The hash that the spec asks for, if it was given up in a rollback.
+    pub given_up: Option<String>,
 }
 
-/// The Secrets that nodes mount for TLS with clients.
+/// TLS of nodes with clients, and the Secrets that they mount for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSecrets {
     /// The Secret with the certificate and its key.
     pub certificate: String,
-    /// The Secret with the CAs whose certificates clients have to show; none: any client may connect.
+    /// The Secret with the CAs whose certificates clients are asked for; none: they are asked for none.
     pub client_ca: Option<String>,
+    /// Whether clients that are asked have to show one.
+    pub client_certificates: ClientCertificates,
+    /// The oldest version that is spoken.
+    pub min_version: TlsVersion,
 }
 
 /// Bounds of the node count.
@@ -81,8 +105,12 @@ pub struct Bounds {
 pub struct NodeCapacity {
     /// Messages delivered to members per second.
     pub writes_per_second: u64,
-    /// Connections held.
+    /// Whether that is learned, and the number only what is assumed until then.
+    pub learns_writes: bool,
+    /// Connections held; where they are derived, what counts until nodes have answered.
     pub connections: u64,
+    /// What the manifest says of connections that are derived; none where it gives their number.
+    pub derived: Option<Given>,
 }
 
 /// How the node count is decided.
@@ -124,6 +152,19 @@ pub struct PacePolicy {
     pub period: Duration,
 }
 
+/// How clients are moved to other nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RebalanceLimits {
+    /// Whether they are.
+    pub mode: RebalanceMode,
+    /// How far above the mean a node may be, in percent of the mean.
+    pub tolerance_percent: u32,
+    /// Clients moved per second, over the whole cluster.
+    pub connections_per_second: u32,
+    /// Most clients moved in an hour.
+    pub max_moves_per_hour: u32,
+}
+
 /// How a node is emptied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrainLimits {
@@ -144,8 +185,14 @@ pub struct NodePod {
     pub image: String,
     /// The operator's own node image, when the fleet keeps an older one.
     pub newer_image: Option<String>,
-    /// Sysctls of the pod, with dots; those that a kubelet refused are left out.
+    /// Sysctls of the pod, with dots; those that a kubelet refused are left out, and those of which it is not known yet.
     pub sysctls: BTreeMap<String, String>,
+    /// The sysctls that the spec asks for and that kubelets allow only where they are told to; refused ones are left out.
+    pub unsafe_sysctls: BTreeMap<String, String>,
+    /// How it stands with those. Unless it is given, [`NodePod::sysctls`] has only those of them that nodes have already.
+    pub proof: Proof,
+    /// What identifies the `spec.tuning`.
+    pub tuning: String,
     /// The version and the tuning that the sysctls were chosen for, for the Deployment's annotation.
     pub tuned_for: String,
     /// Resources of the node container.
@@ -198,4 +245,30 @@ pub enum Bus {
         /// Secret with `username` and `password`.
         credentials_secret: Option<String>,
     },
+}
+
+impl NodePod {
+    /// The sysctls with all unsafe ones.
+    #[must_use]
+    pub fn all_sysctls(&self) -> BTreeMap<String, String> {
+        self.sysctls.iter().chain(&self.unsafe_sysctls).map(|(n, v)| (n.clone(), v.clone())).collect()
+    }
+
+    /// The sysctls without the unsafe ones that nodes do not have already.
+    pub(super) fn kept_sysctls(&self, kept: &BTreeSet<String>) -> BTreeMap<String, String> {
+        let mut all = self.sysctls.clone();
+        all.retain(|name, _| !self.unsafe_sysctls.contains_key(name) || kept.contains(name));
+        all
+    }
+}
+
+impl ValidatedCluster {
+    /// What pods are to try before nodes ask for it; none when the spec asks for no unsafe sysctl.
+    #[must_use]
+    pub fn sysctl_wish(&self) -> Option<Wish<'_>> {
+        let pod = &self.pod;
+        let names: Vec<_> = pod.unsafe_sysctls.keys().cloned().collect();
+        let lacks = pod.proof != Proof::Given;
+        (!names.is_empty()).then_some(Wish { tuning: &pod.tuning, names, lacks })
+    }
 }

@@ -2,7 +2,7 @@
 //! requests came, and can leave requests without an answer.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use crds::ChannelCluster;
 use http::{Method, Request, Response};
@@ -25,7 +25,7 @@ use operator::scrape::Nodes;
 use operator::shared::Shared;
 use operator::standings::Standings;
 use operator::store::Family;
-use operator::watches::{Stores, controller_uid, service_of};
+use operator::watches::{Stores, cluster_uid, controller_uid, service_of};
 use operator_core::names::{Component, Names};
 use operator_core::ownership;
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
@@ -33,7 +33,7 @@ use serde_json::{Value, json};
 use tower_test::mock::SendResponse;
 
 mod merge;
-use merge::merge;
+pub(crate) use merge::merge;
 
 /// UID of the ChannelCluster of [`cluster`].
 pub(crate) const UID: &str = "00000000-0000-0000-0000-000000000001";
@@ -60,6 +60,16 @@ struct Contents {
 }
 
 impl Contents {
+    /// A list of the Deployments of nodes at a path.
+    fn nodes(&self, path: &str) -> Value {
+        let below = format!("{path}/");
+        let all = self.objects.iter().filter(|(path, _)| path.starts_with(&below));
+        let nodes = all.filter(|(_, one)| one["metadata"]["labels"]["app.kubernetes.io/component"] == "node");
+        let items: Vec<_> = nodes.map(|(_, one)| one.clone()).collect();
+        let kind = "PartialObjectMetadataList";
+        json!({"apiVersion": "meta.k8s.io/v1", "kind": kind, "metadata": {}, "items": items})
+    }
+
     /// A version that no object of a test begins with.
     fn next_version(&mut self) -> Value {
         self.version += 1;
@@ -147,7 +157,7 @@ impl Server {
             }
         }
         drop(contents);
-        shared.stores.deployments = watched(deployments);
+        shared.stores.deployments = Family::of(deployments, cluster_uid);
         shared.stores.standings = Arc::new(standings);
     }
 
@@ -161,6 +171,9 @@ impl Server {
         let status = |code: u16, reason: &str| json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": reason, "reason": reason, "code": code});
         if method == Method::GET {
             contents.reads.push(path.to_owned());
+            if path.ends_with("/deployments") {
+                return (200, contents.nodes(path));
+            }
             return match contents.objects.get(path) {
                 Some(object) => (200, object.clone()),
                 None => (404, status(404, "NotFound")),
@@ -181,11 +194,15 @@ impl Server {
         if kept.is_some_and(|kept| !meant.is_null() && *meant != kept["metadata"]["resourceVersion"]) {
             return (409, status(409, "Conflict"));
         }
-        if contents.refused.iter().any(|end| path.ends_with(end)) {
+        let owned =
+            query.contains("force=true") && kept.is_some_and(|kept| has_another_controller(kept, &body));
+        if owned || contents.refused.iter().any(|end| path.ends_with(end)) {
             return (422, status(422, "it is invalid, since a test says so"));
         }
         if query.contains("dryRun=All") {
-            return (200, body);
+            let mut tried = kept.cloned().unwrap_or(Value::Null);
+            merge(&mut tried, &body);
+            return (200, tried);
         }
         let version = contents.next_version();
         contents.writes.push(Write {
@@ -210,6 +227,8 @@ impl Server {
             let mut merged = before.clone();
             merge(&mut merged, &stored);
             stored = merged;
+        } else if stored["metadata"]["uid"].is_null() {
+            stored["metadata"]["uid"] = json!(format!("uid-of-{version}"));
         }
         if query.contains("force=true") {
             let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=")).unwrap();
@@ -258,10 +277,11 @@ impl Server {
             env: Arc::new(env()),
             stores: Stores {
                 clusters: reflector::store().0,
-                deployments: watched(vec![node_deployment()]),
+                deployments: Family::of(vec![node_deployment()], cluster_uid),
                 replica_sets: family(vec![node_replica_set()]),
                 pods: family(Vec::new()),
                 endpoints: Family::of(Vec::new(), service_of),
+                machines: operator::machines::Machines::unseen(),
                 standings: Arc::default(),
                 pulses: Pulses::default(),
             },
@@ -274,6 +294,16 @@ impl Server {
             metrics: Arc::new(Metrics::default()),
         }
     }
+}
+
+/// Whether server-side apply would give a live object a second controller: it keeps the owners that others set.
+fn has_another_controller(live: &Value, applied: &Value) -> bool {
+    let controller = |object: &Value| {
+        let owners = object["metadata"]["ownerReferences"].as_array();
+        let found = owners.into_iter().flatten().find(|owner| owner["controller"] == true);
+        found.map(|owner| owner["uid"].clone())
+    };
+    controller(applied).is_some_and(|wanted| controller(live).is_some_and(|other| other != wanted))
 }
 
 /// The store of a watch that has seen these objects, and ended.
@@ -317,23 +347,48 @@ fn record(object: &mut Value, manager: &str, fields: &Value) {
     object["metadata"]["managedFields"] = json!(records);
 }
 
+/// The path of the Deployment of the nodes of `default/chat` when it says nothing of them.
+pub(crate) static NODES: LazyLock<String> = LazyLock::new(|| nodes(&valid(&json!({}))));
+
+/// The path of the Deployment of the nodes that are made as this spec says.
+pub(crate) fn nodes(cluster: &ValidatedCluster) -> String {
+    let name = cluster.names.deployment(&cluster.template);
+    format!("/apis/apps/v1/namespaces/default/deployments/{name}")
+}
+
 /// The Deployment of the nodes of `default/chat`, with only what its pods refer to.
 fn node_deployment() -> Deployment {
     let owner = json!({"apiVersion": "channelcluster.io/v1alpha1", "kind": "ChannelCluster", "name": "chat", "uid": UID});
-    let meta =
-        json!({"name": "chat-node", "namespace": "default", "uid": "deployment", "ownerReferences": [owner]});
+    let template = valid(&json!({})).template;
+    let labels = json!({"channelcluster.io/template": template});
+    let meta = json!({
+        "name": format!("chat-node-{template}"), "namespace": "default", "uid": "deployment", "labels": labels,
+        "ownerReferences": [owner],
+    });
     serde_json::from_value(json!({"metadata": meta})).unwrap()
 }
 
 /// The ReplicaSet that makes [`node_pod`].
 pub(crate) fn node_replica_set() -> PartialObjectMeta<ReplicaSet> {
+    replica_set("replica-set", "deployment")
+}
+
+/// A ReplicaSet of the Deployment with a UID.
+pub(crate) fn replica_set(uid: &str, deployment: &str) -> PartialObjectMeta<ReplicaSet> {
     let owner = json!({
-        "apiVersion": "apps/v1", "kind": "Deployment", "name": "chat-node", "uid": "deployment", "controller": true,
+        "apiVersion": "apps/v1", "kind": "Deployment", "name": "any", "uid": deployment, "controller": true,
     });
     let meta = json!({
-        "name": "chat-node-5d4f", "namespace": "default", "uid": "replica-set", "ownerReferences": [owner],
+        "name": format!("chat-node-{uid}"), "namespace": "default", "uid": uid, "ownerReferences": [owner],
     });
     serde_json::from_value(json!({"metadata": meta})).unwrap()
+}
+
+/// A node pod of the ReplicaSet with a UID.
+pub(crate) fn pod_of(name: &str, set: &str, more: &Value) -> Pod {
+    let mut pod = node_pod(name, more);
+    pod.owner_references_mut()[0].uid = set.to_owned();
+    pod
 }
 
 /// A node pod of `default/chat` with `more` in it.
@@ -350,7 +405,7 @@ pub(crate) fn node_pod(name: &str, more: &Value) -> Pod {
     serde_json::from_value(object).unwrap()
 }
 
-fn env() -> OperatorEnv {
+pub(crate) fn env() -> OperatorEnv {
     OperatorEnv {
         node_image: "node:1".to_owned(),
         nats_image: "nats:1".to_owned(),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apiserver::{ApiServer, Identity};
+use apiserver::{ApiServer, Identity, OPERATOR_NAMESPACE, Operator};
 use crds::ChannelCluster;
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, Patch, PatchParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
-use kube::{Client, Resource};
+use kube::{Client, Resource, ResourceExt};
 use operator::claim::Claims;
 use operator::events::Events;
 use operator::lease::Fence;
@@ -18,7 +19,8 @@ use operator::pulses::Pulses;
 use operator::scrape::Nodes;
 use operator::shared::Shared;
 use operator::store::Family;
-use operator::watches::{Stores, controller_uid, service_of};
+use operator::watches::{Stores, cluster_uid, controller_uid, service_of};
+use operator_core::templates::Made;
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
 
@@ -50,6 +52,12 @@ pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T
     }
 }
 
+/// An operator that may do everything, in its usual namespace.
+pub(crate) async fn operator(server: &ApiServer) -> Operator {
+    server.kubectl(&["create", "namespace", OPERATOR_NAMESPACE], "").await.unwrap();
+    Operator::start(&server.kubeconfig(Identity::Admin), OPERATOR_NAMESPACE, &[]).await.unwrap()
+}
+
 pub(crate) fn env() -> OperatorEnv {
     OperatorEnv {
         node_image: "node:1".to_owned(),
@@ -78,10 +86,11 @@ pub(crate) fn shared(client: Client) -> Shared {
         env: Arc::new(env()),
         stores: Stores {
             clusters: empty(),
-            deployments: empty(),
+            deployments: Family::of(Vec::new(), cluster_uid),
             replica_sets: Family::of(Vec::new(), controller_uid),
             pods: Family::of(Vec::new(), controller_uid),
             endpoints: Family::of(Vec::new(), service_of),
+            machines: operator::machines::Machines::unseen(),
             standings: Arc::default(),
             pulses: Pulses::default(),
         },
@@ -110,10 +119,26 @@ pub(crate) async fn cluster(client: &Client, namespace: &str, more: &Value) -> C
     api.patch("chat", &params, &Patch::Apply(object)).await.unwrap()
 }
 
-/// The same, checked.
+/// The Deployment that the nodes are in, or came to be in last.
+pub(crate) async fn nodes(client: &Client, namespace: &str) -> Option<Deployment> {
+    let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
+    let all = api.list(&ListParams::default().labels("app.kubernetes.io/component=node")).await.unwrap();
+    all.items.into_iter().max_by_key(|one| Made::of(&one.metadata).rank())
+}
+
+/// Its name, once it is there.
+pub(crate) async fn nodes_name(client: &Client, namespace: &str) -> String {
+    until("the Deployment of the nodes", async || nodes(client, namespace).await).await.name_any()
+}
+
+/// The same, checked, with credentials for NATS and a certificate in `chat-tls`.
 pub(crate) fn valid(cluster: &ChannelCluster) -> ValidatedCluster {
-    let keys = ["username", "password"].map(str::to_owned).into();
-    let credentials = Credentials { keys, labelled: true, servers: None };
-    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
+    let secret =
+        |keys: [&str; 2]| Credentials { keys: keys.map(str::to_owned).into(), labelled: true, servers: None };
+    let fetched = Fetched {
+        credentials: Some(secret(["username", "password"])),
+        named_secrets: [("chat-tls".to_owned(), secret(["tls.crt", "tls.key"]))].into(),
+        ..Fetched::default()
+    };
     validate(cluster, &env(), &fetched).unwrap()
 }

@@ -17,7 +17,7 @@ use base64::{
 };
 use serde_json::{Value, json};
 
-use super::{Identity, Issuer, Jwt, Keyring, Refusal, Token};
+use super::{Identity, Issuer, Jwt, Keyring, Priority, Refusal, Token};
 use crate::topic::TopicName;
 
 mod fetched;
@@ -291,6 +291,28 @@ fn rights_to_publish_are_bounded_like_those_to_join_and_apart_from_them() {
     let wrong = json!({"sub": "ann", "exp": 9, "say": "room:1"});
     assert_eq!(verify(&ring, &shared(&wrong), 1), Err(Refusal::Claims));
     assert!(identity("ann", 9_000).may_publish("whatever"));
+}
+
+#[test]
+fn a_priority_is_read_from_its_claim_where_one_is_named() {
+    let settings = r#"{"algorithms": ["HS256"], "keyFile": "s/k", "priorityClaim": "tier"}"#;
+    let priority = |settings: &str, tier: Value| {
+        let claims = json!({"sub": "ann", "exp": 9, "tier": tier});
+        verify(&keyring(settings, SECRET), &shared(&claims), 1).expect("good").priority()
+    };
+    for (value, expected) in [
+        (json!("low"), Priority::Low),
+        (json!("normal"), Priority::Normal),
+        (json!("high"), Priority::High),
+        (json!("gold"), Priority::Normal),
+        (json!(3), Priority::Normal),
+        (json!(["high"]), Priority::Normal),
+        (Value::Null, Priority::Normal),
+    ] {
+        assert_eq!(priority(settings, value.clone()), expected, "{value}");
+        assert_eq!(priority(SHARED, value), Priority::Normal);
+    }
+    assert_eq!(identity("ann", 9_000).priority(), Priority::Normal);
 }
 
 /// A token, and what is made of it, is in no debug output.

@@ -96,6 +96,7 @@ fn issuer(key: &str, jwt: &Jwt, errors: &mut Vec<String>) {
         ("userClaim", Some(&*jwt.user_claim)),
         ("topicsClaim", jwt.topics_claim.as_deref()),
         ("publishClaim", jwt.publish_claim.as_deref()),
+        ("priorityClaim", jwt.priority_claim.as_deref()),
     ];
     for (name, value) in names {
         if value.is_some_and(|value| value.is_empty() || value.len() > MAX_CLAIM_BYTES) {

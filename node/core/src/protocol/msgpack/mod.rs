@@ -11,7 +11,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::{
-    Malformed, Message, NULL, OddMessage, Payload, Pieces, Serializer, Translation, Unreadable, encode,
+    Malformed, Message, NULL, OddMessage, Payload, Pieces, Raw, Serializer, Translation, Unreadable, encode,
     realtime::BROADCAST,
 };
 use crate::{broadcast::Content, limits::MAX_REF_BYTES, ws::frame::FIN_BINARY};
@@ -55,6 +55,23 @@ fn reference(reader: &mut Reader<'_>) -> Result<Cow<'static, str>, Unreadable> {
     }
 }
 
+/// What stands before the payload of a message.
+struct Names<'a> {
+    join_ref: Cow<'static, str>,
+    reference: Cow<'static, str>,
+    topic: &'a str,
+    event: &'a str,
+}
+
+/// `[join_ref, ref, topic, event,`.
+fn names<'a>(reader: &mut Reader<'a>) -> Result<Names<'a>, Unreadable> {
+    if !reader.takes(ARRAY_OF_5) {
+        return Err(Unreadable::Malformed);
+    }
+    let (join_ref, reference) = (reference(reader)?, reference(reader)?);
+    Ok(Names { join_ref, reference, topic: reader.text()?, event: reader.text()? })
+}
+
 /// Begins a message: `[join_ref, ref, topic, event,`, refs as raw JSON.
 fn begin((join_ref, reference): (&str, &str), topic: &str, event: &str) -> Vec<u8> {
     let mut out = vec![ARRAY_OF_5];
@@ -79,11 +96,7 @@ impl Serializer for MessagePack {
     /// `[join_ref, ref, topic, event, payload]`.
     fn decode_binary<'a>(&self, bytes: &'a [u8], into: Translation<'a>) -> Result<Message<'a>, Unreadable> {
         let mut reader = Reader::new(bytes);
-        if !reader.takes(ARRAY_OF_5) {
-            return Err(Unreadable::Malformed);
-        }
-        let (join_ref, reference) = (reference(&mut reader)?, reference(&mut reader)?);
-        let (topic, event) = (reader.text()?, reader.text()?);
+        let Names { join_ref, reference, topic, event } = names(&mut reader)?;
         let payload = match reader.bytes()? {
             Some(data) => Payload::Binary(data),
             None => {
@@ -96,6 +109,17 @@ impl Serializer for MessagePack {
         };
         reader.end()?;
         Ok(Message { join_ref, reference, topic: topic.into(), event: event.into(), payload })
+    }
+
+    fn decode_deep<'a>(&self, raw: Raw<'a>) -> Option<Message<'a>> {
+        let Raw::Binary(bytes) = raw else { return None };
+        let mut reader = Reader::new(bytes);
+        let Names { join_ref, reference, topic, event } = names(&mut reader).ok()?;
+        // It stops where the message was refused, which was before the payload grew beyond its bound.
+        let value = reader.value(&mut Translation { json: &mut String::new(), most_bytes: usize::MAX });
+        let payload = Payload::Json(NULL);
+        let message = Message { join_ref, reference, topic: topic.into(), event: event.into(), payload };
+        (value == Err(Unreadable::TooDeep)).then_some(message)
     }
 
     fn decode_odd<'a>(&self, _: &'a str) -> Option<OddMessage<'a>> {

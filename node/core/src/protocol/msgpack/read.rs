@@ -175,7 +175,8 @@ impl<'a> Reader<'a> {
                 }
                 out.put("}")
             }
-            Head::Float(_) | Head::Bytes(_) | Head::Array(_) | Head::Map(_) => Err(Unreadable::Malformed),
+            Head::Array(_) | Head::Map(_) => Err(Unreadable::TooDeep),
+            Head::Float(_) | Head::Bytes(_) => Err(Unreadable::Malformed),
         }
     }
 }

@@ -112,7 +112,7 @@ proptest! {
         match to_json(&bytes, most) {
             Ok(json) => prop_assert!(json.len() <= most && whole == Ok(json)),
             Err(Unreadable::TooBig) => prop_assert!(whole.map_or(true, |json| json.len() > most)),
-            Err(Unreadable::Malformed) => prop_assert_eq!(whole, Err(Unreadable::Malformed)),
+            Err(error) => prop_assert_eq!(whole, Err(error)),
         }
     }
 }
@@ -188,10 +188,10 @@ fn what_json_has_no_form_for_is_malformed() {
     }
     let nested = |depth| [vec![0x91; depth], vec![0xc0]].concat();
     assert!(json_of(&nested(MAX_JSON_DEPTH)).is_ok());
-    assert_eq!(json_of(&nested(MAX_JSON_DEPTH + 1)), Err(Unreadable::Malformed));
+    assert_eq!(json_of(&nested(MAX_JSON_DEPTH + 1)), Err(Unreadable::TooDeep));
     let maps = [b"\x81\xa1a".repeat(MAX_JSON_DEPTH + 1), vec![0xc0]].concat();
-    assert_eq!(json_of(&maps), Err(Unreadable::Malformed));
-    assert_eq!(json_of(&vec![0x91; 60_000]), Err(Unreadable::Malformed));
+    assert_eq!(json_of(&maps), Err(Unreadable::TooDeep));
+    assert_eq!(json_of(&vec![0x91; 60_000]), Err(Unreadable::TooDeep));
 }
 
 fn decoded<'a>(bytes: &'a [u8], json: &'a mut String, most_bytes: usize) -> Result<Message<'a>, Unreadable> {

@@ -39,6 +39,7 @@ impl Sim {
             assert_eq!((of(Kind::Channels), of(Kind::Windows)), (channels, windows));
             assert_eq!(of(Kind::Rooms), in_rooms);
             let polls = shard.polls.held_bytes();
+            assert_eq!(shard.polls.carried(), shard.polls.counted_anew());
             assert_eq!(
                 of(Kind::Connections),
                 sessions.len() as u64 * CONNECTION_BYTES + polls + sessions.origins().held_bytes()

@@ -8,6 +8,7 @@ use super::harness::{Client, REQUEST, Sim, deflate_request, deflated, drain, mas
 use crate::{
     broadcast::{Broadcast, Content, Kind, Packed},
     config::{Compression, NodeConfig},
+    moving::{MoveOrder, MoveTask, Share},
     protocol::{Payload, msgpack::from_json},
     shard::{Event, Mail, Shard},
 };
@@ -104,10 +105,11 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         3 => sim.pass(u.int_in_range(1..=5_000)?),
         4 => {
             let shard = &mut sim.shards[u.int_in_range(0..=shards - 1)?];
-            if u.arbitrary()? {
-                shard.handle(drain(u.int_in_range(1..=50)?));
-            } else {
-                shard.handle(stay());
+            match u.int_in_range(0..=4)? {
+                0 => shard.handle(drain(u.int_in_range(1..=50)?)),
+                1 => shard.handle(stay()),
+                2 => shard.handle(Event::Mail(Mail::Move(MoveOrder::Stop))),
+                _ => shard.handle(Event::Mail(Mail::Move(MoveOrder::Close(task(u)?)))),
             }
             sim.settle();
         }
@@ -130,6 +132,18 @@ fn step(u: &mut Unstructured<'_>, sim: &mut Sim, open: &mut Vec<Client>) -> Resu
         }
     }
     Ok(())
+}
+
+/// What a shard may be told to move.
+fn task(u: &mut Unstructured<'_>) -> Result<MoveTask> {
+    let milliwrites = if u.arbitrary()? { Share::NO_BOUND } else { u.int_in_range(0..=10_000)? };
+    Ok(MoveTask {
+        operation: u.int_in_range(1..=3)?,
+        share: Share { connections: u.int_in_range(0..=10)?, milliwrites },
+        milliconnections_per_second: u.int_in_range(1..=50_000)?,
+        min_age_millis: u.int_in_range(0..=3_000)?,
+        lease_millis: u.int_in_range(1_000..=20_000)?,
+    })
 }
 
 /// An event that does not come from a client.

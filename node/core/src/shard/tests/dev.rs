@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::harness::{Client, REQUEST, Sent, Sim, masked};
+use crate::counters::JoinRefusal;
 
 const TOKEN: &str = "Sec-WebSocket-Protocol: phoenix, base64url.bearer.phx.c2VjcmV0\r\n";
 
@@ -26,7 +27,7 @@ fn binary(event: &str, data: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn the_denied_room_is_refused() {
+fn two_rooms_are_refused_each_with_its_reason() {
     let mut sim = dev();
     let client = sim.connect();
     sim.text(client, r#"["1","1","room:denied","phx_join",{}]"#);
@@ -34,9 +35,16 @@ fn the_denied_room_is_refused() {
         sim.texts(client),
         [r#"["1","1","room:denied","phx_reply",{"status":"error","response":{"reason":"unauthorized"}}]"#]
     );
+    sim.text(client, r#"["2","2","room:crashjoin","phx_join",{}]"#);
+    assert_eq!(
+        sim.texts(client),
+        [r#"["2","2","room:crashjoin","phx_reply",{"status":"error","response":{"reason":"join crashed"}}]"#]
+    );
+    assert_eq!(sim.counters().joins_refused[JoinRefusal::Unauthorized as usize], 2);
     let mut without = Sim::dev();
     let client = without.connect();
     without.join(client, "room:denied", "1");
+    without.join(client, "room:crashjoin", "2");
 }
 
 #[test]
@@ -78,16 +86,30 @@ fn an_error_is_replied_with_the_payload() {
     assert_eq!(sim.sent(client), [Sent::Binary(b"\x01\x01\x01\x06\x0512room:1errorabc".to_vec())]);
 }
 
-/// As the serializers of Phoenix, which raise; a fleet refuses such a payload with a reply.
+/// As the serializers of Phoenix, which raise; a fleet refuses such a payload with a reply. Only a response may be any value,
+/// and what is pushed to a client of V1.
 #[test]
-fn a_payload_that_is_no_object_crashes_the_channel() {
+fn a_payload_that_is_no_object_crashes_the_channel_unless_it_is_a_response() {
     let mut sim = dev();
     let client = sim.connect();
-    for event in ["m", "m_ack", "echo", "echo_error", "push_me"] {
+    for event in ["m", "m_ack", "push_me"] {
         sim.join(client, "room:1", "1");
         sim.text(client, &format!(r#"["1","2","room:1","{event}",[1]]"#));
         assert_eq!(sim.texts(client), [r#"["1","1","room:1","phx_error",{"reason":"channel_crash"}]"#]);
     }
+    sim.join(client, "room:1", "1");
+    for (event, status) in [("echo", "ok"), ("echo_error", "error")] {
+        for payload in ["[1]", "null", "\"x\""] {
+            sim.text(client, &format!(r#"["1","2","room:1","{event}",{payload}]"#));
+            let reply =
+                format!(r#"["1","2","room:1","phx_reply",{{"status":"{status}","response":{payload}}}]"#);
+            assert_eq!(sim.texts(client), [reply]);
+        }
+    }
+    let old = sim.connect_to(0, "1.0.0");
+    sim.text(old, r#"{"topic":"room:2","event":"phx_join","payload":{},"ref":"1"}"#);
+    sim.text(old, r#"{"topic":"room:2","event":"push_me","payload":[1],"ref":"2"}"#);
+    assert_eq!(sim.texts(old)[1], r#"{"topic":"room:2","event":"pushed","payload":[1],"ref":null}"#);
 }
 
 #[test]

@@ -93,7 +93,7 @@ fn channels_end_with_the_token_and_come_back_with_another_one() {
     let mut ends = sim.texts(ann);
     ends.sort();
     let end = |topic: &str, join_ref: &str| {
-        format!(r#"["{join_ref}","{join_ref}","{topic}","phx_error",{{"reason":"channel_crash"}}]"#)
+        format!(r#"["{join_ref}","{join_ref}","{topic}","phx_error",{{"reason":"token_expired"}}]"#)
     };
     assert_eq!(ends, [end("room:1", "1"), end("room:ann:x", "2")]);
     assert!(sim.sent(bob).is_empty());
@@ -102,8 +102,14 @@ fn channels_end_with_the_token_and_come_back_with_another_one() {
     sim.sent(bob);
 
     // Everybody may join room:1 here without a token, but not who had one that has ended.
-    assert!(!joins(&mut sim, ann, "room:1"));
-    assert_eq!(sim.counters().joins_refused[JoinRefusal::Unauthorized as usize], 1);
+    sim.text(ann, r#"["1","1","room:1","phx_join",{}]"#);
+    let error = r#"{"status":"error","response":{"reason":"token_expired"}}"#;
+    assert_eq!(sim.texts(ann), [format!(r#"["1","1","room:1","phx_reply",{error}]"#)]);
+    // With the old token in the join it is told the same, as often as it tries.
+    for _ in 0..2 {
+        assert!(!joins_with(&mut sim, ann, "room:1", &shared(&claims("ann", 10))));
+    }
+    assert_eq!(sim.counters().joins_refused[JoinRefusal::TokenExpired as usize], 3);
     sim.text(ann, r#"[null,"9","phoenix","heartbeat",{}]"#);
     assert_eq!(sim.texts(ann).len(), 1, "the connection goes on");
 

@@ -20,7 +20,7 @@ use crate::{
     route::Registry,
     session::{id::Slot, lifecycle::Phase},
     shard::{Accepted, Effect, Event, Mail, Outgoing, Places, Progress, Shard, ShardOptions, Times},
-    ws::{deflate::Inflater, frame::RSV1},
+    ws::{deflate::Inflater, frame::RSV1, handshake::Page},
 };
 
 pub(crate) use super::frames::REQUEST;
@@ -115,7 +115,7 @@ impl Sim {
                 has_bus,
                 node_name: "n1".to_owned(),
                 version: "0.1.0",
-                page: b"<p>",
+                page: Page { html: b"<p>", policy: "" },
                 registry: Arc::clone(&registry),
                 places: Arc::clone(&places),
                 addresses: Arc::clone(&addresses),

@@ -25,11 +25,15 @@ mod kept;
 #[cfg(test)]
 mod late;
 #[cfg(test)]
+mod lengths;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod memory;
 #[cfg(test)]
 mod model;
+#[cfg(test)]
+mod moving;
 #[cfg(test)]
 mod msgpack;
 #[cfg(test)]
@@ -41,6 +45,8 @@ mod polls;
 pub(crate) mod polls_chaos;
 #[cfg(test)]
 mod polls_nodes;
+#[cfg(test)]
+mod priorities;
 #[cfg(test)]
 mod protocol;
 #[cfg(test)]

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     broadcast::NodeTag,
     counters::RefuseReason,
-    limits::{CARRIED_MILLIS, CONFIRM_MILLIS, POLL_WINDOW_MILLIS},
+    limits::{CARRIED_MILLIS, CONFIRM_MILLIS, MAX_CARRIED, POLL_WINDOW_MILLIS},
     longpoll::{Ask, Asker, Carried, What, token::Token},
     session::id::ConnId,
     shard::{Event, Mail},
@@ -368,4 +368,35 @@ fn a_poll_that_waits_at_another_node_ends_after_its_window_or_without_an_answer_
         assert!(listener.look(&mut fleet) && listener.poll.is_none());
         assert_eq!(fleet.nodes[1].counters().carried_timeouts, u64::from(is_lost));
     }
+}
+
+#[test]
+fn more_requests_for_other_nodes_than_may_wait_are_to_come_again() {
+    let (mut fleet, listener) = two();
+    let (poll, beat) = (text("GET", &listener.token, "", ""), r#"[null,"9","phoenix","heartbeat",{}]"#);
+    let clients: Vec<_> = (0..MAX_CARRIED)
+        .map(|_| {
+            let (shard, slot) = fleet.nodes[1].accept(0);
+            fleet.nodes[1].shards[shard].on_data(slot, &mut poll.clone().into_bytes());
+            (shard, slot)
+        })
+        .collect();
+    fleet.nodes[1].settle();
+    fleet.nodes[1].carried.clear();
+    for request in [&poll, &text("POST", &listener.token, LINES, beat)] {
+        let client = fleet.ask(1, 0, request);
+        let (head, _) = fleet.answer(1, client).expect("an answer at once");
+        assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+        assert!(fleet.nodes[1].closed.is_empty(), "its connection may ask again");
+    }
+    let elsewhere = fleet.ask(1, 1, &poll);
+    assert!(fleet.answer(1, elsewhere).is_none(), "another shard has places of its own");
+    fleet.nodes[1].lose(clients[0]);
+    let next = fleet.ask(1, 0, &poll);
+    assert!(fleet.answer(1, next).is_none(), "there is a place again");
+    assert_eq!(fleet.nodes[1].counters().carried_refused, 2);
+    fleet.bus.clear();
+    fleet.pass(LONGEST_MILLIS);
+    assert_eq!(fleet.nodes[1].shards[0].polls.carried(), 0, "none has waited for longer than it may");
+    fleet.nodes[1].check_ledgers();
 }

@@ -15,10 +15,12 @@ const AUTH: &Auth = &Auth {
 };
 const RULES: Rules<'static> = Rules {
     path: "/socket",
+    max_head_bytes: 32 << 10,
     auth: AUTH,
-    page: Some(b"<p>"),
+    page: Some(Page { html: b"<p>", policy: "default-src 'none'" }),
     ready: true,
     dev: false,
+    client: None,
     long_poll: None,
     deflate_window_bits: None,
 };
@@ -120,7 +122,7 @@ fn vsn_chooses_the_serializer() {
 #[test]
 fn refusals() {
     use RefuseReason::{BadRequest, HeaderTooLarge, Method, NotFound, Origin, Subprotocol, Version};
-    let long = format!("X: {}\r\n", "x".repeat(MAX_REQUEST_HEAD_BYTES));
+    let long = format!("X: {}\r\n", "x".repeat(RULES.max_head_bytes));
     let many = "X: y\r\n".repeat(MAX_HEADERS);
     for (line, extra, reason) in [
         ("POST /socket/websocket", "", BadRequest),
@@ -183,7 +185,9 @@ fn a_head_is_incomplete_until_its_last_byte() {
 #[test]
 fn the_page_is_served_at_the_root_only_when_there_is_one() {
     let Request::Answer(response) = get("/?x", "") else { panic!("no page") };
-    assert!(response.starts_with(b"HTTP/1.1 200 OK\r\n") && response.ends_with(b"\r\n\r\n<p>"));
+    let text = String::from_utf8(response).expect("ASCII");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && text.ends_with("\r\n\r\n<p>"), "{text}");
+    assert!(text.contains("\r\ncontent-security-policy: default-src 'none'\r\n"), "{text}");
     let without = Rules { page: None, ..RULES };
     assert_eq!(read(request("GET /", "").as_bytes(), &without), Request::Refused(RefuseReason::NotFound));
 }
@@ -204,6 +208,44 @@ fn an_absolute_target_names_the_host() {
     assert!(matches!(ask(target, origin), Request::Upgrade { .. }));
     for refused in ["/socket/websocket", "http://example.org/socket/websocket", "/"] {
         assert_eq!(ask(refused, ""), Request::Refused(RefuseReason::Host), "{refused}");
+    }
+}
+
+/// The grammar of RFC 3986, section 3.2.3, is `port = *DIGIT`.
+#[test]
+fn the_port_of_a_host_is_digits_or_nothing() {
+    let ask = |host: &str, auth: &Auth| {
+        let text = request("GET /socket/websocket", "")
+            .replace("Host: example.org\r\n", &format!("Host: {host}\r\n"));
+        read(text.as_bytes(), &Rules { auth, ..RULES })
+    };
+    let served = Auth { served_hosts: vec!["example.org".to_owned(), "[::1]".to_owned()], ..AUTH.clone() };
+    for host in [
+        "example.org",
+        "example.org:",
+        "example.org:080",
+        "example.org:0",
+        "example.org:65535",
+        "[::1]",
+        "[::1]:",
+    ] {
+        for auth in [AUTH, &served] {
+            assert!(matches!(ask(host, auth), Request::Upgrade { .. }), "{host}");
+        }
+    }
+    for host in [
+        "example.org:65536",
+        "example.org:8a",
+        "example.org:+80",
+        "example.org:-1",
+        "example.org:80:",
+        "example.org:: 80",
+        "::1",
+        "[::1",
+        "[::1]80",
+        "[::1]:x",
+    ] {
+        assert_eq!(ask(host, AUTH), Request::Refused(RefuseReason::BadRequest), "{host}");
     }
 }
 
@@ -274,20 +316,19 @@ fn what_phoenix_takes_is_taken() {
 #[test]
 fn a_head_is_parsed_again_only_when_it_may_be_whole() {
     let whole = request("GET /socket/websocket", "");
-    let parsed: Vec<usize> =
-        (1..=whole.len()).filter(|end| may_be_whole(&whole.as_bytes()[..*end], end - 1)).collect();
+    let parsed: Vec<usize> = (1..=whole.len())
+        .filter(|end| may_be_whole(&whole.as_bytes()[..*end], end - 1, usize::MAX))
+        .collect();
     assert_eq!(parsed, [whole.len()]);
     // However the head is cut into pieces, its end is found.
     let bare = whole.replace('\r', "");
     for text in [&whole, &bare] {
         for cut in 0..text.len() {
-            assert!(may_be_whole(text.as_bytes(), cut), "{cut}");
+            assert!(may_be_whole(text.as_bytes(), cut, usize::MAX), "{cut}");
         }
     }
-    assert!(
-        may_be_whole(&vec![b'x'; MAX_REQUEST_HEAD_BYTES], MAX_REQUEST_HEAD_BYTES - 1),
-        "too long is told"
-    );
+    assert!(may_be_whole(&[b'x'; 100], 99, 100), "too long is told");
+    assert!(!may_be_whole(&[b'x'; 99], 98, 100));
 }
 
 #[test]

@@ -1,11 +1,9 @@
-//! The certificate and the secret of tickets, as they change.
+//! The certificate, as it changes, and those of clients.
 
-use rustls::{
-    HandshakeKind::{Full, Resumed},
-    pki_types::PrivateKeyDer,
-};
+use rustls::pki_types::PrivateKeyDer;
 
 use super::*;
+use crate::args::ClientCertificates;
 
 #[test]
 fn a_changed_certificate_counts_for_the_next_connection_and_a_bad_one_is_told_once() {
@@ -44,32 +42,19 @@ fn a_changed_certificate_counts_for_the_next_connection_and_a_bad_one_is_told_on
 }
 
 #[test]
-fn a_client_resumes_on_every_node_that_has_the_secret_of_the_fleet() {
-    let (dir, node) = watch("tls-tickets");
-    let secrets = TestDir::new("tls-ticket-secrets");
-    let put_key = |key: &str| std::fs::write(secrets.path().join("tls-ticket-key"), key).unwrap();
-    put_key("a secret of the fleet");
-    let shared = TlsFiles { secrets: Some(secrets.path().to_owned()), ..files(dir.path()) };
-    let [mut one, two] = [(); 2].map(|()| TlsWatch::start(shared.clone()).unwrap());
-    let kind = |watch: &TlsWatch, config: &Arc<ClientConfig>| {
-        let (_pair, client) = connected(watch.identity(), config);
-        client.handshake_kind().unwrap()
-    };
-    let config = any_client();
-    assert_eq!([&one, &two, &one].map(|watch| kind(watch, &config)), [Full, Resumed, Resumed]);
-    // Another secret takes its place on the first node, then on the second.
-    put_key("another secret of the fleet");
-    assert!(one.changed().unwrap().is_ok());
-    assert_eq!([&one, &one, &two].map(|watch| kind(watch, &config)), [Full, Resumed, Full]);
-    // Without a secret a node knows its own tickets, also after its certificate has changed.
-    let config = any_client();
-    let mut node = node;
-    assert_eq!([&node, &node, &one].map(|watch| kind(watch, &config)), [Full, Resumed, Full]);
-    assert_eq!(kind(&node, &config), Full, "the last ticket is of the other node");
+fn the_end_of_the_certificate_is_known_and_told_once_a_day_when_it_is_near() {
+    let (dir, mut watch) = watch("tls-end");
+    // As `openssl x509 -enddate` says it.
+    let [one, two] = [4_949_569_997, 4_949_569_997];
+    assert_eq!(watch.identity().not_after(), one);
+    assert_eq!(watch.ending(one - 8 * 86_400), None);
+    assert_eq!([one - 60, one - 50].map(|now| watch.ending(now)), [Some(one), None]);
+    assert_eq!(watch.ending(one + 86_400), Some(one), "the next day");
     put(dir.path(), TWO);
-    assert!(node.changed().unwrap().is_ok());
-    assert_eq!(kind(&node, &config), Resumed);
-    assert!(!format!("{one:?}").contains("secret of the fleet"));
+    assert!(watch.changed().unwrap().is_ok());
+    assert_eq!(watch.identity().not_after(), two);
+    assert_eq!(watch.ending(two - 60), Some(two));
+    assert_eq!(watch.ending(two - 90 * 86_400), None);
 }
 
 /// A client that shows a certificate of the test data, or none.
@@ -101,6 +86,33 @@ fn last_flight(watch: &TlsWatch, config: &Arc<ClientConfig>) -> (Got, Result<Vec
     let got = pair.send(&output(&mut client), &[]);
     let bytes = pair.receive();
     (got, input(&mut client, &bytes))
+}
+
+#[test]
+fn an_optional_certificate_is_verified_when_it_is_shown() {
+    let (dir, secrets) = (TestDir::new("tls-optional"), TestDir::new("tls-optional-secrets"));
+    put(dir.path(), ONE);
+    std::fs::write(secrets.path().join("tls-ticket-keys"), "1 key").unwrap();
+    let ca = format!("{}/tests/data/tls/ca.crt", env!("CARGO_MANIFEST_DIR"));
+    let strict = TlsFiles {
+        client_ca: Some(ca.into()),
+        secrets: Some(secrets.path().to_owned()),
+        ..files(dir.path())
+    };
+    let easy = TlsFiles { client_certificates: ClientCertificates::Optional, ..strict.clone() };
+    let [strict, easy] = [strict, easy].map(|files| TlsWatch::start(files).unwrap());
+    let (member, stranger, nobody) =
+        (client_with(Some("client")), client_with(Some("stranger")), client_with(None));
+    let (got, heard) = last_flight(&easy, &stranger);
+    assert_eq!((got.data.len(), got.last), (0, Some(Taken::Unfit(RefuseReason::Tls))));
+    assert_eq!(heard, Err(Error::AlertReceived(AlertDescription::UnknownCA)));
+    for config in [&member, &nobody, &nobody] {
+        assert_eq!(last_flight(&easy, config).0, Got { data: b"data".to_vec(), last: None });
+    }
+    // A ticket of one that has shown none is none for a node that asks for one, though they share the keys.
+    let (got, heard) = last_flight(&strict, &nobody);
+    assert_eq!((got.data.len(), got.last), (0, Some(Taken::Unfit(RefuseReason::Tls))));
+    assert_eq!(heard, Err(Error::AlertReceived(AlertDescription::CertificateRequired)));
 }
 
 #[test]

@@ -1,0 +1,5 @@
+//! `kubectl channels`: the program.
+
+fn main() -> std::process::ExitCode {
+    kubectl_channels::main()
+}
