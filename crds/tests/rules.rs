@@ -5,9 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crds::ChannelCluster;
-use kube::core::cel::Validator;
+use kube::core::cel::{CompiledSchema, compile_schema, validate_compiled};
 use serde_json::Value;
 
 const BAD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../e2e/manifests/bad");
@@ -46,14 +47,23 @@ fn verdict_of(text: &str, called: &str) -> Vec<String> {
     let text = text.rsplit("\n---\n").next().unwrap();
     let cluster: ChannelCluster =
         serde_saphyr::from_str(text).unwrap_or_else(|error| panic!("{called}: {error}"));
-    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
-    let mut schema = crd.pointer("/spec/versions/0/schema/openAPIV3Schema").unwrap().clone();
-    untyped(&mut schema);
     let object = serde_json::to_value(&cluster).unwrap();
-    match Validator::new().validate(&schema, &object, None) {
+    match validate_compiled(&RULES, &object, None) {
         Ok(()) => Vec::new(),
         Err(errors) => vec![errors.to_string()],
     }
+}
+
+/// The rules of the CRD.
+static RULES: LazyLock<CompiledSchema> = LazyLock::new(|| rules_below(""));
+
+/// The rules below a part of the schema. To compile all of them takes a second without optimizations.
+fn rules_below(part: &str) -> CompiledSchema {
+    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
+    let part = format!("/spec/versions/0/schema/openAPIV3Schema{part}");
+    let mut schema = crd.pointer(&part).unwrap().clone();
+    untyped(&mut schema);
+    compile_schema(&schema)
 }
 
 /// This evaluator has no `type()`. What was read as a [`ChannelCluster`] has texts wherever a rule asks for one.
@@ -202,21 +212,19 @@ const HOSTS: [&str; 34] = [
 const ENDS: [&str; 11] = ["", ":80", ":443", ":65535", ":65536", ":0", ":080", ":", "/", "?x", " "];
 
 /// Whether the rules take `auth` with this entry in a list.
-fn takes(schema: &Value, list: &str, entry: &str) -> bool {
+fn takes(rules: &CompiledSchema, list: &str, entry: &str) -> bool {
     let object = serde_json::json!({"anonymous": true, "allowedOrigins": [], list: [entry]});
-    Validator::new().validate(schema, &object, None).is_ok()
+    validate_compiled(rules, &object, None).is_ok()
 }
 
 /// The lists that a browser is judged by have one grammar, which stands in the CRD as rules and in the node as code.
 #[test]
 fn origins_and_hosts_are_judged_as_the_node_does() {
-    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
-    let auth = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth";
-    let schema = crd.pointer(auth).unwrap();
+    let rules = rules_below("/properties/spec/properties/auth");
     let (mut good, mut bad) = (0, 0);
     for entry in ["*", "null", "NULL", "**", "http://[1:2:3:4:5:6:7:8:9]", "http://[12345::]"] {
         assert_eq!(
-            takes(schema, "allowedOrigins", entry),
+            takes(&rules, "allowedOrigins", entry),
             node_core::ws::entry::check_entry(entry).is_ok(),
             "{entry:?}"
         );
@@ -227,9 +235,9 @@ fn origins_and_hosts_are_judged_as_the_node_does() {
         config.validate().is_empty()
     };
     for host in HOSTS.iter().filter(|host| !host.is_empty()) {
-        assert_eq!(takes(schema, "servedHosts", host), served(host), "{host:?}");
+        assert_eq!(takes(&rules, "servedHosts", host), served(host), "{host:?}");
     }
-    assert!(!takes(schema, "servedHosts", "a:80") && !served("a:80"));
+    assert!(!takes(&rules, "servedHosts", "a:80") && !served("a:80"));
     let ends = ENDS
         .iter()
         .flat_map(|end| ["https://a", "tauri://a", "file://"].map(|front| format!("{front}{end}")));
@@ -240,7 +248,7 @@ fn origins_and_hosts_are_judged_as_the_node_does() {
     for entry in ends.chain(hosts).chain(schemes).filter(|entry| !entry.is_empty()) {
         let is_good = node_core::ws::entry::check_entry(&entry).is_ok();
         (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
-        assert_eq!(takes(schema, "allowedOrigins", &entry), is_good, "{entry:?}");
+        assert_eq!(takes(&rules, "allowedOrigins", &entry), is_good, "{entry:?}");
     }
     assert!(good > 30 && bad > 60, "{good} good, {bad} bad");
 }
@@ -252,9 +260,7 @@ const TOPIC_PIECES: [&str; 11] =
 /// The grammar of such patterns stands in the CRD as a rule and in the node as code.
 #[test]
 fn topics_of_tokens_are_judged_as_the_node_does() {
-    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
-    let jwt = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth/properties/jwt/items";
-    let schema = crd.pointer(jwt).unwrap();
+    let rules = rules_below("/properties/spec/properties/auth/properties/jwt/items");
     let (mut good, mut bad) = (0, 0);
     let pairs = TOPIC_PIECES.iter().flat_map(|one| TOPIC_PIECES.map(|two| format!("{one}{two}")));
     let all = pairs.flat_map(|pair| TOPIC_PIECES.map(|three| format!("{pair}{three}")));
@@ -268,7 +274,7 @@ fn topics_of_tokens_are_judged_as_the_node_does() {
         });
         let is_good = node_core::auth::Template::parse(&topic).is_ok();
         (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
-        assert_eq!(Validator::new().validate(schema, &object, None).is_ok(), is_good, "{topic:?}");
+        assert_eq!(validate_compiled(&rules, &object, None).is_ok(), is_good, "{topic:?}");
     }
     assert!(good > 50 && bad > 500, "{good} good, {bad} bad");
 }
@@ -313,15 +319,13 @@ fn urls() -> Vec<String> {
 /// The grammar of such URLs stands in the CRD as a rule and in the node as code.
 #[test]
 fn urls_of_keys_are_judged_as_the_node_does() {
-    let crd = serde_json::to_value(crds::crd().unwrap()).unwrap();
-    let jwks = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/auth/properties/jwt/items/properties/jwks";
-    let schema = crd.pointer(jwks).unwrap();
+    let rules = rules_below("/properties/spec/properties/auth/properties/jwt/items/properties/jwks");
     let (mut good, mut bad) = (0, 0);
     for url in urls().into_iter().filter(|url| !url.is_empty()) {
         let is_good = node_core::auth::Endpoint::parse(&url).is_ok();
         (good, bad) = (good + u32::from(is_good), bad + u32::from(!is_good));
         let object = serde_json::json!({"url": url});
-        assert_eq!(Validator::new().validate(schema, &object, None).is_ok(), is_good, "{url:?}");
+        assert_eq!(validate_compiled(&rules, &object, None).is_ok(), is_good, "{url:?}");
     }
     assert!(good > 50 && bad > 500, "{good} good, {bad} bad");
 }

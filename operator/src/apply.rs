@@ -19,7 +19,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use operator_core::build::{self, Bundle, NatsBundle};
 use operator_core::contest::Part;
@@ -264,9 +263,8 @@ impl Applier<'_> {
 
     /// The nodes' Deployment as the watch saw it, if the piece is that.
     fn seen(&self, piece: &Piece) -> Option<Deployment> {
-        let key = ObjectRef::new(&piece.name).within(&self.cluster.namespace);
-        let seen = piece.counted.then(|| self.shared.stores.deployments.store.get(&key)).flatten();
-        seen.map(|seen| Deployment::clone(&seen))
+        let seen = || self.shared.stores.deployments.get(&self.cluster.namespace, &piece.name);
+        piece.counted.then(seen).flatten().map(|seen| Deployment::clone(&seen))
     }
 
     /// For how long a piece is left as it is: the operator has written it, and another manager keeps changing it.

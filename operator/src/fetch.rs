@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crds::{BackplaneType, ChannelCluster, Jwt, Prometheus};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
-use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, ResourceExt};
 use operator_core::names::{CREDENTIALS_LABEL, Names, SERVERS_ANNOTATION, TUNED_FOR_ANNOTATION};
 use operator_core::observation::{image, sysctls};
@@ -58,7 +57,7 @@ async fn deployment(
 ) -> Result<Option<Arc<Deployment>>, kube::Error> {
     match touched(shared, namespace, uid, "Deployment", name) {
         Touched::No(_) => {
-            let seen = shared.stores.deployments.store.get(&ObjectRef::new(name).within(namespace));
+            let seen = shared.stores.deployments.get(namespace, name);
             if seen.is_some() {
                 return Ok(seen);
             }

@@ -185,7 +185,7 @@ impl FleetLoop {
             self.memory.note(&action, reached);
         }
         self.say(cluster, &done).await;
-        let many = self.shared.stores.pods.store.len() > MANY_PODS;
+        let many = self.shared.stores.pods.len() > MANY_PODS;
         let slow = calm && (many || seen.pods.len() > SMALL_FLEET);
         Ok(Flow::Again(match quick {
             true => QUICK,

@@ -8,12 +8,12 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use kube::runtime::reflector::ObjectRef;
 use operator_core::hindrance::{self, FleetPart, Hindrance};
 use operator_core::names::{Component, Names};
 use tracing::debug;
 
 use crate::observe::{self, is_owned};
+use crate::pods::KeptPod;
 use crate::shared::Shared;
 
 /// Most pods whose Events are asked for in one look; the Events of one tell as much as those of all.
@@ -25,7 +25,7 @@ const MAX_EVENTS: u32 = 20;
 struct Found {
     component: Component,
     deployment: Arc<Deployment>,
-    pods: Vec<Arc<Pod>>,
+    pods: Vec<Arc<KeptPod>>,
     events: Vec<Event>,
 }
 
@@ -45,11 +45,11 @@ pub async fn look(
     let mut found = Vec::with_capacity(2);
     for (component, deployment) in nodes.chain(nats) {
         let mut pods = observe::pods_of(&shared.stores, namespace, names, component, &deployment);
-        pods.retain(|pod| !pod.uid().is_some_and(|uid| leaving.contains(&uid)));
+        pods.retain(|pod| !leaving.contains(&pod.view.uid));
         let events = events(shared, namespace, &pods, now).await;
         found.push(Found { component, deployment, pods, events });
     }
-    let pods: Vec<Vec<&Pod>> = found.iter().map(|f| f.pods.iter().map(Arc::as_ref).collect()).collect();
+    let pods: Vec<Vec<&Pod>> = found.iter().map(|found| unwell(&found.pods).collect()).collect();
     let parts: Vec<_> = found
         .iter()
         .zip(&pods)
@@ -66,12 +66,16 @@ pub async fn look(
 /// A Deployment that the ChannelCluster with `uid` owns.
 #[must_use]
 pub fn deployment(shared: &Shared, namespace: &str, name: &str, uid: &str) -> Option<Arc<Deployment>> {
-    let key = ObjectRef::<Deployment>::new(name).within(namespace);
-    shared.stores.deployments.store.get(&key).filter(|live| is_owned(live.as_ref(), uid))
+    shared.stores.deployments.get(namespace, name).filter(|live| is_owned(live.as_ref(), uid))
 }
 
-async fn events(shared: &Shared, namespace: &str, pods: &[Arc<Pod>], now: u64) -> Vec<Event> {
-    let waiting = pods.iter().filter(|pod| hindrance::waits_for_machine(pod, now)).take(MAX_ASKED);
+/// The pods that may have something to tell.
+fn unwell(pods: &[Arc<KeptPod>]) -> impl Iterator<Item = &Pod> {
+    pods.iter().filter_map(|pod| pod.unwell.as_deref())
+}
+
+async fn events(shared: &Shared, namespace: &str, pods: &[Arc<KeptPod>], now: u64) -> Vec<Event> {
+    let waiting = unwell(pods).filter(|pod| hindrance::waits_for_machine(pod, now)).take(MAX_ASKED);
     let api: Api<Event> = Api::namespaced(shared.client.clone(), namespace);
     let mut all = Vec::new();
     for pod in waiting {

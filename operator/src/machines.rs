@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, NodeSpec, NodeStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::runtime::reflector::{ObjectRef, Store};
 use operator_core::machine::{self, MachineView};
 use operator_core::pod::PodView;
 use operator_core::seen;
@@ -13,26 +12,27 @@ use operator_core::sysctl_probes::{self, POOL_LABELS, Pool};
 
 use crate::clock;
 use crate::pulses::{Pulse, STALE_MILLIS};
+use crate::shelf::Shelf;
 use crate::store::Rules;
 
 /// The Nodes of Kubernetes.
 #[derive(Clone, Debug)]
 pub struct Machines {
-    store: Store<Node>,
+    store: Shelf<Node>,
     pulse: Arc<Pulse>,
 }
 
 impl Machines {
     /// The machines that a watch with this pulse puts into this store.
     #[must_use]
-    pub fn new(store: Store<Node>, pulse: Arc<Pulse>) -> Self {
+    pub fn new(store: Shelf<Node>, pulse: Arc<Pulse>) -> Self {
         Self { store, pulse }
     }
 
     /// No machines, for callers without a watch.
     #[must_use]
     pub fn unseen() -> Self {
-        Self::new(kube::runtime::reflector::store().0, Arc::new(Pulse::new("nodes", None)))
+        Self::new(Shelf::default(), Arc::new(Pulse::new("nodes", None)))
     }
 
     /// Whether they are seen as they are now.
@@ -45,10 +45,10 @@ impl Machines {
         if !self.sees() {
             return;
         }
-        let one = |name: &str| Some(MachineView::of(self.store.get(&ObjectRef::new(name))?.as_ref()));
+        let one = |name: &str| Some(MachineView::of(self.store.get("", name)?.as_ref()));
         // All machines are looked at once, and only where a pod's machine is not ready.
         let many_lost = LazyCell::new(|| {
-            let all = self.store.state();
+            let all = self.store.all();
             let lost = all.iter().filter(|node| MachineView::of(node).lost_since.is_some()).count();
             machine::many_lost(lost, all.len())
         });
@@ -61,7 +61,7 @@ impl Machines {
         if !self.sees() {
             return vec![Pool::Any];
         }
-        sysctl_probes::pools(self.store.state().iter().map(AsRef::as_ref))
+        sysctl_probes::pools(self.store.all().iter().map(AsRef::as_ref))
     }
 }
 
@@ -106,19 +106,20 @@ fn prune(node: &mut Node) {
 
 #[cfg(test)]
 mod tests {
-    use kube::runtime::watcher::Event;
     use operator_core::machine::Fate;
     use serde_json::json;
 
     use super::*;
+    use crate::shelf::Place;
 
     #[test]
     fn nothing_is_known_of_machines_that_are_not_seen_now() {
-        let (store, mut writer) = kube::runtime::reflector::store();
+        let store = Shelf::default();
         let pulse = Arc::new(Pulse::new("nodes", None));
-        let machines = Machines::new(store, pulse.clone());
+        let machines = Machines::new(store.clone(), pulse.clone());
         let node = json!({"metadata": {"name": "m"}, "spec": {"unschedulable": true}});
-        writer.apply_watcher_event(&Event::Apply(serde_json::from_value(node).unwrap()));
+        let node: Node = serde_json::from_value(node).unwrap();
+        store.put(Place::of(&node.metadata), None, node);
         let fate = || {
             let mut pods = [PodView { machine: Some("m".to_owned()), ..PodView::default() }];
             machines.judge(&mut pods);

@@ -5,14 +5,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use operator_core::names::{Component, Names};
 use operator_core::observation::DeploymentView;
-use operator_core::pod::{PodView, has_ended};
+use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::templates::Made;
 
+use crate::pods::KeptPod;
 use crate::watches::{Stores, service_key};
 
 /// A node pod with its address.
@@ -73,13 +73,13 @@ pub fn deployments(stores: &Stores, namespace: &str, names: &Names, uid: &str) -
 #[must_use]
 pub fn pods(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<SeenPod> {
     let ready = ready_endpoints(stores, namespace, &names.service());
-    let seen = |pod: &Arc<Pod>, deployment: &str| SeenPod {
-        ip: pod.status.as_ref().and_then(|status| status.pod_ip.clone()).filter(|ip| !ip.is_empty()),
-        view: PodView::of(pod, deployment, pod.metadata.uid.as_ref().and_then(|uid| ready.get(uid).copied())),
+    let seen = |pod: &KeptPod, deployment: String| SeenPod {
+        ip: pod.ip.clone(),
+        view: PodView { deployment, endpoint_ready: ready.get(&pod.view.uid).copied(), ..pod.view.clone() },
     };
     let live = node_pods(stores, namespace, names, uid);
-    let live = live.iter().filter(|(pod, _)| !has_ended(pod));
-    let mut pods: Vec<_> = live.map(|(pod, deployment)| seen(pod, &deployment.name_any())).collect();
+    let live = live.iter().filter(|(pod, _)| !pod.has_ended());
+    let mut pods: Vec<_> = live.map(|(pod, deployment)| seen(pod, deployment.name_any())).collect();
     pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
     let mut views: Vec<PodView> = pods.iter_mut().map(|pod| std::mem::take(&mut pod.view)).collect();
     stores.machines.judge(&mut views);
@@ -94,7 +94,8 @@ pub fn pods(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<S
 pub fn rejected(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<Rejected> {
     let all = node_pods(stores, namespace, names, uid);
     let template = |deployment: &Deployment| Made::of(&deployment.metadata).template;
-    all.iter().filter_map(|(pod, of)| refused::by_kubelet(pod, template(of).as_deref())).collect()
+    let unwell = all.iter().filter_map(|(pod, of)| Some((pod.unwell.as_deref()?, of)));
+    unwell.filter_map(|(pod, of)| refused::by_kubelet(pod, template(of).as_deref())).collect()
 }
 
 /// All pods of one Deployment of a cluster, those that have ended included. Labels and names do not prove that a
@@ -107,16 +108,11 @@ pub fn pods_of(
     names: &Names,
     component: Component,
     deployment: &Deployment,
-) -> Vec<Arc<Pod>> {
-    let labels = names.selector_labels(component);
+) -> Vec<Arc<KeptPod>> {
     let Some(deployment) = deployment.uid() else { return Vec::new() };
     let sets = stores.replica_sets.children(&deployment);
-    let pods = sets.iter().filter_map(|set| set.uid()).flat_map(|set| stores.pods.children(&set));
-    pods.filter(|pod| {
-        pod.namespace().as_deref() == Some(namespace)
-            && labels.iter().all(|(key, value)| pod.labels().get(key) == Some(value))
-    })
-    .collect()
+    let pods = sets.iter().flat_map(|set| stores.pods.children(set));
+    pods.filter(|pod| pod.is_of(namespace, names, component)).collect()
 }
 
 /// Pods of the Deployments of nodes, each with its Deployment; those that have ended are among them.
@@ -126,7 +122,7 @@ pub fn node_pods(
     namespace: &str,
     names: &Names,
     uid: &str,
-) -> Vec<(Arc<Pod>, Arc<Deployment>)> {
+) -> Vec<(Arc<KeptPod>, Arc<Deployment>)> {
     let of = |deployment: Arc<Deployment>| {
         let pods = pods_of(stores, namespace, names, Component::Node, &deployment);
         pods.into_iter().map(move |pod| (pod, deployment.clone()))
@@ -137,19 +133,13 @@ pub fn node_pods(
 /// UID of each pod in a Service's EndpointSlices, and whether its endpoint is ready.
 fn ready_endpoints(stores: &Stores, namespace: &str, service: &str) -> HashMap<String, bool> {
     let slices = stores.endpoints.children(&service_key(namespace, service));
-    let endpoints = slices.iter().flat_map(|slice| slice.endpoints.iter());
-    endpoints
-        .filter_map(|endpoint| {
-            let uid = endpoint.target_ref.as_ref()?.uid.clone()?;
-            // Unset means ready (EndpointConditions).
-            let ready = endpoint.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true);
-            Some((uid, ready))
-        })
-        .collect()
+    slices.iter().flat_map(|slice| slice.iter().cloned()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::apps::v1::ReplicaSet;
+    use k8s_openapi::api::core::v1::Pod;
     use k8s_openapi::api::discovery::v1::EndpointSlice;
     use kube::core::PartialObjectMeta;
     use kube::runtime::reflector;
@@ -158,8 +148,8 @@ mod tests {
     use super::*;
     use crate::machines::Machines;
     use crate::pulses::Pulses;
-    use crate::store::{Family, LOOKED_AT};
-    use crate::watches::{cluster_uid, controller_uid, service_of};
+    use crate::shelf::{LOOKED_AT, Shelf};
+    use crate::watches::{cluster_uid, controller_uid, endpoints_of, service_of, uid_of};
 
     fn read<K: serde::de::DeserializeOwned>(object: Value) -> K {
         serde_json::from_value(object).unwrap()
@@ -182,7 +172,7 @@ mod tests {
             meta["ownerReferences"][0]["apiVersion"] = json!("channelcluster.io/v1alpha1");
             deployments.push(read::<Deployment>(json!({"metadata": meta})));
             let meta = owned(&set, &set, "Deployment", &deployment);
-            sets.push(read::<PartialObjectMeta<_>>(json!({"metadata": meta})));
+            sets.push(read::<PartialObjectMeta<ReplicaSet>>(json!({"metadata": meta})));
             for node in 0..2 {
                 let uid = format!("p{fleet}-{node}");
                 let mut meta = owned(&uid, &uid, "ReplicaSet", &set);
@@ -196,10 +186,10 @@ mod tests {
         }
         Stores {
             clusters: reflector::store().0,
-            deployments: Family::of(deployments, cluster_uid),
-            replica_sets: Family::of(sets, controller_uid),
-            pods: Family::of(pods, controller_uid),
-            endpoints: Family::of(slices, service_of),
+            deployments: Shelf::of(deployments, cluster_uid, |deployment| deployment),
+            replica_sets: Shelf::of(sets, controller_uid, uid_of),
+            pods: Shelf::of(pods, controller_uid, KeptPod::of),
+            endpoints: Shelf::of(slices, service_of, endpoints_of),
             machines: Machines::unseen(),
             standings: Arc::default(),
             pulses: Pulses::default(),

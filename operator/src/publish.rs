@@ -2,6 +2,8 @@
 //! version of the object that was last seen, so that a deposed operator cannot write over its successor. A newer
 //! object is written to only if its status is still ours: then a user changed the spec.
 
+use std::hash::{DefaultHasher, Hasher};
+
 use crds::{ChannelCluster, ChannelClusterStatus};
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -40,8 +42,8 @@ pub struct Publisher {
     /// Version of the object when it was last seen.
     version: String,
     last: ChannelClusterStatus,
-    /// The same as the server returned it.
-    stored: ChannelClusterStatus,
+    /// Fingerprint of it as the server returned it.
+    stored: u64,
     written_at: u64,
 }
 
@@ -52,8 +54,8 @@ impl Publisher {
     /// When it cannot be read, or when the ChannelCluster with that UID is gone.
     pub async fn load(client: Client, labels: &ClusterLabels, uid: &str) -> Result<Self, PublishError> {
         let api: Api<ChannelCluster> = Api::namespaced(client, &labels.namespace);
-        let (version, stored) = read(&api, &labels.name, uid).await?;
-        let last = stored.clone();
+        let (version, last) = read(&api, &labels.name, uid).await?;
+        let stored = fingerprint(&last);
         Ok(Self { api, labels: labels.clone(), uid: uid.to_owned(), version, last, stored, written_at: 0 })
     }
 
@@ -80,7 +82,7 @@ impl Publisher {
         match self.write(shared, &next).await {
             Err(PublishError::Api(kube::Error::Api(status))) if status.code == 409 => {
                 let (version, stored) = read(&self.api, &self.labels.name, &self.uid).await?;
-                if stored != self.stored {
+                if fingerprint(&stored) != self.stored {
                     return Err(PublishError::Overtaken);
                 }
                 self.version = version;
@@ -104,7 +106,8 @@ impl Publisher {
         });
         let params = PatchParams::apply(STATUS_MANAGER).force();
         let written = self.api.patch_status(&self.labels.name, &params, &Patch::Apply(patch)).await?;
-        (self.version, self.stored) = seen(written);
+        let (version, stored) = seen(written);
+        (self.version, self.stored) = (version, fingerprint(&stored));
         Ok(())
     }
 }
@@ -121,4 +124,11 @@ async fn read(
 
 fn seen(cluster: ChannelCluster) -> (String, ChannelClusterStatus) {
     (cluster.resource_version().unwrap_or_default(), cluster.status.unwrap_or_default())
+}
+
+/// A status in 64 bits. A status that does not go into JSON, which there is not, would be taken for an empty one.
+fn fingerprint(status: &ChannelClusterStatus) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(&serde_json::to_vec(status).unwrap_or_default());
+    hasher.finish()
 }

@@ -9,12 +9,12 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret as Object};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::ResourceExt;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use operator_core::names::{
     ADMIN_TOKEN_KEY, FIELD_MANAGER, NATS_PASSWORD_KEY, Names, SECRET_MARK_ANNOTATION,
 };
 use operator_core::ownership::TICKETS_MANAGER;
+use operator_core::pod::PodView;
 use operator_core::validate::ValidatedCluster;
 use operator_core::{build, tickets};
 use rand::distr::{Alphanumeric, SampleString};
@@ -221,17 +221,18 @@ pub async fn hurry(shared: &Shared, cluster: &ValidatedCluster, secret: &KeptSec
     let pods = observe::node_pods(&shared.stores, namespace, names, uid);
     let api: Api<Pod> = Api::namespaced(shared.client.clone(), &cluster.namespace);
     let patch = json!({"metadata": {"annotations": {SECRET_MARK_ANNOTATION: secret.mark}}});
-    let late = |pod: &Pod| {
-        pod.annotations().get(SECRET_MARK_ANNOTATION) != Some(&secret.mark)
-            && pod.creation_timestamp() < secret.written
-            && pod.metadata.deletion_timestamp.is_none()
+    let written = secret.written.as_ref().and_then(|time| u64::try_from(time.0.as_millisecond()).ok());
+    let late = |pod: &PodView| {
+        pod.annotations.get(SECRET_MARK_ANNOTATION) != Some(&secret.mark)
+            && written.is_some_and(|written| pod.created < written)
+            && !pod.terminating
     };
-    for (pod, _) in pods.iter().filter(|(pod, _)| late(pod)) {
+    for pod in pods.iter().map(|(pod, _)| &pod.view).filter(|pod| late(pod)) {
         if shared.check().is_err() {
             return;
         }
-        let name = pod.name_any();
-        let told = api.patch_metadata(&name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let name = &pod.name;
+        let told = api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch)).await;
         if let Err(error) = told {
             // The kubelet of that pod looks by itself, only later.
             warn!(namespace = cluster.namespace, name, %error, "cannot wake the kubelet of a node");

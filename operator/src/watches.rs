@@ -13,7 +13,6 @@ use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource};
 use operator_core::names::{Component, FIELD_MANAGER, MADE_WITH_ANNOTATION};
@@ -22,9 +21,11 @@ use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::machines::{self, Machines};
+use crate::pods::KeptPod;
 use crate::pulses::{Pulse, Pulses};
+use crate::shelf::Shelf;
 use crate::standings::Standings;
-use crate::store::{Family, Filler, Guarded, Index, Pending, Request, Rules};
+use crate::store::{Clusters, Filler, Guarded, Kept, Pending, Request, Rules, Sink, Unread};
 use crate::watch::Source;
 
 /// Label of an EndpointSlice with the name of its Service.
@@ -45,13 +46,13 @@ pub struct Stores {
     /// ChannelClusters.
     pub clusters: Store<Guarded>,
     /// Deployments of nodes and NATS, by the UID of their ChannelCluster.
-    pub deployments: Family<Deployment>,
-    /// ReplicaSets, by the UID of their Deployment.
-    pub replica_sets: Family<PartialObjectMeta<ReplicaSet>>,
+    pub deployments: Shelf<Deployment>,
+    /// UIDs of ReplicaSets, by the UID of their Deployment.
+    pub replica_sets: Shelf<String>,
     /// Pods of nodes and NATS, by the UID of their ReplicaSet.
-    pub pods: Family<Pod>,
+    pub pods: Shelf<KeptPod>,
     /// Endpoints, by [`service_key`] of their Service.
-    pub endpoints: Family<EndpointSlice>,
+    pub endpoints: Shelf<Endpoints>,
     /// The machines.
     pub machines: Machines,
     /// The standing of each object that the operator applies, by kind.
@@ -77,10 +78,10 @@ impl Stores {
     pub async fn ready(&self) {
         let _writers_live_as_long_as_we = tokio::join!(
             self.clusters.wait_until_ready(),
-            self.deployments.store.wait_until_ready(),
-            self.replica_sets.store.wait_until_ready(),
-            self.pods.store.wait_until_ready(),
-            self.endpoints.store.wait_until_ready(),
+            self.deployments.ready(),
+            self.replica_sets.ready(),
+            self.pods.ready(),
+            self.endpoints.ready(),
         );
     }
 }
@@ -106,19 +107,11 @@ pub fn start(client: &Client, namespaces: &[String]) -> Watches {
         standings: HashMap::new(),
     };
     let (clusters, writer) = reflector::store();
-    starting.watch("channelclusters", "", false, clusters_rules(), Some(writer));
-    let (store, writer) = reflector::store();
-    let index = starting.watch(DEPLOYMENTS, &ours(), false, deployment_rules(), Some(writer));
-    let deployments = Family::new(store, index);
-    let (store, writer) = reflector::store();
-    let index = starting.watch("replicasets", &ours(), true, replica_set_rules(), Some(writer));
-    let replica_sets = Family::new(store, index);
-    let (store, writer) = reflector::store();
-    let index = starting.watch("pods", &ours(), false, pod_rules(), Some(writer));
-    let pods = Family::new(store, index);
-    let (store, writer) = reflector::store();
-    let index = starting.watch("endpointslices", &ours(), false, endpoint_rules(), Some(writer));
-    let endpoints = Family::new(store, index);
+    starting.watch("channelclusters", "", false, clusters_rules(), Box::new(Clusters::new(writer)));
+    let deployments = starting.keep(DEPLOYMENTS, false, deployment_rules(), |deployment| deployment);
+    let replica_sets = starting.keep("replicasets", true, replica_set_rules(), uid_of);
+    let pods = starting.keep("pods", false, pod_rules(), KeptPod::of);
+    let endpoints = starting.keep("endpointslices", false, endpoint_rules(), endpoints_of);
     starting.trigger::<Service>("services");
     starting.trigger::<ConfigMap>("configmaps");
     starting.trigger::<ServiceAccount>("serviceaccounts");
@@ -158,17 +151,15 @@ impl Starting {
         labels: &str,
         metadata_only: bool,
         rules: Rules<K>,
-        writer: Option<Writer<K>>,
-    ) -> Index<K>
-    where
+        sink: Box<dyn Sink<K>>,
+    ) where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
         let scopes: Vec<Option<String>> = match self.namespaces.as_slice() {
             [] => vec![None],
             some => some.iter().cloned().map(Some).collect(),
         };
-        let filler = Filler::new(rules, writer, scopes.len(), self.pending.clone());
-        let index = filler.index();
+        let filler = Filler::new(rules, sink, scopes.len(), self.pending.clone());
         if rules.stands {
             self.standings.insert(K::kind(&()).into_owned(), filler.standings());
         }
@@ -188,14 +179,32 @@ impl Starting {
             self.pulses.push(pulse);
             self.tasks.push(AbortOnDropHandle::new(tokio::spawn(source.run())));
         }
-        index
+    }
+
+    /// Watches objects of ours, and keeps of each what `make` makes of it.
+    fn keep<K, T>(
+        &mut self,
+        kind: &'static str,
+        metadata_only: bool,
+        rules: Rules<K>,
+        make: fn(K) -> T,
+    ) -> Shelf<T>
+    where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        T: Send + Sync + 'static,
+    {
+        let shelf = Shelf::default();
+        let sink = Kept { shelf: shelf.clone(), make };
+        self.watch(kind, &ours(), metadata_only, rules, Box::new(sink));
+        shelf
     }
 
     /// Watches the machines, which are of no namespace. An operator of single namespaces may have no right to see them, so this
     /// watch has no part in what the operator has to see.
     fn machines(&mut self) -> Machines {
-        let (store, writer) = reflector::store();
-        let filler = Filler::new(machines::rules(), Some(writer), 1, self.pending.clone());
+        let shelf = Shelf::default();
+        let sink = Kept { shelf: shelf.clone(), make: |node| node };
+        let filler = Filler::new(machines::rules(), Box::new(sink), 1, self.pending.clone());
         let pulse = Arc::new(Pulse::new("nodes", None));
         let source = Source {
             client: self.client.clone(),
@@ -208,7 +217,7 @@ impl Starting {
             without: Some("a look at the machines: nodes of machines that go are not replaced ahead"),
         };
         self.tasks.push(AbortOnDropHandle::new(tokio::spawn(source.run())));
-        Machines::new(store, pulse)
+        Machines::new(shelf, pulse)
     }
 
     /// Watches objects that the operator does not read; when one of ours changes or is gone, its owner is looked at.
@@ -216,7 +225,7 @@ impl Starting {
     where
         K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     {
-        self.watch::<PartialObjectMeta<K>>(kind, &ours(), true, trigger_rules::<K>(), None);
+        self.watch::<PartialObjectMeta<K>>(kind, &ours(), true, trigger_rules::<K>(), Box::new(Unread));
     }
 }
 
@@ -360,7 +369,7 @@ fn prune_deployment(deployment: &mut Deployment) {
 fn replica_set_rules() -> Rules<PartialObjectMeta<ReplicaSet>> {
     Rules {
         keep: |set| controlled(set, "Deployment"),
-        prune: |set| prune_meta(set.meta_mut()),
+        prune: |_| {},
         version: |_| String::new(),
         about: |_| None,
         parent: controller_uid,
@@ -402,7 +411,7 @@ fn prune_pod(pod: &mut Pod) {
 fn endpoint_rules() -> Rules<EndpointSlice> {
     Rules {
         keep: |slice| controlled(slice, "Service"),
-        prune: prune_slice,
+        prune: |_| {},
         version: |_| String::new(),
         about: |_| None,
         parent: service_of,
@@ -410,23 +419,30 @@ fn endpoint_rules() -> Rules<EndpointSlice> {
     }
 }
 
-/// Keeps which pod each endpoint is, and whether it is ready.
-fn prune_slice(slice: &mut EndpointSlice) {
-    prune_meta(&mut slice.metadata);
-    for endpoint in &mut slice.endpoints {
-        *endpoint = k8s_openapi::api::discovery::v1::Endpoint {
-            conditions: endpoint.conditions.take(),
-            target_ref: endpoint.target_ref.take(),
-            ..Default::default()
-        };
-    }
-    slice.endpoints.shrink_to_fit();
+/// Which pod each endpoint of a slice is, by UID, and whether it is ready.
+pub type Endpoints = Vec<(String, bool)>;
+
+/// What is read of an EndpointSlice.
+#[must_use]
+pub fn endpoints_of(slice: EndpointSlice) -> Endpoints {
+    let pods = slice.endpoints.into_iter().filter_map(|endpoint| {
+        // Unset means ready (EndpointConditions).
+        let ready = endpoint.conditions.and_then(|conditions| conditions.ready).unwrap_or(true);
+        Some((endpoint.target_ref?.uid?, ready))
+    });
+    pods.collect()
+}
+
+/// The UID of an object.
+#[must_use]
+pub fn uid_of(object: impl Resource) -> String {
+    object.meta().uid.clone().unwrap_or_default()
 }
 
 fn trigger_rules<K: Resource<DynamicType = ()>>() -> Rules<PartialObjectMeta<K>> {
     Rules {
         keep: |object| owner(object).is_some(),
-        prune: |object| prune_meta(object.meta_mut()),
+        prune: |_| {},
         version: |object| spec_version(object),
         about: |object| owner(object),
         parent: |_| None,

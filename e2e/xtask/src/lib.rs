@@ -28,6 +28,7 @@ mod step;
 mod steps;
 mod test;
 mod tools;
+mod units;
 mod up;
 
 use std::process::ExitCode;

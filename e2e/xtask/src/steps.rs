@@ -9,12 +9,13 @@ use crate::{
     artifacts, autobahn, clients, fuzz, gates, install, root,
     step::{Action, Count, Lane, Needs, Step, UP},
     tools::Tools,
+    units,
 };
 
 /// Name of the step that ends the cluster.
 pub(crate) const DOWN: &str = "cluster down";
-/// Name of the step that waits for most of its time.
-const END_TO_END: &str = "end to end";
+/// Name of the first step that waits for some of its time.
+const CLIENTS: &str = "stock clients and browser";
 /// Version of cargo-deny that is installed if there is none.
 const CARGO_DENY: &str = "0.20.2";
 /// All steps. Those of the front lane are in their order: quick ones first.
@@ -28,19 +29,20 @@ pub(crate) fn all() -> Vec<Step> {
         // The steps of the back lane come first in the table, because that lane begins at once.
         back("programs in Go", None, programs_in_go),
         back("dependency rules", None, dependency_rules),
-        back("fuzz", Some(END_TO_END), fuzz::step),
+        // It counts instructions, which others on the machine do not change.
+        back("gates", None, gates::hold),
+        back("fuzz", Some(CLIENTS), fuzz::step),
         simple("format", |t| Ok(t.program("cargo", &["fmt", "--all", "--check"]))),
         simple("lints", |t| {
             let args = ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
             Ok(t.program("cargo", &args))
         }),
-        counted("unit tests", unit_tests),
-        code("gates", gates::hold),
+        step(units::UNITS, Needs::Nothing, Count::Cargo, Action::Code(units::step)),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         // A test of the node is built with the node itself, as the unit tests built it.
         simple("node binary", |t| Ok(cargo_test(t, None, &["node"], &["--no-run"]))),
         code("autobahn", autobahn::step),
-        step("stock clients and browser", Needs::Nothing, Count::Node, Action::Program(stock_clients)),
+        step(CLIENTS, Needs::Nothing, Count::Node, Action::Program(stock_clients)),
         step("stock clients in other languages", Needs::Nothing, Count::Node, Action::Program(clients::step)),
         code("chart lint", chart_lint),
         counted("api server", api_server),
@@ -54,7 +56,7 @@ pub(crate) fn all() -> Vec<Step> {
         ),
         step("chart schemas", Needs::Cluster, Count::One, Action::Code(Tools::check_schemas)),
         step(
-            END_TO_END,
+            "end to end",
             Needs::Cluster,
             Count::Cargo,
             Action::Program(|t| {
@@ -76,13 +78,6 @@ fn cargo_test(tools: &Tools, feature: Option<&str>, tests: &[&str], words: &[&st
     }
     command.args(words);
     command
-}
-
-/// The unit tests. Those of the node's bus run against the NATS server that is in the images.
-fn unit_tests(tools: &Tools) -> Result<Command> {
-    let mut command = cargo_test(tools, None, &[], &[]);
-    command.env("NATS_SERVER", Tool::Nats.ready(&tools.progress)?);
-    Ok(command)
 }
 
 /// Programs of others that later steps need, in the order in which they are needed.

@@ -4,7 +4,9 @@
 use std::io;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{NODES, Server, Write, cluster, family, nodes, pod_of, replica_set, valid, watched};
+use crate::support::{
+    NODES, Server, Write, cluster, kept_pods, nodes, pod_of, replica_set, sets, valid, watched,
+};
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -177,12 +179,12 @@ async fn a_nats_that_no_node_uses_goes_while_the_nodes_are_contested() {
     apply(&shared, &alone, 1, Trial::New).await.unwrap();
     server.put(NATS, nats(&shared).await);
     contest(&shared, &format!("Deployment {}", name_of(&path)), "f:template");
-    shared.stores.replica_sets = family(vec![replica_set("new", "new")]);
+    shared.stores.replica_sets = sets(vec![replica_set("new", "new")]);
     for (pods, goes) in [(vec![], false), (vec![pod_of("a", "new", &none())], true)] {
         let status = json!({"observedGeneration": 2, "replicas": 1, "updatedReplicas": 1});
         server.edit(&path, &json!({"metadata": {"generation": 2, "uid": "new"}, "status": status}));
         server.show(&mut shared);
-        shared.stores.pods = family(pods);
+        shared.stores.pods = kept_pods(pods);
         let applied = apply(&shared, &alone, 1, Trial::Known).await.unwrap();
         assert_eq!((applied.leftovers, applied.contested.is_some()), (!goes, true), "{applied:?}");
         let gone = |write: &Write| write.method == Method::DELETE && write.path == NATS;

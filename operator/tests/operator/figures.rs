@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Server, UID, cluster, family, node_pod, valid, watched};
+use crate::support::{Server, UID, cluster, kept_pods, node_pod, valid, watched};
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
@@ -90,7 +90,7 @@ impl Scene {
         let ready = json!({"status": {
             "podIP": "127.0.0.1", "conditions": [{"type": "Ready", "status": "True"}],
         }});
-        shared.stores.pods = family(vec![node_pod("a", &ready)]);
+        shared.stores.pods = kept_pods(vec![node_pod("a", &ready)]);
         shared.nodes = Nodes::on_port(port, Patience { connect: HANG, answer: HANG });
         let fence = shared.fence.clone();
         let context = Context::new(shared);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::{Server, UID, cluster, env, family, node_pod, nodes, valid, watched};
+use crate::support::{Server, UID, cluster, env, kept_pods, node_pod, nodes, valid, watched};
 use k8s_openapi::ByteString;
 use kube::core::DeserializeGuard;
 use operator::apply::{Trial, apply};
@@ -102,7 +102,7 @@ async fn a_rotation_writes_the_list_and_touches_neither_nats_nor_pods() {
     let server = Server::default();
     let mut shared = server.shared();
     let old = json!({"metadata": {"creationTimestamp": "2026-01-02T00:00:00Z"}});
-    shared.stores.pods = family(vec![node_pod("a", &old)]);
+    shared.stores.pods = kept_pods(vec![node_pod("a", &old)]);
     let now = clock::now() / 1_000;
     put(&server, "tls-ticket-keys", &format!("{} a\n", now - HOUR));
     apply(&shared, &with_tls(), 2, Trial::Known).await.unwrap();

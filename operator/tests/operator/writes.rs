@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::support::{
-    NODES, Server, UID, cluster, family, node_pod, node_replica_set, nodes, pod_of, replica_set, valid,
-    watched,
+    NODES, Server, UID, cluster, kept_pods, node_pod, node_replica_set, nodes, pod_of, replica_set, sets,
+    valid, watched,
 };
 use crds::ChannelCluster;
 use http::Method;
@@ -214,14 +214,14 @@ async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     apply(&shared, &before, 2, Trial::New).await.unwrap();
     assert!(apply(&shared, &after, 2, Trial::New).await.unwrap().leftovers, "no node is made otherwise yet");
     assert_eq!(server.get(&new)["spec"]["replicas"], 0, "the nodes come one after the other");
-    shared.stores.replica_sets = family(vec![replica_set("old", &old), replica_set("new", &new)]);
+    shared.stores.replica_sets = sets(vec![replica_set("old", &old), replica_set("new", &new)]);
     let of = |name: &str, set: &str, more: Value| pod_of(name, set, &more);
     let (a, b) = (of("a", "old", none()), of("b", "old", none()));
     let (c, d) = (of("c", "new", none()), of("d", "new", none()));
     let leaves = of("b", "old", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
     let failed = of("e", "old", json!({"status": {"phase": "Failed"}}));
 
-    shared.stores.pods = family(vec![c.clone(), d.clone()]);
+    shared.stores.pods = kept_pods(vec![c.clone(), d.clone()]);
     for counts in [(1, 2), (0, 1)] {
         made(&server, &old, counts.0);
         made(&server, &new, counts.1);
@@ -237,12 +237,12 @@ async fn the_managed_nats_goes_after_the_last_node_that_uses_it() {
     made(&server, &new, 2);
     server.show(&mut shared);
     for pods in [vec![a, b], vec![c.clone(), d.clone(), leaves], vec![c.clone()]] {
-        shared.stores.pods = family(pods);
+        shared.stores.pods = kept_pods(pods);
         assert!(apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers, "one uses it, perhaps");
     }
     assert_eq!(removals(&server, written), [""; 0]);
 
-    shared.stores.pods = family(vec![c, d, failed]);
+    shared.stores.pods = kept_pods(vec![c, d, failed]);
     assert!(!apply(&shared, &after, 2, Trial::Known).await.unwrap().leftovers);
     let removed = removals(&server, written);
     assert_eq!(removed[0], format!("{DEPLOYMENTS}/chat-nats"));
@@ -267,8 +267,8 @@ async fn what_a_spec_no_longer_asks_for_is_removed_if_it_is_ours() {
     made(&server, &NODES, 0);
     made(&server, &nodes(&alone), 1);
     server.show(&mut shared);
-    shared.stores.replica_sets = family(vec![replica_set("new", &nodes(&alone))]);
-    shared.stores.pods = family(vec![pod_of("a", "new", &none())]);
+    shared.stores.replica_sets = sets(vec![replica_set("new", &nodes(&alone))]);
+    shared.stores.pods = kept_pods(vec![pod_of("a", "new", &none())]);
     apply(&shared, &alone, 1, Trial::Known).await.unwrap();
     let deleted = removals(&server, before);
     assert!(deleted.contains(&format!("{DEPLOYMENTS}/chat-nats")), "{deleted:?}");
@@ -308,12 +308,12 @@ async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
         set.metadata.owner_references = Some(vec![serde_json::from_value(owner).unwrap()]);
         set
     };
-    stores.replica_sets = family(vec![
+    stores.replica_sets = sets(vec![
         node_replica_set(),
         forged("other-deployment", "x", true),
         forged("not-controlled", "deployment", false),
     ]);
-    stores.pods = family(vec![
+    stores.pods = kept_pods(vec![
         node_pod("ours", &none()),
         node_pod("of-a-forged-set", &made_by("other-deployment")),
         node_pod("of-a-set-without-controller", &made_by("not-controlled")),

@@ -8,11 +8,11 @@ use crds::ChannelCluster;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::api::DynamicObject;
 use kube::client::{Body, ClientBuilder};
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::Event;
 use kube::{Client, Resource, ResourceExt};
 use operator::claim::Claims;
@@ -20,12 +20,13 @@ use operator::client::Bounded;
 use operator::events::Events;
 use operator::lease::Fence;
 use operator::metrics::Metrics;
+use operator::pods::KeptPod;
 use operator::pulses::Pulses;
 use operator::scrape::Nodes;
 use operator::shared::Shared;
+use operator::shelf::{Place, Shelf};
 use operator::standings::Standings;
-use operator::store::Family;
-use operator::watches::{Stores, cluster_uid, controller_uid, service_of};
+use operator::watches::{Stores, cluster_uid, controller_uid, endpoints_of, service_of, uid_of};
 use operator_core::names::{Component, Names};
 use operator_core::ownership;
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
@@ -146,10 +147,10 @@ impl Server {
         for (path, object) in &contents.objects {
             let Ok(partial) = serde_json::from_value::<DynamicObject>(object.clone()) else { continue };
             let kind = partial.types.as_ref().map_or("", |types| types.kind.as_str());
-            let place = ObjectRef::<ConfigMap>::new(&partial.name_any()).within("default");
-            let mut place = place;
-            place.extra.uid = partial.uid();
-            standings.entry(kind.to_owned()).or_default().put(&place, ownership::standing(&partial.metadata));
+            let standing = ownership::standing(&partial.metadata);
+            let mut placed = partial.metadata;
+            placed.namespace = Some("default".to_owned());
+            standings.entry(kind.to_owned()).or_default().put(Place::of(&placed), standing);
             if path.contains("/deployments/") {
                 let mut deployment: Deployment = serde_json::from_value(object.clone()).unwrap();
                 deployment.metadata.namespace = Some("default".to_owned());
@@ -157,7 +158,7 @@ impl Server {
             }
         }
         drop(contents);
-        shared.stores.deployments = Family::of(deployments, cluster_uid);
+        shared.stores.deployments = Shelf::of(deployments, cluster_uid, |deployment| deployment);
         shared.stores.standings = Arc::new(standings);
     }
 
@@ -277,10 +278,10 @@ impl Server {
             env: Arc::new(env()),
             stores: Stores {
                 clusters: reflector::store().0,
-                deployments: Family::of(vec![node_deployment()], cluster_uid),
-                replica_sets: family(vec![node_replica_set()]),
-                pods: family(Vec::new()),
-                endpoints: Family::of(Vec::new(), service_of),
+                deployments: Shelf::of(vec![node_deployment()], cluster_uid, |deployment| deployment),
+                replica_sets: sets(vec![node_replica_set()]),
+                pods: kept_pods(Vec::new()),
+                endpoints: Shelf::of(Vec::new(), service_of, endpoints_of),
                 machines: operator::machines::Machines::unseen(),
                 standings: Arc::default(),
                 pulses: Pulses::default(),
@@ -320,12 +321,14 @@ where
     store
 }
 
-/// The same for objects that a controller makes.
-pub(crate) fn family<K>(objects: Vec<K>) -> Family<K>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    Family::of(objects, controller_uid)
+/// The ReplicaSets that a watch has seen.
+pub(crate) fn sets(objects: Vec<PartialObjectMeta<ReplicaSet>>) -> Shelf<String> {
+    Shelf::of(objects, controller_uid, uid_of)
+}
+
+/// The pods that a watch has seen.
+pub(crate) fn kept_pods(objects: Vec<Pod>) -> Shelf<KeptPod> {
+    Shelf::of(objects, controller_uid, KeptPod::of)
 }
 
 /// The fields of an applied object as server-side apply records them; a list counts as one field.
