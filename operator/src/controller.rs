@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use kube::Client;
+use kube::core::DynamicObject;
 use kube::runtime::controller::{self, applier};
+use kube::runtime::reflector::ObjectRef;
 use operator_core::validate::OperatorEnv;
 use tracing::{info, warn};
 
@@ -15,16 +17,14 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::lease::Fence;
 use crate::metrics::{ClusterLabels, Metrics};
+use crate::pending::CONCURRENCY;
 use crate::pulses::{Pulses, Sight};
 use crate::reconcile::{error_policy, reconcile};
 use crate::scrape::Nodes;
 use crate::shared::Shared;
+use crate::store::Request;
 use crate::watches::{self, Watches};
 
-/// Reconciles at a time.
-const CONCURRENCY: u16 = 16;
-/// Changes that come within this time are handled as one.
-const DEBOUNCE: Duration = Duration::from_millis(500);
 /// How often the watches are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -83,18 +83,23 @@ pub async fn run(term: Term) {
         metrics,
     };
     let context = Arc::new(Context::new(shared));
-    let config = controller::Config::default().concurrency(CONCURRENCY).debounce(DEBOUNCE);
+    let config = controller::Config::default().concurrency(CONCURRENCY);
     let reconcile = |object, context| Box::pin(reconcile(object, context));
     let queue = Box::pin(pending.clone().stream());
     let reconciles =
         applier(reconcile, error_policy, context.clone(), stores.clusters.clone(), queue, config).for_each(
             |result| {
                 match result {
-                    Ok(_) | Err(controller::Error::ReconcilerFailed(..)) => {} // the error policy has logged it
-                    Err(controller::Error::ObjectNotFound(gone)) => context.stop(&ClusterLabels {
-                        namespace: gone.namespace.unwrap_or_default(),
-                        name: gone.name,
-                    }),
+                    Ok((of, _)) => pending.done(&of),
+                    // The error policy has logged it.
+                    Err(controller::Error::ReconcilerFailed(_, of)) => pending.done(&request(&of)),
+                    Err(controller::Error::ObjectNotFound(gone)) => {
+                        pending.done(&request(&gone));
+                        context.stop(&ClusterLabels {
+                            namespace: gone.namespace.unwrap_or_default(),
+                            name: gone.name,
+                        });
+                    }
                     Err(error) => warn!(%error, "the controller's queue failed, trying again"),
                 }
                 std::future::ready(())
@@ -114,6 +119,11 @@ pub async fn run(term: Term) {
             fence.stand_back();
         }
     }
+}
+
+/// What the controller was given.
+fn request(of: &ObjectRef<DynamicObject>) -> Request {
+    Request::new(&of.name).within(of.namespace.as_deref().unwrap_or_default())
 }
 
 /// Returns when a watch has seen nothing for too long.

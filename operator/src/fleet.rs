@@ -36,6 +36,7 @@ use crate::clock;
 use crate::hindrances;
 use crate::metrics::{ClusterLabels, RuleLabels};
 use crate::observe::{self, SeenDeployment, SeenPod};
+use crate::pending::Cause;
 use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
 use crate::secrets;
@@ -246,7 +247,7 @@ impl FleetLoop {
             return;
         }
         self.token = None;
-        shared.pending.push(Request::new(&self.labels.name).within(namespace));
+        shared.pending.push(Request::new(&self.labels.name).within(namespace), Cause::Change);
     }
 
     /// Reads the status once, and writes a first condition if the status has none yet.

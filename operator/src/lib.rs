@@ -26,6 +26,7 @@ pub mod machines;
 pub mod metrics;
 pub mod observe;
 pub mod ours;
+pub mod pending;
 pub mod pods;
 pub mod probe;
 pub mod publish;

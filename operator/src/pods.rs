@@ -73,7 +73,7 @@ mod tests {
 
     use super::*;
 
-    fn kept(phase: &str, ready: &str, deleted: Value) -> KeptPod {
+    fn kept(phase: &str, ready: &str, deleted: &Value) -> KeptPod {
         let labels = Names::new("chat").selector_labels(Component::Node);
         let meta = json!({"name": "a", "namespace": "n", "uid": "1", "labels": labels, "deletionTimestamp": deleted});
         let status =
@@ -83,23 +83,23 @@ mod tests {
 
     #[test]
     fn of_a_pod_that_is_well_nothing_else_is_kept() {
-        let well = kept("Running", "True", Value::Null);
+        let well = kept("Running", "True", &Value::Null);
         assert!(well.unwell.is_none() && well.view.ready && !well.has_ended(), "{well:?}");
         assert_eq!(well.ip.as_deref(), Some("1.2.3.4"));
         for other in [
-            kept("Running", "False", Value::Null),
-            kept("Pending", "False", Value::Null),
-            kept("Failed", "False", Value::Null),
-            kept("Running", "True", json!("2026-01-01T00:00:00Z")),
+            kept("Running", "False", &Value::Null),
+            kept("Pending", "False", &Value::Null),
+            kept("Failed", "False", &Value::Null),
+            kept("Running", "True", &json!("2026-01-01T00:00:00Z")),
         ] {
             assert!(other.unwell.is_some(), "{other:?}");
         }
-        assert!(kept("Failed", "False", Value::Null).has_ended());
+        assert!(kept("Failed", "False", &Value::Null).has_ended());
     }
 
     #[test]
     fn a_pod_is_found_by_namespace_and_labels() {
-        let (pod, chat) = (kept("Running", "True", Value::Null), Names::new("chat"));
+        let (pod, chat) = (kept("Running", "True", &Value::Null), Names::new("chat"));
         assert!(pod.is_of("n", &chat, Component::Node));
         assert!(!pod.is_of("m", &chat, Component::Node) && !pod.is_of("n", &chat, Component::Nats));
         assert!(!pod.is_of("n", &Names::new("chatter"), Component::Node));

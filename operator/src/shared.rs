@@ -11,9 +11,9 @@ use crate::contests::AllContests;
 use crate::events::Events;
 use crate::lease::Fence;
 use crate::metrics::Metrics;
+use crate::pending::Pending;
 use crate::remembered::Remembered;
 use crate::scrape::Nodes;
-use crate::store::Pending;
 use crate::watches::Stores;
 use crate::written::Written;
 

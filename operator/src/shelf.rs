@@ -127,14 +127,21 @@ impl<T> fmt::Debug for Shelf<T> {
 }
 
 impl<T> Shelf<T> {
+    /// What a watch has that saw nothing, for callers without one.
+    #[must_use]
+    pub fn empty() -> Self {
+        let shelf = Self::default();
+        shelf.set_ready();
+        shelf
+    }
+
     /// What a watch would keep of these objects, for callers without one.
     #[must_use]
     pub fn of<K: Resource>(objects: Vec<K>, parent: fn(&K) -> Option<String>, make: fn(K) -> T) -> Self {
-        let shelf = Self::default();
+        let shelf = Self::empty();
         for object in objects {
             shelf.put(Place::of(object.meta()), parent(&object).as_deref(), make(object));
         }
-        shelf.set_ready();
         shelf
     }
 

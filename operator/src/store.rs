@@ -1,20 +1,17 @@
 //! Takes what watches see into the stores, and says which ChannelClusters are to be reconciled.
 
 use std::collections::{HashMap, HashSet};
-use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crds::ChannelCluster;
-use futures::Stream;
 use kube::Resource;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::ReconcileRequest;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use operator_core::ownership;
-use tokio::sync::Notify;
 
+use crate::pending::{Cause, Pending};
 use crate::shelf::{Digest, Place, Shelf};
 use crate::standings::Standings;
 
@@ -23,40 +20,6 @@ pub type Guarded = DeserializeGuard<ChannelCluster>;
 
 /// A ChannelCluster that is to be looked at.
 pub type Request = ObjectRef<Guarded>;
-
-/// ChannelClusters that are to be looked at and that the controller has not taken yet: each once, however much changed.
-#[derive(Debug, Default)]
-pub struct Pending {
-    due: Mutex<HashSet<Request>>,
-    more: Notify,
-}
-
-impl Pending {
-    /// Adds a ChannelCluster.
-    pub fn push(&self, request: Request) {
-        self.due.lock().unwrap_or_else(PoisonError::into_inner).insert(request);
-        self.more.notify_one();
-    }
-
-    /// Takes one ChannelCluster.
-    pub fn pop(&self) -> Option<Request> {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
-        let next = due.iter().next().cloned()?;
-        due.take(&next)
-    }
-
-    /// A stream of them for the controller, which never ends. A watch that fails cannot hold it up.
-    pub fn stream(self: Arc<Self>) -> impl Stream<Item = Result<ReconcileRequest<Guarded>, Infallible>> {
-        futures::stream::unfold(self, |pending| async {
-            loop {
-                if let Some(next) = pending.pop() {
-                    return Some((Ok(next.into()), pending));
-                }
-                pending.more.notified().await;
-            }
-        })
-    }
-}
 
 /// How objects of a kind are handled.
 #[derive(Debug)]
@@ -257,8 +220,10 @@ impl<K: Resource> Filler<K> {
         if let Some(standing) = standing {
             self.standings.put(place, standing); // after the store: a reader of this finds the object there
         }
-        if before.is_none_or(|before| before.version != version) {
-            self.trigger(about);
+        match before {
+            None => self.trigger(about, Cause::Sight),
+            Some(before) if before.version != version => self.trigger(about, Cause::Change),
+            Some(_) => {}
         }
     }
 
@@ -266,12 +231,12 @@ impl<K: Resource> Filler<K> {
         let Some(known) = self.known.remove(&key) else { return };
         self.sink.remove(key);
         self.standings.remove(Place { key, name: known.name });
-        self.trigger(known.about);
+        self.trigger(known.about, Cause::Change);
     }
 
-    fn trigger(&self, about: Option<Request>) {
+    fn trigger(&self, about: Option<Request>, cause: Cause) {
         if let Some(about) = about {
-            self.tell.push(about);
+            self.tell.push(about, cause);
         }
     }
 }

@@ -21,11 +21,12 @@ use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::machines::{self, Machines};
+use crate::pending::Pending;
 use crate::pods::KeptPod;
 use crate::pulses::{Pulse, Pulses};
 use crate::shelf::Shelf;
 use crate::standings::Standings;
-use crate::store::{Clusters, Filler, Guarded, Kept, Pending, Request, Rules, Sink, Unread};
+use crate::store::{Clusters, Filler, Guarded, Kept, Request, Rules, Sink, Unread};
 use crate::watch::Source;
 
 /// Label of an EndpointSlice with the name of its Service.
@@ -433,10 +434,10 @@ pub fn endpoints_of(slice: EndpointSlice) -> Endpoints {
     pods.collect()
 }
 
-/// The UID of an object.
+/// The UID of a ReplicaSet.
 #[must_use]
-pub fn uid_of(object: impl Resource) -> String {
-    object.meta().uid.clone().unwrap_or_default()
+pub fn uid_of(object: PartialObjectMeta<ReplicaSet>) -> String {
+    object.metadata.uid.unwrap_or_default()
 }
 
 fn trigger_rules<K: Resource<DynamicType = ()>>() -> Rules<PartialObjectMeta<K>> {

@@ -2,7 +2,6 @@
 //! other, and some of them wait for most of their time.
 
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -53,7 +52,7 @@ pub(crate) fn step(tools: &Tools) -> Result<()> {
     let mut all = String::new();
     for (name, log, _) in &ran {
         let said = fs::read_to_string(log).unwrap_or_default();
-        let _ = writeln!(all, "Running {name}\n{said}");
+        all.push_str(&format!("Running {name}\n{said}\n"));
     }
     let log = tools.step_log(UNITS);
     fs::write(&log, all).with_context(|| format!("cannot write {}", log.display()))?;

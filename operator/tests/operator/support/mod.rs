@@ -26,7 +26,7 @@ use operator::scrape::Nodes;
 use operator::shared::Shared;
 use operator::shelf::{Place, Shelf};
 use operator::standings::Standings;
-use operator::watches::{Stores, cluster_uid, controller_uid, endpoints_of, service_of, uid_of};
+use operator::watches::{Stores, cluster_uid, controller_uid, uid_of};
 use operator_core::names::{Component, Names};
 use operator_core::ownership;
 use operator_core::validate::{Fetched, OperatorEnv, ValidatedCluster, validate};
@@ -281,7 +281,7 @@ impl Server {
                 deployments: Shelf::of(vec![node_deployment()], cluster_uid, |deployment| deployment),
                 replica_sets: sets(vec![node_replica_set()]),
                 pods: kept_pods(Vec::new()),
-                endpoints: Shelf::of(Vec::new(), service_of, endpoints_of),
+                endpoints: Shelf::empty(),
                 machines: operator::machines::Machines::unseen(),
                 standings: Arc::default(),
                 pulses: Pulses::default(),

@@ -18,8 +18,8 @@ use operator::metrics::Metrics;
 use operator::pulses::Pulses;
 use operator::scrape::Nodes;
 use operator::shared::Shared;
-use operator::store::Family;
-use operator::watches::{Stores, cluster_uid, controller_uid, service_of};
+use operator::shelf::Shelf;
+use operator::watches::Stores;
 use operator_core::templates::Made;
 use operator_core::validate::{Credentials, Fetched, OperatorEnv, ValidatedCluster, validate};
 use serde_json::{Value, json};
@@ -86,10 +86,10 @@ pub(crate) fn shared(client: Client) -> Shared {
         env: Arc::new(env()),
         stores: Stores {
             clusters: empty(),
-            deployments: Family::of(Vec::new(), cluster_uid),
-            replica_sets: Family::of(Vec::new(), controller_uid),
-            pods: Family::of(Vec::new(), controller_uid),
-            endpoints: Family::of(Vec::new(), service_of),
+            deployments: Shelf::empty(),
+            replica_sets: Shelf::empty(),
+            pods: Shelf::empty(),
+            endpoints: Shelf::empty(),
             machines: operator::machines::Machines::unseen(),
             standings: Arc::default(),
             pulses: Pulses::default(),
