@@ -17,12 +17,11 @@ use crate::context::Context;
 use crate::events::Events;
 use crate::lease::Fence;
 use crate::metrics::{ClusterLabels, Metrics};
-use crate::pending::CONCURRENCY;
+use crate::pending::{CONCURRENCY, Request};
 use crate::pulses::{Pulses, Sight};
 use crate::reconcile::{error_policy, reconcile};
 use crate::scrape::Nodes;
 use crate::shared::Shared;
-use crate::store::Request;
 use crate::watches::{self, Watches};
 
 /// How often the watches are looked at.

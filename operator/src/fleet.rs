@@ -36,13 +36,12 @@ use crate::clock;
 use crate::hindrances;
 use crate::metrics::{ClusterLabels, RuleLabels};
 use crate::observe::{self, SeenDeployment, SeenPod};
-use crate::pending::Cause;
+use crate::pending::{Cause, Request};
 use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
 use crate::secrets;
 use crate::shared::{Reconciled, Shared};
 use crate::source::Source;
-use crate::store::Request;
 use crate::sysctl_probes::Probes;
 
 /// Pace under load or during an operation, and always for small fleets.

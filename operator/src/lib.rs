@@ -29,6 +29,7 @@ pub mod ours;
 pub mod pending;
 pub mod pods;
 pub mod probe;
+pub mod pruned;
 pub mod publish;
 pub mod pulses;
 pub mod reconcile;

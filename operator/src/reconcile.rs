@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crds::ChannelCluster;
 use kube::runtime::controller::Action;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Resource, ResourceExt};
 use operator_core::autoscale::Settings;
 use operator_core::hindrance::Reason;
@@ -19,8 +20,8 @@ use crate::context::Context;
 use crate::fetch::fetch;
 use crate::metrics::{ClusterLabels, ResultLabels};
 use crate::ours::ApplyError;
+use crate::pending::{Cause, Guarded};
 use crate::shared::Reconciled;
-use crate::store::Guarded;
 use crate::unreadable::unreadable;
 use crate::watches;
 
@@ -78,50 +79,63 @@ fn count(context: &Context, result: &'static str) {
     context.shared.metrics.reconciles.get_or_create(&ResultLabels { result }).inc();
 }
 
-/// Reconciles one ChannelCluster.
+/// Reconciles one ChannelCluster, and puts the next look at it into the queue.
 ///
 /// # Errors
 /// When it is to be tried again.
 pub async fn reconcile(object: Arc<Guarded>, context: Arc<Context>) -> Result<Action, Error> {
-    let labels = labels(object.as_ref());
+    if let Some(pause) = one(&object, &context).await? {
+        again(&object, &context, pause);
+    }
+    Ok(Action::await_change())
+}
+
+/// Looks at it again after a pause. The controller's own queue has no order.
+fn again(object: &Guarded, context: &Context, pause: Duration) {
+    context.shared.pending.push_after(ObjectRef::from_obj(object), Cause::Sight, pause);
+}
+
+/// Reconciles one, and says after which pause to look again.
+async fn one(object: &Guarded, context: &Context) -> Result<Option<Duration>, Error> {
+    let labels = labels(object);
     if !context.shared.stores.pulses.sees(&labels.namespace) {
-        count(&context, "unseen");
-        return Ok(Action::requeue(FOREIGN));
+        count(context, "unseen");
+        return Ok(Some(FOREIGN));
     }
     // The image and the sysctls that a fleet keeps are read from its Deployment: without it, all nodes would be replaced.
     if !context.shared.stores.pulses.listed(watches::DEPLOYMENTS) {
-        count(&context, "unseen");
-        return Ok(Action::requeue(LISTING));
+        count(context, "unseen");
+        return Ok(Some(LISTING));
     }
     if !context.shared.claims.holds(&labels.namespace) {
-        count(&context, "foreign");
+        count(context, "foreign");
         context.stop(&labels);
-        return Ok(Action::requeue(FOREIGN));
+        return Ok(Some(FOREIGN));
     }
     let cluster = match &object.0 {
         Ok(cluster) => cluster,
         Err(invalid) => {
-            count(&context, "invalid");
-            unreadable(&context, &labels, invalid).await;
-            return Ok(Action::await_change());
+            count(context, "invalid");
+            unreadable(context, &labels, invalid).await;
+            return Ok(None);
         }
     };
     if cluster.metadata.deletion_timestamp.is_some()
         || context.shared.stores.cluster(&labels.namespace, &labels.name).is_none()
     {
         context.stop(&labels);
-        return Ok(Action::await_change());
+        return Ok(None);
     }
-    let result = Box::pin(look(cluster, &labels, &context)).await;
+    let result = Box::pin(look(cluster, &labels, context)).await;
     match &result {
         Ok((result, _)) => {
-            count(&context, result);
+            count(context, result);
             context.succeeded(&labels);
         }
-        Err(error) => count(&context, error.result()),
+        Err(error) => count(context, error.result()),
     }
     let (_, pause) = result?;
-    Ok(Action::requeue(pause.mul_f64(rand::random_range(0.9..1.1))))
+    Ok(Some(pause.mul_f64(rand::random_range(0.9..1.1))))
 }
 
 /// Reconciles a spec that can be read, tells its loop, and says how it ended and when to look again.
@@ -259,7 +273,8 @@ pub fn error_policy(object: Arc<Guarded>, error: &Error, context: Arc<Context>) 
     let labels = labels(object.as_ref());
     let failures = context.failed(&labels);
     warn!(namespace = labels.namespace, name = labels.name, %error, failures, "reconcile failed, trying again");
-    Action::requeue(backoff(failures, rand::random_range(0.5..1.0)))
+    again(&object, &context, backoff(failures, rand::random_range(0.5..1.0)));
+    Action::await_change()
 }
 
 /// Doubles from 1 s to 60 s, times a jitter in 0.5 to 1.

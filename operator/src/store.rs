@@ -3,23 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crds::ChannelCluster;
 use kube::Resource;
-use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::Event;
 use operator_core::ownership;
 
-use crate::pending::{Cause, Pending};
+use crate::pending::{Cause, Guarded, Pending, Request};
 use crate::shelf::{Digest, Place, Shelf};
 use crate::standings::Standings;
-
-/// A ChannelCluster, or an object that could not be read as one.
-pub type Guarded = DeserializeGuard<ChannelCluster>;
-
-/// A ChannelCluster that is to be looked at.
-pub type Request = ObjectRef<Guarded>;
 
 /// How objects of a kind are handled.
 #[derive(Debug)]
@@ -229,8 +221,8 @@ impl<K: Resource> Filler<K> {
 
     fn forget(&mut self, key: Digest) {
         let Some(known) = self.known.remove(&key) else { return };
-        self.sink.remove(key);
         self.standings.remove(Place { key, name: known.name });
+        self.sink.remove(key);
         self.trigger(known.about, Cause::Change);
     }
 

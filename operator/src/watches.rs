@@ -1,32 +1,32 @@
-//! The leader's watches, and how much of each object is kept in memory. Only objects with our label are asked for,
-//! and of each only the fields that are read are kept: **a field that `prune_*` here cuts reads as absent
-//! everywhere.**
+//! The leader's watches, and which objects are kept in memory. Only objects with our label are asked for, and of each only
+//! the fields that are read are kept, see [`pruned`](crate::pruned).
 
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, PodSpec, Service, ServiceAccount, Toleration};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::{Client, Resource};
-use operator_core::names::{Component, FIELD_MANAGER, MADE_WITH_ANNOTATION};
+use operator_core::names::{Component, FIELD_MANAGER};
 use operator_core::{refused, user_ids};
 use serde::de::DeserializeOwned;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::machines::{self, Machines};
-use crate::pending::Pending;
+use crate::pending::{Guarded, Pending, Request};
 use crate::pods::KeptPod;
+use crate::pruned;
 use crate::pulses::{Pulse, Pulses};
 use crate::shelf::Shelf;
 use crate::standings::Standings;
-use crate::store::{Clusters, Filler, Guarded, Kept, Request, Rules, Sink, Unread};
+use crate::store::{Clusters, Filler, Kept, Rules, Sink, Unread};
 use crate::watch::Source;
 
 /// Label of an EndpointSlice with the name of its Service.
@@ -285,41 +285,14 @@ fn spec_version(object: &impl Resource) -> String {
     }
 }
 
-/// Whether a label or an annotation is set by the operator or by a controller that works with its objects.
-fn known_key(key: &str) -> bool {
-    let prefix = key.split_once('/').map_or("", |(prefix, _)| prefix);
-    prefix == crds::GROUP
-        || prefix == "kubernetes.io"
-        || prefix.ends_with(".kubernetes.io")
-        || key == "pod-template-hash"
-}
-
-fn prune_meta(meta: &mut ObjectMeta) {
-    meta.managed_fields = None;
-    for map in [&mut meta.labels, &mut meta.annotations].into_iter().flatten() {
-        let read = |key: &str| {
-            key != "kubectl.kubernetes.io/last-applied-configuration" && key != MADE_WITH_ANNOTATION
-        };
-        map.retain(|key, _| known_key(key) && read(key));
-    }
-}
-
 fn clusters_rules() -> Rules<Guarded> {
     Rules {
         keep: |_| true,
-        prune: prune_cluster,
+        prune: pruned::cluster,
         version: |cluster| format!("{} {}", spec_version(cluster), left_out(cluster)),
         about: |cluster| Some(ObjectRef::from_obj(cluster)),
         parent: |_| None,
         stands: false,
-    }
-}
-
-/// Drops what is long and not read here: each loop knows the status that it wrote itself.
-fn prune_cluster(cluster: &mut Guarded) {
-    cluster.meta_mut().managed_fields = None;
-    if let Some(status) = cluster.0.as_mut().ok().and_then(|cluster| cluster.status.as_mut()) {
-        (status.nodes, status.decisions, status.totals) = (Vec::new(), Vec::new(), None);
     }
 }
 
@@ -339,7 +312,7 @@ fn left_out(cluster: &Guarded) -> String {
 fn deployment_rules() -> Rules<Deployment> {
     Rules {
         keep: |deployment| owner(deployment).is_some(),
-        prune: prune_deployment,
+        prune: pruned::deployment,
         version: |deployment| spec_version(deployment),
         about: |deployment| owner(deployment),
         parent: cluster_uid,
@@ -347,30 +320,10 @@ fn deployment_rules() -> Rules<Deployment> {
     }
 }
 
-/// Keeps the count, the image of the first container, what the pods were made for, their sysctls, and the status.
-fn prune_deployment(deployment: &mut Deployment) {
-    prune_meta(&mut deployment.metadata);
-    let Some(spec) = &mut deployment.spec else { return };
-    spec.selector = Default::default();
-    if let Some(meta) = &mut spec.template.metadata {
-        prune_meta(meta);
-    }
-    let Some(pod) = spec.template.spec.take() else { return };
-    let mut kept = PodSpec { security_context: pod.security_context, ..PodSpec::default() };
-    if let Some(container) = pod.containers.into_iter().next() {
-        kept.containers.push(k8s_openapi::api::core::v1::Container {
-            name: container.name,
-            image: container.image,
-            ..Default::default()
-        });
-    }
-    spec.template.spec = Some(kept);
-}
-
 fn replica_set_rules() -> Rules<PartialObjectMeta<ReplicaSet>> {
     Rules {
         keep: |set| controlled(set, "Deployment"),
-        prune: |_| {},
+        prune: pruned::unread,
         version: |_| String::new(),
         about: |_| None,
         parent: controller_uid,
@@ -381,7 +334,7 @@ fn replica_set_rules() -> Rules<PartialObjectMeta<ReplicaSet>> {
 fn pod_rules() -> Rules<Pod> {
     Rules {
         keep: |pod| controlled(pod, "ReplicaSet"),
-        prune: prune_pod,
+        prune: pruned::pod,
         version: |_| String::new(),
         about: |_| None,
         parent: controller_uid,
@@ -389,30 +342,10 @@ fn pod_rules() -> Rules<Pod> {
     }
 }
 
-/// Keeps the machine, the sysctls, the readiness gates, what the pod tolerates by itself, and the status, which only the kubelet
-/// and the control plane write.
-fn prune_pod(pod: &mut Pod) {
-    prune_meta(&mut pod.metadata);
-    let Some(spec) = pod.spec.take() else { return };
-    // Kubernetes adds the same two to each pod, for some minutes on a machine that is not ready.
-    let own = |toleration: &Toleration| {
-        toleration.effect.as_deref() != Some("NoExecute") || toleration.toleration_seconds.is_none()
-    };
-    let tolerations = spec.tolerations.map(|all| all.into_iter().filter(own).collect::<Vec<_>>());
-    let kept = PodSpec {
-        tolerations: tolerations.filter(|all| !all.is_empty()),
-        node_name: spec.node_name,
-        readiness_gates: spec.readiness_gates,
-        security_context: spec.security_context,
-        ..PodSpec::default()
-    };
-    pod.spec = Some(kept);
-}
-
 fn endpoint_rules() -> Rules<EndpointSlice> {
     Rules {
         keep: |slice| controlled(slice, "Service"),
-        prune: |_| {},
+        prune: pruned::slice,
         version: |_| String::new(),
         about: |_| None,
         parent: service_of,
@@ -443,7 +376,7 @@ pub fn uid_of(object: PartialObjectMeta<ReplicaSet>) -> String {
 fn trigger_rules<K: Resource<DynamicType = ()>>() -> Rules<PartialObjectMeta<K>> {
     Rules {
         keep: |object| owner(object).is_some(),
-        prune: |_| {},
+        prune: pruned::unread,
         version: |object| spec_version(object),
         about: |object| owner(object),
         parent: |_| None,

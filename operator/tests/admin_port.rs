@@ -3,12 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
+
+#[path = "operator/support/port.rs"]
+mod port;
+
+use port::Port;
 
 /// Connections of each kind.
 const CONNECTIONS: usize = 2_000;
@@ -24,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 struct Operator {
     process: Child,
     port: u16,
+    _reserved: Port,
 }
 
 impl Drop for Operator {
@@ -36,7 +42,8 @@ impl Drop for Operator {
 impl Operator {
     /// Starts an operator that never finds an API server: its port answers all the same.
     fn start() -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let reserved = Port::reserve();
+        let port = reserved.number();
         let config = std::env::temp_dir().join(format!("admin-port-{}.kubeconfig", std::process::id()));
         let text = r#"{"apiVersion": "v1", "kind": "Config", "current-context": "a",
             "clusters": [{"name": "a", "cluster": {"server": "http://127.0.0.1:1"}}],
@@ -49,7 +56,7 @@ impl Operator {
             &format!("--metrics-addr=0.0.0.0:{port}"),
         ]);
         command.env("KUBECONFIG", config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let operator = Self { process: command.spawn().unwrap(), port };
+        let operator = Self { process: command.spawn().unwrap(), port, _reserved: reserved };
         let started = Instant::now();
         while operator.healthz(PATIENCE).is_none() {
             assert!(started.elapsed() < HANG, "it never answered");

@@ -29,7 +29,7 @@ pub(crate) fn all() -> Vec<Step> {
         // The steps of the back lane come first in the table, because that lane begins at once.
         back("programs in Go", None, programs_in_go),
         back("dependency rules", None, dependency_rules),
-        // It counts instructions, which others on the machine do not change.
+        // It counts instructions and bytes, which others on the machine do not change.
         back("gates", None, gates::hold),
         back("fuzz", Some(CLIENTS), fuzz::step),
         simple("format", |t| Ok(t.program("cargo", &["fmt", "--all", "--check"]))),

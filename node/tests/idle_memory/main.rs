@@ -11,6 +11,7 @@ use node::{
     sysinfo,
     transport::{Settings, TlsFiles, TlsWatch},
 };
+use node_core::config::NodeConfig;
 
 #[path = "../node/support/tls.rs"]
 #[allow(dead_code, reason = "the other tests use more of it")]
@@ -102,8 +103,14 @@ fn idle_bytes(node: &Node, count: usize, mut joined: impl FnMut(usize) -> TcpStr
     after - before
 }
 
+/// The machine may be busy, and nobody is to be closed meanwhile.
+fn patient(config: &mut NodeConfig) {
+    config.limits.idle_timeout_millis = 600_000;
+    config.limits.handshake_timeout_millis = 60_000;
+}
+
 fn plain() -> usize {
-    let node = Node::start(1, |_| {});
+    let node = Node::start(1, patient);
     idle_bytes(&node, CONNECTIONS, |room| {
         let mut stream = connect(node.addr());
         join(&mut stream, room);
@@ -117,7 +124,7 @@ fn with_tls() -> usize {
     let files = TlsFiles::at(certificate.path().to_owned());
     let watch = TlsWatch::start(files).expect("a certificate");
     let settings = Settings::at(vec![Node::any_address()]).with_tls(watch.identity());
-    let node = Node::start_on(1, settings);
+    let node = Node::start_on(1, settings, patient);
     let config = tls::client_config();
     idle_bytes(&node, TLS_CONNECTIONS, |room| {
         let mut stream = tls::connect(node.addr(), &config);

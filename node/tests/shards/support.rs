@@ -55,11 +55,13 @@ impl Node {
         Self::start_of(shards, close_timeout, config, None)
     }
 
-    /// Shards in dev mode on other transports than plain ones.
+    /// Shards in dev mode with changes, on other transports than plain ones.
     #[allow(dead_code, reason = "only the test of idle memory uses it")]
-    pub(crate) fn start_on(shards: u8, transport: Settings) -> Self {
+    pub(crate) fn start_on(shards: u8, transport: Settings, change: impl FnOnce(&mut NodeConfig)) -> Self {
+        let mut config = NodeConfig::dev();
+        change(&mut config);
         let close_timeout = Duration::from_millis(CLOSE_TIMEOUT_MILLIS);
-        Self::start_with_all(shards, close_timeout, NodeConfig::dev(), None, transport)
+        Self::start_with_all(shards, close_timeout, config, None, transport)
     }
 
     /// Shards with every choice made by the caller.

@@ -11,6 +11,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::support::port::Port;
+
 /// A test that has not seen what it waits for by then has failed.
 const HANG: Duration = Duration::from_secs(120);
 
@@ -27,11 +29,13 @@ struct Operator {
     child: Child,
     port: u16,
     kubeconfig: PathBuf,
+    _reserved: Port,
 }
 
 impl Operator {
     fn start(stdout: Stdio, stderr: Stdio) -> Self {
-        let port = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+        let reserved = Port::reserve();
+        let port = reserved.number();
         let kubeconfig = std::env::temp_dir().join(format!("channel-operator-edges-{port}"));
         let text = "apiVersion: v1\nkind: Config\ncurrent-context: c\ncontexts: [{name: c, context: {cluster: c, user: u}}]\n\
                     clusters: [{name: c, cluster: {server: \"http://127.0.0.1:1\"}}]\nusers: [{name: u, user: {}}]\n";
@@ -48,7 +52,7 @@ impl Operator {
             .stderr(stderr)
             .spawn()
             .unwrap();
-        let mut operator = Operator { child, port, kubeconfig };
+        let mut operator = Operator { child, port, kubeconfig, _reserved: reserved };
         wait("the port", || {
             assert_eq!(operator.child.try_wait().unwrap(), None, "it ended");
             operator.answers("127.0.0.1")
