@@ -17,7 +17,9 @@ const WATCHED: Duration = Duration::from_secs(50);
 fn the_node_count_follows_a_prometheus_and_stays_when_it_is_gone() {
     // Another run may have left one.
     let port = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    let fleet = Fleet::create("prometheus-source", &format!("{{{SMALL_STEPS}}}")).unwrap();
+    // These go into the pods: were they set later, the nodes would be replaced while the test counts them.
+    let drain = "drain: {delay: 1s, deadline: 30s}";
+    let fleet = Fleet::create("prometheus-source", &format!("{{{SMALL_STEPS}, {drain}}}")).unwrap();
     fleet.wait_ready(2).unwrap();
     let start = || Prometheus::start(&fleet.instance, &fleet.namespace, port, INTERVAL).unwrap();
     let mut prometheus = start();
@@ -26,7 +28,7 @@ fn the_node_count_follows_a_prometheus_and_stays_when_it_is_gone() {
         prometheus.url
     );
     let spec = SMALL_STEPS.replacen("autoscaling: {", &format!("autoscaling: {{{source}, "), 1);
-    fleet.apply_spec(&format!("{{{spec}, drain: {{delay: 1s, deadline: 30s}}}}")).unwrap();
+    fleet.apply_spec(&format!("{{{spec}, {drain}}}")).unwrap();
     prometheus.ensure_runs().unwrap();
     let fresh = |wanted: &str| {
         eventually(&format!("MetricsFresh is {wanted}"), || {
