@@ -12,7 +12,7 @@ use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::templates::Made;
 
-use crate::pods::KeptPod;
+use crate::pods::{KeptPod, Part};
 use crate::watches::{Stores, service_key};
 
 /// A node pod with its address.
@@ -112,7 +112,8 @@ pub fn pods_of(
     let Some(deployment) = deployment.uid() else { return Vec::new() };
     let sets = stores.replica_sets.children(&deployment);
     let pods = sets.iter().flat_map(|set| stores.pods.children(set));
-    pods.filter(|pod| pod.is_of(namespace, names, component)).collect()
+    let part = Part::of(namespace, names, component);
+    pods.filter(|pod| pod.is_of(part)).collect()
 }
 
 /// Pods of the Deployments of nodes, each with its Deployment; those that have ended are among them.

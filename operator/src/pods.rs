@@ -1,6 +1,8 @@
 //! A pod of a fleet, as it is kept: ten thousand of them take most of the memory, so of a pod that is well only
 //! what the decisions see is kept.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Pod;
 use operator_core::names::{Component, Names};
 use operator_core::pod::{PodView, has_ended};
@@ -11,6 +13,23 @@ use crate::shelf::Digest;
 const SELECTING: [&str; 3] =
     ["app.kubernetes.io/component", "app.kubernetes.io/instance", "app.kubernetes.io/name"];
 
+/// A part of one fleet: its namespace and the labels that select its pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part(Digest);
+
+impl Part {
+    /// The nodes or the NATS of a fleet.
+    #[must_use]
+    pub fn of(namespace: &str, names: &Names, component: Component) -> Self {
+        Self::labelled(namespace, &names.selector_labels(component))
+    }
+
+    fn labelled(namespace: &str, labels: &BTreeMap<String, String>) -> Self {
+        let [component, instance, name] = SELECTING.map(|key| labels.get(key).map_or("", String::as_str));
+        Self(Digest::of(&[namespace, component, instance, name]))
+    }
+}
+
 /// A pod of nodes or of NATS.
 #[derive(Clone, Debug)]
 pub struct KeptPod {
@@ -20,28 +39,27 @@ pub struct KeptPod {
     pub ip: Option<String>,
     /// The pod itself unless it is well: a pod that runs and is ready has nothing to tell.
     pub unwell: Option<Box<Pod>>,
-    part: Digest,
+    part: Part,
 }
 
 impl KeptPod {
     /// What is kept of a pod.
     #[must_use]
     pub fn of(pod: Pod) -> Self {
-        let label = |key: &str| pod.metadata.labels.as_ref().and_then(|all| all.get(key)).map_or("", |v| v);
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+        let view = PodView::of(&pod, "", None);
         Self {
-            part: part(namespace, SELECTING.map(label)),
-            view: PodView::of(&pod, "", None),
+            part: Part::labelled(namespace, pod.metadata.labels.as_ref().unwrap_or(&BTreeMap::new())),
             ip: pod.status.as_ref().and_then(|status| status.pod_ip.clone()).filter(|ip| !ip.is_empty()),
-            unwell: (!is_well(&pod)).then(|| Box::new(pod)),
+            unwell: (!is_well(&pod, &view)).then(|| Box::new(pod)),
+            view,
         }
     }
 
-    /// Whether it is of this part of this fleet, by its namespace and labels.
+    /// Whether its namespace and labels say that it is of this part of a fleet.
     #[must_use]
-    pub fn is_of(&self, namespace: &str, names: &Names, component: Component) -> bool {
-        let labels = names.selector_labels(component);
-        self.part == part(namespace, SELECTING.map(|key| labels.get(key).map_or("", |v| v)))
+    pub fn is_of(&self, part: Part) -> bool {
+        self.part == part
     }
 
     /// Whether it has ended for good.
@@ -51,19 +69,12 @@ impl KeptPod {
     }
 }
 
-fn part(namespace: &str, [component, instance, name]: [&str; 3]) -> Digest {
-    Digest::of(&[namespace, component, instance, name])
-}
-
 /// Whether it runs, is ready and stays: then no condition, container or annotation of it tells of any trouble.
-fn is_well(pod: &Pod) -> bool {
+fn is_well(pod: &Pod, view: &PodView) -> bool {
     let Some(status) = &pod.status else { return false };
-    let is_ready = |condition: &k8s_openapi::api::core::v1::PodCondition| {
-        condition.type_ == "Ready" && condition.status == "True"
-    };
-    pod.metadata.deletion_timestamp.is_none()
+    view.ready
+        && !view.terminating
         && status.phase.as_deref() == Some("Running")
-        && status.conditions.iter().flatten().any(is_ready)
         && status.container_statuses.iter().flatten().all(|container| container.ready)
 }
 
@@ -100,9 +111,12 @@ mod tests {
     #[test]
     fn a_pod_is_found_by_namespace_and_labels() {
         let (pod, chat) = (kept("Running", "True", &Value::Null), Names::new("chat"));
-        assert!(pod.is_of("n", &chat, Component::Node));
-        assert!(!pod.is_of("m", &chat, Component::Node) && !pod.is_of("n", &chat, Component::Nats));
-        assert!(!pod.is_of("n", &Names::new("chatter"), Component::Node));
+        assert!(pod.is_of(Part::of("n", &chat, Component::Node)));
+        assert!(
+            !pod.is_of(Part::of("m", &chat, Component::Node))
+                && !pod.is_of(Part::of("n", &chat, Component::Nats))
+        );
+        assert!(!pod.is_of(Part::of("n", &Names::new("chatter"), Component::Node)));
         let keys: Vec<_> = chat.selector_labels(Component::Node).into_keys().collect();
         assert_eq!(keys, SELECTING, "all labels that select are compared");
     }

@@ -163,11 +163,16 @@ impl<K: Resource> Filler<K> {
 
     /// Takes a page of a list.
     pub fn listed(&self, fill: &mut Fill<K>, page: Vec<K>) {
-        fill.0.extend(page.into_iter().filter(|object| (self.rules.keep)(object)).map(|mut object| {
-            let standing = self.rules.stands.then(|| ownership::standing(object.meta()));
-            (self.rules.prune)(&mut object);
-            (object, standing)
-        }));
+        fill.0.extend(
+            page.into_iter().filter(|object| (self.rules.keep)(object)).map(|object| self.cut(object)),
+        );
+    }
+
+    /// Cuts an object down, and gives its standing from before, if that is kept.
+    fn cut(&self, mut object: K) -> (K, Option<u64>) {
+        let standing = self.rules.stands.then(|| ownership::standing(object.meta()));
+        (self.rules.prune)(&mut object);
+        (object, standing)
     }
 
     /// Takes the end of a list: objects that are not in it are gone.
@@ -187,13 +192,12 @@ impl<K: Resource> Filler<K> {
     }
 
     /// Takes an object that is there, or that has changed.
-    pub fn apply(&mut self, source: usize, mut object: K) {
+    pub fn apply(&mut self, source: usize, object: K) {
         if !(self.rules.keep)(&object) {
             self.delete(&object); // the object may have been one of ours
             return;
         }
-        let standing = self.rules.stands.then(|| ownership::standing(object.meta()));
-        (self.rules.prune)(&mut object);
+        let (object, standing) = self.cut(object);
         self.put(source, object, standing);
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
-#[path = "operator/support/port.rs"]
+#[path = "../../node/tests/node/support/port.rs"]
 mod port;
 
 use port::Port;

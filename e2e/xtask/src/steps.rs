@@ -40,7 +40,7 @@ pub(crate) fn all() -> Vec<Step> {
         step(units::UNITS, Needs::Nothing, Count::Cargo, Action::Code(units::step)),
         simple("npm packages", |t| Ok(in_js(t, &["ci", "--no-audit", "--no-fund"]))),
         // A test of the node is built with the node itself, as the unit tests built it.
-        simple("node binary", |t| Ok(cargo_test(t, None, &["node"], &["--no-run"]))),
+        simple("node binary", |t| Ok(t.cargo_test(None, &["node"], &["--no-run"]))),
         code("autobahn", autobahn::step),
         step(CLIENTS, Needs::Nothing, Count::Node, Action::Program(stock_clients)),
         step("stock clients in other languages", Needs::Nothing, Count::Node, Action::Program(clients::step)),
@@ -60,24 +60,12 @@ pub(crate) fn all() -> Vec<Step> {
             Needs::Cluster,
             Count::Cargo,
             Action::Program(|t| {
-                let test = cargo_test(t, Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=2"]);
+                let test = t.cargo_test(Some("e2e/cluster"), &["cluster"], &["--", "--test-threads=2"]);
                 Ok(root::test_runner(test))
             }),
         ),
         step(DOWN, Needs::Root, Count::One, Action::Program(|t| Ok(t.xtask(&["down"])))),
     ]
-}
-
-/// `cargo test` for test programs by their names, in any package.
-fn cargo_test(tools: &Tools, feature: Option<&str>, tests: &[&str], words: &[&str]) -> Command {
-    let features: Vec<_> = std::iter::once(artifacts::FEATURES).chain(feature).collect();
-    let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
-    command.args(["--features", &features.join(",")]);
-    for test in tests {
-        command.args(["--test", test]);
-    }
-    command.args(words);
-    command
 }
 
 /// Programs of others that later steps need, in the order in which they are needed.
@@ -94,7 +82,7 @@ fn api_server(tools: &Tools) -> Result<Command> {
     // Otherwise the tests would build this themselves, for minutes and without a word.
     Tool::Kube.ready(&tools.progress)?;
     cluster::helm(&tools.progress)?;
-    Ok(cargo_test(tools, Some("apiserver/apiserver"), &["apiserver"], &["--", "--test-threads=3"]))
+    Ok(tools.cargo_test(Some("apiserver/apiserver"), &["apiserver"], &["--", "--test-threads=3"]))
 }
 
 fn down_after_sigkill(tools: &Tools) -> Result<Command> {
@@ -103,7 +91,7 @@ fn down_after_sigkill(tools: &Tools) -> Result<Command> {
     artifacts::product(artifacts::Profile::Quick, &tools.progress)?;
     cluster::helm(&tools.progress)?;
     let words = ["--", "--test-threads=1", "--nocapture"];
-    Ok(root::test_runner(cargo_test(tools, Some("xtask/cluster"), &["down_after_sigkill"], &words)))
+    Ok(root::test_runner(tools.cargo_test(Some("xtask/cluster"), &["down_after_sigkill"], &words)))
 }
 
 /// Licences, sources and banned crates: cargo-deny finds .deny.toml by itself. The advisory database is a git clone:

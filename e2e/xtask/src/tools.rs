@@ -58,6 +58,18 @@ impl Tools {
         command
     }
 
+    /// `cargo test` for test programs by their names, in any package; without names for all.
+    pub(crate) fn cargo_test(&self, feature: Option<&str>, tests: &[&str], words: &[&str]) -> Command {
+        let features: Vec<_> = std::iter::once(artifacts::FEATURES).chain(feature).collect();
+        let mut command = self.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
+        command.args(["--features", &features.join(",")]);
+        for test in tests {
+            command.args(["--test", test]);
+        }
+        command.args(words);
+        command
+    }
+
     /// This very program with other arguments, so that each run may become root by itself.
     pub(crate) fn xtask(&self, args: &[&str]) -> Command {
         let mut command = run::tied(&self.program);

@@ -15,7 +15,7 @@ use cluster::{
 };
 use serde_json::Value;
 
-use crate::{artifacts, tools::Tools};
+use crate::tools::Tools;
 
 /// Name of the step.
 pub(crate) const UNITS: &str = "unit tests";
@@ -39,9 +39,10 @@ struct Program {
 /// Builds all of them and runs them. What they printed is in the log of the step.
 pub(crate) fn step(tools: &Tools) -> Result<()> {
     let logs = tools.reports().join("steps/units");
-    let mut build = cargo(tools, &["--no-run"]);
+    let all = |words: &[&str]| tools.cargo_test(None, &[], words);
+    let mut build = all(&["--no-run"]);
     tools.progress.long("building the unit tests (Rust)", &mut build, &logs.join("build.log"))?;
-    let listed = run::output(&mut cargo(tools, &["--no-run", "--message-format=json"]))?;
+    let listed = run::output(&mut all(&["--no-run", "--message-format=json"]))?;
     let mut programs = programs(&listed)?;
     ensure!(!programs.is_empty(), "cargo built no test program");
     programs.sort_by_key(|one| SLOWEST.iter().position(|slow| *slow == one.name).unwrap_or(SLOWEST.len()));
@@ -49,11 +50,11 @@ pub(crate) fn step(tools: &Tools) -> Result<()> {
     let nats = Tool::Nats.ready(&tools.progress)?;
     let mut ran = run_all(programs, &tools.progress, &logs, &nats);
     let doc = logs.join("doc.log");
-    let examples = tools.progress.long("examples in doc comments", &mut cargo(tools, &["--doc"]), &doc);
+    let examples = tools.progress.long("examples in doc comments", &mut all(&["--doc"]), &doc);
     ran.push(Ran { name: DOC.to_owned(), log: doc, ended: examples });
     let log = tools.step_log(UNITS);
     let mut failed = Vec::new();
-    let mut all = String::new();
+    let mut printed = String::new();
     for Ran { name, log, ended } in ran {
         // Not all that a test prints need be UTF-8, and a program that was killed has printed no result.
         let said = String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned();
@@ -61,21 +62,15 @@ pub(crate) fn step(tools: &Tools) -> Result<()> {
             ensure!(said.contains("test result: ") || name == DOC, "it told no result");
             Ok(())
         });
-        all.push_str(&format!("Running {name}\n{said}\n"));
+        printed.push_str(&format!("Running {name}\n{said}\n"));
         if let Err(error) = ended {
-            all.push_str(&format!("test {name} (the program) ... FAILED\n"));
+            printed.push_str(&format!("test {name} (the program) ... FAILED\n"));
             failed.push(format!("{name}: {error:#}; see {}", log.display()));
         }
     }
-    fs::write(&log, all).with_context(|| format!("cannot write {}", log.display()))?;
+    fs::write(&log, printed).with_context(|| format!("cannot write {}", log.display()))?;
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())
-}
-
-fn cargo(tools: &Tools, words: &[&str]) -> std::process::Command {
-    let mut command = tools.program("cargo", &["test", "--workspace", "--no-fail-fast"]);
-    command.args(["--features", artifacts::FEATURES]).args(words);
-    command
 }
 
 /// The test programs in what cargo says with `--message-format=json`.

@@ -23,8 +23,8 @@ use node_core::{
     topic::TopicName,
 };
 
-use crate::support::nats::{NatsServer, Port};
 use crate::support::wait::wait;
+use crate::support::{nats::NatsServer, port::Port};
 
 struct Node {
     boot_id: u128,

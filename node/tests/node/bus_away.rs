@@ -6,11 +6,11 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::nats::{NatsServer, Port};
 use crate::support::process::{Process, command};
 use crate::support::publisher::publish;
 use crate::support::relay::relay;
 use crate::support::wait::{HANG, wait};
+use crate::support::{nats::NatsServer, port::Port};
 
 /// The mounted files of a fleet's nodes; removed when dropped.
 struct Mounts(PathBuf);

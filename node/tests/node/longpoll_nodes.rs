@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use crate::support::client::Client;
 use crate::support::http::{Answer, Http};
-use crate::support::nats::{NatsServer, Port};
 use crate::support::process::{Process, command};
 use crate::support::wait::wait;
+use crate::support::{nats::NatsServer, port::Port};
 
 const LINES: &str = "content-type: application/x-ndjson\r\n";
 /// phoenix.js gives a request up after this time.

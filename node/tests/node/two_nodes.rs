@@ -5,9 +5,9 @@ use std::{fs, path::PathBuf};
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
-use crate::support::nats::{NatsServer, Port};
 use crate::support::process::{Process, command};
 use crate::support::wait::wait;
+use crate::support::{nats::NatsServer, port::Port};
 
 const PASSWORD: &str = "not-for-logs";
 

@@ -11,7 +11,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::port::Port;
+use crate::port::Port;
 
 /// A test that has not seen what it waits for by then has failed.
 const HANG: Duration = Duration::from_secs(120);

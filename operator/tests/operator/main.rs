@@ -5,6 +5,8 @@
 mod pages;
 #[path = "../../../e2e/tests/repository/panels.rs"]
 mod panels;
+#[path = "../../../node/tests/node/support/port.rs"]
+mod port;
 mod support;
 
 mod claims;

@@ -7,6 +7,8 @@ pub(crate) mod http;
 pub(crate) mod issuer;
 #[cfg(feature = "nats-server")]
 pub(crate) mod nats;
+#[cfg(feature = "nats-server")]
+pub(crate) mod port;
 pub(crate) mod process;
 #[cfg(feature = "nats-server")]
 pub(crate) mod proxy;

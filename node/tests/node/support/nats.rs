@@ -6,9 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use tokio::net::TcpSocket;
-
-use super::wait::wait;
+use super::{port::Port, wait::wait};
 
 /// Runs until dropped.
 pub(crate) struct NatsServer {
@@ -55,24 +53,6 @@ impl Drop for NatsServer {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
-    }
-}
-
-/// A port for a server that starts later, or goes and comes back. Meanwhile a socket that is bound to it without
-/// listening keeps it: the kernel chooses it for no other socket, not even for the client's end of a connection.
-pub(crate) struct Port(TcpSocket);
-
-impl Port {
-    pub(crate) fn reserve() -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        // Go sets the option as well; only with both can the server bind beside this socket.
-        socket.set_reuseaddr(true).expect("an option");
-        socket.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
-        Port(socket)
-    }
-
-    pub(crate) fn number(&self) -> u16 {
-        self.0.local_addr().expect("its address").port()
     }
 }
 

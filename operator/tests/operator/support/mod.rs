@@ -34,7 +34,6 @@ use serde_json::{Value, json};
 use tower_test::mock::SendResponse;
 
 mod merge;
-pub(crate) mod port;
 pub(crate) use merge::merge;
 
 /// UID of the ChannelCluster of [`cluster`].
