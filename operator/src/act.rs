@@ -14,7 +14,7 @@ use operator_core::pod::DELETION_COST;
 use serde_json::json;
 use tracing::{debug, info, warn};
 
-use crate::observe::{SeenDeployment, SeenPod};
+use crate::observe::{SeenDeployment, SeenPods};
 use crate::scrape::{NodeError, Peer};
 use crate::shared::{Fenced, Shared};
 
@@ -50,7 +50,7 @@ pub struct Target<'a> {
     /// The Deployments of nodes as they were seen.
     pub deployments: &'a [SeenDeployment],
     /// The pods as they were seen.
-    pub pods: &'a [SeenPod],
+    pub pods: &'a SeenPods,
     /// The nodes' admin token.
     pub token: &'a str,
     /// When it was decided what is to be done.
@@ -114,9 +114,8 @@ impl Target<'_> {
     }
 
     fn peer(&self, pod: &str) -> Result<Peer, ActError> {
-        let seen = self.pods.iter().find(|p| p.view.name == pod);
-        let ip = seen.and_then(|p| p.ip.clone()).ok_or(ActError::NoAddress)?;
-        Ok(Peer { name: pod.to_owned(), ip })
+        let (_, ip) = self.pods.addressed().find(|(view, _)| view.name == pod).ok_or(ActError::NoAddress)?;
+        Ok(Peer { name: pod.to_owned(), ip: ip.ok_or(ActError::NoAddress)?.to_owned() })
     }
 
     async fn drain(&self, pod: &str, stage: DrainStage, rate: Option<u32>) -> Result<(), ActError> {

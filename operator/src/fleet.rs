@@ -20,7 +20,6 @@ use operator_core::hindrance::Hindrance;
 use operator_core::names::{ADMIN_TOKEN_KEY, Names};
 use operator_core::observation::{DeploymentView, Observation, Probing};
 use operator_core::operations::arbiter::{self, running};
-use operator_core::pod::PodView;
 use operator_core::refused::{self, Rejected};
 use operator_core::samples::{Missed, NodeSeries};
 use operator_core::seen;
@@ -35,7 +34,7 @@ use crate::act::Target;
 use crate::clock;
 use crate::hindrances;
 use crate::metrics::{ClusterLabels, RuleLabels};
-use crate::observe::{self, SeenDeployment, SeenPod};
+use crate::observe::{self, SeenDeployment, SeenPods};
 use crate::pending::{Cause, Request};
 use crate::publish::{PublishError, Publisher};
 use crate::scrape::{NodeError, Peer};
@@ -85,7 +84,7 @@ struct Sighting {
     deployments: Vec<SeenDeployment>,
     node_deployment: Option<Arc<Deployment>>,
     nats_deployment: Option<Arc<Deployment>>,
-    pods: Vec<SeenPod>,
+    pods: SeenPods,
     rejected: Vec<Rejected>,
     hindrances: Vec<Hindrance>,
     contest: Option<Contest>,
@@ -186,7 +185,7 @@ impl FleetLoop {
         }
         self.say(cluster, &done).await;
         let many = self.shared.stores.pods.len() > MANY_PODS;
-        let slow = calm && (many || seen.pods.len() > SMALL_FLEET);
+        let slow = calm && (many || seen.pods.views.len() > SMALL_FLEET);
         Ok(Flow::Again(match quick {
             true => QUICK,
             false if slow => SLOW,
@@ -203,7 +202,6 @@ impl FleetLoop {
         now: u64,
     ) -> Option<Tick> {
         let previous = self.publisher.as_ref()?.last();
-        let pods: Vec<PodView> = seen.pods.iter().map(|pod| pod.view.clone()).collect();
         let figures = self.source.figures();
         let deployments: Vec<DeploymentView> =
             seen.deployments.iter().map(|deployment| deployment.view.clone()).collect();
@@ -217,7 +215,7 @@ impl FleetLoop {
             deployments: &deployments,
             node_deployment: seen.node_deployment.as_deref(),
             nats_deployment: seen.nats_deployment.as_deref(),
-            pods: &pods,
+            pods: &seen.pods.views,
             series: &self.series,
             rejected: &seen.rejected,
             figures: figures.as_deref(),
@@ -275,7 +273,7 @@ impl FleetLoop {
         let deployments = observe::deployments(&self.shared.stores, namespace, &self.names, uid);
         let pods = observe::pods(&self.shared.stores, namespace, &self.names, uid);
         self.scrape(&pods).await;
-        let uids: HashSet<_> = pods.iter().map(|p| p.view.uid.as_str()).collect();
+        let uids: HashSet<_> = pods.views.iter().map(|view| view.uid.as_str()).collect();
         self.series.retain(|uid, _| uids.contains(uid.as_str()));
         let operation = self.publisher.as_ref().and_then(|publisher| publisher.last().operation.as_ref());
         let places = operation.map(|operation| running(operation).places()).unwrap_or_default();
@@ -313,16 +311,16 @@ impl FleetLoop {
         (pools, self.probes.look(shared, namespace, &self.names, &told.uid).await)
     }
 
-    async fn scrape(&mut self, pods: &[SeenPod]) {
+    async fn scrape(&mut self, pods: &SeenPods) {
         for series in self.series.values_mut() {
             series.missed(Missed::Silent); // until the node answers this time
         }
         let asked: Vec<_> = pods
-            .iter()
-            .filter(|p| !p.view.pending)
-            .filter_map(|p| {
-                let (name, ip) = (p.view.name.clone(), p.ip.clone()?);
-                Some((p.view.uid.clone(), Peer { name, ip }))
+            .addressed()
+            .filter(|(view, _)| !view.pending)
+            .filter_map(|(view, ip)| {
+                let (name, ip) = (view.name.clone(), ip?.to_owned());
+                Some((view.uid.clone(), Peer { name, ip }))
             })
             .collect();
         if asked.is_empty() {
@@ -331,7 +329,7 @@ impl FleetLoop {
         let Some(token) = self.token().await else { return };
         self.shared.metrics.scrapes.inc_by(asked.len() as u64);
         let answers = self.shared.nodes.stats(asked, &token).await;
-        let pods: HashMap<_, _> = pods.iter().map(|p| (p.view.uid.as_str(), &p.view)).collect();
+        let pods: HashMap<_, _> = pods.views.iter().map(|view| (view.uid.as_str(), view)).collect();
         for (uid, at, answer) in answers {
             let Some(pod) = pods.get(uid.as_str()) else { continue };
             let series = self.series.entry(uid.clone()).or_default();

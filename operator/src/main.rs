@@ -3,6 +3,8 @@
 // These macros panic when standard output is closed; see `shell::output`.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod allocator;
+
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;

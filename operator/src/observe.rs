@@ -15,13 +15,20 @@ use operator_core::templates::Made;
 use crate::pods::{KeptPod, Part};
 use crate::watches::{Stores, service_key};
 
-/// A node pod with its address.
-#[derive(Clone, Debug)]
-pub struct SeenPod {
-    /// What the core reads.
-    pub view: PodView,
-    /// Its IP, once it has one.
-    pub ip: Option<String>,
+/// The node pods of a cluster, with their addresses.
+#[derive(Clone, Debug, Default)]
+pub struct SeenPods {
+    /// What the core reads, by name.
+    pub views: Vec<PodView>,
+    /// The pods in the same order, which have the addresses.
+    kept: Vec<Arc<KeptPod>>,
+}
+
+impl SeenPods {
+    /// The IP of each pod, once it has one, with what the core reads.
+    pub fn addressed(&self) -> impl Iterator<Item = (&PodView, Option<&str>)> {
+        self.views.iter().zip(&self.kept).map(|(view, pod)| (view, pod.ip.as_deref()))
+    }
 }
 
 /// A Deployment of nodes.
@@ -71,22 +78,19 @@ pub fn deployments(stores: &Stores, namespace: &str, names: &Names, uid: &str) -
 
 /// The node pods of a cluster that have not ended, terminating ones included.
 #[must_use]
-pub fn pods(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> Vec<SeenPod> {
+pub fn pods(stores: &Stores, namespace: &str, names: &Names, uid: &str) -> SeenPods {
     let ready = ready_endpoints(stores, namespace, &names.service());
-    let seen = |pod: &KeptPod, deployment: String| SeenPod {
-        ip: pod.ip.clone(),
-        view: PodView { deployment, endpoint_ready: ready.get(&pod.view.uid).copied(), ..pod.view.clone() },
+    let mut live = node_pods(stores, namespace, names, uid);
+    live.retain(|(pod, _)| !pod.has_ended());
+    live.sort_by(|(a, _), (b, _)| a.view.name.cmp(&b.view.name));
+    let view = |(pod, deployment): &(Arc<KeptPod>, Arc<Deployment>)| PodView {
+        deployment: deployment.name_any(),
+        endpoint_ready: ready.get(&pod.view.uid).copied(),
+        ..pod.view.clone()
     };
-    let live = node_pods(stores, namespace, names, uid);
-    let live = live.iter().filter(|(pod, _)| !pod.has_ended());
-    let mut pods: Vec<_> = live.map(|(pod, deployment)| seen(pod, deployment.name_any())).collect();
-    pods.sort_by(|a, b| a.view.name.cmp(&b.view.name));
-    let mut views: Vec<PodView> = pods.iter_mut().map(|pod| std::mem::take(&mut pod.view)).collect();
+    let mut views: Vec<PodView> = live.iter().map(view).collect();
     stores.machines.judge(&mut views);
-    for (pod, view) in pods.iter_mut().zip(views) {
-        pod.view = view;
-    }
-    pods
+    SeenPods { views, kept: live.into_iter().map(|(pod, _)| pod).collect() }
 }
 
 /// The node pods of a cluster that a kubelet rejected for a sysctl.
@@ -202,7 +206,7 @@ mod tests {
         let looked_at = |count| {
             let (stores, names) = (fleets(count), Names::new("f0"));
             LOOKED_AT.set(0);
-            assert_eq!(pods(&stores, "default", &names, "c0").len(), 2);
+            assert_eq!(pods(&stores, "default", &names, "c0").views.len(), 2);
             assert!(rejected(&stores, "default", &names, "c0").is_empty());
             LOOKED_AT.get()
         };

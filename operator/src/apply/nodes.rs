@@ -151,8 +151,8 @@ impl Applier<'_> {
             && status.updated_replicas == wanted
             && status.replicas == wanted
             && self.seen_nodes().iter().all(has_none)
-            && i32::try_from(pods.len()).ok() >= wanted
-            && pods.iter().all(|pod| pod.view.deployment == name)
+            && i32::try_from(pods.views.len()).ok() >= wanted
+            && pods.views.iter().all(|view| view.deployment == name)
     }
 
     fn seen_nodes(&self) -> Vec<Arc<Deployment>> {

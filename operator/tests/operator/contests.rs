@@ -268,7 +268,7 @@ async fn a_count_that_waits_is_not_said_to_be_written() {
             namespace: "default",
             name: "chat",
             deployments: &[SeenDeployment { view, resource_version }],
-            pods: &[],
+            pods: &operator::observe::SeenPods::default(),
             token: "",
             decided: std::time::Instant::now(),
         };

@@ -324,7 +324,7 @@ async fn a_pod_with_our_labels_that_the_deployment_did_not_make_is_no_node() {
         node_pod("not-controlled", &of("ReplicaSet", "chat-node-5d4f", false)),
     ]);
     let pods = observe::pods(&stores, "default", &Names::new("chat"), UID);
-    let names: Vec<_> = pods.iter().map(|pod| pod.view.name.as_str()).collect();
+    let names: Vec<_> = pods.views.iter().map(|view| view.name.as_str()).collect();
     assert_eq!(names, ["ours"]);
 }
 
