@@ -24,7 +24,14 @@ use node_core::{
 use serde_json::json;
 use shell::http::Port;
 
-use crate::{app::App, drain::DrainError, metrics, moving::MoveError, secrets};
+use crate::{
+    api::{self, Api},
+    app::App,
+    drain::DrainError,
+    metrics,
+    moving::MoveError,
+    secrets,
+};
 
 /// Longest request body in bytes.
 const BODY_BYTES: usize = 16 * 1024;
@@ -32,7 +39,7 @@ const BODY_BYTES: usize = 16 * 1024;
 type Shared = State<Arc<App>>;
 
 /// The routes.
-pub fn router(app: Arc<App>) -> Router {
+pub fn router(app: Arc<App>, api: Arc<Api>) -> Router {
     let guarded = Router::new()
         .route("/v1/stats", get(stats))
         .route("/v1/drain", get(drain_status).post(drain).delete(cancel_drain))
@@ -44,21 +51,22 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .merge(guarded)
+        .with_state(Arc::clone(&app))
+        .merge(api::router(api))
         .fallback(|| async {
             refuse(StatusCode::NOT_FOUND, "no such path; see /metrics, /healthz, /readyz, /v1/stats")
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), by_its_own_name))
+        .layer(middleware::from_fn_with_state(app, by_its_own_name))
         .layer(middleware::map_response(for_programs_only))
-        .with_state(app)
 }
 
 /// Serves the routes until the task is dropped.
 ///
 /// # Errors
 /// When the runtime does not take a listener.
-pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>) -> std::io::Result<()> {
-    Port::new(listeners, BOUNDS)?.serve(router(app), std::future::pending()).await;
+pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, api: Arc<Api>) -> std::io::Result<()> {
+    Port::new(listeners, BOUNDS)?.serve(router(app, api), std::future::pending()).await;
     Ok(())
 }
 
@@ -120,7 +128,7 @@ async fn meant(State(app): Shared, request: Request, next: Next) -> Response {
 }
 
 /// The credential of a Bearer header; the scheme's case does not matter (RFC 9110, section 11.1).
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let value = headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = value.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())

@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use node_core::{
     addresses::Addresses,
     admin::{self, Counters, DrainStatus, Gauges, NodePhase, Stats},
+    api::keys::Keys,
     config::{Auth, NodeConfig},
     counters::{self, BusCounters},
     route::Registry,
@@ -19,6 +20,7 @@ use node_core::{
 };
 
 use crate::{
+    api,
     bus::BusState,
     drain::Departure,
     jwks::Listed,
@@ -70,6 +72,10 @@ pub struct App {
     pub bus: Option<Arc<BusState>>,
     /// The admin token; none opens the admin API, which only dev mode does.
     pub token: Option<SecretFile>,
+    /// The keys of the server API.
+    pub api_keys: ArcSwap<Keys>,
+    /// What the server API counts.
+    pub api_counts: api::Counts,
     /// Where keys of tokens are fetched.
     pub key_sources: Arc<ArcSwap<Listed>>,
     /// The certificate of the public port, where clients speak TLS.
@@ -219,6 +225,21 @@ impl App {
             Err(error) => {
                 self.reload_failures.fetch_add(1, Relaxed);
                 tracing::error!(%error, "the new auth is not used, the old one stays with its keys");
+            }
+        }
+    }
+
+    /// Puts changed keys of the server API into force. Where they cannot be read, the former stay, which is counted and told.
+    pub fn take_api_keys(&self, changed: Result<Arc<Keys>, api::KeysError>) {
+        match changed {
+            Ok(keys) => {
+                tracing::info!(keys = keys.len(), "the API keys are read");
+                self.api_keys.store(keys);
+                self.reloads.fetch_add(1, Relaxed);
+            }
+            Err(error) => {
+                self.reload_failures.fetch_add(1, Relaxed);
+                tracing::error!(%error, "the new API keys are not used, the old ones stay");
             }
         }
     }

@@ -39,6 +39,14 @@ pub struct Args {
     #[arg(long, value_name = "DIR", default_value = "/etc/channelcluster/jwt")]
     pub token_keys: PathBuf,
 
+    /// File of the keys of the server API; used when it exists. A running node picks up changes of it.
+    #[arg(long, value_name = "FILE", default_value = "/etc/channelcluster/api/keys.yaml")]
+    pub api_keys: PathBuf,
+
+    /// Address of a port for the server API alone, which the admin port has too [default: none].
+    #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
+    pub api: Option<SocketAddr>,
+
     /// Directory of the certificate of the public port and its key: tls.crt and tls.key, as in a Secret of type
     /// kubernetes.io/tls. Clients speak TLS then. A running node picks up changes of the files.
     #[arg(long, value_name = "DIR")]

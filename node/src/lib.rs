@@ -5,6 +5,7 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod args;
 pub mod bus;

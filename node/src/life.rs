@@ -11,6 +11,7 @@ use shell::signals::{Asked, Signals};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{
+    api::KeyWatch as ApiKeyWatch,
     app::App,
     config::{POLL, Watch},
     drain::DrainError,
@@ -31,12 +32,14 @@ pub struct Watches {
     pub keys: KeyWatch,
     /// The certificate of the public port.
     pub tls: Option<TlsWatch>,
+    /// The keys of the server API.
+    pub api: ApiKeyWatch,
 }
 
 /// Serves until a signal asks for the end. Meanwhile it picks up changes of files, at once when SIGHUP asks for it. Without a
 /// configuration file SIGHUP is the end: a terminal was closed.
 pub async fn serve(app: &App, watches: Watches, signals: &mut Signals) {
-    let Watches { config: mut watch, mut keys, mut tls } = watches;
+    let Watches { config: mut watch, mut keys, mut tls, mut api } = watches;
     let mut look = interval(POLL);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut untold = false;
@@ -60,6 +63,9 @@ pub async fn serve(app: &App, watches: Watches, signals: &mut Signals) {
         if let Some(changed) = keys.changed() {
             app.take_auth(changed);
             untold = true;
+        }
+        if let Some(changed) = api.changed() {
+            app.take_api_keys(changed);
         }
         if let Some(changed) = tls.as_mut().and_then(TlsWatch::changed) {
             app.note_certificate(changed);

@@ -16,6 +16,7 @@ use node_core::{
 };
 
 use crate::{
+    api::Reports,
     mailbox::{BusSender, ShardHandle},
     to_bus::ToBus,
 };
@@ -30,6 +31,7 @@ const PRESSED_BYTES: usize = 4 << 20;
 pub(crate) struct Links {
     shards: Vec<Peer>,
     bus: Option<ToBus>,
+    reports: Reports,
 }
 
 #[derive(Debug)]
@@ -88,10 +90,10 @@ pub(crate) enum Untold {
 }
 
 impl Links {
-    pub(crate) fn new(shards: Vec<ShardHandle>, bus: Option<BusSender>) -> Self {
+    pub(crate) fn new(shards: Vec<ShardHandle>, bus: Option<BusSender>, reports: Reports) -> Self {
         let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
         let shards = shards.into_iter().map(peer).collect();
-        Self { shards, bus: bus.map(ToBus::new) }
+        Self { shards, bus: bus.map(ToBus::new), reports }
     }
 
     /// How many send to this shard: the other shards, and the bus. At least 1.
@@ -156,6 +158,11 @@ impl Links {
                 Some(bus) => bus.carry(carried).map_err(Untold::NotCarried),
                 None => Err(Untold::NotCarried(carried)),
             },
+            Outgoing::Report(report) => {
+                // The API does not wait for ever, and says that its answer is not whole.
+                self.reports.try_send(report).ok();
+                Ok(())
+            }
             Outgoing::Interest(topic) => self.push(Command::Interest { topic }),
         }
     }

@@ -15,9 +15,10 @@ use std::{
 use anyhow::{Context, anyhow};
 use node::{
     admin,
+    api::{self, Api, Heard, Inlets, KeyWatch as ApiKeyWatch},
     app::{App, BUILD},
     args::{Answer, Args, EXIT_USAGE, LogFormat},
-    bus::{Bus, BusState, Credentials, Identity, fleet::Fleet},
+    bus::{Bus, BusState, Credentials, Identity, Shared, fleet::Fleet},
     config::{self, Watch},
     dashboard,
     environment::{self, Setting},
@@ -45,7 +46,10 @@ use shell::{
     signals::Signals,
     socket,
 };
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
 
 mod allocator;
 
@@ -159,13 +163,14 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         tracing::warn!("sysctl {line}");
     }
     let (token, keys) = secrets(args, &mut config)?;
+    let api_keys = ApiKeyWatch::start(&args.api_keys)?;
     let tls = tls(args)?;
     if let Some(tls) = &tls {
         settings.transport = settings.transport.with_tls(tls.identity());
     }
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
-    let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
+    let (control, admin_runtime, bus_runtime, api_runtime) = (runtime()?, runtime()?, runtime()?, runtime()?);
     // As PID 1 of a container a process without a handler would never see SIGTERM.
     let mut signals = control.block_on(async { Signals::new() }).context("cannot take over signals")?;
     let memory = Budget::find(args.memory_budget);
@@ -173,10 +178,11 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     memory.apply(&mut config);
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let shards =
-        start_shards(&settings, &config, config.fixed.bus.as_ref().map(|_| &to_bus)).with_context(|| {
-            format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))
-        })?;
+    let (reports, heard) = (mpsc::channel(api::QUEUE), mpsc::channel(api::QUEUE));
+    let has_bus = config.fixed.bus.as_ref().map(|_| to_bus);
+    let shards = start_shards(&settings, &config, has_bus.as_ref(), &reports.0).with_context(|| {
+        format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))
+    })?;
     let app = Arc::new(App {
         boot_id: settings.boot_id,
         started,
@@ -193,6 +199,8 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         ready: Arc::clone(shards.ready()),
         bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
         token,
+        api_keys: api_keys.0.into(),
+        api_counts: Default::default(),
         key_sources: keys.sources(),
         tls: tls.as_ref().map(|tls| Arc::clone(tls.identity())),
         reloads: Default::default(),
@@ -200,20 +208,17 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     });
     app.tell_ready();
     let fleet = Arc::<Mutex<Fleet>>::default();
-    let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()));
+    let api = Arc::new(Api::new(Arc::clone(&app), has_bus, Arc::clone(&fleet)));
+    let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()), heard.0);
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, shared)?;
-    let admin_address = start_admin(args, admin_runtime, Arc::clone(&app))?;
-    let (listen, shard_count) = (shards.local_addr(), app.shards.len());
-    let bytes = config.limits.memory_budget;
-    tracing::info!(bytes, from = memory_from, "memory budget for clients");
-    tracing::info!(%listen, admin = %admin_address, shards = shard_count, nofile = limits.soft, "serving");
-    if args.dev {
-        welcome(args, &config.fixed.path, shards.local_addr(), admin_address);
-    }
+    start_api(args, api_runtime, Arc::clone(&api), Inlets { reports: reports.1, heard: heard.1 })?;
+    let admin_address = start_admin(args, admin_runtime, Arc::clone(&app), api)?;
+    tracing::info!(bytes = config.limits.memory_budget, from = memory_from, "memory budget for clients");
+    announce(args, &app, (shards.local_addr(), admin_address), limits.soft);
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
-        life::serve(&app, Watches { config: watch, keys, tls }, &mut signals).await;
+        life::serve(&app, Watches { config: watch, keys, tls, api: api_keys.1 }, &mut signals).await;
         life::leave(&app, &mut signals).await;
         life::shut_down(&app).await;
     });
@@ -273,25 +278,37 @@ fn start_bus(
     config: &NodeConfig,
     app: &App,
     commands: BusReceiver,
-    (fleet, peers): (Arc<Mutex<Fleet>>, Arc<Peers>),
+    (fleet, peers, api): (Arc<Mutex<Fleet>>, Arc<Peers>, mpsc::Sender<Heard>),
 ) -> anyhow::Result<Option<Bus>> {
     let (Some(asked), Some(state)) = (&config.fixed.bus, &app.bus) else { return Ok(None) };
     let credentials = Credentials::new(asked, args.secrets.as_deref(), &args.nats_credentials);
     let identity = Identity { node_name: args.node_name.clone(), boot_id: app.boot_id };
-    let shared = (Arc::clone(state), fleet, peers);
+    let shared = Shared { state: Arc::clone(state), fleet, peers, api };
     let shards = (app.shards.clone(), Arc::clone(&app.topics));
     Bus::start(runtime, config, credentials, identity, commands, shards, shared)
         .context("cannot start the bus thread")
 }
 
-fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>) -> anyhow::Result<SocketAddr> {
+/// Starts the thread of the server API, with a port of its own if one was asked for.
+fn start_api(args: &Args, runtime: Runtime, api: Arc<Api>, inlets: Inlets) -> anyhow::Result<()> {
+    let addresses: Vec<_> = args.api.into_iter().collect();
+    let listeners = admin_listeners(&addresses)
+        .with_context(|| format!("cannot listen on {}; choose another --api", written(&addresses)))?;
+    let shards = api.shards().to_vec();
+    std::thread::Builder::new().name("api".to_owned()).spawn(move || {
+        failure::guarded(&shards, || runtime.block_on(api::serve(api, inlets, listeners)));
+    })?;
+    Ok(())
+}
+
+fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>, api: Arc<Api>) -> anyhow::Result<SocketAddr> {
     let addresses = args.admin_addrs();
     let listeners = admin_listeners(&addresses)
         .with_context(|| format!("cannot listen on {}; choose another --admin", written(&addresses)))?;
     let bound = listeners.first().context("no address")?.local_addr()?;
     let shards = app.shards.clone();
     std::thread::Builder::new().name("admin".to_owned()).spawn(move || {
-        let served = runtime.block_on(admin::serve(listeners, app));
+        let served = runtime.block_on(admin::serve(listeners, app, api));
         // Without its admin port a node cannot be probed, drained or measured: better to end and be replaced.
         let error = served.map_or_else(|error| anyhow!(error), |()| anyhow!("it stopped"));
         tracing::error!("admin port: {error:#}");
@@ -314,6 +331,14 @@ fn admin_listeners(addresses: &[SocketAddr]) -> std::io::Result<Vec<TcpListener>
 
 fn written(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+}
+
+/// Says where the node listens.
+fn announce(args: &Args, app: &App, (listen, admin): (SocketAddr, SocketAddr), nofile: u64) {
+    tracing::info!(%listen, %admin, shards = app.shards.len(), nofile, "serving");
+    if args.dev {
+        welcome(args, &app.config.load().fixed.path, listen, admin);
+    }
 }
 
 fn welcome(args: &Args, path: &str, listen: SocketAddr, admin: SocketAddr) {

@@ -49,6 +49,7 @@ impl Collector for Scrape {
         near(&mut out, &self.0, &sum)?;
         shards(&mut out, &self.0)?;
         key_sources(&mut out, &self.0)?;
+        server_api(&mut out, &self.0)?;
         kernel(&mut out, &self.0)?;
         if let Some(bus) = &self.0.bus {
             bus_metrics(&mut out, bus)?;
@@ -88,6 +89,21 @@ impl Out<'_> {
         }
         Ok(())
     }
+}
+
+/// The server API.
+fn server_api(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let published = app.api_counts.publications();
+    out.counter("api_publications", "Publications of backends, one for each topic", published)?;
+    out.gauge("api_keys", "Keys of the server API", app.api_keys.load().len() as u64)?;
+    let about = "Requests to the server API that were answered, by route and class of status";
+    let mut encoder =
+        out.0.encode_descriptor("channelcluster_node_api_requests", about, None, MetricType::Counter)?;
+    for (route, status, count) in app.api_counts.requests() {
+        let labels = [("route", route), ("status", status)];
+        ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 /// Unlimited (`u64::MAX`) becomes the largest value that a gauge can show.

@@ -28,6 +28,7 @@ use node_core::{
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::{
+    api::Reports,
     failure::guarded,
     handover::{Handover, handovers},
     links::Links,
@@ -126,6 +127,7 @@ pub fn start_shards(
     settings: &ShardSettings,
     config: &Arc<NodeConfig>,
     bus: Option<&BusSender>,
+    reports: &Reports,
 ) -> std::io::Result<Shards> {
     let Layout { shards: count, own_tables } = settings.layout;
     let (handles, mailboxes): (Vec<_>, Vec<_>) =
@@ -157,7 +159,7 @@ pub fn start_shards(
             close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
-        let links = Links::new(handles.clone(), bus.cloned());
+        let links = Links::new(handles.clone(), bus.cloned(), reports.clone());
         links.bound(config.limits.memory_budget);
         let parts = Parts { core, mailbox, handover, links, ceiling };
         let (gate, door) = gate();
@@ -366,12 +368,18 @@ mod tests {
         }
     }
 
+    /// A place for reports that nobody asks for.
+    fn unheard() -> Reports {
+        tokio::sync::mpsc::channel(1).0
+    }
+
     /// Run by the next test in a process of its own: a node of two shards, one of which panics when it is told.
     #[test]
     #[ignore = "ends the process"]
     fn child_with_a_panicking_shard() {
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        let shards = start_shards(&settings(address), &Arc::new(NodeConfig::dev()), None).expect("starts");
+        let shards =
+            start_shards(&settings(address), &Arc::new(NodeConfig::dev()), None, &unheard()).expect("starts");
         println!("listening on {}", shards.local_addr());
         std::io::stdin().read_line(&mut String::new()).expect("a line");
         shards.handles()[0].fail();
@@ -414,7 +422,8 @@ mod tests {
     fn a_port_that_another_listens_on_is_refused() {
         let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         let settings = settings(taken.local_addr().expect("bound"));
-        let error = start_shards(&settings, &Arc::new(NodeConfig::dev()), None).expect_err("in use");
+        let error =
+            start_shards(&settings, &Arc::new(NodeConfig::dev()), None, &unheard()).expect_err("in use");
         assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse);
     }
 }

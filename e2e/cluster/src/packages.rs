@@ -51,6 +51,7 @@ pub const TEST: &[Package] = &[
     ("nodejs", &["/usr/bin/node", "/usr/local/bin/node"]),
     ("npm", &["/usr/bin/npm", "/usr/local/bin/npm"]),
     ("chromium", &["/usr/bin/chromium"]),
+    ("curl", &["/usr/bin/curl"]),
     ("tsung", &["/usr/bin/tsung"]),
     ("nginx", &["/usr/sbin/nginx"]),
     ("haproxy", &["/usr/sbin/haproxy"]),

@@ -77,7 +77,7 @@ impl Kind {
 /// The part of the fleet that a broadcast of another thread comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Another shard of this node.
+    /// Another shard of this node, or the server API of this node.
     Shard,
     /// Another node.
     Node {

@@ -69,6 +69,8 @@ reasons! {
         Worn => "tls_key_worn",
         /// Its token ended, or the one that was to take its place was refused (4001).
         Token => "token",
+        /// The server API was asked to close it, with a code of the backend's choice.
+        Server => "server_api",
     }
 }
 

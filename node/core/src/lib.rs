@@ -5,6 +5,7 @@
 pub mod addresses;
 pub mod admin;
 pub mod age;
+pub mod api;
 pub mod auth;
 pub mod broadcast;
 pub mod bus;

@@ -226,6 +226,38 @@ impl Registry {
         stripe.find(hash, |room| &*room.topic == topic).map_or_else(ShardMask::default, |room| room.shards())
     }
 
+    /// Members of a topic on all shards.
+    #[must_use]
+    pub fn members(&self, topic: &str) -> u32 {
+        let hash = self.hash(topic);
+        let stripe = self.stripe(hash);
+        stripe.find(hash, |room| &*room.topic == topic).map_or(0, |room| room.members())
+    }
+
+    /// Topics of all nodes that begin with `prefix` and come behind `after`, by name, at most `limit`, each with its members; and
+    /// whether there are more. It walks over all topics, one stripe at a time, so that no join waits for the whole walk.
+    #[must_use]
+    pub fn list(&self, prefix: &str, after: &str, limit: usize) -> (Vec<(String, u32)>, bool) {
+        let mut found = std::collections::BTreeMap::<Topic, u32>::new();
+        for stripe in &self.stripes {
+            let stripe = stripe.lock().unwrap_or_else(PoisonError::into_inner);
+            for room in &*stripe {
+                let topic = &*room.topic;
+                let is_meant = room.kind == TopicKind::Shared && topic > after && topic.starts_with(prefix);
+                let is_early =
+                    found.len() <= limit || found.last_key_value().is_some_and(|(last, _)| topic < &**last);
+                if is_meant && is_early {
+                    found.insert(Arc::clone(&room.topic), room.members());
+                    if found.len() > limit + 1 {
+                        found.pop_last();
+                    }
+                }
+            }
+        }
+        let more = found.len() > limit;
+        (found.into_iter().take(limit).map(|(topic, members)| (topic.to_string(), members)).collect(), more)
+    }
+
     /// Topics with members on any shard.
     #[must_use]
     pub fn topics(&self) -> u32 {
@@ -285,6 +317,30 @@ mod tests {
         registry.close(&b, 5);
         assert_eq!(registry.topics(), 0);
         assert!(!Arc::ptr_eq(&a, &open(&registry, "t", 0)));
+    }
+
+    #[test]
+    fn topics_are_listed_by_name_page_by_page() {
+        let registry = Registry::new([1, 2]);
+        let rooms: Vec<_> = (0..300).map(|number| open(&registry, &format!("room:{number:03}"), 0)).collect();
+        let _others = ["a", "$cluster", "z"].map(|topic| open(&registry, topic, 0));
+        assert!(rooms[7].claim(9) && rooms[7].claim(9));
+        assert_eq!((registry.members("room:007"), registry.members("b")), (2, 0));
+        let (mut after, mut seen) = (String::new(), Vec::new());
+        loop {
+            let (page, more) = registry.list("room:", &after, 7);
+            seen.extend(page.iter().cloned());
+            let Some((last, _)) = page.last().filter(|_| more) else { break };
+            after.clone_from(last);
+        }
+        let names: Vec<_> = seen.iter().map(|(topic, _)| topic.as_str()).collect();
+        assert_eq!((names.len(), seen[7].1, names.is_sorted()), (300, 2, true));
+        let all = registry.list("", "", 1_000);
+        assert_eq!(
+            (all.0.len(), all.0[0].0.as_str(), all.1),
+            (302, "a", false),
+            "without those of the server"
+        );
     }
 
     #[test]

@@ -158,6 +158,18 @@ impl Patience {
         Self { bounds, busy: true, since: now_millis }
     }
 
+    /// The same of a connection of HTTP/2. Its frames do not tell where a request begins, and its clients answer for the
+    /// protocol's sake after they were answered: it may be silent for as long as one that is idle.
+    #[must_use]
+    pub const fn of_http2(bounds: Bounds, now_millis: u64) -> Self {
+        let longest = if bounds.exchange_millis > bounds.idle_millis {
+            bounds.exchange_millis
+        } else {
+            bounds.idle_millis
+        };
+        Self::new(Bounds { exchange_millis: longest, ..bounds }, now_millis)
+    }
+
     /// Records input. Returns whether the deadline changed.
     pub const fn on_input(&mut self, now_millis: u64) -> bool {
         let begins = !self.busy;
@@ -240,5 +252,9 @@ mod tests {
         assert!(patience.on_input(20_000));
         assert!(!patience.on_input(25_000));
         assert_eq!(patience.deadline(), 20_000 + BOUNDS.exchange_millis);
+        let mut patience = Patience::of_http2(BOUNDS, 0);
+        patience.on_answered(1_000);
+        patience.on_input(1_001);
+        assert_eq!(patience.deadline(), 1_001 + BOUNDS.idle_millis, "it acknowledged the answer");
     }
 }

@@ -1,4 +1,5 @@
-//! A bounded HTTP/1 port for probes, scrapes and orders. The number of connections is bounded, in all and per
+//! A bounded HTTP port for probes, scrapes, orders and the server API, which speaks HTTP/1 and, to clients that begin with
+//! its preface, HTTP/2 (RFC 9113, section 3.3). The number of connections is bounded, in all and per
 //! address; each of them may last as long as an exchange, or idle time, may take; and a request head may have a few
 //! kilobytes.
 //!
@@ -14,8 +15,11 @@ use std::{
 };
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
 use node_core::visitors::{Bounds, Patience, Visitors};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -27,6 +31,10 @@ use tokio::{
 
 /// Length of a port's accept queue.
 pub const BACKLOG: i32 = 128;
+/// Requests at a time on one connection of HTTP/2.
+const STREAMS: u32 = 32;
+/// What a client of HTTP/2 says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// Pause after accept ran out of descriptors or memory: trying again at once would spin.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
@@ -83,11 +91,14 @@ impl Port {
                 () = &mut stop => return,
             };
             let service = TowerToHyperService::new(router.clone());
-            let mut builder = http1::Builder::new();
-            builder.max_buf_size(self.bounds.head_bytes);
-            let serving = builder.serve_connection(TokioIo::new(connection), service);
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().max_buf_size(self.bounds.head_bytes);
+            let heads = u32::try_from(self.bounds.head_bytes).unwrap_or(u32::MAX);
+            builder.http2().max_header_list_size(heads).max_concurrent_streams(STREAMS);
             // Only the peer can end a connection here, so it is not logged: a peer could cause such lines at will.
-            tasks.spawn(async move { serving.await.is_ok() });
+            tasks.spawn(
+                async move { builder.serve_connection(TokioIo::new(connection), service).await.is_ok() },
+            );
         }
     }
 
@@ -129,12 +140,14 @@ impl Port {
         let timer = Box::pin(sleep_until(self.shared.started + Duration::from_millis(patience.deadline())));
         let shared = Arc::clone(&self.shared);
         Connection {
+            bounds: self.bounds,
             stream,
             place: Place { shared, id: arrival.id },
             ended: Some(ended),
             patience,
             timer,
             wrote: false,
+            begins: true,
         }
     }
 }
@@ -163,6 +176,7 @@ impl Drop for Place {
 /// A connection that ends when it loses its place or its time is over.
 #[derive(Debug)]
 struct Connection {
+    bounds: Bounds,
     stream: TcpStream,
     place: Place,
     /// Resolves when another connection gets the place; none from then on.
@@ -171,6 +185,8 @@ struct Connection {
     timer: Pin<Box<Sleep>>,
     /// Whether output was given to the kernel since the last flush.
     wrote: bool,
+    /// Whether nothing was read yet.
+    begins: bool,
 }
 
 impl Connection {
@@ -203,6 +219,13 @@ impl AsyncRead for Connection {
         let before = buf.filled().len();
         let done = Pin::new(&mut self.stream).poll_read(cx, buf);
         let now = self.place.shared.millis();
+        if buf.filled().len() > before
+            && std::mem::take(&mut self.begins)
+            && buf.filled()[before..].starts_with(PREFACE)
+        {
+            self.patience = Patience::of_http2(self.bounds, now);
+            self.set_timer();
+        }
         if buf.filled().len() > before && self.patience.on_input(now) {
             self.set_timer();
         }

@@ -48,6 +48,8 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         ready: Arc::default(),
         bus: None,
         token: None,
+        api_keys: Default::default(),
+        api_counts: Default::default(),
         key_sources: Default::default(),
         reloads: Default::default(),
         reload_failures: Default::default(),
@@ -56,7 +58,8 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
     let app = Arc::new(app);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(serve(vec![listener], Arc::clone(&app)));
+    let api = Arc::new(Api::new(Arc::clone(&app), None, Default::default()));
+    tokio::spawn(serve(vec![listener], Arc::clone(&app), api));
     Node { address, app, inboxes }
 }
 

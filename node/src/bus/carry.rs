@@ -18,7 +18,7 @@ use node_core::{
     shard::Mail,
 };
 
-use super::{link::Link, subjects};
+use super::{link::Link, post, subjects};
 
 /// Most bytes of a request or an answer in one message; less where clients' messages are shorter, because the queue of the
 /// client has room for as many of the longest of these. Every NATS takes that much.
@@ -46,7 +46,10 @@ pub(super) async fn give_back(carried: Carried, link: &Link) {
 pub(super) async fn hear(mut subscriber: Subscriber, link: Arc<Link>) {
     let mut parts = Parts::default();
     while let Some(message) = subscriber.next().await {
-        if let Some((shard, mail)) = open(&message, &mut parts, &link)
+        let kind = subjects::kind(&message.subject);
+        if kind != subjects::Kind::Carried {
+            post::take(&message, kind, &link);
+        } else if let Some((shard, mail)) = open(&message, &mut parts, &link)
             && !link.shards.hand(shard, mail).await
         {
             link.state.counts.dropped_in.fetch_add(1, Relaxed);

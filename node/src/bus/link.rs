@@ -12,7 +12,10 @@ use node_core::{
     route::Registry,
 };
 
+use tokio::sync::mpsc;
+
 use super::{BusState, Credentials, fleet::Fleet, inbound::Inbound};
+use crate::api::Heard;
 
 /// Least time between two log lines about nodes that speak another version.
 const VERSION_COMPLAINT: Duration = Duration::from_secs(60);
@@ -32,6 +35,8 @@ pub(super) struct Link {
     /// The nodes that shards may ask.
     pub(super) peers: Arc<Peers>,
     pub(super) ages: Mutex<Ages>,
+    /// Where questions and answers of the server API go.
+    pub(super) api: mpsc::Sender<Heard>,
     /// When it was last logged that nodes speak another version.
     pub(super) told_version: Mutex<Option<Instant>>,
     /// Commands that may wait in the client.

@@ -30,6 +30,7 @@ use tokio::{
 };
 
 use crate::{
+    api::Heard,
     failure::guarded,
     mailbox::{BusReceiver, ShardHandle},
     secrets::{CREDENTIAL_BYTES, SecretError, SecretFile},
@@ -41,6 +42,7 @@ pub mod fleet;
 mod inbound;
 mod link;
 mod nats;
+mod post;
 mod subjects;
 
 /// Figures that wait for the bus; one arrives each second.
@@ -199,6 +201,19 @@ pub struct Identity {
     pub boot_id: u128,
 }
 
+/// What the bus shares with the rest of the node.
+#[derive(Debug)]
+pub struct Shared {
+    /// Its state.
+    pub state: Arc<BusState>,
+    /// The nodes that are heard of.
+    pub fleet: Arc<Mutex<fleet::Fleet>>,
+    /// The nodes that shards may ask.
+    pub peers: Arc<Peers>,
+    /// Where questions and answers of the server API go.
+    pub api: mpsc::Sender<Heard>,
+}
+
 /// The running bus.
 #[derive(Debug)]
 pub struct Bus {
@@ -220,7 +235,7 @@ impl Bus {
         identity: Identity,
         commands: BusReceiver,
         (shards, members): (Vec<ShardHandle>, Arc<Registry>),
-        shared: (Arc<BusState>, Arc<Mutex<fleet::Fleet>>, Arc<Peers>),
+        shared: Shared,
     ) -> io::Result<Option<Self>> {
         let Some(BusConfig::Nats(nats)) = config.fixed.bus.clone() else { return Ok(None) };
         let all_shards = shards.clone();
@@ -235,9 +250,10 @@ impl Bus {
             started: Instant::now(),
             shards: inbound::Inbound::new(shards),
             members,
-            state: shared.0,
-            fleet: shared.1,
-            peers: shared.2,
+            state: shared.state,
+            fleet: shared.fleet,
+            peers: shared.peers,
+            api: shared.api,
             ages: Mutex::default(),
             told_version: Mutex::default(),
             client_queue: count(ledger::client_queue(budget, config.limits.max_frame_bytes.into())),
@@ -284,7 +300,8 @@ mod tests {
         let mut config = NodeConfig::dev();
         config.fixed.bus = Some(BusConfig::Nats(nats));
         let identity = Identity { node_name: "n".to_owned(), boot_id: 1 };
-        let shared = (Arc::default(), Arc::default(), Arc::default());
+        let api = mpsc::channel(1).0;
+        let shared = Shared { state: Arc::default(), fleet: Arc::default(), peers: Arc::default(), api };
         let none = (vec![], Arc::new(Registry::new([1, 2])));
         let bus = Bus::start(runtime, &config, Credentials::None, identity, bus_queue().1, none, shared);
         bus.expect("a thread").expect("a bus")

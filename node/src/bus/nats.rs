@@ -16,7 +16,7 @@ use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber, connect
 use futures::{Stream, StreamExt};
 use node_core::{
     broadcast::{Broadcast, NodeTag, Origin},
-    bus::{Command, topics::Topics},
+    bus::{Command, Letter, topics::Topics},
     envelope::{Envelope, EnvelopeError, Gaps},
     limits::BUS_LATE_MILLIS,
     longpoll::{Ask, Carried, What, parcel::parcels},
@@ -28,7 +28,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::{carry, connect, fleet::Figures, link::Link, subjects};
+use super::{carry, connect, fleet::Figures, link::Link, post, subjects};
 use crate::mailbox::{BusReceiver, Topic};
 
 /// How long to wait for room in the client's queue. When it takes longer, NATS does not take our bytes.
@@ -74,6 +74,7 @@ pub(super) async fn run(
         stalled: false,
         control: None,
         carried: None,
+        questions: None,
         steady_ticks: 0,
         subject: subjects::figures(&link.cluster),
         ping: None,
@@ -126,6 +127,8 @@ struct Run {
     control: Option<Reading>,
     /// Long-poll requests and answers of other nodes.
     carried: Option<Reading>,
+    /// Questions of the server API for all nodes.
+    questions: Option<Reading>,
     /// How many ticks the bus has worked without a break.
     steady_ticks: u32,
     subject: String,
@@ -161,6 +164,7 @@ impl Run {
             }
             Command::Publish { topic, broadcast } => self.publish(&topic, &broadcast).await,
             Command::Carry(carried) => self.carry(*carried).await,
+            Command::Post(letter) => self.post(*letter).await,
             Command::Skipped { topic, count } => {
                 self.topics.skip(&topic, count, self.link.state.clock_millis());
             }
@@ -214,6 +218,17 @@ impl Run {
         }
     }
 
+    /// Sends a question or an answer of the server API. One that cannot be sent is dropped: who asks waits for a bounded time.
+    async fn post(&mut self, letter: Letter) {
+        let (client, subject) = (self.client.clone(), post::subject(&letter, &self.link));
+        let is_sent = post::fits(&letter)
+            && self.connected()
+            && self.within(client.publish(subject, letter.bytes.into())).await.is_ok();
+        if !is_sent {
+            tracing::debug!("a message of the server API was not sent to other nodes");
+        }
+    }
+
     /// Without a connection nothing is queued in the client: the tick after the reconnect subscribes to what is
     /// missing.
     async fn subscribe(&mut self, topic: Topic) {
@@ -255,6 +270,12 @@ impl Run {
             if let Ok(subscriber) = self.within(client.subscribe(subject)).await {
                 let hearing = tokio::spawn(carry::hear(subscriber, Arc::clone(&self.link)));
                 self.carried = Some(Reading(hearing));
+            }
+        }
+        if self.questions.is_none() {
+            let (client, subject) = (self.client.clone(), subjects::questions(&self.link.cluster));
+            if let Ok(subscriber) = self.within(client.subscribe(subject)).await {
+                self.questions = Some(Reading(tokio::spawn(post::hear(subscriber, Arc::clone(&self.link)))));
             }
         }
         if std::mem::take(&mut self.behind) {

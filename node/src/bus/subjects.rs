@@ -4,6 +4,10 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use node_core::{broadcast::NodeTag, config::ClusterId, longpoll::Asker, session::id::ConnId};
 
+/// Last parts of the subjects of [`question`] and [`answer`].
+const QUESTION: &str = "api-q";
+const ANSWER: &str = "api-a";
+
 /// The beginning of all subjects of a fleet.
 fn prefix(cluster: &ClusterId) -> String {
     format!("cc1.{}.{}.", cluster.namespace, cluster.name)
@@ -39,6 +43,41 @@ pub(super) fn all_of_node(cluster: &ClusterId, node: NodeTag) -> String {
 /// Subject on which a node gets requests for its sessions, and answers of other nodes.
 pub(super) fn carried(cluster: &ClusterId, node: NodeTag) -> String {
     of_node(cluster, node) + "q"
+}
+
+/// Subject on which a node gets questions of the server API that are for it alone.
+pub(super) fn question(cluster: &ClusterId, node: NodeTag) -> String {
+    of_node(cluster, node) + QUESTION
+}
+
+/// Subject on which a node gets answers to its questions of the server API.
+pub(super) fn answer(cluster: &ClusterId, node: NodeTag) -> String {
+    of_node(cluster, node) + ANSWER
+}
+
+/// Subject on which all nodes get questions of the server API.
+pub(super) fn questions(cluster: &ClusterId) -> String {
+    prefix(cluster) + "c.api"
+}
+
+/// What a message on a subject of one node is, by the last part of the subject.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// For long-poll.
+    Carried,
+    /// See [`question`].
+    Question,
+    /// See [`answer`].
+    Answer,
+}
+
+/// What a message on this subject is.
+pub(super) fn kind(subject: &str) -> Kind {
+    match subject.rsplit('.').next() {
+        Some(QUESTION) => Kind::Question,
+        Some(ANSWER) => Kind::Answer,
+        _ => Kind::Carried,
+    }
 }
 
 /// Subject on which NATS itself tells a node that nobody listens where this request was sent to.
@@ -108,8 +147,23 @@ mod tests {
         let cluster = ClusterId { namespace: "ns".to_owned(), name: "chat".to_owned() };
         let (node, connection) = (NodeTag::of(u128::MAX), ConnId::from_token(5));
         let asked = Asker { node: None, shard: 3, connection, number: 7 };
-        let of_node = [all_of_node(&cluster, node), carried(&cluster, node), nobody(&cluster, node, &asked)];
-        let others = [topic(&cluster, "t"), figures(&cluster), ping(&cluster), inbox(&cluster, 7)];
+        let of_node = [
+            all_of_node(&cluster, node),
+            carried(&cluster, node),
+            nobody(&cluster, node, &asked),
+            question(&cluster, node),
+            answer(&cluster, node),
+        ];
+        let kinds = of_node.each_ref().map(|subject| kind(subject));
+        assert_eq!(kinds[1..], [Kind::Carried, Kind::Carried, Kind::Question, Kind::Answer]);
+        assert!(of_node[1..].iter().all(|subject| subject.starts_with(of_node[0].trim_end_matches('>'))));
+        let others = [
+            topic(&cluster, "t"),
+            figures(&cluster),
+            ping(&cluster),
+            inbox(&cluster, 7),
+            questions(&cluster),
+        ];
         for subject in others.iter().chain(&of_node) {
             assert!(subject.starts_with("cc1.ns.chat."), "{subject}");
         }

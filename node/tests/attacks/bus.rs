@@ -62,7 +62,13 @@ impl Stopped {
         let state = Arc::<BusState>::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         let members = (shards.handles().to_vec(), Arc::clone(shards.topics()));
-        let shared = (Arc::clone(&state), Arc::default(), Arc::default());
+        let api = tokio::sync::mpsc::channel(1).0;
+        let shared = node::bus::Shared {
+            state: Arc::clone(&state),
+            fleet: Arc::default(),
+            peers: Arc::default(),
+            api,
+        };
         let bus = Bus::start(runtime, &config, Credentials::None, identity, commands, members, shared);
         let bus = bus.expect("a thread").expect("a bus");
         super::support::wait("the login", || state.ever_connected());

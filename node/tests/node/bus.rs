@@ -52,7 +52,13 @@ impl Node {
         let boot_id = rand::random();
         let identity = Identity { node_name: name.to_owned(), boot_id };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let shared = (Arc::clone(&state), Arc::clone(&fleet), Arc::default());
+        let api = tokio::sync::mpsc::channel(1).0;
+        let shared = node::bus::Shared {
+            state: Arc::clone(&state),
+            fleet: Arc::clone(&fleet),
+            peers: Arc::default(),
+            api,
+        };
         let members = Arc::new(Registry::new([1, 2]));
         let all = (handles, Arc::clone(&members));
         let bus = Bus::start(runtime, &config, credentials, identity, from_shards, all, shared).unwrap();

@@ -7,6 +7,8 @@ mod pages;
 mod panels;
 mod support;
 
+#[cfg(feature = "nats-server")]
+mod api;
 mod browsers;
 #[cfg(feature = "nats-server")]
 mod bus;

@@ -47,6 +47,10 @@ impl Mounts {
         fs::write(self.0.join(name), text).unwrap();
     }
 
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     pub(crate) fn command(&self) -> Command {
         let mut command = command();
         command.arg("--config").arg(self.0.join("node.yaml")).arg("--secrets").arg(&self.0);

@@ -1,7 +1,11 @@
 //! What a node does about the bus, without the bus itself: the commands of shards ([`Command`]), the commands that
 //! wait for its queue ([`backlog::Backlog`]), and the topics that it subscribes to ([`topics::Topics`]).
 
-use crate::{broadcast::Broadcast, longpoll::Carried, route::Topic};
+use crate::{
+    broadcast::{Broadcast, NodeTag},
+    longpoll::Carried,
+    route::Topic,
+};
 
 pub mod backlog;
 pub mod topics;
@@ -24,6 +28,8 @@ pub enum Command {
     },
     /// A long-poll request for another node, or an answer.
     Carry(Box<Carried>),
+    /// A question or an answer of the server API.
+    Post(Box<Letter>),
     /// Publishes of this node that the queue could not take: they use up sequence numbers, so that receivers see a gap.
     Skipped {
         /// The topic.
@@ -33,6 +39,26 @@ pub enum Command {
     },
 }
 
+/// To whom a letter goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum To {
+    /// A question to all other nodes.
+    All,
+    /// A question to one.
+    Node(NodeTag),
+    /// An answer to the one that asked.
+    Asker(NodeTag),
+}
+
+/// Something that the server API of one node writes to that of others ([`crate::api::call`]).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Letter {
+    /// To whom.
+    pub to: To,
+    /// What.
+    pub bytes: Vec<u8>,
+}
+
 impl Command {
     /// Bytes of the broadcast, or of what is carried; none for the other commands.
     #[must_use]
@@ -40,6 +66,7 @@ impl Command {
         match self {
             Self::Publish { broadcast, .. } => broadcast.len(),
             Self::Carry(carried) => carried.bytes(),
+            Self::Post(letter) => letter.bytes.len(),
             Self::Interest { .. } | Self::Skipped { .. } => 0,
         }
     }

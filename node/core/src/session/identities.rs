@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
 
 use super::{id::Slot, side::hash};
 use crate::auth::Identity;
@@ -25,9 +26,18 @@ enum State {
 struct Entry {
     slot: Slot,
     state: State,
+    /// See [`tag`].
+    tag: [u8; 3],
     /// That of the identity, so that a walk over the table stays in it.
     expires_at_millis: u64,
     identity: Arc<Identity>,
+}
+
+/// Three bytes of a hash of the user, in place that an entry has anyway: a walk for the connections of a user looks at the
+/// identities of hardly any others.
+fn tag(user: &str) -> [u8; 3] {
+    let [tag @ .., _, _, _, _, _] = SipHasher13::new().hash(user.as_bytes()).to_be_bytes();
+    tag
 }
 
 /// The holder of a token.
@@ -93,7 +103,8 @@ impl Identities {
     pub(crate) fn set(&mut self, slot: Slot, identity: Arc<Identity>) {
         self.forget(slot);
         let expires_at_millis = identity.expires_at_millis();
-        let entry = Entry { slot, state: State::Good, expires_at_millis, identity };
+        let tag = tag(identity.user());
+        let entry = Entry { slot, state: State::Good, tag, expires_at_millis, identity };
         let due = entry.due_millis(self.lead_millis);
         self.soonest_millis = if self.table.is_empty() { due } else { self.soonest_millis.min(due) };
         self.held_bytes += entry.held_bytes();
@@ -109,6 +120,23 @@ impl Identities {
         if let Ok(found) = self.table.find_entry(hash(slot), |entry| entry.slot == slot) {
             let (entry, _) = found.remove();
             self.held_bytes -= entry.held_bytes();
+        }
+    }
+
+    /// The connections of a user, in no order.
+    pub(crate) fn of_user(&self, user: &str) -> Vec<Slot> {
+        let tag = tag(user);
+        let of = |entry: &&Entry| entry.tag == tag && entry.identity.user() == user;
+        self.table.iter().filter(of).map(|entry| entry.slot).collect()
+    }
+
+    /// Lets the token of a connection end by this time in milliseconds since 1970. Its holder was told.
+    pub(crate) fn end_by(&mut self, slot: Slot, unix_millis: u64) {
+        let found = self.table.find_mut(hash(slot), |entry| entry.slot == slot);
+        if let Some(entry) = found.filter(|entry| entry.state != State::Ended) {
+            entry.state = State::Warned;
+            entry.expires_at_millis = entry.expires_at_millis.min(unix_millis);
+            self.soonest_millis = self.soonest_millis.min(entry.expires_at_millis);
         }
     }
 
@@ -194,6 +222,29 @@ mod tests {
         identities.forget(Slot(7));
         identities.forget(Slot(7));
         assert_eq!((identities.held_bytes(), identities.added_up()), (0, 0));
+    }
+
+    #[test]
+    fn the_connections_of_a_user_are_found_and_their_tokens_end_when_they_are_asked_for_new_ones() {
+        let mut identities = Identities::default();
+        for (slot, user) in [(1, "ann"), (2, "bob"), (3, "ann")] {
+            identities.set(Slot(slot), identity(user, 90_000).into());
+        }
+        let mut found = identities.of_user("ann");
+        found.sort_unstable();
+        assert_eq!((found, identities.of_user("cid")), (vec![Slot(1), Slot(3)], vec![]));
+        identities.end_by(Slot(1), 5_000);
+        identities.end_by(Slot(3), 100_000);
+        identities.end_by(Slot(9), 0);
+        identities.set_lead(3_000);
+        assert_eq!(identities.take_due(4_999, 9, true), Due::default(), "it was told already");
+        assert_eq!(identities.take_due(5_000, 9, true).ended, [Slot(1)]);
+        assert_eq!(
+            identities.take_due(90_000, 9, true).ended,
+            [Slot(2), Slot(3)],
+            "the token ends as it says"
+        );
+        assert_eq!(size_of::<Entry>(), 24);
     }
 
     #[test]

@@ -211,7 +211,7 @@ const fn closed(reason: CloseReason) -> Step {
         | CloseReason::Full => Step { to: Phase::Linger, ..counted },
         // What follows can be read, but Phoenix ends its side at once as well.
         CloseReason::Malformed => Step { to: Phase::Linger, ..counted },
-        CloseReason::Token => counted,
+        CloseReason::Token | CloseReason::Server => counted,
         // The peer ended the connection, so this side does not close it.
         CloseReason::Peer | CloseReason::Lost => counted,
     }

@@ -83,6 +83,10 @@ impl Shard {
             Mail::Answer(answer) => self.on_answer(*answer),
             Mail::NotCarried(carried) => self.on_not_carried(&carried),
             Mail::NobodyThere(asker) => self.on_nobody_there(asker),
+            Mail::Order(ordered) => {
+                self.on_order(*ordered);
+                self.look_at_memory();
+            }
             Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
             Mail::Drain(DrainOrder::Stop) => self.timers.stay(),
             Mail::Move(order) => self.on_move_order(order),

@@ -4,6 +4,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
+    api::order::{Ordered, Report},
     broadcast::{Broadcast, Origin},
     config::NodeConfig,
     counters::RefuseReason,
@@ -73,6 +74,8 @@ pub enum Mail {
     NotCarried(Box<Carried>),
     /// The node to which this request of a client was carried is gone.
     NobodyThere(Asker),
+    /// Something that the server API asks for, to be answered by [`Outgoing::Report`].
+    Order(Box<Ordered>),
     /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
     Drain(DrainOrder),
     /// Begin, go on with, or end moving clients to other nodes: some connections are closed at a pace, and nobody is refused.
@@ -96,6 +99,7 @@ impl Mail {
             Self::Answer(answer) => Some(answer.bytes()),
             Self::NotCarried(carried) => Some(carried.bytes()),
             Self::NobodyThere(_) => Some(size_of::<Asker>()),
+            Self::Order(ordered) => Some(ordered.bytes()),
             Self::Drain(_) | Self::Move(_) | Self::Shutdown | Self::Reload(_) => None,
         }
     }
@@ -140,6 +144,8 @@ pub enum Outgoing {
     /// A long-poll request or its answer, for another node: see [`Carried::to`]. When the bus cannot take it, the shard is
     /// told [`Mail::NotCarried`]. Only with a bus.
     Carry(Box<Carried>),
+    /// An order of the server API was carried out.
+    Report(Box<Report>),
     /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.
     Interest(Topic),
 }

@@ -2,6 +2,7 @@
 
 use super::state::Shard;
 use crate::{
+    api::order::Goodbye,
     counters::CloseReason,
     session::{
         id::Slot,
@@ -15,6 +16,17 @@ impl Shard {
     pub(super) fn close(&mut self, slot: Slot, reason: CloseReason, code: CloseCode) {
         self.release_before(slot, reason);
         self.close_now(slot, reason, code);
+    }
+
+    /// Starts the closing handshake with the words of somebody else, after all that was said in the connection's rooms.
+    pub(super) fn close_saying(&mut self, slot: Slot, Goodbye { code, reason }: &Goodbye) {
+        if self.sessions[slot].is(Phase::Open) {
+            self.before_goodbye(slot);
+        }
+        if self.advance(slot, Cause::Close(CloseReason::Server)) {
+            let frame = frame::close_saying(*code, reason);
+            self.egress.queue_one(slot, &mut self.sessions[slot], frame.into());
+        }
     }
 
     /// Ends a connection whose further input cannot be read.

@@ -56,6 +56,11 @@ impl Shard {
         self.say(room, content, except);
     }
 
+    /// Some members of a topic are told something next that others are not.
+    pub(super) fn before_some_are_told(&mut self, topic: &str) {
+        self.release_held(topic);
+    }
+
     /// A broadcast of another shard or node has come for a room.
     pub(super) fn came_from_elsewhere(
         &mut self,

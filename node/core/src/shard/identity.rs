@@ -19,7 +19,7 @@ use crate::{
 
 /// The event by which the holder of a token is told that it ends soon, on the topic `phoenix`. No channel has that topic,
 /// so clients that do not look for the event pass over it.
-const TOKEN_EXPIRING: &str = "token_expiring";
+pub(super) const TOKEN_EXPIRING: &str = "token_expiring";
 
 /// The token in the payload of an event `access_token`, or of a join. Clients that are signed out send `null`.
 #[derive(Deserialize)]
@@ -29,7 +29,7 @@ struct Refresh {
 
 impl Shard {
     /// The time in milliseconds since 1970.
-    const fn unix_millis(&self) -> u64 {
+    pub(super) const fn unix_millis(&self) -> u64 {
         self.now_millis.saturating_add(self.epoch_millis)
     }
 

@@ -29,6 +29,7 @@ mod lately;
 mod lengths;
 mod memory;
 mod moving;
+mod orders;
 mod origin;
 mod pace;
 mod polled;

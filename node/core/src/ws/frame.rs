@@ -263,8 +263,14 @@ pub fn control(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
 /// A close frame with one of the node's own codes.
 #[must_use]
 pub fn close(code: CloseCode) -> Vec<u8> {
-    let mut payload = (code as u16).to_be_bytes().to_vec();
-    payload.extend_from_slice(code.reason().as_bytes());
+    close_saying(code as u16, code.reason())
+}
+
+/// A close frame with a code and a reason of somebody else's choice.
+#[must_use]
+pub fn close_saying(code: u16, reason: &str) -> Vec<u8> {
+    let mut payload = code.to_be_bytes().to_vec();
+    payload.extend_from_slice(reason.as_bytes());
     control(Opcode::Close, &payload)
 }
 

@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::frames::split;
 use crate::{
     addresses::Addresses,
+    api::order::Report,
     broadcast::{Broadcast, Content, NodeTag, Origin},
     config::NodeConfig,
     counters::Counters,
@@ -79,6 +80,8 @@ pub(crate) struct Sim {
     sockets: HashMap<Client, Socket>,
     pub(super) closed: Vec<Client>,
     pub(super) bus: Vec<String>,
+    /// What shards have reported to the server API.
+    pub(super) reports: Vec<Report>,
     /// Connections that may be read again, since this was last emptied.
     pub(super) resumed: Vec<Client>,
     /// Connections whose input waits in their shard.
@@ -134,6 +137,7 @@ impl Sim {
             sockets: HashMap::new(),
             closed: Vec::new(),
             bus: Vec::new(),
+            reports: Vec::new(),
             resumed: Vec::new(),
             paused: Vec::new(),
             flushes_per_turn: usize::MAX,
@@ -296,6 +300,7 @@ impl Sim {
                 }
                 Effect::Tell(Outgoing::Deliver { shard, mail }) => mails.push((usize::from(shard), mail)),
                 Effect::Tell(Outgoing::Carry(carried)) => self.carried.push(*carried),
+                Effect::Tell(Outgoing::Report(report)) => self.reports.push(*report),
                 Effect::Tell(Outgoing::Interest(topic)) => {
                     // The bus looks into the registry for all shards; here it is this shard alone.
                     let members = self.shards[index].options.registry.shards(&topic);

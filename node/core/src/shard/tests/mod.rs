@@ -37,6 +37,8 @@ mod moving;
 #[cfg(test)]
 mod msgpack;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod origins;
 #[cfg(test)]
 mod pings;

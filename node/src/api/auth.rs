@@ -1,0 +1,120 @@
+//! Who asks, and whether that one may.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Extension,
+    extract::{Request, State},
+    http::Uri,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use node_core::{
+    api::keys::{Key, Refused, Scope},
+    topic::TopicName,
+};
+
+use super::{
+    Api,
+    problem::{Problem, Sort},
+};
+use crate::secrets;
+
+/// The key of a request.
+pub(super) type Caller = Extension<Arc<Key>>;
+
+/// Finds the key of a request, and gives the request a place.
+pub(super) async fn authorize(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+    let key = match api.key(&request) {
+        Ok(key) => key,
+        Err(problem) => return problem.into_response(),
+    };
+    let Ok(_place) = api.places.try_acquire() else {
+        return Problem::busy("it answers as many requests as it may at a time").into_response();
+    };
+    request.extensions_mut().insert(Arc::new(key));
+    next.run(request).await
+}
+
+impl Api {
+    fn key(&self, request: &Request) -> Result<Key, Problem> {
+        let remedy = "send Authorization: Bearer and a key of the API, or the node's admin token";
+        let unknown = |detail: String| Problem::new(Sort::Unauthorized, detail, remedy);
+        let Some(token) = &self.app.token else { return Ok(Key::admin()) };
+        let given = crate::admin::bearer(request.headers());
+        let given = given.ok_or_else(|| unknown("the request has no key".to_owned()))?;
+        // A node whose own token cannot be read still knows the keys of the API.
+        if token.read().is_ok_and(|secret| secrets::equal(given, secret.as_bytes())) {
+            return Ok(Key::admin());
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        let now = u64::try_from(now).unwrap_or(u64::MAX);
+        match self.app.api_keys.load().find(given, now) {
+            Ok(key) => Ok(key.clone()),
+            Err(error @ Refused::Unknown) => Err(unknown(error.to_string())),
+            Err(error @ Refused::Ended) => Err(Problem::new(
+                Sort::Unauthorized,
+                error.to_string(),
+                "take another key, or move its notAfter in the file of keys",
+            )),
+        }
+    }
+}
+
+/// Checks that a key is good for something.
+///
+/// # Errors
+/// When it is not.
+pub(super) fn needs(key: &Key, scope: Scope) -> Result<(), Problem> {
+    if key.has(scope) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Sort::Forbidden,
+        format!("the key {} does not have the scope {}", key.name, scope.name()),
+        "give the scope to the key, or take another key",
+    ))
+}
+
+/// Checks that a key is good for a topic.
+///
+/// # Errors
+/// When it is not.
+pub(super) fn needs_topic(key: &Key, topic: TopicName<'_>) -> Result<(), Problem> {
+    if key.may_use(topic) {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Sort::Forbidden,
+        format!("the key {} is not good for the topic {:?}", key.name, topic.as_str()),
+        "add the topic to the topics of the key, or take another key",
+    ))
+}
+
+/// Checks that a key is good for what concerns all topics.
+///
+/// # Errors
+/// When it is not.
+pub(super) fn needs_all_topics(key: &Key) -> Result<(), Problem> {
+    if key.is_for_all_topics() {
+        return Ok(());
+    }
+    Err(Problem::new(
+        Sort::Forbidden,
+        format!("the key {} is good for some topics only", key.name),
+        "name a topic of the key, or take a key without topics",
+    ))
+}
+
+/// The answer to a method that a path does not have.
+pub(super) async fn other_method(uri: Uri) -> Problem {
+    Problem::new(Sort::Method, format!("{} has other methods", uri.path()), "see /v1/openapi.json")
+}
+
+/// The answer to a path that there is not.
+pub(super) async fn no_such_path(uri: Uri) -> Problem {
+    Problem::new(Sort::NotFound, format!("there is no {}", uri.path()), "see /v1/openapi.json")
+}

@@ -1,0 +1,75 @@
+//! What the API counts: requests by route and status, and publications.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    middleware::Next,
+    response::Response,
+};
+
+use super::Api;
+
+/// The routes, as metrics name them.
+pub const ROUTES: [&str; 11] = [
+    "/v1/publish",
+    "/v1/publish/batch",
+    "/v1/topics",
+    "/v1/topics/{topic}",
+    "/v1/users/{user}/connections",
+    "/v1/connections/{connection}",
+    "/v1/disconnect",
+    "/v1/kick",
+    "/v1/refresh",
+    "/v1/node",
+    "/v1/fleet",
+];
+
+/// The classes of statuses.
+const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
+
+/// The counters.
+#[derive(Debug, Default)]
+pub struct Counts {
+    requests: [[AtomicU64; CLASSES.len()]; ROUTES.len()],
+    published: AtomicU64,
+}
+
+impl Counts {
+    /// Counts a publication to one topic.
+    pub(super) fn published(&self) {
+        self.published.fetch_add(1, Relaxed);
+    }
+
+    /// Publications so far, one for each topic.
+    pub fn publications(&self) -> u64 {
+        self.published.load(Relaxed)
+    }
+
+    /// Requests so far, by route and class of status.
+    pub fn requests(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let rows = ROUTES.iter().zip(&self.requests);
+        rows.flat_map(|(route, row)| {
+            CLASSES.iter().zip(row).map(|(class, count)| (*route, *class, count.load(Relaxed)))
+        })
+    }
+}
+
+/// Counts a request when it is answered.
+pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
+    let response = next.run(request).await;
+    let route = path.and_then(|path| ROUTES.iter().position(|route| *route == path));
+    let class = match response.status().as_u16() {
+        200..=299 => 0,
+        500.. => 2,
+        _ => 1,
+    };
+    if let Some(counter) = route.and_then(|route| api.app.api_counts.requests.get(route)?.get(class)) {
+        counter.fetch_add(1, Relaxed);
+    }
+    response
+}

@@ -1,0 +1,59 @@
+//! Figures of this node and of the fleet.
+
+use std::{
+    sync::{Arc, PoisonError},
+    time::Instant,
+};
+
+use axum::{Extension, Json, extract::State};
+use node_core::{
+    admin::{NodePhase, Stats},
+    api::keys::Scope,
+};
+use serde::Serialize;
+
+use super::{
+    Api,
+    auth::{Caller, needs},
+    problem::Problem,
+};
+use crate::bus::fleet::Line;
+
+/// The fleet as this node hears it each second.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Fleet {
+    nodes: u64,
+    connections: u64,
+    rooms: u64,
+    writes_per_second: u64,
+    list: Vec<Line>,
+    partial: bool,
+}
+
+/// `GET /v1/node`: as `GET /v1/stats`.
+pub(super) async fn node(
+    State(api): State<Arc<Api>>,
+    Extension(key): Caller,
+) -> Result<Json<Stats>, Problem> {
+    needs(&key, Scope::Read)?;
+    Ok(Json(api.app.stats()))
+}
+
+/// `GET /v1/fleet`.
+pub(super) async fn fleet(
+    State(api): State<Arc<Api>>,
+    Extension(key): Caller,
+) -> Result<Json<Fleet>, Problem> {
+    needs(&key, Scope::Read)?;
+    let sum = api.fleet.lock().unwrap_or_else(PoisonError::into_inner).sum(Instant::now());
+    let partial = api.is_cut_off() || api.app.phase() == NodePhase::Starting;
+    Ok(Json(Fleet {
+        nodes: sum.nodes,
+        connections: sum.connections,
+        rooms: sum.rooms,
+        writes_per_second: sum.writes_per_second,
+        list: sum.list,
+        partial,
+    }))
+}

@@ -1,0 +1,213 @@
+//! The server API: HTTP for the backend of an application, on the admin port and on a port of its own.
+//!
+//! Any node answers for the fleet. What concerns all of it is asked of this node and of the others at the same time, under a
+//! deadline, and an answer that lacks a node says so. Nothing here runs on a shard but orders ([`node_core::api::order`]).
+
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request},
+    http::HeaderValue,
+    middleware::{self, Next},
+    response::Response,
+    routing::{get, post},
+};
+use node_core::{
+    api::{
+        call::{Answer, Question},
+        order::Report,
+        request::BODY_BYTES,
+        seen::Seen,
+    },
+    broadcast::NodeTag,
+    visitors::{BOUNDS, Bounds},
+};
+use shell::http::Port;
+use tokio::sync::{Semaphore, mpsc};
+
+use crate::{
+    app::App,
+    bus::fleet::Fleet,
+    mailbox::{BusSender, ShardHandle},
+};
+
+mod auth;
+mod counts;
+mod figures;
+mod fleet;
+mod keys;
+mod local;
+mod openapi;
+mod people;
+pub mod problem;
+mod publish;
+mod read;
+mod topics;
+mod waiting;
+
+pub use counts::{Counts, ROUTES};
+pub use keys::{KeyWatch, KeysError};
+pub use openapi::document;
+
+use waiting::Waiting;
+
+/// Reports of shards, and messages of other nodes, that may wait for the thread of the API. What does not fit is dropped, and
+/// the answer that lacks it says that it is not whole.
+pub const QUEUE: usize = 4_096;
+/// Requests at a time; a further one is told to come again.
+const AT_A_TIME: usize = 256;
+/// The bounds of the port of the API, whose clients are few and keep their connections: a backend with several processes, each
+/// with a pool.
+const PORT: Bounds =
+    Bounds { connections: 1_024, per_address: 256, exchange_millis: 30_000, idle_millis: 90_000, ..BOUNDS };
+
+/// Where shards report what they were ordered to do.
+pub type Reports = mpsc::Sender<Box<Report>>;
+
+/// What other nodes say for the API.
+#[derive(Debug)]
+pub enum Heard {
+    /// A question to this node.
+    Question(Box<Question>),
+    /// An answer to one of this node's.
+    Answer(Box<Answer>),
+}
+
+/// Where shards and the bus put what is for the API.
+#[derive(Debug)]
+pub struct Inlets {
+    /// Reports of shards.
+    pub reports: mpsc::Receiver<Box<Report>>,
+    /// What other nodes say.
+    pub heard: mpsc::Receiver<Heard>,
+}
+
+/// The server API of one node.
+#[derive(Debug)]
+pub struct Api {
+    app: Arc<App>,
+    bus: Option<BusSender>,
+    fleet: Arc<Mutex<Fleet>>,
+    reports: Waiting<Report>,
+    answers: Waiting<Answer>,
+    seen: Mutex<Seen>,
+    next: AtomicU64,
+    places: Semaphore,
+}
+
+impl Api {
+    /// The API of a node. `bus` is the way to the others, if there are some.
+    #[must_use]
+    pub fn new(app: Arc<App>, bus: Option<BusSender>, fleet: Arc<Mutex<Fleet>>) -> Self {
+        Self {
+            app,
+            bus,
+            fleet,
+            reports: Waiting::default(),
+            answers: Waiting::default(),
+            seen: Mutex::default(),
+            next: AtomicU64::default(),
+            places: Semaphore::new(AT_A_TIME),
+        }
+    }
+
+    /// The shards of the node.
+    #[must_use]
+    pub fn shards(&self) -> &[ShardHandle] {
+        &self.app.shards
+    }
+
+    fn number(&self) -> u64 {
+        self.next.fetch_add(1, Relaxed)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tag(&self) -> NodeTag {
+        NodeTag::of(self.app.boot_id)
+    }
+
+    fn boot_id(&self) -> String {
+        format!("{:032x}", self.app.boot_id)
+    }
+}
+
+/// The routes.
+pub fn router(api: Arc<Api>) -> Router {
+    let guarded = Router::new()
+        .route("/v1/publish", post(publish::one))
+        .route("/v1/publish/batch", post(publish::batch))
+        .route("/v1/topics", get(topics::list))
+        .route("/v1/topics/{topic}", get(topics::one))
+        .route("/v1/users/{user}/connections", get(people::connections))
+        .route("/v1/connections/{connection}", get(people::connection))
+        .route("/v1/disconnect", post(people::disconnect))
+        .route("/v1/kick", post(people::kick))
+        .route("/v1/refresh", post(people::refresh))
+        .route("/v1/node", get(figures::node))
+        .route("/v1/fleet", get(figures::fleet))
+        .method_not_allowed_fallback(auth::other_method)
+        .layer(DefaultBodyLimit::max(BODY_BYTES))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::authorize))
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), counts::count));
+    Router::new().route("/v1/openapi.json", get(openapi::serve)).merge(guarded).with_state(api)
+}
+
+/// What these answers are good for: nobody's cache, and no page.
+async fn for_backends_only(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+/// Hands over what shards and other nodes say, and serves the API at a port of its own if there are listeners; until the task is
+/// dropped.
+///
+/// # Errors
+/// When the runtime does not take a listener.
+pub async fn serve(api: Arc<Api>, inlets: Inlets, listeners: Vec<TcpListener>) -> std::io::Result<()> {
+    let Inlets { mut reports, mut heard } = inlets;
+    let hear = async {
+        loop {
+            tokio::select! {
+                Some(report) = reports.recv() => api.reports.answer(report.number, *report),
+                Some(heard) = heard.recv() => match heard {
+                    Heard::Answer(answer) => api.answers.answer(answer.number, *answer),
+                    Heard::Question(question) => {
+                        let api = Arc::clone(&api);
+                        tokio::spawn(async move { api.reply(*question).await });
+                    }
+                },
+                else => std::future::pending().await,
+            }
+        }
+    };
+    if listeners.is_empty() {
+        hear.await;
+        return Ok(());
+    }
+    let routes =
+        router(Arc::clone(&api)).fallback(auth::no_such_path).layer(middleware::from_fn(for_backends_only));
+    let port = Port::new(listeners, PORT)?;
+    tokio::select! {
+        () = hear => {}
+        () = port.serve(routes, std::future::pending()) => {}
+    }
+    Ok(())
+}
