@@ -282,6 +282,10 @@ pub(crate) const ENV_ONE_SOURCE: Rule = (
     "env[].valueFrom must have one of fieldRef and resourceFieldRef: a Secret or a ConfigMap cannot be named here",
 );
 
+pub(crate) const API_SECRET_FORM: Rule = (
+    "self.secretName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
+    "expose.api.secretName must name a Secret of this namespace by a-z, 0-9, - and .: write the name of one with the key keys.yaml",
+);
 pub(crate) const TLS_SECRET_FORM: Rule = (
     "self.secretName.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')",
     "expose.tls.secretName must name a Secret of this namespace by a-z, 0-9, - and .: write the secretName of your Certificate",

@@ -213,6 +213,7 @@ fn no_field_is_required_that_was_not() {
         ".spec.backplane.credentialsSecretRef.name",
         ".spec.backplane.env[].name",
         ".spec.backplane.imagePullSecrets[].name",
+        ".spec.expose.api.secretName",
         ".spec.expose.tls.secretName",
         ".spec.nodes.env[].name",
         ".spec.nodes.imagePullSecrets[].name",

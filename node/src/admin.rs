@@ -9,7 +9,7 @@ use std::{fmt::Display, net::TcpListener, sync::Arc};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
@@ -110,7 +110,7 @@ async fn authorize(State(app): Shared, request: Request, next: Next) -> Response
             return refuse(StatusCode::SERVICE_UNAVAILABLE, "the node has no admin token now");
         }
     };
-    if bearer(request.headers()).is_some_and(|given| secrets::equal(given, secret.as_bytes())) {
+    if secrets::bearer(request.headers()).is_some_and(|given| secrets::equal(given, secret.as_bytes())) {
         return next.run(request).await;
     }
     let mut response = refuse(StatusCode::UNAUTHORIZED, "send Authorization: Bearer <admin token>");
@@ -125,13 +125,6 @@ async fn meant(State(app): Shared, request: Request, next: Next) -> Response {
         return refuse(StatusCode::MISDIRECTED_REQUEST, format!("this is the node {}", app.node_name));
     }
     next.run(request).await
-}
-
-/// The credential of a Bearer header; the scheme's case does not matter (RFC 9110, section 11.1).
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 async fn scrape(State(app): Shared) -> Response {

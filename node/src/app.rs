@@ -20,7 +20,8 @@ use node_core::{
 };
 
 use crate::{
-    api,
+    api_counts::Counts as ApiCounts,
+    api_keys::KeysError,
     bus::BusState,
     drain::Departure,
     jwks::Listed,
@@ -75,7 +76,7 @@ pub struct App {
     /// The keys of the server API.
     pub api_keys: ArcSwap<Keys>,
     /// What the server API counts.
-    pub api_counts: api::Counts,
+    pub api_counts: ApiCounts,
     /// Where keys of tokens are fetched.
     pub key_sources: Arc<ArcSwap<Listed>>,
     /// The certificate of the public port, where clients speak TLS.
@@ -230,7 +231,7 @@ impl App {
     }
 
     /// Puts changed keys of the server API into force. Where they cannot be read, the former stay, which is counted and told.
-    pub fn take_api_keys(&self, changed: Result<Arc<Keys>, api::KeysError>) {
+    pub fn take_api_keys(&self, changed: Result<Arc<Keys>, KeysError>) {
         match changed {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "the API keys are read");

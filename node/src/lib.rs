@@ -6,6 +6,8 @@
 
 pub mod admin;
 pub mod api;
+pub mod api_counts;
+pub mod api_keys;
 pub mod app;
 pub mod args;
 pub mod bus;
@@ -14,6 +16,7 @@ pub mod dashboard;
 pub mod drain;
 pub mod environment;
 pub mod failure;
+pub mod inlets;
 pub mod jwks;
 pub mod life;
 pub mod mailbox;

@@ -11,7 +11,7 @@ use shell::signals::{Asked, Signals};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::{
-    api::KeyWatch as ApiKeyWatch,
+    api_keys::KeyWatch as ApiKeyWatch,
     app::App,
     config::{POLL, Watch},
     drain::DrainError,

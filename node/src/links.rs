@@ -16,7 +16,7 @@ use node_core::{
 };
 
 use crate::{
-    api::Reports,
+    inlets::Reports,
     mailbox::{BusSender, ShardHandle},
     to_bus::ToBus,
 };

@@ -15,7 +15,8 @@ use std::{
 use anyhow::{Context, anyhow};
 use node::{
     admin,
-    api::{self, Api, Heard, Inlets, KeyWatch as ApiKeyWatch},
+    api::{self, Api},
+    api_keys::KeyWatch as ApiKeyWatch,
     app::{App, BUILD},
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, BusState, Credentials, Identity, Shared, fleet::Fleet},
@@ -23,6 +24,7 @@ use node::{
     dashboard,
     environment::{self, Setting},
     failure,
+    inlets::{self, Heard, Inlets},
     life::{self, Watches},
     mailbox::{BusReceiver, bus_queue},
     memory::Budget,
@@ -178,7 +180,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     memory.apply(&mut config);
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let (reports, heard) = (mpsc::channel(api::QUEUE), mpsc::channel(api::QUEUE));
+    let (reports, heard) = (mpsc::channel(inlets::QUEUE), mpsc::channel(inlets::QUEUE));
     let has_bus = config.fixed.bus.as_ref().map(|_| to_bus);
     let shards = start_shards(&settings, &config, has_bus.as_ref(), &reports.0).with_context(|| {
         format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use axum::http::{HeaderMap, header};
 use subtle::ConstantTimeEq;
 
 /// Longest token, password or user name in bytes.
@@ -71,6 +72,13 @@ impl SecretFile {
 /// of the secret, which is no secret, may show.
 pub fn equal(given: &[u8], secret: &[u8]) -> bool {
     !secret.is_empty() && bool::from(given.ct_eq(secret))
+}
+
+/// The credential of a Bearer header; the scheme's case does not matter (RFC 9110, section 11.1).
+pub fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
+    let value = headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = value.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"Bearer ").then(|| token.trim_ascii())
 }
 
 #[cfg(test)]

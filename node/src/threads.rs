@@ -28,9 +28,9 @@ use node_core::{
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 
 use crate::{
-    api::Reports,
     failure::guarded,
     handover::{Handover, handovers},
+    inlets::Reports,
     links::Links,
     mailbox::{BusSender, Mailbox, ShardHandle, mailbox},
     poller::Poller,

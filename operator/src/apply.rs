@@ -135,6 +135,9 @@ impl Applier<'_> {
         let (nodes, contested) = self.write(&pieces, trial).await?;
         secrets::hurry(self.shared, self.cluster, &secret).await;
         self.prune(&target).await?;
+        if self.cluster.api.is_none() {
+            self.remove::<Service>(&self.cluster.names.api(), true).await?;
+        }
         let leftovers = match nodes {
             Some(nodes) if !has_nats => self.no_nats(self.moved(&nodes)).await?,
             _ => false,
@@ -152,6 +155,7 @@ impl Applier<'_> {
             nats,
             headless,
             service,
+            api,
             pdb,
             deployment: _,
         } = build::bundle(self.cluster, 0);
@@ -165,6 +169,7 @@ impl Applier<'_> {
             pieces.push(Piece::of(&deployment)?);
         }
         pieces.extend([Piece::of(&headless)?, Piece::of(&service)?, Piece::of(&pdb)?]);
+        pieces.extend(api.as_ref().map(Piece::of).transpose()?);
         pieces.push(nodes);
         Ok((pieces, has_nats))
     }

@@ -83,7 +83,7 @@ async fn credentials(
     secret(client, namespace, &reference.name).await
 }
 
-/// The Secrets that entries of `auth.jwt`, `expose.tls` and `autoscaling.metrics` name, each asked for once.
+/// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api` and `autoscaling.metrics` name, each asked for once.
 async fn named_secrets(
     client: &Client,
     namespace: &str,
@@ -96,6 +96,7 @@ async fn named_secrets(
         names.insert(&tls.secret_name);
         names.extend(tls.client_ca_secret_name.as_deref());
     }
+    names.extend(cluster.spec.expose.api.as_ref().map(|api| api.secret_name.as_str()));
     names.extend(
         cluster
             .spec

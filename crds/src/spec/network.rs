@@ -119,6 +119,10 @@ pub struct Expose {
     /// The nodes speak TLS with clients; unset: they speak plain HTTP, and a proxy in front may speak TLS.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<Tls>,
+    /// The server API on a Service of its own, named after the ChannelCluster and `-api`; unset: it is on the admin port of each
+    /// node alone, for the admin token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api: Option<ServerApi>,
     /// Compress messages to clients that ask for it, once for all members of a room (permessage-deflate, RFC 7692), and take
     /// compressed ones of theirs; unset: neither. `{}` is enough.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -136,6 +140,21 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// `Forwarded` (RFC 7239).
     Forwarded,
+}
+
+/// The server API of the nodes.
+#[derive(Clone, Debug, Serialize, Deserialize, KubeSchema, PartialEq)]
+#[x_kube(validation = rules::API_SECRET_FORM)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerApi {
+    /// Secret with the key `keys.yaml`, which lists the digests of the API keys, and the label
+    /// `channelcluster.io/credentials: "true"`. Changed keys count within a minute or two, when the kubelet has written them.
+    #[schemars(length(min = 1, max = 253))]
+    pub secret_name: String,
+    /// Port of the Service; unset: 80.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
+    pub port: Option<i32>,
 }
 
 /// TLS of the nodes.

@@ -130,8 +130,13 @@ fn every_manifest_can_be_applied() {
                 keys: ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into(),
                 ..token_keys.clone()
             };
-            let named_secrets =
-                [("token-keys".to_owned(), token_keys), ("chat-tls".to_owned(), certificate)].into();
+            let api_keys = Credentials { keys: ["keys.yaml".to_owned()].into(), ..token_keys.clone() };
+            let named_secrets = [
+                ("token-keys".to_owned(), token_keys),
+                ("chat-tls".to_owned(), certificate),
+                ("chat-api-keys".to_owned(), api_keys),
+            ]
+            .into();
             let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
             validate(&cluster, &env, &fetched).unwrap_or_else(|all| panic!("{at}: {all:?}\n{manifest}"));
             seen += 1;

@@ -44,7 +44,7 @@ impl Api {
         let remedy = "send Authorization: Bearer and a key of the API, or the node's admin token";
         let unknown = |detail: String| Problem::new(Sort::Unauthorized, detail, remedy);
         let Some(token) = &self.app.token else { return Ok(Key::admin()) };
-        let given = crate::admin::bearer(request.headers());
+        let given = secrets::bearer(request.headers());
         let given = given.ok_or_else(|| unknown("the request has no key".to_owned()))?;
         // A node whose own token cannot be read still knows the keys of the API.
         if token.read().is_ok_and(|secret| secrets::equal(given, secret.as_bytes())) {

@@ -13,36 +13,30 @@ use std::{
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::HeaderValue,
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
 };
 use node_core::{
-    api::{
-        call::{Answer, Question},
-        order::Report,
-        request::BODY_BYTES,
-        seen::Seen,
-    },
+    api::{call::Answer, order::Report, request::BODY_BYTES, seen::Seen},
     broadcast::NodeTag,
     visitors::{BOUNDS, Bounds},
 };
 use shell::http::Port;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
 use crate::{
     app::App,
     bus::fleet::Fleet,
+    inlets::{Heard, Inlets},
     mailbox::{BusSender, ShardHandle},
 };
 
 mod auth;
-mod counts;
 mod figures;
 mod fleet;
-mod keys;
 mod local;
 mod openapi;
 mod people;
@@ -52,42 +46,16 @@ mod read;
 mod topics;
 mod waiting;
 
-pub use counts::{Counts, ROUTES};
-pub use keys::{KeyWatch, KeysError};
 pub use openapi::document;
 
 use waiting::Waiting;
 
-/// Reports of shards, and messages of other nodes, that may wait for the thread of the API. What does not fit is dropped, and
-/// the answer that lacks it says that it is not whole.
-pub const QUEUE: usize = 4_096;
 /// Requests at a time; a further one is told to come again.
 const AT_A_TIME: usize = 256;
 /// The bounds of the port of the API, whose clients are few and keep their connections: a backend with several processes, each
 /// with a pool.
 const PORT: Bounds =
     Bounds { connections: 1_024, per_address: 256, exchange_millis: 30_000, idle_millis: 90_000, ..BOUNDS };
-
-/// Where shards report what they were ordered to do.
-pub type Reports = mpsc::Sender<Box<Report>>;
-
-/// What other nodes say for the API.
-#[derive(Debug)]
-pub enum Heard {
-    /// A question to this node.
-    Question(Box<Question>),
-    /// An answer to one of this node's.
-    Answer(Box<Answer>),
-}
-
-/// Where shards and the bus put what is for the API.
-#[derive(Debug)]
-pub struct Inlets {
-    /// Reports of shards.
-    pub reports: mpsc::Receiver<Box<Report>>,
-    /// What other nodes say.
-    pub heard: mpsc::Receiver<Heard>,
-}
 
 /// The server API of one node.
 #[derive(Debug)]
@@ -158,8 +126,18 @@ pub fn router(api: Arc<Api>) -> Router {
         .method_not_allowed_fallback(auth::other_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::authorize))
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), counts::count));
+        .layer(middleware::from_fn_with_state(Arc::clone(&api), count));
     Router::new().route("/v1/openapi.json", get(openapi::serve)).merge(guarded).with_state(api)
+}
+
+/// Counts a request when it is answered.
+async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+    let path = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    if let Some(path) = path {
+        api.app.api_counts.answered(path.as_str(), response.status().as_u16());
+    }
+    response
 }
 
 /// What these answers are good for: nobody's cache, and no page.

@@ -15,7 +15,7 @@ use node_core::{
 use tokio::sync::mpsc;
 
 use super::{BusState, Credentials, fleet::Fleet, inbound::Inbound};
-use crate::api::Heard;
+use crate::inlets::Heard;
 
 /// Least time between two log lines about nodes that speak another version.
 const VERSION_COMPLAINT: Duration = Duration::from_secs(60);

@@ -30,8 +30,8 @@ use tokio::{
 };
 
 use crate::{
-    api::Heard,
     failure::guarded,
+    inlets::Heard,
     mailbox::{BusReceiver, ShardHandle},
     secrets::{CREDENTIAL_BYTES, SecretError, SecretFile},
 };

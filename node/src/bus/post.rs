@@ -10,7 +10,7 @@ use node_core::{
 };
 
 use super::{link::Link, subjects};
-use crate::api::Heard;
+use crate::inlets::Heard;
 
 /// Longest question or answer in bytes: a page of the longest topics, or of connections with as many topics as are listed.
 const LETTER_BYTES: usize = 900 << 10;

@@ -291,7 +291,7 @@ fn the_description_is_that_of_the_routes() {
     let description: Value = serde_json::from_str(node::api::document()).expect("JSON");
     assert_eq!(description["openapi"], "3.1.0");
     let paths = description["paths"].as_object().expect("paths");
-    assert_eq!(paths.keys().map(String::as_str).collect::<HashSet<_>>(), node::api::ROUTES.into());
+    assert_eq!(paths.keys().map(String::as_str).collect::<HashSet<_>>(), node::api_counts::ROUTES.into());
     let mounts = Mounts::new(&config(""));
     let node = start(&mounts, "a");
     let (status, served) = node.ask("GET", "/v1/openapi.json", None, "");

@@ -44,6 +44,8 @@ pub struct Bundle {
     pub headless: Service,
     /// What clients connect to.
     pub service: Service,
+    /// What backends reach the server API by. Without a wish for it there is none, and an object of its name is deleted.
+    pub api: Option<Service>,
     /// Holds evictions to one node at a time.
     pub pdb: PodDisruptionBudget,
     /// The nodes.
@@ -63,6 +65,7 @@ pub fn bundle(cluster: &ValidatedCluster, replicas: i32) -> Bundle {
         },
         headless: service::headless(cluster),
         service: service::clients(cluster),
+        api: service::api(cluster),
         pdb: pdb::build(cluster),
         deployment: deployment::build(cluster, replicas),
     }

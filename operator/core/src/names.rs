@@ -45,6 +45,10 @@ pub const WS_PORT: i32 = 4000;
 pub const WS_PORT_NAME: &str = "ws";
 /// Port of a node's admin API, metrics and probes.
 pub const ADMIN_PORT: i32 = 9400;
+/// Port of the server API.
+pub const API_PORT: i32 = 9401;
+/// Its name.
+pub const API_PORT_NAME: &str = "api";
 /// Name of [`ADMIN_PORT`].
 pub const ADMIN_PORT_NAME: &str = "admin";
 /// Port of NATS for clients.
@@ -124,6 +128,12 @@ impl Names {
     #[must_use]
     pub fn headless(&self) -> String {
         self.with("nodes")
+    }
+
+    /// Service of the server API.
+    #[must_use]
+    pub fn api(&self) -> String {
+        self.with("api")
     }
 
     /// Deployment of the nodes that are made from the template with this hash.

@@ -63,7 +63,7 @@ pub struct Fetched {
     pub sysctls: BTreeSet<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
-    /// The Secrets that entries of `auth.jwt`, `expose.tls` and `autoscaling.metrics` name, by their names, those that exist.
+    /// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api` and `autoscaling.metrics` name, by their names, those that exist.
     pub named_secrets: BTreeMap<String, Credentials>,
 }
 
@@ -99,6 +99,7 @@ pub fn validate(
     let bus = bus(spec, env, fetched, &mut problems);
     let token_secrets = tokens::secrets(spec, fetched, &mut problems);
     let tls = tls::secrets(spec, fetched, &mut problems);
+    let api = tls::api(spec, fetched, &mut problems);
     let names = Names::new(&name);
     let schedule = sources::schedule(spec, &mut problems);
     let prometheus = sources::prometheus(spec, &namespace, &names, fetched, &mut problems);
@@ -111,8 +112,9 @@ pub fn validate(
         problems.push(Problem::new("InvalidConfiguration", message));
     }
     let hash = |pod: &NodePod, fixed: &Fixed| {
-        let (bus, token_secrets, tls, drain) = (&bus, &token_secrets, tls.as_ref(), &drain);
-        template::hash(&template::Wish { spec, pod, fixed, bus, token_secrets, tls, drain })
+        let (bus, token_secrets, tls, api, drain) =
+            (&bus, &token_secrets, tls.as_ref(), api.as_ref(), &drain);
+        template::hash(&template::Wish { spec, pod, fixed, bus, token_secrets, tls, api, drain })
     };
     let template = hash(&pod, &config.fixed);
     let back = template::given_up(cluster, &template, || {
@@ -147,6 +149,7 @@ pub fn validate(
         bus,
         token_secrets,
         tls,
+        api,
         service: spec.expose.service.clone(),
         config,
         config_file: files.yaml,

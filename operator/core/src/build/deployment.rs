@@ -16,10 +16,13 @@ use serde_json::json;
 use super::meta::meta;
 use super::{pod, shape};
 use crate::names::{
-    ADMIN_PORT, ADMIN_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER, RESTART_HASH_ANNOTATION,
-    TEMPLATE_LABEL, TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,
+    ADMIN_PORT, ADMIN_PORT_NAME, API_PORT, API_PORT_NAME, CONFIG_KEY, Component, NODE_CONTAINER,
+    RESTART_HASH_ANNOTATION, TEMPLATE_LABEL, TUNED_FOR_ANNOTATION, WS_PORT, WS_PORT_NAME,
 };
-use crate::validate::{Bus, ValidatedCluster, tls::CA_KEY};
+use crate::validate::{
+    Bus, ValidatedCluster,
+    tls::{API_KEYS_KEY, CA_KEY},
+};
 
 const CONFIG_DIR: &str = "/etc/channelcluster/config";
 const SECRETS_DIR: &str = "/etc/channelcluster/secrets";
@@ -30,6 +33,8 @@ const TOKEN_KEYS_DIR: &str = "/etc/channelcluster/jwt";
 const TLS_DIR: &str = "/etc/channelcluster/tls";
 /// The CAs of clients' certificates.
 const CLIENT_CA_DIR: &str = "/etc/channelcluster/client-ca";
+/// The keys of the server API.
+const API_KEYS_DIR: &str = "/etc/channelcluster/api";
 /// The beginning of the names of variables that set a key of a node's configuration.
 const SETTING_PREFIX: &str = "CHANNEL_NODE__";
 /// Old ReplicaSets kept. A Deployment has one template only; others stay from what somebody else wrote into it.
@@ -139,6 +144,10 @@ pub(super) fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
             mounts.push(pod::mount("client-ca", CLIENT_CA_DIR));
         }
     }
+    if let Some(api) = &cluster.api {
+        volumes.push(pod::secret_volume("api", api.secret.clone(), has_group));
+        mounts.push(pod::mount("api", API_KEYS_DIR));
+    }
     let selector = &cluster.pod.node_selector;
     let mut spec = PodSpec {
         service_account_name: Some(cluster.names.service_account()),
@@ -181,6 +190,8 @@ fn container(cluster: &ValidatedCluster) -> Container {
         protocol: Some("TCP".to_owned()),
         ..Default::default()
     };
+    let mut ports = vec![port(WS_PORT_NAME, WS_PORT), port(ADMIN_PORT_NAME, ADMIN_PORT)];
+    ports.extend(cluster.api.iter().map(|_| port(API_PORT_NAME, API_PORT)));
     Container {
         name: NODE_CONTAINER.to_owned(),
         image: Some(cluster.pod.image.clone()),
@@ -192,7 +203,7 @@ fn container(cluster: &ValidatedCluster) -> Container {
             pod::field_env("POD_IP", "status.podIP"),
             pod::field_env("NODE_NAME", "spec.nodeName"),
         ]),
-        ports: Some(vec![port(WS_PORT_NAME, WS_PORT), port(ADMIN_PORT_NAME, ADMIN_PORT)]),
+        ports: Some(ports),
         resources: Some(cluster.pod.resources.clone()),
         security_context: Some(shape::container_security(&cluster.pod.options)),
         // A node has a minute to start. Then it is unready within 2 s of saying so, and restarted only after a minute
@@ -220,6 +231,10 @@ fn args(cluster: &ValidatedCluster) -> Vec<String> {
         if tls.min_version == TlsVersion::Tls12 {
             args.extend(["--tls-min-version", "1.2"].map(str::to_owned));
         }
+    }
+    if cluster.api.is_some() {
+        args.extend(["--api".to_owned(), format!("[::]:{API_PORT}")]);
+        args.extend(["--api-keys".to_owned(), format!("{API_KEYS_DIR}/{API_KEYS_KEY}")]);
     }
     args
 }

@@ -10,13 +10,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::meta::meta;
-use crate::names::{ADMIN_PORT, Component, NATS_PORT, WS_PORT};
+use crate::names::{ADMIN_PORT, API_PORT, Component, NATS_PORT, WS_PORT};
 use crate::validate::ValidatedCluster;
 
 /// Namespaces with this label, set to `true`, may read the nodes' metrics.
 const SCRAPE_LABEL: &str = "channelcluster.io/scrape";
 
-/// All addresses may reach the public port; the operator's namespace, and namespaces with the label for scraping, may
+/// All addresses may reach the public port, and pods of the namespace that of the server API, if there is one; the operator's namespace, and namespaces with the label for scraping, may
 /// reach the admin port.
 pub(super) fn nodes(cluster: &ValidatedCluster) -> NetworkPolicy {
     let namespace = |key: &str, value: &str| NetworkPolicyPeer {
@@ -31,7 +31,12 @@ pub(super) fn nodes(cluster: &ValidatedCluster) -> NetworkPolicy {
         ports: Some(vec![port(ADMIN_PORT)]),
     };
     let public = NetworkPolicyIngressRule { from: None, ports: Some(vec![port(WS_PORT)]) };
-    build(cluster, cluster.names.network_policy(), Component::Node, vec![public, admin])
+    let backends = cluster.api.iter().map(|_| {
+        let own = NetworkPolicyPeer { pod_selector: Some(LabelSelector::default()), ..Default::default() };
+        NetworkPolicyIngressRule { from: Some(vec![own]), ports: Some(vec![port(API_PORT)]) }
+    });
+    let rules = [public, admin].into_iter().chain(backends).collect();
+    build(cluster, cluster.names.network_policy(), Component::Node, rules)
 }
 
 /// Only the nodes of the cluster may reach its NATS.

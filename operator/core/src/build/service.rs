@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::meta::meta;
-use crate::names::{ADMIN_PORT, ADMIN_PORT_NAME, Component, WS_PORT, WS_PORT_NAME};
+use crate::names::{ADMIN_PORT, ADMIN_PORT_NAME, API_PORT_NAME, Component, WS_PORT, WS_PORT_NAME};
 use crate::validate::ValidatedCluster;
 
 /// Tells proxies that the port carries WebSockets, plain and over TLS (KEP-3726).
@@ -63,6 +63,29 @@ fn family(family: IpFamily) -> String {
         IpFamily::IPv4 => "IPv4".to_owned(),
         IpFamily::IPv6 => "IPv6".to_owned(),
     }
+}
+
+/// The Service of the server API, by which backends reach any node that is ready.
+pub(super) fn api(cluster: &ValidatedCluster) -> Option<Service> {
+    let api = cluster.api.as_ref()?;
+    let port = ServicePort {
+        name: Some(API_PORT_NAME.to_owned()),
+        app_protocol: Some("http".to_owned()),
+        port: api.port,
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::String(API_PORT_NAME.to_owned())),
+        ..Default::default()
+    };
+    Some(Service {
+        metadata: meta(cluster, cluster.names.api(), Component::Node),
+        spec: Some(ServiceSpec {
+            type_: Some("ClusterIP".to_owned()),
+            selector: Some(cluster.names.selector_labels(Component::Node)),
+            ports: Some(vec![port]),
+            ..Default::default()
+        }),
+        status: None,
+    })
 }
 
 /// The headless Service: a DNS name and an endpoint for each node, ready or not, because a node that drains still has

@@ -16,7 +16,8 @@ fn valid(spec: &str) -> ValidatedCluster {
     let credentials = Credentials { keys: keys.into(), labelled: true, servers: None };
     let certificate =
         Credentials { keys: ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into(), ..token_keys() };
-    let named = [("b.keys", token_keys()), ("a", token_keys()), ("chat-tls", certificate)];
+    let api = Credentials { keys: ["keys.yaml".to_owned()].into(), ..token_keys() };
+    let named = [("b.keys", token_keys()), ("a", token_keys()), ("chat-tls", certificate), ("keys", api)];
     let named_secrets = named.map(|(name, secret)| (name.to_owned(), secret)).into();
     let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
     validate(&cluster(spec), &env(), &fetched).unwrap()
@@ -33,7 +34,7 @@ fn json(object: &impl serde::Serialize) -> Value {
 
 /// Metadata of every object, with its kind.
 fn metas(bundle: Bundle) -> Vec<(&'static str, ObjectMeta)> {
-    let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
+    let Bundle { service_account, config_map, network_policy, nats, headless, service, api, pdb, deployment } =
         bundle;
     let mut all = vec![
         ("ServiceAccount", service_account.metadata),
@@ -44,6 +45,7 @@ fn metas(bundle: Bundle) -> Vec<(&'static str, ObjectMeta)> {
         ("PodDisruptionBudget", pdb.metadata),
         ("Deployment", deployment.metadata),
     ];
+    all.extend(api.map(|service| ("Service", service.metadata)));
     if let Some(NatsBundle { config_map, network_policy, service, deployment }) = nats {
         all.push(("ConfigMap", config_map.metadata));
         all.push(("NetworkPolicy", network_policy.metadata));
@@ -117,6 +119,33 @@ fn the_node_deployment_says_what_was_asked() {
         "nodes: {podLabels: {team: a}, nodeSelector: {pool: ws}}, drain: {delay: 7s, deadline: 2m}, auth:",
     );
     insta::assert_yaml_snapshot!(bundle(&valid(&spec), REPLICAS).deployment);
+}
+
+/// A template of before the server API is as it was, and one with it has its port, its keys and its Service.
+#[test]
+fn the_server_api_has_a_service_of_its_own_where_the_manifest_says_so() {
+    let spec = PLAIN.replace("auth:", "expose: {api: {secretName: keys, port: 8088}}, auth:");
+    let (plain, cluster) = (valid(PLAIN), valid(&spec));
+    assert!(bundle(&plain, REPLICAS).api.is_none() && plain.template != cluster.template);
+    let built = bundle(&cluster, REPLICAS);
+    let service = json(&built.api.unwrap());
+    assert_eq!(service["metadata"]["name"], "chat-api");
+    let port = &service["spec"]["ports"][0];
+    assert_eq!((&port["port"], &port["targetPort"]), (&8_088.into(), &"api".into()));
+    let pod = json(&built.deployment)["spec"]["template"]["spec"].clone();
+    let container = &pod["containers"][0];
+    let args: Vec<_> = container["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let [.., api, address, keys, file] = *args else { panic!("{args:?}") };
+    assert_eq!(
+        [api, address, keys, file],
+        ["--api", "[::]:9401", "--api-keys", "/etc/channelcluster/api/keys.yaml"]
+    );
+    assert_eq!(container["ports"][2]["containerPort"], 9_401);
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["secret"]["secretName"] == "keys"));
+    let rules = json(&built.network_policy)["spec"]["ingress"].clone();
+    assert_eq!(rules[2]["ports"][0]["port"], 9_401);
+    assert_eq!(rules[2]["from"][0]["podSelector"], serde_json::json!({}), "pods of the namespace");
 }
 
 #[test]

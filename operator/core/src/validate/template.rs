@@ -10,7 +10,7 @@ use crds::{ChannelCluster, ChannelClusterSpec};
 use node_core::config::Fixed;
 use serde_json::{Value, json};
 
-use super::value::{Bus, DrainLimits, NodePod, TlsSecrets};
+use super::value::{ApiPort, Bus, DrainLimits, NodePod, TlsSecrets};
 use crate::hash::short_hash;
 
 /// Hexadecimal digits of the hash: 40 bits tell the few templates of one fleet apart, and names stay short.
@@ -24,12 +24,13 @@ pub(super) struct Wish<'a> {
     pub(super) bus: &'a Bus,
     pub(super) token_secrets: &'a BTreeSet<String>,
     pub(super) tls: Option<&'a TlsSecrets>,
+    pub(super) api: Option<&'a ApiPort>,
     pub(super) drain: &'a DrainLimits,
 }
 
 /// The hash of a template.
 pub(super) fn hash(wish: &Wish<'_>) -> String {
-    let Wish { spec, pod, fixed, bus, token_secrets, tls, drain } = wish;
+    let Wish { spec, pod, fixed, bus, token_secrets, tls, api, drain } = wish;
     // What the manifest says about resources stands for the operator's own defaults. The sysctls are those of a table,
     // without the refused ones: a manifest that asks for a sysctl in vain has the hash of one that does not ask.
     let secret = match bus {
@@ -42,11 +43,15 @@ pub(super) fn hash(wish: &Wish<'_>) -> String {
             "minVersion": tls.min_version,
         })
     });
-    let wish = json!({
+    let mut wish = json!({
         "image": pod.image, "fixed": fixed, "sysctls": pod.sysctls, "resources": spec.nodes.resources, "nodeSelector": pod.node_selector, "tolerations": pod.tolerations,
         "affinity": pod.affinity, "labels": pod.labels, "annotations": pod.annotations, "options": pod.options,
         "busSecret": secret, "tokenSecrets": token_secrets, "tls": tls, "graceSeconds": drain.grace.as_secs(),
     });
+    // Fleets of before this key keep their hash.
+    if let (Some(api), Some(wish)) = (api, wish.as_object_mut()) {
+        wish.insert("apiSecret".to_owned(), json!(api.secret));
+    }
     let mut text = String::new();
     canonical(&wish, &mut text);
     short_hash(text.as_bytes()).chars().take(DIGITS).collect()

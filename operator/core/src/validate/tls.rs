@@ -1,16 +1,32 @@
-//! The Secrets with the certificate of the nodes, and with the CAs of clients.
+//! The Secrets with the certificate of the nodes, with the CAs of clients, and with the keys of the server API.
 
 use crds::ChannelClusterSpec;
 
 use super::Fetched;
 use super::context::Problem;
-use super::value::TlsSecrets;
+use super::value::{ApiPort, TlsSecrets};
 use crate::names::CREDENTIALS_LABEL;
 
 /// Keys of a Secret of type `kubernetes.io/tls`.
 const CERTIFICATE_KEYS: [&str; 2] = ["tls.crt", "tls.key"];
 /// The key with the CAs of clients.
 pub(crate) const CA_KEY: &str = "ca.crt";
+
+/// The key with the keys of the server API.
+pub(crate) const API_KEYS_KEY: &str = "keys.yaml";
+/// Port of the Service of the server API when none is asked for.
+const API_SERVICE_PORT: i32 = 80;
+
+/// The server API, if it is to have a port of its own.
+pub(super) fn api(
+    spec: &ChannelClusterSpec,
+    fetched: &Fetched,
+    problems: &mut Vec<Problem>,
+) -> Option<ApiPort> {
+    let api = spec.expose.api.as_ref()?;
+    check(&api.secret_name, "api.secretName", &[API_KEYS_KEY], fetched, problems);
+    Some(ApiPort { secret: api.secret_name.clone(), port: api.port.unwrap_or(API_SERVICE_PORT) })
+}
 
 /// The Secrets that the nodes mount for `expose.tls`. They have to agree, as others do, or anybody who may edit a ChannelCluster
 /// could have nodes answer with the certificate of something else in the namespace.
@@ -20,9 +36,9 @@ pub(super) fn secrets(
     problems: &mut Vec<Problem>,
 ) -> Option<TlsSecrets> {
     let tls = spec.expose.tls.as_ref()?;
-    check(&tls.secret_name, "secretName", &CERTIFICATE_KEYS, fetched, problems);
+    check(&tls.secret_name, "tls.secretName", &CERTIFICATE_KEYS, fetched, problems);
     if let Some(name) = &tls.client_ca_secret_name {
-        check(name, "clientCaSecretName", &[CA_KEY], fetched, problems);
+        check(name, "tls.clientCaSecretName", &[CA_KEY], fetched, problems);
     }
     Some(TlsSecrets {
         certificate: tls.secret_name.clone(),
@@ -37,18 +53,18 @@ fn check(name: &str, field: &str, keys: &[&str], fetched: &Fetched, problems: &m
     match fetched.named_secrets.get(name) {
         None => problems.push(Problem::new(
             "SecretNotFound",
-            format!("the Secret {name:?} of expose.tls.{field} does not exist here: create it with {wanted} and the label {CREDENTIALS_LABEL}=true"),
+            format!("the Secret {name:?} of expose.{field} does not exist here: create it with {wanted} and the label {CREDENTIALS_LABEL}=true"),
         )),
         // Without the label not even the Secret's keys are told.
         Some(secret) if !secret.labelled => problems.push(Problem::new(
             "SecretNotLabelled",
-            format!("the Secret {name:?} of expose.tls.{field} does not say that ChannelClusters may use it: kubectl label secret {name} {CREDENTIALS_LABEL}=true, or set it in the secretTemplate of its Certificate"),
+            format!("the Secret {name:?} of expose.{field} does not say that ChannelClusters may use it: kubectl label secret {name} {CREDENTIALS_LABEL}=true, or set it where the Secret is made (for a Certificate in its secretTemplate)"),
         )),
         Some(secret) => {
             for key in keys.iter().filter(|key| !secret.keys.contains(**key)) {
                 problems.push(Problem::new(
                     "SecretIncomplete",
-                    format!("the Secret {name:?} of expose.tls.{field} has no key {key}: it must have {wanted}"),
+                    format!("the Secret {name:?} of expose.{field} has no key {key}: it must have {wanted}"),
                 ));
             }
         }

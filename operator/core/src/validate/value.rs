@@ -61,6 +61,8 @@ pub struct ValidatedCluster {
     pub token_secrets: BTreeSet<String>,
     /// The Secrets of TLS, when the nodes speak it.
     pub tls: Option<TlsSecrets>,
+    /// The server API, where it has a port of its own.
+    pub api: Option<ApiPort>,
     /// The client-facing Service.
     pub service: ServiceSpec,
     /// The node's configuration.
@@ -74,6 +76,15 @@ pub struct ValidatedCluster {
     pub template: String,
     /// The hash that the spec asks for, if it was given up in a rollback.
     pub given_up: Option<String>,
+}
+
+/// The server API on a port of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiPort {
+    /// The Secret with the keys.
+    pub secret: String,
+    /// Port of the Service.
+    pub port: i32,
 }
 
 /// TLS of nodes with clients, and the Secrets that they mount for it.

@@ -1,17 +1,6 @@
-//! What the API counts: requests by route and status, and publications.
+//! What the server API counts: requests by route and status, and publications.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering::Relaxed},
-};
-
-use axum::{
-    extract::{MatchedPath, Request, State},
-    middleware::Next,
-    response::Response,
-};
-
-use super::Api;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The routes, as metrics name them.
 pub const ROUTES: [&str; 11] = [
@@ -39,8 +28,20 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// Counts an answer to a request for this route with this status.
+    pub fn answered(&self, route: &str, status: u16) {
+        let class = match status {
+            200..=299 => 0,
+            500.. => 2,
+            _ => 1,
+        };
+        if let Some(route) = ROUTES.iter().position(|known| *known == route) {
+            self.requests[route][class].fetch_add(1, Relaxed);
+        }
+    }
+
     /// Counts a publication to one topic.
-    pub(super) fn published(&self) {
+    pub fn published(&self) {
         self.published.fetch_add(1, Relaxed);
     }
 
@@ -56,20 +57,4 @@ impl Counts {
             CLASSES.iter().zip(row).map(|(class, count)| (*route, *class, count.load(Relaxed)))
         })
     }
-}
-
-/// Counts a request when it is answered.
-pub(super) async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let response = next.run(request).await;
-    let route = path.and_then(|path| ROUTES.iter().position(|route| *route == path));
-    let class = match response.status().as_u16() {
-        200..=299 => 0,
-        500.. => 2,
-        _ => 1,
-    };
-    if let Some(counter) = route.and_then(|route| api.app.api_counts.requests.get(route)?.get(class)) {
-        counter.fetch_add(1, Relaxed);
-    }
-    response
 }
