@@ -141,10 +141,12 @@ fn made(namespace: &str, spec: &str) -> Vec<Value> {
     };
     let keys = ["username", "password"].map(str::to_owned).into();
     let credentials = Credentials { keys, labelled: true, servers: None };
-    let fetched = Fetched { credentials: Some(credentials), ..Fetched::default() };
+    let api = Credentials { keys: ["keys.yaml".to_owned()].into(), labelled: true, servers: None };
+    let named_secrets = [("api-keys".to_owned(), api)].into();
+    let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
     let valid = validate(&cluster, &env, &fetched).unwrap();
     let made = bundle(&valid, 2);
-    let Bundle { service_account, config_map, network_policy, nats, headless, service, pdb, deployment } =
+    let Bundle { service_account, config_map, network_policy, nats, headless, service, api, pdb, deployment } =
         made;
     let mut all = vec![json!(secret(&valid, "token", "word", "tickets"))];
     all.extend([json!(service_account), json!(config_map), json!(network_policy)]);
@@ -152,6 +154,7 @@ fn made(namespace: &str, spec: &str) -> Vec<Value> {
         all.extend([json!(config_map), json!(network_policy), json!(service), json!(deployment)]);
     }
     all.extend([json!(headless), json!(service), json!(pdb), json!(deployment)]);
+    all.extend(api.map(|service| json!(service)));
     all
 }
 
@@ -174,7 +177,7 @@ fn shaped() -> String {
         ipFamilies: [IPv4]";
     PLAIN.replace(
         "auth:",
-        &format!("nodes: {{{SHAPED}}}, backplane: {{{SHAPED}}}, expose: {{service: {{{service}}}}}, auth:"),
+        &format!("nodes: {{{SHAPED}}}, backplane: {{{SHAPED}}}, expose: {{api: {{secretName: api-keys}}, service: {{{service}}}}}, auth:"),
     )
 }
 
