@@ -37,6 +37,7 @@ mod beside {
     mod rollout_held;
     mod scale_out;
     mod secret_deleted;
+    mod server_api;
     mod sysctl_forbidden;
     mod tls_clients;
     mod unknown_address;

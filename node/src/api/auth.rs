@@ -7,18 +7,22 @@ use std::{
 
 use axum::{
     Extension,
+    body::HttpBody as _,
     extract::{Request, State},
     http::Uri,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use node_core::{
-    api::keys::{Key, Refused, Scope},
+    api::{
+        keys::{Key, Refused, Scope},
+        request::BODY_BYTES,
+    },
     topic::TopicName,
 };
 
 use super::{
-    Api,
+    Api, STEP_BYTES,
     problem::{Problem, Sort},
 };
 use crate::secrets;
@@ -32,11 +36,21 @@ pub(super) async fn authorize(State(api): State<Arc<Api>>, mut request: Request,
         Ok(key) => key,
         Err(problem) => return problem.into_response(),
     };
-    let Ok(_place) = api.places.try_acquire() else {
+    let body = steps(&request);
+    let (Ok(_place), Ok(_bytes)) = (api.places.try_acquire(), api.bodies.try_acquire_many(body)) else {
         return Problem::busy("it answers as many requests as it may at a time").into_response();
     };
     request.extensions_mut().insert(Arc::new(key));
     next.run(request).await
+}
+
+/// The place that the body of a request needs: what it says, or as much as one may have.
+fn steps(request: &Request) -> u32 {
+    let said = match request.body().size_hint().exact() {
+        Some(bytes) => usize::try_from(bytes).unwrap_or(BODY_BYTES).min(BODY_BYTES),
+        None => BODY_BYTES,
+    };
+    u32::try_from(said.div_ceil(STEP_BYTES)).unwrap_or(u32::MAX)
 }
 
 impl Api {

@@ -52,6 +52,10 @@ use waiting::Waiting;
 
 /// Requests at a time; a further one is told to come again.
 const AT_A_TIME: usize = 256;
+/// Bytes of the bodies of all requests that are answered at a time.
+const BODIES_BYTES: usize = 64 << 20;
+/// Questions of other nodes that are answered at a time; a further one is dropped, and who asks says that its answer is not whole.
+const QUESTIONS: usize = 256;
 /// The bounds of the port of the API, whose clients are few and keep their connections: a backend with several processes, each
 /// with a pool.
 const PORT: Bounds =
@@ -68,7 +72,13 @@ pub struct Api {
     seen: Mutex<Seen>,
     next: AtomicU64,
     places: Semaphore,
+    /// In steps of [`STEP_BYTES`].
+    bodies: Semaphore,
+    questions: Arc<Semaphore>,
 }
+
+/// The steps in which bodies are counted.
+const STEP_BYTES: usize = 1_024;
 
 impl Api {
     /// The API of a node. `bus` is the way to the others, if there are some.
@@ -81,8 +91,11 @@ impl Api {
             reports: Waiting::default(),
             answers: Waiting::default(),
             seen: Mutex::default(),
-            next: AtomicU64::default(),
+            // Nobody else on the bus is to know which numbers are waited for.
+            next: AtomicU64::new(rand::random::<u64>() >> 1),
             places: Semaphore::new(AT_A_TIME),
+            bodies: Semaphore::new(BODIES_BYTES / STEP_BYTES),
+            questions: Arc::new(Semaphore::new(QUESTIONS)),
         }
     }
 
@@ -168,8 +181,13 @@ pub async fn serve(api: Arc<Api>, inlets: Inlets, listeners: Vec<TcpListener>) -
                 Some(heard) = heard.recv() => match heard {
                     Heard::Answer(answer) => api.answers.answer(answer.number, *answer),
                     Heard::Question(question) => {
-                        let api = Arc::clone(&api);
-                        tokio::spawn(async move { api.reply(*question).await });
+                        if let Ok(place) = Arc::clone(&api.questions).try_acquire_owned() {
+                            let api = Arc::clone(&api);
+                            tokio::spawn(async move {
+                                api.reply(*question).await;
+                                drop(place);
+                            });
+                        }
                     }
                 },
                 else => std::future::pending().await,

@@ -7,9 +7,12 @@ use std::{
 
 use tokio::sync::mpsc;
 
+/// Most answers to one question: as many nodes as are remembered. More come from nobody who was asked.
+const ANSWERS: usize = 2_048;
+
 /// Those who wait, by the number of what they asked.
 #[derive(Debug)]
-pub(super) struct Waiting<T>(Mutex<HashMap<u64, mpsc::UnboundedSender<T>>>);
+pub(super) struct Waiting<T>(Mutex<HashMap<u64, mpsc::Sender<T>>>);
 
 impl<T> Default for Waiting<T> {
     fn default() -> Self {
@@ -22,17 +25,17 @@ impl<T> Default for Waiting<T> {
 pub(super) struct Wait<'a, T> {
     waiting: &'a Waiting<T>,
     number: u64,
-    answers: mpsc::UnboundedReceiver<T>,
+    answers: mpsc::Receiver<T>,
 }
 
 impl<T> Waiting<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::UnboundedSender<T>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, mpsc::Sender<T>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for answers to this number.
     pub(super) fn wait(&self, number: u64) -> Wait<'_, T> {
-        let (sender, answers) = mpsc::unbounded_channel();
+        let (sender, answers) = mpsc::channel(ANSWERS);
         self.lock().insert(number, sender);
         Wait { waiting: self, number, answers }
     }
@@ -40,7 +43,7 @@ impl<T> Waiting<T> {
     /// Hands an answer over; one that nobody waits for any more is dropped.
     pub(super) fn answer(&self, number: u64, answer: T) {
         if let Some(sender) = self.lock().get(&number) {
-            sender.send(answer).ok();
+            sender.try_send(answer).ok();
         }
     }
 }

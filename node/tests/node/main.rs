@@ -14,6 +14,8 @@ mod browsers;
 mod bus;
 #[cfg(feature = "nats-server")]
 mod bus_away;
+#[cfg(feature = "nats-server")]
+mod bus_publish;
 mod dashboards;
 mod descriptors;
 mod docs;
