@@ -19,7 +19,7 @@ use node_core::{
     drain::DrainRefusal,
     limits::MAX_OPERATION_BYTES,
     moving::MoveRefusal,
-    visitors::BOUNDS,
+    visitors::{BOUNDS, Bounds},
 };
 use serde_json::json;
 use shell::http::Port;
@@ -35,6 +35,8 @@ use crate::{
 
 /// Longest request body in bytes.
 const BODY_BYTES: usize = 16 * 1024;
+/// The bounds of the port. Backends may speak HTTP/2 to the server API, a few requests at a time: anybody may read metrics here.
+const PORT: Bounds = Bounds { streams: Some(4), ..BOUNDS };
 
 type Shared = State<Arc<App>>;
 
@@ -66,7 +68,7 @@ pub fn router(app: Arc<App>, api: Arc<Api>) -> Router {
 /// # Errors
 /// When the runtime does not take a listener.
 pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, api: Arc<Api>) -> std::io::Result<()> {
-    Port::new(listeners, BOUNDS)?.serve(router(app, api), std::future::pending()).await;
+    Port::new(listeners, PORT)?.serve(router(app, api), std::future::pending()).await;
     Ok(())
 }
 

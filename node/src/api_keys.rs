@@ -40,15 +40,16 @@ pub struct KeyWatch {
 }
 
 impl KeyWatch {
-    /// Reads the keys, and watches for changes from then on. Without a file there are no keys.
-    ///
-    /// # Errors
-    /// See [`KeysError`].
-    pub fn start(path: &Path) -> Result<(Arc<Keys>, Self), KeysError> {
+    /// Watches for changes of the keys from now on, and reads them. Without a file there are no keys. A node with a bad file
+    /// serves clients all the same.
+    pub fn start(path: &Path) -> (Self, Result<Arc<Keys>, KeysError>) {
         let mut watch = Self { path: path.to_owned(), seen: None, told: None };
-        watch.seen = watch.read()?;
-        let keys = watch.parse()?;
-        Ok((Arc::new(keys), watch))
+        let keys = watch.read().and_then(|text| {
+            watch.seen = text;
+            watch.parse()
+        });
+        watch.told = keys.as_ref().err().map(ToString::to_string);
+        (watch, keys.map(Arc::new))
     }
 
     /// The keys when they have changed since the last call. The same error is reported once.
@@ -107,29 +108,33 @@ mod tests {
     use super::*;
     use crate::test_dir::TestDir;
 
+    const ONE: &str = "one-key-of-a-good-length";
+    const TWO: &str = "two-key-of-a-good-length";
+
     #[test]
     fn keys_are_read_when_the_file_changes_and_a_bad_one_changes_nothing() {
         let dir = TestDir::new("api-keys");
         let path = dir.path().join("keys.yaml");
-        let (keys, mut watch) = KeyWatch::start(&path).unwrap();
-        assert!(keys.is_empty() && watch.changed().is_none());
+        let (mut watch, keys) = KeyWatch::start(&path);
+        assert!(keys.unwrap().is_empty() && watch.changed().is_none());
         let line = |name: &str, key: &str| {
             format!("- {{name: {name}, sha256: {}, scopes: [publish]}}\n", digest(key.as_bytes()))
         };
-        fs::write(&path, format!("keys:\n{}", line("a", "one"))).unwrap();
+        fs::write(&path, format!("keys:\n{}", line("a", ONE))).unwrap();
         let keys = watch.changed().unwrap().unwrap();
-        assert!(keys.find(b"one", 0).is_ok() && watch.changed().is_none());
+        assert!(keys.find(ONE.as_bytes(), 0).is_ok() && watch.changed().is_none());
         fs::write(&path, "keys: [{name: a}]").unwrap();
         let error = watch.changed().unwrap().unwrap_err().to_string();
         assert!(error.contains("keys.yaml") && error.contains("scopes"), "{error}");
         assert!(watch.changed().is_none());
-        fs::write(&path, format!("keys:\n{}{}", line("a", "one"), line("b", "two"))).unwrap();
+        fs::write(&path, format!("keys:\n{}{}", line("a", ONE), line("b", TWO))).unwrap();
         assert_eq!(watch.changed().unwrap().unwrap().len(), 2);
         fs::remove_file(&path).unwrap();
-        assert_eq!(watch.changed().unwrap().unwrap().find(b"one", 0), Err(Refused::Unknown));
+        assert_eq!(watch.changed().unwrap().unwrap().find(ONE.as_bytes(), 0), Err(Refused::Unknown));
         fs::write(&path, "keys: []").unwrap();
-        assert!(KeyWatch::start(&path).unwrap().0.is_empty());
+        assert!(KeyWatch::start(&path).1.unwrap().is_empty());
         fs::write(&path, "x").unwrap();
-        assert!(KeyWatch::start(&path).is_err());
+        let (mut watch, keys) = KeyWatch::start(&path);
+        assert!(keys.is_err() && watch.changed().is_none(), "it is told once");
     }
 }

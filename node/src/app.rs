@@ -230,6 +230,14 @@ impl App {
         }
     }
 
+    /// Puts the keys of the server API into force that the node begins with; without good ones it serves clients all the same.
+    pub fn begin_with(&self, keys: Result<Arc<Keys>, KeysError>) {
+        match keys {
+            Ok(keys) => self.api_keys.store(keys),
+            bad => self.take_api_keys(bad),
+        }
+    }
+
     /// Puts changed keys of the server API into force. Where they cannot be read, the former stay, which is counted and told.
     pub fn take_api_keys(&self, changed: Result<Arc<Keys>, KeysError>) {
         match changed {

@@ -161,11 +161,9 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         Ok(settings) => settings,
         Err(text) => return Ok(wrong(&text)),
     };
-    for line in sysinfo::mismatches(&config.fixed.sysctls, &sysinfo::sysctls(&config.fixed.sysctls)) {
-        tracing::warn!("sysctl {line}");
-    }
+    warn_of_sysctls(&config);
     let (token, keys) = secrets(args, &mut config)?;
-    let api_keys = ApiKeyWatch::start(&args.api_keys)?;
+    let (api_watch, api_keys) = ApiKeyWatch::start(&args.api_keys);
     let tls = tls(args)?;
     if let Some(tls) = &tls {
         settings.transport = settings.transport.with_tls(tls.identity());
@@ -201,16 +199,17 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         ready: Arc::clone(shards.ready()),
         bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),
         token,
-        api_keys: api_keys.0.into(),
+        api_keys: Default::default(),
         api_counts: Default::default(),
         key_sources: keys.sources(),
         tls: tls.as_ref().map(|tls| Arc::clone(tls.identity())),
         reloads: Default::default(),
         reload_failures: Default::default(),
     });
+    app.begin_with(api_keys);
     app.tell_ready();
     let fleet = Arc::<Mutex<Fleet>>::default();
-    let api = Arc::new(Api::new(Arc::clone(&app), has_bus, Arc::clone(&fleet)));
+    let api = Arc::new(Api::new(Arc::clone(&app), has_bus, (Arc::clone(&fleet), Arc::clone(shards.peers()))));
     let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()), heard.0);
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, shared)?;
     start_api(args, api_runtime, Arc::clone(&api), Inlets { reports: reports.1, heard: heard.1 })?;
@@ -220,7 +219,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
-        life::serve(&app, Watches { config: watch, keys, tls, api: api_keys.1 }, &mut signals).await;
+        life::serve(&app, Watches { config: watch, keys, tls, api: api_watch }, &mut signals).await;
         life::leave(&app, &mut signals).await;
         life::shut_down(&app).await;
     });
@@ -229,6 +228,13 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     bus.into_iter().for_each(Bus::stop);
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Logs the sysctls that are not as they were asked for.
+fn warn_of_sysctls(config: &NodeConfig) {
+    for line in sysinfo::mismatches(&config.fixed.sysctls, &sysinfo::sysctls(&config.fixed.sysctls)) {
+        tracing::warn!("sysctl {line}");
+    }
 }
 
 /// The admin token, which must be there, and the keys of tokens, which go into the configuration.

@@ -78,6 +78,7 @@ fn figures(app: &App, rate: &mut Rate, now: Instant) -> Figures {
         rooms: sum.rooms,
         writes_per_second: rate.per_second(now, sum.writes),
         utilization: app.utilization(),
+        api: node_core::api::call::VERSION,
         sent_millis: app.bus.as_ref().map(|bus| bus.clock_millis()),
     }
 }

@@ -25,6 +25,8 @@ pub struct Bounds {
     pub idle_millis: u64,
     /// Longest request head in bytes.
     pub head_bytes: usize,
+    /// Requests at a time on one connection of HTTP/2; none where that is not spoken.
+    pub streams: Option<u32>,
 }
 
 /// Connections at a time.
@@ -45,6 +47,7 @@ pub const BOUNDS: Bounds = Bounds {
     exchange_millis: EXCHANGE_MILLIS,
     idle_millis: IDLE_MILLIS,
     head_bytes: HEAD_BYTES,
+    streams: None,
 };
 
 /// The connections of a port.

@@ -31,8 +31,6 @@ use tokio::{
 
 /// Length of a port's accept queue.
 pub const BACKLOG: i32 = 128;
-/// Requests at a time on one connection of HTTP/2.
-const STREAMS: u32 = 32;
 /// What a client of HTTP/2 says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0";
 /// Pause after accept ran out of descriptors or memory: trying again at once would spin.
@@ -92,9 +90,12 @@ impl Port {
             };
             let service = TowerToHyperService::new(router.clone());
             let mut builder = auto::Builder::new(TokioExecutor::new());
+            if self.bounds.streams.is_none() {
+                builder = builder.http1_only();
+            }
             builder.http1().max_buf_size(self.bounds.head_bytes);
             let heads = u32::try_from(self.bounds.head_bytes).unwrap_or(u32::MAX);
-            builder.http2().max_header_list_size(heads).max_concurrent_streams(STREAMS);
+            builder.http2().max_header_list_size(heads).max_concurrent_streams(self.bounds.streams);
             // Only the peer can end a connection here, so it is not logged: a peer could cause such lines at will.
             tasks.spawn(
                 async move { builder.serve_connection(TokioIo::new(connection), service).await.is_ok() },
@@ -148,6 +149,7 @@ impl Port {
             timer,
             wrote: false,
             begins: true,
+            is_http2: false,
         }
     }
 }
@@ -187,6 +189,7 @@ struct Connection {
     wrote: bool,
     /// Whether nothing was read yet.
     begins: bool,
+    is_http2: bool,
 }
 
 impl Connection {
@@ -221,8 +224,10 @@ impl AsyncRead for Connection {
         let now = self.place.shared.millis();
         if buf.filled().len() > before
             && std::mem::take(&mut self.begins)
+            && self.bounds.streams.is_some()
             && buf.filled()[before..].starts_with(PREFACE)
         {
+            self.is_http2 = true;
             self.patience = Patience::of_http2(self.bounds, now);
             self.set_timer();
         }
@@ -245,7 +250,10 @@ impl AsyncWrite for Connection {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         if std::mem::take(&mut self.wrote) {
             let now = self.place.shared.millis();
-            self.place.shared.lock().0.answered(self.place.id);
+            // What is flushed on HTTP/2 may be no answer: a client could keep its place by pings.
+            if !self.is_http2 {
+                self.place.shared.lock().0.answered(self.place.id);
+            }
             if self.patience.on_answered(now) {
                 self.set_timer();
             }

@@ -6,10 +6,9 @@ use std::{
 };
 
 use axum::{
-    Extension,
     body::HttpBody as _,
-    extract::{Request, State},
-    http::Uri,
+    extract::{FromRequestParts, Request, State},
+    http::{Uri, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -21,14 +20,69 @@ use node_core::{
     topic::TopicName,
 };
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::{
     Api, STEP_BYTES,
     problem::{Problem, Sort},
 };
 use crate::secrets;
 
-/// The key of a request.
-pub(super) type Caller = Extension<Arc<Key>>;
+/// Who asks, with the place of the request.
+#[derive(Debug)]
+pub(super) struct Caller {
+    key: Key,
+    _permits: [OwnedSemaphorePermit; 2],
+}
+
+/// One who asks with a key that is good for publishing. These are found before a body is read.
+pub(super) struct Publisher(pub(super) Arc<Caller>);
+/// The same for reading.
+pub(super) struct Reader(pub(super) Arc<Caller>);
+/// The same for managing.
+pub(super) struct Manager(pub(super) Arc<Caller>);
+
+impl Caller {
+    /// The key.
+    pub(super) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    fn of(parts: &Parts, scope: Scope) -> Result<Arc<Self>, Problem> {
+        let caller = parts.extensions.get::<Arc<Self>>();
+        let caller =
+            caller.ok_or_else(|| Problem::new(Sort::Unauthorized, "the request has no key", REMEDY))?;
+        needs(&caller.key, scope)?;
+        Ok(Arc::clone(caller))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Publisher {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Caller::of(parts, Scope::Publish).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Caller::of(parts, Scope::Read).map(Self)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Manager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Caller::of(parts, Scope::Manage).map(Self)
+    }
+}
+
+/// What to do without a good key.
+const REMEDY: &str = "send Authorization: Bearer and a key of the API, or the node's admin token";
 
 /// Finds the key of a request, and gives the request a place.
 pub(super) async fn authorize(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
@@ -37,10 +91,13 @@ pub(super) async fn authorize(State(api): State<Arc<Api>>, mut request: Request,
         Err(problem) => return problem.into_response(),
     };
     let body = steps(&request);
-    let (Ok(_place), Ok(_bytes)) = (api.places.try_acquire(), api.bodies.try_acquire_many(body)) else {
+    let place = Arc::clone(&api.places).try_acquire_owned();
+    let bytes = Arc::clone(&api.bodies).try_acquire_many_owned(body);
+    let (Ok(place), Ok(bytes)) = (place, bytes) else {
         return Problem::busy("it answers as many requests as it may at a time").into_response();
     };
-    request.extensions_mut().insert(Arc::new(key));
+    // Work that goes on when the client has gone away keeps the place.
+    request.extensions_mut().insert(Arc::new(Caller { key, _permits: [place, bytes] }));
     next.run(request).await
 }
 
@@ -55,8 +112,7 @@ fn steps(request: &Request) -> u32 {
 
 impl Api {
     fn key(&self, request: &Request) -> Result<Key, Problem> {
-        let remedy = "send Authorization: Bearer and a key of the API, or the node's admin token";
-        let unknown = |detail: String| Problem::new(Sort::Unauthorized, detail, remedy);
+        let unknown = |detail: String| Problem::new(Sort::Unauthorized, detail, REMEDY);
         let Some(token) = &self.app.token else { return Ok(Key::admin()) };
         let given = secrets::bearer(request.headers());
         let given = given.ok_or_else(|| unknown("the request has no key".to_owned()))?;
@@ -68,7 +124,7 @@ impl Api {
         let now = u64::try_from(now).unwrap_or(u64::MAX);
         match self.app.api_keys.load().find(given, now) {
             Ok(key) => Ok(key.clone()),
-            Err(error @ Refused::Unknown) => Err(unknown(error.to_string())),
+            Err(error @ (Refused::Unknown | Refused::Short)) => Err(unknown(error.to_string())),
             Err(error @ Refused::Ended) => Err(Problem::new(
                 Sort::Unauthorized,
                 error.to_string(),
@@ -82,7 +138,7 @@ impl Api {
 ///
 /// # Errors
 /// When it is not.
-pub(super) fn needs(key: &Key, scope: Scope) -> Result<(), Problem> {
+fn needs(key: &Key, scope: Scope) -> Result<(), Problem> {
     if key.has(scope) {
         return Ok(());
     }

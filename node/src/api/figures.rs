@@ -5,16 +5,13 @@ use std::{
     time::Instant,
 };
 
-use axum::{Extension, Json, extract::State};
-use node_core::{
-    admin::{NodePhase, Stats},
-    api::keys::Scope,
-};
+use axum::{Json, extract::State};
+use node_core::admin::{NodePhase, Stats};
 use serde::Serialize;
 
 use super::{
     Api,
-    auth::{Caller, needs},
+    auth::{Reader, needs_all_topics},
     problem::Problem,
 };
 use crate::bus::fleet::Line;
@@ -34,18 +31,18 @@ pub(super) struct Fleet {
 /// `GET /v1/node`: as `GET /v1/stats`.
 pub(super) async fn node(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Reader(caller): Reader,
 ) -> Result<Json<Stats>, Problem> {
-    needs(&key, Scope::Read)?;
+    needs_all_topics(caller.key())?;
     Ok(Json(api.app.stats()))
 }
 
 /// `GET /v1/fleet`.
 pub(super) async fn fleet(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Reader(caller): Reader,
 ) -> Result<Json<Fleet>, Problem> {
-    needs(&key, Scope::Read)?;
+    needs_all_topics(caller.key())?;
     let sum = api.fleet.lock().unwrap_or_else(PoisonError::into_inner).sum(Instant::now());
     let partial = api.is_cut_off() || api.app.phase() == NodePhase::Starting;
     Ok(Json(Fleet {

@@ -9,7 +9,7 @@ use std::{
 use node_core::{
     api::call::{Answer, Call, Question, Said, VERSION},
     broadcast::NodeTag,
-    bus::{Command, Letter, To},
+    bus::{Command, LETTER_BYTES, Letter, To},
 };
 use tokio::time::timeout_at;
 
@@ -49,26 +49,27 @@ impl Everywhere {
 }
 
 impl Api {
-    /// The other nodes that were heard of lately.
-    pub(super) fn others(&self) -> HashSet<NodeTag> {
+    /// The other nodes that were heard of lately and answer; and how many do not, which are of a version of before this.
+    pub(super) fn others(&self) -> (HashSet<NodeTag>, usize) {
         if self.app.bus.is_none() {
-            return HashSet::new();
+            return Default::default();
         }
-        let mut tags = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).tags(Instant::now());
+        let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut tags, deaf) = fleet.answering(Instant::now());
         tags.remove(&self.tag());
-        tags
+        (tags, deaf)
     }
 
-    /// Whether other nodes cannot be reached, though there may be some.
+    /// Whether there may be nodes that cannot be reached, or were not heard of yet: the bus is away, or came a moment ago.
     pub(super) fn is_cut_off(&self) -> bool {
-        self.app.bus.as_ref().is_some_and(|bus| !bus.connected())
+        self.app.bus.as_ref().is_some_and(|bus| !bus.connected() || !self.peers.are_known())
     }
 
     /// Asks this node and all others at the same time.
     pub(super) async fn everywhere(&self, call: Call) -> Everywhere {
-        let others = self.others();
+        let (others, deaf) = self.others();
         let is_cut_off = self.is_cut_off();
-        let expected = others.len();
+        let expected = others.len() + deaf;
         let (here, answers) = tokio::join!(self.here(&call), self.ask(&call, To::All, others));
         let answers: Vec<_> = answers.into_iter().map(|answer| (answer.node, answer.said)).collect();
         let missing = expected.saturating_sub(answers.len());
@@ -120,20 +121,25 @@ impl Api {
 
     /// Answers a question of another node.
     pub(super) async fn reply(&self, question: Question) {
-        let said = self.here(&question.call).await;
+        let mut said = self.here(&question.call).await;
         let Some(bus) = &self.bus else { return };
         let Ok(asker) = u128::from_str_radix(&question.from, 16) else { return };
-        let answer = Answer {
-            version: VERSION,
-            from: self.boot_id(),
-            node: self.app.node_name.clone(),
-            number: question.number,
-            said,
+        let bytes = loop {
+            let answer = Answer {
+                version: VERSION,
+                from: self.boot_id(),
+                node: self.app.node_name.clone(),
+                number: question.number,
+                said,
+            };
+            let Ok(bytes) = serde_json::to_vec(&answer) else { return };
+            said = answer.said;
+            if bytes.len() <= LETTER_BYTES || !said.halve() {
+                break bytes;
+            }
         };
-        if let Ok(bytes) = serde_json::to_vec(&answer) {
-            // When it does not get there, the node that asks says that its answer is not whole.
-            bus.push(Command::Post(Box::new(Letter { to: To::Asker(NodeTag::of(asker)), bytes }))).ok();
-            bus.ring();
-        }
+        // When it does not get there, the node that asks says that its answer is not whole.
+        bus.push(Command::Post(Box::new(Letter { to: To::Asker(NodeTag::of(asker)), bytes }))).ok();
+        bus.ring();
     }
 }

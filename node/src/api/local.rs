@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
 use node_core::{
     api::{
         call::{Call, Said, TopicLine},
@@ -70,37 +71,46 @@ impl Api {
     }
 
     async fn list(&self, who: &Who, limit: usize) -> Said {
-        let (mut connections, mut more) = (Vec::<Listed>::new(), false);
-        for shard in self.shards_of(Some(who)) {
-            match self.order(shard, Order::List(who.clone())).await {
+        let order = || Order::List { who: who.clone(), limit };
+        let asked = self.shards_of(Some(who)).into_iter().map(|shard| self.order(shard, order()));
+        let (mut connections, mut more, mut partial) = (Vec::<Listed>::new(), false, false);
+        for report in join_all(asked).await {
+            match report {
                 Some(report) => {
                     more |= report.more;
                     connections.extend(report.connections);
                 }
-                None => more = true,
+                None => partial = true,
             }
         }
         more |= connections.len() > limit;
         connections.truncate(limit);
-        Said::Connections { connections, more }
+        Said::Connections { connections, more, partial }
     }
 
     /// Gives an order to shards until it is carried out on all that are meant.
     async fn done(&self, who: Option<&Who>, order: &Order) -> Said {
+        let asked = self.shards_of(who).into_iter().map(|shard| self.done_on(shard, order));
         let (mut count, mut partial) = (0, false);
-        for shard in self.shards_of(who) {
-            loop {
-                let Some(Report { done, more, .. }) = self.order(shard, order.clone()).await else {
-                    partial = true;
-                    break;
-                };
-                count += done;
-                if !more || done == 0 {
-                    break;
-                }
-            }
+        for (done, is_whole) in join_all(asked).await {
+            count += done;
+            partial |= !is_whole;
         }
         Said::Done { count, partial }
+    }
+
+    /// The same on one shard; on how many connections, and whether it reported in time.
+    async fn done_on(&self, shard: u8, order: &Order) -> (u64, bool) {
+        let mut count = 0;
+        loop {
+            let Some(Report { done, more, .. }) = self.order(shard, order.clone()).await else {
+                return (count, false);
+            };
+            count += done;
+            if !more || done == 0 {
+                return (count, true);
+            }
+        }
     }
 
     async fn say_here(&self, publication: &Publication) -> Said {
@@ -111,6 +121,7 @@ impl Api {
         let (mut count, mut partial) = (0, false);
         for broadcast in said.broadcasts {
             let Some(content) = broadcast.unpack() else { continue };
+            self.app.api_counts.published();
             for shard in self.app.topics.shards(content.topic).iter() {
                 let order = Order::Say { broadcast: broadcast.clone(), except: except.clone() };
                 match self.order(shard, order).await {

@@ -22,6 +22,7 @@ use axum::{
 use node_core::{
     api::{call::Answer, order::Report, request::BODY_BYTES, seen::Seen},
     broadcast::NodeTag,
+    longpoll::peers::Peers,
     visitors::{BOUNDS, Bounds},
 };
 use shell::http::Port;
@@ -58,8 +59,14 @@ const BODIES_BYTES: usize = 64 << 20;
 const QUESTIONS: usize = 256;
 /// The bounds of the port of the API, whose clients are few and keep their connections: a backend with several processes, each
 /// with a pool.
-const PORT: Bounds =
-    Bounds { connections: 1_024, per_address: 256, exchange_millis: 30_000, idle_millis: 90_000, ..BOUNDS };
+const PORT: Bounds = Bounds {
+    connections: 1_024,
+    per_address: 256,
+    exchange_millis: 30_000,
+    idle_millis: 90_000,
+    streams: Some(32),
+    ..BOUNDS
+};
 
 /// The server API of one node.
 #[derive(Debug)]
@@ -71,9 +78,10 @@ pub struct Api {
     answers: Waiting<Answer>,
     seen: Mutex<Seen>,
     next: AtomicU64,
-    places: Semaphore,
+    peers: Arc<Peers>,
+    places: Arc<Semaphore>,
     /// In steps of [`STEP_BYTES`].
-    bodies: Semaphore,
+    bodies: Arc<Semaphore>,
     questions: Arc<Semaphore>,
 }
 
@@ -83,7 +91,11 @@ const STEP_BYTES: usize = 1_024;
 impl Api {
     /// The API of a node. `bus` is the way to the others, if there are some.
     #[must_use]
-    pub fn new(app: Arc<App>, bus: Option<BusSender>, fleet: Arc<Mutex<Fleet>>) -> Self {
+    pub fn new(
+        app: Arc<App>,
+        bus: Option<BusSender>,
+        (fleet, peers): (Arc<Mutex<Fleet>>, Arc<Peers>),
+    ) -> Self {
         Self {
             app,
             bus,
@@ -93,8 +105,9 @@ impl Api {
             seen: Mutex::default(),
             // Nobody else on the bus is to know which numbers are waited for.
             next: AtomicU64::new(rand::random::<u64>() >> 1),
-            places: Semaphore::new(AT_A_TIME),
-            bodies: Semaphore::new(BODIES_BYTES / STEP_BYTES),
+            peers,
+            places: Arc::new(Semaphore::new(AT_A_TIME)),
+            bodies: Arc::new(Semaphore::new(BODIES_BYTES / STEP_BYTES)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
         }
     }

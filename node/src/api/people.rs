@@ -2,21 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, extract::State};
-use node_core::{
-    api::{
-        call::{Call, Said},
-        keys::{Key, Scope},
-        order::{ConnectionRef, Listed, Who},
-        request::{self, Disconnect, Kick, Refresh, Wrong},
-    },
-    config::NodeConfig,
+use axum::{Json, extract::State};
+use node_core::api::{
+    call::{Call, Said},
+    order::{ConnectionRef, Listed, Who},
+    request::{self, Disconnect, Kick, Refresh, Wrong},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Api,
-    auth::{Caller, needs, needs_all_topics, needs_topic},
+    auth::{Manager, Reader, needs_all_topics, needs_topic},
     fleet::Everywhere,
     problem::{Problem, Sort},
     read::{Asked, Body, Named},
@@ -65,35 +61,36 @@ fn done(all: &Everywhere) -> Done {
 /// `GET /v1/users/{user}/connections`.
 pub(super) async fn connections(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Reader(caller): Reader,
     Named(user): Named,
     Asked(Query { limit: asked }): Asked<Query>,
 ) -> Result<Json<Connections>, Problem> {
-    needs(&key, Scope::Read)?;
-    needs_all_topics(&key)?;
+    let key = caller.key();
+    needs_all_topics(key)?;
     request::user("user", &user)?;
     let limit = limit(asked)?;
     let all = api.everywhere(Call::List { who: Who::User(user), limit }).await;
-    let (mut connections, mut more) = (Vec::new(), false);
+    let (mut connections, mut more, mut partial) = (Vec::new(), false, all.is_partial());
     for said in all.said() {
-        if let Said::Connections { connections: some, more: others } = said {
+        if let Said::Connections { connections: some, more: others, partial: lacks } = said {
             connections.extend(some.iter().cloned());
             more |= others;
+            partial |= lacks;
         }
     }
     more |= connections.len() > limit;
     connections.truncate(limit);
-    Ok(Json(Connections { connections, more, partial: all.is_partial() }))
+    Ok(Json(Connections { connections, more, partial }))
 }
 
 /// `GET /v1/connections/{connection}`.
 pub(super) async fn connection(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Reader(caller): Reader,
     Named(text): Named,
 ) -> Result<Json<Listed>, Problem> {
-    needs(&key, Scope::Read)?;
-    needs_all_topics(&key)?;
+    let key = caller.key();
+    needs_all_topics(key)?;
     let gone = || {
         Problem::new(
             Sort::NotFound,
@@ -103,33 +100,29 @@ pub(super) async fn connection(
     };
     let connection: ConnectionRef = text.parse().map_err(|_| gone())?;
     let call = Call::List { who: Who::Connection(connection), limit: 1 };
-    if connection.node != api.tag() && !api.others().contains(&connection.node) {
+    if connection.node != api.tag() && !api.others().0.contains(&connection.node) {
         return Err(gone());
     }
     match api.at(connection.node, call).await {
-        Some(Said::Connections { connections, .. }) => {
+        Some(Said::Connections { connections, partial: false, .. }) => {
             connections.into_iter().next().map(Json).ok_or_else(gone)
         }
         _ => Err(Problem::new(Sort::NoAnswer, "its node does not answer", "try again after a second")),
     }
 }
 
-/// Checks the topic of a request, if it has one; without one the key has to be good for all.
-fn topic(key: &Key, topic: Option<&str>, config: &NodeConfig) -> Result<(), Problem> {
-    match topic {
-        Some(topic) => needs_topic(key, request::topic(topic, config)?),
-        None => needs_all_topics(key),
-    }
-}
-
 /// `POST /v1/disconnect`.
 pub(super) async fn disconnect(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Manager(caller): Manager,
     Body(asked): Body<Disconnect>,
 ) -> Result<Json<Done>, Problem> {
-    needs(&key, Scope::Manage)?;
-    topic(&key, asked.topic.as_deref(), &api.app.config.load())?;
+    let key = caller.key();
+    // It ends what the connections do in all topics.
+    needs_all_topics(key)?;
+    if let Some(topic) = &asked.topic {
+        request::topic(topic, &api.app.config.load())?;
+    }
     let who = request::who(asked.user.as_deref(), asked.connection.as_deref())?;
     if who.is_none() && asked.topic.is_none() {
         return Err(Wrong::new("user", "nobody is named", "name a user, a connection or a topic").into());
@@ -142,11 +135,11 @@ pub(super) async fn disconnect(
 /// `POST /v1/kick`.
 pub(super) async fn kick(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Manager(caller): Manager,
     Body(asked): Body<Kick>,
 ) -> Result<Json<Done>, Problem> {
-    needs(&key, Scope::Manage)?;
-    topic(&key, Some(&asked.topic), &api.app.config.load())?;
+    let key = caller.key();
+    needs_topic(key, request::topic(&asked.topic, &api.app.config.load())?)?;
     let who = request::who(asked.user.as_deref(), asked.connection.as_deref())?;
     let all = api.everywhere(Call::Leave { topic: asked.topic, who }).await;
     Ok(Json(done(&all)))
@@ -155,11 +148,11 @@ pub(super) async fn kick(
 /// `POST /v1/refresh`.
 pub(super) async fn refresh(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Manager(caller): Manager,
     Body(asked): Body<Refresh>,
 ) -> Result<Json<Done>, Problem> {
-    needs(&key, Scope::Manage)?;
-    needs_all_topics(&key)?;
+    let key = caller.key();
+    needs_all_topics(key)?;
     request::user("user", &asked.user)?;
     let within_millis = asked.within()?;
     let all = api.everywhere(Call::Refresh { user: asked.user, within_millis }).await;

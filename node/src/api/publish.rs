@@ -3,14 +3,19 @@
 //! What goes to all members takes the way of a client's message: one item for each shard with members, one copy on the bus for
 //! each other node with members. Only a publication that spares somebody is asked of every node.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
-use axum::{Extension, Json, extract::State, http::HeaderMap};
+use axum::{Json, extract::State, http::HeaderMap};
+use futures::future::join_all;
 use node_core::{
     api::{
         call::{Call, Said},
-        keys::{Key, Scope, digest},
-        request::{Batch, MAX_BATCH, Publication, Sayable},
+        keys::{Key, digest},
+        request::{Batch, Publication, Sayable},
         seen::{Claim, Outcome, Reach, Use, homes},
     },
     broadcast::{Broadcast, NodeTag, Origin},
@@ -22,7 +27,7 @@ use serde::Serialize;
 
 use super::{
     Api,
-    auth::{Caller, needs, needs_topic},
+    auth::{Publisher, needs_topic},
     problem::{Problem, Sort, Written},
     read::Body,
 };
@@ -30,6 +35,8 @@ use crate::mailbox::ShardHandle;
 
 /// The header of the draft for idempotency keys (draft-ietf-httpapi-idempotency-key-header).
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// How long a batch may take before its rest is put off: less than a request may take on the admin port.
+const BATCH_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What became of a publication.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -71,11 +78,10 @@ pub(super) struct Results {
 /// `POST /v1/publish`.
 pub(super) async fn one(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Publisher(caller): Publisher,
     headers: HeaderMap,
     Body(mut publication): Body<Publication>,
 ) -> Result<Json<Published>, Problem> {
-    needs(&key, Scope::Publish)?;
     if publication.idempotency_key.is_none()
         && let Some(value) = headers.get(IDEMPOTENCY_KEY)
     {
@@ -84,35 +90,49 @@ pub(super) async fn one(
         })?;
         publication.idempotency_key = Some(text.to_owned());
     }
-    let mut rung = BTreeSet::new();
-    let done = api.publish(&key, &publication, &mut rung).await;
-    api.ring(&rung);
-    done.map(Json)
+    to_the_end(async move {
+        let mut rung = BTreeSet::new();
+        let done = api.publish(caller.key(), &publication, &mut rung).await;
+        api.ring(&mut rung);
+        done.map(Json)
+    })
+    .await?
 }
 
 /// `POST /v1/publish/batch`.
 pub(super) async fn batch(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Publisher(caller): Publisher,
+    headers: HeaderMap,
     Body(Batch { publications }): Body<Batch>,
 ) -> Result<Json<Results>, Problem> {
-    needs(&key, Scope::Publish)?;
-    if publications.len() > MAX_BATCH {
-        return Err(Problem {
-            field: Some("publications"),
-            ..Problem::new(
-                Sort::Invalid,
-                format!("there are {} publications", publications.len()),
-                format!("send {MAX_BATCH} at most in one request"),
-            )
-        });
+    if headers.contains_key(IDEMPOTENCY_KEY) {
+        let detail = "the header Idempotency-Key is for one publication";
+        return Err(Problem::new(
+            Sort::Invalid,
+            detail,
+            "give each publication an idempotencyKey of its own",
+        ));
     }
-    let (mut results, mut rung) = (Vec::with_capacity(publications.len()), BTreeSet::new());
-    for publication in &publications {
-        results.push(api.publish(&key, publication, &mut rung).await);
-    }
-    api.ring(&rung);
-    Ok(Json(Results { results: Outcomes(results) }))
+    to_the_end(async move {
+        let (mut results, mut rung) = (Vec::with_capacity(publications.len()), BTreeSet::new());
+        let begun = Instant::now();
+        for publication in &publications {
+            let done = match begun.elapsed() < BATCH_PATIENCE {
+                true => api.publish(caller.key(), publication, &mut rung).await,
+                false => Err(Problem::busy("the batch took too long")),
+            };
+            results.push(done);
+        }
+        api.ring(&mut rung);
+        Json(Results { results: Outcomes(results) })
+    })
+    .await
+}
+
+/// Goes on with something when the client has gone away: half of a publication, or one that nobody remembers, would be worse.
+async fn to_the_end<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> Result<T, Problem> {
+    tokio::spawn(work).await.map_err(|_| Problem::busy("the node failed at it"))
 }
 
 impl Api {
@@ -130,89 +150,118 @@ impl Api {
             }
         }
         let Some(used) = used(key, publication) else {
-            return Ok(published(self.say(publication, said, rung).await?, false));
+            return Ok(published(self.say(publication, said, rung).await, false));
         };
-        let homes = homes(used.key, self.others().into_iter().chain([self.tag()]));
+        let homes = homes(used.key, self.others().0.into_iter().chain([self.tag()]));
         if let Some(done) = self.claim(used, &homes).await? {
             return Ok(published(done, true));
         }
         let outcome = self.say(publication, said, rung).await;
-        // A second request, by whichever node, is to find how the first ended once that is answered.
-        let settled = Call::Settle(used, outcome.as_ref().ok().copied());
-        futures::future::join_all(homes.iter().map(|home| self.at(*home, settled.clone()))).await;
-        outcome.map(|outcome| published(outcome, false))
+        self.ring(rung);
+        // A second request, by whichever node, is to find how the first ended once that is answered. One that some may have
+        // missed may be made again.
+        self.settle(used, &homes, Some(outcome).filter(|outcome| outcome.reach == Reach::Fleet)).await;
+        Ok(published(outcome, false))
     }
 
-    /// Claims an idempotency key at the first of its homes that answers. Says how the publication ended that had it.
+    /// Claims an idempotency key at its homes. Says how the publication ended that had it.
     async fn claim(&self, used: Use, homes: &[NodeTag]) -> Result<Option<Outcome>, Problem> {
-        for home in homes {
-            let Some(Said::Claim(claim)) = self.at(*home, Call::Claim(used)).await else { continue };
-            return match claim {
-                Claim::New => Ok(None),
-                Claim::Done(outcome) => Ok(Some(outcome)),
-                Claim::Pending => Err(Problem::new(
+        let asked = homes.iter().map(|home| self.at(*home, Call::Claim(used)));
+        let known = join_all(asked).await.into_iter().map(|said| match said {
+            Some(Said::Claim(claim)) => Some(claim),
+            _ => None,
+        });
+        let known: Vec<_> = known.collect();
+        let all = known.iter().flatten().copied().reduce(Claim::or);
+        // Those that knew nothing took the claim for granted.
+        let take_back = async {
+            let homes: Vec<_> =
+                homes.iter().zip(&known).filter(|(_, claim)| **claim == Some(Claim::New)).collect();
+            let homes: Vec<_> = homes.into_iter().map(|(home, _)| *home).collect();
+            match all {
+                Some(Claim::Done(outcome)) => self.settle(used, &homes, Some(outcome)).await,
+                _ => self.settle(used, &homes, None).await,
+            }
+        };
+        match all {
+            Some(Claim::New) => Ok(None),
+            Some(Claim::Done(outcome)) => {
+                take_back.await;
+                Ok(Some(outcome))
+            }
+            Some(Claim::Pending) => {
+                take_back.await;
+                Err(Problem::new(
                     Sort::InProgress,
                     "a publication with this idempotency key is under way",
                     "try again after a second",
-                )),
-                Claim::Other => Err(Problem {
+                ))
+            }
+            Some(Claim::Other) => {
+                take_back.await;
+                Err(Problem {
                     field: Some("idempotencyKey"),
                     ..Problem::new(
                         Sort::KeyReused,
                         "the idempotency key was used for another publication",
                         "make a new key for each publication",
                     )
-                }),
-            };
+                })
+            }
+            None => Err(Problem::new(
+                Sort::NoAnswer,
+                "the nodes that know about this idempotency key do not answer",
+                "try again after a second with the same key, or publish without one",
+            )),
         }
-        Err(Problem::new(
-            Sort::NoAnswer,
-            "the nodes that know about this idempotency key do not answer",
-            "try again after a second with the same key, or publish without one",
-        ))
     }
 
-    async fn say(
-        &self,
-        publication: &Publication,
-        said: Sayable,
-        rung: &mut BTreeSet<u8>,
-    ) -> Result<Outcome, Problem> {
+    /// Tells homes how the publication of a key ended; none forgets the key.
+    async fn settle(&self, used: Use, homes: &[NodeTag], outcome: Option<Outcome>) {
+        join_all(homes.iter().map(|home| self.at(*home, Call::Settle(used, outcome)))).await;
+    }
+
+    async fn say(&self, publication: &Publication, said: Sayable, rung: &mut BTreeSet<u8>) -> Outcome {
         let topics = u32::try_from(said.broadcasts.len()).unwrap_or(u32::MAX);
         if said.except.is_some() {
             let all = self.everywhere(Call::Say(Box::new(publication.clone()))).await;
             let is_whole = all.said().all(|said| matches!(said, Said::Done { partial: false, .. }));
-            let reach = if is_whole && !all.is_partial() { Reach::Fleet } else { Reach::Node };
-            return Ok(Outcome { topics, reach });
+            let reach = if is_whole && !all.is_partial() { Reach::Fleet } else { Reach::Part };
+            return Outcome { topics, reach };
         }
         let mut reach = Reach::Fleet;
         for broadcast in said.broadcasts {
-            if self.say_to_all(broadcast, rung).await? == Reach::Node {
-                reach = Reach::Node;
+            if self.say_to_all(broadcast, rung).await == Reach::Part {
+                reach = Reach::Part;
             }
         }
-        Ok(Outcome { topics, reach })
+        Outcome { topics, reach }
     }
 
     /// Gives a broadcast to the shards and the other nodes that have members of its topic.
-    async fn say_to_all(&self, broadcast: Broadcast, rung: &mut BTreeSet<u8>) -> Result<Reach, Problem> {
-        let Some(content) = broadcast.unpack() else { return Ok(Reach::Fleet) };
+    async fn say_to_all(&self, broadcast: Broadcast, rung: &mut BTreeSet<u8>) -> Reach {
+        let Some(content) = broadcast.unpack() else { return Reach::Fleet };
         self.app.api_counts.published();
-        let topic: Arc<str> = content.topic.into();
+        let (topic, mut reach): (Arc<str>, _) = (content.topic.into(), Reach::Fleet);
         for shard in self.app.topics.shards(&topic).iter() {
             rung.insert(shard);
             let mail = Mail::Remote { broadcast: broadcast.clone(), origin: Origin::Shard };
             if !self.send(shard, mail).await {
-                return Err(Problem::busy("a shard does not take messages fast enough"));
+                reach = Reach::Part;
             }
         }
-        let (Some(bus), Some(state)) = (&self.bus, &self.app.bus) else { return Ok(Reach::Fleet) };
-        let is_taken = state.connected() && bus.push(Command::Publish { topic, broadcast }).is_ok();
+        let (Some(bus), Some(state)) = (&self.bus, &self.app.bus) else { return reach };
+        if !state.connected() || bus.push(Command::Publish { topic, broadcast }).is_err() {
+            state.counts.dropped_out.fetch_add(1, Relaxed);
+            reach = Reach::Part;
+        }
         bus.ring();
-        Ok(if is_taken { Reach::Fleet } else { Reach::Node })
+        reach
     }
 
-    fn ring(&self, shards: &BTreeSet<u8>) {
+    /// Wakes shards.
+    fn ring(&self, shards: &mut BTreeSet<u8>) {
+        let shards = std::mem::take(shards);
         shards
             .iter()
             .filter_map(|shard| self.app.shards.get(usize::from(*shard)))

@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use axum::{Extension, Json, extract::State};
+use axum::{Json, extract::State};
 use node_core::api::{
     call::{Call, Said, TopicLine, merge},
-    keys::Scope,
     request::{self, PAGE, USUAL_PAGE, Wrong},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     Api,
-    auth::{Caller, needs, needs_all_topics, needs_topic},
+    auth::{Reader, needs_all_topics, needs_topic},
     problem::Problem,
     read::{Asked, Named},
 };
@@ -70,11 +69,11 @@ pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
 /// `GET /v1/topics`.
 pub(super) async fn list(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Reader(caller): Reader,
     Asked(Query { prefix, after, limit: asked }): Asked<Query>,
 ) -> Result<Json<Page>, Problem> {
-    needs(&key, Scope::Read)?;
-    needs_all_topics(&key)?;
+    let key = caller.key();
+    needs_all_topics(key)?;
     let limit = limit(asked)?;
     let all = api.everywhere(Call::Topics { prefix, after, limit }).await;
     let partial = all.is_partial();
@@ -90,12 +89,12 @@ pub(super) async fn list(
 /// `GET /v1/topics/{topic}`.
 pub(super) async fn one(
     State(api): State<Arc<Api>>,
-    Extension(key): Caller,
+    Reader(caller): Reader,
     Named(topic): Named,
 ) -> Result<Json<Members>, Problem> {
-    needs(&key, Scope::Read)?;
+    let key = caller.key();
     let config = api.app.config.load_full();
-    needs_topic(&key, request::topic(&topic, &config)?)?;
+    needs_topic(key, request::topic(&topic, &config)?)?;
     let all = api.everywhere(Call::Members { topic: topic.clone() }).await;
     let partial = all.is_partial();
     let own = (api.app.node_name.clone(), all.here);

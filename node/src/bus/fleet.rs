@@ -41,6 +41,8 @@ pub struct Figures {
     pub writes_per_second: u64,
     /// Busy fraction of the busiest shard, 0 to 1.
     pub utilization: f64,
+    /// Version of the calls of the server API that it answers ([`node_core::api::call::VERSION`]); 0 of a node that answers none.
+    pub api: u32,
     /// When this was sent, on the clock of [`node_core::envelope::Envelope::sent_millis`]; none from an older node.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sent_millis: Option<u64>,
@@ -122,6 +124,14 @@ impl Fleet {
         let fresh = self.0.values().filter(|known| now.saturating_duration_since(known.heard) < FRESH);
         let boot_ids = fresh.filter_map(|known| u128::from_str_radix(&known.figures.boot_id, 16).ok());
         boot_ids.map(NodeTag::of).collect()
+    }
+
+    /// The same, those alone that answer calls of the server API; and how many do not.
+    pub fn answering(&self, now: Instant) -> (HashSet<NodeTag>, usize) {
+        let fresh = self.0.values().filter(|known| now.saturating_duration_since(known.heard) < FRESH);
+        let (able, others): (Vec<_>, Vec<_>) = fresh.partition(|known| known.figures.api > 0);
+        let tag = |known: &&Known| u128::from_str_radix(&known.figures.boot_id, 16).ok().map(NodeTag::of);
+        (able.iter().filter_map(tag).collect(), others.len())
     }
 
     /// Forgets nodes that were not heard of for [`FRESH`] and adds up the others.
@@ -206,6 +216,11 @@ mod tests {
         assert_eq!(fleet.tags(start + FRESH / 2), HashSet::from(tags));
         assert_eq!(fleet.tags(start + FRESH), HashSet::from([tags[1]]));
         assert_eq!(fleet.tags(start + 2 * FRESH), HashSet::new());
+        let old = fleet.answering(start + FRESH / 2);
+        assert_eq!(old, (HashSet::new(), 2), "nodes of before the server API");
+        let newer = Figures { api: 1, ..figures(&format!("{:032x}", ids[0]), 1) };
+        fleet.observe(newer, start + FRESH / 2);
+        assert_eq!(fleet.answering(start + FRESH / 2), (HashSet::from([tags[0]]), 1));
     }
 
     #[test]

@@ -6,14 +6,11 @@ use async_nats::{Message, Subscriber};
 use futures::StreamExt;
 use node_core::{
     api::call::{Answer, DEADLINE_MILLIS, Question, VERSION},
-    bus::{Letter, To},
+    bus::{LETTER_BYTES, Letter, To},
 };
 
 use super::{link::Link, subjects};
 use crate::inlets::Heard;
-
-/// Longest question or answer in bytes: a page of the longest topics, or of connections with as many topics as are listed.
-const LETTER_BYTES: usize = 900 << 10;
 
 /// The subject that a letter goes to.
 pub(super) fn subject(letter: &Letter, link: &Link) -> String {

@@ -119,6 +119,8 @@ pub enum Said {
         connections: Vec<Listed>,
         /// Whether there are more.
         more: bool,
+        /// Whether some shard did not report in time.
+        partial: bool,
     },
     /// It was done on so many connections.
     Done {
@@ -129,6 +131,24 @@ pub enum Said {
     },
     /// What is known of an idempotency key.
     Claim(Claim),
+}
+
+impl Said {
+    /// Leaves out the second half of a list, which can be asked for again; false when there is nothing to leave out.
+    pub fn halve(&mut self) -> bool {
+        match self {
+            Self::Topics { topics, more } if topics.len() > 1 => {
+                topics.truncate(topics.len() / 2);
+                *more = true;
+            }
+            Self::Connections { connections, more, .. } if connections.len() > 1 => {
+                connections.truncate(connections.len() / 2);
+                *more = true;
+            }
+            _ => return false,
+        }
+        true
+    }
 }
 
 /// An answer on the bus.
@@ -193,6 +213,10 @@ mod tests {
         assert_eq!((topics.len(), topics[2].topic.as_str(), more), (3, "c", true));
         assert_eq!(merge(vec![(lines(&[("a", 1)]), false)], 1), (lines(&[("a", 1)]), false));
         assert_eq!(merge(Vec::new(), 1), (Vec::new(), false));
+        let mut said = Said::Topics { topics: lines(&[("a", 1), ("b", 1), ("c", 1)]), more: false };
+        assert!(
+            said.halve() && said == Said::Topics { topics: lines(&[("a", 1)]), more: true } && !said.halve()
+        );
     }
 
     #[test]

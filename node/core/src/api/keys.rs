@@ -116,6 +116,9 @@ pub enum Refused {
     /// Nobody knows it.
     #[error("the key is not known")]
     Unknown,
+    /// It has so few characters that its digest would tell it to whoever reads the file.
+    #[error("a key has at least {LEAST_KEY_BYTES} characters")]
+    Short,
     /// Its time is over.
     #[error("the key has ended")]
     Ended,
@@ -172,6 +175,9 @@ impl Keys {
     /// When it is not good.
     pub fn find(&self, given: &[u8], unix_millis: u64) -> Result<&Key, Refused> {
         let key = self.0.get(&digest(given)).ok_or(Refused::Unknown)?;
+        if given.len() < LEAST_KEY_BYTES {
+            return Err(Refused::Short);
+        }
         if unix_millis < key.not_after_millis { Ok(key) } else { Err(Refused::Ended) }
     }
 
@@ -225,6 +231,9 @@ mod tests {
 
     use super::*;
 
+    const ONE: &str = "one-key-of-a-good-length";
+    const TWO: &str = "two-key-of-a-good-length";
+
     fn read(keys: &Value) -> Result<Keys, String> {
         Keys::read(serde_json::from_value(json!({"keys": keys})).expect("a file"))
     }
@@ -235,23 +244,25 @@ mod tests {
 
     #[test]
     fn a_key_is_good_for_what_the_file_says_and_until_then() {
-        let mut first = entry("a", "one");
+        let mut first = entry("a", ONE);
         first["topics"] = json!(["room:*"]);
         first["notAfter"] = json!("1970-01-01T00:00:01Z");
-        let mut second = entry("b", "two");
-        second["sha256"] = json!(digest(b"two").to_uppercase());
+        let mut second = entry("b", TWO);
+        second["sha256"] = json!(digest(TWO.as_bytes()).to_uppercase());
         second["scopes"] = json!(["read", "manage"]);
         let keys = read(&json!([first, second])).unwrap();
-        let one = keys.find(b"one", 999).unwrap();
+        let one = keys.find(ONE.as_bytes(), 999).unwrap();
         let name = |text: &'static str| TopicName::parse(text).unwrap();
         assert!(one.has(Scope::Publish) && !one.has(Scope::Read) && !one.is_for_all_topics());
         assert!(one.may_use(name("room:1")) && !one.may_use(name("other:1")));
-        assert_eq!(keys.find(b"one", 1_000), Err(Refused::Ended));
-        let two = keys.find(b"two", u64::MAX - 1).unwrap();
+        assert_eq!(keys.find(ONE.as_bytes(), 1_000), Err(Refused::Ended));
+        let two = keys.find(TWO.as_bytes(), u64::MAX - 1).unwrap();
         assert!(two.has(Scope::Manage) && !two.has(Scope::Publish) && two.may_use(name("other:1")));
-        for unknown in ["", "three", &digest(b"one")] {
+        for unknown in ["", "three", &digest(ONE.as_bytes())] {
             assert_eq!(keys.find(unknown.as_bytes(), 0), Err(Refused::Unknown));
         }
+        let short = read(&json!([entry("a", "short")])).unwrap();
+        assert_eq!(short.find(b"short", 0), Err(Refused::Short));
         assert!(Key::admin().has(Scope::Manage) && Key::admin().is_for_all_topics());
     }
 
@@ -266,13 +277,13 @@ mod tests {
             (json!({"scopes": []}), "scopes"),
             (json!({"notAfter": "soon"}), "notAfter"),
         ] {
-            let mut bad = entry("a", "one");
+            let mut bad = entry("a", ONE);
             bad.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-            let error = read(&json!([entry("b", "two"), bad])).unwrap_err();
+            let error = read(&json!([entry("b", TWO), bad])).unwrap_err();
             assert!(error.starts_with(&format!("keys[1].{field}: ")), "{error}");
         }
-        assert!(read(&json!([entry("a", "one"), entry("a", "two")])).unwrap_err().contains("twice"));
-        assert!(read(&json!([entry("a", "one"), entry("b", "one")])).unwrap_err().contains("twice"));
+        assert!(read(&json!([entry("a", ONE), entry("a", TWO)])).unwrap_err().contains("twice"));
+        assert!(read(&json!([entry("a", ONE), entry("b", ONE)])).unwrap_err().contains("twice"));
         let many: Vec<_> =
             (0..=MAX_KEYS).map(|number| entry(&format!("k{number}"), &number.to_string())).collect();
         assert!(read(&json!(many)).unwrap_err().contains("1000 at most"));

@@ -104,7 +104,12 @@ pub struct Goodbye {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// List connections.
-    List(Who),
+    List {
+        /// Whose.
+        who: Who,
+        /// At most so many, and [`LISTED`].
+        limit: usize,
+    },
     /// Close connections: those that are meant, or the members of a topic.
     Disconnect {
         /// Who; none for the members of the topic.
@@ -153,7 +158,7 @@ impl Ordered {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
         let of_who = |who: &Option<Who>| who.as_ref().map_or(0, Who::bytes);
         let own = match &self.order {
-            Order::List(who) => who.bytes(),
+            Order::List { who, .. } => who.bytes(),
             Order::Disconnect { who, topic, goodbye } => of_who(who) + text(topic) + goodbye.reason.len(),
             Order::Leave { topic, who } => topic.len() + of_who(who),
             Order::Refresh { user, .. } => user.len(),

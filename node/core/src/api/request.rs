@@ -1,7 +1,12 @@
 //! What a backend asks for, as JSON, and what may be wrong with it.
 
+use std::fmt;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::order::{Goodbye, Who};
@@ -66,8 +71,33 @@ pub struct Publication {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Batch {
-    /// The publications.
+    /// The publications, at most [`MAX_BATCH`].
+    #[serde(deserialize_with = "bounded")]
     pub publications: Vec<Publication>,
+}
+
+/// Reads no more publications than a batch may have, so that short ones do not take many times the memory of the body.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Publication>, D::Error> {
+    struct Reading;
+    impl<'de> Visitor<'de> for Reading {
+        type Value = Vec<Publication>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX_BATCH} publications")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut all = Vec::new();
+            while let Some(publication) = list.next_element()? {
+                if all.len() == MAX_BATCH {
+                    return Err(A::Error::custom(format_args!("more than {MAX_BATCH} publications")));
+                }
+                all.push(publication);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_seq(Reading)
 }
 
 /// Connections that are to be closed.
@@ -410,6 +440,16 @@ mod tests {
             assert_eq!(goodbye(Some(code), "").unwrap_err().field, "code", "{code}");
         }
         assert_eq!(goodbye(None, &"x".repeat(124)).unwrap_err().field, "reason");
+    }
+
+    #[test]
+    fn a_batch_has_no_more_publications_than_it_may() {
+        let batch = |count: usize| {
+            let one = json!({"topic": "room:1", "event": "said", "payload": {}});
+            serde_json::from_value::<Batch>(json!({"publications": vec![one; count]}))
+        };
+        assert_eq!(batch(MAX_BATCH).map(|batch| batch.publications.len()).ok(), Some(MAX_BATCH));
+        assert!(batch(MAX_BATCH + 1).is_err() && batch(0).is_ok());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Idempotency keys that were seen, and how the publications ended that had them.
 //!
-//! A fleet agrees on a key without a store: each key has a home among the nodes, chosen by rendezvous hashing (Thaler and
-//! Ravishankar, 1998), which is asked before the publication goes out. The second choice is told how it ended, so that it can
-//! answer when the home is gone.
+//! A fleet agrees on a key without a store: each key has three homes among the nodes, chosen by rendezvous hashing (Thaler and
+//! Ravishankar, 1998). All of them are asked before the publication goes out, and told how it ended. One that remembers it is
+//! enough, so two nodes may come or go meanwhile.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -59,8 +59,8 @@ pub struct Outcome {
 pub enum Reach {
     /// To the members on all nodes: it was given to the bus, or there is no other node.
     Fleet,
-    /// To those on this node only: the bus is away or full.
-    Node,
+    /// Some may miss it: the bus is away or full, or a shard takes no messages.
+    Part,
 }
 
 /// What is known of a key.
@@ -90,6 +90,19 @@ pub struct Seen {
     entries: HashMap<u128, Entry>,
     /// In the order in which they came.
     order: VecDeque<(u64, u128)>,
+}
+
+impl Claim {
+    /// Of what two nodes know, what tells more.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Other, _) | (_, Self::Other) => Self::Other,
+            (Self::Done(outcome), _) | (_, Self::Done(outcome)) => Self::Done(outcome),
+            (Self::Pending, _) | (_, Self::Pending) => Self::Pending,
+            (Self::New, Self::New) => Self::New,
+        }
+    }
 }
 
 impl Seen {
@@ -174,7 +187,10 @@ impl Seen {
     }
 }
 
-/// The nodes that answer for a key, best first, at most two.
+/// Homes of a key.
+const HOMES: usize = 3;
+
+/// The nodes that answer for a key, best first.
 #[must_use]
 pub fn homes(key: u128, nodes: impl IntoIterator<Item = NodeTag>) -> Vec<NodeTag> {
     let weight =
@@ -182,7 +198,7 @@ pub fn homes(key: u128, nodes: impl IntoIterator<Item = NodeTag>) -> Vec<NodeTag
     let mut nodes: Vec<_> = nodes.into_iter().collect();
     nodes.sort_unstable_by_key(|node| std::cmp::Reverse((weight(node), node.to_bytes())));
     nodes.dedup();
-    nodes.truncate(2);
+    nodes.truncate(HOMES);
     nodes
 }
 
@@ -243,7 +259,7 @@ mod tests {
         for key in 0..500_u128 {
             let key = key << 60 | key;
             let found = homes(key, nodes.iter().copied());
-            assert_eq!(found.len(), 2);
+            assert_eq!(found.len(), HOMES);
             for gone in &nodes {
                 let left = homes(key, nodes.iter().copied().filter(|node| node != gone));
                 let expected: Vec<_> = found.iter().filter(|home| *home != gone).copied().collect();
@@ -255,6 +271,19 @@ mod tests {
             .collect();
         assert_eq!(spread.len(), nodes.len());
         assert!(homes(1, []).is_empty());
+    }
+
+    #[test]
+    fn one_home_that_remembers_is_enough() {
+        let done = Claim::Done(OUTCOME);
+        for (claims, all) in [
+            ([Claim::New, Claim::New], Claim::New),
+            ([Claim::New, Claim::Pending], Claim::Pending),
+            ([Claim::Pending, done], done),
+            ([done, Claim::Other], Claim::Other),
+        ] {
+            assert_eq!((claims[0].or(claims[1]), claims[1].or(claims[0])), (all, all));
+        }
     }
 
     #[test]

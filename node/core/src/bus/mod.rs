@@ -50,6 +50,9 @@ pub enum To {
     Asker(NodeTag),
 }
 
+/// Longest question or answer in bytes: every NATS takes as much, with what is around it.
+pub const LETTER_BYTES: usize = 900 << 10;
+
 /// Something that the server API of one node writes to that of others ([`crate::api::call`]).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Letter {

@@ -29,6 +29,12 @@ impl Peers {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = nodes;
     }
 
+    /// Whether the bus has worked for so long that each node of the fleet must have been heard.
+    #[must_use]
+    pub fn are_known(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// What is known about a node.
     #[must_use]
     pub fn find(&self, node: NodeTag) -> Whereabouts {
@@ -53,7 +59,9 @@ mod tests {
             [node, NodeTag::of(0)].map(|tag| peers.find(tag)),
             [Whereabouts::There, Whereabouts::Nowhere]
         );
+        assert!(peers.are_known());
         peers.set(None);
+        assert!(!peers.are_known());
         assert_eq!(peers.find(node), Whereabouts::Unknown);
     }
 }

@@ -130,6 +130,12 @@ impl Identities {
         self.table.iter().filter(of).map(|entry| entry.slot).collect()
     }
 
+    /// Whether a connection has a token that does not end by this time in milliseconds since 1970.
+    pub(crate) fn lasts_beyond(&self, slot: Slot, unix_millis: u64) -> bool {
+        let found = self.table.find(hash(slot), |entry| entry.slot == slot);
+        found.is_some_and(|entry| entry.state != State::Ended && entry.expires_at_millis > unix_millis)
+    }
+
     /// Lets the token of a connection end by this time in milliseconds since 1970. Its holder was told.
     pub(crate) fn end_by(&mut self, slot: Slot, unix_millis: u64) {
         let found = self.table.find_mut(hash(slot), |entry| entry.slot == slot);
@@ -233,7 +239,9 @@ mod tests {
         let mut found = identities.of_user("ann");
         found.sort_unstable();
         assert_eq!((found, identities.of_user("cid")), (vec![Slot(1), Slot(3)], vec![]));
+        assert!(identities.lasts_beyond(Slot(1), 5_000) && !identities.lasts_beyond(Slot(1), 90_000));
         identities.end_by(Slot(1), 5_000);
+        assert!(!identities.lasts_beyond(Slot(1), 5_000) && !identities.lasts_beyond(Slot(9), 0));
         identities.end_by(Slot(3), 100_000);
         identities.end_by(Slot(9), 0);
         identities.set_lead(3_000);

@@ -21,10 +21,10 @@ impl Shard {
     pub(super) fn on_order(&mut self, Ordered { number, order }: Ordered) {
         let mut report = Report { number, ..Report::default() };
         match order {
-            Order::List(who) => {
-                let mut slots = self.meant(Some(&who), None);
-                report.more = slots.len() > LISTED;
-                slots.truncate(LISTED);
+            Order::List { who, limit } => {
+                let (mut slots, limit) = (self.meant(Some(&who), None), limit.min(LISTED));
+                report.more = slots.len() > limit;
+                slots.truncate(limit);
                 report.connections = slots.into_iter().map(|slot| self.listed(slot)).collect();
                 report.done = report.connections.len() as u64;
             }
@@ -37,9 +37,11 @@ impl Shard {
                 self.step(&mut report, slots, |shard, slot| shard.end_channel(slot, &topic, End::Closed));
             }
             Order::Refresh { user, within_millis } => {
-                let slots = self.meant(Some(&Who::User(user)), None);
-                report.done = slots.len() as u64;
-                self.ask_for_tokens(&slots, within_millis);
+                let end = self.unix_millis().saturating_add(within_millis.into());
+                let mut slots = self.meant(Some(&Who::User(user)), None);
+                // Those that an order before has told are not told again, so the next one goes on with the others.
+                slots.retain(|slot| self.sessions.identities().lasts_beyond(*slot, end));
+                self.step(&mut report, slots, |shard, slot| shard.ask_for_token(slot, end, within_millis));
             }
             Order::Say { broadcast, except } => self.say_but(&broadcast, &except),
         }
@@ -98,16 +100,13 @@ impl Shard {
         }
     }
 
-    /// Lets the tokens of these connections end soon, and tells their clients, as for tokens that end by themselves.
-    fn ask_for_tokens(&mut self, slots: &[Slot], within_millis: u32) {
-        let end = self.unix_millis().saturating_add(within_millis.into());
-        let payload = format!("{{\"expires_in_ms\":{within_millis}}}");
-        for slot in slots {
-            self.sessions.identities_mut().end_by(*slot, end);
-            if within_millis > 0 {
-                self.counters.token_warnings += 1;
-                self.push(*slot, NULL, PHOENIX, super::identity::TOKEN_EXPIRING, Payload::Json(&payload));
-            }
+    /// Lets the token of a connection end soon, and tells its client, as for tokens that end by themselves.
+    fn ask_for_token(&mut self, slot: Slot, end_unix_millis: u64, within_millis: u32) {
+        self.sessions.identities_mut().end_by(slot, end_unix_millis);
+        if within_millis > 0 {
+            self.counters.token_warnings += 1;
+            let payload = format!("{{\"expires_in_ms\":{within_millis}}}");
+            self.push(slot, NULL, PHOENIX, super::identity::TOKEN_EXPIRING, Payload::Json(&payload));
         }
     }
 
@@ -119,7 +118,8 @@ impl Shard {
             self.counters.malformed_messages += 1;
             return;
         }
-        let spared = self.meant(Some(except), Some(content.topic));
+        let mut spared = self.meant(Some(except), Some(content.topic));
+        spared.sort_unstable();
         if let [] | [_] = *spared {
             return self.said_here(room, &content, spared.first().copied());
         }
@@ -129,7 +129,7 @@ impl Shard {
         let frames = Vsn::ALL.map(|vsn| encode::broadcasts(vsn, &[content]).0);
         for slot in self.topics.get(room).members().to_vec() {
             let frame = &frames[self.sessions[slot].vsn().index()];
-            if !frame.is_empty() && !spared.contains(&slot) {
+            if !frame.is_empty() && spared.binary_search(&slot).is_err() {
                 self.reply(slot, frame.clone());
             }
         }
