@@ -52,6 +52,7 @@ pub const TEST: &[Package] = &[
     ("npm", &["/usr/bin/npm", "/usr/local/bin/npm"]),
     ("chromium", &["/usr/bin/chromium"]),
     ("curl", &["/usr/bin/curl"]),
+    ("python3", &["/usr/bin/python3"]),
     ("tsung", &["/usr/bin/tsung"]),
     ("nginx", &["/usr/sbin/nginx"]),
     ("haproxy", &["/usr/sbin/haproxy"]),
