@@ -28,7 +28,7 @@ use crate::{
     api::{self, Api},
     app::App,
     drain::DrainError,
-    metrics,
+    for_programs, metrics,
     moving::MoveError,
     secrets,
 };
@@ -60,7 +60,7 @@ pub fn router(app: Arc<App>, api: Arc<Api>) -> Router {
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(app, by_its_own_name))
-        .layer(middleware::map_response(for_programs_only))
+        .layer(middleware::map_response(for_programs::only))
 }
 
 /// Serves the routes until the task is dropped.
@@ -74,19 +74,6 @@ pub async fn serve(listeners: Vec<TcpListener>, app: Arc<App>, api: Arc<Api>) ->
 
 fn refuse(status: StatusCode, error: impl Display) -> Response {
     (status, Json(json!({ "error": error.to_string() }))).into_response()
-}
-
-/// What this port says is for programs. A browser that gets hold of it shall neither show it in a frame, nor take it for
-/// something else, nor run anything of it.
-async fn for_programs_only(mut response: Response) -> Response {
-    for (name, value) in [
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    ] {
-        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
-    }
-    response
 }
 
 /// Where no token protects the port, as in dev mode, a page in the developer's browser must not reach it: neither by a

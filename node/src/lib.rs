@@ -34,6 +34,7 @@ pub mod threads;
 pub mod token_keys;
 pub mod transport;
 
+mod for_programs;
 mod handover;
 mod links;
 mod poller;

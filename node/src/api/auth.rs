@@ -1,9 +1,6 @@
 //! Who asks, and whether that one may.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use axum::{
     body::HttpBody as _,
@@ -19,14 +16,13 @@ use node_core::{
     },
     topic::TopicName,
 };
-
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Api, STEP_BYTES,
     problem::{Problem, Sort},
 };
-use crate::secrets;
+use crate::{secrets, sysinfo};
 
 /// Who asks, with the place of the request.
 #[derive(Debug)]
@@ -120,9 +116,7 @@ impl Api {
         if token.read().is_ok_and(|secret| secrets::equal(given, secret.as_bytes())) {
             return Ok(Key::admin());
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        let now = u64::try_from(now).unwrap_or(u64::MAX);
-        match self.app.api_keys.load().find(given, now) {
+        match self.app.api_keys.load().find(given, sysinfo::unix_millis()) {
             Ok(key) => Ok(key.clone()),
             Err(error @ (Refused::Unknown | Refused::Short)) => Err(unknown(error.to_string())),
             Err(error @ Refused::Ended) => Err(Problem::new(

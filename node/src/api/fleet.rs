@@ -95,8 +95,7 @@ impl Api {
         }
         while !expected.is_empty() {
             let Ok(Some(answer)) = timeout_at(deadline, wait.next()).await else { break };
-            let tag = u128::from_str_radix(&answer.from, 16).ok().map(NodeTag::of);
-            if tag.is_some_and(|tag| expected.remove(&tag)) {
+            if expected.remove(&NodeTag::of(answer.from)) {
                 answers.push(answer);
             }
         }
@@ -108,7 +107,7 @@ impl Api {
         let (Some(bus), Some(state)) = (&self.bus, &self.app.bus) else { return false };
         let question = Question {
             version: VERSION,
-            from: self.boot_id(),
+            from: self.app.boot_id,
             number,
             sent_millis: state.clock_millis(),
             call: call.clone(),
@@ -123,11 +122,10 @@ impl Api {
     pub(super) async fn reply(&self, question: Question) {
         let mut said = self.here(&question.call).await;
         let Some(bus) = &self.bus else { return };
-        let Ok(asker) = u128::from_str_radix(&question.from, 16) else { return };
         let bytes = loop {
             let answer = Answer {
                 version: VERSION,
-                from: self.boot_id(),
+                from: self.app.boot_id,
                 node: self.app.node_name.clone(),
                 number: question.number,
                 said,
@@ -139,7 +137,7 @@ impl Api {
             }
         };
         // When it does not get there, the node that asks says that its answer is not whole.
-        bus.push(Command::Post(Box::new(Letter { to: To::Asker(NodeTag::of(asker)), bytes }))).ok();
+        bus.push(Command::Post(Box::new(Letter { to: To::Asker(NodeTag::of(question.from)), bytes }))).ok();
         bus.ring();
     }
 }

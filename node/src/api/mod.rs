@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::HeaderValue,
+    http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
     routing::{get, post},
@@ -31,6 +31,7 @@ use tokio::sync::Semaphore;
 use crate::{
     app::App,
     bus::fleet::Fleet,
+    for_programs,
     inlets::{Heard, Inlets},
     mailbox::{BusSender, ShardHandle},
 };
@@ -129,10 +130,6 @@ impl Api {
     fn tag(&self) -> NodeTag {
         NodeTag::of(self.app.boot_id)
     }
-
-    fn boot_id(&self) -> String {
-        format!("{:032x}", self.app.boot_id)
-    }
 }
 
 /// The routes.
@@ -166,17 +163,9 @@ async fn count(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     response
 }
 
-/// What these answers are good for: nobody's cache, and no page.
-async fn for_backends_only(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    for (name, value) in [
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        ("x-frame-options", "DENY"),
-        ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
-    ] {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
-    }
+/// No cache is to keep these answers.
+async fn not_kept(mut response: Response) -> Response {
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
@@ -211,8 +200,10 @@ pub async fn serve(api: Arc<Api>, inlets: Inlets, listeners: Vec<TcpListener>) -
         hear.await;
         return Ok(());
     }
-    let routes =
-        router(Arc::clone(&api)).fallback(auth::no_such_path).layer(middleware::from_fn(for_backends_only));
+    let routes = router(Arc::clone(&api))
+        .fallback(auth::no_such_path)
+        .layer(middleware::map_response(not_kept))
+        .layer(middleware::map_response(for_programs::only));
     let port = Port::new(listeners, PORT)?;
     tokio::select! {
         () = hear => {}

@@ -173,47 +173,18 @@ impl Api {
         });
         let known: Vec<_> = known.collect();
         let all = known.iter().flatten().copied().reduce(Claim::or);
-        // Those that knew nothing took the claim for granted.
-        let take_back = async {
-            let homes: Vec<_> =
-                homes.iter().zip(&known).filter(|(_, claim)| **claim == Some(Claim::New)).collect();
-            let homes: Vec<_> = homes.into_iter().map(|(home, _)| *home).collect();
-            match all {
-                Some(Claim::Done(outcome)) => self.settle(used, &homes, Some(outcome)).await,
-                _ => self.settle(used, &homes, None).await,
-            }
+        let (ended, problem) = match all {
+            Some(Claim::New) => return Ok(None),
+            Some(Claim::Done(outcome)) => (Some(outcome), None),
+            Some(Claim::Pending) => (None, Some(under_way())),
+            Some(Claim::Other) => (None, Some(used_before())),
+            None => return Err(unanswered()),
         };
-        match all {
-            Some(Claim::New) => Ok(None),
-            Some(Claim::Done(outcome)) => {
-                take_back.await;
-                Ok(Some(outcome))
-            }
-            Some(Claim::Pending) => {
-                take_back.await;
-                Err(Problem::new(
-                    Sort::InProgress,
-                    "a publication with this idempotency key is under way",
-                    "try again after a second",
-                ))
-            }
-            Some(Claim::Other) => {
-                take_back.await;
-                Err(Problem {
-                    field: Some("idempotencyKey"),
-                    ..Problem::new(
-                        Sort::KeyReused,
-                        "the idempotency key was used for another publication",
-                        "make a new key for each publication",
-                    )
-                })
-            }
-            None => Err(Problem::new(
-                Sort::NoAnswer,
-                "the nodes that know about this idempotency key do not answer",
-                "try again after a second with the same key, or publish without one",
-            )),
-        }
+        // Those that knew nothing took the claim for granted.
+        let new = homes.iter().zip(&known).filter(|(_, claim)| **claim == Some(Claim::New));
+        let new: Vec<_> = new.map(|(home, _)| *home).collect();
+        self.settle(used, &new, ended).await;
+        problem.map_or(Ok(ended), Err)
     }
 
     /// Tells homes how the publication of a key ended; none forgets the key.
@@ -271,6 +242,33 @@ impl Api {
 
 const fn published(Outcome { topics, reach }: Outcome, repeated: bool) -> Published {
     Published { topics, reach, repeated }
+}
+
+fn under_way() -> Problem {
+    Problem::new(
+        Sort::InProgress,
+        "a publication with this idempotency key is under way",
+        "try again after a second",
+    )
+}
+
+fn used_before() -> Problem {
+    Problem {
+        field: Some("idempotencyKey"),
+        ..Problem::new(
+            Sort::KeyReused,
+            "the idempotency key was used for another publication",
+            "make a new key for each publication",
+        )
+    }
+}
+
+fn unanswered() -> Problem {
+    Problem::new(
+        Sort::NoAnswer,
+        "the nodes that know about this idempotency key do not answer",
+        "try again after a second with the same key, or publish without one",
+    )
 }
 
 /// The use of an idempotency key, which belongs to the API key that it came with.

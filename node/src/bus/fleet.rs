@@ -105,6 +105,16 @@ struct Known {
     figures: Figures,
 }
 
+impl Known {
+    fn is_fresh(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < FRESH
+    }
+
+    fn tag(&self) -> Option<NodeTag> {
+        u128::from_str_radix(&self.figures.boot_id, 16).ok().map(NodeTag::of)
+    }
+}
+
 impl Fleet {
     /// Takes a node's figures; returns false when there are too many other nodes.
     pub fn observe(&mut self, figures: Figures, now: Instant) -> bool {
@@ -121,22 +131,22 @@ impl Fleet {
 
     /// The nodes that were heard of within [`FRESH`].
     pub fn tags(&self, now: Instant) -> HashSet<NodeTag> {
-        let fresh = self.0.values().filter(|known| now.saturating_duration_since(known.heard) < FRESH);
-        let boot_ids = fresh.filter_map(|known| u128::from_str_radix(&known.figures.boot_id, 16).ok());
-        boot_ids.map(NodeTag::of).collect()
+        self.fresh(now).filter_map(Known::tag).collect()
     }
 
     /// The same, those alone that answer calls of the server API; and how many do not.
     pub fn answering(&self, now: Instant) -> (HashSet<NodeTag>, usize) {
-        let fresh = self.0.values().filter(|known| now.saturating_duration_since(known.heard) < FRESH);
-        let (able, others): (Vec<_>, Vec<_>) = fresh.partition(|known| known.figures.api > 0);
-        let tag = |known: &&Known| u128::from_str_radix(&known.figures.boot_id, 16).ok().map(NodeTag::of);
-        (able.iter().filter_map(tag).collect(), others.len())
+        let (able, others): (Vec<_>, Vec<_>) = self.fresh(now).partition(|known| known.figures.api > 0);
+        (able.into_iter().filter_map(Known::tag).collect(), others.len())
+    }
+
+    fn fresh(&self, now: Instant) -> impl Iterator<Item = &Known> {
+        self.0.values().filter(move |known| known.is_fresh(now))
     }
 
     /// Forgets nodes that were not heard of for [`FRESH`] and adds up the others.
     pub fn sum(&mut self, now: Instant) -> Sum {
-        self.0.retain(|_, known| now.saturating_duration_since(known.heard) < FRESH);
+        self.0.retain(|_, known| known.is_fresh(now));
         let mut all: Vec<&Known> = self.0.values().collect();
         let name = |known: &Known| (known.figures.node.clone(), known.figures.boot_id.clone());
         all.sort_by_cached_key(|known| (known.since, name(known)));

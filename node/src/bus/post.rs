@@ -34,11 +34,10 @@ pub(super) fn take(message: &Message, kind: subjects::Kind, link: &Link) {
         link.state.counts.malformed.fetch_add(1, Relaxed);
         return;
     };
-    if let Heard::Question(question) = &heard {
-        let asker = u128::from_str_radix(&question.from, 16).unwrap_or_default();
-        if link.age(asker, question.sent_millis) > DEADLINE_MILLIS {
-            return; // nobody waits for it any more
-        }
+    if let Heard::Question(question) = &heard
+        && link.age(question.from, question.sent_millis) > DEADLINE_MILLIS
+    {
+        return; // nobody waits for it any more
     }
     link.api.try_send(heard).ok();
 }
@@ -51,7 +50,9 @@ fn read(bytes: &[u8], kind: subjects::Kind, link: &Link) -> Option<Heard> {
         }
         subjects::Kind::Question | subjects::Kind::Carried => {
             let question: Question = serde_json::from_slice(bytes).ok()?;
-            u128::from_str_radix(&question.from, 16).ok().filter(|from| *from != link.boot_id)?;
+            if question.from == link.boot_id {
+                return None; // what one says does not come back to it
+            }
             (question.version, Heard::Question(Box::new(question)))
         }
     };

@@ -63,7 +63,8 @@ pub struct Fetched {
     pub sysctls: BTreeSet<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
-    /// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api` and `autoscaling.metrics` name, by their names, those that exist.
+    /// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api` and `autoscaling.metrics` name, by their names, those
+    /// that exist.
     pub named_secrets: BTreeMap<String, Credentials>,
 }
 

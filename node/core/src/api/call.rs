@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     order::{Goodbye, Listed, Who},
     request::Publication,
-    seen::{Claim, Outcome, Use},
+    seen::{Claim, Outcome, Use, hex},
 };
 
 /// The version that is written, and the only one that is read.
@@ -78,8 +78,9 @@ pub enum Call {
 pub struct Question {
     /// [`VERSION`].
     pub version: u32,
-    /// The boot id of the node that asks, in hexadecimal digits.
-    pub from: String,
+    /// The boot id of the node that asks.
+    #[serde(with = "hex")]
+    pub from: u128,
     /// Its number there.
     pub number: u64,
     /// When it was sent, as in [`crate::envelope::Envelope::sent_millis`].
@@ -157,8 +158,9 @@ impl Said {
 pub struct Answer {
     /// [`VERSION`].
     pub version: u32,
-    /// The boot id of the node that answers, in hexadecimal digits.
-    pub from: String,
+    /// The boot id of the node that answers.
+    #[serde(with = "hex")]
+    pub from: u128,
     /// Its name.
     pub node: String,
     /// [`Question::number`].
@@ -223,7 +225,7 @@ mod tests {
     fn what_a_node_asks_and_answers_is_the_same_after_the_bus() {
         let question = Question {
             version: VERSION,
-            from: "0".repeat(32),
+            from: 0,
             number: 7,
             sent_millis: 1,
             call: Call::Leave { topic: "room:1".to_owned(), who: Some(Who::User("ann".to_owned())) },
@@ -236,7 +238,7 @@ mod tests {
         assert!(serde_json::from_str::<Question>(&unknown).is_err());
         let answer = Answer {
             version: VERSION,
-            from: "1".repeat(32),
+            from: 1 << 127,
             node: "n".to_owned(),
             number: 7,
             said: Said::Done { count: 3, partial: false },

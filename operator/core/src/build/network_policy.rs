@@ -16,8 +16,8 @@ use crate::validate::ValidatedCluster;
 /// Namespaces with this label, set to `true`, may read the nodes' metrics.
 const SCRAPE_LABEL: &str = "channelcluster.io/scrape";
 
-/// All addresses may reach the public port, and pods of the namespace that of the server API, if there is one; the operator's namespace, and namespaces with the label for scraping, may
-/// reach the admin port.
+/// All addresses may reach the public port, and pods of the namespace that of the server API, if there is one; the operator's
+/// namespace, and namespaces with the label for scraping, may reach the admin port.
 pub(super) fn nodes(cluster: &ValidatedCluster) -> NetworkPolicy {
     let namespace = |key: &str, value: &str| NetworkPolicyPeer {
         namespace_selector: Some(labelled(BTreeMap::from([(key.to_owned(), value.to_owned())]))),
