@@ -2,9 +2,10 @@
 //! connections are on.
 //!
 //! The shards share one table, which has an entry only while an address has connections that are counted, or has lately
-//! done something that is: nothing is counted while no limit asks for it. The clocks of the shards began within a moment
-//! of each other, and an allowance is so much larger or smaller than it should be. The table is bounded. Addresses beyond the bound are not counted, so that
-//! somebody with very many addresses shuts nobody else out; the limits of the node hold for them all the same.
+//! done something that is: nothing is counted while no limit asks for it. A shard reads the clock once a turn, so that the
+//! shards' times differ: what is charged here is charged at the latest time that any of them said, for which an allowance
+//! is never smaller than it should be. The table is bounded. Addresses beyond the bound are not counted, so that somebody
+//! with very many addresses shuts nobody else out; the limits of the node hold for them all the same.
 
 use std::{
     net::IpAddr,
@@ -90,6 +91,8 @@ pub struct Addresses {
     count: AtomicU32,
     /// The bucket of all connects of the node.
     handshakes: AtomicU64,
+    /// The latest time of a shard at which something was charged, in microseconds.
+    latest_micros: AtomicU64,
     /// The part of the table that is swept next.
     next_sweep: AtomicUsize,
 }
@@ -104,6 +107,7 @@ impl Addresses {
             hasher,
             count: AtomicU32::new(0),
             handshakes: AtomicU64::new(0),
+            latest_micros: AtomicU64::new(0),
             next_sweep: AtomicUsize::new(0),
         }
     }
@@ -132,9 +136,10 @@ impl Addresses {
         now_millis: u64,
         rate: u32,
     ) -> Result<bool, u64> {
+        let now_micros = self.latest(now_millis);
         let charge = |counted: &mut Counted| -> Result<bool, u64> {
             let bucket = &mut counted.buckets[deed as usize];
-            let charged = gcra::charge(*bucket, now_millis * 1_000, rate)?;
+            let charged = gcra::charge(*bucket, now_micros, rate)?;
             *bucket = charged.micros;
             Ok(charged.near)
         };
@@ -146,13 +151,19 @@ impl Addresses {
     /// # Errors
     /// When it takes none now: the milliseconds until it does.
     pub(crate) fn charge_node(&self, now_millis: u64, rate: u32) -> Result<bool, u64> {
-        let now_micros = now_millis * 1_000;
+        let now_micros = self.latest(now_millis);
         let charged = |bucket| gcra::charge(bucket, now_micros, rate);
         let charge = |bucket| charged(bucket).ok().map(|charged| charged.micros);
         match self.handshakes.fetch_update(Relaxed, Relaxed, charge) {
             Ok(before) => charged(before).map(|charged| charged.near),
             Err(before) => charged(before).map(|charged| charged.near),
         }
+    }
+
+    /// The latest time that a shard said, in microseconds.
+    fn latest(&self, now_millis: u64) -> u64 {
+        let now_micros = now_millis * 1_000;
+        self.latest_micros.fetch_max(now_micros, Relaxed).max(now_micros)
     }
 
     /// Changes the entry of an address. None when it has none and the table is full.
@@ -322,5 +333,17 @@ mod tests {
         assert_eq!(taken.iter().filter(|taken| **taken == Ok(true)).count(), 1, "at 80 percent");
         assert_eq!((taken[39], taken[50]), (Ok(true), Err(100)));
         assert_eq!(table.charge_node(100, 10), Ok(false));
+    }
+
+    #[test]
+    fn a_shard_whose_time_is_older_is_refused_nothing_for_that() {
+        let table = Addresses::new([1, 2]);
+        let one = of("192.0.2.1");
+        for now in [1_000, 990, 1_000, 930, 1_000] {
+            assert!(table.charge_node(now, 1).is_ok(), "five seconds' worth come at once");
+            assert!(table.charge(one, Deed::Join, now, 1).is_ok());
+        }
+        assert_eq!(table.charge_node(990, 1), Err(1_000));
+        assert_eq!(table.charge(one, Deed::Join, 990, 1), Err(1_000));
     }
 }
