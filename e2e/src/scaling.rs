@@ -44,13 +44,30 @@ impl Load {
     /// # Errors
     /// As for [`Self::start`].
     pub fn start_in(fleet: &Fleet, loadgen: &str, rate: u32, topics: &str) -> Result<Self> {
+        let rate = rate.to_string();
+        let rooms = ["--connections", "100", "--rooms", "2", "--rate", &rate, "--topic-prefix", topics];
+        let times = ["--duration", "600", "--connect-rate", "500", "--reconnect", "--settle", "1"];
+        Self::spawn(fleet, loadgen, rooms.into_iter().chain(times))
+    }
+
+    /// Holds so many connections, in rooms of 100, that say nothing. It ends when one of them does.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn hold(fleet: &Fleet, loadgen: &str, connections: u32) -> Result<Self> {
+        let connections = connections.to_string();
+        let args =
+            ["--scenario", "idle", "--connections", &connections, "--connect-rate", "1000", "--hold", "10"];
+        Self::spawn(fleet, loadgen, args)
+    }
+
+    fn spawn<'a>(fleet: &Fleet, loadgen: &str, args: impl IntoIterator<Item = &'a str>) -> Result<Self> {
         let url = format!("ws://{}/socket/websocket", fleet.service_address()?);
         let child = fleet
             .instance
             .client_command(loadgen)
-            .args(["--url", &url, "--connections", "100", "--rooms", "2", "--rate", &rate.to_string()])
-            .args(["--topic-prefix", topics])
-            .args(["--duration", "600", "--connect-rate", "500", "--reconnect", "--settle", "1"])
+            .args(["--url", &url])
+            .args(args)
             .args(["--source-addresses", &fleet.instance.client_addresses().join(",")])
             .stdout(Stdio::null())
             .stderr(Stdio::null())

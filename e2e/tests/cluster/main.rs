@@ -22,6 +22,7 @@ mod beside {
     mod bad_manifests;
     mod chat_two_nodes;
     mod delete;
+    mod derived_capacity;
     mod drain_scale_in;
     mod hindrances;
     mod install_ready;
