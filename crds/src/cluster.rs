@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::spec::{
-    Auth, Autoscaling, Backplane, Drain, Expose, Limits, Nodes, Rebalance, Rollout, Rooms, Tuning,
+    Auth, Autoscaling, Backplane, Drain, Expose, Hooks, Limits, Nodes, Rebalance, Rollout, Rooms, Tuning,
 };
 use crate::status::ChannelClusterStatus;
 use crate::{rules, schema};
@@ -49,6 +49,7 @@ use crate::{rules, schema};
 #[x_kube(validation = rules::TARGET_REACHABLE)]
 #[x_kube(validation = rules::REPLICAS_MODE)]
 #[x_kube(validation = rules::REBALANCE_PACE)]
+#[x_kube(validation = rules::hooks::NOBODY_TO_ASK)]
 #[serde(rename_all = "camelCase")]
 pub struct ChannelClusterSpec {
     /// Connections that the fleet must be able to hold.
@@ -83,6 +84,9 @@ pub struct ChannelClusterSpec {
     /// Who may connect. Required; a rule says so in words that a missing key of the schema would not have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub auth: Option<Auth>,
+    /// The backend that rooms ask before a client may do something; unset: none is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<Hooks>,
     /// Limits of a connection and of a node.
     #[serde(default)]
     pub limits: Limits,

@@ -93,6 +93,7 @@ macro_rules! grammar {
     };
 }
 
+pub(crate) mod hooks;
 mod metrics;
 mod numbers;
 

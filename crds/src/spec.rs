@@ -3,6 +3,7 @@
 mod auth;
 mod autoscaling;
 mod capacity;
+mod hooks;
 mod metrics;
 mod network;
 mod nodes;
@@ -14,6 +15,7 @@ mod rooms;
 pub use auth::*;
 pub use autoscaling::*;
 pub use capacity::*;
+pub use hooks::*;
 pub use metrics::*;
 pub use network::*;
 pub use nodes::*;

@@ -215,6 +215,8 @@ fn no_field_is_required_that_was_not() {
         ".spec.backplane.imagePullSecrets[].name",
         ".spec.expose.api.secretName",
         ".spec.expose.tls.secretName",
+        ".spec.hooks.secretName",
+        ".spec.hooks.url",
         ".spec.nodes.env[].name",
         ".spec.nodes.imagePullSecrets[].name",
         ".spec.rooms",

@@ -24,6 +24,7 @@ use crate::{
     api_keys::KeysError,
     bus::BusState,
     drain::Departure,
+    hook_counts::Counts as HookCounts,
     jwks::Listed,
     mailbox::ShardHandle,
     memory::Budget,
@@ -75,6 +76,8 @@ pub struct App {
     pub token: Option<SecretFile>,
     /// The keys of the server API.
     pub api_keys: ArcSwap<Keys>,
+    /// What is counted of questions to the backend.
+    pub hook_counts: HookCounts,
     /// What the server API counts.
     pub api_counts: ApiCounts,
     /// Where keys of tokens are fetched.

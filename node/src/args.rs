@@ -43,6 +43,10 @@ pub struct Args {
     #[arg(long, value_name = "FILE", default_value = "/etc/channelcluster/api/keys.yaml")]
     pub api_keys: PathBuf,
 
+    /// Directory of the Secret of hooks: signing-key, and ca.crt where the backend's certificate is of an authority of your own.
+    #[arg(long, value_name = "DIR", default_value = "/etc/channelcluster/hooks")]
+    pub hook_secrets: PathBuf,
+
     /// Address of a port for the server API alone, which the admin port has too [default: none].
     #[arg(long, value_name = "ADDR:PORT", value_parser = address)]
     pub api: Option<SocketAddr>,

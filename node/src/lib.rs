@@ -16,6 +16,8 @@ pub mod dashboard;
 pub mod drain;
 pub mod environment;
 pub mod failure;
+pub mod hook_counts;
+pub mod hooks;
 pub mod inlets;
 pub mod jwks;
 pub mod life;

@@ -5,7 +5,7 @@
 //! that the pressure reaches the publishers. It goes on taking its own mail meanwhile, hence two shards never wait for
 //! each other. The bus has no such hold on clients, see `to_bus`.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Instant};
 
 use node_core::{
     broadcast::Origin,
@@ -16,7 +16,7 @@ use node_core::{
 };
 
 use crate::{
-    inlets::Reports,
+    inlets::Outlets,
     mailbox::{BusSender, ShardHandle},
     to_bus::ToBus,
 };
@@ -31,7 +31,7 @@ const PRESSED_BYTES: usize = 4 << 20;
 pub(crate) struct Links {
     shards: Vec<Peer>,
     bus: Option<ToBus>,
-    reports: Reports,
+    outlets: Outlets,
 }
 
 #[derive(Debug)]
@@ -90,10 +90,10 @@ pub(crate) enum Untold {
 }
 
 impl Links {
-    pub(crate) fn new(shards: Vec<ShardHandle>, bus: Option<BusSender>, reports: Reports) -> Self {
+    pub(crate) fn new(shards: Vec<ShardHandle>, bus: Option<BusSender>, outlets: Outlets) -> Self {
         let peer = |handle| Peer { handle, waiting: VecDeque::new(), waiting_bytes: 0, pushed: false };
         let shards = shards.into_iter().map(peer).collect();
-        Self { shards, bus: bus.map(ToBus::new), reports }
+        Self { shards, bus: bus.map(ToBus::new), outlets }
     }
 
     /// How many send to this shard: the other shards, and the bus. At least 1.
@@ -160,7 +160,12 @@ impl Links {
             },
             Outgoing::Report(report) => {
                 // The API does not wait for ever, and says that its answer is not whole.
-                self.reports.try_send(report).ok();
+                self.outlets.reports.try_send(report).ok();
+                Ok(())
+            }
+            Outgoing::Inquire(inquiry) => {
+                // The shard ends the wait itself when no answer comes.
+                self.outlets.inquiries.try_send((Instant::now(), inquiry)).ok();
                 Ok(())
             }
             Outgoing::Interest(topic) => self.push(Command::Interest { topic }),

@@ -23,8 +23,8 @@ use node::{
     config::{self, Watch},
     dashboard,
     environment::{self, Setting},
-    failure,
-    inlets::{self, Heard, Inlets},
+    failure, hooks,
+    inlets::{self, Asked, Heard, Inlets},
     life::{self, Watches},
     mailbox::{BusReceiver, bus_queue},
     memory::Budget,
@@ -161,7 +161,6 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         Ok(settings) => settings,
         Err(text) => return Ok(wrong(&text)),
     };
-    warn_of_sysctls(&config);
     let (token, keys) = secrets(args, &mut config)?;
     let (api_watch, api_keys) = ApiKeyWatch::start(&args.api_keys);
     let tls = tls(args)?;
@@ -170,7 +169,8 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     }
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
-    let (control, admin_runtime, bus_runtime, api_runtime) = (runtime()?, runtime()?, runtime()?, runtime()?);
+    let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
+    let (api_runtime, hooks_runtime) = (runtime()?, runtime()?);
     // As PID 1 of a container a process without a handler would never see SIGTERM.
     let mut signals = control.block_on(async { Signals::new() }).context("cannot take over signals")?;
     let memory = Budget::find(args.memory_budget);
@@ -178,9 +178,9 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     memory.apply(&mut config);
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let (reports, heard) = (mpsc::channel(inlets::QUEUE), mpsc::channel(inlets::QUEUE));
+    let (outlets, heard, inlets, inquiries) = inlets::queues();
     let has_bus = config.fixed.bus.as_ref().map(|_| to_bus);
-    let shards = start_shards(&settings, &config, has_bus.as_ref(), &reports.0).with_context(|| {
+    let shards = start_shards(&settings, &config, has_bus.as_ref(), &outlets).with_context(|| {
         format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))
     })?;
     let app = Arc::new(App {
@@ -201,6 +201,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         token,
         api_keys: Default::default(),
         api_counts: Default::default(),
+        hook_counts: Default::default(),
         key_sources: keys.sources(),
         tls: tls.as_ref().map(|tls| Arc::clone(tls.identity())),
         reloads: Default::default(),
@@ -210,12 +211,12 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     app.tell_ready();
     let fleet = Arc::<Mutex<Fleet>>::default();
     let api = Arc::new(Api::new(Arc::clone(&app), has_bus, (Arc::clone(&fleet), Arc::clone(shards.peers()))));
-    let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()), heard.0);
+    let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()), heard);
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, shared)?;
-    start_api(args, api_runtime, Arc::clone(&api), Inlets { reports: reports.1, heard: heard.1 })?;
+    start_api(args, api_runtime, Arc::clone(&api), inlets)?;
+    start_hooks(args, hooks_runtime, Arc::clone(&app), inquiries)?;
     let admin_address = start_admin(args, admin_runtime, Arc::clone(&app), api)?;
-    tracing::info!(bytes = config.limits.memory_budget, from = memory_from, "memory budget for clients");
-    announce(args, &app, (shards.local_addr(), admin_address), limits.soft);
+    announce(args, &app, (shards.local_addr(), admin_address), (limits.soft, &memory_from));
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
@@ -309,6 +310,23 @@ fn start_api(args: &Args, runtime: Runtime, api: Arc<Api>, inlets: Inlets) -> an
     Ok(())
 }
 
+/// Starts the thread that asks the backend.
+fn start_hooks(
+    args: &Args,
+    runtime: Runtime,
+    app: Arc<App>,
+    inquiries: mpsc::Receiver<Asked>,
+) -> anyhow::Result<()> {
+    let (shards, secrets) = (app.shards.clone(), args.hook_secrets.clone());
+    std::thread::Builder::new().name("hooks".to_owned()).spawn(move || {
+        failure::guarded(&shards, || {
+            runtime.block_on(hooks::serve(app, inquiries, secrets));
+            Ok(())
+        });
+    })?;
+    Ok(())
+}
+
 fn start_admin(args: &Args, runtime: Runtime, app: Arc<App>, api: Arc<Api>) -> anyhow::Result<SocketAddr> {
     let addresses = args.admin_addrs();
     let listeners = admin_listeners(&addresses)
@@ -341,8 +359,16 @@ fn written(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
 
-/// Says where the node listens.
-fn announce(args: &Args, app: &App, (listen, admin): (SocketAddr, SocketAddr), nofile: u64) {
+/// Says where the node listens, what it may use and from where it has that, and which sysctls are others than asked for.
+fn announce(
+    args: &Args,
+    app: &App,
+    (listen, admin): (SocketAddr, SocketAddr),
+    (nofile, memory_from): (u64, &str),
+) {
+    let config = app.config.load();
+    warn_of_sysctls(&config);
+    tracing::info!(bytes = config.limits.memory_budget, from = memory_from, "memory budget for clients");
     tracing::info!(%listen, %admin, shards = app.shards.len(), nofile, "serving");
     if args.dev {
         welcome(args, &app.config.load().fixed.path, listen, admin);

@@ -50,6 +50,7 @@ impl Collector for Scrape {
         shards(&mut out, &self.0)?;
         key_sources(&mut out, &self.0)?;
         server_api(&mut out, &self.0)?;
+        hooks(&mut out, &self.0)?;
         kernel(&mut out, &self.0)?;
         if let Some(bus) = &self.0.bus {
             bus_metrics(&mut out, bus)?;
@@ -104,6 +105,24 @@ fn server_api(out: &mut Out<'_>, app: &App) -> fmt::Result {
         ConstCounter::new(count).encode(encoder.encode_family(&labels)?)?;
     }
     Ok(())
+}
+
+/// Questions to the backend.
+fn hooks(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let counts = &app.hook_counts;
+    let rows = counts.requests().map(|(result, count)| (result.to_owned(), ConstCounter::new(count)));
+    out.family(
+        ("hook_requests", "Questions to the backend, by what became of them", MetricType::Counter),
+        "result",
+        rows,
+    )?;
+    let seconds = ConstCounter::new(counts.answered_micros() as f64 / 1e6);
+    out.one("hook_answered_seconds", "Time from question to answer of the backend, summed", &seconds)?;
+    out.gauge(
+        "hook_open",
+        "1 while the backend is not asked, because it did not answer",
+        counts.is_open().into(),
+    )
 }
 
 /// Unlimited (`u64::MAX`) becomes the largest value that a gauge can show.

@@ -30,7 +30,7 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use crate::{
     failure::guarded,
     handover::{Handover, handovers},
-    inlets::Reports,
+    inlets::Outlets,
     links::Links,
     mailbox::{BusSender, Mailbox, ShardHandle, mailbox},
     poller::Poller,
@@ -127,7 +127,7 @@ pub fn start_shards(
     settings: &ShardSettings,
     config: &Arc<NodeConfig>,
     bus: Option<&BusSender>,
-    reports: &Reports,
+    outlets: &Outlets,
 ) -> std::io::Result<Shards> {
     let Layout { shards: count, own_tables } = settings.layout;
     let (handles, mailboxes): (Vec<_>, Vec<_>) =
@@ -159,7 +159,7 @@ pub fn start_shards(
             close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
-        let links = Links::new(handles.clone(), bus.cloned(), reports.clone());
+        let links = Links::new(handles.clone(), bus.cloned(), outlets.clone());
         links.bound(config.limits.memory_budget);
         let parts = Parts { core, mailbox, handover, links, ceiling };
         let (gate, door) = gate();
@@ -368,9 +368,9 @@ mod tests {
         }
     }
 
-    /// A place for reports that nobody asks for.
-    fn unheard() -> Reports {
-        tokio::sync::mpsc::channel(1).0
+    /// A place for what nobody asks for.
+    fn unheard() -> Outlets {
+        Outlets { reports: tokio::sync::mpsc::channel(1).0, inquiries: tokio::sync::mpsc::channel(1).0 }
     }
 
     /// Run by the next test in a process of its own: a node of two shards, one of which panics when it is told.

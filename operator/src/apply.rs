@@ -135,7 +135,7 @@ impl Applier<'_> {
         let (nodes, contested) = self.write(&pieces, trial).await?;
         secrets::hurry(self.shared, self.cluster, &secret).await;
         self.prune(&target).await?;
-        if self.cluster.api.is_none() {
+        if self.cluster.mounted.api.is_none() {
             self.remove::<Service>(&self.cluster.names.api(), true).await?;
         }
         let leftovers = match nodes {

@@ -83,7 +83,7 @@ async fn credentials(
     secret(client, namespace, &reference.name).await
 }
 
-/// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api` and `autoscaling.metrics` name, each asked for once.
+/// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api`, `hooks` and `autoscaling.metrics` name, each asked for once.
 async fn named_secrets(
     client: &Client,
     namespace: &str,
@@ -97,6 +97,7 @@ async fn named_secrets(
         names.extend(tls.client_ca_secret_name.as_deref());
     }
     names.extend(cluster.spec.expose.api.as_ref().map(|api| api.secret_name.as_str()));
+    names.extend(cluster.spec.hooks.as_ref().map(|hooks| hooks.secret_name.as_str()));
     names.extend(
         cluster
             .spec

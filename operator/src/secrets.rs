@@ -140,7 +140,7 @@ async fn complete(
 async fn rotate(shared: &Shared, cluster: &ValidatedCluster, live: Object) -> Result<Object, ApplyError> {
     let (namespace, name, uid, now) =
         (&cluster.namespace, cluster.names.secret(), &cluster.uid, clock::now());
-    if cluster.tls.is_none() || !shared.secrets.may_write_tickets(uid, now) {
+    if cluster.mounted.tls.is_none() || !shared.secrets.may_write_tickets(uid, now) {
         return Ok(live);
     }
     let known = shared.secrets.get(uid).unwrap_or_default();
@@ -263,7 +263,7 @@ impl SecretPoll {
         }
         self.looked = now;
         let uid = &told.uid;
-        let has_tickets = told.cluster.as_ref().is_some_and(|cluster| cluster.tls.is_some());
+        let has_tickets = told.cluster.as_ref().is_some_and(|cluster| cluster.mounted.tls.is_some());
         if has_tickets
             && shared.secrets.may_write_tickets(uid, now)
             && shared.secrets.get(uid).is_some_and(|values| tickets::is_due(&values, now))

@@ -6,6 +6,7 @@ use crate::Duration;
 
 /// The beginning of a condition that is checked only when these durations can be read as such.
 const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
+const FIELD: &str = with_durations!("self.FIELD";);
 const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
 const WARNING: &str = with_durations!("self.expiryWarning";);
 const REFRESH: &str = with_durations!("self.refresh";);
@@ -88,8 +89,12 @@ pub(crate) fn jwt_leeway() -> Rule {
     )
 }
 
-/// On the URL of keys: the grammar of `node_core::auth::Endpoint`, a test holds the two together.
 pub(crate) fn jwks_url() -> Rule {
+    url_rule("auth.jwt[].jwks.url", "https://id.example.org/keys or http://NAME.NAMESPACE.svc/keys")
+}
+
+/// On the URL of a server that nodes ask: the grammar of `node_core::auth::Endpoint`, a test holds the two together.
+pub(super) fn url_rule(name: &str, example: &str) -> Rule {
     let label = "[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?";
     let port = grammar!(port);
     let host = format!(r"({label}([.]{label})*|{})", grammar!(v6));
@@ -97,7 +102,21 @@ pub(crate) fn jwks_url() -> Rule {
     let path = "(/[-A-Za-z0-9._~!$&()*+,;=:@/?%]*)?";
     rule(
         &format!(r"self.url.matches(r'^(https://{host}|http://{own}){port}?{path}$')"),
-        "auth.jwt[].jwks.url must be https://HOST[:PORT]/PATH without user and fragment, or http:// with a Service of this cluster: write https://id.example.org/keys or http://NAME.NAMESPACE.svc/keys",
+        &format!(
+            "{name} must be https://HOST[:PORT]/PATH without user and fragment, or http:// with a Service of this cluster: write {example}"
+        ),
+    )
+}
+
+/// On a duration of `field`, which may be missing.
+pub(super) fn range_of_duration(range: keys::Range<u64>, field: &str, name: &str, why: &str) -> Rule {
+    let (least, most) = (span(range.least), span(range.most));
+    let readable = FIELD.replace("FIELD", field);
+    rule(
+        &format!(
+            "!has(self.{field}) || {readable}(duration(self.{field}) >= duration('{least}') && duration(self.{field}) <= duration('{most}'))"
+        ),
+        &format!("{name} must lie between {least} and {most}: {why}"),
     )
 }
 

@@ -4,6 +4,7 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Hook;
 use crate::{quantity::Duration, rules};
 
 /// Rooms: who may be in one and what happens to what is said there.
@@ -75,6 +76,10 @@ pub struct RoomPolicy {
     /// What clients of these rooms speak; unset: `Phoenix`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
+    /// What the backend of `hooks` is asked about before a client may do it; unset: nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub hooks: Vec<Hook>,
 }
 
 /// What the clients of a room speak.

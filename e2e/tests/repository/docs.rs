@@ -131,10 +131,12 @@ fn every_manifest_can_be_applied() {
                 ..token_keys.clone()
             };
             let api_keys = Credentials { keys: ["keys.yaml".to_owned()].into(), ..token_keys.clone() };
+            let hooks = Credentials { keys: ["signing-key".to_owned()].into(), ..token_keys.clone() };
             let named_secrets = [
                 ("token-keys".to_owned(), token_keys),
                 ("chat-tls".to_owned(), certificate),
                 ("chat-api-keys".to_owned(), api_keys),
+                ("chat-hooks".to_owned(), hooks),
             ]
             .into();
             let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };

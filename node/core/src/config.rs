@@ -21,12 +21,14 @@ use crate::{
 
 mod check;
 mod file;
+mod hooks;
 mod limits;
 mod nearest;
 mod rooms;
 #[cfg(test)]
 mod tests;
 
+pub use hooks::{Hook, Hooks, OnFailure};
 pub use limits::Limits;
 pub use nearest::nearest;
 pub use rooms::{Dialect, OnFull, Policy, PolicyRef, Publish, RoomPolicy, Rooms, TopicPattern};
@@ -58,6 +60,8 @@ pub struct NodeConfig {
     /// declines. Connections that agreed on it before a change of this go on, without compressed messages to them where it
     /// is none.
     pub compression: Option<Compression>,
+    /// The backend that policies with `hooks` ask.
+    pub hooks: Option<Hooks>,
 }
 
 /// The keys that a running node cannot change. Between two configurations in which they are equal a reload is enough.
@@ -124,6 +128,7 @@ impl NodeConfig {
             chat_page: true,
             long_poll: true,
             compression: None,
+            hooks: None,
         }
     }
 

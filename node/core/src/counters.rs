@@ -153,6 +153,10 @@ reasons! {
         Rate => "rate",
         /// The client's address joins as often as it may.
         AddressRate => "address_rate",
+        /// The backend said no.
+        Hook => "hook",
+        /// The backend gave no usable answer in time.
+        HookFailed => "hook_failed",
     }
 }
 
@@ -325,6 +329,14 @@ counters! {
     publish_refused => Counter "Publishes answered with an error, or with the end of the channel",
     /// Messages that were answered with an error because their event, their payload or its nesting was beyond a limit.
     beyond_limit => Counter "Messages answered with an error because their event, payload or nesting was beyond a limit",
+    /// Questions to the backend.
+    hooks_asked => Counter "Questions to the backend",
+    /// Questions to the backend to which it said no.
+    hooks_denied => Counter "Questions to the backend to which it said no",
+    /// Questions to the backend without a usable answer in time.
+    hooks_failed => Counter "Questions to the backend without a usable answer in time",
+    /// Gauge: clients that wait for an answer of the backend.
+    hooks_waiting => Gauge "Clients that wait for an answer of the backend",
     /// Tokens that clients pushed as the event `access_token`, which are never passed on.
     access_tokens => Counter "Tokens pushed by clients, passed on to nobody",
     /// Times that a client was told that its token ends soon.

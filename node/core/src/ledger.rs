@@ -53,6 +53,8 @@ kinds! {
     Connections => "connections",
     /// Users and rights of connections with a token.
     Identities => "identities",
+    /// Messages of clients that wait for an answer of the backend.
+    Hooks => "hooks",
     /// What compresses and inflates messages, and their buffers.
     Compression => "compression",
 }

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod age;
 pub mod api;
 pub mod auth;
+pub mod backend;
 pub mod broadcast;
 pub mod bus;
 pub mod config;

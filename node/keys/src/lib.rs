@@ -100,6 +100,10 @@ keys! {
     /// Longest time between two fetches of the keys of an issuer by their URL. A key that the issuer has taken back is
     /// good for so long.
     TOKEN_KEYS_REFRESH_MILLIS: Key<u64> = Key::new("auth.jwt[].jwks.refreshMillis", "ms", 1_000, 24 * HOUR).usually(300_000).in_manifest(10_000, 24 * HOUR);
+    /// Time within which a backend has to answer a question. A client waits meanwhile, whose heartbeats are answered behind it.
+    HOOK_TIMEOUT_MILLIS: Key<u64> = Key::new("hooks.timeoutMillis", "ms", 50, 10_000).usually(2_000);
+    /// Most questions that a backend has at a time from a node. At 10 ms each the default is 25,600 answers per second.
+    HOOKS_IN_FLIGHT: Key<u32> = Key::new("hooks.maxInFlight", "questions", 1, 4_096).usually(256);
     /// How long before the end of its token a client is told.
     EXPIRY_WARNING_MILLIS: Key<u64, ()> = Key::new("auth.expiryWarningMillis", "ms", 1_000, HOUR);
     /// The soft limit of open files. A manifest may ask at most for what a kernel can be set to, and at least for

@@ -50,6 +50,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         token: None,
         api_keys: Default::default(),
         api_counts: Default::default(),
+        hook_counts: Default::default(),
         key_sources: Default::default(),
         reloads: Default::default(),
         reload_failures: Default::default(),

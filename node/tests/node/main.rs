@@ -22,6 +22,7 @@ mod docs;
 mod edges;
 mod forged;
 mod goodbye;
+mod hooks;
 mod keys_by_url;
 mod longpoll;
 #[cfg(feature = "nats-server")]

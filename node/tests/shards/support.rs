@@ -97,8 +97,8 @@ impl Node {
             close_timeout_millis: close_timeout.as_millis() as u64,
         };
         let introduces = config.proxies.protocol;
-        let shards = start_shards(&settings, &Arc::new(config), bus, &tokio::sync::mpsc::channel(1).0)
-            .expect("starts");
+        let shards =
+            start_shards(&settings, &Arc::new(config), bus, &node::inlets::queues().0).expect("starts");
         let addr = shards.local_addr();
         Self { shards: Some(shards), addr, introduces }
     }

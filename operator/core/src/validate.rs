@@ -36,8 +36,8 @@ use crate::user_ids;
 use context::not_ours;
 pub use context::{OperatorEnv, Problem};
 pub use value::{
-    Bounds, Bus, DrainLimits, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, RebalanceLimits, Scaling,
-    TlsSecrets, ValidatedCluster,
+    Bounds, Bus, DrainLimits, Mounted, NatsPod, NodeCapacity, NodePod, Pace, PacePolicy, RebalanceLimits,
+    Scaling, TlsSecrets, ValidatedCluster,
 };
 
 /// The part of a node's termination grace period that is left when delay and drain have both taken as long as they
@@ -63,8 +63,8 @@ pub struct Fetched {
     pub sysctls: BTreeSet<String>,
     /// The Secret that `backplane.credentialsSecretRef` names; none when it does not exist.
     pub credentials: Option<Credentials>,
-    /// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api` and `autoscaling.metrics` name, by their names, those
-    /// that exist.
+    /// The Secrets that entries of `auth.jwt`, `expose.tls`, `expose.api`, `hooks` and `autoscaling.metrics` name, by their
+    /// names, those that exist.
     pub named_secrets: BTreeMap<String, Credentials>,
 }
 
@@ -98,9 +98,10 @@ pub fn validate(
     let scaling = scaling(spec, &mut problems);
     let drain = drain(spec, &mut problems);
     let bus = bus(spec, env, fetched, &mut problems);
-    let token_secrets = tokens::secrets(spec, fetched, &mut problems);
-    let tls = tls::secrets(spec, fetched, &mut problems);
-    let api = tls::api(spec, fetched, &mut problems);
+    let mounted = Mounted {
+        token_keys: tokens::secrets(spec, fetched, &mut problems),
+        ..tls::mounted(spec, fetched, &mut problems)
+    };
     let names = Names::new(&name);
     let schedule = sources::schedule(spec, &mut problems);
     let prometheus = sources::prometheus(spec, &namespace, &names, fetched, &mut problems);
@@ -113,9 +114,8 @@ pub fn validate(
         problems.push(Problem::new("InvalidConfiguration", message));
     }
     let hash = |pod: &NodePod, fixed: &Fixed| {
-        let (bus, token_secrets, tls, api, drain) =
-            (&bus, &token_secrets, tls.as_ref(), api.as_ref(), &drain);
-        template::hash(&template::Wish { spec, pod, fixed, bus, token_secrets, tls, api, drain })
+        let (bus, mounted, drain) = (&bus, &mounted, &drain);
+        template::hash(&template::Wish { spec, pod, fixed, bus, mounted, drain })
     };
     let template = hash(&pod, &config.fixed);
     let back = template::given_up(cluster, &template, || {
@@ -148,9 +148,7 @@ pub fn validate(
         pod,
         nats,
         bus,
-        token_secrets,
-        tls,
-        api,
+        mounted,
         service: spec.expose.service.clone(),
         config,
         config_file: files.yaml,

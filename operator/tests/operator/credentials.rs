@@ -106,5 +106,5 @@ async fn the_certificate_of_the_sample_makes_the_secret_that_the_nodes_mount() {
     );
     let fetched = fetch(&server.shared(), &sample).await.unwrap();
     let valid = validate(&sample, &env(), &fetched).unwrap();
-    assert_eq!(valid.tls.map(|tls| tls.certificate).as_deref(), Some(name));
+    assert_eq!(valid.mounted.tls.map(|tls| tls.certificate).as_deref(), Some(name));
 }

@@ -38,7 +38,7 @@ impl Endpoint {
         let (https, rest) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
             (None, Some(rest)) => (false, rest),
-            (None, None) => return Err("is not a URL for keys; write https://HOST/PATH"),
+            (None, None) => return Err("is not a URL of the kind; write https://HOST/PATH"),
         };
         let split = rest.find('/').unwrap_or(rest.len());
         let (authority, target) = rest.split_at(split);

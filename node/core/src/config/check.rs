@@ -8,6 +8,7 @@ use keys::{
 };
 
 use crate::{
+    auth::Endpoint,
     protocol::is_reserved_event,
     proxy::{ForwardedHeader, Network, Proxies, network::NotANetwork},
     topic::{TopicKind, TopicName},
@@ -38,6 +39,7 @@ pub(super) fn all(config: &NodeConfig) -> Vec<String> {
     limits(&config.limits, &mut errors);
     proxies(&config.proxies, &mut errors);
     auth::check(&config.auth, &mut errors);
+    hooks(config, &mut errors);
     drain(&config.drain, &mut errors);
     if let Some(compression) = &config.compression {
         range(&keys::COMPRESSION_LEVEL, compression.level, &mut errors);
@@ -267,6 +269,24 @@ fn proxies(proxies: &Proxies, errors: &mut Vec<String>) {
                 .to_owned(),
         );
     }
+}
+
+fn hooks(config: &NodeConfig, errors: &mut Vec<String>) {
+    let policies = &config.rooms.policies;
+    let Some(hooks) = &config.hooks else {
+        for (index, _) in policies.iter().enumerate().filter(|(_, policy)| !policy.hooks.is_empty()) {
+            errors.push(format!(
+                "rooms.policies[{index}].hooks: nobody is there to be asked; write hooks.url, or remove them"
+            ));
+        }
+        return;
+    };
+    // The URL is not repeated: some have a password in the wrong place.
+    if let Err(why) = Endpoint::parse(&hooks.url) {
+        errors.push(format!("hooks.url: {why}"));
+    }
+    range(&keys::HOOK_TIMEOUT_MILLIS, hooks.timeout_millis, errors);
+    range(&keys::HOOKS_IN_FLIGHT, hooks.max_in_flight, errors);
 }
 
 /// A client that comes back joins all its topics at once.

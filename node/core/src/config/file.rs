@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::proxy::{ForwardedHeader, Proxies};
 
-use super::{Auth, Bus, ClusterId, Compression, DrainSettings, Fixed, Limits, NodeConfig, Rooms};
+use super::{Auth, Bus, ClusterId, Compression, DrainSettings, Fixed, Hooks, Limits, NodeConfig, Rooms};
 
 /// The file. A key that is missing in it has its default.
 #[derive(Serialize, Deserialize)]
@@ -35,6 +35,9 @@ pub(super) struct File {
     // The same while it is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     compression: Option<Compression>,
+    // The same while nobody is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hooks: Option<Hooks>,
     bus: Option<Bus>,
     sysctls: BTreeMap<String, String>,
     nofile: Option<u64>,
@@ -62,20 +65,31 @@ impl From<File> for NodeConfig {
             chat_page,
             long_poll,
             compression,
+            hooks,
             bus,
             sysctls,
             nofile,
         } = file;
         let fixed = Fixed { version, cluster, path, bus, sysctls, nofile, dev: false };
         let proxies = Proxies { trusted, header, protocol };
-        NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll, compression }
+        NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll, compression, hooks }
     }
 }
 
 impl From<NodeConfig> for File {
     fn from(config: NodeConfig) -> Self {
-        let NodeConfig { fixed, rooms, limits, proxies, auth, drain, chat_page, long_poll, compression } =
-            config;
+        let NodeConfig {
+            fixed,
+            rooms,
+            limits,
+            proxies,
+            auth,
+            drain,
+            chat_page,
+            long_poll,
+            compression,
+            hooks,
+        } = config;
         let Proxies { trusted, header, protocol } = proxies;
         // Dev mode is a flag of the command line.
         let Fixed { version, cluster, path, bus, sysctls, nofile, dev: _ } = fixed;
@@ -93,6 +107,7 @@ impl From<NodeConfig> for File {
             chat_page,
             long_poll,
             compression,
+            hooks,
             bus,
             sysctls,
             nofile,

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Hook;
 use crate::topic::{TopicKind, TopicName};
 
 /// Which topics exist and the policy of their rooms. The first of `policies` that matches overrides the other values
@@ -78,6 +79,7 @@ impl Rooms {
             echo_to_sender: policy.and_then(|p| p.echo_to_sender).unwrap_or(self.echo_to_sender),
             flush_window_millis: policy.and_then(|p| p.flush_window_millis).unwrap_or(0),
             dialect: policy.and_then(|p| p.dialect).unwrap_or(Dialect::Phoenix),
+            hooks: policy.map_or(&[], |p| &*p.hooks),
         }
     }
 }
@@ -110,6 +112,8 @@ pub struct RoomPolicy<'a> {
     pub flush_window_millis: u16,
     /// What members speak.
     pub dialect: Dialect,
+    /// What the backend is asked about.
+    pub hooks: &'a [Hook],
 }
 
 /// Overrides for the topics that match.
@@ -140,6 +144,10 @@ pub struct Policy {
     /// What members speak; Phoenix unless said otherwise. Nodes older than the key refuse a file that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dialect: Option<Dialect>,
+    /// What the backend of the file's `hooks` is asked about; nothing unless said. Nodes older than the key refuse a file that
+    /// has it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<Hook>,
 }
 
 impl Policy {
@@ -155,6 +163,7 @@ impl Policy {
             echo_to_sender: None,
             flush_window_millis: None,
             dialect: None,
+            hooks: Vec::new(),
         }
     }
 }

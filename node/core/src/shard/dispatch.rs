@@ -1,6 +1,7 @@
 //! The rules of Phoenix.Socket: what a message on a topic does (phoenix/lib/phoenix/socket.ex).
 
 use super::{
+    backend::Stand,
     bounds::EVENT_TOO_LONG,
     channel::{End, TOKEN_EXPIRED},
     dev::{self, Rule},
@@ -8,7 +9,7 @@ use super::{
 };
 use crate::{
     broadcast::Content,
-    config::{Dialect, PolicyRef, Publish},
+    config::{Dialect, Hook, PolicyRef, Publish},
     counters::{JoinRefusal, Limit, near},
     ledger::most_topic_bytes,
     protocol::{
@@ -24,6 +25,8 @@ use crate::{
     topics::{Caps, Joined, Refused, room::RoomId},
 };
 
+/// The event by which clients join.
+const PHX_JOIN: &str = "phx_join";
 /// Time in milliseconds after which a client may join again that was refused for lack of memory.
 const FULL_MILLIS: u64 = 5_000;
 
@@ -36,9 +39,9 @@ impl Shard {
                 let refs = (NULL, &*message.reference);
                 self.reply(slot, encode::reply(vsn, refs, PHOENIX, "ok", encode::EMPTY));
             }
-            (_, "phx_join") => self.on_join(slot, name, message),
+            (_, PHX_JOIN) => self.on_join(slot, name, message),
             (_, "phx_leave") => self.on_leave(slot, vsn, message),
-            _ => self.on_push(slot, message),
+            _ => self.on_push(slot, message, Stand::Unasked),
         }
     }
 
@@ -62,8 +65,7 @@ impl Shard {
         self.reply(slot, encode::odd_reply(vsn, refs, message.topic, status, response));
     }
 
-    /// A connection asks to join. A question to another thread has its place between a `check_join` that finds nothing
-    /// against it and `finish_join`, which the answer calls.
+    /// A connection asks to join.
     fn on_join(&mut self, slot: Slot, name: Option<TopicName<'_>>, message: &Message<'_>) {
         let refs = (&*message.join_ref, &*message.reference);
         if let Err((refusal, millis)) = self.charge_join(slot) {
@@ -71,7 +73,7 @@ impl Shard {
         }
         match name {
             Some(name) if !self.is_topic_too_long(name.as_str()) => {
-                self.finish_join(slot, name, refs, message.payload);
+                self.finish_join(slot, name, refs, message.payload, Stand::Unasked);
             }
             None if message.topic.is_empty() => {
                 self.refuse_join(slot, refs, &message.topic, JoinRefusal::Unmatched);
@@ -103,13 +105,15 @@ impl Shard {
 
     /// Claims a place in the room, or replaces the channel that the connection has there, and answers. This may be
     /// called long after the join was asked for: the configuration, the connection and its channels are looked at
-    /// now, and a connection that hears nothing any more does not become a member.
+    /// now, and a connection that hears nothing any more does not become a member. Where the backend is to be asked
+    /// first, its answer calls this again.
     pub(super) fn finish_join(
         &mut self,
         slot: Slot,
         name: TopicName<'_>,
         refs: (&str, &str),
         payload: Payload<'_>,
+        stand: Stand<'_>,
     ) {
         let topic = name.as_str();
         let rules = self.join_rules(name);
@@ -133,13 +137,16 @@ impl Shard {
             self.counters.count_join_refused(JoinRefusal::Unauthorized);
             return self.reply_error(slot, refs, topic, reason);
         }
+        if self.asks(Hook::Join, topic, stand) {
+            return self.inquire(slot, Hook::Join, refs, &Content { topic, event: PHX_JOIN, payload });
+        }
         // V1 has no place for a join_ref in what it writes.
         let is_v1 = refs.0 == NULL && self.sessions[slot].vsn() == Vsn::V1;
         let join_ref = JoinRef::new(refs.0, if is_v1 { NULL } else { refs.1 });
         if let Some(position) = self.channel(slot, topic) {
             // A rejoin: the new join is answered first, then the old channel is closed, which clients tell by its ref.
             let old = self.sessions.join_again(slot, position, join_ref, asked);
-            self.reply_joined(slot, refs, name, rules.is_realtime);
+            self.reply_joined(slot, refs, name, (rules.is_realtime, stand));
             let vsn = self.sessions[slot].vsn();
             return self.reply(slot, encode::phx_close(vsn, old.given(), topic));
         }
@@ -161,7 +168,7 @@ impl Shard {
             self.note_interest(&shared);
         }
         self.joined(joined, rules.policy);
-        self.reply_joined(slot, refs, name, rules.is_realtime);
+        self.reply_joined(slot, refs, name, (rules.is_realtime, stand));
     }
 
     /// What holds for joins of a topic; `None` when it cannot be joined.
@@ -214,7 +221,13 @@ impl Shard {
         }
     }
 
-    fn reply_joined(&mut self, slot: Slot, refs: (&str, &str), name: TopicName<'_>, is_realtime: bool) {
+    fn reply_joined(
+        &mut self,
+        slot: Slot,
+        refs: (&str, &str),
+        name: TopicName<'_>,
+        (is_realtime, stand): (bool, Stand<'_>),
+    ) {
         let vsn = self.sessions[slot].vsn();
         let about_node;
         let response = if name == topic::CLUSTER {
@@ -224,7 +237,7 @@ impl Shard {
         } else if is_realtime {
             realtime::JOINED
         } else {
-            encode::EMPTY
+            stand.response().unwrap_or(encode::EMPTY)
         };
         self.reply(slot, encode::reply(vsn, refs, name.as_str(), "ok", response));
     }
@@ -246,7 +259,7 @@ impl Shard {
         self.reply(slot, encode::phx_close(vsn, given, topic));
     }
 
-    pub(super) fn on_push(&mut self, slot: Slot, message: &Message<'_>) {
+    pub(super) fn on_push(&mut self, slot: Slot, message: &Message<'_>, stand: Stand<'_>) {
         let (topic, event) = (&*message.topic, &*message.event);
         let Some(position) = self.channel(slot, topic) else {
             return self.reply_error(slot, (NULL, &message.reference), topic, "unmatched topic");
@@ -259,7 +272,7 @@ impl Shard {
         let refs = (join_ref.given_and_own().1, &*message.reference);
         if self.topics.get(room).is_realtime() {
             let asked = channel.seat.asked();
-            return self.on_realtime_push(slot, (room, asked), refs, message);
+            return self.on_realtime_push(slot, (room, asked), refs, message, stand);
         }
         let push = match self.resolve_push(self.topics.get(room).policy(), event, message.payload) {
             Push::Broadcast { .. } if !self.may_publish(slot, topic) => Push::Refuse("publish not allowed"),
@@ -283,14 +296,40 @@ impl Shard {
                 if let Some(reason) = self.beyond_bounds(event, message.payload) {
                     return self.refuse_beyond(slot, refs, topic, reason);
                 }
+                if self.asks(Hook::Publish, topic, stand) {
+                    let refs = (&*message.join_ref, refs.1);
+                    return self.inquire(
+                        slot,
+                        Hook::Publish,
+                        refs,
+                        &Content { topic, event, payload: message.payload },
+                    );
+                }
                 let except = if to_sender { None } else { Some(slot) };
                 let content = Content { topic, event: &event[..event_len], payload: message.payload };
-                let unable = self.publish_elsewhere(room, &content, except);
-                self.said_here(room, &content, except);
-                if acknowledge {
-                    self.acknowledge(slot, refs, topic, unable);
-                }
+                self.publish(slot, (room, &content, except), refs, (acknowledge, stand));
             }
+        }
+    }
+
+    /// Tells the members, unless the backend said that the client alone gets an answer, and answers what is to be answered.
+    pub(super) fn publish(
+        &mut self,
+        slot: Slot,
+        (room, content, except): (RoomId, &Content<'_>, Option<Slot>),
+        refs: (&str, &str),
+        (acknowledge, stand): (bool, Stand<'_>),
+    ) {
+        let mut unable = 0;
+        if !stand.is_private() {
+            unable = self.publish_elsewhere(room, content, except);
+            self.said_here(room, content, except);
+        }
+        if let Some(response) = stand.response() {
+            let vsn = self.sessions[slot].vsn();
+            self.reply(slot, encode::reply(vsn, refs, content.topic, "ok", response));
+        } else if acknowledge || stand.is_private() {
+            self.acknowledge(slot, refs, content.topic, unable);
         }
     }
 
@@ -392,6 +431,8 @@ const fn words(refusal: JoinRefusal) -> &'static str {
         JoinRefusal::TooManyRooms => "too many rooms",
         JoinRefusal::Memory => "node is full",
         JoinRefusal::Rate | JoinRefusal::AddressRate => "rate limited",
+        // What the backend says is told in its own words.
+        JoinRefusal::Hook | JoinRefusal::HookFailed => "unauthorized",
     }
 }
 

@@ -87,6 +87,7 @@ impl Shard {
                 self.on_order(*ordered);
                 self.look_at_memory();
             }
+            Mail::Verdict(verdict) => self.on_verdict(&verdict),
             Mail::Drain(DrainOrder::Close { connections_per_second }) => self.drain(connections_per_second),
             Mail::Drain(DrainOrder::Stop) => self.timers.stay(),
             Mail::Move(order) => self.on_move_order(order),

@@ -57,6 +57,7 @@ impl Shard {
             self.end_session(slot);
         }
         self.sessions.forget_input(slot);
+        self.forget_inquiry(slot);
         self.sessions.forget_aside(slot);
         self.forget_origin(slot);
         let conn = &mut self.sessions[slot];

@@ -5,6 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use crate::{
     api::order::{Ordered, Report},
+    backend::{Inquiry, Verdict},
     broadcast::{Broadcast, Origin},
     config::NodeConfig,
     counters::RefuseReason,
@@ -76,6 +77,8 @@ pub enum Mail {
     NobodyThere(Asker),
     /// Something that the server API asks for, to be answered by [`Outgoing::Report`].
     Order(Box<Ordered>),
+    /// The backend has answered [`Outgoing::Inquire`].
+    Verdict(Box<Verdict>),
     /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
     Drain(DrainOrder),
     /// Begin, go on with, or end moving clients to other nodes: some connections are closed at a pace, and nobody is refused.
@@ -100,6 +103,7 @@ impl Mail {
             Self::NotCarried(carried) => Some(carried.bytes()),
             Self::NobodyThere(_) => Some(size_of::<Asker>()),
             Self::Order(ordered) => Some(ordered.bytes()),
+            Self::Verdict(verdict) => Some(verdict.bytes()),
             Self::Drain(_) | Self::Move(_) | Self::Shutdown | Self::Reload(_) => None,
         }
     }
@@ -144,6 +148,8 @@ pub enum Outgoing {
     /// A long-poll request or its answer, for another node: see [`Carried::to`]. When the bus cannot take it, the shard is
     /// told [`Mail::NotCarried`]. Only with a bus.
     Carry(Box<Carried>),
+    /// The backend is asked something, to be answered by [`Mail::Verdict`].
+    Inquire(Box<Inquiry>),
     /// An order of the server API was carried out.
     Report(Box<Report>),
     /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::{
+    backend::Stand,
     event::Progress,
     origin::{Entrance, Entrant},
     pace::Allowance,
@@ -295,7 +296,8 @@ impl Shard {
             Event::Ping(payload) => self.reply(slot, frame::control(Opcode::Pong, payload).into()),
             Event::Pong | Event::Close(_) => {}
         }
-        if self.is_used_up(slot, allowance) || self.is_over_budget() { Flow::Pause } else { Flow::Continue }
+        let pauses = self.is_used_up(slot, allowance) || self.is_over_budget() || self.inquiries.hold(slot);
+        if pauses { Flow::Pause } else { Flow::Continue }
     }
 
     fn on_close_frame(&mut self, slot: Slot, payload: &[u8]) {
@@ -315,7 +317,7 @@ impl Shard {
         let (mut json, most_bytes) = (String::new(), self.config.limits.max_frame_bytes as usize);
         match protocol::decode_binary(vsn, bytes, Translation { json: &mut json, most_bytes }) {
             Ok(message) if !message.payload.is_of_user() => self.dispatch(slot, vsn, &message),
-            Ok(message) if self.is_realtime(&message.topic) => self.on_push(slot, &message),
+            Ok(message) if self.is_realtime(&message.topic) => self.on_push(slot, &message, Stand::Unasked),
             Ok(_) | Err(Unreadable::Malformed | Unreadable::TooDeep) => {
                 // V1 reads JSON out of frames of either kind.
                 let text = std::str::from_utf8(bytes).ok().filter(|_| vsn == Vsn::V1);

@@ -65,6 +65,7 @@ impl Shard {
                 + self.sessions.origins().held_bytes(),
         );
         set(Kind::Identities, self.sessions.identities().held_bytes());
+        set(Kind::Hooks, self.inquiries.held_bytes());
         let inflater = self.inflater.as_ref().map_or(0, |inflater| inflater.held_bytes());
         set(Kind::Compression, (self.egress.deflater_bytes() + inflater) as u64);
         held

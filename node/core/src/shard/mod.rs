@@ -11,6 +11,7 @@
 //! long-poll, and `carried` has what these do when they are on different nodes; `driver` is what the thread calls.
 
 mod asking;
+mod backend;
 mod bounds;
 mod carried;
 mod channel;
@@ -24,6 +25,7 @@ mod goodbye;
 mod hooks;
 mod identity;
 mod input;
+mod inquiries;
 mod intake;
 mod lately;
 mod lengths;

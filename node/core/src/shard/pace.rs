@@ -58,6 +58,10 @@ impl Shard {
     /// Whether a connection may be read now. When not, [`super::Effect::Resume`] names it once it may. `ended` says
     /// that the peer has ended its side.
     pub fn may_read(&mut self, slot: Slot, ended: bool) -> bool {
+        // Whatever phase it is in: what it says keeps its order.
+        if self.inquiries.hold(slot) {
+            return false;
+        }
         if self.sessions.get(slot).is_none_or(|conn| !conn.is(Phase::Open)) {
             return true;
         }

@@ -3,10 +3,10 @@
 
 use std::borrow::Cow;
 
-use super::{channel::End, state::Shard};
+use super::{backend::Stand, channel::End, state::Shard};
 use crate::{
     broadcast::Content,
-    config::{Dialect, Publish},
+    config::{Dialect, Hook, Publish},
     protocol::{
         ACCESS_TOKEN, Message, Payload, is_phoenix_event,
         realtime::{self, Asked, BROADCAST, PRESENCE},
@@ -46,6 +46,7 @@ impl Shard {
         (room, asked): (RoomId, Asked),
         refs: (&str, &str),
         message: &Message<'_>,
+        stand: Stand<'_>,
     ) {
         let Message { topic, event, payload, .. } = message;
         if !payload.is_of_user() {
@@ -71,11 +72,10 @@ impl Shard {
         }
         let except = if asked.hears_itself { None } else { Some(slot) };
         let content = Content { topic, event, payload: *payload };
-        let unable = self.publish_elsewhere(room, &content, except);
-        self.said_here(room, &content, except);
-        if asked.acknowledged {
-            self.acknowledge(slot, refs, topic, unable);
+        if self.asks(Hook::Publish, topic, stand) {
+            return self.inquire(slot, Hook::Publish, (&message.join_ref, refs.1), &content);
         }
+        self.publish(slot, (room, &content, except), refs, (asked.acknowledged, stand));
     }
 
     /// Why an event of a user is not broadcast. What policies and tokens say about events is about these.

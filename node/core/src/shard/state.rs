@@ -5,7 +5,10 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU32, Ordering},
 };
 
-use super::{bounds::Bounds, event::Effect, gauge::Gauge, intake::Intake, lately::Lately, timers::Timers};
+use super::{
+    bounds::Bounds, event::Effect, gauge::Gauge, inquiries::Inquiries, intake::Intake, lately::Lately,
+    timers::Timers,
+};
 use crate::{
     addresses::Addresses,
     config::NodeConfig,
@@ -95,6 +98,8 @@ pub struct Shard {
     pub(super) egress: Egress,
     /// What long-poll adds to connections.
     pub(super) polls: Polls,
+    /// Clients that wait for answers of the backend.
+    pub(super) inquiries: Inquiries,
     /// Inflates compressed messages of clients, once there were some.
     pub(super) inflater: Option<Box<Inflater>>,
     /// How much this turn takes in.
@@ -131,6 +136,7 @@ impl Shard {
             sessions: Sessions::default(),
             egress: Egress::default(),
             polls: Polls::default(),
+            inquiries: Inquiries::default(),
             inflater: None,
             intake: Intake::default(),
             gauge: Gauge::default(),

@@ -44,6 +44,7 @@ impl Shard {
                     self.effects.push(Effect::Resume(slot));
                 }
                 Deadline::Session(slot) => self.session_due(slot),
+                Deadline::Answer(slot) => self.answer_due(slot),
                 Deadline::Room(_) | Deadline::Read(_) => {}
             }
         }

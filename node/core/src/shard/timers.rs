@@ -21,6 +21,8 @@ pub(super) enum Deadline {
     Room(RoomId),
     /// A connection that said too much may be read again.
     Read(Slot),
+    /// A connection has waited for an answer of the backend.
+    Answer(Slot),
     /// A request of a long-poll session has waited for long, or its client has been away for long.
     Session(Slot),
 }

@@ -35,6 +35,7 @@ const TLS_DIR: &str = "/etc/channelcluster/tls";
 const CLIENT_CA_DIR: &str = "/etc/channelcluster/client-ca";
 /// The keys of the server API.
 const API_KEYS_DIR: &str = "/etc/channelcluster/api";
+const HOOK_SECRETS_DIR: &str = "/etc/channelcluster/hooks";
 /// The beginning of the names of variables that set a key of a node's configuration.
 const SETTING_PREFIX: &str = "CHANNEL_NODE__";
 /// Old ReplicaSets kept. A Deployment has one template only; others stay from what somebody else wrote into it.
@@ -131,12 +132,12 @@ pub(super) fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
         volumes.push(pod::secret_volume("nats", secret.clone(), has_group));
         mounts.push(pod::mount("nats", NATS_CREDENTIALS_DIR));
     }
-    for (index, secret) in cluster.token_secrets.iter().enumerate() {
+    for (index, secret) in cluster.mounted.token_keys.iter().enumerate() {
         let volume = format!("jwt-{index}");
         volumes.push(pod::secret_volume(&volume, secret.clone(), has_group));
         mounts.push(pod::mount(&volume, &format!("{TOKEN_KEYS_DIR}/{secret}")));
     }
-    if let Some(tls) = &cluster.tls {
+    if let Some(tls) = &cluster.mounted.tls {
         volumes.push(pod::secret_volume("tls", tls.certificate.clone(), has_group));
         mounts.push(pod::mount("tls", TLS_DIR));
         if let Some(secret) = &tls.client_ca {
@@ -144,9 +145,13 @@ pub(super) fn pod_spec(cluster: &ValidatedCluster) -> PodSpec {
             mounts.push(pod::mount("client-ca", CLIENT_CA_DIR));
         }
     }
-    if let Some(api) = &cluster.api {
+    if let Some(api) = &cluster.mounted.api {
         volumes.push(pod::secret_volume("api", api.secret.clone(), has_group));
         mounts.push(pod::mount("api", API_KEYS_DIR));
+    }
+    if let Some(secret) = &cluster.mounted.hooks {
+        volumes.push(pod::secret_volume("hooks", secret.clone(), has_group));
+        mounts.push(pod::mount("hooks", HOOK_SECRETS_DIR));
     }
     let selector = &cluster.pod.node_selector;
     let mut spec = PodSpec {
@@ -191,7 +196,7 @@ fn container(cluster: &ValidatedCluster) -> Container {
         ..Default::default()
     };
     let mut ports = vec![port(WS_PORT_NAME, WS_PORT), port(ADMIN_PORT_NAME, ADMIN_PORT)];
-    ports.extend(cluster.api.iter().map(|_| port(API_PORT_NAME, API_PORT)));
+    ports.extend(cluster.mounted.api.iter().map(|_| port(API_PORT_NAME, API_PORT)));
     Container {
         name: NODE_CONTAINER.to_owned(),
         image: Some(cluster.pod.image.clone()),
@@ -219,7 +224,7 @@ fn container(cluster: &ValidatedCluster) -> Container {
 fn args(cluster: &ValidatedCluster) -> Vec<String> {
     let config = format!("{CONFIG_DIR}/{CONFIG_KEY}");
     let mut args = ["--config", &config, "--secrets", SECRETS_DIR].map(str::to_owned).to_vec();
-    if let Some(tls) = &cluster.tls {
+    if let Some(tls) = &cluster.mounted.tls {
         args.extend(["--tls", TLS_DIR].map(str::to_owned));
         if tls.client_ca.is_some() {
             args.extend(["--tls-client-ca".to_owned(), format!("{CLIENT_CA_DIR}/{CA_KEY}")]);
@@ -232,9 +237,12 @@ fn args(cluster: &ValidatedCluster) -> Vec<String> {
             args.extend(["--tls-min-version", "1.2"].map(str::to_owned));
         }
     }
-    if cluster.api.is_some() {
+    if cluster.mounted.api.is_some() {
         args.extend(["--api".to_owned(), format!("[::]:{API_PORT}")]);
         args.extend(["--api-keys".to_owned(), format!("{API_KEYS_DIR}/{API_KEYS_KEY}")]);
+    }
+    if cluster.mounted.hooks.is_some() {
+        args.extend(["--hook-secrets", HOOK_SECRETS_DIR].map(str::to_owned));
     }
     args
 }

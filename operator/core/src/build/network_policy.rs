@@ -31,7 +31,7 @@ pub(super) fn nodes(cluster: &ValidatedCluster) -> NetworkPolicy {
         ports: Some(vec![port(ADMIN_PORT)]),
     };
     let public = NetworkPolicyIngressRule { from: None, ports: Some(vec![port(WS_PORT)]) };
-    let backends = cluster.api.iter().map(|_| {
+    let backends = cluster.mounted.api.iter().map(|_| {
         let own = NetworkPolicyPeer { pod_selector: Some(LabelSelector::default()), ..Default::default() };
         NetworkPolicyIngressRule { from: Some(vec![own]), ports: Some(vec![port(API_PORT)]) }
     });

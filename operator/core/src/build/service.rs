@@ -23,7 +23,7 @@ pub(super) fn clients(cluster: &ValidatedCluster) -> Service {
         ServiceType::NodePort => "NodePort",
         ServiceType::LoadBalancer => "LoadBalancer",
     };
-    let usual = if cluster.tls.is_some() { HTTPS_PORT } else { HTTP_PORT };
+    let usual = if cluster.mounted.tls.is_some() { HTTPS_PORT } else { HTTP_PORT };
     let mut metadata = meta(cluster, cluster.names.service(), Component::Node);
     metadata.annotations = asked.annotations.clone().filter(|all| !all.is_empty());
     Service {
@@ -67,7 +67,7 @@ fn family(family: IpFamily) -> String {
 
 /// The Service of the server API, by which backends reach any node that is ready.
 pub(super) fn api(cluster: &ValidatedCluster) -> Option<Service> {
-    let api = cluster.api.as_ref()?;
+    let api = cluster.mounted.api.as_ref()?;
     let port = ServicePort {
         name: Some(API_PORT_NAME.to_owned()),
         app_protocol: Some("http".to_owned()),
@@ -113,7 +113,7 @@ pub(super) fn headless(cluster: &ValidatedCluster) -> Service {
 }
 
 fn ws_port(cluster: &ValidatedCluster, port: i32) -> ServicePort {
-    let protocol = if cluster.tls.is_some() { WSS_APP_PROTOCOL } else { WS_APP_PROTOCOL };
+    let protocol = if cluster.mounted.tls.is_some() { WSS_APP_PROTOCOL } else { WS_APP_PROTOCOL };
     ServicePort {
         name: Some(WS_PORT_NAME.to_owned()),
         app_protocol: Some(protocol.to_owned()),

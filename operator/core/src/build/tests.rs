@@ -17,7 +17,14 @@ fn valid(spec: &str) -> ValidatedCluster {
     let certificate =
         Credentials { keys: ["tls.crt", "tls.key", "ca.crt"].map(str::to_owned).into(), ..token_keys() };
     let api = Credentials { keys: ["keys.yaml".to_owned()].into(), ..token_keys() };
-    let named = [("b.keys", token_keys()), ("a", token_keys()), ("chat-tls", certificate), ("keys", api)];
+    let hooks = Credentials { keys: ["signing-key".to_owned()].into(), ..token_keys() };
+    let named = [
+        ("b.keys", token_keys()),
+        ("a", token_keys()),
+        ("chat-tls", certificate),
+        ("keys", api),
+        ("hooks", hooks),
+    ];
     let named_secrets = named.map(|(name, secret)| (name.to_owned(), secret)).into();
     let fetched = Fetched { credentials: Some(credentials), named_secrets, ..Fetched::default() };
     validate(&cluster(spec), &env(), &fetched).unwrap()
@@ -122,6 +129,29 @@ fn the_node_deployment_says_what_was_asked() {
 }
 
 /// A template of before the server API is as it was, and one with it has its port, its keys and its Service.
+#[test]
+fn the_secret_of_hooks_is_mounted_and_the_backend_is_in_the_nodes_file() {
+    let hooks = "hooks: {url: 'https://b.example.org/h', secretName: hooks, onFailure: Allow}";
+    let policies = "policies: [{topics: 'room:*', hooks: [Join, Publish]}]";
+    let spec =
+        PLAIN.replace("auth:", &format!("{hooks}, auth:")).replace("150}", &format!("150, {policies}}}"));
+    let (plain, cluster) = (valid(PLAIN), valid(&spec));
+    assert_ne!(plain.template, cluster.template, "nodes need the Secret");
+    let other = spec.replace("onFailure: Allow", "timeout: 1s").replace("[Join, Publish]", "[Join]");
+    assert_eq!(valid(&other).template, cluster.template, "the rest is reloaded");
+    let pod = json(&bundle(&cluster, REPLICAS).deployment)["spec"]["template"]["spec"].clone();
+    let args: Vec<_> =
+        pod["containers"][0]["args"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let [.., flag, directory] = *args else { panic!("{args:?}") };
+    assert_eq!([flag, directory], ["--hook-secrets", "/etc/channelcluster/hooks"]);
+    let volumes = pod["volumes"].as_array().unwrap();
+    assert!(volumes.iter().any(|volume| volume["secret"]["secretName"] == "hooks"));
+    let asked = cluster.config.hooks.as_ref().unwrap();
+    assert_eq!((asked.timeout_millis, asked.max_in_flight), (2_000, 256));
+    assert_eq!(cluster.config.rooms.policies[0].hooks.len(), 2);
+    assert!(plain.config.hooks.is_none() && !plain.config_file.contains("hooks"));
+}
+
 #[test]
 fn the_server_api_has_a_service_of_its_own_where_the_manifest_says_so() {
     let spec = PLAIN.replace("auth:", "expose: {api: {secretName: keys, port: 8088}}, auth:");

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crds::{
-    Algorithm, BackplaneType, ChannelClusterSpec, Dialect, Memory, OnExpiry, OnFull, Publish, RoomPolicy,
+    Algorithm, BackplaneType, ChannelClusterSpec, Dialect, Memory, OnExpiry, OnFull, OnHookFailure, Publish,
+    RoomPolicy,
 };
 use node_core::auth;
 use node_core::config::{
@@ -54,6 +55,7 @@ pub(super) fn config(
             .compression
             .as_ref()
             .map(|wanted| config::Compression { level: wanted.level, min_bytes: wanted.min_bytes }),
+        hooks: spec.hooks.as_ref().map(hooks),
     }
 }
 
@@ -90,6 +92,26 @@ fn policy(policy: &RoomPolicy) -> Policy {
             Dialect::Phoenix => None,
             Dialect::Realtime => Some(config::Dialect::Realtime),
         }),
+        hooks: policy.hooks.iter().map(hook).collect(),
+    }
+}
+
+const fn hook(hook: &crds::Hook) -> config::Hook {
+    match hook {
+        crds::Hook::Join => config::Hook::Join,
+        crds::Hook::Publish => config::Hook::Publish,
+    }
+}
+
+fn hooks(hooks: &crds::Hooks) -> config::Hooks {
+    config::Hooks {
+        url: hooks.url.clone(),
+        timeout_millis: hooks.timeout.map_or(keys::HOOK_TIMEOUT_MILLIS.usual, crds::Duration::as_millis),
+        on_failure: match hooks.on_failure.unwrap_or_default() {
+            OnHookFailure::Refuse => config::OnFailure::Refuse,
+            OnHookFailure::Allow => config::OnFailure::Allow,
+        },
+        max_in_flight: hooks.max_in_flight.unwrap_or(keys::HOOKS_IN_FLIGHT.usual),
     }
 }
 

@@ -4,13 +4,11 @@
 //! writes a template. So a later version makes the same hash of the same manifest, finds the Deployment of that hash,
 //! and leaves its pods alone.
 
-use std::collections::BTreeSet;
-
 use crds::{ChannelCluster, ChannelClusterSpec};
 use node_core::config::Fixed;
 use serde_json::{Value, json};
 
-use super::value::{ApiPort, Bus, DrainLimits, NodePod, TlsSecrets};
+use super::value::{Bus, DrainLimits, Mounted, NodePod};
 use crate::hash::short_hash;
 
 /// Hexadecimal digits of the hash: 40 bits tell the few templates of one fleet apart, and names stay short.
@@ -22,22 +20,20 @@ pub(super) struct Wish<'a> {
     pub(super) pod: &'a NodePod,
     pub(super) fixed: &'a Fixed,
     pub(super) bus: &'a Bus,
-    pub(super) token_secrets: &'a BTreeSet<String>,
-    pub(super) tls: Option<&'a TlsSecrets>,
-    pub(super) api: Option<&'a ApiPort>,
+    pub(super) mounted: &'a Mounted,
     pub(super) drain: &'a DrainLimits,
 }
 
 /// The hash of a template.
 pub(super) fn hash(wish: &Wish<'_>) -> String {
-    let Wish { spec, pod, fixed, bus, token_secrets, tls, api, drain } = wish;
+    let Wish { spec, pod, fixed, bus, mounted: Mounted { token_keys, tls, api, hooks }, drain } = wish;
     // What the manifest says about resources stands for the operator's own defaults. The sysctls are those of a table,
     // without the refused ones: a manifest that asks for a sysctl in vain has the hash of one that does not ask.
     let secret = match bus {
         Bus::External { credentials_secret } => credentials_secret.as_ref(),
         Bus::None | Bus::Managed { .. } => None,
     };
-    let tls = tls.map(|tls| {
+    let tls = tls.as_ref().map(|tls| {
         json!({
             "certificate": tls.certificate, "clientCa": tls.client_ca, "clientCertificates": tls.client_certificates,
             "minVersion": tls.min_version,
@@ -46,11 +42,12 @@ pub(super) fn hash(wish: &Wish<'_>) -> String {
     let mut wish = json!({
         "image": pod.image, "fixed": fixed, "sysctls": pod.sysctls, "resources": spec.nodes.resources, "nodeSelector": pod.node_selector, "tolerations": pod.tolerations,
         "affinity": pod.affinity, "labels": pod.labels, "annotations": pod.annotations, "options": pod.options,
-        "busSecret": secret, "tokenSecrets": token_secrets, "tls": tls, "graceSeconds": drain.grace.as_secs(),
+        "busSecret": secret, "tokenSecrets": token_keys, "tls": tls, "graceSeconds": drain.grace.as_secs(),
     });
-    // Fleets of before this key keep their hash.
-    if let (Some(api), Some(wish)) = (api, wish.as_object_mut()) {
-        wish.insert("apiSecret".to_owned(), json!(api.secret));
+    // Fleets of before these keys keep their hash: what has no value is not in it.
+    if let Some(wish) = wish.as_object_mut() {
+        wish.insert("apiSecret".to_owned(), json!(api.as_ref().map(|api| &api.secret)));
+        wish.insert("hooksSecret".to_owned(), json!(hooks));
     }
     let mut text = String::new();
     canonical(&wish, &mut text);

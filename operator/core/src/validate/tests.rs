@@ -216,7 +216,7 @@ fn a_url_of_keys_is_rendered_and_the_secret_with_its_authorities_is_mounted() {
     let authorities = Credentials { keys: ["ca.crt".to_owned()].into(), labelled: true, servers: None };
     named_secrets.insert("ca".to_owned(), authorities);
     let valid = with(named_secrets).unwrap();
-    assert_eq!(valid.token_secrets.iter().collect::<Vec<_>>(), ["ca", "keys"]);
+    assert_eq!(valid.mounted.token_keys.iter().collect::<Vec<_>>(), ["ca", "keys"]);
     let read: NodeConfig = serde_saphyr::from_str(&valid.config_file).unwrap();
     assert_eq!(read.auth, valid.config.auth);
     let jwks = serde_json::to_string(&read.auth.jwt[0].jwks).unwrap();
@@ -380,7 +380,7 @@ const TOKENS: &str = "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: 
 fn issuers_of_tokens_are_rendered_and_their_secret_is_mounted_once() {
     let fetched = Fetched { named_secrets: token_keys("keys"), ..Fetched::default() };
     let valid = validate(&cluster(TOKENS), &env(), &fetched).unwrap();
-    assert_eq!(valid.token_secrets.iter().collect::<Vec<_>>(), ["keys"]);
+    assert_eq!(valid.mounted.token_keys.iter().collect::<Vec<_>>(), ["keys"]);
     let read: NodeConfig = serde_saphyr::from_str(&valid.config_file).unwrap();
     assert_eq!(read.auth, valid.config.auth);
     let expected = "[{\"issuer\":\"https://a.example\",\"audience\":\"chat\",\"algorithms\":[\"RS256\",\"ES384\",\"EdDSA\"],\
@@ -434,7 +434,7 @@ fn a_certificate_is_mounted_only_from_a_secret_that_agrees() {
     assert!(half[0].message.contains("has no key tls.key"), "{half:?}");
     let fetched = Fetched { named_secrets: certificate(), ..Fetched::default() };
     let valid = validate(&cluster(&spec), &env(), &fetched).unwrap();
-    assert_eq!(valid.tls.map(|tls| tls.certificate).as_deref(), Some("chat-tls"));
+    assert_eq!(valid.mounted.tls.map(|tls| tls.certificate).as_deref(), Some("chat-tls"));
     let spec = spec.replace("secretName: chat-tls", "secretName: chat-tls, clientCaSecretName: clients");
     let found = problems(&spec, &env(), &fetched);
     assert_eq!(reasons(&found), ["SecretNotFound"]);

@@ -57,12 +57,8 @@ pub struct ValidatedCluster {
     pub nats: NatsPod,
     /// What carries messages from node to node.
     pub bus: Bus,
-    /// Secrets with the keys of tokens, which the nodes mount.
-    pub token_secrets: BTreeSet<String>,
-    /// The Secrets of TLS, when the nodes speak it.
-    pub tls: Option<TlsSecrets>,
-    /// The server API, where it has a port of its own.
-    pub api: Option<ApiPort>,
+    /// The Secrets that the nodes mount beside their own.
+    pub mounted: Mounted,
     /// The client-facing Service.
     pub service: ServiceSpec,
     /// The node's configuration.
@@ -76,6 +72,19 @@ pub struct ValidatedCluster {
     pub template: String,
     /// The hash that the spec asks for, if it was given up in a rollback.
     pub given_up: Option<String>,
+}
+
+/// The Secrets that the manifest names and the nodes mount, with what belongs to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mounted {
+    /// Those with the keys of tokens.
+    pub token_keys: BTreeSet<String>,
+    /// Those of TLS, when the nodes speak it.
+    pub tls: Option<TlsSecrets>,
+    /// The server API, where it has a port of its own.
+    pub api: Option<ApiPort>,
+    /// The one that signs what a backend is asked, if one is.
+    pub hooks: Option<String>,
 }
 
 /// The server API on a port of its own.

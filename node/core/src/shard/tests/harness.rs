@@ -8,6 +8,7 @@ use super::frames::split;
 use crate::{
     addresses::Addresses,
     api::order::Report,
+    backend::Inquiry,
     broadcast::{Broadcast, Content, NodeTag, Origin},
     config::NodeConfig,
     counters::Counters,
@@ -82,6 +83,8 @@ pub(crate) struct Sim {
     pub(super) bus: Vec<String>,
     /// What shards have reported to the server API.
     pub(super) reports: Vec<Report>,
+    /// What shards ask the backend, since this was last emptied.
+    pub(super) inquiries: Vec<Inquiry>,
     /// Connections that may be read again, since this was last emptied.
     pub(super) resumed: Vec<Client>,
     /// Connections whose input waits in their shard.
@@ -138,6 +141,7 @@ impl Sim {
             closed: Vec::new(),
             bus: Vec::new(),
             reports: Vec::new(),
+            inquiries: Vec::new(),
             resumed: Vec::new(),
             paused: Vec::new(),
             flushes_per_turn: usize::MAX,
@@ -207,6 +211,10 @@ impl Sim {
         let mut progress = self.shards[shard].on_data(id, &mut data);
         self.settle();
         while progress == Progress::Paused && self.shards[shard].sessions.get(id).is_some() {
+            if self.shards[shard].waits_for_backend(id) {
+                self.paused.push((shard, id));
+                return;
+            }
             self.begin();
             progress = self.shards[shard].on_data(id, &mut []);
             self.settle();
@@ -301,6 +309,7 @@ impl Sim {
                 Effect::Tell(Outgoing::Deliver { shard, mail }) => mails.push((usize::from(shard), mail)),
                 Effect::Tell(Outgoing::Carry(carried)) => self.carried.push(*carried),
                 Effect::Tell(Outgoing::Report(report)) => self.reports.push(*report),
+                Effect::Tell(Outgoing::Inquire(inquiry)) => self.inquiries.push(*inquiry),
                 Effect::Tell(Outgoing::Interest(topic)) => {
                     // The bus looks into the registry for all shards; here it is this shard alone.
                     let members = self.shards[index].options.registry.shards(&topic);

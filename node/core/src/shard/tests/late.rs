@@ -1,7 +1,13 @@
 //! Events that come too late: for a connection that has ended, and whose slot another connection has by now.
 
 use super::harness::{REQUEST, Sim};
-use crate::{counters::JoinRefusal, protocol::Payload, session::id::ConnId, shard::Event, topic::TopicName};
+use crate::{
+    counters::JoinRefusal,
+    protocol::Payload,
+    session::id::ConnId,
+    shard::{Event, backend::Stand},
+    topic::TopicName,
+};
 
 #[test]
 fn what_is_meant_for_a_connection_that_has_ended_does_not_reach_the_next_one_in_its_slot() {
@@ -41,7 +47,7 @@ fn a_join_may_be_finished_in_a_later_turn_as_things_are_then() {
     sim.join(other, "room:1", "1");
     assert_eq!(sim.counters().memberships, 1, "the check claims nothing");
     sim.pass(1_000);
-    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), Payload::Json("{}"));
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), Payload::Json("{}"), Stand::Unasked);
     sim.settle();
     let ok = r#"["5","6","room:1","phx_reply",{"status":"ok","response":{}}]"#;
     assert_eq!((sim.texts(client), sim.counters().memberships), (vec![ok.to_owned()], 2));
@@ -60,7 +66,7 @@ fn a_join_that_is_finished_after_the_connection_was_closed_claims_nothing() {
     let name = TopicName::parse("room:1").expect("a topic");
     // An unmasked frame breaks the protocol: the connection is closed, and its slot is not free yet.
     sim.bytes(client, &[0x81, 0x00]);
-    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), Payload::Json("{}"));
+    sim.shards[0].finish_join(client.1, name, ("\"5\"", "\"6\""), Payload::Json("{}"), Stand::Unasked);
     sim.settle();
     assert_eq!(sim.counters().memberships, 0);
 }

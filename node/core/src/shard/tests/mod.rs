@@ -4,6 +4,8 @@
 mod admission;
 mod audit;
 #[cfg(test)]
+mod backend;
+#[cfg(test)]
 mod channel;
 pub(crate) mod chaos;
 #[cfg(test)]

@@ -1,0 +1,247 @@
+//! One question and its answer by HTTP.
+//!
+//! Redirects are not followed, so nothing but what the manifest names is ever asked. What an answer holds is bounded before
+//! it is kept, and is shown to nobody but the client that it is for.
+
+use std::{
+    fmt,
+    future::Future,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::http::{HeaderValue, Request, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use node_core::{
+    backend::{Decision, Inquiry, sign::SigningKeys},
+    config::{Hook, Hooks},
+};
+use rand::Rng;
+use tokio::time::{sleep, timeout_at};
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs::default_provider,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+use super::body;
+use crate::{hook_counts::Failure, secrets::SecretFile, sysinfo};
+
+/// How the node names itself.
+const AGENT: &str = concat!("channel-node/", env!("CARGO_PKG_VERSION"));
+/// Bytes of an answer beside a payload.
+const ANSWER_BYTES: usize = 16 * 1024;
+/// How long a connection is kept without a question.
+const IDLE: Duration = Duration::from_secs(30);
+/// How long the files of the Secret count before they are read again.
+const FILES_AGE: Duration = Duration::from_secs(5);
+/// Longest file of authorities in bytes, and of signing keys.
+const CA_BYTES: u64 = 256 * 1024;
+const KEY_BYTES: u64 = 1_024;
+/// The pause before a second try: between these, so that the clients of a backend that comes back are spread.
+const PAUSE_MILLIS: std::ops::Range<u64> = 20..80;
+
+/// Why there is no usable answer, in words that name no content.
+#[derive(Debug)]
+pub(super) struct Error {
+    pub(super) failure: Failure,
+    why: String,
+    /// Whether the backend certainly did nothing.
+    untouched: bool,
+}
+
+impl Error {
+    fn new(failure: Failure, why: impl fmt::Display) -> Self {
+        Self { failure, why: why.to_string(), untouched: false }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+type Http = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Connections and the keys that sign.
+#[derive(Clone)]
+struct Ready {
+    http: Http,
+    keys: SigningKeys,
+}
+
+/// Asks.
+pub(super) struct Client {
+    secrets: PathBuf,
+    /// What was made of the files, of which texts, and when they were read.
+    ready: Option<(Ready, [Option<String>; 2], Instant)>,
+}
+
+impl Client {
+    pub(super) const fn new(secrets: PathBuf) -> Self {
+        Self { secrets, ready: None }
+    }
+
+    /// Asks and waits for the answer, which may have so many bytes of payload. The question was asked `at`.
+    pub(super) fn ask(
+        &mut self,
+        hooks: &Hooks,
+        payload_bytes: u32,
+        at: Instant,
+        inquiry: &Inquiry,
+    ) -> impl Future<Output = Result<Decision, Error>> + use<> {
+        let ready = self.ready();
+        let deadline = at + Duration::from_millis(inquiry.within_millis);
+        let most = payload_bytes as usize + ANSWER_BYTES;
+        let id = format!("{}.{}", inquiry.connection, inquiry.number);
+        let (url, hook, body) = (hooks.url.parse::<Uri>(), inquiry.hook, body::of(inquiry));
+        async move {
+            let ready = ready?;
+            let url = url.map_err(|_| Error::new(Failure::Connect, "hooks.url is no URL; correct it"))?;
+            let body = body.ok_or_else(|| Error::new(Failure::Unusable, "a message cannot be read"))?;
+            let question = Arc::new(Question { url, id, body: body.into(), most });
+            let asked = with_retry(&ready, &question, hook);
+            let late = || {
+                let millis = deadline.duration_since(at).as_millis();
+                Error::new(Failure::Timeout, format!("no answer within {millis} ms; look why it is slow"))
+            };
+            timeout_at(deadline.into(), asked).await.unwrap_or_else(|_| Err(late()))
+        }
+    }
+
+    /// The files of the Secret, read again when they are old. Connections are made anew when they changed.
+    fn ready(&mut self) -> Result<Ready, Error> {
+        if let Some((ready, _, read)) = &self.ready
+            && read.elapsed() < FILES_AGE
+        {
+            return Ok(ready.clone());
+        }
+        let failed = |why: &dyn fmt::Display| Error::new(Failure::Secret, why);
+        let key = SecretFile::new(&self.secrets, "signing-key", KEY_BYTES);
+        let key = key.read().map_err(|error| failed(&error))?;
+        let ca = self.secrets.join("ca.crt");
+        let ca = ca.exists().then(|| SecretFile::at(ca, CA_BYTES).read()).transpose();
+        let texts = [Some(key), ca.map_err(|error| failed(&error))?];
+        let ready = match self.ready.take() {
+            Some((ready, before, _)) if before == texts => ready,
+            _ => make(&texts).map_err(|why| failed(&why))?,
+        };
+        self.ready = Some((ready.clone(), texts, Instant::now()));
+        Ok(ready)
+    }
+}
+
+fn make([key, ca]: &[Option<String>; 2]) -> Result<Ready, String> {
+    let keys = SigningKeys::read(key.as_deref().unwrap_or_default());
+    let keys = keys.map_err(|why| format!("signing-key of the Secret of hooks {why}; correct it"))?;
+    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+    if let Some(ca) = ca {
+        roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+            let added = certificate.ok().and_then(|certificate| roots.add(certificate).ok());
+            added.ok_or("ca.crt of the Secret of hooks is no PEM of certificates; correct it")?;
+        }
+    }
+    let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| format!("no TLS: {error}"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut http = HttpConnector::new();
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls)
+        .https_or_http()
+        .enable_all_versions()
+        .wrap_connector(http);
+    let http = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .http1_max_buf_size(64 * 1024)
+        .build(https);
+    Ok(Ready { http, keys })
+}
+
+/// A question as it is sent.
+struct Question {
+    url: Uri,
+    id: String,
+    body: Bytes,
+    most: usize,
+}
+
+/// Asks a second time where that cannot do anything twice: nothing was sent, or only a join is asked for, which a backend
+/// may be asked again, and knows again by its id.
+async fn with_retry(ready: &Ready, question: &Question, hook: Hook) -> Result<Decision, Error> {
+    match exchange(ready, question).await {
+        Err(error) if error.untouched || (hook == Hook::Join && error.failure == Failure::Broken) => {
+            sleep(Duration::from_millis(rand::rng().random_range(PAUSE_MILLIS))).await;
+            exchange(ready, question).await
+        }
+        answer => answer,
+    }
+}
+
+async fn exchange(ready: &Ready, question: &Question) -> Result<Decision, Error> {
+    let seconds = sysinfo::unix_millis() / 1_000;
+    let signature = ready.keys.sign(&question.id, seconds, &question.body);
+    let request = Request::post(question.url.clone())
+        .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+        .header(header::ACCEPT, HeaderValue::from_static("application/json"))
+        .header(header::USER_AGENT, AGENT)
+        .header("webhook-id", &question.id)
+        .header("webhook-timestamp", seconds)
+        .header("webhook-signature", signature)
+        .body(Full::new(question.body.clone()))
+        .map_err(|error| Error::new(Failure::Connect, error))?;
+    let response = ready.http.request(request).await.map_err(|error| {
+        let (failure, untouched) =
+            if error.is_connect() { (Failure::Connect, true) } else { (Failure::Broken, false) };
+        Error { untouched, ..Error::new(failure, chain(&error)) }
+    })?;
+    read(response, question.most).await
+}
+
+async fn read(response: hyper::Response<Incoming>, most: usize) -> Result<Decision, Error> {
+    let status = response.status();
+    if !status.is_success() {
+        return Err(Error::new(
+            Failure::Status,
+            format!("it answers {status}; a question is answered by 200, redirects are not followed"),
+        ));
+    }
+    let too_long = || Error::new(Failure::Unusable, format!("it answers with more than {most} bytes"));
+    // A length that is said beforehand is not waited for.
+    if response.body().size_hint().lower() > most as u64 {
+        return Err(too_long());
+    }
+    let body = Limited::new(response.into_body(), most).collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() { too_long() } else { Error::new(Failure::Broken, error) }
+    })?;
+    let body = body.to_bytes();
+    if body.is_empty() && status == StatusCode::NO_CONTENT {
+        return Ok(Decision::yes());
+    }
+    Decision::read(&body).map_err(|error| Error::new(Failure::Unusable, error))
+}
+
+/// An error with what it comes from: hyper's own words alone say little.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
