@@ -6,6 +6,9 @@
 //! the tests before it are over, and no other begins before its end: see [`e2e::fleet::Turn`].
 #![allow(clippy::unwrap_used, reason = "test code outside of test functions")]
 
+#[path = "../repository/pages.rs"]
+mod pages;
+
 mod alone {
     mod api_server_away;
     mod chart_upgrade;
@@ -25,6 +28,7 @@ mod beside {
     mod derived_capacity;
     mod drain_scale_in;
     mod hindrances;
+    mod hooks;
     mod install_ready;
     mod metric_loss;
     mod nats_deleted;

@@ -14,8 +14,7 @@ use std::{
     sync::mpsc,
 };
 
-#[path = "../../repository/pages.rs"]
-mod pages;
+use crate::pages;
 
 /// Commands that another test runs, see above.
 const ELSEWHERE: [&str; 3] = ["up", "down", "test"];
