@@ -1,9 +1,9 @@
-//! What the server API counts: requests by route and status, and publications.
+//! What the server API counts: requests by route and status, publications, and events that are told.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// The routes, as metrics name them.
-pub const ROUTES: [&str; 11] = [
+pub const ROUTES: [&str; 12] = [
     "/v1/publish",
     "/v1/publish/batch",
     "/v1/topics",
@@ -15,6 +15,7 @@ pub const ROUTES: [&str; 11] = [
     "/v1/refresh",
     "/v1/node",
     "/v1/fleet",
+    "/v1/events",
 ];
 
 /// The classes of statuses.
@@ -25,6 +26,9 @@ const CLASSES: [&str; 3] = ["2xx", "4xx", "5xx"];
 pub struct Counts {
     requests: [[AtomicU64; CLASSES.len()]; ROUTES.len()],
     published: AtomicU64,
+    streams: AtomicU64,
+    told: AtomicU64,
+    lost: AtomicU64,
 }
 
 impl Counts {
@@ -48,6 +52,26 @@ impl Counts {
     /// Publications so far, one for each topic.
     pub fn publications(&self) -> u64 {
         self.published.load(Relaxed)
+    }
+
+    /// Sets how many streams of events are open.
+    pub fn streaming(&self, streams: u64) {
+        self.streams.store(streams, Relaxed);
+    }
+
+    /// Counts an event that was queued for one stream.
+    pub fn told(&self) {
+        self.told.fetch_add(1, Relaxed);
+    }
+
+    /// Counts events that one stream misses.
+    pub fn lost(&self, events: u64) {
+        self.lost.fetch_add(events, Relaxed);
+    }
+
+    /// Open streams of events, events that were queued for them so far, and those that they missed.
+    pub fn events(&self) -> [u64; 3] {
+        [&self.streams, &self.told, &self.lost].map(|count| count.load(Relaxed))
     }
 
     /// Requests so far, by route and class of status.

@@ -5,7 +5,7 @@
 //! that the pressure reaches the publishers. It goes on taking its own mail meanwhile, hence two shards never wait for
 //! each other. The bus has no such hold on clients, see `to_bus`.
 
-use std::{collections::VecDeque, time::Instant};
+use std::collections::VecDeque;
 
 use node_core::{
     broadcast::Origin,
@@ -159,13 +159,15 @@ impl Links {
                 None => Err(Untold::NotCarried(carried)),
             },
             Outgoing::Report(report) => {
-                // The API does not wait for ever, and says that its answer is not whole.
-                self.outlets.reports.try_send(report).ok();
+                self.outlets.report(report);
+                Ok(())
+            }
+            Outgoing::News(batch) => {
+                self.outlets.tell(batch);
                 Ok(())
             }
             Outgoing::Inquire(inquiry) => {
-                // The shard ends the wait itself when no answer comes.
-                self.outlets.inquiries.try_send((Instant::now(), inquiry)).ok();
+                self.outlets.ask(inquiry);
                 Ok(())
             }
             Outgoing::Interest(topic) => self.push(Command::Interest { topic }),

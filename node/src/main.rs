@@ -178,7 +178,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     memory.apply(&mut config);
     let config = Arc::new(config);
     let (to_bus, from_shards) = bus_queue();
-    let (outlets, heard, inlets, inquiries) = inlets::queues();
+    let (outlets, heard, inlets, inquiries) = inlets::ways();
     let has_bus = config.fixed.bus.as_ref().map(|_| to_bus);
     let shards = start_shards(&settings, &config, has_bus.as_ref(), &outlets).with_context(|| {
         format!("cannot listen on {}; choose another --listen", written(settings.transport.addresses()))
@@ -210,25 +210,33 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     app.begin_with(api_keys);
     app.tell_ready();
     let fleet = Arc::<Mutex<Fleet>>::default();
-    let api = Arc::new(Api::new(Arc::clone(&app), has_bus, (Arc::clone(&fleet), Arc::clone(shards.peers()))));
+    let known = (Arc::clone(&fleet), Arc::clone(shards.peers()), outlets.listening);
+    let api = Arc::new(Api::new(Arc::clone(&app), has_bus, known));
     let shared = (Arc::clone(&fleet), Arc::clone(shards.peers()), heard);
     let bus = start_bus(args, bus_runtime, &config, &app, from_shards, shared)?;
     start_api(args, api_runtime, Arc::clone(&api), inlets)?;
     start_hooks(args, hooks_runtime, Arc::clone(&app), inquiries)?;
-    let admin_address = start_admin(args, admin_runtime, Arc::clone(&app), api)?;
+    let admin_address = start_admin(args, admin_runtime, Arc::clone(&app), Arc::clone(&api))?;
     announce(args, &app, (shards.local_addr(), admin_address), (limits.soft, &memory_from));
 
     control.block_on(async {
         tokio::spawn(pulse::beat(Arc::clone(&app), fleet, bus.as_ref().map(Bus::figures)));
-        life::serve(&app, Watches { config: watch, keys, tls, api: api_watch }, &mut signals).await;
-        life::leave(&app, &mut signals).await;
-        life::shut_down(&app).await;
+        let watches = Watches { config: watch, keys, tls, api: api_watch };
+        live(&app, &api, watches, &mut signals).await;
     });
     shards.join();
     // After the shards, so that what they published last still goes out.
     bus.into_iter().for_each(Bus::stop);
     tracing::info!("ended");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until a signal, then leaves and ends everything that waits.
+async fn live(app: &Arc<App>, api: &Api, watches: Watches, signals: &mut Signals) {
+    life::serve(app, watches, signals).await;
+    life::leave(app, signals).await;
+    api.end_events().await;
+    life::shut_down(app).await;
 }
 
 /// Logs the sysctls that are not as they were asked for.

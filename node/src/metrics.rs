@@ -96,6 +96,10 @@ impl Out<'_> {
 fn server_api(out: &mut Out<'_>, app: &App) -> fmt::Result {
     let published = app.api_counts.publications();
     out.counter("api_publications", "Publications of backends, one for each topic", published)?;
+    let [streams, told, lost] = app.api_counts.events();
+    out.gauge("api_event_streams", "Open streams of events", streams)?;
+    out.counter("api_events", "Events told, one for each stream", told)?;
+    out.counter("api_events_lost", "Events that a stream missed, one for each stream", lost)?;
     out.gauge("api_keys", "Keys of the server API", app.api_keys.load().len() as u64)?;
     let about = "Requests to the server API that were answered, by route and class of status";
     let mut encoder =

@@ -192,6 +192,10 @@ impl ShardLoop {
     }
 
     fn end_turn(&mut self, now: Instant, ticks: bool) {
+        if let Some(news) = self.core.take_news() {
+            // It is for the API and not for the bus, and whoever listens is told what was lost.
+            self.links.tell(news).ok();
+        }
         let mut times = self.usage.times(now);
         let stats = self.mailbox.stats();
         if ticks {

@@ -156,6 +156,7 @@ pub fn start_shards(
             poll_key: poll_key.clone(),
             peers: Arc::clone(&peers),
             ready: Arc::clone(&ready),
+            listening: Arc::clone(&outlets.listening),
             close_timeout_millis: settings.close_timeout_millis,
         };
         let core = Shard::new(options, Arc::clone(config));
@@ -368,9 +369,9 @@ mod tests {
         }
     }
 
-    /// A place for what nobody asks for.
+    /// Where shards say what nobody asks for.
     fn unheard() -> Outlets {
-        Outlets { reports: tokio::sync::mpsc::channel(1).0, inquiries: tokio::sync::mpsc::channel(1).0 }
+        crate::inlets::ways().0
     }
 
     /// Run by the next test in a process of its own: a node of two shards, one of which panics when it is told.

@@ -11,7 +11,7 @@ use axum::{
 };
 use node_core::{
     api::{
-        keys::{Key, Refused, Scope},
+        keys::{self, Key, Refused, Scope},
         request::BODY_BYTES,
     },
     topic::TopicName,
@@ -125,6 +125,16 @@ impl Api {
                 "take another key, or move its notAfter in the file of keys",
             )),
         }
+    }
+
+    /// Whether a key that a stream was opened with, and of which it knows the digest, is as good as it was then.
+    pub(super) fn is_still_good(&self, key: &Key, digest: Option<&str>) -> bool {
+        let Some(token) = &self.app.token else { return true };
+        let Some(digest) = digest else { return false };
+        if *key == Key::admin() {
+            return token.read().is_ok_and(|secret| keys::digest(secret.as_bytes()) == digest);
+        }
+        self.app.api_keys.load().of_digest(digest, sysinfo::unix_millis()) == Ok(key)
     }
 }
 

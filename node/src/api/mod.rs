@@ -20,7 +20,7 @@ use axum::{
     routing::{get, post},
 };
 use node_core::{
-    api::{call::Answer, order::Report, request::BODY_BYTES, seen::Seen},
+    api::{call::Answer, news::Listening, order::Report, request::BODY_BYTES, seen::Seen},
     broadcast::NodeTag,
     longpoll::peers::Peers,
     visitors::{BOUNDS, Bounds},
@@ -37,6 +37,7 @@ use crate::{
 };
 
 mod auth;
+mod events;
 mod figures;
 mod fleet;
 mod local;
@@ -50,6 +51,7 @@ mod waiting;
 
 pub use openapi::document;
 
+use events::Hub;
 use waiting::Waiting;
 
 /// Requests at a time; a further one is told to come again.
@@ -84,6 +86,7 @@ pub struct Api {
     /// In steps of [`STEP_BYTES`].
     bodies: Arc<Semaphore>,
     questions: Arc<Semaphore>,
+    events: Hub,
 }
 
 /// The steps in which bodies are counted.
@@ -95,7 +98,7 @@ impl Api {
     pub fn new(
         app: Arc<App>,
         bus: Option<BusSender>,
-        (fleet, peers): (Arc<Mutex<Fleet>>, Arc<Peers>),
+        (fleet, peers, listening): (Arc<Mutex<Fleet>>, Arc<Peers>, Arc<Listening>),
     ) -> Self {
         Self {
             app,
@@ -110,6 +113,7 @@ impl Api {
             places: Arc::new(Semaphore::new(AT_A_TIME)),
             bodies: Arc::new(Semaphore::new(BODIES_BYTES / STEP_BYTES)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
+            events: Hub::new(listening),
         }
     }
 
@@ -146,6 +150,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/refresh", post(people::refresh))
         .route("/v1/node", get(figures::node))
         .route("/v1/fleet", get(figures::fleet))
+        .route("/v1/events", get(events::listen))
         .method_not_allowed_fallback(auth::other_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&api), auth::authorize))
@@ -175,7 +180,8 @@ async fn not_kept(mut response: Response) -> Response {
 /// # Errors
 /// When the runtime does not take a listener.
 pub async fn serve(api: Arc<Api>, inlets: Inlets, listeners: Vec<TcpListener>) -> std::io::Result<()> {
-    let Inlets { mut reports, mut heard } = inlets;
+    let Inlets { mut reports, news, mut heard } = inlets;
+    let told = events::run(&api, news);
     let hear = async {
         loop {
             tokio::select! {
@@ -196,6 +202,7 @@ pub async fn serve(api: Arc<Api>, inlets: Inlets, listeners: Vec<TcpListener>) -
             }
         }
     };
+    let hear = async { tokio::join!(hear, told) };
     if listeners.is_empty() {
         hear.await;
         return Ok(());
@@ -206,7 +213,7 @@ pub async fn serve(api: Arc<Api>, inlets: Inlets, listeners: Vec<TcpListener>) -
         .layer(middleware::map_response(for_programs::only));
     let port = Port::new(listeners, PORT)?;
     tokio::select! {
-        () = hear => {}
+        _ = hear => {}
         () = port.serve(routes, std::future::pending()) => {}
     }
     Ok(())

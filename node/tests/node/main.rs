@@ -20,6 +20,8 @@ mod dashboards;
 mod descriptors;
 mod docs;
 mod edges;
+#[cfg(feature = "nats-server")]
+mod events;
 mod forged;
 mod goodbye;
 mod hooks;

@@ -98,7 +98,7 @@ impl Node {
         };
         let introduces = config.proxies.protocol;
         let shards =
-            start_shards(&settings, &Arc::new(config), bus, &node::inlets::queues().0).expect("starts");
+            start_shards(&settings, &Arc::new(config), bus, &node::inlets::ways().0).expect("starts");
         let addr = shards.local_addr();
         Self { shards: Some(shards), addr, introduces }
     }

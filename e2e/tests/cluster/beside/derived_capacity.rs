@@ -9,6 +9,8 @@ use serde_json::Value;
 
 /// Memory of a node. docs/OPERATIONS.md: (128 MiB x 40 % - 16 MB) / 8,192 bytes, and half of it for a node that died.
 const MEMORY: u64 = 128 << 20;
+/// Bytes of a connection before nodes have shown more.
+const ASSUMED: u64 = 8_192;
 /// Nodes of 2,300 connections: two.
 const TARGET: u64 = 4_000;
 /// Three quarters of what two nodes hold of the assumed connections: they tell within half a minute, once they run for one.
@@ -36,7 +38,7 @@ fn what_a_node_holds_is_derived_from_its_memory_and_then_from_what_connections_t
         MEMORY >> 20
     );
     let fleet = Fleet::create("derived", &spec).unwrap();
-    let assumed = (MEMORY as f64 * 0.4 - 16e6) / 8_192.0 / 2.0;
+    let assumed = (MEMORY as f64 * 0.4 - 16e6) / ASSUMED as f64 / 2.0;
     eventually("nodes for what memory holds of the assumed connections", || {
         let derived = derived(&fleet)?;
         ensure!(number(&derived, "memoryLimit")? == MEMORY, "{derived}");
@@ -53,16 +55,21 @@ fn what_a_node_holds_is_derived_from_its_memory_and_then_from_what_connections_t
     let (after, elapsed) = eventually("the nodes have shown what a connection takes", || {
         let derived = derived(&fleet)?;
         let held = status(&fleet)?["totals"]["connections"].as_u64();
-        ensure!(number(&derived, "estimate")? as f64 > assumed * 1.1, "{held:?} are held: {derived}");
+        ensure!(derived["confidence"] != "Low", "{held:?} are held: {derived}");
         Ok(Some(derived))
     })
     .unwrap();
     record("derived_capacity", "held_to_shown", elapsed.as_secs_f64()).unwrap();
     let [each, evidence] = ["bytesPerConnection", "evidence"].map(|field| number(&after, field).unwrap());
+    // What counts lies between what was assumed and what was seen, which with the tests' build is more than with a release.
+    let (least, most) = (evidence.min(ASSUMED), evidence.max(ASSUMED));
     assert!(
-        (3_607..8_192).contains(&each) && (3_607..each).contains(&evidence),
-        "they take less than is assumed: {after}"
+        (3_607..=81_920).contains(&evidence) && (least..=most).contains(&each) && each != ASSUMED,
+        "{after}"
     );
+    let holds = (MEMORY as f64 * 0.4 - 16e6) / each as f64 / 2.0;
+    let estimate = number(&after, "estimate").unwrap() as f64;
+    assert!((estimate / holds - 1.0).abs() < 0.16, "{holds}: {after}");
     record("derived_capacity", "evidence_bytes", evidence as f64).unwrap();
     let held = status(&fleet).unwrap()["totals"]["connections"].as_u64().unwrap();
     assert!(held >= u64::from(HELD), "{held}");

@@ -68,7 +68,8 @@ fn counted(fleet: &Fleet, name: &str) -> Result<f64> {
     for pod in fleet.node_pods()? {
         let path = format!("/api/v1/namespaces/{}/pods/{}:9400/proxy/metrics", fleet.namespace, pod.name);
         let text = fleet.instance.kubectl(["get", "--raw", &path, "--request-timeout", "5s"])?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
         sum += line.trim().parse::<f64>()?;
     }
     Ok(sum)
@@ -76,7 +77,11 @@ fn counted(fleet: &Fleet, name: &str) -> Result<f64> {
 
 #[test]
 fn nodes_ask_the_backend_of_the_page_and_clients_go_on_when_it_is_gone() {
-    let fleet = Fleet::create("hooks", "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}").unwrap();
+    let fleet = Fleet::create(
+        "hooks",
+        "{targetConnections: 1000, rooms: {maxMembers: 150}, auth: {anonymous: true}}",
+    )
+    .unwrap();
     let port = 30_000 + u16::try_from(std::process::id() % 10_000).unwrap();
     let backend = backend(&fleet, port);
     fleet.apply_spec(&spec(&fleet.namespace)).unwrap();

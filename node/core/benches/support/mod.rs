@@ -60,6 +60,7 @@ impl Fake {
             poll_key: TokenKey::new(&[1; KEY_BYTES], NodeTag::of(1)),
             peers: Arc::default(),
             ready: Arc::new(true.into()),
+            listening: Arc::default(),
             close_timeout_millis: node_core::limits::CLOSE_TIMEOUT_MILLIS,
         };
         Box::new(Self {

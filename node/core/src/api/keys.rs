@@ -174,10 +174,19 @@ impl Keys {
     /// # Errors
     /// When it is not good.
     pub fn find(&self, given: &[u8], unix_millis: u64) -> Result<&Key, Refused> {
-        let key = self.0.get(&digest(given)).ok_or(Refused::Unknown)?;
-        if given.len() < LEAST_KEY_BYTES {
+        let digest = digest(given);
+        if given.len() < LEAST_KEY_BYTES && self.0.contains_key(&digest) {
             return Err(Refused::Short);
         }
+        self.of_digest(&digest, unix_millis)
+    }
+
+    /// The key with this digest, at a time in milliseconds since 1970: of one that was given before.
+    ///
+    /// # Errors
+    /// When it is not good any more.
+    pub fn of_digest(&self, digest: &str, unix_millis: u64) -> Result<&Key, Refused> {
+        let key = self.0.get(digest).ok_or(Refused::Unknown)?;
         if unix_millis < key.not_after_millis { Ok(key) } else { Err(Refused::Ended) }
     }
 

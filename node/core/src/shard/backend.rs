@@ -11,7 +11,6 @@ use super::{
     timers::Deadline,
 };
 use crate::{
-    api::order::ConnectionRef,
     backend::{Decision, Inquiry, REASON_BYTES, Verdict},
     broadcast::{Broadcast, Content},
     config::{Hook, OnFailure},
@@ -91,8 +90,7 @@ impl Shard {
         self.counters.hooks_waiting += 1;
         let holder = self.sessions.identities().get(slot);
         let user = holder.map(|holder| holder.identity.user().to_owned());
-        let id = self.sessions.id(slot);
-        let connection = ConnectionRef { node: self.options.poll_key.node(), shard: self.options.index, id };
+        let connection = self.reference(slot);
         let inquiry = Inquiry { hook, number, connection, user, said, within_millis };
         self.effects.push(Effect::Tell(Outgoing::Inquire(Box::new(inquiry))));
     }

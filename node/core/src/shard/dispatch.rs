@@ -8,6 +8,7 @@ use super::{
     state::Shard,
 };
 use crate::{
+    api::news::Sort,
     broadcast::Content,
     config::{Dialect, Hook, PolicyRef, Publish},
     counters::{JoinRefusal, Limit, near},
@@ -168,6 +169,9 @@ impl Shard {
             self.note_interest(&shared);
         }
         self.joined(joined, rules.policy);
+        if self.is_heard(Sort::Join) {
+            self.tell_join(slot, room);
+        }
         self.reply_joined(slot, refs, name, (rules.is_realtime, stand));
     }
 

@@ -7,6 +7,7 @@ use super::{
     state::Shard,
 };
 use crate::{
+    api::news::Sort,
     counters::CloseReason,
     route::SharedRoom,
     session::{
@@ -32,6 +33,11 @@ impl Shard {
             Membership::Stays => {}
             Membership::Mutes => self.mute(slot),
             Membership::Leaves => self.leave_all(slot),
+        }
+        if let Some(Count::Closed(reason)) = step.count
+            && self.is_heard(Sort::Disconnect)
+        {
+            self.tell_disconnect(slot, reason);
         }
         if step.drops_queue {
             self.egress.clear(&mut self.sessions[slot], true);
@@ -83,6 +89,7 @@ impl Shard {
 
     /// Queues a close frame, whatever the queue holds.
     pub(super) fn queue_close(&mut self, slot: Slot, code: CloseCode) {
+        self.tell_code(slot, Some(code as u16));
         self.egress.queue_one(slot, &mut self.sessions[slot], frame::close(code).into());
     }
 
@@ -103,6 +110,9 @@ impl Shard {
 
     /// Removes a connection from a room after its channel was taken out. Departures of every cause end here.
     pub(super) fn leave_room(&mut self, slot: Slot, room: RoomId, position: u32) {
+        if self.is_heard(Sort::Leave) {
+            self.tell_leave(slot, room);
+        }
         let listened = self.sessions[slot].listens();
         let left = self.topics.leave(room, position, listened);
         if let Some(moved) = left.moved

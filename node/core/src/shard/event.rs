@@ -4,7 +4,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    api::order::{Ordered, Report},
+    api::{
+        news::Batch,
+        order::{Ordered, Report},
+    },
     backend::{Inquiry, Verdict},
     broadcast::{Broadcast, Origin},
     config::NodeConfig,
@@ -152,6 +155,8 @@ pub enum Outgoing {
     Inquire(Box<Inquiry>),
     /// An order of the server API was carried out.
     Report(Box<Report>),
+    /// What happened to connections in a turn, for those who listen. At most once in a turn, and at its end.
+    News(Box<Batch>),
     /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.
     Interest(Topic),
 }

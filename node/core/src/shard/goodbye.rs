@@ -24,6 +24,7 @@ impl Shard {
             self.before_goodbye(slot);
         }
         if self.advance(slot, Cause::Close(CloseReason::Server)) {
+            self.tell_code(slot, Some(*code));
             let frame = frame::close_saying(*code, reason);
             self.egress.queue_one(slot, &mut self.sessions[slot], frame.into());
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::{channel::End, origin::Entrant, state::Shard};
 use crate::{
+    api::news::Sort,
     auth::{Identity, Refusal, Token},
     config::OnExpiry,
     counters::{CloseReason, JoinRefusal, RefuseReason},
@@ -84,6 +85,9 @@ impl Shard {
         if let Some(identity) = identity {
             self.sessions.identities_mut().set(slot, identity);
         }
+        if self.is_heard(Sort::Connect) {
+            self.tell_connect(slot);
+        }
     }
 
     /// Whether the token of a connection, or having none, allows it to join a topic.
@@ -144,9 +148,11 @@ impl Shard {
         let (lead, keep) = (auth.expiry_warning_millis.unwrap_or(0), auth.on_expiry == OnExpiry::EndChannels);
         let now = self.unix_millis();
         let most = if keep { ENDINGS_PER_TICK } else { EXPIRIES_PER_TICK };
+        // Who listens is told whose connection it was.
+        let keep_identities = keep || self.is_heard(Sort::Disconnect) || self.is_heard(Sort::Leave);
         let identities = self.sessions.identities_mut();
         identities.set_lead(lead);
-        let Due { warned, ended } = identities.take_due(now, most, keep);
+        let Due { warned, ended } = identities.take_due(now, most, keep_identities);
         for (slot, left_millis) in warned {
             if self.sessions[slot].is(Phase::Open) {
                 self.counters.token_warnings += 1;

@@ -304,6 +304,7 @@ impl Shard {
         let phase = self.sessions[slot].phase();
         self.advance(slot, Cause::PeerClosed);
         if phase == Phase::Open {
+            self.tell_code(slot, payload.first_chunk().map(|code| u16::from_be_bytes(*code)));
             let answer = frame::close_answer(payload).into();
             self.egress.queue_one(slot, &mut self.sessions[slot], answer);
         } else if phase.awaits_close() && self.sessions[slot].is_all_sent() {

@@ -31,6 +31,7 @@ mod lately;
 mod lengths;
 mod memory;
 mod moving;
+mod news;
 mod orders;
 mod origin;
 mod pace;

@@ -79,7 +79,7 @@ impl Shard {
         is_here.then(|| self.sessions.slot(connection.id)).flatten()
     }
 
-    fn tag(&self) -> NodeTag {
+    pub(super) fn tag(&self) -> NodeTag {
         self.options.poll_key.node()
     }
 
@@ -87,11 +87,7 @@ impl Shard {
         let channels = self.sessions[slot].channels.iter().take(LISTED_TOPICS);
         let holder = self.sessions.identities().get(slot);
         Listed {
-            connection: ConnectionRef {
-                node: self.tag(),
-                shard: self.options.index,
-                id: self.sessions.id(slot),
-            },
+            connection: self.reference(slot),
             user: holder.map(|holder| holder.identity.user().to_owned()),
             age_millis: self.sessions.age_millis(slot, self.now_millis),
             topics: channels

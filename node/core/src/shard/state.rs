@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     addresses::Addresses,
+    api::news::{Batch, Listening},
     config::NodeConfig,
     counters::Counters,
     egress::Egress,
@@ -51,6 +52,8 @@ pub struct ShardOptions {
     /// Whether the node is in service, for load balancers that ask the public port. A shard that is leaving answers
     /// no, whatever this says.
     pub ready: Arc<AtomicBool>,
+    /// What those listen for who hear the events of the node.
+    pub listening: Arc<Listening>,
     /// Time in milliseconds that a peer has to answer a close frame or to read a refusal:
     /// [`crate::limits::CLOSE_TIMEOUT_MILLIS`], or more where nobody waits for it.
     pub close_timeout_millis: u64,
@@ -114,6 +117,8 @@ pub struct Shard {
     pub(super) timers: Timers,
     /// Effects that the thread has not taken yet.
     pub(super) effects: Vec<Effect>,
+    /// What happened in this turn, as far as somebody listens for it.
+    pub(super) news: Batch,
 }
 
 impl Shard {
@@ -144,6 +149,7 @@ impl Shard {
             course: Course::default(),
             timers: Timers::default(),
             effects: Vec::new(),
+            news: Batch::default(),
         }
     }
 

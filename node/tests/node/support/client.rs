@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::{
-    Error, HandshakeError, Message, WebSocket, client, client::IntoClientRequest,
+    Error, HandshakeError, Message, WebSocket, client, client::IntoClientRequest, protocol::CloseFrame,
 };
 
 use super::wait::HANG;
@@ -56,6 +56,13 @@ impl Client {
                 }
             }
         }
+    }
+
+    /// Closes it with this code, and waits for the answer.
+    pub(crate) fn close(mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.0.close(Some(frame)).expect("a connection");
+        while self.0.read().is_ok() {}
     }
 
     /// The connection itself, for what a WebSocket client would not send.

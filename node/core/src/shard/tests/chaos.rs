@@ -4,7 +4,10 @@ use arbitrary::{Result, Unstructured};
 
 use std::sync::Arc;
 
-use super::harness::{Client, REQUEST, Sim, deflate_request, deflated, drain, masked, remote, said, stay};
+use super::{
+    harness::{Client, REQUEST, Sim, deflate_request, deflated, drain, masked, remote, said, stay},
+    news::Listener,
+};
 use crate::{
     broadcast::{Broadcast, Content, Kind, Packed},
     config::{Compression, NodeConfig},
@@ -220,17 +223,21 @@ pub(crate) fn run(u: &mut Unstructured<'_>) -> Result<()> {
         config.compression = config.limits.memory_budget.is_none().then_some(COMPRESSION);
     });
     sim.keeps_records = shards > 1;
+    let mut listener = Listener::default();
+    sim.listen();
     let mut open = Vec::new();
     for _ in 0..u.int_in_range(1..=200)? {
         let stepped = step(u, &mut sim, &mut open);
         let closed = std::mem::take(&mut sim.closed);
         open.retain(|client| !closed.contains(client));
         check(&mut sim, open.len());
+        listener.hear(&mut sim);
         if stepped.is_err() {
             break;
         }
     }
     let counters = sim.end(10_000);
+    listener.check_end(&mut sim, &counters);
     let left = [counters.connections, counters.handshaking, counters.rooms, counters.memberships];
     assert_eq!((left, counters.send_queue_bytes), ([0; 4], 0));
     assert!(sim.shards.iter().all(|shard| shard.sessions.heads_bytes() == 0));

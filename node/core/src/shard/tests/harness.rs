@@ -7,7 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::frames::split;
 use crate::{
     addresses::Addresses,
-    api::order::Report,
+    api::{news::Listening, order::Report},
     backend::Inquiry,
     broadcast::{Broadcast, Content, NodeTag, Origin},
     config::NodeConfig,
@@ -85,6 +85,8 @@ pub(crate) struct Sim {
     pub(super) reports: Vec<Report>,
     /// What shards ask the backend, since this was last emptied.
     pub(super) inquiries: Vec<Inquiry>,
+    /// What those listen for who hear the events of the node.
+    pub(super) listening: Arc<Listening>,
     /// Connections that may be read again, since this was last emptied.
     pub(super) resumed: Vec<Client>,
     /// Connections whose input waits in their shard.
@@ -115,6 +117,7 @@ impl Sim {
         let registry = Arc::new(Registry::new([1, 2]));
         let places = Arc::new(Places::default());
         let addresses = Arc::new(Addresses::new([3, 4]));
+        let listening = Arc::<Listening>::default();
         let shard = |index| {
             let options = ShardOptions {
                 index,
@@ -128,6 +131,7 @@ impl Sim {
                 poll_key: TokenKey::new(&[7; KEY_BYTES], node),
                 peers: Arc::clone(&peers),
                 ready: Arc::new(true.into()),
+                listening: Arc::clone(&listening),
                 close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
             };
             Shard::new(options, Arc::clone(&config))
@@ -142,6 +146,7 @@ impl Sim {
             bus: Vec::new(),
             reports: Vec::new(),
             inquiries: Vec::new(),
+            listening,
             resumed: Vec::new(),
             paused: Vec::new(),
             flushes_per_turn: usize::MAX,
@@ -310,6 +315,7 @@ impl Sim {
                 Effect::Tell(Outgoing::Carry(carried)) => self.carried.push(*carried),
                 Effect::Tell(Outgoing::Report(report)) => self.reports.push(*report),
                 Effect::Tell(Outgoing::Inquire(inquiry)) => self.inquiries.push(*inquiry),
+                Effect::Tell(Outgoing::News(_)) => panic!("it is taken at the end of a turn"),
                 Effect::Tell(Outgoing::Interest(topic)) => {
                     // The bus looks into the registry for all shards; here it is this shard alone.
                     let members = self.shards[index].options.registry.shards(&topic);

@@ -38,6 +38,7 @@ mod model;
 mod moving;
 #[cfg(test)]
 mod msgpack;
+mod news;
 #[cfg(test)]
 mod orders;
 #[cfg(test)]
