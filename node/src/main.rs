@@ -20,8 +20,8 @@ use node::{
     app::{App, BUILD},
     args::{Answer, Args, EXIT_USAGE, LogFormat},
     bus::{Bus, BusState, Credentials, Identity, Shared, fleet::Fleet},
+    chat_page,
     config::{self, Watch},
-    dashboard,
     environment::{self, Setting},
     failure, hooks,
     inlets::{self, Asked, Heard, Inlets},
@@ -284,7 +284,7 @@ fn settings(args: &Args, config: &NodeConfig, nofile: u64) -> anyhow::Result<Res
         node_name: args.node_name.clone(),
         version: BUILD,
         // Made once and needed until the end.
-        chat_page: dashboard::page(&config.fixed.path),
+        chat_page: chat_page::page(&config.fixed.path),
         close_timeout_millis: CLOSE_TIMEOUT_MILLIS,
     }))
 }
