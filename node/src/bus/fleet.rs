@@ -1,7 +1,7 @@
 //! The fleet's live figures: what each node says about itself once a second, and their sum for the topic `$cluster`.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 pub const FRESH: Duration = Duration::from_secs(5);
 /// Most nodes in the list that clients get; the sums hold all.
 pub const LISTED: usize = 50;
+/// How long a node that fell silent is remembered as such.
+pub const SILENT: Duration = Duration::from_secs(60);
+/// Most nodes that are remembered as silent.
+const MOST_SILENT: usize = 50;
 /// Most nodes remembered: twice the largest fleet. Figures of further nodes are not taken.
 const NODES: usize = 2_048;
 /// Longest node name taken, in bytes: what Kubernetes allows.
@@ -86,16 +90,32 @@ pub struct Line {
     pub phase: NodePhase,
     /// Open connections.
     pub connections: u64,
+    /// Rooms with members there.
+    pub rooms: u64,
     /// Writes per second.
     pub writes_per_second: u64,
     /// Busy fraction of the busiest shard, 0 to 1.
     pub utilization: f64,
 }
 
+/// A node that fell silent while it served, and had not said that it leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Silent {
+    /// Name of the node.
+    pub node: String,
+    /// When it was heard last.
+    pub heard: Instant,
+}
+
 /// The nodes that were heard of lately. Anybody with the password of the bus can make up nodes; nodes that are known
 /// already are never forgotten or left out for made-up ones.
 #[derive(Debug, Default)]
-pub struct Fleet(HashMap<String, Known>);
+pub struct Fleet {
+    /// By boot id.
+    known: HashMap<String, Known>,
+    /// Those that were lost lately, the one lost longest ago first.
+    silent: VecDeque<Silent>,
+}
 
 /// A node that is heard of.
 #[derive(Debug)]
@@ -118,13 +138,13 @@ impl Known {
 impl Fleet {
     /// Takes a node's figures; returns false when there are too many other nodes.
     pub fn observe(&mut self, figures: Figures, now: Instant) -> bool {
-        if let Some(known) = self.0.get_mut(&figures.boot_id) {
+        if let Some(known) = self.known.get_mut(&figures.boot_id) {
             (known.heard, known.figures) = (now, figures);
             return true;
         }
-        let room = self.0.len() < NODES;
+        let room = self.known.len() < NODES;
         if room {
-            self.0.insert(figures.boot_id.clone(), Known { since: now, heard: now, figures });
+            self.known.insert(figures.boot_id.clone(), Known { since: now, heard: now, figures });
         }
         room
     }
@@ -141,13 +161,36 @@ impl Fleet {
     }
 
     fn fresh(&self, now: Instant) -> impl Iterator<Item = &Known> {
-        self.0.values().filter(move |known| known.is_fresh(now))
+        self.known.values().filter(move |known| known.is_fresh(now))
+    }
+
+    /// The nodes that fell silent within [`SILENT`] of the last [`Fleet::sum`], by the time when they did.
+    pub fn silent(&self) -> impl Iterator<Item = &Silent> {
+        self.silent.iter()
+    }
+
+    fn forget(&mut self, now: Instant) {
+        for (_, known) in self.known.extract_if(|_, known| !known.is_fresh(now)) {
+            // A node that leaves says so, and is not missed.
+            if known.figures.phase == NodePhase::Serving {
+                if self.silent.len() >= MOST_SILENT {
+                    self.silent.pop_front();
+                }
+                self.silent.push_back(Silent { node: known.figures.node, heard: known.heard });
+            }
+        }
+        if !self.silent.is_empty() {
+            let known: HashSet<_> = self.known.values().map(|known| known.figures.node.as_str()).collect();
+            self.silent.retain(|silent| {
+                now.saturating_duration_since(silent.heard) < SILENT && !known.contains(silent.node.as_str())
+            });
+        }
     }
 
     /// Forgets nodes that were not heard of for [`FRESH`] and adds up the others.
     pub fn sum(&mut self, now: Instant) -> Sum {
-        self.0.retain(|_, known| known.is_fresh(now));
-        let mut all: Vec<&Known> = self.0.values().collect();
+        self.forget(now);
+        let mut all: Vec<&Known> = self.known.values().collect();
         let name = |known: &Known| (known.figures.node.clone(), known.figures.boot_id.clone());
         all.sort_by_cached_key(|known| (known.since, name(known)));
         // The additions saturate, because other nodes choose these numbers.
@@ -167,6 +210,7 @@ fn line(figures: &Figures) -> Line {
         node: figures.node.clone(),
         phase: figures.phase,
         connections: figures.connections,
+        rooms: figures.rooms,
         writes_per_second: figures.writes_per_second,
         utilization: figures.utilization,
     }
@@ -213,6 +257,32 @@ mod tests {
         assert_eq!((sum.nodes, sum.connections, sum.list[0].node.as_str()), (2, 7, "n-a"));
         assert_eq!(fleet.sum(start + FRESH).nodes, 1);
         assert_eq!(fleet.sum(start + 2 * FRESH).nodes, 0);
+    }
+
+    #[test]
+    fn a_node_that_falls_silent_is_missed_for_a_minute_unless_it_had_said_that_it_leaves() {
+        let (mut fleet, start) = (Fleet::default(), Instant::now());
+        let serving = |boot: &str| Figures { phase: NodePhase::Serving, ..figures(boot, 1) };
+        let left = Figures { phase: NodePhase::Closed, ..figures("left", 0) };
+        for figures in [serving("lost"), serving("back"), left] {
+            fleet.observe(figures, start);
+        }
+        let missed = |fleet: &mut Fleet, seconds| -> Vec<String> {
+            fleet.sum(start + Duration::from_secs(seconds));
+            let mut names: Vec<_> = fleet.silent().map(|silent| silent.node.clone()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(missed(&mut fleet, 4), Vec::<String>::new());
+        assert_eq!(missed(&mut fleet, 5), ["n-back", "n-lost"]);
+        let again = Figures { node: "n-back".to_owned(), ..serving("another process") };
+        fleet.observe(again, start + Duration::from_secs(58));
+        assert_eq!(missed(&mut fleet, 59), ["n-lost"]);
+        assert_eq!(missed(&mut fleet, 60), Vec::<String>::new());
+        for boot in 0..3 * MOST_SILENT {
+            fleet.observe(serving(&boot.to_string()), start + Duration::from_secs(60));
+        }
+        assert_eq!(missed(&mut fleet, 70).len(), MOST_SILENT);
     }
 
     #[test]
