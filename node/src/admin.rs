@@ -1,5 +1,5 @@
-//! The admin port: metrics and probes for everyone, statistics and orders to drain or to move clients for those that have the
-//! token.
+//! The admin port: metrics and probes for everyone, statistics, the dashboard and orders to drain or to move clients for those that
+//! have the token.
 //!
 //! It runs on its own thread and runtime, so that a busy shard cannot delay a probe and a slow scrape cannot delay a
 //! shard.
@@ -27,6 +27,7 @@ use shell::http::Port;
 use crate::{
     api::{self, Api},
     app::App,
+    dashboard,
     drain::DrainError,
     for_programs, metrics,
     moving::MoveError,
@@ -54,9 +55,13 @@ pub fn router(app: Arc<App>, api: Arc<Api>) -> Router {
         .route("/readyz", get(ready))
         .merge(guarded)
         .with_state(Arc::clone(&app))
+        .merge(dashboard::router(Arc::clone(&app), Arc::clone(&api)))
         .merge(api::router(api))
         .fallback(|| async {
-            refuse(StatusCode::NOT_FOUND, "no such path; see /metrics, /healthz, /readyz, /v1/stats")
+            refuse(
+                StatusCode::NOT_FOUND,
+                "no such path; see /dashboard, /metrics, /healthz, /readyz, /v1/stats",
+            )
         })
         .layer(DefaultBodyLimit::max(BODY_BYTES))
         .layer(middleware::from_fn_with_state(app, by_its_own_name))

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::Instant,
@@ -15,6 +15,10 @@ use node_core::{
     api::keys::Keys,
     config::{Auth, NodeConfig},
     counters::{self, BusCounters},
+    dashboard::{
+        history::{History, Lately, Sample},
+        hits,
+    },
     route::Registry,
     shard::{Mail, Recent},
 };
@@ -66,6 +70,8 @@ pub struct App {
     pub addresses: Arc<Addresses>,
     /// What is known of limits that are nearly reached.
     pub near: Near,
+    /// The last minute.
+    pub history: Mutex<History>,
     /// How far the node has left.
     pub drain: Departure,
     /// What the shards tell load balancers: see [`App::tell_ready`].
@@ -103,8 +109,15 @@ impl App {
     }
 
     /// The counters of the bus; zero without one.
-    fn bus_counters(&self) -> BusCounters {
+    pub fn bus_counters(&self) -> BusCounters {
         self.bus.as_ref().map(|bus| bus.counts.load()).unwrap_or_default()
+    }
+
+    /// Memory that clients make the node hold and that no shard counts, in bytes by kind.
+    pub fn common_memory(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let tokens = self.config.load().auth.keys.held_bytes();
+        let addresses = self.addresses.held_bytes();
+        [("topics", self.topics.bytes()), ("addresses", addresses), ("tokens", tokens)].into_iter()
     }
 
     /// Busy fraction of the busiest shard over the last second, 0 to 1.
@@ -118,6 +131,24 @@ impl App {
             handshake_p99_millis: worst.handshake_p99_millis.max(of.handshake_p99_millis),
             oldest_queued_millis: worst.oldest_queued_millis.max(of.oldest_queued_millis),
         })
+    }
+
+    /// Notes how the node does now; the pulse does once a second.
+    pub fn note(&self, sum: &counters::Counters) {
+        let bus = self.bus_counters();
+        let sample = Sample {
+            millis: self.now_millis(),
+            writes: sum.writes,
+            messages: sum.publishes + self.api_counts.publications() + bus.received,
+            utilization: self.utilization(),
+            hits: hits::counts(sum, &bus),
+        };
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).observe(sample);
+    }
+
+    /// What the last minute shows.
+    pub fn lately(&self) -> Lately {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).lately()
     }
 
     /// Milliseconds since the process started.

@@ -13,6 +13,7 @@ pub mod args;
 pub mod bus;
 pub mod chat_page;
 pub mod config;
+pub mod dashboard;
 pub mod drain;
 pub mod environment;
 pub mod failure;

@@ -195,6 +195,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
         topics: Arc::clone(shards.topics()),
         addresses: Arc::clone(shards.addresses()),
         near: Default::default(),
+        history: Default::default(),
         drain: Default::default(),
         ready: Arc::clone(shards.ready()),
         bus: config.fixed.bus.as_ref().map(|_| Arc::new(BusState::new(&config.limits))),

@@ -179,13 +179,7 @@ fn memory(out: &mut Out<'_>, app: &App, sum: &Counters) -> fmt::Result {
     let budget = config.limits.memory_budget.unwrap_or(u64::MAX);
     out.gauge("memory_budget_bytes", "Memory that clients can make the node hold", budget)?;
     let of_shards = Kind::ALL.iter().map(|kind| (kind.label(), sum.memory[*kind as usize]));
-    // Memory of all shards together.
-    let of_all = [
-        ("topics", app.topics.bytes()),
-        ("addresses", app.addresses.held_bytes()),
-        ("tokens", config.auth.keys.held_bytes()),
-    ];
-    let kinds = of_shards.chain(of_all);
+    let kinds = of_shards.chain(app.common_memory());
     let rows = kinds.map(|(kind, bytes)| (kind.to_owned(), ConstGauge::new(signed(bytes))));
     out.family(("memory_bytes", "Memory that clients make the node hold", MetricType::Gauge), "kind", rows)
 }

@@ -32,6 +32,7 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
     loop {
         tick.tick().await;
         app.tell_ready();
+        app.note(&app.counters());
         let now = Instant::now();
         tell_what_is_near(&app, &mut watch, now);
         let own = figures(&app, &mut rate, now);

@@ -89,7 +89,7 @@ pub const LINGERING: u64 = 4_096;
 
 /// When a shard holds this percentage of its allowance it reads less: pieces of 4 KiB, and nothing of connections
 /// that do not take what they are sent.
-const READ_LESS_PERCENT: u64 = 85;
+pub(crate) const READ_LESS_PERCENT: u64 = 85;
 /// At this percentage it refuses connections and joins.
 const REFUSE_PERCENT: u64 = 90;
 /// The same for clients of low priority, where tokens say one: when the shard begins to read less.

@@ -12,6 +12,7 @@ pub mod broadcast;
 pub mod bus;
 pub mod config;
 pub mod counters;
+pub mod dashboard;
 pub mod drain;
 pub mod egress;
 pub mod envelope;

@@ -44,6 +44,7 @@ async fn node(change: impl FnOnce(&mut App)) -> Node {
         topics: Arc::new(Registry::new(Default::default())),
         addresses: Arc::new(Addresses::new(Default::default())),
         near: Default::default(),
+        history: Default::default(),
         drain: Default::default(),
         ready: Arc::default(),
         bus: None,

@@ -1,7 +1,7 @@
 //! Figures of this node and of the fleet.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{Arc, MutexGuard, PoisonError},
     time::Instant,
 };
 
@@ -14,7 +14,7 @@ use super::{
     auth::{Reader, needs_all_topics},
     problem::Problem,
 };
-use crate::bus::fleet::Line;
+use crate::bus::fleet::{self, Line};
 
 /// The fleet as this node hears it each second.
 #[derive(Debug, Serialize)]
@@ -26,6 +26,18 @@ pub(super) struct Fleet {
     writes_per_second: u64,
     list: Vec<Line>,
     partial: bool,
+}
+
+impl Api {
+    /// The nodes that were heard of lately.
+    pub fn fleet(&self) -> MutexGuard<'_, fleet::Fleet> {
+        self.fleet.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether there may be nodes that this one has not heard of.
+    pub fn knows_part(&self) -> bool {
+        self.is_cut_off() || self.app.phase() == NodePhase::Starting
+    }
 }
 
 /// `GET /v1/node`: as `GET /v1/stats`.
@@ -43,8 +55,7 @@ pub(super) async fn fleet(
     Reader(caller): Reader,
 ) -> Result<Json<Fleet>, Problem> {
     needs_all_topics(caller.key())?;
-    let sum = api.fleet.lock().unwrap_or_else(PoisonError::into_inner).sum(Instant::now());
-    let partial = api.is_cut_off() || api.app.phase() == NodePhase::Starting;
+    let (sum, partial) = (api.fleet().sum(Instant::now()), api.knows_part());
     Ok(Json(Fleet {
         nodes: sum.nodes,
         connections: sum.connections,

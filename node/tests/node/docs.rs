@@ -1,6 +1,7 @@
 //! The pages for people name this program's metrics and flags, all of them and no others.
 
 use crate::pages;
+use node_core::dashboard::{health::Concern, hits::HITS};
 use std::{
     fs,
     io::{Read, Write},
@@ -104,6 +105,23 @@ fn the_default_file_has_every_key() {
     assert_eq!(check("CHANNEL_NODE__LIMITS__MAX_ROOMS", "9").0, Some(0));
     let (code, said) = check("CHANNEL_NODE__LIMITS__MAX_ROMS", "9");
     assert!(code == Some(64) && said.contains("did you mean CHANNEL_NODE__LIMITS__MAX_ROOMS?"), "{said}");
+}
+
+#[test]
+fn every_reason_of_the_dashboard_is_in_the_page() {
+    let text = pages::page("docs/OPERATIONS.md");
+    for concern in Concern::ALL {
+        let row = format!("\n| {} | ", concern.words());
+        assert!(text.contains(&row), "docs/OPERATIONS.md has no row for {concern:?}");
+    }
+    for hit in HITS.iter().filter(|hit| hit.of_node) {
+        let section = text.split("## The dashboard").nth(1).unwrap().split("\n## ").next().unwrap();
+        assert!(
+            section.contains(hit.limit),
+            "docs/OPERATIONS.md does not name {} as a limit of a node",
+            hit.limit
+        );
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod bus;
 mod bus_away;
 #[cfg(feature = "nats-server")]
 mod bus_publish;
+mod dashboard_page;
 mod dashboards;
 mod descriptors;
 mod docs;
