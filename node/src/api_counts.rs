@@ -7,6 +7,7 @@ pub const ROUTES: [&str; 12] = [
     "/v1/publish",
     "/v1/publish/batch",
     "/v1/topics",
+    "/v1/topics/top",
     "/v1/topics/{topic}",
     "/v1/users/{user}/connections",
     "/v1/connections/{connection}",

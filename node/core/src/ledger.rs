@@ -65,7 +65,7 @@ pub type Held = [u64; Kind::COUNT];
 /// Bytes of a connection: its slot, its marks and places in lists, twice, because tables grow to the double.
 pub const CONNECTION_BYTES: u64 = 192;
 /// Bytes of a room on a shard: its entry and its place in the table, twice, for the same reason.
-pub const ROOM_BYTES: u64 = 176;
+pub const ROOM_BYTES: u64 = 192;
 /// Bytes of a membership in its room: a place in the list of members, which may be half empty.
 pub const MEMBER_BYTES: u64 = 8;
 /// Bytes of a topic in the registry, besides its name and what a bus adds.

@@ -47,6 +47,7 @@ impl Api {
                 self.done(None, &order).await
             }
             Call::Say(publication) => self.say_here(publication).await,
+            Call::Top { by, topics } => self.top_here(*by, topics).await,
             Call::Claim(used) => Said::Claim(self.seen().claim(*used, self.app.now_millis())),
             Call::Settle(used, outcome) => {
                 match outcome {
@@ -134,7 +135,7 @@ impl Api {
     }
 
     /// Gives a shard an order, and waits for its report; none when it takes too long.
-    async fn order(&self, shard: u8, order: Order) -> Option<Report> {
+    pub(super) async fn order(&self, shard: u8, order: Order) -> Option<Report> {
         let number = self.number();
         let mut wait = self.reports.wait(number);
         if !self.send(shard, Mail::Order(Box::new(Ordered { number, order }))).await {

@@ -46,6 +46,7 @@ mod people;
 pub mod problem;
 mod publish;
 mod read;
+mod top;
 mod topics;
 mod waiting;
 
@@ -87,6 +88,8 @@ pub struct Api {
     bodies: Arc<Semaphore>,
     questions: Arc<Semaphore>,
     events: Hub,
+    /// Walks over all rooms, one at a time.
+    walks: tokio::sync::Mutex<()>,
 }
 
 /// The steps in which bodies are counted.
@@ -114,6 +117,7 @@ impl Api {
             bodies: Arc::new(Semaphore::new(BODIES_BYTES / STEP_BYTES)),
             questions: Arc::new(Semaphore::new(QUESTIONS)),
             events: Hub::new(listening),
+            walks: tokio::sync::Mutex::default(),
         }
     }
 
@@ -142,6 +146,7 @@ pub fn router(api: Arc<Api>) -> Router {
         .route("/v1/publish", post(publish::one))
         .route("/v1/publish/batch", post(publish::batch))
         .route("/v1/topics", get(topics::list))
+        .route("/v1/topics/top", get(top::rooms))
         .route("/v1/topics/{topic}", get(topics::one))
         .route("/v1/users/{user}/connections", get(people::connections))
         .route("/v1/connections/{connection}", get(people::connection))

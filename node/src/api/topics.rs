@@ -58,11 +58,18 @@ struct Node {
 /// # Errors
 /// When none or too many are asked for.
 pub(super) fn limit(asked: Option<usize>) -> Result<usize, Problem> {
-    let limit = asked.unwrap_or(USUAL_PAGE);
-    if (1..=PAGE).contains(&limit) {
+    up_to(PAGE, asked.unwrap_or(USUAL_PAGE))
+}
+
+/// The entries of a list that has at most so many.
+///
+/// # Errors
+/// When none or too many are asked for.
+pub(super) fn up_to(most: usize, limit: usize) -> Result<usize, Problem> {
+    if (1..=most).contains(&limit) {
         return Ok(limit);
     }
-    Err(Wrong::new("limit", format!("{limit} is no number of entries"), format!("ask for 1 to {PAGE}"))
+    Err(Wrong::new("limit", format!("{limit} is no number of entries"), format!("ask for 1 to {most}"))
         .into())
 }
 

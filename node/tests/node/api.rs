@@ -190,6 +190,51 @@ fn connections_are_listed_and_closed_wherever_they_are() {
 }
 
 #[test]
+fn the_rooms_that_are_said_most_are_those_of_the_fleet() {
+    let fleet = Fleet::start();
+    let [a, b] = &fleet.nodes;
+    let (mut ann, mut ben) = (user(a, "ann"), user(b, "ben"));
+    let _quiet = [a, b, b].map(|node| Client::join(node.listen, "room:2"));
+    let push = |client: &mut Client, text: &str| {
+        client.send(&json!(["1", "2", "room:1", "said", {"text": text}]));
+    };
+    let figures = |top: &Value, at: usize| {
+        let line = &top["topics"][at];
+        (line["topic"].clone(), line["members"].clone(), line["nodes"].clone())
+    };
+    // Half of the deliveries are on each node, whichever is asked and wherever it was said.
+    for node in [b, a] {
+        wait("both nodes to name the room", || {
+            push(&mut ann, "here");
+            push(&mut ben, "there");
+            let top = get(node, "/v1/topics/top");
+            let count = top["topics"].as_array().map(Vec::len);
+            (&top["partial"], &top["unseen"], count) == (&json!(false), &json!(0), Some(1))
+                && figures(&top, 0) == (json!("room:1"), json!(2), json!(2))
+                && top["topics"][0]["bytesPerSecond"].as_u64() > top["topics"][0]["writesPerSecond"].as_u64()
+        });
+    }
+    let members = get(a, "/v1/topics/top?by=members&limit=2");
+    assert_eq!(
+        [figures(&members, 0), figures(&members, 1)],
+        [(json!("room:2"), json!(3), json!(2)), (json!("room:1"), json!(2), json!(2))],
+        "{members}"
+    );
+    assert_eq!(get(a, "/v1/topics/top?by=members&limit=1")["topics"].as_array().map(Vec::len), Some(1));
+    assert_eq!(get(a, "/v1/topics/top?by=bytes")["topics"][0]["topic"], "room:1");
+    for (query, status) in [("limit=0", 422), ("limit=101", 422), ("by=noise", 400), ("prefix=x", 400)] {
+        let (found, answer) = call(a, ADMIN, "GET", &format!("/v1/topics/top?{query}"), &Value::Null);
+        assert_eq!(found, status, "{answer}");
+    }
+    let (_, named) = call(a, ADMIN, "GET", "/v1/topics/%74op", &Value::Null);
+    assert_eq!(named["field"], "topic", "a topic may have this name: {named}");
+    b.signal(rustix::process::Signal::STOP);
+    let top = get(a, "/v1/topics/top?by=members");
+    b.signal(rustix::process::Signal::CONT);
+    assert_eq!((&top["partial"], figures(&top, 0).2), (&json!(true), json!(1)), "{top}");
+}
+
+#[test]
 fn an_answer_that_lacks_a_node_says_so() {
     let mut fleet = Fleet::start();
     let mut client = user(&fleet.nodes[0], "ann");
@@ -216,10 +261,19 @@ fn a_key_is_good_for_its_scopes_and_topics_until_it_is_taken_away() {
     let all = [
         ("chat", "the-key-of-the-chat-backend", "scopes: [publish], topics: [\"room:1\"]"),
         ("support", "the-key-of-support-people", "scopes: [read, manage]"),
+        ("second", "the-key-of-the-second-room", "scopes: [read], topics: [\"room:2\"]"),
         ("old", "the-key-that-ended-in-2001", "scopes: [read], notAfter: \"2001-01-01T00:00:00Z\""),
     ];
     mounts.write("keys.yaml", &keys(&all));
     let node = start(&mounts, "a");
+    let _members = ["room:1", "room:2"].map(|topic| Client::join(node.listen, topic));
+    let (_, top) =
+        call(&node, "the-key-of-the-second-room", "GET", "/v1/topics/top?by=members", &Value::Null);
+    assert_eq!(
+        (top["topics"].as_array().map(Vec::len), &top["topics"][0]["topic"]),
+        (Some(1), &json!("room:2")),
+        "{top}"
+    );
     let said = |topic: &str| json!({"topic": topic, "event": "said", "payload": {}});
     let status = |key: &str, method: &str, path: &str, body: &Value| call(&node, key, method, path, body).0;
     for (key, topic, expected) in [

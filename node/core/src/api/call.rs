@@ -9,7 +9,9 @@ use super::{
     order::{Goodbye, Listed, Who},
     request::Publication,
     seen::{Claim, Outcome, Use, hex},
+    top::{By, Top},
 };
+use crate::config::TopicPattern;
 
 /// The version that is written, and the only one that is read.
 pub const VERSION: u32 = 1;
@@ -63,6 +65,13 @@ pub enum Call {
         user: String,
         /// Within so many milliseconds.
         within_millis: u32,
+    },
+    /// The rooms there that are said most.
+    Top {
+        /// By what they are ranked.
+        by: By,
+        /// Only those whose topics match; none is all.
+        topics: Vec<TopicPattern>,
     },
     /// Say something to all members but some.
     Say(Box<Publication>),
@@ -120,6 +129,13 @@ pub enum Said {
         connections: Vec<Listed>,
         /// Whether there are more.
         more: bool,
+        /// Whether some shard did not report in time.
+        partial: bool,
+    },
+    /// These rooms.
+    Top {
+        /// In their order.
+        top: Top,
         /// Whether some shard did not report in time.
         partial: bool,
     },

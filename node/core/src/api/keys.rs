@@ -103,6 +103,12 @@ impl Key {
         self.topics.is_empty() || self.topics.iter().any(|pattern| pattern.matches(topic))
     }
 
+    /// The topics that it is good for; none is all.
+    #[must_use]
+    pub fn topics(&self) -> &[TopicPattern] {
+        &self.topics
+    }
+
     /// Whether it is good for what concerns topics that are not named.
     #[must_use]
     pub fn is_for_all_topics(&self) -> bool {

@@ -1,11 +1,13 @@
 //! What a shard is ordered to do for the server API, and what it reports.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
 
+use super::top::{By, Top};
 use crate::{
     broadcast::{Broadcast, NodeTag},
+    config::TopicPattern,
     session::id::ConnId,
 };
 
@@ -140,6 +142,15 @@ pub enum Order {
         /// To whom not.
         except: Who,
     },
+    /// Name the first rooms of those from a place of the table on.
+    Top {
+        /// By what they are ranked.
+        by: By,
+        /// Only those whose topics match; none is all.
+        topics: Arc<[TopicPattern]>,
+        /// The place: 0, or [`Report::next`].
+        from: usize,
+    },
 }
 
 /// An order with its number, by which the report is told from others.
@@ -163,6 +174,9 @@ impl Ordered {
             Order::Leave { topic, who } => topic.len() + of_who(who),
             Order::Refresh { user, .. } => user.len(),
             Order::Say { broadcast, except } => broadcast.len() + except.bytes(),
+            Order::Top { topics, .. } => {
+                topics.iter().map(|pattern| size_of_val(pattern) + pattern.0.len()).sum()
+            }
         };
         size_of::<Self>() + own
     }
@@ -194,6 +208,10 @@ pub struct Report {
     pub more: bool,
     /// Connections, of [`Order::List`].
     pub connections: Vec<Listed>,
+    /// Rooms, of [`Order::Top`].
+    pub top: Top,
+    /// Where the next order of this kind goes on, if there are rooms that were not looked at.
+    pub next: Option<usize>,
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@
 //!
 //! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
 //! `goodbye` are the actions of a connection and a room, each using the ones before it; `lengths`, `memory`, `pace`, `identity`,
-//! `tick`, `moving`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
+//! `tick`, `moving`, `orders`, `top`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
 //! long-poll, and `carried` has what these do when they are on different nodes; `driver` is what the thread calls.
 
 mod asking;
@@ -41,6 +41,7 @@ mod say;
 mod state;
 mod tick;
 mod timers;
+mod top;
 mod window;
 
 // The fuzz targets drive the shard with the harness of its tests.

@@ -44,6 +44,9 @@ impl Shard {
                 self.step(&mut report, slots, |shard, slot| shard.ask_for_token(slot, end, within_millis));
             }
             Order::Say { broadcast, except } => self.say_but(&broadcast, &except),
+            Order::Top { by, topics, from } => {
+                (report.top, report.next) = self.top_rooms(by, &topics, from);
+            }
         }
         self.effects.push(Effect::Tell(Outgoing::Report(Box::new(report))));
     }

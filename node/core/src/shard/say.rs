@@ -55,9 +55,10 @@ impl Shard {
     /// Queues messages to the local members of a room.
     pub(super) fn fan_out(&mut self, room: RoomId, contents: &[Content<'_>], except: Option<Slot>) {
         let Self { topics, sessions, egress, config, counters, .. } = self;
-        let before = counters.writes;
+        let (before, before_bytes) = (counters.writes, egress.outbox().bytes());
         let full = egress.fan_out((topics.get(room), sessions), contents, except, config, counters);
-        topics.get_mut(room).note_writes(counters.writes - before, self.now_millis);
+        let said = (counters.writes - before, egress.outbox().bytes() - before_bytes);
+        topics.get_mut(room).note_writes(said, self.now_millis);
         self.intake.note_broadcast();
         for member in full {
             self.close_now(member, CloseReason::SlowConsumer, CloseCode::SlowConsumer);

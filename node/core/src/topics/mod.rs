@@ -140,6 +140,11 @@ impl Topics {
         self.rooms.contains(id.0 as usize)
     }
 
+    /// The places of the table from this one on, each with its room if it has one.
+    pub(crate) fn places(&self, from: usize) -> impl Iterator<Item = (usize, Option<&Room>)> {
+        (from..self.rooms.capacity()).map(move |place| (place, self.rooms.get(place)))
+    }
+
     /// All open rooms, for reading.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Room> {

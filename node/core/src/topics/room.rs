@@ -103,13 +103,13 @@ impl Room {
     }
 
     /// The room is open from now on, for what its members are told.
-    pub(crate) const fn begin_load(&mut self, now_millis: u64) {
+    pub(crate) fn begin_load(&mut self, now_millis: u64) {
         self.load.begin(now_millis);
     }
 
-    /// So many frames were queued to its members.
+    /// So many frames of so many bytes in all were queued to its members.
     #[inline]
-    pub(crate) fn note_writes(&mut self, writes: u64, now_millis: u64) {
+    pub(crate) fn note_writes(&mut self, writes: (u64, u64), now_millis: u64) {
         let hearing = self.hearing();
         self.load.note(writes, hearing, now_millis);
     }

@@ -62,3 +62,5 @@ mod realtime;
 mod rooms;
 #[cfg(test)]
 mod tokens;
+#[cfg(test)]
+mod top;
