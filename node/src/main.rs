@@ -169,8 +169,7 @@ fn run(args: &Args, mut config: NodeConfig, watch: Option<Watch>) -> anyhow::Res
     }
 
     // Every runtime exists before a shard starts, so that their descriptors have one number in all descriptor tables.
-    let (control, admin_runtime, bus_runtime) = (runtime()?, runtime()?, runtime()?);
-    let (api_runtime, hooks_runtime) = (runtime()?, runtime()?);
+    let [control, admin_runtime, bus_runtime, api_runtime, hooks_runtime] = runtimes()?;
     // As PID 1 of a container a process without a handler would never see SIGTERM.
     let mut signals = control.block_on(async { Signals::new() }).context("cannot take over signals")?;
     let memory = Budget::find(args.memory_budget);
@@ -266,8 +265,9 @@ fn tls(args: &Args) -> Result<Option<TlsWatch>, TlsError> {
     args.tls.as_ref().map(|certificate| TlsWatch::start(files(certificate))).transpose()
 }
 
-fn runtime() -> anyhow::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build().context("cannot start a runtime")
+fn runtimes() -> anyhow::Result<[Runtime; 5]> {
+    let start = || Builder::new_current_thread().enable_all().build().context("cannot start a runtime");
+    Ok([start()?, start()?, start()?, start()?, start()?])
 }
 
 /// What the shards start with, or a sentence about flags that cannot be met here.

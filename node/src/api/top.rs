@@ -85,7 +85,7 @@ pub(super) async fn rooms(
 
 impl Api {
     /// The first rooms of this node.
-    pub(super) async fn top_here(&self, by: By, topics: &[TopicPattern]) -> Said {
+    pub(crate) async fn top_here(&self, by: By, topics: &[TopicPattern]) -> Said {
         let end = Instant::now() + WALK;
         // A walk keeps each shard from its clients for a little, so however many ask, the shards do one at a time.
         let Ok(_turn) = timeout_at(end, self.walks.lock()).await else {

@@ -14,6 +14,7 @@ use node_core::{
 };
 use serde::Serialize;
 
+use super::top::TopRooms;
 use crate::{
     api::Api,
     app::{App, BUILD},
@@ -40,6 +41,7 @@ pub(super) struct Data {
     limits: Vec<Reached>,
     tuning: Vec<Tuning>,
     moves: Moves,
+    top_rooms: TopRooms,
 }
 
 #[derive(Debug, Serialize)]
@@ -162,7 +164,7 @@ struct Operation {
 }
 
 /// The figures of this moment.
-pub(super) fn data(app: &App, api: &Api) -> Data {
+pub(super) fn data(app: &App, api: &Api, top_rooms: TopRooms) -> Data {
     let (lately, fleet) = (app.lately(), fleet(api));
     let config = app.config.load();
     Data {
@@ -180,6 +182,7 @@ pub(super) fn data(app: &App, api: &Api) -> Data {
         limits: limits(app, &lately),
         tuning: tuning(app),
         moves: moves(app),
+        top_rooms,
     }
 }
 

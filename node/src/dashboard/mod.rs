@@ -23,6 +23,7 @@ use serde::Deserialize;
 use crate::{api::Api, app::App, secrets};
 
 mod data;
+mod top;
 mod visitor;
 
 use visitor::Cookie;
@@ -262,7 +263,10 @@ fn with_cookie(cookie: HeaderValue, path: &'static str) -> Response {
 /// `GET /dashboard/data`.
 async fn data(State(dashboard): Shared, headers: HeaderMap) -> Response {
     match dashboard.admit(&headers) {
-        Ok(()) => Json(data::data(&dashboard.app, &dashboard.api)).into_response(),
+        Ok(()) => {
+            let top = top::rooms(&dashboard.api).await;
+            Json(data::data(&dashboard.app, &dashboard.api, top)).into_response()
+        }
         Err(refusal) => {
             let (status, text) = refusal.parts();
             (status, Json(serde_json::json!({ "error": text }))).into_response()
