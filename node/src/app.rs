@@ -1,6 +1,7 @@
 //! What the threads of a node share: its configuration, its shards and where it is in its life.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -20,7 +21,7 @@ use node_core::{
         hits,
     },
     route::Registry,
-    shard::{Mail, Recent},
+    shard::{Latencies, Mail, PolicyCounts, Recent},
 };
 
 use crate::{
@@ -149,6 +150,26 @@ impl App {
     /// What the last minute shows.
     pub fn lately(&self) -> Lately {
         self.history.lock().unwrap_or_else(PoisonError::into_inner).lately()
+    }
+
+    /// Times of all shards.
+    pub fn latencies(&self) -> Latencies {
+        self.shards.iter().map(|shard| shard.stats().latencies()).fold(Latencies::default(), |mut sum, of| {
+            sum.fan_out.add(&of.fan_out);
+            sum.queue_age.add(&of.queue_age);
+            sum
+        })
+    }
+
+    /// What all shards have counted for each policy of rooms, by its pattern.
+    pub fn by_policy(&self) -> BTreeMap<String, PolicyCounts> {
+        let mut sums = BTreeMap::<_, PolicyCounts>::new();
+        for shard in &self.shards {
+            for (name, counts) in shard.stats().by_policy().iter() {
+                sums.entry(name.to_owned()).or_default().add(counts);
+            }
+        }
+        sums
     }
 
     /// Milliseconds since the process started.

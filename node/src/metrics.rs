@@ -10,11 +10,13 @@ use std::{
 
 use node_core::{
     counters::{BusCounters, CloseReason, Counters, JoinRefusal, Limit, RefuseReason, Shown},
+    histogram::Histogram,
     ledger::Kind,
+    shard::PolicyCounts,
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, text},
+    encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
@@ -44,6 +46,8 @@ impl Collector for Scrape {
         let mut out = Out(encoder);
         let sum = self.0.counters();
         gauges(&mut out, &self.0, &sum)?;
+        latencies(&mut out, &self.0)?;
+        policies(&mut out, &self.0)?;
         figures(&mut out, &Counters::METRICS, &sum.scalars())?;
         reasons(&mut out, &sum)?;
         near(&mut out, &self.0, &sum)?;
@@ -90,6 +94,47 @@ impl Out<'_> {
         }
         Ok(())
     }
+}
+
+/// A histogram of the core.
+#[derive(Debug)]
+struct Times<'a>(&'a Histogram);
+
+impl EncodeMetric for Times<'_> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let (sum, count) = (self.0.sum_seconds(), self.0.count());
+        encoder.encode_histogram::<NoLabelSet>(sum, count, &self.0.buckets(), None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
+fn latencies(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let latencies = app.latencies();
+    let about = "From the turn in which a shard takes a broadcast until its last member there is written";
+    out.one("fan_out_seconds", about, &Times(&latencies.fan_out))?;
+    let about = "Of each shard and second, the longest wait of bytes for clients to be written";
+    out.one("queue_age_seconds", about, &Times(&latencies.queue_age))
+}
+
+/// The policies of rooms, of which a configuration has few.
+fn policies(out: &mut Out<'_>, app: &App) -> fmt::Result {
+    let all = app.by_policy();
+    let rows = |value: fn(&PolicyCounts) -> u64| {
+        all.iter().map(move |(name, counts)| (name.clone(), ConstCounter::new(value(counts))))
+    };
+    let about = ("policy_publishes", "Messages published by clients, by policy", MetricType::Counter);
+    out.family(about, "policy", rows(|counts| counts.publishes))?;
+    let about = ("policy_writes", "Broadcast frames queued to members, by policy", MetricType::Counter);
+    out.family(about, "policy", rows(|counts| counts.writes))?;
+    let about = (
+        "policy_joins_refused",
+        "Joins refused by rights, places and memory, by policy",
+        MetricType::Counter,
+    );
+    out.family(about, "policy", rows(|counts| counts.joins_refused))
 }
 
 /// The server API.

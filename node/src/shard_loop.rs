@@ -208,6 +208,8 @@ impl ShardLoop {
                 stats.store_writes_per_second(since * 1_000 / millis(wall).max(1));
             });
             stats.store_recent(self.core.recent());
+            stats.store_latencies(self.core.latencies());
+            stats.store_by_policy(self.core.by_policy());
             if let Some(report) = self.core.take_move_report() {
                 stats.store_moves(report);
             }

@@ -8,7 +8,11 @@ use std::sync::{
     atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
 };
 
-use node_core::{counters::Counters, moving::MoveReport, shard::Recent};
+use node_core::{
+    counters::Counters,
+    moving::MoveReport,
+    shard::{ByPolicy, Latencies, Recent},
+};
 
 /// Parts per million in [`ShardStats::utilization`].
 const MILLION: f64 = 1_000_000.0;
@@ -27,6 +31,9 @@ pub struct ShardStats {
     oldest_queued_millis: AtomicU64,
     /// Stored when the shard moves clients, some times a second.
     moves: Mutex<MoveReport>,
+    /// Stored some times a second.
+    latencies: Mutex<Latencies>,
+    by_policy: Mutex<ByPolicy>,
 }
 
 impl Default for ShardStats {
@@ -39,6 +46,8 @@ impl Default for ShardStats {
             handshake_p99_millis: AtomicU64::new(0),
             oldest_queued_millis: AtomicU64::new(0),
             moves: Mutex::default(),
+            latencies: Mutex::default(),
+            by_policy: Mutex::default(),
         }
     }
 }
@@ -98,6 +107,28 @@ impl ShardStats {
             handshake_p99_millis: self.handshake_p99_millis.load(Relaxed),
             oldest_queued_millis: self.oldest_queued_millis.load(Relaxed),
         }
+    }
+
+    /// Publishes the times that broadcasts and queues took.
+    pub fn store_latencies(&self, latencies: Latencies) {
+        *self.latencies.lock().unwrap_or_else(PoisonError::into_inner) = latencies;
+    }
+
+    /// The times that broadcasts and queues took.
+    #[must_use]
+    pub fn latencies(&self) -> Latencies {
+        *self.latencies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Publishes what was counted for each policy of rooms.
+    pub fn store_by_policy(&self, by_policy: &ByPolicy) {
+        self.by_policy.lock().unwrap_or_else(PoisonError::into_inner).clone_from(by_policy);
+    }
+
+    /// What was counted for each policy of rooms.
+    #[must_use]
+    pub fn by_policy(&self) -> ByPolicy {
+        self.by_policy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Publishes what the shard has moved.

@@ -19,6 +19,7 @@ pub mod envelope;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod gcra;
+pub mod histogram;
 pub mod layout;
 pub mod ledger;
 pub mod limits;

@@ -1,6 +1,6 @@
 //! The pages for people name this program's metrics and flags, all of them and no others.
 
-use crate::pages;
+use crate::{pages, promtool};
 use node_core::dashboard::{health::Concern, hits::HITS};
 use std::{
     fs,
@@ -37,6 +37,9 @@ bus: {nats: {urls: [\"nats://127.0.0.1:1\"], user: channel-node}}
     fs::remove_dir_all(&dir).unwrap();
     let prefix = "channelcluster_node_";
     assert_eq!(pages::metrics(&pages::page("docs/METRICS.md"), prefix), pages::scraped(&text));
+    assert_eq!(promtool::complaints(&text), "");
+    let without = text.replace("# HELP channelcluster_node_writes ", "# ");
+    assert_eq!(promtool::complaints(&without), "channelcluster_node_writes_total no help text\n");
 }
 
 /// The tables of a limit's default and range, and the constants that the node and the manifest read.

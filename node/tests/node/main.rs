@@ -5,6 +5,8 @@
 mod pages;
 #[path = "../../../e2e/tests/repository/panels.rs"]
 mod panels;
+#[path = "../../../e2e/tests/repository/promtool.rs"]
+mod promtool;
 mod support;
 
 #[cfg(feature = "nats-server")]
@@ -23,6 +25,7 @@ mod docs;
 mod edges;
 #[cfg(feature = "nats-server")]
 mod events;
+mod figures;
 mod forged;
 mod goodbye;
 mod hooks;

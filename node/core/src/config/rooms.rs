@@ -89,6 +89,13 @@ impl Rooms {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PolicyRef(u32);
 
+impl PolicyRef {
+    /// Its place among the overrides, of which there are so many; as many as there are for the values without any.
+    pub(crate) fn place(self, overrides: usize) -> usize {
+        (self.0 as usize).min(overrides)
+    }
+}
+
 /// The policy of one room, after overrides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomPolicy<'a> {

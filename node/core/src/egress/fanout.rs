@@ -23,6 +23,7 @@ impl Egress {
         except: Option<Slot>,
         config: &NodeConfig,
         counters: &mut Counters,
+        now_millis: u64,
     ) -> Vec<Slot> {
         let mut runs = self.runs(room, contents, config, counters);
         let Self { outbox, dirty, bulk, .. } = self;
@@ -64,6 +65,9 @@ impl Egress {
             queued += u64::from(run.links);
             counters.writes += run.end(outbox);
             counters.unencodable_writes += run.offered * (contents.len() as u64 - run.frames);
+        }
+        if queued > waits + pressing.len() as u64 {
+            list.note_broadcasts(contents.len() as u64, now_millis);
         }
         self.backlog += queued - waits;
         for member in pressing {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     config::Limits,
+    histogram::Histogram,
     limits::{BACKLOG_FRAMES, FLUSHES_PER_TURN},
     session::{
         Sessions,
@@ -52,6 +53,8 @@ pub(crate) struct Egress {
     pressed: u64,
     /// Compresses broadcasts.
     deflater: Deflater,
+    /// How long broadcasts took until the last of their members was written.
+    fan_out: Histogram,
 }
 
 impl Default for Egress {
@@ -66,6 +69,7 @@ impl Default for Egress {
             backlog: 0,
             pressed: 0,
             deflater: Deflater::default(),
+            fan_out: Histogram::default(),
         }
     }
 }
@@ -146,8 +150,8 @@ impl Egress {
         self.writes_per_turn = cut_after.unwrap_or(FLUSHES_PER_TURN) as u64;
         if self.dirty.has_ended() || self.bulk.has_ended() {
             let now = now_millis();
-            self.dirty.end_turn(now);
-            self.bulk.end_turn(now);
+            self.dirty.end_turn(now, &mut self.fan_out);
+            self.bulk.end_turn(now, &mut self.fan_out);
         }
     }
 
@@ -166,6 +170,12 @@ impl Egress {
     /// to be written: what the longest pass took. Connections whose sockets take nothing are in no pass.
     pub(crate) fn take_longest_wait(&mut self, now_millis: u64) -> u64 {
         self.dirty.take_longest(now_millis).max(self.bulk.take_longest(now_millis))
+    }
+
+    /// How long broadcasts took, from the begin of the turn in which they came to the end of the pass in which the last of their
+    /// members was written that has a socket which takes something and was not half full.
+    pub(crate) const fn fan_out_times(&self) -> &Histogram {
+        &self.fan_out
     }
 
     /// Records that the kernel took so many bytes of a connection that was not blocked.

@@ -128,13 +128,18 @@ impl Shard {
         if !self.sessions[slot].phase().hears() {
             return;
         }
+        let policy = rules.as_ref().and_then(|rules| rules.policy);
         let rules = match self.check_join(slot, name, rules) {
             Ok(rules) => rules,
-            Err(refusal) => return self.refuse_join(slot, refs, topic, refusal),
+            Err(refusal) => {
+                self.count_refused_of(policy);
+                return self.refuse_join(slot, refs, topic, refusal);
+            }
         };
         if self.config.fixed.dev
             && let Some(reason) = dev::refusal(name)
         {
+            self.count_refused_of(policy);
             self.counters.count_join_refused(JoinRefusal::Unauthorized);
             return self.reply_error(slot, refs, topic, reason);
         }
@@ -156,6 +161,7 @@ impl Shard {
             Ok(joined) => joined,
             Err(Refused { refusal, closed }) => {
                 closed.iter().for_each(|shared| self.note_interest(shared));
+                self.count_refused_of(policy);
                 return self.refuse_join(slot, refs, topic, refusal);
             }
         };
@@ -168,7 +174,7 @@ impl Shard {
             let shared = std::sync::Arc::clone(self.topics.get(room).shared());
             self.note_interest(&shared);
         }
-        self.joined(joined, rules.policy);
+        self.joined(joined, policy);
         if self.is_heard(Sort::Join) {
             self.tell_join(slot, room);
         }
@@ -189,6 +195,12 @@ impl Shard {
         let topic_bytes = most_topic_bytes(limits.memory_budget.unwrap_or(u64::MAX));
         let caps = Caps { members: policy.max_members, rooms: limits.rooms(), topic_bytes };
         Some(JoinRules { caps, policy: Some(found), is_realtime: policy.dialect == Dialect::Realtime })
+    }
+
+    fn count_refused_of(&mut self, policy: Option<PolicyRef>) {
+        if let Some(counts) = self.by_policy.of(policy) {
+            counts.joins_refused += 1;
+        }
     }
 
     fn refuse_join(&mut self, slot: Slot, refs: (&str, &str), topic: &str, refusal: JoinRefusal) {

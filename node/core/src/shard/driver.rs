@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::{
     bounds::Bounds,
+    by_policy::ByPolicy,
     event::{Effect, Event, Mail, Progress, Times},
-    lately::Recent,
+    lately::{Latencies, Recent},
     state::Shard,
 };
 use crate::{
@@ -129,6 +130,7 @@ impl Shard {
     fn reload(&mut self, config: Arc<NodeConfig>) {
         self.trusted = Networks::read(&config.proxies.trusted);
         self.bounds = Bounds::of(&config.limits);
+        self.by_policy.change(&config.rooms);
         self.config = config;
         for room in self.topics.ids() {
             // A policy may let a room say something, and that may close the last member of another one.
@@ -307,6 +309,18 @@ impl Shard {
     #[must_use]
     pub const fn recent(&self) -> Recent {
         self.lately.recent()
+    }
+
+    /// What the shard has counted for each policy of rooms.
+    #[must_use]
+    pub const fn by_policy(&self) -> &ByPolicy {
+        &self.by_policy
+    }
+
+    /// Times since the shard began.
+    #[must_use]
+    pub const fn latencies(&self) -> Latencies {
+        Latencies { fan_out: *self.egress.fan_out_times(), queue_age: *self.lately.queue_ages() }
     }
 
     /// Connections that have not ended, established or not.

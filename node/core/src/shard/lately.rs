@@ -1,5 +1,7 @@
 //! Figures of a shard over the last second: how soon clients get in, and how soon what is queued for them is written.
 
+use crate::histogram::Histogram;
+
 /// The time that the figures are about, in milliseconds.
 const WINDOW_MILLIS: u64 = 1_000;
 /// Times are counted by their bits: none to 16, which is more milliseconds than a handshake may take.
@@ -15,6 +17,16 @@ pub struct Recent {
     pub oldest_queued_millis: u64,
 }
 
+/// Times since the shard began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Latencies {
+    /// Of each broadcast: from the begin of the turn in which the shard took it to the end of the pass that wrote the last of its
+    /// members here.
+    pub fan_out: Histogram,
+    /// Of each second: [`Recent::oldest_queued_millis`].
+    pub queue_age: Histogram,
+}
+
 /// The figures of the last second, and what the present one has counted.
 #[derive(Debug, Default)]
 pub(super) struct Lately {
@@ -24,6 +36,8 @@ pub(super) struct Lately {
     /// What the longest of them took.
     longest_millis: u16,
     recent: Recent,
+    /// [`Recent::oldest_queued_millis`] of each second so far.
+    queue_ages: Histogram,
 }
 
 impl Lately {
@@ -40,6 +54,11 @@ impl Lately {
         self.recent
     }
 
+    /// The longest wait of each second so far.
+    pub(super) const fn queue_ages(&self) -> &Histogram {
+        &self.queue_ages
+    }
+
     /// Whether the second is over.
     pub(super) const fn is_over(&self, now_millis: u64) -> bool {
         now_millis - self.began_millis >= WINDOW_MILLIS
@@ -48,7 +67,9 @@ impl Lately {
     /// Ends the second, in which something queued waited for so long.
     pub(super) fn end(&mut self, now_millis: u64, oldest_queued_millis: u64) {
         let recent = Recent { handshake_p99_millis: self.p99(), oldest_queued_millis };
-        *self = Self { began_millis: now_millis, recent, ..Self::default() };
+        let mut queue_ages = self.queue_ages;
+        queue_ages.note(oldest_queued_millis, 1);
+        *self = Self { began_millis: now_millis, recent, queue_ages, ..Self::default() };
     }
 
     /// The bits that 99 of 100 do not exceed, as the highest number of so many bits, or the longest of all when that is less.
@@ -76,6 +97,12 @@ mod tests {
         assert_eq!(recent.oldest_queued_millis, 7);
         assert!(!lately.is_over(1_999) && lately.is_over(2_000));
         lately.end(2_000, 0);
+        let ages = lately.queue_ages().buckets();
+        assert_eq!(
+            (ages[0].1, ages[3], lately.queue_ages().count()),
+            (1, (0.01, 1), 2),
+            "each second has one"
+        );
         assert_eq!(lately.recent, Recent::default(), "a second without any has none");
         recent.handshake_p99_millis
     }

@@ -7,12 +7,13 @@
 //!
 //! The files from below to above: `state` has the parts of a shard; `ending`, `say`, `window`, `hooks`, `channel` and
 //! `goodbye` are the actions of a connection and a room, each using the ones before it; `lengths`, `memory`, `pace`, `identity`,
-//! `tick`, `moving`, `orders`, `top`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the two sides of
-//! long-poll, and `carried` has what these do when they are on different nodes; `driver` is what the thread calls.
+//! `tick`, `moving`, `orders`, `top`, `dev`, `dispatch` and `input` decide which actions are taken; `polled` and `asking` are the
+//! two sides of long-poll, and `carried` has what these do when they are on different nodes; `driver` is what the thread calls.
 
 mod asking;
 mod backend;
 mod bounds;
+mod by_policy;
 mod carried;
 mod channel;
 mod dev;
@@ -48,6 +49,7 @@ mod window;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod tests;
 
+pub use by_policy::{ByPolicy, PolicyCounts};
 pub use event::{Accepted, Effect, Event, Mail, Outgoing, Progress, Times};
-pub use lately::Recent;
+pub use lately::{Latencies, Recent};
 pub use state::{Places, Shard, ShardOptions};

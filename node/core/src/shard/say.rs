@@ -27,7 +27,11 @@ impl Shard {
         except: Option<Slot>,
     ) -> u64 {
         self.counters.publishes += 1;
-        let shared = self.topics.get(room).shared();
+        let open = self.topics.get(room);
+        if let Some(counts) = self.by_policy.of(open.policy()) {
+            counts.publishes += 1;
+        }
+        let shared = open.shared();
         let shards = shared.shards().without(self.options.index);
         let nodes = self.is_shared(shared.name());
         // Names were bounded to what a broadcast can carry, on join and on push.
@@ -56,9 +60,14 @@ impl Shard {
     pub(super) fn fan_out(&mut self, room: RoomId, contents: &[Content<'_>], except: Option<Slot>) {
         let Self { topics, sessions, egress, config, counters, .. } = self;
         let (before, before_bytes) = (counters.writes, egress.outbox().bytes());
-        let full = egress.fan_out((topics.get(room), sessions), contents, except, config, counters);
+        let full =
+            egress.fan_out((topics.get(room), sessions), contents, except, config, counters, self.now_millis);
         let said = (counters.writes - before, egress.outbox().bytes() - before_bytes);
-        topics.get_mut(room).note_writes(said, self.now_millis);
+        let open = topics.get_mut(room);
+        open.note_writes(said, self.now_millis);
+        if let Some(counts) = self.by_policy.of(open.policy()) {
+            counts.writes += said.0;
+        }
         self.intake.note_broadcast();
         for member in full {
             self.close_now(member, CloseReason::SlowConsumer, CloseCode::SlowConsumer);

@@ -6,8 +6,8 @@ use std::sync::{
 };
 
 use super::{
-    bounds::Bounds, event::Effect, gauge::Gauge, inquiries::Inquiries, intake::Intake, lately::Lately,
-    timers::Timers,
+    bounds::Bounds, by_policy::ByPolicy, event::Effect, gauge::Gauge, inquiries::Inquiries, intake::Intake,
+    lately::Lately, timers::Timers,
 };
 use crate::{
     addresses::Addresses,
@@ -93,6 +93,8 @@ pub struct Shard {
     /// What is added to [`Shard::now_millis`] for the time of day in milliseconds since 1970.
     pub(super) epoch_millis: u64,
     pub(super) counters: Counters,
+    /// Some of them for each policy of rooms.
+    pub(super) by_policy: ByPolicy,
     /// Connections and their lives.
     pub(super) sessions: Sessions,
     /// Rooms, their policies, and the broadcasts that wait in them.
@@ -134,6 +136,7 @@ impl Shard {
             options,
             trusted: Networks::read(&config.proxies.trusted),
             bounds: Bounds::of(&config.limits),
+            by_policy: ByPolicy::new(&config.rooms),
             config,
             now_millis: 0,
             epoch_millis: 0,
