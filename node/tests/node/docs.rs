@@ -1,6 +1,6 @@
 //! The pages for people name this program's metrics and flags, all of them and no others.
 
-use crate::{pages, promtool};
+use crate::{pages, support::promtool};
 use node_core::dashboard::{health::Concern, hits::HITS};
 use std::{
     fs,

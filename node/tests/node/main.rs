@@ -5,8 +5,6 @@
 mod pages;
 #[path = "../../../e2e/tests/repository/panels.rs"]
 mod panels;
-#[path = "../../../e2e/tests/repository/promtool.rs"]
-mod promtool;
 mod support;
 
 #[cfg(feature = "nats-server")]

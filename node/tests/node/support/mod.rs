@@ -10,6 +10,7 @@ pub(crate) mod nats;
 #[cfg(feature = "nats-server")]
 pub(crate) mod port;
 pub(crate) mod process;
+pub(crate) mod promtool;
 #[cfg(feature = "nats-server")]
 pub(crate) mod proxy;
 pub(crate) mod publisher;
