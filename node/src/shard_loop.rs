@@ -157,6 +157,8 @@ impl ShardLoop {
         self.read();
         // Others have their part written while this shard writes its own.
         self.carry_out();
+        // Before a client hears of it: what comes of that on another shard is told later.
+        self.tell_news();
         self.flush();
         self.carry_out();
         self.end_turn(now, ticks);
@@ -191,11 +193,16 @@ impl ShardLoop {
         self.core.handle(Event::BusFull(lost));
     }
 
-    fn end_turn(&mut self, now: Instant, ticks: bool) {
+    /// Hands over what happened to those who listen.
+    fn tell_news(&mut self) {
         if let Some(news) = self.core.take_news() {
             // It is for the API and not for the bus, and whoever listens is told what was lost.
             self.links.tell(news).ok();
         }
+    }
+
+    fn end_turn(&mut self, now: Instant, ticks: bool) {
+        self.tell_news();
         let mut times = self.usage.times(now);
         let stats = self.mailbox.stats();
         if ticks {

@@ -41,7 +41,7 @@ pub const POLL_WINDOW_MILLIS: u64 = 10_000;
 pub const SESSION_LIFETIME_MILLIS: u64 = 15_000;
 /// Most clients of a shard that wait for answers of a backend. With answers after 10 ms these are 400,000 questions per second.
 pub const HOOKS_WAITING: usize = 4_096;
-/// Most bytes of what they sent. Beyond either bound a question counts as one that the backend did not answer.
+/// Most bytes of what they sent. Beyond either bound a client is refused, whatever counts without an answer of the backend.
 pub const HOOK_BYTES: u64 = 8 << 20;
 /// Most requests of a shard that wait for sessions of other nodes. A session has one that waits for messages and at times
 /// another that says something; of two nodes without stickiness half of the requests are carried, of many nearly all.

@@ -21,7 +21,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use node_core::{
-    backend::{Decision, Inquiry, sign::SigningKeys},
+    backend::{Decision, Inquiry, breaker::Outcome, sign::SigningKeys},
     config::{Hook, Hooks},
 };
 use rand::Rng;
@@ -39,8 +39,13 @@ use crate::{hook_counts::Failure, secrets::SecretFile, sysinfo};
 const AGENT: &str = concat!("channel-node/", env!("CARGO_PKG_VERSION"));
 /// Bytes of an answer beside a payload.
 const ANSWER_BYTES: usize = 16 * 1024;
-/// How long a connection is kept without a question.
-const IDLE: Duration = Duration::from_secs(30);
+/// How long a connection is kept without a question: less than servers keep one, which is 2 s and more, since a question that is
+/// sent while the server ends the connection is lost.
+const IDLE: Duration = Duration::from_millis(1_500);
+/// How long a connection may take to be made, so that there is time to try once more.
+const CONNECT: Duration = Duration::from_millis(600);
+/// How often a connection of HTTP/2 is tried while nothing comes on it, and for how long: a machine that is gone says nothing.
+const TRIES: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(2));
 /// How long the files of the Secret count before they are read again.
 const FILES_AGE: Duration = Duration::from_secs(5);
 /// Longest file of authorities in bytes, and of signing keys.
@@ -56,11 +61,24 @@ pub(super) struct Error {
     why: String,
     /// Whether the backend certainly did nothing.
     untouched: bool,
+    /// Whether the backend says that it cannot.
+    overloaded: bool,
 }
 
 impl Error {
     fn new(failure: Failure, why: impl fmt::Display) -> Self {
-        Self { failure, why: why.to_string(), untouched: false }
+        Self { failure, why: why.to_string(), untouched: false, overloaded: false }
+    }
+
+    /// What it tells of the backend, apart from this question.
+    pub(super) fn outcome(&self, inquiry: &Inquiry) -> Outcome {
+        match self.failure {
+            Failure::Connect => Outcome::Away,
+            Failure::Status if self.overloaded => Outcome::Away,
+            Failure::Timeout | Failure::Broken => Outcome::Silent(inquiry.connection),
+            Failure::Status | Failure::Unusable => Outcome::There,
+            Failure::Secret | Failure::Open => Outcome::Unasked,
+        }
     }
 }
 
@@ -82,13 +100,15 @@ struct Ready {
 /// Asks.
 pub(super) struct Client {
     secrets: PathBuf,
-    /// What was made of the files, of which texts, and when they were read.
-    ready: Option<(Ready, [Option<String>; 2], Instant)>,
+    /// What was made of the files last, and of which texts.
+    ready: Option<(Ready, [Option<String>; 2])>,
+    /// When they were read, and why they cannot be used.
+    read: Option<(Instant, Option<String>)>,
 }
 
 impl Client {
     pub(super) const fn new(secrets: PathBuf) -> Self {
-        Self { secrets, ready: None }
+        Self { secrets, ready: None, read: None }
     }
 
     /// Asks and waits for the answer, which may have so many bytes of payload. The question was asked `at`.
@@ -118,25 +138,31 @@ impl Client {
         }
     }
 
-    /// The files of the Secret, read again when they are old. Connections are made anew when they changed.
+    /// The files of the Secret, read again when they are old. Connections are made anew when they changed. Bad ones are told, and
+    /// the former stay.
     fn ready(&mut self) -> Result<Ready, Error> {
-        if let Some((ready, _, read)) = &self.ready
-            && read.elapsed() < FILES_AGE
-        {
-            return Ok(ready.clone());
+        if self.read.as_ref().is_none_or(|(at, _)| at.elapsed() >= FILES_AGE) {
+            let why = self.read_files().err();
+            if let Some(why) = &why {
+                let kept = self.ready.is_some();
+                tracing::error!(former_stay = kept, "hooks: {why}");
+            }
+            self.read = Some((Instant::now(), why));
         }
-        let failed = |why: &dyn fmt::Display| Error::new(Failure::Secret, why);
-        let key = SecretFile::new(&self.secrets, "signing-key", KEY_BYTES);
-        let key = key.read().map_err(|error| failed(&error))?;
+        let why = || self.read.as_ref().and_then(|(_, why)| why.clone()).unwrap_or_default();
+        self.ready.as_ref().map(|(ready, _)| ready.clone()).ok_or_else(|| Error::new(Failure::Secret, why()))
+    }
+
+    fn read_files(&mut self) -> Result<(), String> {
+        let read = |file: SecretFile| file.read().map_err(|error| error.to_string());
+        let key = read(SecretFile::new(&self.secrets, "signing-key", KEY_BYTES))?;
         let ca = self.secrets.join("ca.crt");
-        let ca = ca.exists().then(|| SecretFile::at(ca, CA_BYTES).read()).transpose();
-        let texts = [Some(key), ca.map_err(|error| failed(&error))?];
-        let ready = match self.ready.take() {
-            Some((ready, before, _)) if before == texts => ready,
-            _ => make(&texts).map_err(|why| failed(&why))?,
-        };
-        self.ready = Some((ready.clone(), texts, Instant::now()));
-        Ok(ready)
+        let ca = ca.exists().then(|| read(SecretFile::at(ca, CA_BYTES))).transpose()?;
+        let texts = [Some(key), ca];
+        if self.ready.as_ref().is_none_or(|(_, before)| *before != texts) {
+            self.ready = Some((make(&texts)?, texts));
+        }
+        Ok(())
     }
 }
 
@@ -159,6 +185,7 @@ fn make([key, ca]: &[Option<String>; 2]) -> Result<Ready, String> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
+    http.set_connect_timeout(Some(CONNECT));
     let https = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
         .https_or_http()
@@ -166,6 +193,9 @@ fn make([key, ca]: &[Option<String>; 2]) -> Result<Ready, String> {
         .wrap_connector(http);
     let http = legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(TRIES.0)
+        .http2_keep_alive_timeout(TRIES.1)
         .pool_idle_timeout(IDLE)
         .http1_max_buf_size(64 * 1024)
         .build(https);
@@ -215,10 +245,9 @@ async fn exchange(ready: &Ready, question: &Question) -> Result<Decision, Error>
 async fn read(response: hyper::Response<Incoming>, most: usize) -> Result<Decision, Error> {
     let status = response.status();
     if !status.is_success() {
-        return Err(Error::new(
-            Failure::Status,
-            format!("it answers {status}; a question is answered by 200, redirects are not followed"),
-        ));
+        let overloaded = matches!(status.as_u16(), 429 | 502..=504);
+        let why = format!("it answers {status}; a question is answered by 200, redirects are not followed");
+        return Err(Error { overloaded, ..Error::new(Failure::Status, why) });
     }
     let too_long = || Error::new(Failure::Unusable, format!("it answers with more than {most} bytes"));
     // A length that is said beforehand is not waited for.

@@ -11,7 +11,11 @@ use std::{
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use node_core::{
-    backend::{Decision, Inquiry, Verdict, breaker::Breaker},
+    backend::{
+        Decision, Inquiry, Verdict,
+        breaker::{Breaker, Outcome, Ticket},
+    },
+    config::Hooks,
     shard::Mail,
 };
 use tokio::sync::mpsc;
@@ -25,33 +29,50 @@ mod client;
 
 /// How often a backend that does not answer is told in the log.
 const LOG_EVERY: Duration = Duration::from_secs(10);
+/// A question of whose time less than this part is left is not asked.
+const LEAST_PART: u32 = 10;
+
+/// The backend that is asked now.
+#[derive(Default)]
+struct Backend {
+    url: String,
+    breaker: Breaker,
+}
+
+impl Backend {
+    /// What is known of one backend says nothing of another.
+    fn at(&mut self, url: &str) -> &mut Breaker {
+        if self.url != url {
+            *self = Self { url: url.to_owned(), breaker: Breaker::default() };
+        }
+        &mut self.breaker
+    }
+}
 
 /// Asks for as long as the node runs.
 pub async fn serve(app: Arc<App>, mut inquiries: mpsc::Receiver<Asked>, secrets: PathBuf) {
     let mut client = Client::new(secrets);
-    let (mut breaker, mut told) = (Breaker::default(), None);
+    let (mut backend, mut told) = (Backend::default(), None);
     let mut under_way = FuturesUnordered::new();
     loop {
-        let config = app.config.load();
-        let most = config.hooks.as_ref().map_or(1, |hooks| hooks.max_in_flight as usize);
+        let most = app.config.load().hooks.as_ref().map_or(1, |hooks| hooks.max_in_flight as usize);
         tokio::select! {
             next = inquiries.recv(), if under_way.len() < most => {
                 let Some((at, inquiry)) = next else { return };
-                let Some(hooks) = &config.hooks else {
-                    settle(&app.shards, &inquiry, None);
-                    continue;
-                };
-                if breaker.may_ask(app.now_millis()) {
-                    let answer = client.ask(hooks, config.limits.max_frame_bytes, at, &inquiry);
-                    under_way.push(async move { (answer.await, at, inquiry) });
-                } else {
-                    app.hook_counts.failed(Failure::Open);
-                    settle(&app.shards, &inquiry, None);
+                // As it is now: it may have changed while nothing was asked.
+                let config = app.config.load();
+                match begin(&app, config.hooks.as_ref(), &mut backend, at, &inquiry) {
+                    None => settle(&app.shards, &inquiry, None),
+                    Some((hooks, ticket)) => {
+                        let answer = client.ask(hooks, config.limits.max_frame_bytes, at, &inquiry);
+                        under_way.push(async move { (answer.await, ticket, at, inquiry) });
+                    }
                 }
             }
-            Some((answer, at, inquiry)) = under_way.next() => {
-                breaker.answered(app.now_millis(), answer.is_ok(), rand::random_range(0..1_000));
-                app.hook_counts.set_open(breaker.is_open());
+            Some((answer, ticket, at, inquiry)) = under_way.next() => {
+                let outcome = answer.as_ref().map_or_else(|error| error.outcome(&inquiry), |_| Outcome::There);
+                backend.breaker.settle(app.now_millis(), ticket, outcome, rand::random_range(0..1_000));
+                app.hook_counts.set_open(backend.breaker.is_open());
                 let decision = match answer {
                     Ok(decision) => {
                         app.hook_counts.answered(u64::try_from(at.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -61,7 +82,8 @@ pub async fn serve(app: Arc<App>, mut inquiries: mpsc::Receiver<Asked>, secrets:
                         app.hook_counts.failed(error.failure);
                         if told.is_none_or(|told: Instant| told.elapsed() >= LOG_EVERY) {
                             told = Some(Instant::now());
-                            tracing::warn!(not_asked = breaker.is_open(), "hooks: the backend gives no usable answer: {error}");
+                            let not_asked = backend.breaker.is_open();
+                            tracing::warn!(not_asked, "hooks: the backend gives no usable answer: {error}");
                         }
                         None
                     }
@@ -72,7 +94,31 @@ pub async fn serve(app: Arc<App>, mut inquiries: mpsc::Receiver<Asked>, secrets:
     }
 }
 
-/// Tells the shard. One whose mailbox is full ends the wait itself.
+/// Whether the backend is asked: where, and the ticket of its breaker.
+fn begin<'a>(
+    app: &App,
+    hooks: Option<&'a Hooks>,
+    backend: &mut Backend,
+    at: Instant,
+    inquiry: &Inquiry,
+) -> Option<(&'a Hooks, Ticket)> {
+    let hooks = hooks?;
+    let within = Duration::from_millis(inquiry.within_millis);
+    // With little time left the backend would do something for nothing. It is not to blame for the wait either.
+    if at.elapsed() + within / LEAST_PART > within {
+        app.hook_counts.failed(Failure::Timeout);
+        return None;
+    }
+    let breaker = backend.at(&hooks.url);
+    let ticket = breaker.may_ask(app.now_millis());
+    app.hook_counts.set_open(breaker.is_open());
+    if ticket.is_none() {
+        app.hook_counts.failed(Failure::Open);
+    }
+    ticket.map(|ticket| (hooks, ticket))
+}
+
+/// Tells the shard, which takes a verdict however full its mailbox is.
 fn settle(shards: &[ShardHandle], inquiry: &Inquiry, decision: Option<Decision>) {
     let Inquiry { connection, number, .. } = inquiry;
     let verdict = Verdict { connection: *connection, number: *number, decision };

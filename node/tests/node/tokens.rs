@@ -44,7 +44,10 @@ impl Mounts {
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) {
-        fs::write(self.0.join(name), text).unwrap();
+        // At once, as the kubelet does it: who reads in between would read half of it.
+        let new = self.0.join(format!("{name}.new"));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.0.join(name)).unwrap();
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -6,7 +6,7 @@ pub mod sign;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::{api::order::ConnectionRef, broadcast::Broadcast, config::Hook};
+use crate::{api::order::ConnectionRef, broadcast::Broadcast, config::Hook, protocol};
 
 /// Most bytes of a reason that the backend gives; of a longer one the client is told so many.
 pub const REASON_BYTES: usize = 256;
@@ -39,15 +39,6 @@ pub struct Verdict {
     pub decision: Option<Decision>,
 }
 
-impl Verdict {
-    /// Its length in bytes.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let texts = self.decision.as_ref().map_or(0, Decision::bytes);
-        size_of::<Self>() + texts
-    }
-}
-
 /// What a backend decides: the JSON of its answer.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -75,11 +66,16 @@ const fn yes() -> bool {
 /// Why an answer of the backend is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unusable {
-    /// It is something else.
-    #[error("it is no JSON of the form {{\"allow\": true}}: {0}")]
-    Shape(String),
-    /// A part has to be an object.
-    #[error("its {0} is no object")]
+    /// It is something else. What it is does not appear, since it may be a secret.
+    #[error("its answer is no JSON object of the form {{\"allow\": true}}, at line {line} column {column}")]
+    Shape {
+        /// Line, from 1 on; 0 when it is no object at all.
+        line: usize,
+        /// Column, from 1 on.
+        column: usize,
+    },
+    /// A part has to be an object that every reader takes.
+    #[error("the {0} of its answer is no object that every reader of JSON takes")]
     NoObject(&'static str),
 }
 
@@ -89,10 +85,13 @@ impl Decision {
     /// # Errors
     /// When it is none.
     pub fn read(json: &[u8]) -> Result<Self, Unusable> {
-        let decision: Self =
-            serde_json::from_slice(json).map_err(|error| Unusable::Shape(error.to_string()))?;
+        if json.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Unusable::Shape { line: 0, column: 0 });
+        }
+        let shape = |error: serde_json::Error| Unusable::Shape { line: error.line(), column: error.column() };
+        let decision: Self = serde_json::from_slice(json).map_err(shape)?;
         for (name, part) in [("response", &decision.response), ("payload", &decision.payload)] {
-            if part.as_ref().is_some_and(|part| !part.get().starts_with('{')) {
+            if part.as_ref().is_some_and(|part| !protocol::is_good_object(part.get())) {
                 return Err(Unusable::NoObject(name));
             }
         }
@@ -103,11 +102,6 @@ impl Decision {
     #[must_use]
     pub const fn yes() -> Self {
         Self { allow: true, reason: None, response: None, payload: None, publish: true }
-    }
-
-    fn bytes(&self) -> usize {
-        let raw = |part: &Option<Box<RawValue>>| part.as_ref().map_or(0, |part| part.get().len());
-        self.reason.as_ref().map_or(0, String::len) + raw(&self.response) + raw(&self.payload)
     }
 }
 
@@ -126,8 +120,16 @@ mod tests {
             Decision::read(br#"{"allow": true, "payload": [1]}"#).unwrap_err(),
             Unusable::NoObject("payload")
         );
-        for bad in ["", "{}", "true", "<html>", r#"{"allow": 1}"#, r#"{"allow": true, "alow": true}"#] {
-            assert!(matches!(Decision::read(bad.as_bytes()), Err(Unusable::Shape(_))), "{bad}");
+        let deep =
+            format!(r#"{{"allow": true, "payload": {{"a": {}1{}}}}}"#, "[".repeat(200), "]".repeat(200));
+        assert_eq!(Decision::read(deep.as_bytes()).unwrap_err(), Unusable::NoObject("payload"));
+        for bad in
+            ["", "{}", "true", "[true]", "<html>", r#"{"allow": 1}"#, r#"{"allow": true, "alow": true}"#]
+        {
+            let error = Decision::read(bad.as_bytes()).unwrap_err();
+            assert!(matches!(error, Unusable::Shape { .. }), "{bad}");
         }
+        let secret = Decision::read(br#"{"eyJhbGciOi": 1}"#).unwrap_err().to_string();
+        assert!(!secret.contains("eyJ"), "what it says may be a secret: {secret}");
     }
 }

@@ -74,7 +74,8 @@ impl History {
             writes_per_second: rate(last.writes, begin.writes),
             messages_per_second: rate(last.messages, begin.messages),
             writes_per_message: (messages > 0).then(|| writes as f64 / messages as f64),
-            utilization: recent.clone().map(|sample| sample.utilization).sum::<f64>() / recent.len() as f64,
+            // In the first seconds the others count as idle: a start is no load.
+            utilization: recent.map(|sample| sample.utilization).sum::<f64>() / HOT_SAMPLES as f64,
             hits: std::array::from_fn(|at| last.hits[at].saturating_sub(first.hits[at])),
         }
     }

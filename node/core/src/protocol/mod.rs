@@ -188,6 +188,12 @@ pub struct Translation<'a> {
     pub most_bytes: usize,
 }
 
+/// Whether a text is a JSON object that every reader takes, nested no deeper than a client's may be.
+#[must_use]
+pub fn is_good_object(text: &str) -> bool {
+    text.starts_with('{') && scan::check(text).is_ok()
+}
+
 /// Reads a text message.
 ///
 /// # Errors

@@ -74,7 +74,9 @@ impl Shard {
         self.counters.hooks_asked += 1;
         let is_full = self.inquiries.is_full(content.bytes());
         let Some(said) = Broadcast::pack(content).filter(|_| !is_full) else {
-            return self.decide(slot, hook, refs, content, None);
+            // The backend is not to blame, so what counts without its answer does not count.
+            self.counters.hooks_failed += 1;
+            return self.refuse_unanswered(slot, hook, refs, content.topic);
         };
         let number = self.inquiries.next_number();
         let waiting = Waiting {
@@ -141,24 +143,25 @@ impl Shard {
         content: &Content<'_>,
         decision: Option<&Decision>,
     ) {
+        // Replies to a push have the ref by which its channel was joined, whatever the push said.
+        let channel = self.channel(slot, content.topic).filter(|_| hook == Hook::Publish);
+        let joined = channel.map(|position| self.sessions[slot].channels[position].join_ref.clone());
+        let told = (joined.as_ref().map_or(refs.0, |joined| joined.given_and_own().1), refs.1);
         let yes = Decision::yes();
         let decision = match decision {
             Some(decision) if decision.allow => decision,
             Some(decision) => {
                 self.counters.hooks_denied += 1;
-                self.count_refused(hook, JoinRefusal::Hook);
+                self.count_refused(hook, content.topic, JoinRefusal::Hook);
                 let reason = decision.reason.as_deref().unwrap_or("unauthorized");
                 let reason = &reason[..reason.floor_char_boundary(REASON_BYTES)];
-                return self.reply_error(slot, refs, content.topic, reason);
+                return self.reply_error(slot, told, content.topic, reason);
             }
             None => {
                 self.counters.hooks_failed += 1;
                 let hooks = self.config.hooks.as_ref();
                 if hooks.is_some_and(|hooks| hooks.on_failure == OnFailure::Refuse) {
-                    self.count_refused(hook, JoinRefusal::HookFailed);
-                    let vsn = self.sessions[slot].vsn();
-                    let frame = encode::error_for_now(vsn, refs, content.topic, UNAVAILABLE, RETRY_MILLIS);
-                    return self.reply(slot, frame);
+                    return self.refuse_unanswered(slot, hook, told, content.topic);
                 }
                 &yes
             }
@@ -183,9 +186,21 @@ impl Shard {
         }
     }
 
-    fn count_refused(&mut self, hook: Hook, refusal: JoinRefusal) {
+    /// The client may try again after a while.
+    fn refuse_unanswered(&mut self, slot: Slot, hook: Hook, refs: (&str, &str), topic: &str) {
+        self.count_refused(hook, topic, JoinRefusal::HookFailed);
+        let vsn = self.sessions[slot].vsn();
+        let frame = encode::error_for_now(vsn, refs, topic, UNAVAILABLE, RETRY_MILLIS);
+        self.reply(slot, frame);
+    }
+
+    fn count_refused(&mut self, hook: Hook, topic: &str, refusal: JoinRefusal) {
         match hook {
-            Hook::Join => self.counters.count_join_refused(refusal),
+            Hook::Join => {
+                let policy = TopicName::parse(topic).and_then(|name| self.config.rooms.find(name));
+                self.count_refused_of(policy);
+                self.counters.count_join_refused(refusal);
+            }
             Hook::Publish => self.counters.publish_refused += 1,
         }
     }

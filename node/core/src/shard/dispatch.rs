@@ -197,7 +197,7 @@ impl Shard {
         Some(JoinRules { caps, policy: Some(found), is_realtime: policy.dialect == Dialect::Realtime })
     }
 
-    fn count_refused_of(&mut self, policy: Option<PolicyRef>) {
+    pub(super) fn count_refused_of(&mut self, policy: Option<PolicyRef>) {
         if let Some(counts) = self.by_policy.of(policy) {
             counts.joins_refused += 1;
         }

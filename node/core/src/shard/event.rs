@@ -80,7 +80,8 @@ pub enum Mail {
     NobodyThere(Asker),
     /// Something that the server API asks for, to be answered by [`Outgoing::Report`].
     Order(Box<Ordered>),
-    /// The backend has answered [`Outgoing::Inquire`].
+    /// The backend has answered [`Outgoing::Inquire`]. There are as many as clients wait, and what the backend has done for one
+    /// must not be lost to a crowd of messages.
     Verdict(Box<Verdict>),
     /// Begin, change or end a drain: connections are closed at a pace and new ones refused.
     Drain(DrainOrder),
@@ -106,8 +107,7 @@ impl Mail {
             Self::NotCarried(carried) => Some(carried.bytes()),
             Self::NobodyThere(_) => Some(size_of::<Asker>()),
             Self::Order(ordered) => Some(ordered.bytes()),
-            Self::Verdict(verdict) => Some(verdict.bytes()),
-            Self::Drain(_) | Self::Move(_) | Self::Shutdown | Self::Reload(_) => None,
+            Self::Verdict(_) | Self::Drain(_) | Self::Move(_) | Self::Shutdown | Self::Reload(_) => None,
         }
     }
 }
@@ -155,7 +155,7 @@ pub enum Outgoing {
     Inquire(Box<Inquiry>),
     /// An order of the server API was carried out.
     Report(Box<Report>),
-    /// What happened to connections in a turn, for those who listen. At most once in a turn, and at its end.
+    /// What happened to connections in a turn, for those who listen. At most twice in a turn, before clients are written and at its end.
     News(Box<Batch>),
     /// The shard has got its first member of a topic, or lost its last; the registry knows which. Only with a bus.
     Interest(Topic),

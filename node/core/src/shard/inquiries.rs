@@ -54,9 +54,10 @@ impl Inquiries {
         self.last_number.wrapping_add(1)
     }
 
-    /// Whether as many wait as may, or with so many bytes more they would hold too much.
+    /// Whether as many wait as may, or with so many bytes more they would hold too much. One alone may be as long as a message.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
-        self.waiting.len() >= HOOKS_WAITING || self.bytes + bytes as u64 > HOOK_BYTES
+        let is_much = self.bytes + bytes as u64 > HOOK_BYTES && !self.waiting.is_empty();
+        is_much || self.waiting.len() >= HOOKS_WAITING
     }
 
     /// Memory in bytes.

@@ -294,7 +294,9 @@ impl Shard {
         let (poll_is_over, is_forgotten) =
             (session.poll.is_some_and(|poll| poll.is_over(now)), session.is_forgotten(now));
         if let Some(post) = post {
-            self.answer_request(slot, post.asker, Outcome::NotTaken);
+            // What waits for the backend is said in the end: who sent it again would say it twice.
+            let outcome = if self.inquiries.hold(slot) { Outcome::Taken } else { Outcome::NotTaken };
+            self.answer_request(slot, post.asker, outcome);
         }
         if is_forgotten {
             self.advance(slot, Cause::Lost);

@@ -1,6 +1,6 @@
 //! `GET /v1/events`: what happens on this node, as server-sent events (WHATWG HTML, section 9.2).
 //!
-//! Shards tell what happens to their connections only while a stream asks for it, a batch at the end of a turn; what is known of
+//! Shards tell what happens to their connections only while a stream asks for it, in batches, before a client hears of it; what is known of
 //! the node as a whole is looked at once a second. Each stream has a queue of its own, so that a slow reader holds nobody up.
 
 use std::{
@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use super::{Api, auth::Reader, problem::Problem, problem::Sort as Problems, read::Asked};
-use crate::{api_counts::Counts, app::App, secrets, sysinfo};
+use crate::{api_counts::Counts, app::App, inlets::WAITING_TURNS, secrets, sysinfo};
 use filter::{Filter, Query};
 use line::Line;
 use stream::Stream;
@@ -215,7 +215,14 @@ pub(super) async fn run(api: &Api, mut news: mpsc::Receiver<Box<Batch>>) {
     loop {
         tokio::select! {
             Some(batch) = news.recv() => api.deliver(&batch),
-            _ = beat.tick(), if api.events.is_heard() => api.look(),
+            _ = beat.tick(), if api.events.is_heard() => {
+                // What happened before the node left is told before its end.
+                for _ in 0..WAITING_TURNS {
+                    let Ok(batch) = news.try_recv() else { break };
+                    api.deliver(&batch);
+                }
+                api.look();
+            }
             () = api.events.called.notified() => {
                 if api.events.state().is_ending {
                     while let Ok(batch) = news.try_recv() {

@@ -89,7 +89,7 @@ const fn of_close(reason: CloseReason) -> Option<Limit> {
     match reason {
         CloseReason::TooBig => Some(Limit::Frame),
         CloseReason::SlowConsumer => Some(Limit::SendQueue),
-        CloseReason::Memory => Some(Limit::Memory),
+        CloseReason::Memory | CloseReason::Full => Some(Limit::Memory),
         _ => None,
     }
 }
