@@ -39,7 +39,8 @@ impl Client {
     /// The reply to a join of a topic.
     pub(crate) fn joined(&mut self, topic: &str) -> Value {
         self.send(&json!(["1", "1", topic, "phx_join", {}]));
-        self.until(|message| message[1] == "1")[4].clone()
+        // A member that joins again hears with the same ref that its channel of before is closed.
+        self.until(|message| message[1] == "1" && message[3] == "phx_reply")[4].clone()
     }
 
     pub(crate) fn send(&mut self, message: &Value) {
