@@ -20,7 +20,7 @@ fn spec(namespace: &str) -> String {
     format!(
         "{{targetConnections: 1000, rooms: {{maxMembers: 150, policies: [{{topics: 'room:*', hooks: [Join, Publish]}}]}}, \
          nodes: {{min: 1, max: 2, replicas: 2}}, autoscaling: {{mode: Manual}}, auth: {{anonymous: true}}, \
-         hooks: {{url: 'http://backend.{namespace}.svc/hooks', secretName: chat-hooks}}}}"
+         hooks: {{url: 'http://backend.{namespace}.svc/hooks', secretName: chat-hooks, timeout: 10s}}}}"
     )
 }
 
