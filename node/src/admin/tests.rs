@@ -204,8 +204,13 @@ async fn stats_and_metrics_show_the_same_sums() {
     for sample in text.lines().filter(|line| !line.starts_with('#')) {
         let (series, value) = sample.rsplit_once(' ').unwrap();
         let name = series.split('{').next().unwrap();
-        let family = name.strip_suffix("_total").unwrap_or(name);
-        let kind = if family == name { "gauge" } else { "counter" };
+        let of_histogram = ["_bucket", "_count", "_sum"].into_iter().find_map(|part| name.strip_suffix(part));
+        let of_histogram = of_histogram.filter(|family| text.contains(&format!("# TYPE {family} histogram\n")));
+        let (family, kind) = match (of_histogram, name.strip_suffix("_total")) {
+            (Some(family), _) => (family, "histogram"),
+            (None, Some(family)) => (family, "counter"),
+            (None, None) => (name, "gauge"),
+        };
         assert!(text.contains(&format!("# TYPE {family} {kind}\n")), "{sample}");
         assert!(value.parse::<f64>().is_ok(), "{sample}");
     }
