@@ -26,6 +26,8 @@ export async function tab(context, node) {
 /** Opens the dashboard and types the token where the focus is. */
 export async function login(page, node, token = "token") {
   await page.goto(address(node))
+  // The page is loaded a moment before its field has the focus, and on a busy machine what is typed then is lost.
+  await page.waitForFunction(() => document.activeElement?.name === "token")
   await page.keyboard.type(token)
   await page.keyboard.press("Enter")
 }
