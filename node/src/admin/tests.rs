@@ -205,7 +205,8 @@ async fn stats_and_metrics_show_the_same_sums() {
         let (series, value) = sample.rsplit_once(' ').unwrap();
         let name = series.split('{').next().unwrap();
         let of_histogram = ["_bucket", "_count", "_sum"].into_iter().find_map(|part| name.strip_suffix(part));
-        let of_histogram = of_histogram.filter(|family| text.contains(&format!("# TYPE {family} histogram\n")));
+        let of_histogram =
+            of_histogram.filter(|family| text.contains(&format!("# TYPE {family} histogram\n")));
         let (family, kind) = match (of_histogram, name.strip_suffix("_total")) {
             (Some(family), _) => (family, "histogram"),
             (None, Some(family)) => (family, "counter"),
