@@ -19,7 +19,7 @@ const KEY: &str = "whsec_Q2hhbmdlIHRoaXMgZXhhbXBsZSBrZXkgbm93ISE=";
 fn spec(namespace: &str) -> String {
     format!(
         "{{targetConnections: 1000, rooms: {{maxMembers: 150, policies: [{{topics: 'room:*', hooks: [Join, Publish]}}]}}, \
-         nodes: {{min: 1, max: 2, replicas: 2}}, autoscaling: {{mode: Manual}}, auth: {{anonymous: true}}, \
+         nodes: {{min: 1, max: 2, replicas: 2}}, autoscaling: {{mode: Manual}}, auth: {{anonymous: true}}, expose: {{chatPage: true}}, \
          hooks: {{url: 'http://backend.{namespace}.svc/hooks', secretName: chat-hooks, timeout: 10s}}}}"
     )
 }
