@@ -37,6 +37,7 @@ pub mod threads;
 pub mod token_keys;
 pub mod transport;
 
+mod as_client;
 mod for_programs;
 mod handover;
 mod links;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use node_core::shard::Mail;
+use node_core::{counters::Counters, shard::Mail};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -32,10 +32,11 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
     loop {
         tick.tick().await;
         app.tell_ready();
-        app.note(&app.counters());
+        let counters = app.counters();
+        app.note(&counters);
         let now = Instant::now();
-        tell_what_is_near(&app, &mut watch, now);
-        let own = figures(&app, &mut rate, now);
+        tell_what_is_near(&app, &counters, &mut watch, now);
+        let own = figures(&app, &counters, &mut rate, now);
         if let Some(bus) = &bus {
             // A full queue means that the bus is stuck; the next second brings new figures.
             bus.try_send(own.clone()).ok();
@@ -55,10 +56,10 @@ pub async fn beat(app: Arc<App>, fleet: Arc<Mutex<Fleet>>, bus: Option<mpsc::Sen
 }
 
 /// Writes a line for each limit that is nearly reached and was not told of lately.
-fn tell_what_is_near(app: &App, watch: &mut Watch, now: Instant) {
+fn tell_what_is_near(app: &App, counters: &Counters, watch: &mut Watch, now: Instant) {
     let limits = &app.config.load().limits;
     let memory = app.take_memory_permille();
-    for (limit, times) in watch.look(&app.near, &app.counters(), limits, memory, now) {
+    for (limit, times) in watch.look(&app.near, counters, limits, memory, now) {
         tracing::warn!(
             limit = limit.key(),
             times,
@@ -68,8 +69,7 @@ fn tell_what_is_near(app: &App, watch: &mut Watch, now: Instant) {
     }
 }
 
-fn figures(app: &App, rate: &mut Rate, now: Instant) -> Figures {
-    let sum = app.counters();
+fn figures(app: &App, sum: &Counters, rate: &mut Rate, now: Instant) -> Figures {
     Figures {
         version: VERSION,
         boot_id: format!("{:032x}", app.boot_id),

@@ -7,9 +7,6 @@ use crate::Duration;
 /// The beginning of a condition that is checked only when these durations can be read as such.
 const IDLE_TIMEOUT: &str = with_durations!("self.idleTimeout";);
 const FIELD: &str = with_durations!("self.FIELD";);
-const FLUSH_WINDOW: &str = with_durations!("self.flushWindow";);
-const WARNING: &str = with_durations!("self.expiryWarning";);
-const REFRESH: &str = with_durations!("self.refresh";);
 const LEEWAY: &str = with_durations!("self.leeway";);
 const DRAIN_DELAY: &str = with_durations!("self.delay";);
 const DRAIN: &str = with_durations!("self.delay", "self.deadline";);
@@ -109,7 +106,12 @@ pub(super) fn url_rule(name: &str, example: &str) -> Rule {
 }
 
 /// On a duration of `field`, which may be missing.
-pub(super) fn range_of_duration(range: keys::Range<u64>, field: &str, name: &str, why: &str) -> Rule {
+pub(super) fn range_of_duration<T: Into<u64>>(
+    range: keys::Range<T>,
+    field: &str,
+    name: &str,
+    why: &str,
+) -> Rule {
     let (least, most) = (span(range.least), span(range.most));
     let readable = FIELD.replace("FIELD", field);
     rule(
@@ -121,27 +123,17 @@ pub(super) fn range_of_duration(range: keys::Range<u64>, field: &str, name: &str
 }
 
 pub(crate) fn expiry_warning() -> Rule {
-    let range = keys::EXPIRY_WARNING_MILLIS.manifest;
-    let (least, most) = (span(range.least), span(range.most));
-    rule(
-        &format!(
-            "!has(self.expiryWarning) || {WARNING}(duration(self.expiryWarning) >= duration('{least}') && duration(self.expiryWarning) <= duration('{most}'))"
-        ),
-        &format!("auth.expiryWarning must lie between {least} and {most}: leave it out for no warning"),
+    range_of_duration(
+        keys::EXPIRY_WARNING_MILLIS.manifest,
+        "expiryWarning",
+        "auth.expiryWarning",
+        "leave it out for no warning",
     )
 }
 
 pub(crate) fn jwks_refresh() -> Rule {
-    let range = keys::TOKEN_KEYS_REFRESH_MILLIS.manifest;
-    let (least, most) = (span(range.least), span(range.most));
-    rule(
-        &format!(
-            "!has(self.refresh) || {REFRESH}(duration(self.refresh) >= duration('{least}') && duration(self.refresh) <= duration('{most}'))"
-        ),
-        &format!(
-            "auth.jwt[].jwks.refresh must lie between {least} and {most}: leave it out for 5m, a new key counts at once in any case"
-        ),
-    )
+    let why = "leave it out for 5m, a new key counts at once in any case";
+    range_of_duration(keys::TOKEN_KEYS_REFRESH_MILLIS.manifest, "refresh", "auth.jwt[].jwks.refresh", why)
 }
 
 /// On a list of events.
@@ -159,15 +151,11 @@ pub(crate) fn events(list: &str) -> Rule {
 }
 
 pub(crate) fn flush_window() -> Rule {
-    let range = keys::FLUSH_WINDOW_MILLIS.manifest;
-    let (least, most) = (span(range.least), span(range.most));
-    rule(
-        &format!(
-            "!has(self.flushWindow) || {FLUSH_WINDOW}(duration(self.flushWindow) >= duration('{least}') && duration(self.flushWindow) <= duration('{most}'))"
-        ),
-        &format!(
-            "rooms.policies[].flushWindow must lie between {least} and {most}: leave it out to send at once"
-        ),
+    range_of_duration(
+        keys::FLUSH_WINDOW_MILLIS.manifest,
+        "flushWindow",
+        "rooms.policies[].flushWindow",
+        "leave it out to send at once",
     )
 }
 

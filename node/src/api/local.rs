@@ -47,7 +47,10 @@ impl Api {
                 self.done(None, &order).await
             }
             Call::Say(publication) => self.say_here(publication).await,
-            Call::Top { by, topics } => self.top_here(*by, topics).await,
+            Call::Top { by, topics } => {
+                let (top, whole) = self.top_here(*by, topics).await;
+                Said::Top { top, partial: !whole }
+            }
             Call::Claim(used) => Said::Claim(self.seen().claim(*used, self.app.now_millis())),
             Call::Settle(used, outcome) => {
                 match outcome {

@@ -8,7 +8,7 @@ use node_core::{
     api::{
         call::{Call, Said},
         order::Order,
-        top::{By, TOP_ROOMS, Top, USUAL_TOP_ROOMS},
+        top::{By, Figures, THOUSANDTHS, TOP_ROOMS, Top, USUAL_TOP_ROOMS},
     },
     config::TopicPattern,
 };
@@ -21,8 +21,6 @@ use crate::mailbox::ShardHandle;
 /// How long a node gives its shards another part of their rooms to look at, and how long a walk waits for the one before it: with
 /// the last part it takes less time than the node that asks waits for.
 const WALK: Duration = Duration::from_millis(500);
-/// Thousandths of writes/s in one.
-const THOUSANDTHS: u64 = 1_000;
 
 /// What a list may be asked for.
 #[derive(Debug, Default, Deserialize)]
@@ -71,9 +69,9 @@ pub(super) async fn rooms(
         }
     }
     let top = Top::sum(tops, by);
-    let room = |(topic, figures): (_, node_core::api::top::Figures)| Room {
+    let room = |(topic, figures): (_, Figures)| Room {
         topic,
-        writes_per_second: figures.milliwrites.div_ceil(THOUSANDTHS),
+        writes_per_second: figures.writes_per_second(),
         bytes_per_second: figures.bytes,
         members: figures.members,
         nodes: figures.nodes,
@@ -84,12 +82,12 @@ pub(super) async fn rooms(
 }
 
 impl Api {
-    /// The first rooms of this node.
-    pub(crate) async fn top_here(&self, by: By, topics: &[TopicPattern]) -> Said {
+    /// The first rooms of this node, and whether its shards have looked at all of them.
+    pub(crate) async fn top_here(&self, by: By, topics: &[TopicPattern]) -> (Top, bool) {
         let end = Instant::now() + WALK;
         // A walk keeps each shard from its clients for a little, so however many ask, the shards do one at a time.
         let Ok(_turn) = timeout_at(end, self.walks.lock()).await else {
-            return Said::Top { top: Top::default(), partial: true };
+            return (Top::default(), false);
         };
         let topics: Arc<[_]> = topics.into();
         let parts = self.app.shards.iter().map(|shard| self.top_of(shard, (by, &topics), end));
@@ -100,7 +98,7 @@ impl Api {
             // A shard with few of the members may not have named the room.
             figures.members = self.app.topics.members(topic).into();
         });
-        Said::Top { top, partial: whole.contains(&false) }
+        (top, !whole.contains(&false))
     }
 
     /// The first rooms of a shard, and whether it has looked at all of them.

@@ -1,10 +1,7 @@
 //! The rooms of this node that are said most, for the dashboard.
 
 use node_core::{
-    api::{
-        call::Said,
-        top::{By, Top},
-    },
+    api::top::{By, Figures},
     config::TopicPattern,
 };
 use serde::Serialize;
@@ -13,8 +10,6 @@ use crate::api::Api;
 
 /// Rooms of each list.
 const ROOMS: usize = 10;
-/// Thousandths of writes/s in one.
-const THOUSANDTHS: u64 = 1_000;
 
 /// The lists. Each is what the shards answered in time.
 #[derive(Debug, Serialize)]
@@ -37,15 +32,12 @@ pub(super) async fn rooms(api: &Api) -> TopRooms {
 }
 
 async fn first(api: &Api, by: By) -> Vec<Room> {
-    let Said::Top { top: Top { rooms, .. }, .. } = api.top_here(by, &[TopicPattern("*".to_owned())]).await
-    else {
-        return Vec::new();
-    };
-    let room = |(topic, figures): (String, node_core::api::top::Figures)| Room {
+    let (top, _) = api.top_here(by, &[TopicPattern("*".to_owned())]).await;
+    let room = |(topic, figures): (String, Figures)| Room {
         topic,
         members: figures.members,
-        writes_per_second: figures.milliwrites.div_ceil(THOUSANDTHS),
+        writes_per_second: figures.writes_per_second(),
         bytes_per_second: figures.bytes,
     };
-    rooms.into_iter().take(ROOMS).map(room).collect()
+    top.rooms.into_iter().take(ROOMS).map(room).collect()
 }

@@ -26,17 +26,15 @@ use node_core::{
 };
 use rand::Rng;
 use tokio::time::{sleep, timeout_at};
-use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore,
-    crypto::aws_lc_rs::default_provider,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 
 use super::body;
-use crate::{hook_counts::Failure, secrets::SecretFile, sysinfo};
+use crate::{
+    as_client::{self, AGENT},
+    hook_counts::Failure,
+    secrets::SecretFile,
+    sysinfo,
+};
 
-/// How the node names itself.
-const AGENT: &str = concat!("channel-node/", env!("CARGO_PKG_VERSION"));
 /// Bytes of an answer beside a payload.
 const ANSWER_BYTES: usize = 16 * 1024;
 /// How long a connection is kept without a question: less than servers keep one, which is 2 s and more, since a question that is
@@ -91,7 +89,6 @@ impl fmt::Display for Error {
 type Http = legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 /// Connections and the keys that sign.
-#[derive(Clone)]
 struct Ready {
     http: Http,
     keys: SigningKeys,
@@ -101,7 +98,7 @@ struct Ready {
 pub(super) struct Client {
     secrets: PathBuf,
     /// What was made of the files last, and of which texts.
-    ready: Option<(Ready, [Option<String>; 2])>,
+    ready: Option<(Arc<Ready>, [Option<String>; 2])>,
     /// When they were read, and why they cannot be used.
     read: Option<(Instant, Option<String>)>,
 }
@@ -120,7 +117,8 @@ impl Client {
         inquiry: &Inquiry,
     ) -> impl Future<Output = Result<Decision, Error>> + use<> {
         let ready = self.ready();
-        let deadline = at + Duration::from_millis(inquiry.within_millis);
+        let within_millis = inquiry.within_millis;
+        let deadline = at + Duration::from_millis(within_millis);
         let most = payload_bytes as usize + ANSWER_BYTES;
         let id = format!("{}.{}", inquiry.connection, inquiry.number);
         let (url, hook, body) = (hooks.url.parse::<Uri>(), inquiry.hook, body::of(inquiry));
@@ -128,11 +126,13 @@ impl Client {
             let ready = ready?;
             let url = url.map_err(|_| Error::new(Failure::Connect, "hooks.url is no URL; correct it"))?;
             let body = body.ok_or_else(|| Error::new(Failure::Unusable, "a message cannot be read"))?;
-            let question = Arc::new(Question { url, id, body: body.into(), most });
+            let question = Question { url, id, body: body.into(), most };
             let asked = with_retry(&ready, &question, hook);
             let late = || {
-                let millis = deadline.duration_since(at).as_millis();
-                Error::new(Failure::Timeout, format!("no answer within {millis} ms; look why it is slow"))
+                Error::new(
+                    Failure::Timeout,
+                    format!("no answer within {within_millis} ms; look why it is slow"),
+                )
             };
             timeout_at(deadline.into(), asked).await.unwrap_or_else(|_| Err(late()))
         }
@@ -140,7 +140,7 @@ impl Client {
 
     /// The files of the Secret, read again when they are old. Connections are made anew when they changed. Bad ones are told, and
     /// the former stay.
-    fn ready(&mut self) -> Result<Ready, Error> {
+    fn ready(&mut self) -> Result<Arc<Ready>, Error> {
         if self.read.as_ref().is_none_or(|(at, _)| at.elapsed() >= FILES_AGE) {
             let why = self.read_files().err();
             if let Some(why) = &why {
@@ -150,7 +150,10 @@ impl Client {
             self.read = Some((Instant::now(), why));
         }
         let why = || self.read.as_ref().and_then(|(_, why)| why.clone()).unwrap_or_default();
-        self.ready.as_ref().map(|(ready, _)| ready.clone()).ok_or_else(|| Error::new(Failure::Secret, why()))
+        self.ready
+            .as_ref()
+            .map(|(ready, _)| Arc::clone(ready))
+            .ok_or_else(|| Error::new(Failure::Secret, why()))
     }
 
     fn read_files(&mut self) -> Result<(), String> {
@@ -160,7 +163,7 @@ impl Client {
         let ca = ca.exists().then(|| read(SecretFile::at(ca, CA_BYTES))).transpose()?;
         let texts = [Some(key), ca];
         if self.ready.as_ref().is_none_or(|(_, before)| *before != texts) {
-            self.ready = Some((make(&texts)?, texts));
+            self.ready = Some((Arc::new(make(&texts)?), texts));
         }
         Ok(())
     }
@@ -169,19 +172,9 @@ impl Client {
 fn make([key, ca]: &[Option<String>; 2]) -> Result<Ready, String> {
     let keys = SigningKeys::read(key.as_deref().unwrap_or_default());
     let keys = keys.map_err(|why| format!("signing-key of the Secret of hooks {why}; correct it"))?;
-    let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(ca) = ca {
-        roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-            let added = certificate.ok().and_then(|certificate| roots.add(certificate).ok());
-            added.ok_or("ca.crt of the Secret of hooks is no PEM of certificates; correct it")?;
-        }
-    }
-    let tls = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| format!("no TLS: {error}"))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let bad = "ca.crt of the Secret of hooks is no PEM of certificates; correct it";
+    let authorities = ca.as_deref().map(|ca| as_client::authorities(ca).ok_or(bad)).transpose()?;
+    let tls = as_client::tls(authorities).map_err(|error| format!("no TLS: {error}"))?;
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
@@ -237,7 +230,9 @@ async fn exchange(ready: &Ready, question: &Question) -> Result<Decision, Error>
     let response = ready.http.request(request).await.map_err(|error| {
         let (failure, untouched) =
             if error.is_connect() { (Failure::Connect, true) } else { (Failure::Broken, false) };
-        Error { untouched, ..Error::new(failure, chain(&error)) }
+        // hyper's own words alone say little.
+        let why = format!("{:#}", anyhow::Error::new(error));
+        Error { untouched, ..Error::new(failure, why) }
     })?;
     read(response, question.most).await
 }
@@ -262,15 +257,4 @@ async fn read(response: hyper::Response<Incoming>, most: usize) -> Result<Decisi
         return Ok(Decision::yes());
     }
     Decision::read(&body).map_err(|error| Error::new(Failure::Unusable, error))
-}
-
-/// An error with what it comes from: hyper's own words alone say little.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

@@ -25,16 +25,13 @@ use tokio::{
 };
 use tokio_rustls::{
     TlsConnector,
-    rustls::{
-        self, ClientConfig, RootCertStore,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
-    },
+    rustls::{self, ClientConfig, RootCertStore, pki_types::ServerName},
 };
 
-use crate::secrets::{SecretError, SecretFile};
-
-/// How the node names itself to servers.
-const AGENT: &str = concat!("channel-node/", env!("CARGO_PKG_VERSION"));
+use crate::{
+    as_client::{self, AGENT},
+    secrets::{SecretError, SecretFile},
+};
 
 /// Longest time for a fetch, from looking up the name to the last byte.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -138,23 +135,13 @@ impl<'a> Request<'a> {
     /// The settings of TLS: the authorities of the file, which is read anew so that they may be replaced, or those that
     /// browsers trust.
     fn tls(&self) -> Result<Arc<ClientConfig>, FetchError> {
-        let roots = match &self.jwks.ca_file {
-            Some(file) => self.authorities(file)?,
-            None => RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() },
-        };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
+        let authorities = self.jwks.ca_file.as_deref().map(|file| self.authorities(file)).transpose()?;
+        Ok(Arc::new(as_client::tls(authorities)?))
     }
 
     fn authorities(&self, file: &str) -> Result<RootCertStore, FetchError> {
         let text = SecretFile::new(self.dir, file, CA_FILE_BYTES).read()?;
-        let none = || FetchError::NoAuthority { path: self.dir.join(file) };
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(text.as_bytes()) {
-            roots.add(certificate.map_err(|_| none())?).map_err(|_| none())?;
-        }
-        if roots.is_empty() { Err(none()) } else { Ok(roots) }
+        as_client::authorities(&text).ok_or_else(|| FetchError::NoAuthority { path: self.dir.join(file) })
     }
 
     /// One request and its answer on a connection.

@@ -6,13 +6,13 @@
 //! other objects are only here.
 
 mod context;
+pub(crate) mod mounted;
 mod render;
 mod shape;
 mod sources;
 mod template;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tls;
 mod tokens;
 mod value;
 
@@ -100,7 +100,7 @@ pub fn validate(
     let bus = bus(spec, env, fetched, &mut problems);
     let mounted = Mounted {
         token_keys: tokens::secrets(spec, fetched, &mut problems),
-        ..tls::mounted(spec, fetched, &mut problems)
+        ..mounted::secrets(spec, fetched, &mut problems)
     };
     let names = Names::new(&name);
     let schedule = sources::schedule(spec, &mut problems);

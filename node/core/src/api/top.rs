@@ -24,6 +24,9 @@ pub const USUAL_TOP_ROOMS: usize = 10;
 /// than a millisecond.
 pub const LOOKS: usize = 16_384;
 
+/// Thousandths of writes/s in one.
+pub const THOUSANDTHS: u64 = 1_000;
+
 /// By what rooms are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -60,6 +63,12 @@ impl Figures {
             By::Bytes => self.bytes,
             By::Members => self.members,
         }
+    }
+
+    /// Writes/s to its members, rounded up: what is said at all is not nothing.
+    #[must_use]
+    pub const fn writes_per_second(&self) -> u64 {
+        self.milliwrites.div_ceil(THOUSANDTHS)
     }
 
     const fn add(&mut self, other: &Self) {

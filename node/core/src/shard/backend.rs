@@ -13,9 +13,9 @@ use super::{
 use crate::{
     backend::{Decision, Inquiry, REASON_BYTES, Verdict},
     broadcast::{Broadcast, Content},
-    config::{Hook, OnFailure},
+    config::{Hook, OnFailure, PolicyRef},
     counters::JoinRefusal,
-    protocol::{Message, Payload, encode},
+    protocol::{Message, Payload},
     session::id::Slot,
     topic::TopicName,
 };
@@ -24,14 +24,6 @@ use crate::{
 const RETRY_MILLIS: u64 = 1_000;
 /// The reason of its reply.
 const UNAVAILABLE: &str = "backend unavailable";
-
-#[cfg(any(test, feature = "fuzzing"))]
-impl Shard {
-    /// Whether a connection waits for an answer.
-    pub(super) fn waits_for_backend(&self, slot: Slot) -> bool {
-        self.inquiries.hold(slot)
-    }
-}
 
 /// What is known of a question when a message is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -58,13 +50,11 @@ impl Stand<'_> {
 }
 
 impl Shard {
-    /// Whether the backend is to be asked about it before a client does this in a topic.
-    pub(super) fn asks(&self, hook: Hook, topic: &str, stand: Stand<'_>) -> bool {
-        if self.config.hooks.is_none() || !matches!(stand, Stand::Unasked) {
-            return false;
-        }
-        let policy = TopicName::parse(topic).and_then(|name| self.config.rooms.resolve(name));
-        policy.is_some_and(|policy| policy.hooks.contains(&hook))
+    /// Whether the backend is to be asked about it before a client does this in a topic with this policy.
+    pub(super) fn asks(&self, hook: Hook, policy: Option<PolicyRef>, stand: Stand<'_>) -> bool {
+        self.config.hooks.is_some()
+            && matches!(stand, Stand::Unasked)
+            && policy.is_some_and(|policy| self.config.rooms.policy(policy).hooks.contains(&hook))
     }
 
     /// Asks the backend about what a client sent with these refs. The connection waits, and is not read.
@@ -72,8 +62,8 @@ impl Shard {
         let Some(hooks) = &self.config.hooks else { return };
         let within_millis = hooks.timeout_millis;
         self.counters.hooks_asked += 1;
-        let is_full = self.inquiries.is_full(content.bytes());
-        let Some(said) = Broadcast::pack(content).filter(|_| !is_full) else {
+        let has_room = !self.inquiries.is_full(content.bytes());
+        let Some(said) = has_room.then(|| Broadcast::pack(content)).flatten() else {
             // The backend is not to blame, so what counts without its answer does not count.
             self.counters.hooks_failed += 1;
             return self.refuse_unanswered(slot, hook, refs, content.topic);
@@ -89,7 +79,6 @@ impl Shard {
         };
         self.timers.set(waiting.until_millis, Deadline::Answer(slot));
         self.inquiries.insert(slot, waiting);
-        self.counters.hooks_waiting += 1;
         let holder = self.sessions.identities().get(slot);
         let user = holder.map(|holder| holder.identity.user().to_owned());
         let connection = self.reference(slot);
@@ -116,14 +105,11 @@ impl Shard {
 
     /// A connection has ended: nobody waits for the answer.
     pub(super) fn forget_inquiry(&mut self, slot: Slot) {
-        if self.inquiries.take(slot, |_| true).is_some() {
-            self.counters.hooks_waiting -= 1;
-        }
+        self.inquiries.take(slot, |_| true);
     }
 
     /// The wait of a connection is over. It is read again, after what it sent.
     fn end_wait(&mut self, slot: Slot, waiting: &Waiting, decision: Option<&Decision>) {
-        self.counters.hooks_waiting -= 1;
         self.effects.push(Effect::Resume(slot));
         if let Some(content) = waiting.said.unpack()
             && self.sessions[slot].phase().hears()
@@ -189,9 +175,7 @@ impl Shard {
     /// The client may try again after a while.
     fn refuse_unanswered(&mut self, slot: Slot, hook: Hook, refs: (&str, &str), topic: &str) {
         self.count_refused(hook, topic, JoinRefusal::HookFailed);
-        let vsn = self.sessions[slot].vsn();
-        let frame = encode::error_for_now(vsn, refs, topic, UNAVAILABLE, RETRY_MILLIS);
-        self.reply(slot, frame);
+        self.reply_error_for_now(slot, refs, topic, UNAVAILABLE, RETRY_MILLIS);
     }
 
     fn count_refused(&mut self, hook: Hook, topic: &str, refusal: JoinRefusal) {

@@ -143,7 +143,7 @@ impl Shard {
             self.counters.count_join_refused(JoinRefusal::Unauthorized);
             return self.reply_error(slot, refs, topic, reason);
         }
-        if self.asks(Hook::Join, topic, stand) {
+        if self.asks(Hook::Join, policy, stand) {
             return self.inquire(slot, Hook::Join, refs, &Content { topic, event: PHX_JOIN, payload });
         }
         // V1 has no place for a join_ref in what it writes.
@@ -222,8 +222,7 @@ impl Shard {
         millis: u64,
     ) {
         self.counters.count_join_refused(refusal);
-        let vsn = self.sessions[slot].vsn();
-        self.reply(slot, encode::error_for_now(vsn, refs, topic, words(refusal), millis));
+        self.reply_error_for_now(slot, refs, topic, words(refusal), millis);
     }
 
     /// Counts a join that comes near a limit.
@@ -312,7 +311,7 @@ impl Shard {
                 if let Some(reason) = self.beyond_bounds(event, message.payload) {
                     return self.refuse_beyond(slot, refs, topic, reason);
                 }
-                if self.asks(Hook::Publish, topic, stand) {
+                if self.asks(Hook::Publish, self.topics.get(room).policy(), stand) {
                     let refs = (&*message.join_ref, refs.1);
                     return self.inquire(
                         slot,

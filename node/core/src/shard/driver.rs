@@ -291,6 +291,7 @@ impl Shard {
     pub fn end_turn(&mut self, times: Times) -> &Counters {
         self.counters.rooms = self.topics.len() as u64;
         self.counters.memberships = self.topics.memberships();
+        self.counters.hooks_waiting = self.inquiries.len() as u64;
         self.counters.send_queue_bytes = self.egress.outbox().bytes();
         self.counters.memory = self.held_by_kind();
         self.counters.wall_nanos = times.wall;

@@ -44,20 +44,25 @@ impl Inquiries {
 
     /// Lets a client wait, which does not yet.
     pub(super) fn insert(&mut self, slot: Slot, waiting: Waiting) {
-        self.last_number = waiting.number;
         self.bytes += waiting.bytes();
         self.waiting.insert(slot, waiting);
     }
 
     /// The number of the next question.
-    pub(super) const fn next_number(&self) -> u32 {
-        self.last_number.wrapping_add(1)
+    pub(super) const fn next_number(&mut self) -> u32 {
+        self.last_number = self.last_number.wrapping_add(1);
+        self.last_number
     }
 
     /// Whether as many wait as may, or with so many bytes more they would hold too much. One alone may be as long as a message.
     pub(super) fn is_full(&self, bytes: usize) -> bool {
         let is_much = self.bytes + bytes as u64 > HOOK_BYTES && !self.waiting.is_empty();
         is_much || self.waiting.len() >= HOOKS_WAITING
+    }
+
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// Memory in bytes.

@@ -2,7 +2,7 @@
 
 use super::{state::Shard, timers::Deadline};
 use crate::{
-    protocol::{self, encode},
+    protocol,
     session::{Heard, Pace, id::Slot, lifecycle::Phase},
 };
 
@@ -48,9 +48,7 @@ impl Shard {
             Heard::TooMuch(millis) => {
                 self.counters.rate_limited += 1;
                 let refs = (protocol::NULL, protocol::NULL);
-                let vsn = self.sessions[slot].vsn();
-                let topic = crate::topic::PHOENIX;
-                self.reply(slot, encode::error_for_now(vsn, refs, topic, "rate limited", millis));
+                self.reply_error_for_now(slot, refs, crate::topic::PHOENIX, "rate limited", millis);
             }
         }
     }

@@ -72,7 +72,7 @@ impl Shard {
         }
         let except = if asked.hears_itself { None } else { Some(slot) };
         let content = Content { topic, event, payload: *payload };
-        if self.asks(Hook::Publish, topic, stand) {
+        if self.asks(Hook::Publish, self.topics.get(room).policy(), stand) {
             return self.inquire(slot, Hook::Publish, (&message.join_ref, refs.1), &content);
         }
         self.publish(slot, (room, &content, except), refs, (asked.acknowledged, stand));

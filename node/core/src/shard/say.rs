@@ -94,6 +94,18 @@ impl Shard {
         self.reply(slot, encode::error(self.sessions[slot].vsn(), refs, topic, reason));
     }
 
+    /// The same where the client may try again after so many milliseconds.
+    pub(super) fn reply_error_for_now(
+        &mut self,
+        slot: Slot,
+        refs: (&str, &str),
+        topic: &str,
+        reason: &str,
+        millis: u64,
+    ) {
+        self.reply(slot, encode::error_for_now(self.sessions[slot].vsn(), refs, topic, reason, millis));
+    }
+
     /// Queues a frame for one connection only.
     pub(super) fn reply(&mut self, slot: Slot, frame: Bytes) {
         let conn = &mut self.sessions[slot];

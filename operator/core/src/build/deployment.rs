@@ -21,7 +21,7 @@ use crate::names::{
 };
 use crate::validate::{
     Bus, ValidatedCluster,
-    tls::{API_KEYS_KEY, CA_KEY},
+    mounted::{API_KEYS_KEY, CA_KEY},
 };
 
 const CONFIG_DIR: &str = "/etc/channelcluster/config";

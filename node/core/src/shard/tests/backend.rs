@@ -90,7 +90,7 @@ fn a_join_waits_for_the_answer_and_others_do_not() {
     let content = inquiry.said.unpack().expect("readable");
     assert_eq!((content.topic, content.event), ("room:h1", "phx_join"));
     assert_eq!((content.payload, inquiry.within_millis), (Payload::Json(r#"{"key":1}"#), WITHIN));
-    assert!(sim.texts(client).is_empty() && sim.shards[0].counters().hooks_waiting == 1);
+    assert!(sim.texts(client).is_empty() && sim.counters().hooks_waiting == 1);
     sim.join(other, "room:free", "1");
     answer(&mut sim, &inquiry, Some(r#"{"allow":true,"response":{"color":"red"}}"#));
     assert_eq!(sim.texts(client), [reply("1", r#"{"status":"ok","response":{"color":"red"}}"#)]);
@@ -185,7 +185,7 @@ fn without_an_answer_in_time_it_is_as_declared_and_late_ones_change_nothing() {
         let inquiry = asked(&mut sim);
         answer(&mut sim, &inquiry, None);
         assert_eq!(sim.texts(client), [told.replace('2', "3")]);
-        let counters = sim.shards[0].counters();
+        let counters = sim.counters();
         assert_eq!((counters.hooks_asked, counters.hooks_failed, counters.hooks_waiting), (2, 2, 0));
     }
 }

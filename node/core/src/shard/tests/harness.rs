@@ -216,7 +216,7 @@ impl Sim {
         let mut progress = self.shards[shard].on_data(id, &mut data);
         self.settle();
         while progress == Progress::Paused && self.shards[shard].sessions.get(id).is_some() {
-            if self.shards[shard].waits_for_backend(id) {
+            if self.shards[shard].inquiries.hold(id) {
                 self.paused.push((shard, id));
                 return;
             }

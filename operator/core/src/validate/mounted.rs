@@ -21,8 +21,8 @@ const SIGNING_KEY: &str = "signing-key";
 const API_SERVICE_PORT: i32 = 80;
 
 /// The Secrets of all of these.
-pub(super) fn mounted(spec: &ChannelClusterSpec, fetched: &Fetched, problems: &mut Vec<Problem>) -> Mounted {
-    let tls = secrets(spec, fetched, problems);
+pub(super) fn secrets(spec: &ChannelClusterSpec, fetched: &Fetched, problems: &mut Vec<Problem>) -> Mounted {
+    let tls = tls(spec, fetched, problems);
     let api = api(spec, fetched, problems);
     Mounted { tls, api, hooks: hooks(spec, fetched, problems), ..Mounted::default() }
 }
@@ -43,7 +43,7 @@ fn hooks(spec: &ChannelClusterSpec, fetched: &Fetched, problems: &mut Vec<Proble
 
 /// The Secrets that the nodes mount for `expose.tls`. They have to agree, as others do, or anybody who may edit a ChannelCluster
 /// could have nodes answer with the certificate of something else in the namespace.
-fn secrets(spec: &ChannelClusterSpec, fetched: &Fetched, problems: &mut Vec<Problem>) -> Option<TlsSecrets> {
+fn tls(spec: &ChannelClusterSpec, fetched: &Fetched, problems: &mut Vec<Problem>) -> Option<TlsSecrets> {
     let tls = spec.expose.tls.as_ref()?;
     check(&tls.secret_name, "expose.tls.secretName", &CERTIFICATE_KEYS, fetched, problems);
     if let Some(name) = &tls.client_ca_secret_name {
